@@ -1,0 +1,28 @@
+"""Detection and classic machine-learning algorithms on whatever array you have.
+
+Every function takes arrays of one library (NumPy, CuPy, PyTorch, JAX, ...) and returns arrays of that library, on the
+same device. See the documentation for the conventions that they share.
+"""
+
+from ._array.backends import Backend, backends
+from ._version import __version__
+from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
+from .boxes.iou import box_iou, mask_iou
+from .suppression.greedy import batched_nms, nms, nms_mask
+from .suppression.select import top_scores
+
+__all__ = [
+    "Backend",
+    "__version__",
+    "backends",
+    "batched_nms",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "clip_boxes",
+    "mask_iou",
+    "masks_to_boxes",
+    "nms",
+    "nms_mask",
+    "top_scores",
+]

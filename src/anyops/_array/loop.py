@@ -1,0 +1,117 @@
+"""``while_loop``: the one loop over a condition that depends on data, for every library and transform."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import array_api_compat as compat
+
+from .namespace import Array
+
+State = tuple[Array, ...]
+
+
+def while_loop(cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
+    """Repeat ``state = body(*state)`` while ``cond(*state)``.
+
+    Parameters
+    ----------
+    cond : callable
+        Of the state; returns a fresh 0-d bool array.
+    body : callable
+        Of the state; returns a tuple of arrays of the same shapes and dtypes, none of them one of its arguments.
+    state : tuple of arrays
+        Made from operands, so that it varies with them under a transform.
+
+    Notes
+    -----
+    A Python loop wherever values are concrete. ``jax.lax.while_loop`` once JAX says that they are not: called eagerly
+    on closures it would compile anew at each call. torch's ``while_loop`` operator under ``torch.compile`` and
+    ``torch.export``. Under ``torch.func.vmap`` a loop that goes on while any lane does. An ONNX ``Loop`` for ndonnx.
+    """
+    xp = compat.array_namespace(*state)
+    if compat.is_jax_namespace(xp):
+        return _jax_loop(cond, body, state)
+    if compat.is_torch_namespace(xp):
+        return _torch_loop(xp, cond, body, state)
+    if compat.is_ndonnx_namespace(xp):
+        return _onnx_loop(xp, cond, body, state)
+    return _eager_loop(cond, body, state)
+
+
+def _eager_loop(cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
+    while bool(cond(*state)):
+        state = tuple(body(*state))
+    return tuple(state)
+
+
+def _jax_loop(cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
+    import jax
+
+    try:
+        return _eager_loop(cond, body, state)
+    except jax.errors.TracerBoolConversionError:  # the only test that sees through vmap of concrete arrays
+        return jax.lax.while_loop(lambda s: cond(*s), lambda s: tuple(body(*s)), tuple(state))
+
+
+def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
+    import torch
+
+    if torch.compiler.is_compiling():
+        # Private until it is stable: https://github.com/pytorch/pytorch/issues/158820
+        from torch._higher_order_ops.while_loop import while_loop as operator
+
+        # The operator refuses outputs that alias inputs.
+        return operator(
+            lambda *s: cond(*s).clone(), lambda *s: tuple(x.clone() for x in body(*s)), tuple(x.clone() for x in state)
+        )
+    try:
+        return _eager_loop(cond, body, state)
+    except RuntimeError as error:
+        if "data-dependent control flow" not in str(error):
+            raise
+    any_lane = _torch_any_lane()
+    while bool(any_lane(go := cond(*state))):
+        state = tuple(xp.where(go, new, old) for new, old in zip(body(*state), state, strict=True))
+    return state
+
+
+@cache
+def _torch_any_lane() -> Callable[[Array], Array]:
+    import torch
+
+    class AnyLane(torch.autograd.Function):
+        """The identity on a flag; under ``torch.func.vmap``, `any` over its lanes."""
+
+        @staticmethod
+        def forward(flag: Array) -> Array:
+            return flag.clone()
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Array) -> None:
+            ctx.mark_non_differentiable(output)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> None:
+            return None
+
+        @staticmethod
+        def vmap(info: Any, in_dims: tuple[int | None, ...], flag: Array) -> tuple[Array, None]:
+            return AnyLane.apply(flag.any(dim=in_dims[0])), None
+
+    return AnyLane.apply
+
+
+def _onnx_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
+    import spox.opset.ai.onnx.v21 as op
+    from spox._internal_op import unsafe_reshape  # Loop's shape inference forgets the ranks
+
+    def flag(s: State) -> Any:
+        return xp.reshape(cond(*s), (1,)).unwrap_spox()
+
+    def step(_iteration: Any, _go: Any, *carried: Any) -> list[Any]:
+        new = tuple(body(*map(xp.asarray, carried)))
+        return [flag(new), *(x.unwrap_spox() for x in new)]
+
+    out = op.loop(None, flag(state), [x.unwrap_spox() for x in state], body=step)
+    return tuple(xp.asarray(unsafe_reshape(o, (None,) * x.ndim)) for o, x in zip(out, state, strict=True))

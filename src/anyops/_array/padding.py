@@ -1,0 +1,27 @@
+"""Bucketed sizes, so that a compiled kernel serves many lengths."""
+
+import numpy as np
+
+from .namespace import Array, Namespace
+
+
+def bucket(size: int) -> int:
+    """Return the size that `size` is padded to: the next of 64, 96, 128, 192, 256, ..."""
+    power = 64
+    while power < size:
+        if power * 3 // 2 >= size:
+            return power * 3 // 2
+        power *= 2
+    return power
+
+
+def pad(xp: Namespace, x: Array, size: int) -> Array:
+    """Return a concrete JAX array with zeros up to `size` along its first axis.
+
+    Eager ``jnp.pad`` compiles for every length it meets, which costs more than the suppression itself. On a CPU the
+    host sees the same memory, so the copy is made there; elsewhere the data stays on its device.
+    """
+    extra = [(0, size - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
+    if all(d.platform == "cpu" for d in x.devices()):
+        return xp.asarray(np.pad(np.asarray(x), extra), device=x.sharding)
+    return xp.pad(x, extra)

@@ -1,0 +1,1 @@
+"""Boxes: formats, areas, overlaps."""

@@ -1,0 +1,221 @@
+"""Box formats and areas, and the boxes of masks."""
+
+import math
+
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    compute_dtype,
+    default_float,
+    default_int,
+    device,
+    namespace,
+    result_dtype,
+)
+
+FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
+
+
+def check_boxes(name: str, boxes: Array) -> None:
+    """Raise ValueError unless `boxes` has four coordinates along its last axis."""
+    if boxes.ndim == 0 or boxes.shape[-1] != 4:
+        raise ValueError(f"{name} must have shape (..., 4), got {tuple(boxes.shape)}")
+
+
+def box_area(boxes: Array) -> Array:
+    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0.
+
+    Parameters
+    ----------
+    boxes : array (..., 4)
+        Floating or integer; integers become the namespace's default float before any arithmetic, 16-bit floats are
+        computed in float32.
+
+    Returns
+    -------
+    array (...)
+        NaN where a coordinate is NaN; 0 for inverted boxes.
+
+    Raises
+    ------
+    ValueError
+        If the last axis is not 4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.box_area(np.asarray([[0, 0, 10, 5], [3, 3, 1, 9]]))
+    array([50.,  0.])
+    """
+    xp = namespace(boxes=boxes)
+    check_boxes("boxes", boxes)
+    dtype = result_dtype(xp, boxes=boxes)
+    x1, y1, x2, y2 = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
+    proper = (x2 > x1) & (y2 > y1)  # also keeps inf − inf and inf · 0 out of the product
+    zero = xp.zeros_like(x1)
+    width = xp.where(proper, x2, zero) - xp.where(proper, x1, zero)
+    height = xp.where(proper, y2, zero) - xp.where(proper, y1, zero)
+    nan = xp.isnan(x1) | xp.isnan(y1) | xp.isnan(x2) | xp.isnan(y2)
+    return cast(xp, xp.where(nan, xp.full_like(x1, math.nan), width * height), dtype)
+
+
+def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
+    """Express boxes in another format.
+
+    Parameters
+    ----------
+    boxes : array (..., 4)
+        Floating or integer; integers become the namespace's default float before any arithmetic.
+    in_fmt, out_fmt : {"xyxy", "xywh", "cxcywh", "yxyx"}
+        Corners, corner and size, centre and size, corners with y first.
+
+    Returns
+    -------
+    array (..., 4)
+        A new array, or `boxes` itself where nothing is to be done.
+
+    Raises
+    ------
+    ValueError
+        If a format is unknown or the last axis is not 4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.box_convert(np.asarray([10.0, 20.0, 30.0, 60.0]), "xyxy", "cxcywh")
+    array([20., 40., 20., 40.])
+    """
+    xp = namespace(boxes=boxes)
+    for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
+        if fmt not in FORMATS:
+            raise ValueError(f"{name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
+    check_boxes("boxes", boxes)
+    dtype = result_dtype(xp, boxes=boxes)
+    if in_fmt == out_fmt:
+        return cast(xp, boxes, dtype)
+    columns = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
+    return cast(xp, xp.stack(_from_corners(_to_corners(columns, in_fmt), out_fmt), axis=-1), dtype)
+
+
+def columns_of(boxes: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the four coordinates as arrays of their own."""
+    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
+
+
+def _to_corners(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
+    a, b, c, d = columns
+    if fmt == "xywh":
+        return a, b, a + c, b + d
+    if fmt == "cxcywh":
+        return a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    return (b, a, d, c) if fmt == "yxyx" else columns
+
+
+def _from_corners(corners: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
+    x1, y1, x2, y2 = corners
+    if fmt == "xywh":
+        return x1, y1, x2 - x1, y2 - y1
+    if fmt == "cxcywh":
+        return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+    return (y1, x1, y2, x2) if fmt == "yxyx" else corners
+
+
+def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
+    """Move the corners of (..., 4) xyxy boxes to the nearest point of the image [0, width] × [0, height].
+
+    Parameters
+    ----------
+    boxes : array (..., 4)
+        Floating or integer; integers become the namespace's default float.
+    size : (height, width)
+        Of the image, in the unit of the boxes; Python numbers, not negative.
+
+    Returns
+    -------
+    array (..., 4)
+
+    Raises
+    ------
+    ValueError
+        If the last axis is not 4, or `size` is not two numbers ≥ 0.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.clip_boxes(np.asarray([-5.0, 2.0, 700.0, 470.0]), (480, 640))
+    array([  0.,   2., 640., 470.])
+    """
+    xp = namespace(boxes=boxes)
+    check_boxes("boxes", boxes)
+    try:
+        height, width = (float(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"size must be (height, width), two numbers, got {size!r}") from error
+    if not (height >= 0 and width >= 0):
+        raise ValueError(f"size must be (height, width), neither negative nor NaN, got {size!r}")
+    dtype = result_dtype(xp, boxes=boxes)
+    boxes = cast(xp, boxes, dtype)
+    limit = xp.asarray([width, height, width, height], dtype=dtype, device=device(boxes))
+    # where, not clip or minimum: the gradient inside the image, its border included, is 1 on every library
+    boxes = xp.where(boxes < 0, xp.zeros_like(boxes), boxes)
+    return xp.where(boxes > limit, limit, boxes)
+
+
+def masks_to_boxes(masks: Array) -> Array:
+    """Bound each mask by its first and last true pixel, both inclusive; an empty mask gives (0, 0, 0, 0).
+
+    Parameters
+    ----------
+    masks : array (N, H, W)
+        Bool, or numbers of which the non-zero are inside.
+
+    Returns
+    -------
+    array (N, 4)
+        xyxy, in the namespace's default float, or the dtype of floating masks. As ``torchvision.ops.masks_to_boxes``.
+
+    Raises
+    ------
+    ValueError
+        If `masks` is not of rank 3.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> mask = np.zeros((1, 5, 8), dtype=bool)
+    >>> mask[0, 1:4, 2:7] = True
+    >>> anyops.masks_to_boxes(mask)
+    array([[2., 1., 6., 3.]])
+    """
+    xp = namespace(masks=masks)
+    if masks.ndim != 3:
+        raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")
+    inside = as_bool(xp, "masks", masks)
+    dtype = masks.dtype if xp.isdtype(masks.dtype, "real floating") else default_float(xp)
+    x1, x2 = _first_and_last(xp, xp.any(inside, axis=1))
+    y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))
+    return xp.astype(xp.stack((x1, y1, x2, y2), axis=-1), dtype)
+
+
+def as_bool(xp: Namespace, name: str, masks: Array) -> Array:
+    """Return masks as bool arrays: non-zero is inside."""
+    if xp.isdtype(masks.dtype, "bool"):
+        return masks
+    if not xp.isdtype(masks.dtype, ("integral", "real floating")):
+        raise TypeError(f"{name} must have a bool, integer or floating dtype, got {masks.dtype}")
+    return masks != 0
+
+
+def _first_and_last(xp: Namespace, occupied: Array) -> tuple[Array, Array]:
+    """Positions of the first and the last true value of each row; zeros for a row without one."""
+    length = occupied.shape[-1]
+    position = xp.arange(length, dtype=default_int(xp), device=device(occupied))
+    nowhere = xp.zeros_like(position)
+    if length == 0:
+        empty = xp.sum(xp.astype(occupied, default_int(xp)), axis=-1)
+        return empty, empty
+    last = xp.max(xp.where(occupied, position, nowhere), axis=-1)
+    from_end = xp.max(xp.where(occupied, length - 1 - position, nowhere), axis=-1)
+    first = xp.where(xp.any(occupied, axis=-1), length - 1 - from_end, xp.zeros_like(last))
+    return first, last

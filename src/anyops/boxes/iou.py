@@ -1,0 +1,312 @@
+"""The IoU family: overlap of boxes, of masks, and its signed relatives.
+
+Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that encloses both.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .._array.compiled import compiled
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    compute_dtype,
+    default_float,
+    device,
+    is_traced,
+    namespace,
+    result_dtype,
+    stop_gradient,
+)
+from .formats import as_bool, check_boxes, columns_of
+
+KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
+MASK_KINDS = ("iou", "iof", "ios")
+
+# Elements of a tile of a pairwise result: a dozen float32 temporaries of this size stay in a core's second-level cache.
+TILE = 1 << 15
+
+
+def _floats(xp: Namespace, x: Array) -> bool:
+    return xp.isdtype(x.dtype, "real floating")
+
+
+def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True) -> Array:
+    """I / U of xyxy boxes, or one of its relatives.
+
+    ======  ==============================================================
+    iou     I / U
+    iof     I / |a|, the share of the first box that is covered
+    ios     I / min(|a|, |b|)
+    giou    iou − (|C| − U) / |C|                          [1]_
+    diou    iou − ρ² / c², squared centre distance over squared diagonal of C   [2]_
+    ciou    diou − αv, v = 4/π² (atan(w₂/h₂) − atan(w₁/h₁))², α = v / (1 − iou + v) without gradient   [2]_
+    ======  ==============================================================
+
+    Parameters
+    ----------
+    boxes1, boxes2 : array
+        All-to-all (``pairwise=True``): (..., N, 4) and (..., M, 4), leading dimensions broadcast.
+        One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
+        Floating or integer; integers become the namespace's default float before any arithmetic, 16-bit floats are
+        computed in float32 and returned in their own dtype.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    pairwise : bool
+
+    Returns
+    -------
+    array (..., N, M), or the broadcast shape without its last axis
+        0 overlap for a box without area (inverted ones have none) and for a pair whose union is infinite; NaN for
+        exactly the pairs in which a coordinate is NaN. Gradients are finite everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array of four coordinates, `kind` is unknown, or shapes do not broadcast.
+
+    References
+    ----------
+    .. [1] Rezatofighi et al., Generalized Intersection over Union, arXiv:1902.09630, algorithm 1.
+    .. [2] Zheng et al., Distance-IoU Loss, arXiv:1911.08287, equations 6 to 11.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> a = np.asarray([[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 3.0, 3.0]])
+    >>> anyops.box_iou(a, a)  # all-to-all
+    array([[1.        , 0.14285714],
+           [0.14285714, 1.        ]])
+    >>> anyops.box_iou(a[0], a, pairwise=False)  # one-to-all
+    array([1.        , 0.14285714])
+    """
+    xp = namespace(boxes1=boxes1, boxes2=boxes2)
+    check_kind(kind, KINDS)
+    check_boxes("boxes1", boxes1)
+    check_boxes("boxes2", boxes2)
+    dtype = result_dtype(xp, boxes1=boxes1, boxes2=boxes2)
+    if pairwise:
+        for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
+            if boxes.ndim < 2:
+                raise ValueError(
+                    f"{name} must have shape (..., N, 4) for pairwise=True, got {tuple(boxes.shape)}; "
+                    "pairwise=False compares single boxes"
+                )
+    _check_broadcast("boxes1", boxes1.shape[: -2 if pairwise else -1], "boxes2", boxes2.shape[: -2 if pairwise else -1])
+    return compiled(_pairwise if pairwise else _matched, xp, boxes1, boxes2, kind=kind, dtype=dtype)
+
+
+def check_kind(kind: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError unless `kind` is one of `known`."""
+    if kind not in known:
+        raise ValueError(f"kind must be one of {', '.join(known)}, got {kind!r}")
+
+
+def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tuple[int, ...]) -> None:
+    for m, n in zip(reversed(shape1), reversed(shape2), strict=False):
+        if m != n and m != 1 and n != 1:
+            raise ValueError(
+                f"leading dimensions of {name1} and {name2} must broadcast, got {tuple(shape1)} and {tuple(shape2)}"
+            )
+
+
+def _matched(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
+    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in (boxes1, boxes2))
+    return cast(xp, overlap(xp, a, b, kind), dtype)
+
+
+def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
+    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in (boxes1, boxes2))
+    n, m = boxes1.shape[-2], boxes2.shape[-2]
+
+    def block(i: slice, j: slice) -> Array:
+        return cast(xp, overlap(xp, a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j]), kind), dtype)
+
+    everything = slice(None)
+    # A compiler fuses the chain of operations; done one by one they are faster in tiles that stay in cache.
+    if is_traced(boxes1) or is_traced(boxes2) or n * m <= 2 * TILE:
+        return block(everything, everything)
+    if n >= m:
+        step = max(1, TILE // m)
+        return xp.concat([block(slice(i, i + step), everything) for i in range(0, n, step)], axis=-2)
+    step = max(1, TILE // n)
+    return xp.concat([block(everything, slice(j, j + step)) for j in range(0, m, step)], axis=-1)
+
+
+class Boxes(NamedTuple):
+    """Columns of boxes made ready for `overlap`, in any shapes that broadcast."""
+
+    x1: Array
+    y1: Array
+    x2: Array
+    y2: Array
+    area: Array
+    # Of the enclosing-box kinds alone: corners as given, their area, and whether all of them are finite.
+    given: tuple[Array, ...] | None = None
+
+    def map(self, function: Callable[[Array], Array]) -> "Boxes":
+        """Return these boxes with a function applied to each column."""
+        given = None if self.given is None else tuple(function(x) for x in self.given)
+        return Boxes(*(function(x) for x in self[:5]), given)
+
+
+def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
+    """Split boxes into columns on which `overlap` needs no case distinction.
+
+    A box that overlaps nothing, for want of area or for an infinite one, becomes the point (0, 0) with area 1: it
+    intersects nothing, and every union is positive and finite. A box with a NaN has area NaN. So all that is special
+    is decided once per box instead of once per pair, and no gradient passes through an undefined expression.
+    """
+    x1, y1, x2, y2 = columns_of(boxes)
+    raw_area = (x2 - x1) * (y2 - y1)
+    proper = (x2 > x1) & (y2 > y1) & (raw_area > 0)
+    if kind not in ("iof", "ios"):  # those have finite denominators beside an infinite box
+        proper = proper & (raw_area < math.inf)
+    zero = xp.zeros_like(x1)
+    corners = tuple(xp.where(proper, c, zero) for c in (x1, y1, x2, y2))
+    area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+    area = xp.where(proper, area, xp.ones_like(x1))
+    nan = xp.any(xp.isnan(boxes), axis=-1)
+    area = xp.where(nan, xp.full_like(x1, math.nan), area)
+    if kind in ("iou", "iof", "ios"):
+        return Boxes(*corners, area)
+    finite = xp.all(xp.isfinite(boxes), axis=-1)
+    given = tuple(xp.where(finite, c, zero) for c in (x1, y1, x2, y2))
+    return Boxes(*corners, area, (*given, finite, xp.where(proper, area, zero)))
+
+
+def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str) -> Array:
+    """Overlap of canonical boxes, broadcast against each other."""
+    zero = xp.zeros((), dtype=a.x1.dtype, device=device(a.x1))
+    width = xp.maximum(xp.minimum(a.x2, b.x2) - xp.maximum(a.x1, b.x1), zero)
+    height = xp.maximum(xp.minimum(a.y2, b.y2) - xp.maximum(a.y1, b.y1), zero)
+    inter = width * height
+    if kind in ("iof", "ios"):
+        return _covered(xp, a, b, kind, width, height, inter)
+    union = (a.area + b.area) - inter
+    iou = inter / union
+    return iou if kind == "iou" else iou - _penalty(xp, a, b, kind, iou, inter)
+
+
+def _covered(xp: Namespace, a: Boxes, b: Boxes, kind: str, width: Array, height: Array, inter: Array) -> Array:
+    """I over |a| or over the smaller of the areas; 0 where that is infinite."""
+    zero, one = xp.zeros_like(inter), xp.ones_like(inter)
+    inter = xp.where((width > 0) & (height > 0), inter, zero)  # inf · 0 where boxes without bounds are disjoint
+    whole = xp.minimum(a.area, b.area) if kind == "ios" else xp.where(xp.isnan(b.area), b.area, a.area)
+    whole = whole + zero  # in the shape of the pair
+    infinite = whole == math.inf
+    return xp.where(infinite, zero, inter) / xp.where(infinite, one, whole)
+
+
+def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Array) -> Array:
+    """What giou, diou and ciou subtract from iou; 0 where a corner is infinite or the enclosing box is a point."""
+    assert a.given is not None
+    assert b.given is not None
+    ax1, ay1, ax2, ay2, a_finite, a_area = a.given
+    bx1, by1, bx2, by2, b_finite, b_area = b.given
+    zero, one = xp.zeros_like(iou), xp.ones_like(iou)
+    width = xp.maximum(xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), zero)
+    height = xp.maximum(xp.maximum(ay2, by2) - xp.minimum(ay1, by1), zero)
+    finite = a_finite & b_finite
+    if kind == "giou":
+        enclosing = width * height
+        bounded = (enclosing > 0) & (enclosing < math.inf)
+        safe = xp.where(bounded, enclosing, one)
+        union = a_area + b_area - inter
+        # An enclosing area beyond the largest number, around boxes within it: U / |C| is 0.
+        otherwise = xp.where(enclosing > 0, one, zero)
+        return xp.where(finite, xp.where(bounded, (safe - union) / safe, otherwise), zero)
+
+    # ρ²/c² is the same in any unit; in that of the longer side of C no square over- or underflows.
+    unit = stop_gradient(xp.maximum(width, height))
+    bounded = finite & (unit > 0) & (unit < math.inf)
+    unit = xp.where(bounded, unit, one)
+    dx = xp.where(bounded, (ax1 / 2 + ax2 / 2) - (bx1 / 2 + bx2 / 2), zero) / unit
+    dy = xp.where(bounded, (ay1 / 2 + ay2 / 2) - (by1 / 2 + by2 / 2), zero) / unit
+    diagonal = (xp.where(bounded, width, one) / unit) ** 2 + (xp.where(bounded, height, zero) / unit) ** 2
+    distance = (dx**2 + dy**2) / diagonal
+    if kind == "diou":
+        return distance
+
+    v = (4 / math.pi**2) * (_aspect(xp, bx1, by1, bx2, by2) - _aspect(xp, ax1, ay1, ax2, ay2)) ** 2
+    weight = (1 - iou) + v
+    alpha = stop_gradient(xp.where(weight > 0, v / xp.where(weight > 0, weight, one), zero))
+    return distance + xp.where(finite, alpha * v, zero)
+
+
+def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:
+    """Angle atan(w / h), 0 for a point."""
+    zero, one = xp.zeros_like(x1), xp.ones_like(x1)
+    width, height = xp.where(x2 > x1, x2 - x1, zero), xp.where(y2 > y1, y2 - y1, zero)
+    # At (0, 0) atan2 has no gradient.
+    return xp.atan2(width, xp.where((width == 0) & (height == 0), one, height))
+
+
+def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
+    """I / U of masks, all-to-all, or the share of the first (iof) or of the smaller mask (ios) that is covered.
+
+    Parameters
+    ----------
+    masks1, masks2 : array (..., N, H, W), (..., M, H, W)
+        Bool, or numbers of which the non-zero are inside; leading dimensions broadcast.
+    kind : {"iou", "iof", "ios"}
+
+    Returns
+    -------
+    array (..., N, M)
+        In the namespace's default float, or the dtype of floating masks; 0 for an empty mask.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arguments are no masks of one size, or `kind` is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> masks = np.zeros((2, 4, 4), dtype=bool)
+    >>> masks[0, :2], masks[1, :, :2] = True, True
+    >>> anyops.mask_iou(masks[:1], masks)
+    array([[1.        , 0.33333333]])
+    """
+    xp = namespace(masks1=masks1, masks2=masks2)
+    check_kind(kind, MASK_KINDS)
+    for name, masks in (("masks1", masks1), ("masks2", masks2)):
+        if masks.ndim < 3:
+            raise ValueError(f"{name} must have shape (..., N, H, W), got {tuple(masks.shape)}")
+    if masks1.shape[-2:] != masks2.shape[-2:]:
+        raise ValueError(
+            f"masks1 and masks2 must have one height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
+        )
+    _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
+    floating = [x for x in (masks1, masks2) if _floats(xp, x)]
+    dtype = xp.result_type(*floating) if floating else default_float(xp)
+    flat1, flat2 = (
+        xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+        for name, x in (("masks1", masks1), ("masks2", masks2))
+    )
+    return compiled(_masks_overlap, xp, flat1, flat2, kind=kind, dtype=dtype)
+
+
+def _masks_overlap(xp: Namespace, a: Array, b: Array, *, kind: str, dtype: object) -> Array:
+    pixels = a.shape[-1]
+    # Counts of pixels are exact in float32 up to 2²⁴.
+    count = xp.float32 if pixels <= 1 << 24 else compute_dtype(xp, default_float(xp))
+    # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
+    rows = math.prod(a.shape[:-1]) + math.prod(b.shape[:-1])
+    step = pixels if is_traced(a) or is_traced(b) else max(1, (1 << 22) // max(rows, 1))
+    inter = 0.0
+    for start in range(0, max(pixels, 1), max(step, 1)):
+        part1, part2 = (xp.astype(x[..., start : start + step], count) for x in (a, b))
+        inter = inter + part1 @ xp.matrix_transpose(part2)
+    area1 = xp.sum(xp.astype(a, count), axis=-1)[..., :, None]
+    area2 = xp.sum(xp.astype(b, count), axis=-1)[..., None, :]
+    if kind == "iou":
+        whole = area1 + area2 - inter
+    else:
+        whole = xp.minimum(area1, area2) if kind == "ios" else area1 + xp.zeros_like(inter)
+    whole = xp.where(whole > 0, whole, xp.ones_like(whole))
+    # The quotient of exact counts, in the precision of the result.
+    wide = compute_dtype(xp, dtype)
+    return cast(xp, xp.astype(inter, wide) / xp.astype(whole, wide), dtype)

@@ -1,0 +1,34 @@
+"""The command's parts put together."""
+
+from typing import Annotated
+
+import typer
+
+from .._version import __version__
+from .backends import backends
+from .nms import nms
+
+# pretty_exceptions off: what a user can mend is one line (errors.py), so a traceback is a bug and should read as one.
+app = typer.Typer(
+    help="Detection ops on the array library of your choice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(nms)
+app.command()(backends)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"anyops {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Detection ops on the array library of your choice."""

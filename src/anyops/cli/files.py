@@ -1,0 +1,159 @@
+"""Where detections come from and go to: a file or a standard stream, plain or compressed with gzip."""
+
+import gzip
+import os
+import secrets
+import shutil
+import sys
+import zlib
+from enum import StrEnum
+from pathlib import Path
+
+from .errors import CommandError
+
+STREAM = "-"
+"""In place of a file name: standard input or standard output."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BLANK = "\ufeff \t\r\n"  # some editors begin a file with a byte order mark
+
+
+class Format(StrEnum):
+    """How detections are written down; the value is the file name's extension."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+def format_of(path: str) -> Format:
+    """Tell the format of a file from its name, ``.gz`` at the end aside."""
+    plain = path.lower().removesuffix(".gz")
+    for form in Format:
+        if plain.endswith(f".{form}"):
+            return form
+    raise CommandError(
+        f"{path}: expected a name ending in .json, .json.gz, .csv or .csv.gz, or - for a standard stream"
+    )
+
+
+def display_name(source: str) -> str:
+    """Name an input in messages."""
+    return "standard input" if source == STREAM else source
+
+
+def read_text(source: str) -> tuple[str, Format]:
+    """Read a whole input, decompressed and decoded, and tell its format.
+
+    A file's name says what it holds. Standard input has none, so its first bytes say it.
+    """
+    name = display_name(source)
+    try:
+        data = sys.stdin.buffer.read() if source == STREAM else Path(source).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{name}: cannot be read: {error.strerror}") from None
+    compressed = data.startswith(_GZIP_MAGIC) if source == STREAM else _is_compressed(source)
+    if compressed:
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise CommandError(f"{name}: not a whole gzip file: {error}") from None
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError(
+            f"{name}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at offset {error.start}"
+        ) from None
+    if not text.strip(_BLANK):
+        raise CommandError(f"{name}: is empty; no detections are [] in JSON and a header line alone in CSV")
+    return text, _sniff(text) if source == STREAM else format_of(source)
+
+
+def _is_compressed(path: str) -> bool:
+    return path.lower().endswith(".gz")
+
+
+def _sniff(text: str) -> Format:
+    # A brace is JSON too, if not the list we want: the error should speak of JSON, not of a CSV header.
+    return Format.JSON if text.lstrip(_BLANK).startswith(("[", "{")) else Format.CSV
+
+
+def check_destination(target: str, *, force: bool) -> None:
+    """Refuse, before any work is done, an output that could not be written after it."""
+    if target == STREAM:
+        return
+    format_of(target)
+    path = Path(target).resolve()
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise CommandError(f"{target}: its folder does not exist or cannot be written to")
+    if path.exists():
+        # Replacing a device or a pipe by a file is never what was meant, whatever --force says.
+        if not path.is_file():
+            raise CommandError(f"{target}: is not a regular file; - writes to standard output")
+        if not force:
+            raise _already_there(target)
+
+
+def check_same_format(form: Format, target: str) -> None:
+    """Refuse an output file whose name promises another format than the input's."""
+    if target != STREAM and format_of(target) != form:
+        raise CommandError(f"{target}: the input is {form.upper()}, so expected .{form} or .{form}.gz")
+
+
+def write_text(text: str, target: str, *, force: bool) -> None:
+    """Write a whole output, or none of it.
+
+    A file is written under another name beside the target, then moved there in one step that fails if, without
+    ``force``, a file of that name has appeared meanwhile. Standard output is never compressed.
+    """
+    data = text.encode("utf-8")
+    try:
+        if target == STREAM:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            # mtime=0: the same detections give the same file.
+            _write_file(gzip.compress(data, 6, mtime=0) if _is_compressed(target) else data, target, force=force)
+    except BrokenPipeError:  # the reader has seen enough (anyops nms ... | head): the command ends quietly
+        raise
+    except FileExistsError:
+        raise _already_there(target) from None
+    except OSError as error:
+        name = "standard output" if target == STREAM else target
+        raise CommandError(f"{name}: cannot be written: {error.strerror}") from None
+
+
+def _already_there(target: str) -> CommandError:
+    return CommandError(f"{target}: exists already; --force replaces it")
+
+
+def _write_file(data: bytes, target: str, *, force: bool) -> None:
+    path = Path(target).resolve()  # through a symbolic link, which then stays one
+    temporary = path.with_name(f".anyops-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if force:
+            if path.exists():
+                shutil.copymode(path, temporary)
+            temporary.replace(path)
+        else:
+            _move_to_free_name(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _move_to_free_name(temporary: Path, path: Path) -> None:
+    """Move a file to a name that must be free; raise ``FileExistsError`` if it is not."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: take the name first, which fails if it is taken
+        path.touch(exist_ok=False)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise

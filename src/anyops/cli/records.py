@@ -1,0 +1,300 @@
+"""Detections in COCO's result format (JSON) and as CSV: read, checked, and written back to the character.
+
+What is not dropped must come out as it went in: unknown fields, the digits of every number, quoting, layout. So records
+are never written anew: each is kept as the piece of text it was read from, beside the few numbers that NMS needs.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CommandError
+from .files import Format
+
+_BOM = "\ufeff"  # some editors begin a file with it
+_SPACE = re.compile(r"[ \t\r\n]*")
+_SIDES = ("x", "y", "w", "h")
+_BBOX = "4 numbers [x, y, w, h]"
+
+
+@dataclass
+class Detections:
+    """A file of detections: its text in pieces, and what NMS needs to know of each record.
+
+    Attributes
+    ----------
+    records
+        The text of each record.
+    head, separator, tail
+        The text before, between and after the records.
+    image_ids, category_ids
+        As read: 7 and "7" are different ids in JSON; in CSV all ids are text.
+    boxes
+        Left, top, width and height of each record, one after the other.
+    scores
+        One number for each record.
+    """
+
+    head: str = ""
+    separator: str = ""
+    tail: str = ""
+    records: list[str] = field(default_factory=list)
+    image_ids: list[int | str] = field(default_factory=list)
+    category_ids: list[int | str] = field(default_factory=list)
+    boxes: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+    def xywh(self) -> NDArray[np.float64]:
+        """Boxes as an (N, 4) array."""
+        return np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4)
+
+    def text(self, indices: Iterable[int]) -> str:
+        """Text of a file with these records alone."""
+        return self.head + self.separator.join([self.records[i] for i in indices]) + self.tail
+
+
+def parse(text: str, form: Format) -> Detections:
+    """Read detections from the text of a file.
+
+    Raises
+    ------
+    CommandError
+        If the text is malformed; the message names the record and the field, what was expected and what came.
+    """
+    return _parse_json(text) if form is Format.JSON else _parse_csv(text)
+
+
+# JSON
+
+
+def _parse_json(text: str) -> Detections:
+    detections = Detections()
+    start = end = _start_of_list(text)
+    for index, (record, span) in enumerate(_json_items(text, start)):
+        where = f"record {index} (counted from 0)"
+        if type(record) is not dict:
+            raise CommandError(f"{where}: expected an object, got {_shown(record)}")
+        detections.image_ids.append(_json_id(record, "image_id", where))
+        detections.category_ids.append(_json_id(record, "category_id", where))
+        detections.boxes.extend(_box(_member(record, "bbox", where), where))
+        detections.scores.append(_number(_member(record, "score", where), "score", where))
+        detections.records.append(text[span])
+        if index == 0:
+            detections.head = text[: span.start]
+        elif index == 1:  # one separator for all: files mix no two layouts
+            detections.separator = text[end : span.start]
+        end = span.stop
+    if not detections.records:
+        detections.head, end = text[:start], start
+    detections.tail = text[end:]
+    return detections
+
+
+def _start_of_list(text: str) -> int:
+    """Position after the opening bracket."""
+    start = _skip_space(text, len(_BOM) if text.startswith(_BOM) else 0)
+    if text.startswith("[", start):
+        return start + 1
+    value, _ = _json_value(text, start, "")
+    raise CommandError(f"expected a JSON list of detections, got {_shown(value)}")
+
+
+def _json_items(text: str, position: int) -> Iterator[tuple[Any, slice]]:
+    """Yield each value of a JSON list with its place in the text, and check what stands after the list."""
+    position = _skip_space(text, position)
+    index = 0
+    closed = text.startswith("]", position)
+    while not closed:
+        where = f"record {index} (counted from 0): "
+        value, end = _json_value(text, position, where)
+        yield value, slice(position, end)
+        position = _skip_space(text, end)
+        closed = text.startswith("]", position)
+        if not closed:
+            if not text.startswith(",", position):
+                raise CommandError(f"after {where}" + _json_fault("expected a comma or ]", text, position))
+            position = _skip_space(text, position + 1)
+            index += 1
+    position = _skip_space(text, position + 1)
+    if position < len(text):
+        raise CommandError(_json_fault("expected nothing after the list", text, position))
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def _json_value(text: str, position: int, where: str) -> tuple[Any, int]:
+    try:
+        return _decode(text, position)
+    except json.JSONDecodeError as error:
+        raise CommandError(where + _json_fault(error.msg, text, error.pos)) from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets thousands deep
+        raise CommandError(where + _json_fault(str(error), text, position)) from None
+
+
+def _json_fault(message: str, text: str, position: int) -> str:
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return f"not valid JSON: {message} at line {line}, column {column}"
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    assert match is not None  # the pattern matches no characters too
+    return match.end()
+
+
+def _member(record: dict[str, Any], name: str, where: str) -> Any:
+    try:
+        return record[name]
+    except KeyError:
+        raise CommandError(f"{where}: {name}: is missing") from None
+
+
+def _json_id(record: dict[str, Any], name: str, where: str) -> int | str:
+    value = _member(record, name, where)
+    if type(value) is int or type(value) is str:
+        return value
+    raise CommandError(f"{where}: {name}: expected an integer or a string, got {_shown(value)}")
+
+
+# CSV
+
+
+def _parse_csv(text: str) -> Detections:
+    rows = _csv_rows(text.removeprefix(_BOM))
+    _, header, head = next(rows)
+    columns = _Columns.of([name.strip() for name in header])
+    detections = Detections(head=_BOM + head if text.startswith(_BOM) else head)
+    for line, cells, raw in rows:
+        where = f"line {line}"
+        if len(cells) != len(header):
+            raise CommandError(f"{where}: expected {len(header)} cells as in the header, got {len(cells)}")
+        detections.image_ids.append(_csv_id(cells[columns.image_id], "image_id", where))
+        detections.category_ids.append(_csv_id(cells[columns.category_id], "category_id", where))
+        if columns.bbox is not None:
+            detections.boxes.extend(_box(_csv_list(cells[columns.bbox]), where))
+        else:
+            numbers = [_csv_number(cells[i], name, where) for i, name in zip(columns.sides, _SIDES, strict=True)]
+            detections.boxes.extend(_checked_sides(numbers, _SIDES, where))
+        detections.scores.append(_csv_number(cells[columns.score], "score", where))
+        detections.records.append(raw)
+    return detections
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, list[str], str]]:
+    """Yield the number of a row's first line, its cells and its text; blank lines are passed over."""
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, strict=True)
+    # A column may hold a mask of any length; csv's limit is of the process, so it is put back.
+    limit = csv.field_size_limit(max(len(text), 1))
+    start = 0
+    try:
+        for cells in reader:
+            if cells:
+                yield start + 1, cells, "".join(lines[start : reader.line_num])
+            start = reader.line_num
+    except csv.Error as error:
+        raise CommandError(f"line {start + 1}: not valid CSV: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Positions of the columns; the box is one column ``bbox``, or four where ``bbox`` is None."""
+
+    image_id: int
+    category_id: int
+    score: int
+    bbox: int | None
+    sides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, header: list[str]) -> "_Columns":
+        has_sides = all(name in header for name in _SIDES)
+        needed = ["image_id", "category_id", "score", *(_SIDES if has_sides or "bbox" not in header else ["bbox"])]
+        for name in needed:
+            if header.count(name) != 1:
+                fault = "is there twice" if name in header else "is missing"
+                raise CommandError(f"line 1: column {name} {fault}; {_EXPECTED_HEADER}, got {_cut(','.join(header))}")
+        at = header.index
+        box = None if "x" in needed else at("bbox")
+        sides = () if box is not None else tuple(at(name) for name in _SIDES)
+        return cls(at("image_id"), at("category_id"), at("score"), box, sides)
+
+
+_EXPECTED_HEADER = "expected image_id, category_id, score and x, y, w, h (or bbox)"
+
+
+def _csv_id(cell: str, name: str, where: str) -> str:
+    if value := cell.strip():
+        return value
+    raise CommandError(f"{where}: {name}: expected an id, got an empty cell")
+
+
+def _csv_number(cell: str, name: str, where: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    # Python reads 1_000 as a number; nothing else that reads CSV does.
+    if math.isfinite(value) and "_" not in cell:
+        return value
+    raise CommandError(f"{where}: {name}: expected a finite number, got {_shown(cell)}")
+
+
+def _csv_list(cell: str) -> Any:
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell  # which is no list, and is reported as such
+
+
+# Both
+
+
+def _box(value: Any, where: str) -> list[float]:
+    if type(value) is not list or len(value) != 4:
+        raise CommandError(f"{where}: bbox: expected {_BBOX}, got {_shown(value)}")
+    return _checked_sides([_number(side, "bbox", where) for side in value], ("bbox",) * 4, where)
+
+
+def _checked_sides(box: list[float], names: tuple[str, ...], where: str) -> list[float]:
+    if box[2] < 0:
+        raise CommandError(f"{where}: {names[2]}: expected a width of 0 or more, got {box[2]!r}")
+    if box[3] < 0:
+        raise CommandError(f"{where}: {names[3]}: expected a height of 0 or more, got {box[3]!r}")
+    return box
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    if type(value) is float or type(value) is int:  # not bool, which is an int to isinstance
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise CommandError(f"{where}: {name}: expected a finite number, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """Describe a value in a message, briefly however large it is."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""Non-maximum suppression: one module per variant, over one notion of overlap."""

@@ -1,0 +1,96 @@
+"""Checks that the suppression ops share; each names the argument, what was expected and what came."""
+
+import math
+import operator
+from numbers import Real
+from typing import Any
+
+from .._array.namespace import Array, Namespace, is_traced, namespace
+from ..boxes.formats import check_boxes
+from ..boxes.iou import KINDS, check_kind
+
+
+def check_threshold(name: str, value: float, *, largest: float = math.inf) -> float:
+    """Return a threshold as a float; raise unless it is a number in [0, largest]."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    value = float(value)
+    if not 0 <= value <= largest:
+        limits = "at least 0" if largest == math.inf else f"in [0, {largest:g}]"
+        raise ValueError(f"{name} must be {limits}, got {value}")
+    return value
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a number of results as an int; raise unless it is an integer of at least 0."""
+    try:
+        count = operator.index(value) if not isinstance(value, bool) else None
+    except TypeError:
+        count = None
+    if count is None:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if count < 0:
+        raise ValueError(f"{name} must be at least 0, got {count}")
+    return count
+
+
+def check_suppression(
+    boxes: Array | None,
+    scores: Array,
+    *,
+    labels: Array | None,
+    overlaps: Array | None,
+    kind: str,
+    valid: Array | None = None,
+) -> Namespace:
+    """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
+    xp = namespace(boxes=boxes, scores=scores, labels=labels, overlaps=overlaps, valid=valid)
+    if scores is None:
+        raise TypeError("scores must be an array, got None")
+    check_kind(kind, KINDS)
+    _check_dtype(xp, "scores", scores, ("integral", "real floating"))
+    shape = tuple(scores.shape)
+    if not shape:
+        raise ValueError("scores must have shape (..., N), got ()")
+    if boxes is None and overlaps is None:
+        raise TypeError("boxes must be an array unless overlaps is given, got None for both")
+    if boxes is not None:
+        check_boxes("boxes", boxes)
+        _check_dtype(xp, "boxes", boxes, ("integral", "real floating"))
+        _check_shape("boxes", boxes, (*shape, 4), shape)
+    if labels is not None:
+        _check_dtype(xp, "labels", labels, ("integral", "real floating"))
+        _check_shape("labels", labels, shape, shape)
+    if valid is not None:
+        _check_dtype(xp, "valid", valid, ("bool",))
+        _check_shape("valid", valid, shape, shape)
+    if overlaps is not None:
+        _check_dtype(xp, "overlaps", overlaps, ("integral", "real floating"))
+        _check_shape("overlaps", overlaps, (*shape, shape[-1]), shape)
+    return xp
+
+
+def _check_shape(name: str, x: Array, expected: tuple[int, ...], scores: tuple[int, ...]) -> None:
+    if tuple(x.shape) != expected:
+        raise ValueError(f"{name} must have shape {expected} beside scores of shape {scores}, got {tuple(x.shape)}")
+
+
+def _check_dtype(xp: Namespace, name: str, x: Array, kinds: tuple[str, ...]) -> None:
+    if not xp.isdtype(x.dtype, kinds):
+        words = {"integral": "integer", "real floating": "floating", "bool": "bool"}
+        hint = "; NumPy has no bfloat16 arithmetic, pass float32" if "bfloat16" in str(x.dtype) else ""
+        raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {x.dtype}{hint}")
+
+
+def check_index_contract(op: str, static: str, scores: Array) -> None:
+    """Raise where the number of results cannot be known: for batches, under a transform, in a graph."""
+    if scores.ndim != 1:
+        raise ValueError(
+            f"{op} takes one scene, scores of shape (N,), got {tuple(scores.shape)}; "
+            f"{static} takes batches, and so do labels that number the scenes"
+        )
+    if is_traced(scores):
+        raise TypeError(
+            f"{op} returns as many indices as there are boxes kept, which no traced or lazy array can have "
+            f"(got {type(scores).__name__}); use {static}, or compute the array first"
+        )

@@ -1,0 +1,423 @@
+"""Greedy non-maximum suppression: in descending score order, a box stays unless one that stays overlaps it too much.
+
+With boxes numbered by rank and X_ij = [i < j, same label, overlap(i, j) > t], the boxes kept are the only solution of
+
+    b_j = not any_i (b_i and X_ij),
+
+because X is strictly triangular. Iterating the equation from all true reaches it. The static contract does so on tiles
+of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
+"""
+
+from collections.abc import Callable
+
+from .._array.compiled import compiled
+from .._array.loop import while_loop
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    compute_dtype,
+    default_int,
+    device,
+    is_eager_jax,
+    result_dtype,
+)
+from .._array.padding import bucket, pad
+from .._array.segments import mark
+from .._array.selection import compress, indices_of
+from ..boxes.iou import canonical
+from .arguments import check_count, check_index_contract, check_suppression, check_threshold
+from .overlaps import Grid, Lattice, Scene, candidates, overlapping, ranges_above, ranges_from, ranges_within, tile
+from .select import as_floating, ranking
+
+# Rows of a tile. Eager: small enough that its survivors spare the rest most comparisons. Static: enough work per step.
+TILE, STATIC_TILE = 128, 256
+# Below this many boxes tiles are faster than building a graph.
+SMALL = 1500
+# A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
+CANDIDATES = 1 << 22
+# Pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
+SPARSE = 4
+# Rounds in which nearly every graph is decided, and pairs per window once one is not.
+ROUNDS, WINDOW = 16, 4096
+
+
+def nms(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    labels: Array | None = None,
+    kind: str = "iou",
+    score_threshold: float | None = None,
+    max_output: int | None = None,
+    overlaps: Array | None = None,
+) -> Array:
+    """Indices of the boxes that greedy non-maximum suppression keeps, by descending score.
+
+    A box is dropped iff a box that is kept ranks above it, has the same label, and overlaps it by more than
+    `iou_threshold`. Boxes rank by score, ties by the lower index.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy; floating or integer. May be None where `overlaps` is given.
+    scores : array (N,)
+        NaN ranks below every number.
+    iou_threshold : float in [0, 1]
+        Strict: a pair that overlaps by exactly this much stays.
+    labels : array (N,), optional
+        Boxes of different labels do not suppress each other. Integers of any size and sign.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`; ``"diou"`` is DIoU-NMS [2]_. ``overlap(i, j)`` has the better box first.
+    score_threshold : float, optional
+        Only boxes with a score strictly greater take part.
+    max_output : int, optional
+        Return the best `max_output` of the boxes kept.
+    overlaps : array (N, N), optional
+        Used in place of the overlaps of `boxes`: of masks, volumes, rotated boxes.
+
+    Returns
+    -------
+    array (K,)
+        In the namespace's index dtype. A box without area, or with a NaN coordinate, is always kept.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If arguments are no arrays of one library and device, or shapes, dtypes, thresholds or `kind` are out of range;
+        for batches and under a transform (``jax.jit``, ...), where :func:`nms_mask` works.
+
+    Notes
+    -----
+    Memory follows the number of overlapping pairs, never N².
+
+    References
+    ----------
+    .. [1] Girshick et al., Rich feature hierarchies for accurate object detection, arXiv:1311.2524, section 2.
+    .. [2] Zheng et al., Distance-IoU Loss, arXiv:1911.08287, section 3.4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> anyops.nms(boxes, np.asarray([0.8, 0.9, 0.3]), 0.5).tolist()
+    [1, 2]
+    """
+    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind)
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
+    least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
+    limit = None if max_output is None else check_count("max_output", max_output)
+    check_index_contract("nms", "nms_mask", scores)
+    if overlaps is not None or is_eager_jax(scores):
+        kept = _by_mask(xp, boxes, scores, threshold, labels, kind, least, overlaps)
+    else:
+        kept = _by_rank(xp, boxes, scores, threshold, labels, kind, least)
+    return kept if limit is None else kept[:limit]
+
+
+def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
+    """Indices kept by greedy NMS within each class, by descending score: ``nms(..., labels=idxs)``.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+    scores : array (N,)
+    idxs : array (N,)
+        Class of each box.
+    iou_threshold : float in [0, 1]
+
+    Returns
+    -------
+    array (K,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`.
+
+    Notes
+    -----
+    Name and order of ``torchvision.ops.batched_nms``, which shifts the boxes of each class apart; that changes results
+    for negative coordinates and, in float32, for large class numbers. Here classes are compared.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0]])
+    >>> anyops.batched_nms(boxes, np.asarray([0.8, 0.9]), np.asarray([0, 1]), 0.5).tolist()
+    [1, 0]
+    """
+    return nms(boxes, scores, iou_threshold, labels=idxs)
+
+
+def nms_mask(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    labels: Array | None = None,
+    kind: str = "iou",
+    valid: Array | None = None,
+    overlaps: Array | None = None,
+) -> Array:
+    """Whether greedy non-maximum suppression keeps each box, in a fixed shape.
+
+    The static form of :func:`nms`: batches, ``jax.jit``, ``jax.vmap``, ``torch.compile``, ``torch.func.vmap``.
+
+    Parameters
+    ----------
+    boxes : array (..., N, 4)
+    scores : array (..., N)
+    iou_threshold : float in [0, 1]
+    labels : array (..., N), optional
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    valid : bool array (..., N), optional
+        False for boxes that are padding: they neither suppress nor are kept.
+    overlaps : array (..., N, N), optional
+        Used in place of the overlaps of `boxes`, which may then be None.
+
+    Returns
+    -------
+    bool array (..., N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]]])
+    >>> anyops.nms_mask(boxes, np.asarray([[0.8, 0.9, 0.3]]), 0.5).tolist()
+    [[False, True, True]]
+    """
+    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
+    arrays = boxes, scores, labels, valid, overlaps
+    return compiled(_mask, xp, *arrays, threshold=threshold, kind=kind)
+
+
+def _by_mask(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    threshold: float,
+    labels: Array | None,
+    kind: str,
+    least: float | None,
+    overlaps: Array | None,
+) -> Array:
+    """Indices kept, from the static form and a selection."""
+    valid = xp.ones_like(scores, dtype=xp.bool) if least is None else as_floating(xp, scores) > least
+    arrays = boxes, scores, labels, valid
+    if is_eager_jax(scores) and overlaps is None:
+        arrays = tuple(None if x is None else pad(xp, x, bucket(scores.shape[0])) for x in arrays)
+    order, live = compiled(_ranked_mask, xp, *arrays, overlaps, threshold=threshold, kind=kind)
+    return compress(xp, order, live)
+
+
+# The eager twin: boxes by rank, and only those that are still live.
+
+
+def _by_rank(
+    xp: Namespace,
+    boxes: Array,
+    scores: Array,
+    threshold: float,
+    labels: Array | None,
+    kind: str,
+    least: float | None,
+) -> Array:
+    order = ranking(xp, scores)
+    if least is not None:
+        # Ranked by score, those above the threshold come first.
+        order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp))))]
+    boxes = xp.take(boxes, order, axis=0)
+    boxes = canonical(xp, cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), kind)
+    scene = Scene(boxes, None if labels is None else xp.take(labels, order), kind, threshold)
+    kept = _by_tiles(xp, scene) if order.shape[0] < SMALL else _by_graph(xp, scene)
+    return xp.take(order, kept)
+
+
+def _by_tiles(xp: Namespace, scene: Scene) -> Array:
+    """Ranks kept: resolve the best boxes among themselves, let them suppress the rest, go on with what is left."""
+    ranks = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.area))
+    kept = []
+    while True:
+        head = scene.map(lambda x: x[:TILE])
+        stays = indices_of(xp, _fixed_point(xp, xp.triu(tile(xp, head, head), k=1)))
+        kept.append(xp.take(ranks[:TILE], stays))
+        if ranks.shape[0] <= TILE:
+            return xp.concat(kept)
+        tail = scene.map(lambda x: x[TILE:])
+        live = indices_of(xp, ~xp.any(tile(xp, head.take(xp, stays), tail), axis=0))
+        scene, ranks = tail.take(xp, live), xp.take(ranks[TILE:], live)
+
+
+def _fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
+    """Solution of b_j = live_j and not any_i (b_i and X_ij) for a strictly triangular X (..., T, T)."""
+    # As a product of matrices: the count of suppressors is exact, and the libraries have nothing faster.
+    over = xp.astype(over, xp.float32)
+    start = xp.ones_like(over[..., 0, :]) if live is None else xp.astype(live, xp.float32)
+
+    def unsettled(b: Array, before: Array) -> Array:
+        return xp.any(b != before)
+
+    def iterate(b: Array, before: Array) -> tuple[Array, Array]:
+        suppressed = xp.matmul(b[..., None, :], over)[..., 0, :] > 0
+        return xp.where(suppressed, xp.zeros_like(start), start), b + 0
+
+    return while_loop(unsettled, iterate, (start, -1 - start))[0] > 0
+
+
+def _by_graph(xp: Namespace, scene: Scene) -> Array:
+    """Ranks kept, from the graph of overlapping pairs.
+
+    Where most boxes are suppressed most pairs need never be looked at: the best boxes are resolved first, and suppress
+    among the others before those are compared with each other.
+    """
+    n = scene.size
+    lattice = Lattice.of(xp, scene)
+    live = xp.arange(n, dtype=default_int(xp), device=device(scene.boxes.area))
+    kept, size = [], min(n, SMALL)
+    while live.shape[0] > 0:
+        head = scene.take(xp, live[:size])
+        grid = Grid.of(xp, lattice, head)
+        ranges = ranges_within(xp, grid)
+        if candidates(xp, ranges) > CANDIDATES and size > SMALL:
+            size //= 2
+            continue
+        pairs = overlapping(xp, grid, grid, ranges)
+        whole = live.shape[0]
+        if size < whole and pairs[0].shape[0] * (whole / size) ** 2 < SPARSE * whole:
+            size = whole
+            continue
+        stays = indices_of(xp, _resolve(xp, *pairs, head.size))
+        kept.append(xp.take(live[:size], stays))
+        live = live[size:]
+        if live.shape[0] > 0:
+            live = xp.take(live, indices_of(xp, ~_suppressed(xp, lattice, head.take(xp, stays), scene.take(xp, live))))
+            size = min(4 * size, live.shape[0])
+    return xp.concat(kept)
+
+
+def _suppressed(xp: Namespace, lattice: Lattice, winners: Scene, rest: Scene) -> Array:
+    """Whether each box of the rest overlaps a winner."""
+    a, b = Grid.of(xp, lattice, winners), Grid.of(xp, lattice, rest)
+    _, hit = overlapping(xp, a, b, ranges_from(xp, a, b))
+    also, _ = overlapping(xp, b, a, ranges_above(xp, b, a))
+    return mark(xp, xp.concat((hit, also)), rest.size)
+
+
+def _resolve(xp: Namespace, first: Array, second: Array, n: int) -> Array:
+    """Whether each of n boxes, numbered by rank, is kept, given the pairs that overlap."""
+    better, worse = xp.minimum(first, second), xp.maximum(first, second)
+    gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
+    better, worse, gone = _rounds(xp, better, worse, gone, ROUNDS)
+    if better.shape[0] == 0:
+        return ~gone
+    # A chain in which each box suppresses the next takes as many rounds as it has boxes. Those are kept short by going
+    # through the pairs in the order of their better box, a window of them at a time.
+    order = xp.argsort(better)
+    better, worse = xp.take(better, order), xp.take(worse, order)
+    while better.shape[0] > 0:
+        low, high = int(better[0]), int(better[min(WINDOW, better.shape[0]) - 1]) + 1
+        decided = int(xp.searchsorted(better, xp.asarray([high], dtype=better.dtype, device=device(better)))[0])
+        inside = indices_of(xp, worse[:decided] < high)
+        inner = xp.zeros((high - low,), dtype=xp.bool, device=device(better))
+        *_, inner = _rounds(xp, xp.take(better, inside) - low, xp.take(worse, inside) - low, inner, None)
+        wins = indices_of(xp, ~xp.take(inner, better[:decided] - low))
+        gone = gone | mark(xp, xp.take(worse[:decided], wins), n)
+        better, worse = better[decided:], worse[decided:]
+        live = indices_of(xp, ~(xp.take(gone, better) | xp.take(gone, worse)))
+        better, worse = xp.take(better, live), xp.take(worse, live)
+    return ~gone
+
+
+def _rounds(
+    xp: Namespace, better: Array, worse: Array, gone: Array, limit: int | None
+) -> tuple[Array, Array, Array]:
+    """Decide boxes in rounds: those without a live better rival stay, what they overlap goes, and so do their pairs."""
+    done = 0
+    while better.shape[0] > 0 and done != limit:
+        beaten = mark(xp, worse, gone.shape[0])
+        wins = ~xp.take(beaten, better)
+        gone = gone | mark(xp, xp.take(worse, indices_of(xp, wins)), gone.shape[0])
+        live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))
+        better, worse = xp.take(better, live), xp.take(worse, live)
+        done += 1
+    return better, worse, gone
+
+
+# The static form: tiles of the matrix X, all of them.
+
+
+def _mask(xp: Namespace, *arrays: Array | None, threshold: float, kind: str) -> Array:
+    order, live = _ranked_mask(xp, *arrays, threshold=threshold, kind=kind)
+    return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
+
+
+def _ranked_mask(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    *,
+    threshold: float,
+    kind: str,
+) -> tuple[Array, Array]:
+    """Order of the boxes, and whether the box of each rank is kept."""
+    n = scores.shape[-1]
+    order = ranking(xp, scores)
+    live = xp.ones_like(order, dtype=xp.bool) if valid is None else xp.take_along_axis(valid, order, axis=-1)
+    if n == 0:
+        return order, live
+    rows_of = _matrix_rows if overlaps is not None else _box_rows
+    size = min(n, STATIC_TILE)
+
+    def more(k: Array, live: Array) -> Array:
+        return k * size < n
+
+    def resolve_tile(k: Array, live: Array) -> tuple[Array, Array]:
+        # The last tile reaches back over rows that are decided; deciding them again changes nothing.
+        rows = xp.arange(size, dtype=order.dtype, device=device(order)) + xp.clip(k * size, None, n - size)
+        over = over_rows(rows)
+        stays = _fixed_point(xp, xp.take(over, rows, axis=-1), xp.take(live, rows, axis=-1))
+        return k + 1, live & ~xp.any(over & stays[..., :, None], axis=-2)
+
+    over_rows = rows_of(xp, order, boxes, labels, overlaps, threshold, kind)
+    first = xp.zeros((), dtype=order.dtype, device=device(order))
+    _, live = while_loop(more, resolve_tile, (first, live))
+    return order, live
+
+
+def _box_rows(
+    xp: Namespace, order: Array, boxes: Array, labels: Array | None, _: None, threshold: float, kind: str
+) -> Callable[[Array], Array]:
+    """Return the function from T ranks to those rows of X: bool (..., T, N)."""
+    boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
+    scene = Scene(canonical(xp, boxes, kind), labels, kind, threshold)
+    scene = scene.map(lambda x: xp.take_along_axis(x, order, axis=-1))
+    position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
+    return lambda rows: tile(xp, scene.take(xp, rows), scene) & (rows[:, None] < position)
+
+
+def _matrix_rows(
+    xp: Namespace, order: Array, _boxes: Array, labels: Array | None, overlaps: Array, threshold: float, _kind: str
+) -> Callable[[Array], Array]:
+    over = overlaps > threshold
+    if labels is not None:
+        over = over & (labels[..., :, None] == labels[..., None, :])
+    position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
+
+    def rows_of(rows: Array) -> Array:
+        ranked = xp.take(order, rows, axis=-1)
+        x = xp.take_along_axis(over, xp.broadcast_to(ranked[..., :, None], (*ranked.shape, order.shape[-1])), axis=-2)
+        x = xp.take_along_axis(x, xp.broadcast_to(order[..., None, :], x.shape), axis=-1)
+        return x & (rows[:, None] < position)
+
+    return rows_of

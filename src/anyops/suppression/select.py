@@ -1,0 +1,62 @@
+"""From scores to a selection: orders, and the static top-k."""
+
+from .._array.namespace import Array, Namespace, cast, default_float, namespace
+from .arguments import check_count, check_threshold
+
+
+def ranking(xp: Namespace, scores: Array) -> Array:
+    """Positions by descending score along the last axis, ties to the lowest position, NaN last."""
+    # NaN sorts last in ascending order on every library; descending=True would put it first.
+    return xp.argsort(-as_floating(xp, scores), axis=-1, stable=True)
+
+
+def as_floating(xp: Namespace, scores: Array) -> Array:
+    """Return integer scores as floats, which have a negative for every value."""
+    return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp))
+
+
+def top_scores(scores: Array, max_output: int, *, score_threshold: float | None = None) -> tuple[Array, Array]:
+    """Select the `max_output` best scores of each row, in a fixed shape.
+
+    Parameters
+    ----------
+    scores : array (..., N)
+    max_output : int
+        k, at most N.
+    score_threshold : float, optional
+        Scores must be strictly greater to be valid.
+
+    Returns
+    -------
+    indices : array (..., k)
+        By descending score, ties to the lowest index, NaN last; in the namespace's index dtype.
+    valid : bool array (..., k)
+        Whether the score is a number, and above the threshold where one is given.
+
+    Raises
+    ------
+    ValueError
+        If ``max_output`` is negative or greater than N.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> indices, valid = anyops.top_scores(np.asarray([0.1, 0.9, 0.5]), 2, score_threshold=0.6)
+    >>> indices.tolist(), valid.tolist()
+    ([1, 2], [True, False])
+    """
+    xp = namespace(scores=scores)
+    if scores.ndim == 0:
+        raise ValueError("scores must have shape (..., N), got ()")
+    if not xp.isdtype(scores.dtype, ("integral", "real floating")):
+        raise TypeError(f"scores must have a floating or integer dtype, got {scores.dtype}")
+    count = check_count("max_output", max_output)
+    if count > scores.shape[-1]:
+        raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
+    scores = as_floating(xp, scores)
+    indices = ranking(xp, scores)[..., :count]
+    best = xp.take_along_axis(scores, indices, axis=-1)
+    valid = ~xp.isnan(best)
+    if score_threshold is not None:
+        valid = valid & (best > check_threshold("score_threshold", score_threshold))
+    return indices, valid
