@@ -4,10 +4,9 @@ from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any, NamedTuple
 
-import array_api_compat as compat
 import numpy as np
 
-from .namespace import Array
+from .namespace import Array, library, namespace
 
 
 class Backend(NamedTuple):
@@ -127,8 +126,9 @@ def to_backend(x: np.ndarray, name: str, device: str | None = None) -> Array:
 
 def to_host(x: Array) -> np.ndarray:
     """Return the values of an array of any library as a NumPy array."""
-    if compat.is_torch_array(x):
+    name = library(namespace(x=x))
+    if name == "torch":
         return x.detach().cpu().numpy()
-    if compat.is_cupy_array(x):
+    if name == "cupy":
         return x.get()
     return np.asarray(x)

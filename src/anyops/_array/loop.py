@@ -1,12 +1,11 @@
-"""``while_loop``: the one loop over a condition that depends on data, for every library and transform."""
+"""Loops for every library and transform: ``while_loop`` over a condition on data, ``for_each`` over known integers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-import array_api_compat as compat
 
-from .namespace import Array
+from .namespace import Array, is_traced, library, namespace
 
 State = tuple[Array, ...]
 
@@ -29,14 +28,34 @@ def while_loop(cond: Callable[..., Array], body: Callable[..., State], state: St
     on closures it would compile anew at each call. torch's ``while_loop`` operator under ``torch.compile`` and
     ``torch.export``. Under ``torch.func.vmap`` a loop that goes on while any lane does. An ONNX ``Loop`` for ndonnx.
     """
-    xp = compat.array_namespace(*state)
-    if compat.is_jax_namespace(xp):
+    xp = namespace(**{f"state[{i}]": x for i, x in enumerate(state)})
+    if library(xp) == "jax":
         return _jax_loop(cond, body, state)
-    if compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return _torch_loop(xp, cond, body, state)
-    if compat.is_ndonnx_namespace(xp):
+    if library(xp) == "ndonnx":
         return _onnx_loop(xp, cond, body, state)
     return _eager_loop(cond, body, state)
+
+
+UNROLLED = 8
+
+
+def for_each(values: Sequence[int], body: Callable[..., State], state: State) -> State:
+    """Repeat ``state = body(value, *state)`` for each of some integers.
+
+    `body` gets a Python integer, or a 0-d array where JAX traces more than a few of them: a loop then, so that
+    compilation does not grow with their number. torch compiles them all: its loop operator cannot be nested.
+    """
+    xp = namespace(**{f"state[{i}]": x for i, x in enumerate(state)})
+    if len(values) > UNROLLED and library(xp) == "jax" and is_traced(state[0]):
+        import jax
+
+        table = xp.asarray(list(values))
+        return jax.lax.fori_loop(0, len(values), lambda k, s: tuple(body(table[k], *s)), tuple(state))
+    for value in values:
+        state = tuple(body(value, *state))
+    return tuple(state)
 
 
 def _eager_loop(cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:

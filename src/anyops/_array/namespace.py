@@ -4,7 +4,6 @@ Array libraries are recognised, never imported: an array of a library that is in
 """
 
 from collections.abc import Sequence
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -29,23 +28,30 @@ def namespace(**arrays: Array | None) -> Namespace:
     ValueError
         If the arguments live on different devices.
     """
-    first = shared = None
+    first = shared = place = None
     for name, x in arrays.items():
         if x is None:
             continue
         found = _NAMESPACES.get(type(x)) or _recognise(name, x)
+        where = None if found is _NUMPY else _device(found, x)
         if first is None:
-            first, shared = name, found
+            first, shared, place = name, found, where
         elif found is not shared:
             raise TypeError(
                 f"{first} and {name} must be arrays of one library, "
                 f"got {_describe(arrays[first])} and {_describe(x)}; convert one of them"
             )
+        elif where != place and where is not None and place is not None:
+            raise ValueError(f"{first} and {name} must be on one device, got {place} and {where}; move one of them")
     if shared is None:
         raise TypeError(f"one of {', '.join(arrays)} must be an array, got None for each")
-    if shared is not _NUMPY:
-        _check_devices(shared, {name: x for name, x in arrays.items() if x is not None})
     return shared
+
+
+def library(xp: Namespace) -> str:
+    """Return the name of the library behind a namespace: "numpy", "torch", "jax", "cupy", "dask", ..."""
+    # Not array_api_compat's predicates: torch.compile warns of every function that is cached with lru_cache.
+    return xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
 
 
 def _recognise(name: str, x: Any) -> ModuleType:
@@ -70,28 +76,22 @@ def _describe(x: Any) -> str:
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 
 
-def _check_devices(xp: Namespace, arrays: dict[str, Array]) -> None:
-    places = [(name, place) for name, x in arrays.items() if (place := _device(xp, x)) is not None]
-    for name, place in places[1:]:
-        if place != places[0][1]:
-            raise ValueError(
-                f"{places[0][0]} and {name} must be on one device, got {places[0][1]} and {place}; move one of them"
-            )
-
-
 def _device(xp: Namespace, x: Array) -> Any:
-    if compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         # A tracer has no device yet, and an uncommitted array follows the others.
         import jax
 
         return None if isinstance(x, jax.core.Tracer) or not x.committed else x.sharding.device_set
-    return compat.device(x)
+    return getattr(x, "device", None)
 
 
 def device(x: Array) -> Any:
     """Return the device to create companions of `x` on; None where the library places them itself."""
-    # dask and a JAX tracer have no device to name: https://github.com/data-apis/array-api-compat/pull/293
-    return None if type(x).__module__.startswith(("jax", "dask")) else compat.device(x)
+    return x.device if library(namespace(x=x)) in _PLACED else None
+
+
+# JAX follows the data, and its tracers have no device to name; NumPy and dask have one device.
+_PLACED = ("torch", "cupy", "array_api_strict")
 
 
 def default_float(xp: Namespace) -> DType:
@@ -102,16 +102,6 @@ def default_float(xp: Namespace) -> DType:
 def default_int(xp: Namespace) -> DType:
     """Return the namespace's own index dtype (int32 on JAX without x64)."""
     return xp.__array_namespace_info__().default_dtypes()["indexing"]
-
-
-@cache
-def _is_floating(xp: Namespace, dtype: DType) -> bool:
-    return bool(xp.isdtype(dtype, "real floating"))
-
-
-@cache
-def _is_narrow(xp: Namespace, dtype: DType) -> bool:
-    return xp.finfo(dtype).bits < 32
 
 
 def result_dtype(xp: Namespace, **arrays: Array) -> DType:
@@ -125,7 +115,7 @@ def result_dtype(xp: Namespace, **arrays: Array) -> DType:
     found = None
     for name, x in arrays.items():
         dtype = x.dtype
-        if not _is_floating(xp, dtype):
+        if not xp.isdtype(dtype, "real floating"):
             if not xp.isdtype(dtype, "integral"):
                 hint = "; NumPy has no bfloat16 arithmetic, pass float32" if "bfloat16" in str(dtype) else ""
                 raise TypeError(f"{name} must have a floating or integer dtype, got {dtype}{hint}")
@@ -139,7 +129,7 @@ def result_dtype(xp: Namespace, **arrays: Array) -> DType:
 
 def compute_dtype(xp: Namespace, dtype: DType) -> DType:
     """Return the dtype that a result of `dtype` is computed in: float32 for the 16-bit ones."""
-    return xp.float32 if _is_narrow(xp, dtype) else dtype
+    return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
@@ -149,9 +139,10 @@ def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
 
 def stop_gradient(x: Array) -> Array:
     """Return `x` as a constant to automatic differentiation; the standard has no such function."""
-    if compat.is_torch_array(x):
+    name = library(namespace(x=x))
+    if name == "torch":
         return x.detach()
-    if compat.is_jax_array(x):
+    if name == "jax":
         import jax
 
         return jax.lax.stop_gradient(x)
@@ -160,18 +151,18 @@ def stop_gradient(x: Array) -> Array:
 
 def is_traced(x: Array) -> bool:
     """Tell whether `x` stands for values not known yet: under ``jax.jit``, ``vmap``, ``torch.compile``, in a graph."""
-    xp = compat.array_namespace(x)
-    if compat.is_jax_namespace(xp):
+    name = library(namespace(x=x))
+    if name == "jax":
         import jax
 
         return isinstance(x, jax.core.Tracer)
-    if compat.is_torch_namespace(xp):
+    if name == "torch":
         import torch
 
         return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x)
-    return compat.is_lazy_array(x)
+    return name in ("dask", "ndonnx")
 
 
 def is_eager_jax(x: Array) -> bool:
     """Tell whether `x` is a concrete JAX array, whose every operation is compiled for every new shape."""
-    return compat.is_jax_array(x) and not is_traced(x)
+    return library(namespace(x=x)) == "jax" and not is_traced(x)

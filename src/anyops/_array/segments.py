@@ -6,60 +6,47 @@ stands behind the same function where a library has one, which is both faster an
 
 from collections.abc import Callable
 
-import array_api_compat as compat
-import array_api_extra as xpx
 import numpy as np
 
-from .namespace import Array, Namespace, default_int, device
+from .namespace import Array, Namespace, default_int, device, library
 
 
 def mark(xp: Namespace, index: Array, size: int) -> Array:
     """Return bool (size,), true at the positions in `index`; repeated positions are fine."""
-    flags = xp.zeros((size,), dtype=xp.bool, device=device(index))
-    if compat.is_numpy_namespace(xp) or compat.is_cupy_namespace(xp):
+    if library(xp) in ("numpy", "cupy"):
+        flags = xp.zeros(size, dtype=xp.bool)
         flags[index] = True
         return flags
-    if compat.is_torch_namespace(xp):
-        return flags.index_fill_(0, index, True)
-    if compat.is_jax_namespace(xp):
-        return flags.at[index].set(True, mode="drop")
-    return xpx.at(flags)[index].set(True, xp=xp)
-
-
-def inverse_permutation(xp: Namespace, order: Array) -> Array:
-    """Return the ranks for which ``ranks[order] = arange(n)``."""
-    ranks = xp.empty_like(order)
-    positions = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
-    if compat.is_numpy_namespace(xp) or compat.is_cupy_namespace(xp) or compat.is_torch_namespace(xp):
-        ranks[order] = positions
-        return ranks
-    if compat.is_jax_namespace(xp):
-        return ranks.at[order].set(positions, unique_indices=True)
-    return xp.argsort(order)
+    if library(xp) == "torch":
+        return xp.zeros(size, dtype=xp.bool, device=index.device).index_fill_(0, index, True)
+    if library(xp) == "jax":
+        return xp.zeros(size, dtype=xp.bool).at[index].set(True, mode="drop")
+    index, position = xp.sort(index), xp.arange(size, dtype=index.dtype, device=device(index))
+    return xp.searchsorted(index, position, side="right") > xp.searchsorted(index, position, side="left")
 
 
 def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Array:
     """Return (size,): the sum of the values of each segment, 0 for one without items."""
-    if compat.is_numpy_namespace(xp):
+    if library(xp) == "numpy":
         # bincount sums in float64, in one pass
         return xp.asarray(np.bincount(segments, weights=values, minlength=size), dtype=values.dtype)
-    if compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return xp.zeros(size, dtype=values.dtype, device=values.device).index_add(0, segments, values)
-    if compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         return xp.zeros(size, dtype=values.dtype).at[segments].add(values)
     return _reduce_runs(xp, values, segments, size, xp.add, 0)
 
 
 def segment_max(xp: Namespace, values: Array, segments: Array, size: int, *, initial: float) -> Array:
     """Return (size,): the largest value of each segment and `initial`."""
-    if compat.is_numpy_namespace(xp):
+    if library(xp) == "numpy":
         out = np.full(size, initial, dtype=values.dtype)
         np.maximum.at(out, segments, values)
         return out
-    if compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         out = xp.full((size,), initial, dtype=values.dtype, device=values.device)
         return out.scatter_reduce(0, segments, values, "amax")
-    if compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         return xp.full(size, initial, dtype=values.dtype).at[segments].max(values)
     return xp.maximum(_reduce_runs(xp, values, segments, size, xp.maximum, initial), xp.asarray(initial))
 

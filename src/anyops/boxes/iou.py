@@ -159,21 +159,24 @@ def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
     is decided once per box instead of once per pair, and no gradient passes through an undefined expression.
     """
     x1, y1, x2, y2 = columns_of(boxes)
-    raw_area = (x2 - x1) * (y2 - y1)
-    proper = (x2 > x1) & (y2 > y1) & (raw_area > 0)
-    if kind not in ("iof", "ios"):  # those have finite denominators beside an infinite box
-        proper = proper & (raw_area < math.inf)
-    zero = xp.zeros_like(x1)
+    proper = overlapping_boxes(xp, Boxes(x1, y1, x2, y2, (x2 - x1) * (y2 - y1)), kind)
+    zero, one = xp.zeros_like(x1), xp.ones_like(x1)
     corners = tuple(xp.where(proper, c, zero) for c in (x1, y1, x2, y2))
     area = (corners[2] - corners[0]) * (corners[3] - corners[1])
-    area = xp.where(proper, area, xp.ones_like(x1))
-    nan = xp.any(xp.isnan(boxes), axis=-1)
-    area = xp.where(nan, xp.full_like(x1, math.nan), area)
-    if kind in ("iou", "iof", "ios"):
-        return Boxes(*corners, area)
-    finite = xp.all(xp.isfinite(boxes), axis=-1)
+    nan = xp.isnan(x1) | xp.isnan(y1) | xp.isnan(x2) | xp.isnan(y2)
+    canonical_area = xp.where(nan, xp.full_like(x1, math.nan), xp.where(proper, area, one))
+    if kind in MASK_KINDS:
+        return Boxes(*corners, canonical_area)
+    finite = xp.isfinite(x1) & xp.isfinite(y1) & xp.isfinite(x2) & xp.isfinite(y2)
     given = tuple(xp.where(finite, c, zero) for c in (x1, y1, x2, y2))
-    return Boxes(*corners, area, (*given, finite, xp.where(proper, area, zero)))
+    return Boxes(*corners, canonical_area, (*given, finite, area))
+
+
+def overlapping_boxes(xp: Namespace, boxes: Boxes, kind: str) -> Array:
+    """Whether each box, its corners and area as given, can overlap another at all."""
+    proper = (boxes.x2 > boxes.x1) & (boxes.y2 > boxes.y1) & (boxes.area > 0)
+    # iof and ios have finite denominators beside an infinite box
+    return proper if kind in ("iof", "ios") else proper & (boxes.area < math.inf)
 
 
 def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str) -> Array:

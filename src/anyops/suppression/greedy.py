@@ -11,7 +11,7 @@ of the matrix; the eager one on whatever is cheaper: tiles of the boxes still li
 from collections.abc import Callable
 
 from .._array.compiled import compiled
-from .._array.loop import while_loop
+from .._array.loop import for_each, while_loop
 from .._array.namespace import (
     Array,
     Namespace,
@@ -25,7 +25,8 @@ from .._array.namespace import (
 from .._array.padding import bucket, pad
 from .._array.segments import mark
 from .._array.selection import compress, indices_of
-from ..boxes.iou import canonical
+from ..boxes.formats import columns_of
+from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlapping_boxes
 from .arguments import check_count, check_index_contract, check_suppression, check_threshold
 from .overlaps import Grid, Lattice, Scene, candidates, overlapping, ranges_above, ranges_from, ranges_within, tile
 from .select import as_floating, ranking
@@ -113,7 +114,7 @@ def nms(
         kept = _by_mask(xp, boxes, scores, threshold, labels, kind, least, overlaps)
     else:
         kept = _by_rank(xp, boxes, scores, threshold, labels, kind, least)
-    return kept if limit is None else kept[:limit]
+    return kept if limit is None else kept[: min(limit, kept.shape[0])]
 
 
 def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
@@ -234,11 +235,45 @@ def _by_rank(
     if least is not None:
         # Ranked by score, those above the threshold come first.
         order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp))))]
-    boxes = xp.take(boxes, order, axis=0)
-    boxes = canonical(xp, cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), kind)
-    scene = Scene(boxes, None if labels is None else xp.take(labels, order), kind, threshold)
-    kept = _by_tiles(xp, scene) if order.shape[0] < SMALL else _by_graph(xp, scene)
-    return xp.take(order, kept)
+    boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
+    x1, y1, x2, y2 = (xp.take(c, order) for c in columns_of(boxes))
+    columns = Boxes(x1, y1, x2, y2, (x2 - x1) * (y2 - y1))
+    proper = overlapping_boxes(xp, columns, kind)
+    everything = bool(xp.all(proper))
+    if not everything or kind not in MASK_KINDS:
+        columns = canonical(xp, xp.stack((x1, y1, x2, y2), axis=-1), kind)
+    scene = Scene(columns, None if labels is None else xp.take(labels, order), kind, threshold)
+    if everything:
+        return xp.take(order, _kept(xp, scene))
+    # A box that overlaps none is kept, and would only blow up the scene that the others are sorted into.
+    some = indices_of(xp, proper)
+    stays = mark(xp, xp.take(some, _kept(xp, _within_bounds(xp, scene.take(xp, some)))), order.shape[0])
+    return xp.take(order, indices_of(xp, stays | ~proper))
+
+
+def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
+    """Return the scene with infinite corners moved to the outermost finite ones, the areas as they are."""
+    if scene.size == 0:
+        return scene
+    boxes = scene.boxes
+
+    def clipped(low: Array, high: Array) -> tuple[Array, Array]:
+        zero = xp.zeros_like(low)
+        finite_low, finite_high = xp.isfinite(low), xp.isfinite(high)
+        least = xp.min(xp.minimum(xp.where(finite_low, low, zero), xp.where(finite_high, high, zero)))
+        most = xp.max(xp.maximum(xp.where(finite_low, low, zero), xp.where(finite_high, high, zero)))
+        return xp.maximum(low, least), xp.minimum(high, most)
+
+    x1, x2 = clipped(boxes.x1, boxes.x2)
+    y1, y2 = clipped(boxes.y1, boxes.y2)
+    return scene._replace(boxes=boxes._replace(x1=x1, y1=y1, x2=x2, y2=y2))
+
+
+def _kept(xp: Namespace, scene: Scene) -> Array:
+    """Ranks kept, of a scene in rank order in which every box has an area."""
+    if scene.size >= SMALL and Lattice.of(xp, scene).fits(xp):
+        return _by_graph(xp, scene)
+    return _by_tiles(xp, scene)
 
 
 def _by_tiles(xp: Namespace, scene: Scene) -> Array:
@@ -246,19 +281,20 @@ def _by_tiles(xp: Namespace, scene: Scene) -> Array:
     ranks = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.area))
     kept = []
     while True:
-        head = scene.map(lambda x: x[:TILE])
+        size = min(TILE, scene.size)
+        head = scene.map(lambda x: x[:size])
         stays = indices_of(xp, _fixed_point(xp, xp.triu(tile(xp, head, head), k=1)))
-        kept.append(xp.take(ranks[:TILE], stays))
-        if ranks.shape[0] <= TILE:
+        kept.append(xp.take(ranks[:size], stays))
+        if scene.size == size:
             return xp.concat(kept)
-        tail = scene.map(lambda x: x[TILE:])
+        tail = scene.map(lambda x: x[size:])
         live = indices_of(xp, ~xp.any(tile(xp, head.take(xp, stays), tail), axis=0))
-        scene, ranks = tail.take(xp, live), xp.take(ranks[TILE:], live)
+        scene, ranks = tail.take(xp, live), xp.take(ranks[size:], live)
 
 
 def _fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
     """Solution of b_j = live_j and not any_i (b_i and X_ij) for a strictly triangular X (..., T, T)."""
-    # As a product of matrices: the count of suppressors is exact, and the libraries have nothing faster.
+    # As a product of matrices: the number of suppressors is exact, and no reduction of the libraries is faster.
     over = xp.astype(over, xp.float32)
     start = xp.ones_like(over[..., 0, :]) if live is None else xp.astype(live, xp.float32)
 
@@ -266,8 +302,8 @@ def _fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array
         return xp.any(b != before)
 
     def iterate(b: Array, before: Array) -> tuple[Array, Array]:
-        suppressed = xp.matmul(b[..., None, :], over)[..., 0, :] > 0
-        return xp.where(suppressed, xp.zeros_like(start), start), b + 0
+        suppressors = xp.matmul(b[..., None, :], over)[..., 0, :]
+        return start * xp.astype(suppressors == 0, start.dtype), b
 
     return while_loop(unsettled, iterate, (start, -1 - start))[0] > 0
 
@@ -377,21 +413,18 @@ def _ranked_mask(
     if n == 0:
         return order, live
     rows_of = _matrix_rows if overlaps is not None else _box_rows
+    over_rows = rows_of(xp, order, boxes, labels, overlaps, threshold, kind)
     size = min(n, STATIC_TILE)
 
-    def more(k: Array, live: Array) -> Array:
-        return k * size < n
-
-    def resolve_tile(k: Array, live: Array) -> tuple[Array, Array]:
-        # The last tile reaches back over rows that are decided; deciding them again changes nothing.
-        rows = xp.arange(size, dtype=order.dtype, device=device(order)) + xp.clip(k * size, None, n - size)
+    def resolve_tile(start: Array | int, live: Array) -> tuple[Array]:
+        rows = xp.arange(size, dtype=order.dtype, device=device(order)) + start
         over = over_rows(rows)
         stays = _fixed_point(xp, xp.take(over, rows, axis=-1), xp.take(live, rows, axis=-1))
-        return k + 1, live & ~xp.any(over & stays[..., :, None], axis=-2)
+        return (live & ~xp.any(over & stays[..., :, None], axis=-2),)
 
-    over_rows = rows_of(xp, order, boxes, labels, overlaps, threshold, kind)
-    first = xp.zeros((), dtype=order.dtype, device=device(order))
-    _, live = while_loop(more, resolve_tile, (first, live))
+    # The last tile reaches back over rows that are decided; deciding them again changes nothing.
+    starts = [min(start, n - size) for start in range(0, n, size)]
+    (live,) = for_each(starts, resolve_tile, (live,))
     return order, live
 
 

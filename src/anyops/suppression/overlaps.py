@@ -97,6 +97,10 @@ class Lattice(NamedTuple):
             bits - cell_bits,
         )
 
+    def fits(self, xp: Namespace) -> bool:
+        """Whether the scene has an extent that its numbers can express."""
+        return bool(xp.isfinite(self.cells_per_unit) & (self.cells_per_unit > 0) & xp.isfinite(self.smallest))
+
     def level(self, xp: Namespace, boxes: Boxes) -> Array:
         """Class of each box."""
         side = _side(xp, boxes, self.bounded)
