@@ -15,6 +15,11 @@ def bucket(size: int) -> int:
     return power
 
 
+def power_of_two(size: int) -> int:
+    """Return the next power of two, at least 64: for sizes that vary more, and cost less where they are too large."""
+    return max(64, 1 << max(size - 1, 0).bit_length())
+
+
 def pad(xp: Namespace, x: Array, size: int) -> Array:
     """Return a concrete JAX array with zeros up to `size` along its first axis.
 

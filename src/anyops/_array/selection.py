@@ -2,12 +2,22 @@
 
 import numpy as np
 
-from .namespace import Array, Namespace, library
+from .namespace import Array, Namespace, default_int, device, library
 
 
 def indices_of(xp: Namespace, mask: Array) -> Array:
     """Return the positions at which a 1-D mask is true, ascending, in the namespace's index dtype."""
     return xp.nonzero(mask)[0]
+
+
+def padded_indices(xp: Namespace, mask: Array, size: int) -> Array:
+    """Return the positions at which a 1-D mask is true, padded to `size` with positions past its end."""
+    if library(xp) == "jax":
+        return xp.nonzero(mask, size=size, fill_value=mask.shape[0])[0]
+    # Where the number of true values up to a position first reaches k is the k-th of them.
+    reached = xp.cumulative_sum(xp.astype(mask, default_int(xp)))
+    number = xp.arange(1, size + 1, dtype=reached.dtype, device=device(reached))
+    return xp.searchsorted(reached, number, side="left")
 
 
 def compress(xp: Namespace, x: Array, mask: Array) -> Array:

@@ -121,7 +121,8 @@ def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: 
     n, m = boxes1.shape[-2], boxes2.shape[-2]
 
     def block(i: slice, j: slice) -> Array:
-        return cast(xp, overlap(xp, a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j]), kind), dtype)
+        rows, columns = a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j])
+        return cast(xp, overlap(xp, rows, columns, kind), dtype)
 
     everything = slice(None)
     # A compiler fuses the chain of operations; done one by one they are faster in tiles that stay in cache.
@@ -135,20 +136,20 @@ def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: 
 
 
 class Boxes(NamedTuple):
-    """Columns of boxes made ready for `overlap`, in any shapes that broadcast."""
+    """Boxes made ready for `overlap`, as rows of one array, in any shapes that broadcast."""
 
-    x1: Array
-    y1: Array
-    x2: Array
-    y2: Array
-    area: Array
-    # Of the enclosing-box kinds alone: corners as given, their area, and whether all of them are finite.
-    given: tuple[Array, ...] | None = None
+    columns: Array  # (5, ...): x1, y1, x2, y2, area
+    # (6, ...), for the kinds with an enclosing box alone: corners as given, their area, 1 where all are finite
+    given: Array | None = None
 
     def map(self, function: Callable[[Array], Array]) -> "Boxes":
-        """Return these boxes with a function applied to each column."""
-        given = None if self.given is None else tuple(function(x) for x in self.given)
-        return Boxes(*(function(x) for x in self[:5]), given)
+        """Return these boxes with a function of the trailing axes applied."""
+        return Boxes(function(self.columns), None if self.given is None else function(self.given))
+
+
+def rows_of(x: Array) -> tuple[Array, ...]:
+    """Return the items along the first axis; unlike ``unstack``, which moves axes, under ``torch.func.vmap`` too."""
+    return tuple(x[k, ...] for k in range(x.shape[0]))
 
 
 def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
@@ -159,44 +160,47 @@ def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
     is decided once per box instead of once per pair, and no gradient passes through an undefined expression.
     """
     x1, y1, x2, y2 = columns_of(boxes)
-    proper = overlapping_boxes(xp, Boxes(x1, y1, x2, y2, (x2 - x1) * (y2 - y1)), kind)
+    proper = overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), kind)
     zero, one = xp.zeros_like(x1), xp.ones_like(x1)
     corners = tuple(xp.where(proper, c, zero) for c in (x1, y1, x2, y2))
     area = (corners[2] - corners[0]) * (corners[3] - corners[1])
     nan = xp.isnan(x1) | xp.isnan(y1) | xp.isnan(x2) | xp.isnan(y2)
     canonical_area = xp.where(nan, xp.full_like(x1, math.nan), xp.where(proper, area, one))
+    columns = xp.stack((*corners, canonical_area))
     if kind in MASK_KINDS:
-        return Boxes(*corners, canonical_area)
+        return Boxes(columns)
     finite = xp.isfinite(x1) & xp.isfinite(y1) & xp.isfinite(x2) & xp.isfinite(y2)
     given = tuple(xp.where(finite, c, zero) for c in (x1, y1, x2, y2))
-    return Boxes(*corners, canonical_area, (*given, finite, area))
+    return Boxes(columns, xp.stack((*given, area, xp.astype(finite, area.dtype))))
 
 
-def overlapping_boxes(xp: Namespace, boxes: Boxes, kind: str) -> Array:
-    """Whether each box, its corners and area as given, can overlap another at all."""
-    proper = (boxes.x2 > boxes.x1) & (boxes.y2 > boxes.y1) & (boxes.area > 0)
+def overlaps_others(x1: Array, y1: Array, x2: Array, y2: Array, area: Array, kind: str) -> Array:
+    """Whether each box, corners and area as given, can overlap another at all."""
+    proper = (x2 > x1) & (y2 > y1) & (area > 0)
     # iof and ios have finite denominators beside an infinite box
-    return proper if kind in ("iof", "ios") else proper & (boxes.area < math.inf)
+    return proper if kind in ("iof", "ios") else proper & (area < math.inf)
 
 
 def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str) -> Array:
     """Overlap of canonical boxes, broadcast against each other."""
-    zero = xp.zeros((), dtype=a.x1.dtype, device=device(a.x1))
-    width = xp.maximum(xp.minimum(a.x2, b.x2) - xp.maximum(a.x1, b.x1), zero)
-    height = xp.maximum(xp.minimum(a.y2, b.y2) - xp.maximum(a.y1, b.y1), zero)
-    inter = width * height
+    ax1, ay1, ax2, ay2, a_area = rows_of(a.columns)
+    bx1, by1, bx2, by2, b_area = rows_of(b.columns)
+    zero = xp.zeros((), dtype=a_area.dtype, device=device(a_area))
+    width = xp.maximum(xp.minimum(ax2, bx2) - xp.maximum(ax1, bx1), zero)
+    height = xp.maximum(xp.minimum(ay2, by2) - xp.maximum(ay1, by1), zero)
     if kind in ("iof", "ios"):
-        return _covered(xp, a, b, kind, width, height, inter)
-    union = (a.area + b.area) - inter
-    iou = inter / union
+        return _covered(xp, a_area, b_area, kind, width, height)
+    inter = width * height
+    iou = inter / ((a_area + b_area) - inter)
     return iou if kind == "iou" else iou - _penalty(xp, a, b, kind, iou, inter)
 
 
-def _covered(xp: Namespace, a: Boxes, b: Boxes, kind: str, width: Array, height: Array, inter: Array) -> Array:
+def _covered(xp: Namespace, a_area: Array, b_area: Array, kind: str, width: Array, height: Array) -> Array:
     """I over |a| or over the smaller of the areas; 0 where that is infinite."""
-    zero, one = xp.zeros_like(inter), xp.ones_like(inter)
-    inter = xp.where((width > 0) & (height > 0), inter, zero)  # inf · 0 where boxes without bounds are disjoint
-    whole = xp.minimum(a.area, b.area) if kind == "ios" else xp.where(xp.isnan(b.area), b.area, a.area)
+    zero, one = xp.zeros_like(width), xp.ones_like(width)
+    touching = (width > 0) & (height > 0)  # without: inf · 0 where boxes without bounds are disjoint
+    inter = xp.where(touching, width, zero) * xp.where(touching, height, zero)
+    whole = xp.minimum(a_area, b_area) if kind == "ios" else xp.where(xp.isnan(b_area), b_area, a_area)
     whole = whole + zero  # in the shape of the pair
     infinite = whole == math.inf
     return xp.where(infinite, zero, inter) / xp.where(infinite, one, whole)
@@ -206,12 +210,12 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
     """What giou, diou and ciou subtract from iou; 0 where a corner is infinite or the enclosing box is a point."""
     assert a.given is not None
     assert b.given is not None
-    ax1, ay1, ax2, ay2, a_finite, a_area = a.given
-    bx1, by1, bx2, by2, b_finite, b_area = b.given
+    ax1, ay1, ax2, ay2, a_area, a_finite = rows_of(a.given)
+    bx1, by1, bx2, by2, b_area, b_finite = rows_of(b.given)
     zero, one = xp.zeros_like(iou), xp.ones_like(iou)
     width = xp.maximum(xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), zero)
     height = xp.maximum(xp.maximum(ay2, by2) - xp.minimum(ay1, by1), zero)
-    finite = a_finite & b_finite
+    finite = a_finite * b_finite > 0
     if kind == "giou":
         enclosing = width * height
         bounded = (enclosing > 0) & (enclosing < math.inf)

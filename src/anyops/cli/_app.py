@@ -6,6 +6,7 @@ import typer
 
 from .._version import __version__
 from .backends import backends
+from .demo import demo
 from .nms import nms
 
 # pretty_exceptions off: what a user can mend is one line (errors.py), so a traceback is a bug and should read as one.
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(nms)
 app.command()(backends)
+app.command()(demo)
 
 
 def _print_version(wanted: bool) -> None:

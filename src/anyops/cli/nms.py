@@ -126,8 +126,11 @@ def _progress() -> Iterator[Callable[[str], None]]:
     """Show a bar of the stages on a terminal; what is yielded begins the stage of the name it is given."""
     stages = ("load", "read", "group", "suppress", "write")
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda stage: None
+        return
     columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=len(stages))
         yield lambda stage: progress.update(task, description=stage, completed=stages.index(stage))
 

@@ -8,10 +8,7 @@ because X is strictly triangular. Iterating the equation from all true reaches i
 of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
 """
 
-from collections.abc import Callable
-
 from .._array.compiled import compiled
-from .._array.loop import for_each, while_loop
 from .._array.namespace import (
     Array,
     Namespace,
@@ -22,17 +19,18 @@ from .._array.namespace import (
     is_eager_jax,
     result_dtype,
 )
-from .._array.padding import bucket, pad
 from .._array.segments import mark
 from .._array.selection import compress, indices_of
 from ..boxes.formats import columns_of
-from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlapping_boxes
+from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlaps_others
 from .arguments import check_count, check_index_contract, check_suppression, check_threshold
+from .bucketed import kept_in_buckets
 from .overlaps import Grid, Lattice, Scene, candidates, overlapping, ranges_above, ranges_from, ranges_within, tile
 from .select import as_floating, ranking
+from .tiles import fixed_point, mask, ranked_mask
 
-# Rows of a tile. Eager: small enough that its survivors spare the rest most comparisons. Static: enough work per step.
-TILE, STATIC_TILE = 128, 256
+# Rows of a tile: few enough that its survivors spare the rest most comparisons.
+TILE = 128
 # Below this many boxes tiles are faster than building a graph.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
@@ -110,8 +108,11 @@ def nms(
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
     check_index_contract("nms", "nms_mask", scores)
-    if overlaps is not None or is_eager_jax(scores):
-        kept = _by_mask(xp, boxes, scores, threshold, labels, kind, least, overlaps)
+    if overlaps is not None:
+        kept = _by_matrix(xp, scores, threshold, labels, least, overlaps)
+    elif is_eager_jax(scores):
+        valid = xp.ones_like(scores, dtype=xp.bool) if least is None else as_floating(xp, scores) > least
+        kept = kept_in_buckets(xp, boxes, scores, labels, valid, threshold=threshold, kind=kind)
     else:
         kept = _by_rank(xp, boxes, scores, threshold, labels, kind, least)
     return kept if limit is None else kept[: min(limit, kept.shape[0])]
@@ -197,25 +198,15 @@ def nms_mask(
     xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     arrays = boxes, scores, labels, valid, overlaps
-    return compiled(_mask, xp, *arrays, threshold=threshold, kind=kind)
+    return compiled(mask, xp, *arrays, threshold=threshold, kind=kind)
 
 
-def _by_mask(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    threshold: float,
-    labels: Array | None,
-    kind: str,
-    least: float | None,
-    overlaps: Array | None,
+def _by_matrix(
+    xp: Namespace, scores: Array, threshold: float, labels: Array | None, least: float | None, overlaps: Array
 ) -> Array:
     """Indices kept, from the static form and a selection."""
-    valid = xp.ones_like(scores, dtype=xp.bool) if least is None else as_floating(xp, scores) > least
-    arrays = boxes, scores, labels, valid
-    if is_eager_jax(scores) and overlaps is None:
-        arrays = tuple(None if x is None else pad(xp, x, bucket(scores.shape[0])) for x in arrays)
-    order, live = compiled(_ranked_mask, xp, *arrays, overlaps, threshold=threshold, kind=kind)
+    valid = None if least is None else as_floating(xp, scores) > least
+    order, live = compiled(ranked_mask, xp, None, scores, labels, valid, overlaps, threshold=threshold, kind="iou")
     return compress(xp, order, live)
 
 
@@ -235,89 +226,73 @@ def _by_rank(
     if least is not None:
         # Ranked by score, those above the threshold come first.
         order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp))))]
-    boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
-    x1, y1, x2, y2 = (xp.take(c, order) for c in columns_of(boxes))
-    columns = Boxes(x1, y1, x2, y2, (x2 - x1) * (y2 - y1))
-    proper = overlapping_boxes(xp, columns, kind)
-    everything = bool(xp.all(proper))
-    if not everything or kind not in MASK_KINDS:
-        columns = canonical(xp, xp.stack((x1, y1, x2, y2), axis=-1), kind)
+    boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
+    x1, y1, x2, y2 = columns_of(boxes)
+    area = (x2 - x1) * (y2 - y1)
+    proper = overlaps_others(x1, y1, x2, y2, area, kind)
+    whole = bool(xp.all(proper))
+    columns = Boxes(xp.stack((x1, y1, x2, y2, area))) if whole and kind in MASK_KINDS else canonical(xp, boxes, kind)
     scene = Scene(columns, None if labels is None else xp.take(labels, order), kind, threshold)
-    if everything:
+    if whole:
         return xp.take(order, _kept(xp, scene))
-    # A box that overlaps none is kept, and would only blow up the scene that the others are sorted into.
+    # A box that overlaps none is kept, and would only stretch the scene that the others are sorted into.
     some = indices_of(xp, proper)
-    stays = mark(xp, xp.take(some, _kept(xp, _within_bounds(xp, scene.take(xp, some)))), order.shape[0])
+    stays = mark(xp, xp.take(some, _kept(xp, scene.take(xp, some))), order.shape[0])
     return xp.take(order, indices_of(xp, stays | ~proper))
-
-
-def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
-    """Return the scene with infinite corners moved to the outermost finite ones, the areas as they are."""
-    if scene.size == 0:
-        return scene
-    boxes = scene.boxes
-
-    def clipped(low: Array, high: Array) -> tuple[Array, Array]:
-        zero = xp.zeros_like(low)
-        finite_low, finite_high = xp.isfinite(low), xp.isfinite(high)
-        least = xp.min(xp.minimum(xp.where(finite_low, low, zero), xp.where(finite_high, high, zero)))
-        most = xp.max(xp.maximum(xp.where(finite_low, low, zero), xp.where(finite_high, high, zero)))
-        return xp.maximum(low, least), xp.minimum(high, most)
-
-    x1, x2 = clipped(boxes.x1, boxes.x2)
-    y1, y2 = clipped(boxes.y1, boxes.y2)
-    return scene._replace(boxes=boxes._replace(x1=x1, y1=y1, x2=x2, y2=y2))
 
 
 def _kept(xp: Namespace, scene: Scene) -> Array:
     """Ranks kept, of a scene in rank order in which every box has an area."""
-    if scene.size >= SMALL and Lattice.of(xp, scene).fits(xp):
-        return _by_graph(xp, scene)
-    return _by_tiles(xp, scene)
+    if scene.size < SMALL:
+        return _by_tiles(xp, scene)
+    scene = _within_bounds(xp, scene)
+    lattice = Lattice.of(xp, scene)
+    return _by_graph(xp, scene, lattice) if bool(lattice.fits(xp)) else _by_tiles(xp, scene)
+
+
+def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
+    """Return the scene with infinite corners, which iof and ios admit, moved to the outermost finite ones.
+
+    With the areas as they are, no overlap changes.
+    """
+    columns = scene.boxes.columns
+    corners = columns[:4, ...]
+    finite = xp.isfinite(corners)
+    if bool(xp.all(finite)):
+        return scene
+    corners = xp.where(finite, corners, xp.zeros_like(corners))
+    low, high = xp.min(corners, axis=-1, keepdims=True), xp.max(corners, axis=-1, keepdims=True)
+    low, high = xp.minimum(low[:2, ...], low[2:, ...]), xp.maximum(high[:2, ...], high[2:, ...])
+    corners = xp.minimum(xp.maximum(columns[:4, ...], xp.concat((low, low))), xp.concat((high, high)))
+    return scene._replace(boxes=Boxes(xp.concat((corners, columns[4:, ...]))))
 
 
 def _by_tiles(xp: Namespace, scene: Scene) -> Array:
     """Ranks kept: resolve the best boxes among themselves, let them suppress the rest, go on with what is left."""
-    ranks = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.area))
-    kept = []
-    while True:
+    ranks = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.columns))
+    kept = [ranks[:0]]
+    while scene.size > 0:
         size = min(TILE, scene.size)
-        head = scene.map(lambda x: x[:size])
-        stays = indices_of(xp, _fixed_point(xp, xp.triu(tile(xp, head, head), k=1)))
+        head = scene.map(lambda x: x[..., :size])  # noqa: B023
+        over = tile(xp, head, head) & (ranks[:size, None] < ranks[None, :size])
+        stays = indices_of(xp, fixed_point(xp, over))
         kept.append(xp.take(ranks[:size], stays))
-        if scene.size == size:
-            return xp.concat(kept)
-        tail = scene.map(lambda x: x[size:])
-        live = indices_of(xp, ~xp.any(tile(xp, head.take(xp, stays), tail), axis=0))
-        scene, ranks = tail.take(xp, live), xp.take(ranks[size:], live)
+        tail, ranks = scene.map(lambda x: x[..., size:]), ranks[size:]  # noqa: B023
+        if tail.size > 0:
+            live = indices_of(xp, ~xp.any(tile(xp, head.take(xp, stays), tail), axis=0))
+            tail, ranks = tail.take(xp, live), xp.take(ranks, live)
+        scene = tail
+    return xp.concat(kept)
 
 
-def _fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
-    """Solution of b_j = live_j and not any_i (b_i and X_ij) for a strictly triangular X (..., T, T)."""
-    # As a product of matrices: the number of suppressors is exact, and no reduction of the libraries is faster.
-    over = xp.astype(over, xp.float32)
-    start = xp.ones_like(over[..., 0, :]) if live is None else xp.astype(live, xp.float32)
-
-    def unsettled(b: Array, before: Array) -> Array:
-        return xp.any(b != before)
-
-    def iterate(b: Array, before: Array) -> tuple[Array, Array]:
-        suppressors = xp.matmul(b[..., None, :], over)[..., 0, :]
-        return start * xp.astype(suppressors == 0, start.dtype), b
-
-    return while_loop(unsettled, iterate, (start, -1 - start))[0] > 0
-
-
-def _by_graph(xp: Namespace, scene: Scene) -> Array:
+def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
     """Ranks kept, from the graph of overlapping pairs.
 
     Where most boxes are suppressed most pairs need never be looked at: the best boxes are resolved first, and suppress
     among the others before those are compared with each other.
     """
-    n = scene.size
-    lattice = Lattice.of(xp, scene)
-    live = xp.arange(n, dtype=default_int(xp), device=device(scene.boxes.area))
-    kept, size = [], min(n, SMALL)
+    live = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.columns))
+    kept, size = [], min(scene.size, SMALL)
     while live.shape[0] > 0:
         head = scene.take(xp, live[:size])
         grid = Grid.of(xp, lattice, head)
@@ -372,9 +347,7 @@ def _resolve(xp: Namespace, first: Array, second: Array, n: int) -> Array:
     return ~gone
 
 
-def _rounds(
-    xp: Namespace, better: Array, worse: Array, gone: Array, limit: int | None
-) -> tuple[Array, Array, Array]:
+def _rounds(xp: Namespace, better: Array, worse: Array, gone: Array, limit: int | None) -> tuple[Array, Array, Array]:
     """Decide boxes in rounds: those without a live better rival stay, what they overlap goes, and so do their pairs."""
     done = 0
     while better.shape[0] > 0 and done != limit:
@@ -385,72 +358,3 @@ def _rounds(
         better, worse = xp.take(better, live), xp.take(worse, live)
         done += 1
     return better, worse, gone
-
-
-# The static form: tiles of the matrix X, all of them.
-
-
-def _mask(xp: Namespace, *arrays: Array | None, threshold: float, kind: str) -> Array:
-    order, live = _ranked_mask(xp, *arrays, threshold=threshold, kind=kind)
-    return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
-
-
-def _ranked_mask(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    valid: Array | None,
-    overlaps: Array | None,
-    *,
-    threshold: float,
-    kind: str,
-) -> tuple[Array, Array]:
-    """Order of the boxes, and whether the box of each rank is kept."""
-    n = scores.shape[-1]
-    order = ranking(xp, scores)
-    live = xp.ones_like(order, dtype=xp.bool) if valid is None else xp.take_along_axis(valid, order, axis=-1)
-    if n == 0:
-        return order, live
-    rows_of = _matrix_rows if overlaps is not None else _box_rows
-    over_rows = rows_of(xp, order, boxes, labels, overlaps, threshold, kind)
-    size = min(n, STATIC_TILE)
-
-    def resolve_tile(start: Array | int, live: Array) -> tuple[Array]:
-        rows = xp.arange(size, dtype=order.dtype, device=device(order)) + start
-        over = over_rows(rows)
-        stays = _fixed_point(xp, xp.take(over, rows, axis=-1), xp.take(live, rows, axis=-1))
-        return (live & ~xp.any(over & stays[..., :, None], axis=-2),)
-
-    # The last tile reaches back over rows that are decided; deciding them again changes nothing.
-    starts = [min(start, n - size) for start in range(0, n, size)]
-    (live,) = for_each(starts, resolve_tile, (live,))
-    return order, live
-
-
-def _box_rows(
-    xp: Namespace, order: Array, boxes: Array, labels: Array | None, _: None, threshold: float, kind: str
-) -> Callable[[Array], Array]:
-    """Return the function from T ranks to those rows of X: bool (..., T, N)."""
-    boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
-    scene = Scene(canonical(xp, boxes, kind), labels, kind, threshold)
-    scene = scene.map(lambda x: xp.take_along_axis(x, order, axis=-1))
-    position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
-    return lambda rows: tile(xp, scene.take(xp, rows), scene) & (rows[:, None] < position)
-
-
-def _matrix_rows(
-    xp: Namespace, order: Array, _boxes: Array, labels: Array | None, overlaps: Array, threshold: float, _kind: str
-) -> Callable[[Array], Array]:
-    over = overlaps > threshold
-    if labels is not None:
-        over = over & (labels[..., :, None] == labels[..., None, :])
-    position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
-
-    def rows_of(rows: Array) -> Array:
-        ranked = xp.take(order, rows, axis=-1)
-        x = xp.take_along_axis(over, xp.broadcast_to(ranked[..., :, None], (*ranked.shape, order.shape[-1])), axis=-2)
-        x = xp.take_along_axis(x, xp.broadcast_to(order[..., None, :], x.shape), axis=-1)
-        return x & (rows[:, None] < position)
-
-    return rows_of

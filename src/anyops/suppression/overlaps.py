@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .._array.namespace import Array, Namespace, default_int, device
 from .._array.selection import indices_of
-from ..boxes.iou import Boxes, overlap
+from ..boxes.iou import Boxes, overlap, rows_of
 
 # The bounds are those of a threshold smaller by this factor, for the rounding of the IoU that is compared.
 SLACK = 1 - 1e-4
@@ -42,7 +42,7 @@ class Scene(NamedTuple):
     @property
     def size(self) -> int:
         """Number of boxes."""
-        return self.boxes.area.shape[-1]
+        return self.boxes.columns.shape[-1]
 
     def map(self, function: Callable[[Array], Array]) -> "Scene":
         """Return this scene with a function applied to each column of it."""
@@ -77,7 +77,7 @@ class Lattice(NamedTuple):
     @classmethod
     def of(cls, xp: Namespace, scene: Scene) -> "Lattice":
         """Return the lattice of a scene of boxes with positive sides."""
-        x1, y1, x2, y2 = scene.boxes[:4]
+        x1, y1, x2, y2, _ = rows_of(scene.boxes.columns)
         threshold = scene.threshold * SLACK
         bounded = threshold > RATIO_THRESHOLD and scene.kind not in ("iof", "ios")
         origin_x, origin_y = xp.min(x1), xp.min(y1)
@@ -89,7 +89,7 @@ class Lattice(NamedTuple):
             origin_x,
             origin_y,
             (2.0**cell_bits - 1) / extent_x,
-            xp.maximum(xp.min(_side(xp, scene.boxes, bounded)), extent * FINEST),
+            xp.maximum(xp.min(_side(xp, x1, y1, x2, y2, bounded)), extent * FINEST),
             1.001 * max(2.0, 1 / threshold) if bounded else 4.0,
             bounded,
             1 - threshold if bounded else 1.0,
@@ -97,13 +97,13 @@ class Lattice(NamedTuple):
             bits - cell_bits,
         )
 
-    def fits(self, xp: Namespace) -> bool:
+    def fits(self, xp: Namespace) -> Array:
         """Whether the scene has an extent that its numbers can express."""
-        return bool(xp.isfinite(self.cells_per_unit) & (self.cells_per_unit > 0) & xp.isfinite(self.smallest))
+        return xp.isfinite(self.cells_per_unit) & (self.cells_per_unit > 0) & xp.isfinite(self.smallest)
 
     def level(self, xp: Namespace, boxes: Boxes) -> Array:
         """Class of each box."""
-        side = _side(xp, boxes, self.bounded)
+        side = _side(xp, *rows_of(boxes.columns)[:4], self.bounded)
         ratio = xp.maximum(side / self.smallest, xp.ones_like(side))
         return xp.astype(xp.floor(xp.log(ratio) * (1 / math.log(self.growth))), default_int(xp))
 
@@ -120,11 +120,13 @@ class Lattice(NamedTuple):
 
     def key(self, xp: Namespace, hashed: Array | None, level: Array, strip: Array, x: Array) -> Array:
         """Sort key of (label, class, strip, x): equal ones for boxes that share a cell, ascending in x."""
-        group = (level + 1) * STRIPS + (strip + 2)
-        if hashed is not None:
-            group = group + hashed * (STRIPS * CLASSES if self.group_bits > 32 else 40503)
-        if self.group_bits <= 32:
-            group = group % ((1 << self.group_bits) - 5)  # groups that share a number add candidates, and lose none
+        if self.group_bits > 32:
+            group = (level + 1) * STRIPS + (strip + 2)
+            group = group if hashed is None else group + hashed * (STRIPS * CLASSES)
+        else:  # too few bits for all of them: groups that share a number add candidates, and lose none
+            group = (level + 1) * 40009 + (strip + 2)
+            group = group if hashed is None else group + hashed * 99989
+            group = group % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
         return group * (1 << self.cell_bits) + xp.clip(cell, 0, (1 << self.cell_bits) - 1)
 
@@ -137,9 +139,8 @@ class Lattice(NamedTuple):
         return xp.astype(labels % (8191 if self.group_bits > 32 else 509), default_int(xp))
 
 
-def _side(xp: Namespace, boxes: Boxes, bounded: bool) -> Array:
-    height = boxes.y2 - boxes.y1
-    return height if bounded else xp.maximum(boxes.x2 - boxes.x1, height)
+def _side(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array, bounded: bool) -> Array:
+    return y2 - y1 if bounded else xp.maximum(x2 - x1, y2 - y1)
 
 
 class Grid(NamedTuple):
@@ -153,11 +154,14 @@ class Grid(NamedTuple):
     key: Array
 
     @classmethod
-    def of(cls, xp: Namespace, lattice: Lattice, scene: Scene) -> "Grid":
-        """Sort a scene into a lattice."""
+    def of(cls, xp: Namespace, lattice: Lattice, scene: Scene, members: Array | None = None) -> "Grid":
+        """Sort a scene into a lattice; boxes that are not members sort last, where no search meets them."""
         level, hashed = lattice.level(xp, scene.boxes), lattice.hash(xp, scene.labels)
-        strip = lattice.strip(xp, scene.boxes.y1, lattice.largest(xp, level))
-        key = lattice.key(xp, hashed, level, strip, scene.boxes.x1)
+        x1, y1 = scene.boxes.columns[0, ...], scene.boxes.columns[1, ...]
+        strip = lattice.strip(xp, y1, lattice.largest(xp, level))
+        key = lattice.key(xp, hashed, level, strip, x1)
+        if members is not None:
+            key = xp.where(members, key, xp.full_like(key, xp.iinfo(key.dtype).max))
         order = xp.argsort(key)
         hashed = None if hashed is None else xp.take(hashed, order)
         return cls(lattice, scene.take(xp, order), order, xp.take(level, order), hashed, xp.take(key, order))
@@ -173,26 +177,24 @@ Ranges = list[tuple[Array, Array]]
 
 def _entries(xp: Namespace, queries: Grid, grid: Grid, level: Array, strip: Array) -> tuple[Array, Array]:
     """Return the range of entries in a strip whose x1 is within reach of each query."""
-    lattice, boxes = grid.lattice, queries.scene.boxes
-    width = boxes.x2 - boxes.x1
-    if lattice.bounded:
-        left = (1 / (1 - lattice.q) - 1) * width  # q w_j, w_j < w_i / t
-    else:
-        left = lattice.largest(xp, level)
-    first = lattice.key(xp, queries.hashed, level, strip, boxes.x1 - left)
-    last = lattice.key(xp, queries.hashed, level, strip, boxes.x1 + lattice.q * width)
+    lattice, columns = grid.lattice, queries.scene.boxes.columns
+    x1, width = columns[0, ...], columns[2, ...] - columns[0, ...]
+    # q w_j where w_j < w_i / t; any width of the class otherwise
+    left = (1 / (1 - lattice.q) - 1) * width if lattice.bounded else lattice.largest(xp, level)
+    first = lattice.key(xp, queries.hashed, level, strip, x1 - left)
+    last = lattice.key(xp, queries.hashed, level, strip, x1 + lattice.q * width)
     start = xp.searchsorted(grid.key, first, side="left")
     return start, xp.searchsorted(grid.key, last, side="right") - start
 
 
 def ranges_within(xp: Namespace, grid: Grid) -> Ranges:
     """Return, for each entry of a grid, ranges of it that hold each pair of overlapping boxes in one direction."""
-    lattice, boxes = grid.lattice, grid.scene.boxes
-    strip = lattice.strip(xp, boxes.y1, lattice.largest(xp, grid.level))
+    lattice, columns = grid.lattice, grid.scene.boxes.columns
+    x1, width = columns[0, ...], columns[2, ...] - columns[0, ...]
+    strip = lattice.strip(xp, columns[1, ...], lattice.largest(xp, grid.level))
     # In its own strip a box looks to the right alone, and in the strip beside it to both sides.
     after = xp.arange(1, grid.key.shape[0] + 1, dtype=default_int(xp), device=device(grid.key))
-    reach = lattice.q * (boxes.x2 - boxes.x1)
-    last = lattice.key(xp, grid.hashed, grid.level, strip, boxes.x1 + reach)
+    last = lattice.key(xp, grid.hashed, grid.level, strip, x1 + lattice.q * width)
     own = after, xp.searchsorted(grid.key, last, side="right") - after
     return [own, _entries(xp, grid, grid, grid.level, strip + 1), *ranges_above(xp, grid, grid)]
 
@@ -208,11 +210,12 @@ def ranges_from(xp: Namespace, queries: Grid, grid: Grid) -> Ranges:
 
 
 def _ranges_at(xp: Namespace, queries: Grid, grid: Grid, d: int) -> Ranges:
-    lattice, boxes = grid.lattice, queries.scene.boxes
+    lattice, columns = grid.lattice, queries.scene.boxes.columns
+    y1, height = columns[1, ...], columns[3, ...] - columns[1, ...]
     level = queries.level + d
     largest = lattice.largest(xp, level)
-    up = lattice.q * xp.minimum(largest, (boxes.y2 - boxes.y1) / (1 - lattice.q)) if lattice.bounded else largest
-    top = lattice.strip(xp, boxes.y1 - up, largest)
+    up = lattice.q * xp.minimum(largest, height / (1 - lattice.q)) if lattice.bounded else largest
+    top = lattice.strip(xp, y1 - up, largest)
     # Up and down together a box reaches over less than a strip of a larger class, so into two of them.
     strips = 3 if lattice.bounded and d == 0 else 2
     return [_entries(xp, queries, grid, level, top + s) for s in range(strips)]

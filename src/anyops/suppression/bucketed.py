@@ -1,0 +1,183 @@
+"""Greedy NMS in bucketed shapes, for a library that compiles each kernel for each shape.
+
+The same two ways as the eager twin in `greedy`, with everything padded: the best boxes suppress among the rest, by tiles,
+while that removes many; then the graph of overlapping pairs of those that are left. After each step the host learns what
+is still live, and how much room the next step needs.
+"""
+
+import numpy as np
+
+from .._array.compiled import compiled
+from .._array.loop import while_loop
+from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, result_dtype
+from .._array.padding import bucket, pad, power_of_two
+from .._array.segments import repeat
+from .._array.selection import padded_indices
+from ..boxes.formats import columns_of
+from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
+from .overlaps import RATIO_THRESHOLD, Grid, Lattice, Scene, ranges_within
+from .select import ranking
+from .tiles import ranked_mask
+
+# Boxes that suppress among the rest in one step.
+HEAD = 1024
+# Share of the rest that a step must suppress for another one to follow.
+WORTHWHILE = 0.25
+# Candidates up to which a graph is built; tiles need no memory for them.
+CANDIDATES = 1 << 25
+# Rounds after which a graph counts as a long chain, which tiles resolve faster.
+ROUNDS = 64
+
+
+def kept_in_buckets(
+    xp: Namespace,
+    boxes: Array,
+    scores: Array,
+    labels: Array | None,
+    valid: Array,
+    *,
+    threshold: float,
+    kind: str,
+) -> Array:
+    """Indices kept, by descending score."""
+    options = {"threshold": threshold, "kind": kind}
+    members = np.arange(scores.shape[0])  # of the scene, one for each box that is still live
+    arrays = tuple(None if x is None else pad(xp, x, bucket(members.shape[0])) for x in (boxes, scores, labels, valid))
+    kept = []
+    while True:
+        size = arrays[1].shape[0]
+        rows = size if size <= 2 * HEAD else HEAD
+        order, live = (np.asarray(x) for x in compiled(ranked_mask, xp, *arrays, None, rows=rows, **options))
+        kept.append(members[order[:rows][live[:rows]]])
+        rest = order[rows:][live[rows:]]
+        if rest.shape[0] == 0:
+            break
+        suppressed = 1 - rest.shape[0] / (members.shape[0] - rows)
+        arrays = _part(xp, arrays, rest)
+        members = members[rest]
+        if suppressed < WORTHWHILE and threshold > RATIO_THRESHOLD * 1.01 and kind not in ("iof", "ios"):
+            found = _kept_by_graph(xp, arrays, options)
+            if found is not None:
+                kept.append(members[found])
+                break
+    return xp.asarray(np.concatenate(kept), dtype=default_int(xp), device=scores.sharding)
+
+
+def _part(xp: Namespace, arrays: tuple[Array | None, ...], index: np.ndarray) -> tuple[Array | None, ...]:
+    """Return the items at a host index of padded arrays, the last of which tells padding from items."""
+    size = bucket(index.shape[0])
+    *values, _ = arrays
+    padded = xp.asarray(np.pad(index, (0, size - index.shape[0])), dtype=default_int(xp))
+    valid = xp.asarray(np.arange(size) < index.shape[0])
+    return (*compiled(_take, xp, padded, *values), valid)
+
+
+def _take(xp: Namespace, index: Array, *values: Array | None) -> tuple[Array | None, ...]:
+    return tuple(None if x is None else xp.take(x, index, axis=0) for x in values)
+
+
+def _kept_by_graph(xp: Namespace, arrays: tuple[Array | None, ...], options: dict[str, object]) -> np.ndarray | None:
+    """Positions kept, by descending score; None where tiles are the better way."""
+    order, live, entries, ranges, total, usable = compiled(_ranges, xp, *arrays, **options)
+    if not bool(usable) or float(total) > CANDIDATES:
+        return None
+    hit, better, worse = compiled(_pairs, xp, *entries, *ranges, capacity=power_of_two(int(total)), **options)
+    pairs = power_of_two(int(np.count_nonzero(hit)))
+    gone, decided = compiled(_resolve, xp, hit, better, worse, live, pairs=pairs)
+    return np.asarray(order)[np.asarray(live & ~gone)] if bool(decided) else None
+
+
+def _ranges(
+    xp: Namespace,
+    boxes: Array,
+    scores: Array,
+    labels: Array | None,
+    valid: Array,
+    *,
+    threshold: float,
+    kind: str,
+) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array], Array, Array]:
+    """Rank and sort the boxes, and find the ranges of candidates of each."""
+    order = ranking(xp, scores)
+    live = xp.take(valid, order)
+    boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
+    x1, y1, x2, y2 = columns_of(boxes)
+    proper = live & overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), kind)
+    # Others take the place of one that can overlap, so that they do not stretch the scene, and are never searched.
+    boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
+    labels = None if labels is None else xp.take(labels, order)
+    scene = Scene(canonical(xp, boxes, kind), labels, kind, threshold)
+    lattice = Lattice.of(xp, scene)
+    grid = Grid.of(xp, lattice, scene, proper)
+    searched = xp.take(proper, grid.order)
+    found = ranges_within(xp, grid)
+    start = xp.stack([start for start, _ in found])
+    count = xp.stack([xp.where(searched, count, xp.zeros_like(count)) for _, count in found])
+    count = xp.maximum(count, xp.zeros_like(count))
+    total = xp.sum(xp.astype(count, boxes.dtype))  # as a float, which does not overflow
+    entries = grid.scene.boxes.columns, grid.scene.boxes.given, grid.scene.labels, grid.order
+    return order, live, entries, (start, count), total, lattice.fits(xp)
+
+
+def _pairs(
+    xp: Namespace,
+    columns: Array,
+    given: Array | None,
+    labels: Array | None,
+    ranks: Array,
+    start: Array,
+    count: Array,
+    *,
+    capacity: int,
+    threshold: float,
+    kind: str,
+) -> tuple[Array, Array, Array]:
+    """Whether each candidate is a pair, and its better and worse rank, padded to a capacity."""
+    n = ranks.shape[0]
+    count = xp.reshape(count, (-1,))
+    ends = xp.cumulative_sum(count)
+    number = xp.arange(count.shape[0], dtype=ranks.dtype)
+    of = repeat(xp, number, count, capacity)
+    slot = xp.arange(capacity, dtype=ranks.dtype)
+    real = slot < ends[-1]
+    i = of % n
+    shift = xp.reshape(start, (-1,)) - (ends - count)
+    j = xp.where(real, slot + xp.take(shift, of), xp.zeros_like(slot))
+    scene = Scene(Boxes(columns, given), labels, kind, threshold)
+    a, b = scene.take(xp, i), scene.take(xp, j)
+    hit = real & (overlap(xp, a.boxes, b.boxes, kind) > threshold)
+    if a.labels is not None:
+        hit = hit & (a.labels == b.labels)
+    i, j = xp.take(ranks, i), xp.take(ranks, j)
+    return hit, xp.minimum(i, j), xp.maximum(i, j)
+
+
+def _resolve(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
+    """Whether each rank is suppressed, and whether all were decided within ROUNDS rounds."""
+    some = padded_indices(xp, hit, pairs)
+    real = some < hit.shape[0]
+    some = xp.where(real, some, xp.zeros_like(some))
+    worse = xp.where(real, xp.take(worse, some), xp.full_like(some, live.shape[0]))
+    # Sorted by the worse box, its pairs are a run, and to mark it takes a running count instead of a scatter.
+    order = xp.argsort(worse)
+    worse, better, real = xp.take(worse, order), xp.take(xp.take(better, some), order), xp.take(real, order)
+    number = xp.arange(live.shape[0], dtype=worse.dtype)
+    start = xp.searchsorted(worse, number, side="left")
+    stop = xp.searchsorted(worse, number, side="right")
+    worse = xp.where(real, worse, xp.zeros_like(worse))
+
+    def mark(flags: Array) -> Array:
+        count = xp.cumulative_sum(xp.astype(flags, default_int(xp)), include_initial=True)
+        return xp.take(count, stop) > xp.take(count, start)
+
+    def undecided(_gone: Array, open_: Array, done: Array) -> Array:
+        return xp.any(open_) & (done < ROUNDS)
+
+    def decide(gone: Array, open_: Array, done: Array) -> tuple[Array, Array, Array]:
+        wins = open_ & ~xp.take(mark(open_), better)
+        gone = gone | mark(wins)
+        return gone, open_ & ~(wins | xp.take(gone, better) | xp.take(gone, worse)), done + 1
+
+    state = xp.zeros_like(live), real, xp.zeros((), dtype=worse.dtype)
+    gone, open_, _ = while_loop(undecided, decide, state)
+    return gone, ~xp.any(open_)
