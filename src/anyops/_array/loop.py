@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-
 from .namespace import Array, is_traced, library, namespace
 
 State = tuple[Array, ...]

@@ -105,7 +105,7 @@ def check_kind(kind: str, known: tuple[str, ...]) -> None:
 
 def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tuple[int, ...]) -> None:
     for m, n in zip(reversed(shape1), reversed(shape2), strict=False):
-        if m != n and m != 1 and n != 1:
+        if m not in (n, 1) and n != 1:
             raise ValueError(
                 f"leading dimensions of {name1} and {name2} must broadcast, got {tuple(shape1)} and {tuple(shape2)}"
             )

@@ -10,10 +10,8 @@ def main() -> None:
     try:
         from ._app import app
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {
-            "typer",
-            "rich",
-        }:  # any other is a fault of ours, not of the installation
+        # Any other module is missing through a fault of ours, not of the installation.
+        if (error.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise
         print("anyops: the command line needs typer and rich: pip install 'anyops[cli]'", file=sys.stderr)
         raise SystemExit(2) from None

@@ -36,8 +36,7 @@ def demo(
 ) -> None:
     """Find handwritten digits on crowded pages, run NMS on each array library, and measure what it is worth.
 
-    FOLDER gets scene.png (a page before and after), summary.json, and in COCO's formats ground_truth.json, raw.json
-    and kept.json.
+    FOLDER gets scene.png (a page before and after), summary.json, and the raw, kept and true boxes as COCO JSON.
     """
     with one_line_errors():
         _check_extras()

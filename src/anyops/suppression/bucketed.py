@@ -1,8 +1,8 @@
 """Greedy NMS in bucketed shapes, for a library that compiles each kernel for each shape.
 
-The same two ways as the eager twin in `greedy`, with everything padded: the best boxes suppress among the rest, by tiles,
-while that removes many; then the graph of overlapping pairs of those that are left. After each step the host learns what
-is still live, and how much room the next step needs.
+The same two ways as the eager twin in `greedy`, with everything padded: the best boxes suppress among the rest, by
+tiles, while that removes many; then the graph of overlapping pairs of those that are left. After each step the host
+learns what is still live, and how much room the next step needs.
 """
 
 import numpy as np
@@ -42,10 +42,11 @@ def kept_in_buckets(
     """Indices kept, by descending score."""
     options = {"threshold": threshold, "kind": kind}
     members = np.arange(scores.shape[0])  # of the scene, one for each box that is still live
-    arrays = tuple(None if x is None else pad(xp, x, bucket(members.shape[0])) for x in (boxes, scores, labels, valid))
+    given = boxes, scores, labels, valid
+    arrays = tuple(None if x is None else pad(xp, x, bucket(members.shape[0])) for x in given)
     kept = []
     while True:
-        size = arrays[1].shape[0]
+        size = bucket(members.shape[0])
         rows = size if size <= 2 * HEAD else HEAD
         order, live = (np.asarray(x) for x in compiled(ranked_mask, xp, *arrays, None, rows=rows, **options))
         kept.append(members[order[:rows][live[:rows]]])

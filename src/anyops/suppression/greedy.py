@@ -292,16 +292,16 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
     among the others before those are compared with each other.
     """
     live = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.columns))
-    kept, size = [], min(scene.size, SMALL)
+    kept, size, most = [], min(scene.size, SMALL), scene.size
     while live.shape[0] > 0:
         head = scene.take(xp, live[:size])
         grid = Grid.of(xp, lattice, head)
         ranges = ranges_within(xp, grid)
-        if candidates(xp, ranges) > CANDIDATES and size > SMALL:
-            size //= 2
+        if size > SMALL and candidates(xp, ranges) > CANDIDATES:
+            most = size = size // 2
             continue
         pairs = overlapping(xp, grid, grid, ranges)
-        whole = live.shape[0]
+        whole = min(live.shape[0], most)
         if size < whole and pairs[0].shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
@@ -310,7 +310,7 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
         live = live[size:]
         if live.shape[0] > 0:
             live = xp.take(live, indices_of(xp, ~_suppressed(xp, lattice, head.take(xp, stays), scene.take(xp, live))))
-            size = min(4 * size, live.shape[0])
+            size = min(4 * size, most, live.shape[0])
     return xp.concat(kept)
 
 

@@ -5,11 +5,11 @@ If IoU(i, j) > t then, with w, h the sides and q = 1 − t,
 * h_j / h_i and w_j / w_i lie in (t, 1/t);
 * y1_j − y1_i lies in [−q h_j, q h_i], and x1_j − x1_i in [−q w_j, q w_i].
 
-So boxes are sorted by (label, class of height, strip of y1, x1). The classes grow by a factor of at least 1/t, so that a
-box has partners in its own class and in the two beside it only; the strips of a class are as high as its boxes reach.
+So boxes are sorted by (label, class of height, strip of y1, x1). The classes grow by a factor of at least 1/t, so that
+a box has partners in its own class and in the two beside it only; the strips of a class are as high as its boxes reach.
 The candidates of a box are then a few contiguous ranges of the sorted order, found by binary search. A smaller t, or an
-overlap that bounds no ratio (iof, ios), leaves only "they intersect": the classes are then of the longer side, and a box
-looks for partners in its own class and in every larger one.
+overlap that bounds no ratio (iof, ios), leaves only "they intersect": the classes are then of the longer side, and a
+box looks for partners in its own class and in every larger one.
 """
 
 import math
@@ -89,7 +89,7 @@ class Lattice(NamedTuple):
             origin_x,
             origin_y,
             (2.0**cell_bits - 1) / extent_x,
-            xp.maximum(xp.min(_side(xp, x1, y1, x2, y2, bounded)), extent * FINEST),
+            xp.maximum(xp.min(_side(xp, x1, y1, x2, y2, bounded=bounded)), extent * FINEST),
             1.001 * max(2.0, 1 / threshold) if bounded else 4.0,
             bounded,
             1 - threshold if bounded else 1.0,
@@ -103,7 +103,7 @@ class Lattice(NamedTuple):
 
     def level(self, xp: Namespace, boxes: Boxes) -> Array:
         """Class of each box."""
-        side = _side(xp, *rows_of(boxes.columns)[:4], self.bounded)
+        side = _side(xp, *rows_of(boxes.columns[:4, ...]), bounded=self.bounded)
         ratio = xp.maximum(side / self.smallest, xp.ones_like(side))
         return xp.astype(xp.floor(xp.log(ratio) * (1 / math.log(self.growth))), default_int(xp))
 
@@ -139,7 +139,7 @@ class Lattice(NamedTuple):
         return xp.astype(labels % (8191 if self.group_bits > 32 else 509), default_int(xp))
 
 
-def _side(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array, bounded: bool) -> Array:
+def _side(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array, *, bounded: bool) -> Array:
     return y2 - y1 if bounded else xp.maximum(x2 - x1, y2 - y1)
 
 

@@ -1,0 +1,100 @@
+"""What is measured: the scenes, what is asked of each, and the ratios that must be reached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+
+import scenes
+
+IOU_THRESHOLD = 0.5
+EXPONENT_TARGET = 1.2  # time against n, from the first to the last size of EXPONENT_SIZES
+EXPONENT_SIZES = (10_000, 1_000_000)
+MEMORY_TARGET = 1.5e9  # bytes, the whole process
+MEMORY_SCENE = ("aerial-1M", 1_000_000)
+QUICK_MEMORY_SCENE = ("aerial-100k", 100_000)
+
+# The operations. Each contender (contenders.py) says which of them it can do.
+NMS, BATCHED_NMS, IMAGES, IMAGES_MASK, BOX_IOU = "nms", "batched_nms", "images", "images_mask", "box_iou"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the benchmark."""
+
+    name: str
+    group: str  # the table of docs/performance.md it goes to
+    operation: str
+    n: int  # boxes (box_iou: pairs)
+    make: Callable[[], scenes.Scene | scenes.Pair]
+    targets: dict[str, float] = field(default_factory=dict)  # least (peer's time / ours), by our contender's name
+    curve: str | None = None  # the plot it is a point of
+    quick: bool = False  # part of --quick
+
+
+def targets(numpy: float, torch: float | None = None, jax: float | None = None) -> dict[str, float]:
+    """Least ratios by contender."""
+    wanted = {"anyops numpy": numpy, "anyops torch": torch, "anyops jax": jax}
+    return {name: ratio for name, ratio in wanted.items() if ratio is not None}
+
+
+CASES = (
+    Case("clustered-200", "scenes", NMS, 200, lambda: scenes.clustered(200, 20), targets(0.4, 0.25, 0.1), quick=True),
+    Case("clustered-1k", "scenes", NMS, 1_000, lambda: scenes.clustered(1_000, 40), targets(1, 0.5, 0.3), quick=True),
+    Case("clustered-10k", "scenes", NMS, 10_000, lambda: scenes.clustered(10_000), targets(2, 1.5, 1), "crowd", True),
+    Case("spread-10k", "scenes", NMS, 10_000, lambda: scenes.spread(10_000), targets(18, 10, 6), quick=True),
+    Case("clustered-50k", "scenes", NMS, 50_000, lambda: scenes.clustered(50_000, 1_500, 4_000.0), targets(6, 4, 1)),
+    Case("aerial-100k", "scenes", NMS, 100_000, lambda: scenes.aerial(100_000), targets(350, 200, 8), "aerial"),
+    Case("images-64x1k", "images", IMAGES, 64_000, scenes.images, targets(0.8, 0.8, 0.7), quick=True),
+    Case("images-64x1k-mask", "images", IMAGES_MASK, 64_000, scenes.images, quick=True),
+    Case(
+        "classes-10k",
+        "labelled",
+        BATCHED_NMS,
+        10_000,
+        lambda: scenes.classes(scenes.clustered(10_000)),
+        targets(1, 1, 0.5),
+        quick=True,
+    ),
+    Case(
+        "classes-50k",
+        "labelled",
+        BATCHED_NMS,
+        50_000,
+        lambda: scenes.classes(scenes.clustered(50_000, 1_500, 4_000.0)),
+        targets(2, 1.5, 0.5),
+    ),
+    Case("iou-2000x2000", "box_iou", BOX_IOU, 4_000_000, lambda: scenes.pair(2_000, 2_000), targets(2), quick=True),
+    Case("iou-10x100k", "box_iou", BOX_IOU, 1_000_000, lambda: scenes.pair(10, 100_000), targets(1.2), quick=True),
+    Case("identical-20k", "adversarial", NMS, 20_000, scenes.identical),
+    Case("chain-20k", "adversarial", NMS, 20_000, scenes.chain),
+    Case("giant-100k", "adversarial", NMS, 100_001, scenes.giant),
+    Case("all-sizes-20k", "adversarial", NMS, 20_000, scenes.all_sizes),
+    Case("aerial-1k", "scaling", NMS, 1_000, lambda: scenes.aerial(1_000), curve="aerial", quick=True),
+    Case("aerial-10k", "scaling", NMS, 10_000, lambda: scenes.aerial(10_000), curve="aerial", quick=True),
+    Case("aerial-30k", "scaling", NMS, 30_000, lambda: scenes.aerial(30_000), curve="aerial"),
+    Case("aerial-300k", "scaling", NMS, 300_000, lambda: scenes.aerial(300_000), curve="aerial"),
+    Case("aerial-1M", "scaling", NMS, 1_000_000, lambda: scenes.aerial(1_000_000), curve="aerial"),
+    Case("crowd-1k", "scaling", NMS, 1_000, lambda: scenes.crowd(1_000), curve="crowd", quick=True),
+    Case("crowd-30k", "scaling", NMS, 30_000, lambda: scenes.crowd(30_000), curve="crowd"),
+    Case("crowd-100k", "scaling", NMS, 100_000, lambda: scenes.crowd(100_000), curve="crowd"),
+)
+
+
+def select(only: str | None = None, *, quick: bool = False) -> list[Case]:
+    """The cases to run: those of --quick, and those whose name contains or matches `only`."""
+    return [case for case in CASES if (case.quick or not quick) and matches(case.name, only)]
+
+
+def matches(name: str, only: str | None) -> bool:
+    """Whether `only` picks this name: a shell pattern, or a part of the name."""
+    return only is None or fnmatch(name, only) or only in name
+
+
+def growth(sizes: list[int], seconds: list[float]) -> dict[str, float]:
+    """Exponents of time against n: from the first size to the last, and of the steepest step on the way."""
+    steps = [math.log(seconds[i + 1] / seconds[i]) / math.log(sizes[i + 1] / sizes[i]) for i in range(len(sizes) - 1)]
+    whole = math.log(seconds[-1] / seconds[0]) / math.log(sizes[-1] / sizes[0])
+    return {"exponent": whole, "steepest": max(steps)}

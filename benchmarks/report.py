@@ -1,0 +1,313 @@
+"""The generated parts of docs/performance.md, and its plots, from the JSON of benchmarks/run.py.
+
+    python benchmarks/report.py            write them
+    python benchmarks/report.py --check    write nothing; exit status 1 if the page or a plot is not up to date
+
+A generated part stands between `<!-- begin: generated NAME -->` and `<!-- end -->`; the prose around them stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from results import PUBLISHED, ROOT, load
+from text import duration, number
+
+PAGE = ROOT / "docs" / "performance.md"
+IMAGES = "images"  # beside the page
+
+BLOCK = re.compile(r"(<!-- begin: generated ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NAMES = {
+    "anyops numpy": "anyops, NumPy",
+    "anyops torch": "anyops, torch CPU",
+    "anyops jax": "anyops, JAX",
+    "torchvision": "torchvision",
+    "opencv": "OpenCV",
+    "supervision": "supervision",
+    "pycocotools": "pycocotools",
+}
+OURS = ("anyops numpy", "anyops torch", "anyops jax")
+NONE = "–"
+CURVES = {
+    "aerial": "Sparse boxes at constant density, nearly all kept",
+    "crowd": "Clustered boxes at constant density, one in ten kept",
+}
+# A colour-blind-safe palette; ours are lines in full, peers dashed.
+STYLE = {
+    "anyops numpy": ("#0072b2", "o", "-"),
+    "anyops torch": ("#d55e00", "s", "-"),
+    "anyops jax": ("#009e73", "^", "-"),
+    "torchvision": ("#000000", "D", "--"),
+    "opencv": ("#999999", "v", "--"),
+    "supervision": ("#cc79a7", "x", "--"),
+}
+
+Data = dict[str, Any]
+
+
+# --- the parts of the page -------------------------------------------------------------------------------------------
+
+
+def setup(data: Data) -> str:
+    """What was run, and on what."""
+    machine, git = data["machine"], data["git"]
+    commit = f"commit `{git['commit'][:12]}`" if git["commit"] else "no commit"
+    dirty = " with uncommitted changes" if git["dirty"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items() if version)
+    threads = ", ".join(f"{name} {count}" for name, count in data["settings"]["threads"].items() if count)
+    partial = "**A partial run.** " if data["partial"] else ""
+    others = machine["cores_used_by_others"]
+    used = "" if others is None else f", of which other programs used {others:g} meanwhile"
+    where = f"{machine['cpu']}, {machine['cores']} cores{used}; {machine['system']}"
+    return f"{partial}{where}; {data['date'][:10]}, {commit}{dirty}. Threads: {threads}.\n\n{versions}."
+
+
+def targets(data: Data) -> str:
+    """The ratios that must be reached, beside what was."""
+    cases = [case for case in data["cases"] if any("target" in record for record in case["results"].values())]
+    rows = []
+    for case in cases:
+        cells = [ratio_cell(case["results"].get(name, {})) for name in OURS]
+        rows.append([case["name"], case.get("peer", NONE), *cells])
+    rows += [
+        [f"{curve}, growth from 10k to 1M", NONE, f"n^{points['exponent']:.2f} (≤ {points['target']:g}) {mark(points)}"]
+        for curve, by_name in data["curves"].items()
+        for points in by_name.values()
+        if "target" in points
+    ]
+    rows += [
+        [
+            f"{record['scene']}, peak memory",
+            NONE,
+            f"{record['peak'] / 1e9:.2f} GB (< {record['target'] / 1e9:g}) {mark(record)}",
+        ]
+        for record in data["memory"]
+        if "target" in record
+    ]
+    return table(["scene", "against", *(NAMES[name] for name in OURS)], rows)
+
+
+def group_table(group: str) -> Callable[[Data], str]:
+    """Times and ratios of one group of cases."""
+
+    def made(data: Data) -> str:
+        cases = [case for case in data["cases"] if case["group"] == group]
+        present = [name for name in NAMES if any(name in case["results"] for case in cases)]
+        with_kept = any("kept" in case for case in cases)
+        rows = []
+        for case in cases:
+            counts = [f"{case['n']:,}", *([f"{case.get('kept', 0):,}"] if with_kept else [])]
+            rows.append([case["name"], *counts, *(time_cell(case["results"].get(name)) for name in present)])
+        header = ["scene", "boxes", "kept"] if with_kept else ["scene", "pairs"]
+        return table([*header, *(NAMES[name] for name in present)], rows)
+
+    return made
+
+
+def growth(data: Data) -> str:
+    """Exponents, and the plots."""
+    rows = [
+        [
+            curve,
+            NAMES[name],
+            f"{points['sizes'][0]:,} – {points['sizes'][-1]:,}",
+            duration(points["seconds"][-1]),
+            f"n^{points['exponent']:.2f}",
+            f"n^{points['steepest']:.2f}",
+        ]
+        for curve, by_name in data["curves"].items()
+        for name, points in by_name.items()
+        if "exponent" in points
+    ]
+    header = ["scene", "who", "boxes", "time at the largest", "growth from 10k on", "steepest step"]
+    pictures = [
+        f"![{title(curve)}: time against the number of boxes]({IMAGES}/{plot_name(curve)})" for curve in data["curves"]
+    ]
+    return "\n\n".join([table(header, rows), *pictures])
+
+
+def memory(data: Data) -> str:
+    """Peak memory, each in a process of its own."""
+    rows = [
+        [
+            record["scene"],
+            NAMES[record["contender"]],
+            *(f"{record[key] / 1e6:,.0f} MB" for key in ("before", "peak", "extra")),
+        ]
+        if "failed" not in record
+        else [record["scene"], NAMES[record["contender"]], "failed", NONE, NONE]
+        for record in data["memory"]
+    ]
+    methods = sorted({record["method"] for record in data["memory"] if "method" in record})
+    header = ["scene", "who", "before the call", "peak", "by the call"]
+    return "\n\n".join([table(header, rows), *(f"Measured by {method}." for method in methods)])
+
+
+def agreement(data: Data) -> str:
+    """Where a peer keeps other boxes than torchvision, and how each peer's conventions differ."""
+    notes: dict[str, str] = {}
+    rows = []
+    for case in data["cases"]:
+        for name, record in case["results"].items():
+            if "note" in record:
+                notes[name] = record["note"]
+            if record.get("identical") is False and "common" in record:
+                rows.append(
+                    [
+                        case["name"],
+                        NAMES[name],
+                        *(f"{value:,}" for value in (case["kept"], record["kept"], record["common"])),
+                    ]
+                )
+    lines = [f"- {NAMES[name]}: {note}." for name, note in notes.items()]
+    if rows:
+        found = table(["scene", "who", "kept by the reference", "kept", "kept by both"], rows)
+    else:
+        found = "Everyone kept the same boxes on every scene."
+    return "\n\n".join([found, *(["\n".join(lines)] if lines else [])])
+
+
+PARTS: dict[str, Callable[[Data], str]] = {
+    "setup": setup,
+    "targets": targets,
+    "scenes": group_table("scenes"),
+    "labelled": group_table("labelled"),
+    "images": group_table("images"),
+    "box-iou": group_table("box_iou"),
+    "adversarial": group_table("adversarial"),
+    "growth": growth,
+    "memory": memory,
+    "agreement": agreement,
+}
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; short rows are filled up."""
+    if not rows:
+        return "Not measured."
+    full = [header, ["---"] * len(header), *(row + [NONE] * (len(header) - len(row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in full)
+
+
+def time_cell(record: Data | None) -> str:
+    """Median time; ours with the ratio, a peer that keeps other boxes marked."""
+    if record is None:
+        return NONE
+    if "failed" in record:
+        return "failed"
+    ratio = f" ({number(record['ratio'])}×)" if "ratio" in record else ""
+    few = "" if record["repetitions"] > 2 else f" [{record['repetitions']} runs]"
+    return duration(record["seconds"]) + ratio + few
+
+
+def ratio_cell(record: Data) -> str:
+    """The ratio reached, the ratio wanted, and whether that was enough."""
+    if "target" not in record:
+        return f"{number(record['ratio'])}×" if "ratio" in record else NONE
+    reached = f"{number(record['ratio'])}×" if "ratio" in record else "failed"
+    return f"{reached} (≥ {record['target']:g}) {mark(record)}"
+
+
+def mark(record: Data) -> str:
+    return "✓" if record["met"] else "✗ missed"
+
+
+# --- plots -----------------------------------------------------------------------------------------------------------
+
+
+def title(curve: str) -> str:
+    return CURVES.get(curve, curve)
+
+
+def plot_name(curve: str) -> str:
+    return f"performance-{curve}.png"
+
+
+def digest(data: Data, curve: str) -> str:
+    """What a plot was made from; kept inside the PNG, so that a stale one can be told without drawing it again."""
+    made_from = json.dumps([title(curve), data["machine"]["cpu"], data["curves"][curve]], sort_keys=True)
+    return hashlib.sha256(made_from.encode()).hexdigest()
+
+
+def draw(data: Data, curve: str, path: Path) -> None:
+    """Time against the number of boxes, both logarithmic."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, (colour, marker, line) in STYLE.items():
+        if points := data["curves"][curve].get(name):
+            milliseconds = [seconds * 1e3 for seconds in points["seconds"]]
+            axes.plot(points["sizes"], milliseconds, line, color=colour, marker=marker, label=NAMES[name])
+    axes.set(xscale="log", yscale="log", xlabel="boxes", ylabel="milliseconds")
+    axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
+    axes.yaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
+    axes.set_title(title(curve), fontsize="medium", loc="left")
+    axes.grid(which="major", color="#dddddd")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Source": digest(data, curve)})
+
+
+def stale_plots(data: Data, folder: Path) -> list[Path]:
+    """Plots that are missing or were made from other numbers."""
+    wanted = {folder / plot_name(curve): digest(data, curve).encode() for curve in data["curves"]}
+    return [path for path, mark in wanted.items() if not path.exists() or mark not in path.read_bytes()]
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def fill(page: str, data: Data) -> str:
+    """The page with all generated parts made anew; SystemExit where it names a part that there is not."""
+
+    def made(found: re.Match[str]) -> str:
+        begin, name, end = found.groups()
+        if name not in PARTS:
+            raise SystemExit(f"no generated part is called {name!r}; there are {', '.join(PARTS)}")
+        return f"{begin}\n{PARTS[name](data)}\n\n{end}"
+
+    if page.count("<!-- begin: generated ") != len(BLOCK.findall(page)):
+        raise SystemExit("a generated part has no `<!-- end -->`, or its first line is not well formed")
+    return BLOCK.sub(made, page)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Generate the tables and plots of docs/performance.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something is not up to date")
+    parser.add_argument("--results", type=Path, default=PUBLISHED, metavar="FILE")
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
+    options = parser.parse_args(argv)
+    data = load(options.results)
+    page = options.page.read_text()
+    filled = fill(page, data)
+    old_plots = stale_plots(data, options.page.parent / IMAGES)
+    if options.check:
+        stale = [options.page.name] * (page != filled) + [path.name for path in old_plots]
+        for name in stale:
+            print(f"{name} is not what {options.results.name} says; run `python benchmarks/report.py`")
+        return 1 if stale else 0
+    if page != filled:
+        options.page.write_text(filled)
+    for curve in data["curves"]:
+        if options.page.parent / IMAGES / plot_name(curve) in old_plots:
+            draw(data, curve, options.page.parent / IMAGES / plot_name(curve))
+    print(f"{options.page.name}: {'updated' if page != filled else 'unchanged'}; {len(old_plots)} plots drawn")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,359 @@
+"""anyops beside its peers, in one process and one run.
+
+    python benchmarks/run.py                      everything; writes benchmarks/results/cpu.json
+    python benchmarks/run.py --quick              the small cases, briefly; writes benchmarks/results/quick.json
+    python benchmarks/run.py --only 'aerial*'     some cases (also: memory); writes benchmarks/results/quick.json
+
+Results are compared before anything is timed. Exit status 1: something of ours failed or disagreed with torchvision.
+A missed target is reported, not an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cases import (
+    BOX_IOU,
+    CASES,
+    EXPONENT_SIZES,
+    EXPONENT_TARGET,
+    IOU_THRESHOLD,
+    MEMORY_SCENE,
+    MEMORY_TARGET,
+    QUICK_MEMORY_SCENE,
+    Case,
+    growth,
+    matches,
+    select,
+)
+from contenders import CONTENDERS, Contender, kept, reference_order
+from memory import peak_in_fresh_process
+from results import PARTIAL, PUBLISHED, ROOT, SCHEMA, environment, save, seconds_of_others
+from text import duration
+from timing import Entrant, measure, timed
+
+BUDGET, QUICK_BUDGET = 8.0, 0.5  # seconds of sampling a case
+BUSY = 0.1  # cores used by others from which on the numbers are doubtful
+MEMORY_CONTENDERS = ("anyops numpy", "anyops torch")
+
+Answer = np.ndarray[Any, Any]
+
+
+@dataclass
+class Checked:
+    """A contender whose answer to a case is known."""
+
+    contender: Contender
+    entrant: Entrant
+    answer: Answer
+    record: dict[str, Any]
+
+
+# --- one case --------------------------------------------------------------------------------------------------------
+
+
+def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict[str, Any]:
+    """Check, time and judge everyone who takes part in a case."""
+    problem = case.make()
+    records: dict[str, dict[str, Any]] = {}
+    taking_part: list[Checked] = []
+    for contender in contenders:
+        checked = records[contender.name] = {}
+        try:
+            taking_part.append(ask(contender, case, problem, checked))
+        except Exception as error:  # one broken contender must not cost the others their numbers
+            traceback.print_exc()
+            checked["failed"] = describe(error)
+    result: dict[str, Any] = {"name": case.name, "group": case.group, "operation": case.operation, "n": case.n}
+    if case.curve:
+        result["curve"] = case.curve
+    if taking_part:
+        reference = taking_part[0]
+        result["reference"] = reference.contender.name
+        if case.operation != BOX_IOU:
+            result["kept"] = len(reference.answer)
+        agreeing = [each for each in taking_part if agrees(each, reference, case)]
+        measure([each.entrant for each in agreeing], budget)
+        for each in agreeing:
+            each.record.update(each.entrant.summary())
+        judge(case, result, records)
+    result["results"] = records
+    return result
+
+
+def ask(contender: Contender, case: Case, problem: Any, record: dict[str, Any]) -> Checked:
+    """The first call, timed because a very slow one is a sample already."""
+    if contender.note:
+        record["note"] = contender.note
+    call = contender.operations[case.operation](problem)
+    first, result = timed(call)
+    answer = np.asarray(result) if case.operation == BOX_IOU else kept(result, case, problem)
+    if contender.name == "torchvision" and case.operation != BOX_IOU:
+        answer = reference_order(answer, case, problem)
+    return Checked(contender, Entrant(call, first, contender.compiles), answer, record)
+
+
+def agrees(each: Checked, reference: Checked, case: Case) -> bool:
+    """Compare with the reference; note what a peer does differently, fail ours on any difference."""
+    if case.operation == BOX_IOU:
+        difference = float(np.max(np.abs(each.answer - reference.answer), initial=0))
+        each.record["largest_difference"] = difference
+        same = bool(difference < 1e-5)  # NaN is no agreement
+    else:
+        wanted = reference.answer
+        if each.contender.name == "supervision":
+            wanted = np.sort(wanted)
+        same = np.array_equal(each.answer, wanted)
+        each.record["kept"] = len(each.answer)
+        each.record["common"] = len(np.intersect1d(each.answer, wanted))
+    each.record["identical"] = same
+    if each.contender.ours and not same:
+        each.record["failed"] = f"differs from {reference.contender.name}"
+        return False
+    return True
+
+
+def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
+    """Ratios to the peer: torchvision, but for box_iou the faster of the peers."""
+    ours = {each.name for each in CONTENDERS if each.ours}
+    peers = {name: record["seconds"] for name, record in records.items() if name not in ours and "seconds" in record}
+    if case.operation != BOX_IOU:
+        peers = {name: seconds for name, seconds in peers.items() if name == "torchvision"}
+    if not peers:
+        return
+    peer = result["peer"] = min(peers, key=lambda name: peers[name])
+    for name in ours & records.keys():
+        record = records[name]
+        target = case.targets.get(name)
+        if "seconds" in record:
+            record["ratio"] = peers[peer] / record["seconds"]
+        if target is not None:
+            record["target"] = target
+            record["met"] = record.get("ratio", 0.0) >= target
+
+
+def describe(error: Exception) -> str:
+    """One line without folders of this machine."""
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}".replace(str(ROOT), ".").replace(str(Path.home()), "~")[:200]
+
+
+# --- growth and memory -----------------------------------------------------------------------------------------------
+
+
+def curves(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Time against n for every curve and contender, and how fast it grows from 10 000 boxes on."""
+    found: dict[str, dict[str, Any]] = {}
+    for result in sorted(results, key=lambda result: result["n"]):
+        for name, record in result["results"].items():
+            if "curve" in result and "seconds" in record:
+                points = found.setdefault(result["curve"], {}).setdefault(name, {"sizes": [], "seconds": []})
+                points["sizes"].append(result["n"])
+                points["seconds"].append(record["seconds"])
+    for curve, by_name in found.items():
+        for name, points in by_name.items():
+            large = [at for at in zip(points["sizes"], points["seconds"], strict=True) if at[0] >= EXPONENT_SIZES[0]]
+            if len(large) < 2:
+                continue
+            points.update(growth([size for size, _ in large], [seconds for _, seconds in large]))
+            if curve == "aerial" and name == "anyops numpy" and (large[0][0], large[-1][0]) == EXPONENT_SIZES:
+                points.update(target=EXPONENT_TARGET, met=points["exponent"] <= EXPONENT_TARGET)
+    return found
+
+
+def memory(contenders: list[Contender], *, quick: bool) -> list[dict[str, Any]]:
+    """Peak memory of our eager backends on the largest scene."""
+    scene, n = QUICK_MEMORY_SCENE if quick else MEMORY_SCENE
+    found = []
+    for name in MEMORY_CONTENDERS:
+        if name not in {each.name for each in contenders}:
+            continue
+        record: dict[str, Any] = {"scene": scene, "contender": name}
+        try:
+            record.update(peak_in_fresh_process(n, name))
+            if not quick and name == "anyops numpy":
+                record.update(target=MEMORY_TARGET, met=record["peak"] < MEMORY_TARGET)
+        except Exception as error:
+            traceback.print_exc()
+            record["failed"] = describe(error)
+        found.append(record)
+    return found
+
+
+# --- what is printed -------------------------------------------------------------------------------------------------
+
+COLUMNS = ("case", "contender", "median", "quartiles", "calls", "ratio", "target", "", "kept", "against the reference")
+WIDTHS = (18, 13, 10, 21, 6, 8, 8, 6, 7, 0)
+
+
+def row(*cells: str) -> None:
+    print("  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip(), flush=True)
+
+
+def print_case(result: dict[str, Any]) -> None:
+    for name, record in result["results"].items():
+        timed_cells = ("–", "", "")
+        if "seconds" in record:
+            quartiles = f"{duration(record['low'])} – {duration(record['high'])}"
+            timed_cells = (duration(record["seconds"]), quartiles, str(record["repetitions"]))
+        row(
+            result["name"],
+            name,
+            *timed_cells,
+            f"{record['ratio']:.3g}x" if "ratio" in record else "",
+            f">= {record['target']:g}" if "target" in record else "",
+            verdict(record),
+            str(record.get("kept", "")),
+            record.get("failed") or agreement(record, reference=name == result.get("reference")),
+        )
+
+
+def agreement(record: dict[str, Any], *, reference: bool) -> str:
+    if reference:
+        return "(reference)"
+    if "largest_difference" in record:
+        return f"largest difference {record['largest_difference']:.1e}"
+    if record["identical"]:
+        return "identical"
+    return f"differs: {record['common']} kept by both"
+
+
+def verdict(record: dict[str, Any]) -> str:
+    return {True: "met", False: "MISSED", None: ""}[record.get("met")]
+
+
+def print_growth(found: dict[str, dict[str, Any]]) -> None:
+    for curve, by_name in found.items():
+        for name, points in by_name.items():
+            if "exponent" in points:
+                target = f" (target <= {points['target']:g}: {verdict(points)})" if "target" in points else ""
+                sizes = [size for size in points["sizes"] if size >= EXPONENT_SIZES[0]]
+                print(
+                    f"{curve}: {name} grows as n^{points['exponent']:.2f} from {sizes[0]:,} to {sizes[-1]:,}{target};"
+                    f" steepest step n^{points['steepest']:.2f}"
+                )
+
+
+def print_memory(found: list[dict[str, Any]]) -> None:
+    for record in found:
+        if "failed" in record:
+            print(f"memory: {record['scene']}, {record['contender']}: {record['failed']}")
+            continue
+        target = f" (target < {record['target'] / 1e9:g} GB: {verdict(record)})" if "target" in record else ""
+        print(
+            f"memory: {record['scene']}, {record['contender']}: peak {record['peak'] / 1e9:.2f} GB{target},"
+            f" {record['extra'] / 1e9:.2f} GB of it by the call ({record['method']})"
+        )
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def threads() -> dict[str, int | str | None]:
+    """Threads of the libraries that have a setting for them; nothing is changed."""
+    settings: dict[str, Callable[[], int]] = {}
+    try:
+        import torch
+
+        settings["torch"] = torch.get_num_threads
+    except ImportError:
+        pass
+    try:
+        import cv2
+
+        settings["opencv"] = cv2.getNumThreads
+    except ImportError:
+        pass
+    openmp = os.environ.get("OMP_NUM_THREADS")
+    return {**{name: get() for name, get in settings.items()}, "OMP_NUM_THREADS": openmp}
+
+
+def cores_used_by_others(start: float, before: float | None) -> float | None:
+    """Mean since `start`; a threaded call can take 100 times as long when one of its two cores is taken."""
+    after = seconds_of_others()
+    if before is None or after is None:
+        return None
+    used = round(max(after - before, 0.0) / (time.perf_counter() - start), 2)
+    if used > BUSY:
+        print(f"WARNING: others used {used} cores meanwhile; do not publish this, above all not of threaded calls")
+    return used
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Run anyops beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="small cases only, half a second each")
+    parser.add_argument("--only", metavar="PATTERN", help="cases whose name contains or matches this; 'memory' too")
+    parser.add_argument("--contenders", metavar="NAMES", help="comma-separated, parts of names: numpy,torchvision")
+    parser.add_argument("--slow", action="store_true", help="slow peers on larger scenes too")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help=f"sampling time a case (default {BUDGET:g})")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: results/cpu.json, or results/quick.json")
+    parser.add_argument("--list", action="store_true", help="list the cases and stop")
+    return parser.parse_args(argv)
+
+
+def chosen_contenders(names: str | None) -> list[Contender]:
+    if names is None:
+        return list(CONTENDERS)
+    return [each for each in CONTENDERS if any(part.strip() in each.name for part in names.split(","))]
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    if options.list:
+        for case in CASES:
+            print(f"{case.name:18} {case.operation:12} n = {case.n:,}")
+        return 0
+    partial = bool(options.quick or options.only or options.contenders)
+    output = options.output or (PARTIAL if partial else PUBLISHED)
+    budget = options.budget or (QUICK_BUDGET if options.quick else BUDGET)
+    contenders = chosen_contenders(options.contenders)
+    chosen = select(options.only, quick=options.quick)
+    with_memory = matches("memory", options.only)
+    if not chosen and not with_memory:
+        raise SystemExit(f"no case is called {options.only!r}; --list names them")
+
+    data: dict[str, Any] = {"schema": SCHEMA, "partial": partial, **environment()}
+    data["settings"] = {"iou_threshold": IOU_THRESHOLD, "dtype": "float32", "budget": budget, "threads": threads()}
+    print(f"{data['machine']['cpu']}, {data['machine']['cores']} cores, threads: {data['settings']['threads']}")
+    print(", ".join(f"{name} {version}" for name, version in data["versions"].items()), end="\n\n")
+    start, others = time.perf_counter(), seconds_of_others()
+    row(*COLUMNS)
+    data["cases"] = []
+    for case in chosen:
+        taking_part = [each for each in contenders if each.takes(case, slow=options.slow)]
+        data["cases"].append(run_case(case, taking_part, budget))
+        print_case(data["cases"][-1])
+    data["curves"] = curves(data["cases"])
+    print_growth(data["curves"])
+    data["memory"] = memory(contenders, quick=options.quick) if with_memory else []
+    print_memory(data["memory"])
+    data["machine"]["cores_used_by_others"] = cores_used_by_others(start, others)
+    save(output, data)
+    print(f"wrote {os.path.relpath(output)}")
+    return 1 if report_failures(data) else 0
+
+
+def report_failures(data: dict[str, Any]) -> bool:
+    """Say what of ours failed or disagreed, and which targets were missed; True on failures."""
+    ours = {each.name for each in CONTENDERS if each.ours}
+    records = [(case["name"], name, record) for case in data["cases"] for name, record in case["results"].items()]
+    records += [("memory", record["contender"], record) for record in data["memory"]]
+    missed = [f"{case} {name}" for case, name, record in records if record.get("met") is False]
+    failed = [f"{case} {name}" for case, name, record in records if "failed" in record and name in ours]
+    print(f"targets missed: {', '.join(missed) or 'none'}")
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

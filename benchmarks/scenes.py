@@ -1,0 +1,107 @@
+"""The scenes that are timed: float32 boxes (xyxy) and scores, drawn from fixed seeds."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+class Scene(NamedTuple):
+    """One problem for NMS; `labels` (classes or image numbers) where suppression stays within a label."""
+
+    boxes: Floats
+    scores: Floats
+    labels: Integers | None = None
+
+
+class Pair(NamedTuple):
+    """One problem for pairwise IoU."""
+
+    first: Floats
+    second: Floats
+
+
+def spread(n: int, extent: float = 1000.0, largest: float = 100.0, seed: int = 0) -> Scene:
+    """Boxes of independent place and size, as a detector of small objects leaves them: most survive."""
+    # The order of the draws is part of the published scenes: do not reorder.
+    rng = np.random.default_rng(seed)
+    corner = rng.random((n, 2)) * extent
+    size = rng.random((n, 2)) * largest + 1
+    scores = rng.random(n)
+    return Scene(_corners(corner, corner + size), scores.astype(np.float32))
+
+
+def clustered(n: int, objects: int = 300, extent: float = 1333.0, seed: int = 0) -> Scene:
+    """Boxes jittered around a few objects, as a detector leaves them before NMS: most are suppressed."""
+    rng = np.random.default_rng(seed)
+    centre = rng.random((objects, 2)) * extent
+    size = np.exp(rng.normal(4, 0.8, (objects, 2)))
+    of = rng.integers(0, objects, n)
+    centre = centre[of] + rng.normal(0, 0.12, (n, 2)) * size[of]
+    size = size[of] * np.exp(rng.normal(0, 0.15, (n, 2)))
+    scores = rng.random(n)
+    return Scene(_corners(centre - size / 2, centre + size / 2), scores.astype(np.float32))
+
+
+def aerial(n: int) -> Scene:
+    """`spread` at the density of 100 000 boxes in 20 000 x 20 000 pixels, whatever n is."""
+    return spread(n, extent=20_000.0 * math.sqrt(n / 100_000), largest=100.0)
+
+
+def crowd(n: int) -> Scene:
+    """`clustered` at the density of its 10 000 boxes around 300 objects, whatever n is."""
+    return clustered(n, objects=n * 300 // 10_000, extent=1333.0 * math.sqrt(n / 10_000))
+
+
+def classes(scene: Scene, count: int = 80, seed: int = 1) -> Scene:
+    """The same boxes with a random class each."""
+    return scene._replace(labels=np.random.default_rng(seed).integers(0, count, len(scene.boxes)))
+
+
+def images(count: int = 64, n: int = 1_000) -> Scene:
+    """`count` clustered images of n boxes, one after another; the labels are the image numbers."""
+    each = [clustered(n, 40, seed=seed) for seed in range(count)]
+    boxes, scores = (np.concatenate([image[part] for image in each]) for part in (0, 1))
+    return Scene(boxes, scores, np.repeat(np.arange(count, dtype=np.int64), n))
+
+
+def identical(n: int = 20_000) -> Scene:
+    """Every box overlaps every other: n² / 2 overlaps, one survivor."""
+    boxes = np.tile(np.float32([[10, 20, 40, 60]]), (n, 1))
+    return Scene(boxes, np.random.default_rng(0).random(n).astype(np.float32))
+
+
+def chain(n: int = 20_000) -> Scene:
+    """Box i overlaps (IoU 0.6) only its neighbours and ranks above the next: each decision waits for the one before."""
+    left = np.arange(n, dtype=np.float32)
+    boxes = np.stack([left, np.zeros_like(left), left + 4, np.full_like(left, 4)], axis=1)
+    return Scene(boxes, np.linspace(1, 0, n, endpoint=False, dtype=np.float32))
+
+
+def giant(n: int = 100_000) -> Scene:
+    """One box over n small ones, best of all, suppressing none."""
+    boxes, scores, _ = spread(n, extent=1000.0, largest=2.0)
+    over = np.float32([[0, 0, 1003, 1003]])
+    return Scene(np.concatenate([over, boxes]), np.concatenate([np.float32([1]), scores]))
+
+
+def all_sizes(n: int = 20_000) -> Scene:
+    """Sides and places log-uniform from 1e-3 to 1e6; far from the origin float32 flattens small boxes to nothing."""
+    rng = np.random.default_rng(0)
+    corner, size = 10.0 ** rng.uniform(-3, 6, (2, n, 2))
+    return Scene(_corners(corner, corner + size), rng.random(n).astype(np.float32))
+
+
+def pair(n: int, m: int) -> Pair:
+    """n boxes against m others in the same picture."""
+    return Pair(spread(n, seed=0).boxes, spread(m, seed=1).boxes)
+
+
+def _corners(low: NDArray[np.float64], high: NDArray[np.float64]) -> Floats:
+    return np.concatenate([low, high], axis=1).astype(np.float32)

@@ -1,0 +1,83 @@
+"""COCO's file formats and its average precision, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .detector import Detections
+from .scenes import Scene
+
+
+class Precision(NamedTuple):
+    """Average precision over IoU thresholds of 0.5 to 0.95, and at 0.5."""
+
+    ap: float
+    ap50: float
+
+
+def coco_ground_truth(scenes: Sequence[Scene]) -> dict[str, list[dict[str, Any]]]:
+    """Return the true boxes in COCO's annotation format; a category's id is its digit."""
+    annotations: list[dict[str, Any]] = []
+    for number, scene in enumerate(scenes):
+        for bbox, label in zip(_xywh(scene.boxes), scene.labels.tolist(), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # to COCOeval, 0 means no annotation
+                    "image_id": number,
+                    "category_id": label,
+                    "bbox": bbox,
+                    "area": bbox[2] * bbox[3],
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "images": [
+            {"id": number, "width": scene.image.shape[1], "height": scene.image.shape[0]}
+            for number, scene in enumerate(scenes)
+        ],
+        "categories": [{"id": digit, "name": str(digit)} for digit in range(10)],
+        "annotations": annotations,
+    }
+
+
+def coco_results(detections: Detections) -> list[dict[str, Any]]:
+    """Return detections in COCO's results format."""
+    return [
+        {"image_id": scene, "category_id": label, "bbox": bbox, "score": score}
+        for scene, label, bbox, score in zip(
+            detections.scenes.tolist(),
+            detections.labels.tolist(),
+            _xywh(detections.boxes),
+            np.round(detections.scores.astype(np.float64), 8).tolist(),  # enough to tell any two float32 apart
+            strict=True,
+        )
+    ]
+
+
+def _xywh(boxes: np.ndarray) -> list[list[float]]:
+    return np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).astype(np.float64).tolist()
+
+
+def average_precision(ground_truth: dict[str, Any], results: list[dict[str, Any]]) -> Precision:
+    """Evaluate detections as COCO does, with at most 100 of them for each image and category."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if not results:  # loadRes takes no empty list
+        return Precision(0.0, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on itself
+        truth = COCO()
+        truth.dataset = ground_truth
+        truth.createIndex()
+        # It adds fields to the records it is given, which are not ours to change.
+        found = truth.loadRes([record.copy() for record in results])
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return Precision(float(evaluation.stats[0]), float(evaluation.stats[1]))

@@ -1,0 +1,307 @@
+"""The array libraries and the transforms that every op is tested on."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+
+class Backend(Enum):
+    """A library, a device of it and settings; the value is the name in test ids and in the environment."""
+
+    NUMPY = "numpy"
+    NUMPY_READONLY = "numpy:readonly"
+    STRICT = "strict"
+    STRICTEST = "strict:strictest"
+    TORCH_CPU = "torch:cpu"
+    TORCH_CUDA = "torch:gpu"
+    JAX_CPU = "jax:cpu"
+    JAX_X64 = "jax:x64"
+    JAX_GPU = "jax:gpu"
+    CUPY = "cupy"
+    DASK = "dask"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def library(self) -> str:
+        return self.value.partition(":")[0]
+
+    def why_unavailable(self) -> str | None:
+        """Why no test can run on this backend here, or None if they can."""
+        return _why_unavailable(self)
+
+    @property
+    def xp(self) -> Any:
+        return compat.array_namespace(self.asarray(np.zeros(1, np.float32)))
+
+    @property
+    def device(self) -> Any:
+        """Where the inputs are put: not where the library would put them by default, if it has another place."""
+        match self:
+            case Backend.STRICT | Backend.STRICTEST:
+                strict = importlib.import_module("array_api_strict")
+                # On "no_float64" the default float is float32 and any float64 raises.
+                return strict.Device("device1" if self is Backend.STRICT else "no_float64")
+            case Backend.TORCH_CPU | Backend.TORCH_CUDA:
+                return importlib.import_module("torch").device("cpu" if self is Backend.TORCH_CPU else "cuda:0")
+            case Backend.JAX_CPU | Backend.JAX_X64 | Backend.JAX_GPU:
+                return importlib.import_module("jax").devices("gpu" if self is Backend.JAX_GPU else "cpu")[0]
+            case _:
+                return compat.device(self.asarray(np.zeros(1, np.float32)))
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """The settings of this backend, for the length of one test."""
+        with ExitStack() as stack:
+            if self is Backend.STRICTEST:
+                strict = importlib.import_module("array_api_strict")
+                stack.enter_context(
+                    strict.ArrayAPIStrictFlags(
+                        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+                    )
+                )
+            elif self.library == "jax":
+                jax = importlib.import_module("jax")
+                stack.enter_context(jax.enable_x64(self is Backend.JAX_X64))
+                if self is not Backend.JAX_GPU:  # inputs live on the CPU even where JAX prefers a GPU
+                    stack.enter_context(jax.default_device(self.device))
+            yield
+
+    def asarray(self, host: np.ndarray, dtype: str | None = None) -> Any:
+        """`host` on this backend; `dtype` names the type, for floating arrays only."""
+        host = np.array(host)
+        if host.dtype.kind != "f":
+            dtype = None
+        if host.dtype == np.float64 and not self.has_dtype("float64"):
+            host = host.astype(np.float32)
+        if dtype not in (None, "bfloat16"):
+            host = host.astype(dtype)
+        match self.library:
+            case "numpy":
+                host.flags.writeable = self is Backend.NUMPY
+                return host
+            case "strict":
+                return importlib.import_module("array_api_strict").asarray(host, device=self.device)
+            case "torch":
+                torch = importlib.import_module("torch")
+                x = torch.asarray(host, device=self.device)
+                return x.to(torch.bfloat16) if dtype == "bfloat16" else x
+            case "jax":
+                jax = importlib.import_module("jax")
+                x = jax.device_put(jax.numpy.asarray(host), self.device)
+                return x.astype("bfloat16") if dtype == "bfloat16" else x
+            case "dask":
+                return importlib.import_module("dask.array").from_array(host, chunks=-1)
+            case library:
+                return importlib.import_module(library).asarray(host)
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        """`x` on the host, bfloat16 as float32."""
+        if dtype_name(x) == "bfloat16":
+            x = self.xp.astype(x, self.xp.float32)
+        match self.library:
+            case "torch":
+                return x.detach().cpu().numpy()
+            case "cupy":
+                return x.get()
+            case "dask":
+                return np.asarray(x.compute())
+            case "strict":
+                return np.array(x.to_device(importlib.import_module("array_api_strict").Device("CPU_DEVICE")))
+            case _:
+                return np.array(x)
+
+    def owns(self, x: Any) -> bool:
+        """Whether `x` is an array of this library on the device of the inputs."""
+        return (
+            compat.is_array_api_obj(x)
+            and compat.array_namespace(x) is self.xp
+            and (compat.device(x) == self.device or self.library in ("numpy", "dask"))
+        )
+
+    def has_dtype(self, name: str) -> bool:
+        match name, self:
+            case "float16", _:
+                return self.library != "strict"
+            case "bfloat16", _:
+                return self.library in ("torch", "jax")
+            case "float64", _:
+                return self not in (Backend.STRICTEST, Backend.JAX_CPU, Backend.JAX_GPU)
+            case "int64", _:
+                return self not in (Backend.JAX_CPU, Backend.JAX_GPU)
+        return True
+
+    def default(self, kind: str) -> str:
+        """The name of the default dtype of a kind: "real floating", "integral", "indexing"."""
+        with self.active():
+            return str(self.xp.__array_namespace_info__().default_dtypes(device=self.device)[kind]).rpartition(".")[2]
+
+    def gradient(self, f: Callable[..., Any], *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Gradients of the sum of `f(*arrays)` with respect to each array, by the library's own differentiation."""
+        xs = [self.asarray(a) for a in arrays]
+        if self.library == "jax":
+            jax = importlib.import_module("jax")
+            grads = jax.grad(lambda *a: jax.numpy.sum(f(*a)), argnums=tuple(range(len(xs))))(*xs)
+        else:
+            torch = importlib.import_module("torch")
+            xs = [x.requires_grad_() for x in xs]
+            grads = torch.autograd.grad(torch.sum(f(*xs)), xs)
+        return tuple(map(self.to_numpy, grads))
+
+
+class Transform(Enum):
+    """How an op is called."""
+
+    EAGER = "eager"
+    JIT = "jit"
+    VMAP = "vmap"
+    COMPILE = "compile"
+    FUNC_VMAP = "func.vmap"
+    GRAD = "grad"
+
+    def __str__(self) -> str:
+        return self.value
+
+    def belongs_to(self, backend: Backend) -> bool:
+        match self:
+            case Transform.EAGER:
+                return True
+            case Transform.JIT | Transform.VMAP:
+                return backend.library == "jax"
+            case Transform.COMPILE | Transform.FUNC_VMAP:
+                return backend.library == "torch"
+            case Transform.GRAD:
+                return backend.library in ("torch", "jax")
+
+
+class Run:
+    """Calls an op on one backend under one transform with host arrays; checks what holds for every op.
+
+    The result is of the inputs' library and on their device, and the inputs are as they were. Under a vmap the arrays
+    are one lane of two; the other holds them in reverse order and has to equal the result without vmap.
+    """
+
+    def __init__(self, backend: Backend, transform: Transform):
+        self.backend, self.transform = backend, transform
+
+    def __call__(self, op: Callable[..., Any], *args: Any, dtype: str | None = None, **options: Any) -> Any:
+        """The result as a NumPy array, or a tuple of them."""
+        got = self.raw(op, *args, dtype=dtype, **options)
+        return tuple(map(self.backend.to_numpy, got)) if isinstance(got, tuple) else self.backend.to_numpy(got)
+
+    def raw(self, op: Callable[..., Any], *args: Any, dtype: str | None = None, **options: Any) -> Any:
+        """The result as arrays of the backend."""
+        named = dict(enumerate(args)) | options
+        arrays = {k: v for k, v in named.items() if isinstance(v, np.ndarray)}
+
+        def f(*leaves: Any) -> Any:
+            full = named | dict(zip(arrays, leaves, strict=True))
+            return op(*(full[i] for i in range(len(args))), **{k: full[k] for k in options})
+
+        inputs = [self.backend.asarray(a, dtype) for a in arrays.values()]
+        got = self._call(f, inputs, list(arrays))
+        for y in got if isinstance(got, tuple) else (got,):
+            assert self.backend.owns(y), f"{type(y)} came back for {self.backend}"
+        for name, x, host in zip(arrays, inputs, arrays.values(), strict=True):
+            want = self.backend.to_numpy(self.backend.asarray(host, dtype))
+            np.testing.assert_array_equal(self.backend.to_numpy(x), want, f"argument {name} was modified")
+        return got
+
+    def _call(self, f: Callable[..., Any], inputs: list[Any], names: list[Any]) -> Any:
+        match self.transform:
+            case Transform.EAGER:
+                return f(*inputs)
+            case Transform.JIT:
+                return importlib.import_module("jax").jit(f)(*inputs)
+            case Transform.COMPILE:
+                return compile_fullgraph(f)(*inputs)
+            case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
+                jax = importlib.import_module("jax")
+                return self._two_lanes(jax.jit(jax.vmap(f)), jax.jit(f), inputs, names)
+            case Transform.FUNC_VMAP:
+                return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, inputs, names)
+        raise AssertionError(f"{self.transform} has its own tests")
+
+    def _two_lanes(self, mapped: Callable[..., Any], f: Callable[..., Any], inputs: list[Any], names: list[Any]) -> Any:
+        xp = self.backend.xp
+        reverse = [
+            xp.flip(x, axis=tuple(range(min(x.ndim, 2 if name == "overlaps" else 1))))
+            for name, x in zip(names, inputs, strict=True)
+        ]
+        both = mapped(*(xp.stack(lanes) for lanes in zip(inputs, reverse, strict=True)))
+        for lanes, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in (both, f(*reverse))), strict=True):
+            got, expected = self.backend.to_numpy(lanes[1]), self.backend.to_numpy(want)
+            np.testing.assert_allclose(got, expected, rtol=tolerance(dtype_name(lanes)), atol=1e-6)
+        return tuple(r[0] for r in both) if isinstance(both, tuple) else both[0]
+
+
+def compile_fullgraph(f: Callable[..., Any], backend: str = "aot_eager") -> Callable[..., Any]:
+    """`torch.compile` in one graph, with no memory of earlier tests; "aot_eager" spares the C++ compiler."""
+    torch = importlib.import_module("torch")
+    torch.compiler.reset()
+    compiled = torch.compile(f, fullgraph=True, backend=backend)
+
+    def call(*args: Any) -> Any:
+        with warnings.catch_warnings():
+            # array-api-compat caches namespaces: https://github.com/pytorch/pytorch/issues/155352
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            # inductor: https://github.com/data-apis/array-api-extra/pull/668
+            warnings.filterwarnings("ignore", "`torch.jit.script_method` is", DeprecationWarning)
+            return compiled(*args)
+
+    return call
+
+
+def dtype_name(x: Any) -> str:
+    return str(x.dtype).rpartition(".")[2]
+
+
+def tolerance(dtype: str) -> float:
+    """A few rounding errors of a dtype."""
+    return {"float64": 1e-12, "float32": 4e-6, "float16": 2e-3, "bfloat16": 2e-2}.get(dtype, 0.0)
+
+
+def named_in(variable: str) -> list[Backend]:
+    """The backends that an environment variable lists, separated by commas."""
+    names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+    known = {b.value: b for b in Backend}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{variable} names {', '.join(unknown)}; the backends are {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def selected() -> list[Backend]:
+    """The backends under test: those in ANYOPS_BACKENDS, or all."""
+    return named_in("ANYOPS_BACKENDS") or list(Backend)
+
+
+@cache
+def _why_unavailable(backend: Backend) -> str | None:
+    module = {"strict": "array_api_strict", "dask": "dask.array"}.get(backend.library, backend.library)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            library = importlib.import_module(module)
+            match backend:
+                case Backend.TORCH_CUDA if not library.cuda.is_available():
+                    return "torch finds no CUDA device"
+                case Backend.CUPY if not library.cuda.is_available():
+                    return "cupy finds no CUDA device"
+                case Backend.JAX_GPU if not any(d.platform == "gpu" for d in library.devices()):
+                    return "jax finds no GPU"
+        except ModuleNotFoundError as e:
+            return f"{e.name} is not installed"
+        except (ImportError, RuntimeError, OSError) as e:
+            return f"{module} cannot be imported: {e}".splitlines()[0]
+    return None

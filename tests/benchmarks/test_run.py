@@ -1,0 +1,244 @@
+"""Checking, timing and judging, with contenders that are known by heart."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+import run
+import scenes
+from cases import BATCHED_NMS, BOX_IOU, IMAGES, NMS, Case, growth, matches, select
+from contenders import CONTENDERS, Contender, kept, reference_order
+from memory import peak_in_fresh_process, status
+from results import load, save
+from text import duration, number
+from timing import Entrant, measure
+
+CASE = Case("three", "scenes", NMS, 3, lambda: scenes.clustered(3, 2), {"anyops numpy": 1e-9, "anyops torch": 1e9})
+
+
+def contender(name, answer, *, ours=False, operation=NMS):
+    def prepare(problem):
+        if isinstance(answer, Exception):
+            raise answer
+        return lambda: answer
+
+    return Contender(name, {operation: prepare}, 100, ours=ours)
+
+
+def test_case_is_checked_timed_and_judged():
+    answer = np.array([2, 0])
+    result = run.run_case(
+        CASE,
+        [
+            contender("torchvision", answer),
+            contender("anyops numpy", answer, ours=True),
+            contender("anyops torch", answer, ours=True),
+            contender("opencv", np.array([2, 1])),
+        ],
+        budget=0.001,
+    )
+    assert result["reference"] == result["peer"] == "torchvision"
+    assert result["kept"] == 2
+    records = result["results"]
+    assert records["anyops numpy"]["identical"]
+    assert records["anyops numpy"]["met"]
+    assert not records["anyops torch"]["met"]
+    assert records["anyops torch"]["ratio"] == records["torchvision"]["seconds"] / records["anyops torch"]["seconds"]
+    # A peer of other conventions is timed all the same, and what it shares is counted.
+    assert records["opencv"]["common"] == 1
+    assert not records["opencv"]["identical"]
+    assert records["opencv"]["repetitions"] >= 3
+
+
+def test_ours_is_not_timed_where_it_differs():
+    result = run.run_case(
+        CASE,
+        [contender("torchvision", np.array([2, 0])), contender("anyops numpy", np.array([0, 2]), ours=True)],
+        budget=0.001,
+    )
+    record = result["results"]["anyops numpy"]
+    assert record["failed"] == "differs from torchvision"
+    assert "seconds" not in record
+    assert not record["met"]
+
+
+def test_one_that_fails_does_not_cost_the_others_their_numbers(capsys):
+    error = ImportError(f"no such thing in {run.ROOT}/benchmarks\nand more")
+    result = run.run_case(
+        CASE, [contender("torchvision", error), contender("anyops numpy", np.array([0]), ours=True)], budget=0.001
+    )
+    assert result["results"]["torchvision"]["failed"] == "ImportError: no such thing in ./benchmarks"
+    assert result["reference"] == "anyops numpy"
+    assert result["results"]["anyops numpy"]["seconds"] > 0
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_box_iou_is_measured_against_the_faster_peer():
+    case = Case("iou", "box_iou", BOX_IOU, 2, lambda: scenes.pair(1, 2), {"anyops numpy": 1.0})
+    iou = np.array([[0.5, 0.25]])
+    result = run.run_case(
+        case,
+        [
+            contender("torchvision", iou, operation=BOX_IOU),
+            contender("anyops numpy", iou + 1e-7, ours=True, operation=BOX_IOU),
+            contender("anyops torch", iou * np.nan, ours=True, operation=BOX_IOU),
+            contender("pycocotools", iou, operation=BOX_IOU),
+        ],
+        budget=0.001,
+    )
+    times = {name: record.get("seconds") for name, record in result["results"].items()}
+    assert times[result["peer"]] == min(times["torchvision"], times["pycocotools"])
+    assert result["results"]["anyops numpy"]["identical"]
+    assert result["results"]["anyops torch"]["failed"]
+
+
+def test_answers_are_brought_into_one_order():
+    scene = scenes.Scene(np.zeros((4, 4), np.float32), np.float32([0.1, 0.9, 0.5, 0.5]), np.array([0, 0, 1, 1]))
+    images = Case("", "", IMAGES, 4, lambda: scene)
+    assert kept([np.array([1, 0]), np.array([0])], images, scene).tolist() == [1, 0, 2]
+    assert kept(np.array([1, 2, 0]), images, scene).tolist() == [1, 0, 2]
+    assert kept(np.array([True, False, True, True]), images, scene).tolist() == [0, 2, 3]
+    batched = Case("", "", BATCHED_NMS, 4, lambda: scene)
+    assert reference_order(np.array([1, 3, 2, 0]), batched, scene).tolist() == [1, 2, 3, 0]
+    assert reference_order(np.array([1, 3, 2]), CASE, scene).tolist() == [1, 3, 2]
+
+
+def test_growth_is_the_slope_of_logarithms():
+    found = growth([10, 100, 1_000], [1.0, 10.0, 1_000.0])
+    assert found["exponent"] == pytest.approx(1.5)
+    assert found["steepest"] == pytest.approx(2.0)
+
+
+def test_curve_of_the_target_sizes_is_judged():
+    def result(n, seconds):
+        return {"n": n, "curve": "aerial", "results": {"anyops numpy": {"seconds": seconds}, "anyops jax": {}}}
+
+    found = run.curves([result(1_000_000, 1.5), result(10_000, 0.01), result(1_000, 0.005)])
+    points = found["aerial"]["anyops numpy"]
+    assert points["sizes"] == [1_000, 10_000, 1_000_000]
+    assert points["exponent"] == pytest.approx(1.088, abs=1e-3)
+    assert points["met"]
+    assert "anyops jax" not in found["aerial"]
+
+
+def test_turns_and_samples():
+    calls = []
+    first, second = Entrant(lambda: calls.append("a")), Entrant(lambda: calls.append("b"))
+    measure([first, second], budget=0.0)
+    assert len(first.samples) >= 3
+    assert "".join(calls).replace("aa", "a")[:2] == "ab"
+    summary = first.summary()
+    assert 0 < summary["least"] <= summary["low"] <= summary["seconds"] <= summary["high"]
+
+
+def test_very_slow_calls_are_made_twice():
+    calls = []
+    slow = Entrant(lambda: calls.append(1), first=6.0)
+    measure([slow], budget=0.0)
+    assert slow.samples[0] == 6.0
+    assert len(slow.samples) == 2
+    assert len(calls) == 1
+
+
+def test_selection():
+    assert matches("clustered-1k", "clus*")
+    assert matches("clustered-1k", "1k")
+    assert not matches("clustered-1k", "aerial")
+    assert {case.name for case in select("aerial*", quick=True)} == {"aerial-1k", "aerial-10k"}
+    assert len(select()) > len(select(quick=True)) > 5
+
+
+def test_slow_peers_stay_away_from_large_scenes():
+    supervision = next(each for each in CONTENDERS if each.name == "supervision")
+    small, middle = select("clustered-1k")[0], select("clustered-10k")[0]
+    assert supervision.takes(small, slow=False)
+    assert not supervision.takes(middle, slow=False)
+    assert supervision.takes(middle, slow=True)
+
+
+def test_command_from_end_to_end(tmp_path, capsys):
+    output = tmp_path / "new" / "results.json"
+    options = ["--only", "clustered-200", "--contenders", "anyops numpy", "--budget", "0.01", "--output", str(output)]
+    assert run.main(options) == 0
+    data = load(output)
+    assert data["partial"]
+    assert data["cases"][0]["kept"] == 45  # as torchvision
+    assert data["memory"] == []
+    assert [path.name for path in output.parent.iterdir()] == ["results.json"]
+    text = output.read_text()
+    assert str(run.ROOT) not in text
+    printed = capsys.readouterr().out
+    assert "clustered-200" in printed
+    assert "targets missed" in printed
+
+
+def test_no_such_case():
+    with pytest.raises(SystemExit, match="no case is called 'nonsense'"):
+        run.main(["--only", "nonsense"])
+
+
+def test_results_are_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    save(path, {"schema": 1})
+    with pytest.raises(TypeError):
+        save(path, {"schema": 1, "bad": object()})
+    assert load(path) == {"schema": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [("{", "not JSON"), ('{"schema": 0}', "schema 1"), ("[]", "schema 1")]
+)
+def test_unreadable_results(tmp_path, content, complaint):
+    path = tmp_path / "results.json"
+    with pytest.raises(SystemExit, match="writes it"):
+        load(path)
+    path.write_text(content)
+    with pytest.raises(SystemExit, match=complaint):
+        load(path)
+
+
+@pytest.mark.skipif(not run.Path("/proc/self/status").exists(), reason="reads /proc, which only Linux has")
+def test_memory_of_a_fresh_process():
+    found = peak_in_fresh_process(2_000, "anyops numpy")
+    assert found["n"] == 2_000
+    assert found["peak"] == found["before"] + found["extra"]
+    assert 0 < found["before"] < 2e9
+    assert status("VmRSS") > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0009996, "1.00 ms"),
+        (24.26, "24.3 s"),
+        (0.0999, "99.9 ms"),
+        (3.4e-5, "34.0 us"),
+        (1234.0, "1230 s"),
+        (0.0, "0 s"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_numbers():
+    assert [number(value) for value in (0.456, 12.34, 1234.5)] == ["0.46", "12.3", "1,234"]
+
+
+def test_work_of_others_is_not_ours():
+    start, before = time.perf_counter(), run.seconds_of_others()
+    if before is None:
+        pytest.skip("reads /proc, which only Linux has")
+    while time.perf_counter() - start < 0.2:
+        sum(range(1_000))
+    used = run.cores_used_by_others(start, before)
+    assert 0 <= used <= os.cpu_count()
+    assert run.cores_used_by_others(start, None) is None
+
+
+def test_environment_is_json_without_names_of_this_machine():
+    found = json.dumps(run.environment())
+    assert str(run.ROOT) not in found

@@ -1,0 +1,271 @@
+"""Arguments that cannot work: refused at once, by an error that names the argument, what it should be and what came."""
+
+import re
+
+import numpy as np
+import pytest
+
+import anyops
+from tests import scenes
+from tests.backends import Backend
+
+BOXES, SCORES = scenes.spread(5)
+LIST = BOXES.tolist()
+NAN = float("nan")
+
+# What every op says about things that are no arrays: (op with the argument in question left open, its name)
+OPEN = [
+    (anyops.box_area, "boxes"),
+    (lambda x: anyops.box_convert(x, "xyxy", "xywh"), "boxes"),
+    (lambda x: anyops.clip_boxes(x, (3, 4)), "boxes"),
+    (anyops.masks_to_boxes, "masks"),
+    (lambda x: anyops.box_iou(x, BOXES), "boxes1"),
+    (lambda x: anyops.box_iou(BOXES, x), "boxes2"),
+    (lambda x: anyops.mask_iou(x, BOXES[None] > 0), "masks1"),
+    (lambda x: anyops.mask_iou(BOXES[None] > 0, x), "masks2"),
+    (lambda x: anyops.nms(x, SCORES), "boxes"),
+    (lambda x: anyops.nms(BOXES, x), "scores"),
+    (lambda x: anyops.nms(BOXES, SCORES, labels=x), "labels"),
+    (lambda x: anyops.nms(None, SCORES, overlaps=x), "overlaps"),
+    (lambda x: anyops.nms_mask(x, SCORES), "boxes"),
+    (lambda x: anyops.nms_mask(BOXES, x), "scores"),
+    (lambda x: anyops.nms_mask(BOXES, SCORES, labels=x), "labels"),
+    (lambda x: anyops.nms_mask(BOXES, SCORES, valid=x), "valid"),
+    (lambda x: anyops.batched_nms(BOXES, SCORES, x, 0.5), "idxs|labels"),
+    (lambda x: anyops.top_scores(x, 2), "scores"),
+]
+NO_ARRAYS = [
+    (LIST, "list"),
+    (tuple(map(tuple, LIST)), "tuple"),
+    ("boxes", "str"),
+    (b"boxes", "bytes"),
+    (1.5, "float"),
+    (np.ma.masked_array(BOXES), "MaskedArray"),
+    (BOXES.view(np.matrix), "matrix"),
+    ({"boxes": LIST}, "dict"),
+    (object(), "object"),
+]
+
+
+@pytest.mark.parametrize(("value", "came"), NO_ARRAYS, ids=[came for _, came in NO_ARRAYS])
+@pytest.mark.parametrize(("op", "name"), OPEN)
+def test_no_array(op, name, value, came):
+    with pytest.raises(TypeError, match=rf"(?s)\b({name})\b.*{came}"):
+        op(value)
+
+
+def test_none_is_no_array():
+    for op, name in OPEN[:8]:
+        with pytest.raises(TypeError, match=name):
+            op(None)
+    for op in (anyops.nms, anyops.nms_mask):
+        with pytest.raises(TypeError, match="boxes"):
+            op(None, SCORES)
+        with pytest.raises(TypeError, match="scores"):
+            op(BOXES, None)
+
+
+# (call with the backend's arrays b, s, error, what the message has to contain)
+CALLS = {
+    "area of (5, 3)": (lambda b, s: anyops.box_area(b[:, :3]), "boxes", "(5, 3)"),
+    "area of a scalar": (lambda b, s: anyops.box_area(b[0, 0]), "boxes", "()"),
+    "convert (5, 3)": (lambda b, s: anyops.box_convert(b[:, :3], "xyxy", "xywh"), "boxes", "(5, 3)"),
+    "in_fmt": (lambda b, s: anyops.box_convert(b, "xxyy", "xywh"), "in_fmt", "xxyy"),
+    "out_fmt": (lambda b, s: anyops.box_convert(b, "xyxy", "ltrb"), "out_fmt", "ltrb"),
+    "clip (5, 3)": (lambda b, s: anyops.clip_boxes(b[:, :3], (3, 4)), "boxes", "(5, 3)"),
+    "size of three": (lambda b, s: anyops.clip_boxes(b, (3, 4, 5)), "size", "3, 4, 5"),
+    "size negative": (lambda b, s: anyops.clip_boxes(b, (-3, 4)), "size", "-3"),
+    "size NaN": (lambda b, s: anyops.clip_boxes(b, (NAN, 4)), "size", "nan"),
+    "masks of rank 2": (lambda b, s: anyops.masks_to_boxes(b > 0), "masks", "(5, 4)"),
+    "iou of (5, 3)": (lambda b, s: anyops.box_iou(b[:, :3], b), "boxes1", "(5, 3)"),
+    "iou with (5, 3)": (lambda b, s: anyops.box_iou(b, b[:, :3]), "boxes2", "(5, 3)"),
+    "pairwise iou of one box": (lambda b, s: anyops.box_iou(b[0, :], b), "boxes1", "(4,)"),
+    "pairwise iou with one box": (lambda b, s: anyops.box_iou(b, b[0, :]), "boxes2", "(4,)"),
+    "iou of 5 and 3": (lambda b, s: anyops.box_iou(b, b[:3, :], pairwise=False), "boxes2", "(5,) and (3,)"),
+    "iou batches": (lambda b, s: anyops.box_iou(_stack(b, 2), _stack(b, 3)), "boxes2", "(2,) and (3,)"),
+    "kind": (lambda b, s: anyops.box_iou(b, b, kind="siou"), "kind", "siou"),
+    "kind upper": (lambda b, s: anyops.box_iou(b, b, kind="IoU"), "kind", "IoU"),
+    "mask ranks": (lambda b, s: anyops.mask_iou(b > 0, b > 0), "masks1", "(5, 4)"),
+    "mask sizes": (lambda b, s: anyops.mask_iou(_stack(b, 2) > 0, _stack(b[:3, :], 2) > 0), "masks2", "(2, 3, 4)"),
+    "mask kind": (lambda b, s: anyops.mask_iou(_stack(b, 2) > 0, _stack(b, 2) > 0, kind="giou"), "kind", "giou"),
+    "nms of (5, 3)": (lambda b, s: anyops.nms(b[:, :3], s), "boxes", "(5, 3)"),
+    "nms of one box": (lambda b, s: anyops.nms(b[0, :], s), "boxes", "(4,)"),
+    "nms N": (lambda b, s: anyops.nms(b, s[:3]), "scores", "(3,)"),
+    "nms scores (5, 1)": (lambda b, s: anyops.nms(b, s[:, None]), "scores", "(5, 1)"),
+    "nms labels": (lambda b, s: anyops.nms(b, s, labels=_ints(s)[:3]), "labels", "(3,)"),
+    "nms batch": (lambda b, s: anyops.nms(_stack(b, 2), _stack(s, 2)), "nms_mask", "(2, 5"),
+    "nms batch of overlaps": (lambda b, s: anyops.nms(None, _stack(s, 2), overlaps=_square(b, 2)), "nms_mask", "(2, 5"),
+    "batched_nms batch": (
+        lambda b, s: anyops.batched_nms(_stack(b, 2), _stack(s, 2), _ints(_stack(s, 2)), 0.5),
+        "nms_mask",
+        "(2, 5",
+    ),
+    "batched_nms idxs": (lambda b, s: anyops.batched_nms(b, s, _ints(s)[:3], 0.5), "idxs", "(3,)"),
+    "overlaps (5, 4)": (lambda b, s: anyops.nms(None, s, overlaps=b), "overlaps", "(5, 4)"),
+    "overlaps (4, 4)": (lambda b, s: anyops.nms(None, s, overlaps=b[:4, :]), "overlaps", "(4, 4)"),
+    "threshold negative": (lambda b, s: anyops.nms(b, s, -0.1), "iou_threshold", "-0.1"),
+    "threshold 1.5": (lambda b, s: anyops.nms(b, s, 1.5), "iou_threshold", "1.5"),
+    "threshold 50": (lambda b, s: anyops.nms(b, s, 50), "iou_threshold", "50"),
+    "threshold NaN": (lambda b, s: anyops.nms(b, s, NAN), "iou_threshold", "nan"),
+    "threshold inf": (lambda b, s: anyops.nms(b, s, float("inf")), "iou_threshold", "inf"),
+    "score_threshold NaN": (lambda b, s: anyops.nms(b, s, score_threshold=NAN), "score_threshold", "nan"),
+    "score_threshold negative": (lambda b, s: anyops.nms(b, s, score_threshold=-0.5), "score_threshold", "-0.5"),
+    "max_output": (lambda b, s: anyops.nms(b, s, max_output=-1), "max_output", "-1"),
+    "nms kind": (lambda b, s: anyops.nms(b, s, kind="soft"), "kind", "soft"),
+    "mask of (5, 3)": (lambda b, s: anyops.nms_mask(b[:, :3], s), "boxes", "(5, 3)"),
+    "boxes without the batch": (lambda b, s: anyops.nms_mask(b, _stack(s, 3)), "boxes", "(5, 4)"),
+    "labels without the batch": (
+        lambda b, s: anyops.nms_mask(_stack(b, 3), _stack(s, 3), labels=_ints(s)),
+        "labels",
+        "(5,)",
+    ),
+    "mask N": (lambda b, s: anyops.nms_mask(b, s[:3]), "scores", "(3,)"),
+    "mask labels": (lambda b, s: anyops.nms_mask(b, s, labels=_ints(s)[:3]), "labels", "(3,)"),
+    "mask valid": (lambda b, s: anyops.nms_mask(b, s, valid=s[:3] > 0), "valid", "(3,)"),
+    "mask overlaps": (lambda b, s: anyops.nms_mask(None, s, overlaps=b), "overlaps", "(5, 4)"),
+    "mask threshold": (lambda b, s: anyops.nms_mask(b, s, 1.01), "iou_threshold", "1.01"),
+    "mask threshold NaN": (lambda b, s: anyops.nms_mask(b, s, NAN), "iou_threshold", "nan"),
+    "nms_mask kind": (lambda b, s: anyops.nms_mask(b, s, kind=""), "kind", "''"),
+    "batched_nms threshold": (lambda b, s: anyops.batched_nms(b, s, _ints(s), -1), "iou_threshold", "-1"),
+    "top k > N": (lambda b, s: anyops.top_scores(s, 6), "max_output", "6"),
+    "top k < 0": (lambda b, s: anyops.top_scores(s, -1), "max_output", "-1"),
+    "top of a scalar": (lambda b, s: anyops.top_scores(s[0], 1), "scores", "()"),
+    "top threshold NaN": (lambda b, s: anyops.top_scores(s, 1, score_threshold=NAN), "score_threshold", "nan"),
+}
+
+
+def _xp(x):
+    import array_api_compat
+
+    return array_api_compat.array_namespace(x)
+
+
+def _stack(x, n):
+    return _xp(x).stack([x] * n)
+
+
+def _square(b, n):
+    return _stack(_xp(b).concat([b, b[:, :1]], axis=1), n)
+
+
+def _ints(s):
+    return _xp(s).astype(s * 10, _xp(s).int32)
+
+
+@pytest.mark.parametrize(("call", "argument", "came"), CALLS.values(), ids=CALLS)
+def test_wrong_shape_or_value(backend, call, argument, came):
+    b, s = backend.asarray(BOXES), backend.asarray(SCORES)
+    with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b") as error:
+        call(b, s)
+    assert came in str(error.value)
+
+
+WRONG_TYPES = {
+    "kind None": (lambda: anyops.box_iou(BOXES, BOXES, kind=None), "kind", "None"),
+    "threshold str": (lambda: anyops.nms(BOXES, SCORES, "0.5"), "iou_threshold", "0.5|str"),
+    "threshold None": (lambda: anyops.nms(BOXES, SCORES, None), "iou_threshold", "None"),
+    "threshold array": (lambda: anyops.nms(BOXES, SCORES, SCORES), "iou_threshold", "array"),
+    "threshold mask str": (lambda: anyops.nms_mask(BOXES, SCORES, "0.5"), "iou_threshold", "0.5|str"),
+    "score_threshold str": (lambda: anyops.nms(BOXES, SCORES, score_threshold="0"), "score_threshold", "0|str"),
+    "max_output float": (lambda: anyops.nms(BOXES, SCORES, max_output=2.5), "max_output", "2.5|float"),
+    "top max_output float": (lambda: anyops.top_scores(SCORES, 2.0), "max_output", "2.0|float"),
+    "top max_output None": (lambda: anyops.top_scores(SCORES, None), "max_output", "None"),
+    "size int": (lambda: anyops.clip_boxes(BOXES, 5), "size", "5|int"),
+    "complex boxes": (lambda: anyops.box_area(BOXES + 0j), "boxes", "complex"),
+    "complex scores": (lambda: anyops.nms(BOXES, SCORES + 0j), "scores", "complex"),
+    "strings": (lambda: anyops.box_area(BOXES.astype(str)), "boxes", "<U|str"),
+    "objects": (lambda: anyops.box_area(BOXES.astype(object)), "boxes", "object"),
+    "valid float": (lambda: anyops.nms_mask(BOXES, SCORES, valid=SCORES), "valid", "float32"),
+}
+
+
+@pytest.mark.parametrize(("call", "argument", "came"), WRONG_TYPES.values(), ids=WRONG_TYPES)
+def test_wrong_type(call, argument, came):
+    with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b") as error:
+        call()
+    assert re.search(came, str(error.value))
+
+
+def test_options_are_keyword_only():
+    for call in (
+        lambda: anyops.box_iou(BOXES, BOXES, "iou"),
+        lambda: anyops.nms(BOXES, SCORES, 0.5, np.zeros(5, int)),
+        lambda: anyops.nms_mask(BOXES, SCORES, 0.5, np.zeros(5, int)),
+        lambda: anyops.top_scores(SCORES, 2, 0.5),
+    ):
+        with pytest.raises(TypeError, match="positional"):
+            call()
+
+
+TWO = {
+    "box_iou": (anyops.box_iou, ("boxes1", "boxes2"), (BOXES, BOXES)),
+    "mask_iou": (anyops.mask_iou, ("masks1", "masks2"), (BOXES[None] > 0, BOXES[None] > 0)),
+    "nms": (anyops.nms, ("boxes", "scores"), (BOXES, SCORES)),
+    "nms labels": (
+        lambda s, i: anyops.nms(None, s, labels=i, overlaps=s[:, None] * s),
+        ("scores", "labels"),
+        (SCORES, np.arange(5)),
+    ),
+    "nms_mask": (anyops.nms_mask, ("boxes", "scores"), (BOXES, SCORES)),
+    "nms_mask valid": (
+        lambda s, v: anyops.nms_mask(None, s, overlaps=s[:, None] * s, valid=v),
+        ("scores", "valid"),
+        (SCORES, SCORES > 0),
+    ),
+}
+
+
+@pytest.mark.parametrize(("op", "names", "arrays"), TWO.values(), ids=TWO)
+@pytest.mark.parametrize("other", [Backend.NUMPY, Backend.STRICT, Backend.TORCH_CPU, Backend.JAX_CPU, Backend.DASK])
+def test_mixed_libraries(backend, op, names, arrays, other):
+    if backend.library == other.library:
+        pytest.skip("one library")
+    if why := other.why_unavailable():
+        pytest.skip(why)
+    first, second = arrays
+    with pytest.raises(TypeError, match=rf"(?s){'.*'.join(names)}.*librar"):
+        op(backend.asarray(first), other.asarray(second))
+
+
+def other_device(backend, x):
+    """`x` on a second device of its library, or None if it has none here."""
+    match backend.library:
+        case "strict":
+            import array_api_strict
+
+            return x.to_device(array_api_strict.Device("device2"))
+        case "torch":
+            return x.to("meta")
+        case "jax":
+            import jax
+
+            others = [d for d in jax.devices("cpu") + jax.devices() if d != backend.device]
+            return jax.device_put(x, others[0]) if others else None
+        case "cupy":
+            import cupy
+
+            if cupy.cuda.runtime.getDeviceCount() > 1:
+                with cupy.cuda.Device(1):
+                    return cupy.asarray(x)
+
+
+@pytest.mark.parametrize(("op", "names", "arrays"), TWO.values(), ids=TWO)
+def test_mixed_devices(backend, op, names, arrays):
+    first, second = map(backend.asarray, arrays)
+    if backend.library in ("numpy", "dask"):
+        pytest.skip("the library has one device")
+    if (moved := other_device(backend, second)) is None:
+        pytest.skip("one device here")
+    with pytest.raises(ValueError, match=rf"(?s){'.*'.join(names)}.*device"):
+        op(first, moved)
+
+
+def test_bfloat16_on_numpy():
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    for call, name in (
+        (anyops.box_area, "boxes"),
+        (lambda x: anyops.box_iou(x, x), "boxes1"),
+        (lambda x: anyops.nms(x, SCORES), "boxes"),
+    ):
+        with pytest.raises(TypeError, match=rf"{name}.*bfloat16"):
+            call(BOXES.astype(bfloat16))

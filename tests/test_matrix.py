@@ -1,0 +1,187 @@
+"""The matrix itself: the capability table is true and published, and what was not tested is said."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import anyops
+from tests import capabilities, scenes
+from tests.backends import Backend, Run, Transform
+
+ROOT = Path(__file__).parents[1]
+BOXES, SCORES = scenes.clustered(8)
+MASKS = np.random.default_rng(0).random((3, 4, 5)) < 0.5
+EXAMPLES = {
+    "box_area": (anyops.box_area, BOXES),
+    "box_convert": (anyops.box_convert, BOXES, "xyxy", "cxcywh"),
+    "clip_boxes": (anyops.clip_boxes, BOXES, (3, 4)),
+    "masks_to_boxes": (anyops.masks_to_boxes, MASKS),
+    "box_iou": (anyops.box_iou, BOXES, BOXES[:5]),
+    "mask_iou": (anyops.mask_iou, MASKS, MASKS),
+    "nms": (anyops.nms, BOXES, SCORES),
+    "batched_nms": (anyops.batched_nms, BOXES, SCORES, np.arange(8, dtype=np.int32) % 2, 0.5),
+    "nms_mask": (anyops.nms_mask, BOXES, SCORES),
+    "top_scores": (anyops.top_scores, SCORES, 3),
+}
+
+
+@pytest.mark.parametrize("op", capabilities.OPS)
+def test_table_is_true(backend, op):
+    """What the table promises runs; what it denies raises, so that no entry outlives its reason."""
+    f, *args = EXAMPLES[op]
+    for transform in Transform:
+        if not transform.belongs_to(backend):
+            continue
+        reason = capabilities.why_not(op, backend, transform)
+
+        def example(transform=transform):
+            if transform is not Transform.GRAD:
+                return Run(backend, transform).raw(f, *args)
+            arrays = [a for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+            rest = [a for a in args if not (isinstance(a, np.ndarray) and a.dtype.kind == "f")]
+            if not arrays:
+                arrays, rest = [args[0].astype(np.float32)], args[1:]
+            rest = [backend.asarray(a) if isinstance(a, np.ndarray) else a for a in rest]
+            grads = backend.gradient(lambda *xs: f(*xs, *rest), *arrays)
+            assert all(np.any(g != 0) for g in grads)
+            return grads
+
+        if reason is None:
+            example()
+        else:
+            with pytest.raises(Exception):  # noqa: B017, PT011
+                example()
+
+
+@pytest.mark.parametrize("op", [op for op in capabilities.OPS if op not in capabilities.INDEX_CONTRACT])
+def test_vmap_without_jit(op):
+    if why := Backend.JAX_CPU.why_unavailable():
+        pytest.skip(why)
+    import jax
+
+    f, *args = EXAMPLES[op]
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    rest = args[len(arrays) :]
+    with Backend.JAX_CPU.active():
+        got = jax.vmap(lambda *xs: f(*xs, *rest))(*(Backend.JAX_CPU.asarray(np.stack([a, a])) for a in arrays))
+        want = f(*map(Backend.JAX_CPU.asarray, arrays), *rest)
+    for lanes, one in zip(*((r if isinstance(r, tuple) else (r,)) for r in (got, want)), strict=True):
+        np.testing.assert_allclose(np.array(lanes), np.stack([one, one]), rtol=1e-6)
+
+
+def test_every_op_of_the_table_has_an_example():
+    assert set(EXAMPLES) == set(capabilities.OPS)
+
+
+def test_unknown_op_is_an_error():
+    with pytest.raises(KeyError, match="capability table"):
+        capabilities.why_not("nms3d", Backend.NUMPY, Transform.EAGER)
+
+
+def test_every_row_of_the_table_excludes_something():
+    for ops, places, transforms, _ in capabilities.UNSUPPORTED:
+        cells = [(b, t) for b in Backend for t in transforms if {b.value, b.library} & set(places) and t.belongs_to(b)]
+        assert set(ops) <= set(capabilities.OPS)
+        assert cells
+
+
+def test_support_table_is_not_stale():
+    path = ROOT / "docs" / "support.md"
+    assert path.read_text(encoding="utf-8") == capabilities.render(), (
+        "run: python -m tests.capabilities > docs/support.md"
+    )
+
+
+def test_support_table_is_well_formed():
+    rows = [line for line in capabilities.render().splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+    assert [re.findall(r"`(\w+)`", row)[0] for row in rows[2:]] == list(capabilities.OPS)
+
+
+def pytest_run(*args, **environment):
+    """A run of one small test file without a GPU, on NumPy and on two backends that need one."""
+    settings = {"CUDA_VISIBLE_DEVICES": "", "ANYOPS_BACKENDS": "numpy,torch:gpu,cupy", "ANYOPS_REQUIRE_BACKENDS": ""}
+    environment = (
+        {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))} | settings | environment
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/_array/test_random.py", *args]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_absent_backends_are_counted_and_listed(workers):
+    done = pytest_run(*workers, "-k", "goes_on or below_one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"2 passed, 4 skipped", done.stdout), done.stdout
+    assert re.search(r"NOT TESTED: torch:gpu \(.+\): 2 tests", done.stdout)
+    assert re.search(r"NOT TESTED: cupy \(.+\): 2 tests", done.stdout)
+    assert "numpy (" not in done.stdout
+    assert "left out by ANYOPS_BACKENDS" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("required", "message"),
+    [
+        ("cupy,numpy", r"cannot test cupy \(.+\)\n"),
+        ("cupy, torch:gpu", r"cannot test cupy \(.+\), torch:gpu \(.+\)\n"),
+        ("strict", r"cannot test strict \(.+\)\n"),  # absent, or left out by ANYOPS_BACKENDS
+        ("numpi", "names numpi; the backends are numpy, "),
+    ],
+)
+def test_a_required_backend_that_is_absent_is_an_error(required, message):
+    done = pytest_run(ANYOPS_REQUIRE_BACKENDS=required)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert re.search(rf"ANYOPS_REQUIRE_BACKENDS:? {message}", done.stderr + done.stdout), done.stderr
+    assert "passed" not in done.stdout
+
+
+def test_a_required_backend_that_is_there_is_none():
+    done = pytest_run("-k", "below_one", ANYOPS_REQUIRE_BACKENDS="numpy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_a_backend_that_does_not_exist_cannot_be_selected():
+    done = pytest_run(ANYOPS_BACKENDS="torch")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ANYOPS_BACKENDS names torch" in done.stderr + done.stdout
+
+
+def test_backends_put_inputs_where_libraries_do_not(backend):
+    """The devices and flags that the matrix is there for are in force."""
+    x = backend.asarray(np.zeros(2, np.float32))
+    assert backend.owns(x)
+    match backend:
+        case Backend.NUMPY_READONLY:
+            with pytest.raises(ValueError, match="read-only"):
+                x[0] = 1
+        case Backend.STRICT | Backend.STRICTEST:
+            assert x.device != backend.xp.zeros(2).device
+            if backend is Backend.STRICTEST:
+                with pytest.raises(RuntimeError):
+                    backend.xp.nonzero(x)
+        case Backend.JAX_CPU | Backend.JAX_X64:
+            assert backend.default("indexing") == ("int64" if backend is Backend.JAX_X64 else "int32")
+        case Backend.TORCH_CUDA:
+            assert x.device.type == "cuda"
+
+
+def test_a_modified_input_is_noticed():
+    def spoil(x):
+        x += 1
+        return x
+
+    with pytest.raises(AssertionError, match="modified"):
+        Run(Backend.NUMPY, Transform.EAGER)(spoil, BOXES)
+    with pytest.raises(ValueError, match="read-only"):
+        Run(Backend.NUMPY_READONLY, Transform.EAGER)(spoil, BOXES)
+
+
+def test_a_result_of_another_kind_is_noticed():
+    with pytest.raises(AssertionError, match="came back"):
+        Run(Backend.NUMPY, Transform.EAGER)(lambda x: x.tolist(), BOXES)

@@ -1,0 +1,181 @@
+"""Published numbers, tests/vectors/detection.json, for the ops whose conventions they share."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import anyops
+from tests.backends import Transform
+
+VECTORS = json.loads(Path(__file__).with_name("vectors").joinpath("detection.json").read_text(encoding="utf-8"))
+
+
+def floats(value):
+    return np.array(value, np.float32).reshape(-1, 4)
+
+
+def xyxy(run, boxes, fmt):
+    return boxes if fmt == "xyxy" else run(anyops.box_convert, boxes, fmt, "xyxy")
+
+
+def iou(kind, pairwise=True):
+    def check(run, e):
+        a, b = (xyxy(run, floats(v), e["params"].get("fmt", "xyxy")) for v in list(e["inputs"].values())[:2])
+        got = run(anyops.box_iou, a, b, kind=kind, pairwise=pairwise)
+        np.testing.assert_allclose(got, e["expected"], atol=max(e.get("tol", 0), 1e-6))
+
+    return check
+
+
+def loss(kind):
+    def check(run, e):
+        a, b = (floats(e["inputs"][name]) for name in ("boxes1", "boxes2"))
+        each = 1 - run(anyops.box_iou, a, b, kind=kind, pairwise=False)
+        got = {"none": each, "sum": each.sum(), "mean": each.sum() / max(len(a), 1)}[e["params"]["reduction"]]
+        np.testing.assert_allclose(got, e["expected"], atol=e.get("tol", 1e-6))
+
+    return check
+
+
+def ioa2(run, e):
+    got = run(anyops.box_iou, floats(e["inputs"]["boxes2"]), floats(e["inputs"]["boxes1"]), kind="iof")
+    np.testing.assert_allclose(got.T, e["expected"], atol=e["tol"])
+
+
+def convert(run, e):
+    got = run(anyops.box_convert, np.array(e["inputs"]["boxes"]), **e["params"])
+    np.testing.assert_array_equal(got, e["expected"])
+
+
+def area(run, e):
+    p = e["params"]
+    for dtype in p.get("dtypes", [p.get("dtype")]):
+        if not run.backend.has_dtype(dtype):
+            continue
+        got = run(anyops.box_area, np.array(e["inputs"]["boxes"], dtype))
+        np.testing.assert_allclose(got, e["expected"], atol=e["tol"])
+
+
+def indices(run, e):
+    p, (boxes, scores) = e["params"], e["inputs"].values()
+    for dtype in ("float32", "float16") if "dtype" in p else ("float32",):
+        if not run.backend.has_dtype(dtype):
+            continue
+        got = run(
+            anyops.nms,
+            xyxy(run, floats(boxes), p.get("fmt", "xyxy")).astype(dtype),
+            np.array(scores, dtype),
+            p["iou_threshold"],
+            max_output=p.get("max_output"),
+        ).tolist()
+        want = e["expected"]
+        assert (len(got) == want["num_kept"]) if isinstance(want, dict) else (got == want)
+
+
+def keep_mask(run, e):
+    boxes, scores, ids = e["inputs"].values()
+    got = run(
+        anyops.nms_mask, floats(boxes), np.float32(scores), e["params"]["iou_threshold"], labels=np.array(ids, np.int32)
+    )
+    np.testing.assert_array_equal(got, np.array(e["expected"], bool))
+
+
+def mask_keep_mask(run, e):
+    masks = np.zeros((2, *e["inputs"]["mask_shape"]), bool)
+    for mask, (r0, c0, r1, c1) in zip(masks, e["inputs"]["masks_rects_rc"], strict=True):
+        mask[r0:r1, c0:c1] = True
+    overlaps = run(anyops.mask_iou, masks, masks)
+    got = run(anyops.nms_mask, None, np.float32(e["inputs"]["scores"]), e["params"]["iou_threshold"], overlaps=overlaps)
+    np.testing.assert_array_equal(got, np.array(e["expected"], bool))
+
+
+def padded(run, e):
+    p = e["params"]
+    boxes, scores = xyxy(run, floats(e["inputs"]["boxes"]), p["fmt"]), np.float32(e["inputs"]["scores"])
+    keep = run(anyops.nms_mask, boxes, scores, p["iou_threshold"])
+    scores = np.where(keep, scores, np.float32(np.nan))
+    chosen, valid = run(anyops.top_scores, scores, p["max_output"], score_threshold=p["score_threshold"])
+    assert valid.sum() == e["expected"]["num_valid"]
+    assert np.where(valid, chosen, p["pad_value"]).tolist() == e["expected"]["indices"]
+
+
+def onnx(run, e):
+    p, rows = e["params"], []
+    for image, (boxes, classes) in enumerate(zip(e["inputs"]["boxes"], e["inputs"]["scores"], strict=True)):
+        b = xyxy(run, floats(boxes), "cxcywh" if p["center_point_box"] else "yxyx")
+        for label, scores in enumerate(classes):
+            kept = run(
+                anyops.nms,
+                b,
+                np.float32(scores),
+                p["iou_threshold"],
+                score_threshold=p["score_threshold"],
+                max_output=p["max_output_boxes_per_class"],
+            )
+            rows += [[image, label, int(i)] for i in kept]
+    assert rows == e["expected"]
+
+
+# op of the entry: how it is held against ours, or why it is not
+OPS = {
+    "box_iou": iou("iou"),
+    "generalized_box_iou": iou("giou"),
+    "distance_box_iou": iou("diou"),
+    "complete_box_iou": iou("ciou"),
+    "generalized_box_iou_aligned": iou("giou", pairwise=False),
+    "box_ios": iou("ios"),
+    "box_ioa2": ioa2,
+    "box_iou_crowd": iou("iou"),  # none of its boxes is a crowd
+    "generalized_box_iou_loss": loss("giou"),
+    "distance_box_iou_loss": loss("diou"),
+    "complete_box_iou_loss": loss("ciou"),
+    "box_convert": convert,
+    "box_area": area,
+    "nms": indices,
+    "nms_keep_mask": keep_mask,
+    "mask_nms_keep_mask": mask_keep_mask,
+    "nms_padded": padded,
+    "onnx_nms": onnx,
+    "box_iou_aligned": "its boxes include their last pixel: widths are one larger (offset 1)",
+    "nms_match": "groups the boxes that go with each kept one, and compares by >=",
+    "non_max_merge_groups": "merges groups, compares by >= and puts the last of equal scores first",
+    "soft_nms": "an op that is not here yet",
+    "soft_nms_single_pass": "decays each score once, not as boxes are picked",
+    "sigmoid_focal_loss": "an op that is not here yet",
+    "softmax_focal_loss": "an op that is not here yet",
+    "monai_focal_loss": "an op that is not here yet",
+    "binary_focal_crossentropy_probs": "takes probabilities",
+    "wbf": "an op that is not here yet",
+    "nmw": "no op of ours: non-maximum weighted",
+}
+# Part of the source: why this entry is not used although its op is
+EXCEPT = {
+    ("box_iou", "mmcv tests/test_ops/test_bbox.py"): "legacy +1 widths (offset 1)",
+    ("onnx_nms", "flipped_coordinates"): "ONNX swaps inverted corners; here an inverted box overlaps nothing",
+}
+
+
+def why_not(entry):
+    for (op, source), reason in EXCEPT.items():
+        if entry["op"] == op and source in entry["source"]:
+            return reason
+    row = OPS[entry["op"]]
+    return row if isinstance(row, str) else None
+
+
+USED = [e for e in VECTORS if why_not(e) is None]
+
+
+def test_every_entry_is_used_or_has_a_reason():
+    assert {e["op"] for e in VECTORS} == set(OPS)
+    assert all(any(e["op"] == op and source in e["source"] for e in VECTORS) for op, source in EXCEPT)
+    assert len(VECTORS) == 82
+    assert len(USED) == 54
+
+
+@pytest.mark.op("nms", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize("entry", USED, ids=lambda e: f"{VECTORS.index(e)}-{e['op']}")
+def test_published(run, entry):
+    OPS[entry["op"]](run, entry)
