@@ -1,21 +1,29 @@
-"""Kernels run as one compiled unit on JAX; elsewhere they are plain functions."""
+"""How kernels are called: as one compiled unit on JAX, and silently where NumPy would warn of values we define."""
 
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from .namespace import Array, Namespace, is_eager_jax
+import numpy as np
+
+from .namespace import Array, Namespace, is_eager_jax, library
 
 
 def compiled(kernel: Callable[..., Any], xp: Namespace, *arrays: Array | None, **options: Any) -> Any:
-    """Return ``kernel(xp, *arrays, **options)``; through ``jax.jit`` for concrete JAX arrays.
+    """Return ``kernel(xp, *arrays, **options)``.
 
-    JAX called eagerly compiles each operation for each shape; the whole kernel is one compilation, and fuses.
-    Options must be hashable: each combination is compiled on its own.
+    Through ``jax.jit`` for concrete JAX arrays: called eagerly, JAX compiles each operation for each shape; the whole
+    kernel is one compilation, and fuses. Options must be hashable: each combination is compiled on its own.
+
+    Where NumPy computes, inf − inf and overflow are no news: a kernel replaces what is undefined.
     """
-    if any(x is not None and is_eager_jax(x) for x in arrays):
+    name = library(xp)
+    if name == "jax" and any(x is not None and is_eager_jax(x) for x in arrays):
         return _jitted(kernel, xp, tuple(sorted(options.items())))(*arrays)
-    return kernel(xp, *arrays, **options)
+    if name in ("torch", "jax"):
+        return kernel(xp, *arrays, **options)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return kernel(xp, *arrays, **options)
 
 
 @cache

@@ -2,8 +2,10 @@
 
 import math
 
+from .._array.compiled import compiled
 from .._array.namespace import (
     Array,
+    DType,
     Namespace,
     cast,
     compute_dtype,
@@ -50,7 +52,10 @@ def box_area(boxes: Array) -> Array:
     """
     xp = namespace(boxes=boxes)
     check_boxes("boxes", boxes)
-    dtype = result_dtype(xp, boxes=boxes)
+    return compiled(_area, xp, boxes, dtype=result_dtype(xp, boxes=boxes))
+
+
+def _area(xp: Namespace, boxes: Array, *, dtype: DType) -> Array:
     x1, y1, x2, y2 = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
     proper = (x2 > x1) & (y2 > y1)  # also keeps inf − inf and inf · 0 out of the product
     zero = xp.zeros_like(x1)
@@ -94,6 +99,10 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     dtype = result_dtype(xp, boxes=boxes)
     if in_fmt == out_fmt:
         return cast(xp, boxes, dtype)
+    return compiled(_convert, xp, boxes, in_fmt=in_fmt, out_fmt=out_fmt, dtype=dtype)
+
+
+def _convert(xp: Namespace, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
     columns = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
     return cast(xp, xp.stack(_from_corners(_to_corners(columns, in_fmt), out_fmt), axis=-1), dtype)
 

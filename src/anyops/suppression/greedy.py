@@ -114,7 +114,7 @@ def nms(
         valid = xp.ones_like(scores, dtype=xp.bool) if least is None else as_floating(xp, scores) > least
         kept = kept_in_buckets(xp, boxes, scores, labels, valid, threshold=threshold, kind=kind)
     else:
-        kept = _by_rank(xp, boxes, scores, threshold, labels, kind, least)
+        kept = compiled(_by_rank, xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
     return kept if limit is None else kept[: min(limit, kept.shape[0])]
 
 
@@ -217,11 +217,13 @@ def _by_rank(
     xp: Namespace,
     boxes: Array,
     scores: Array,
-    threshold: float,
     labels: Array | None,
+    *,
+    threshold: float,
     kind: str,
     least: float | None,
 ) -> Array:
+    """Indices kept."""
     order = ranking(xp, scores)
     if least is not None:
         # Ranked by score, those above the threshold come first.
