@@ -130,6 +130,11 @@ class Backend(Enum):
             and (compat.device(x) == self.device or self.library in ("numpy", "dask"))
         )
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether scenes of thousands of boxes are for this backend: one of each library, array-api-strict aside."""
+        return self.library != "strict" and self not in (Backend.NUMPY_READONLY, Backend.JAX_X64)
+
     def has_dtype(self, name: str) -> bool:
         match name, self:
             case "float16", _:
@@ -152,7 +157,7 @@ class Backend(Enum):
         xs = [self.asarray(a) for a in arrays]
         if self.library == "jax":
             jax = importlib.import_module("jax")
-            grads = jax.grad(lambda *a: jax.numpy.sum(f(*a)), argnums=tuple(range(len(xs))))(*xs)
+            grads = jax.jit(jax.grad(lambda *a: jax.numpy.sum(f(*a)), argnums=tuple(range(len(xs)))))(*xs)
         else:
             torch = importlib.import_module("torch")
             xs = [x.requires_grad_() for x in xs]

@@ -125,10 +125,12 @@ def to_backend(x: np.ndarray, name: str, device: str | None = None) -> Array:
 
 
 def to_host(x: Array) -> np.ndarray:
-    """Return the values of an array of any library as a NumPy array."""
+    """Return the values of an array of any library as a NumPy array, sharing memory where it can."""
     name = library(namespace(x=x))
     if name == "torch":
         return x.detach().cpu().numpy()
     if name == "cupy":
         return x.get()
+    if name == "array_api_strict":
+        return np.asarray(x.to_device(namespace(x=x).__array_namespace_info__().default_device()))
     return np.asarray(x)

@@ -6,19 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import Array, Namespace, is_eager_jax, library
+from .namespace import Array, Namespace, is_traced, library
 
 
 def compiled(kernel: Callable[..., Any], xp: Namespace, *arrays: Array | None, **options: Any) -> Any:
     """Return ``kernel(xp, *arrays, **options)``.
 
-    Through ``jax.jit`` for concrete JAX arrays: called eagerly, JAX compiles each operation for each shape; the whole
-    kernel is one compilation, and fuses. Options must be hashable: each combination is compiled on its own.
+    Through ``jax.jit`` where `xp` is JAX and the values are known, on the host included: called eagerly, JAX compiles
+    each operation for each shape; the whole kernel is one compilation, and fuses. Options must be hashable: each
+    combination is compiled on its own.
 
     Where NumPy computes, inf − inf and overflow are no news: a kernel replaces what is undefined.
     """
     name = library(xp)
-    if name == "jax" and any(x is not None and is_eager_jax(x) for x in arrays):
+    if name == "jax" and not any(x is not None and is_traced(x) for x in arrays):
         return _jitted(kernel, xp, tuple(sorted(options.items())))(*arrays)
     if name in ("torch", "jax"):
         return kernel(xp, *arrays, **options)

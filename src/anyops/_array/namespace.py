@@ -48,6 +48,22 @@ def namespace(**arrays: Array | None) -> Namespace:
     return shared
 
 
+def reads_are_free(x: Array) -> bool:
+    """Tell whether to ask for a value costs nothing: no transfer, no wait, no transform to see through."""
+    return library(namespace(x=x)) in ("numpy", "array_api_strict")
+
+
+def chunk_size(x: Array) -> int:
+    """Return how many elements to work on at once: what a temporary may hold and stay in a close cache.
+
+    Below 128 KiB NumPy's temporaries are also recycled by malloc, and not mapped anew, page fault by page fault.
+    """
+    name = library(namespace(x=x))
+    if name in ("numpy", "array_api_strict"):
+        return 1 << 13
+    return 1 << 15 if name != "cupy" and str(x.device) == "cpu" else 1 << 22
+
+
 def library(xp: Namespace) -> str:
     """Return the name of the library behind a namespace: "numpy", "torch", "jax", "cupy", "dask", ..."""
     # Not array_api_compat's predicates: torch.compile warns of every function that is cached with lru_cache.
@@ -135,6 +151,13 @@ def compute_dtype(xp: Namespace, dtype: DType) -> DType:
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
     """Return `x` in `dtype`, itself where it has it already."""
     return x if x.dtype == dtype else xp.astype(x, dtype)
+
+
+def rows_of(x: Array) -> tuple[Array, ...]:
+    """Return the items along the first axis, as views where the library has them."""
+    if library(namespace(x=x)) == "torch":
+        return x.unbind(0)  # unstack of array_api_compat moves axes first, for which vmap has no rule
+    return tuple(x[k, ...] for k in range(x.shape[0]))
 
 
 def stop_gradient(x: Array) -> Array:

@@ -20,13 +20,21 @@ def power_of_two(size: int) -> int:
     return max(64, 1 << max(size - 1, 0).bit_length())
 
 
-def pad(xp: Namespace, x: Array, size: int) -> Array:
-    """Return a concrete JAX array with zeros up to `size` along its first axis.
+def pad(xp: Namespace, x: Array, size: int) -> Array | np.ndarray:
+    """Return a concrete JAX array with zeros up to `size` along its first axis, ready to be given to a jitted kernel.
 
     Eager ``jnp.pad`` compiles for every length it meets, which costs more than the suppression itself. On a CPU the
     host sees the same memory, so the copy is made there; elsewhere the data stays on its device.
     """
-    extra = [(0, size - x.shape[0])] + [(0, 0)] * (x.ndim - 1)
-    if all(d.platform == "cpu" for d in x.devices()):
-        return xp.asarray(np.pad(np.asarray(x), extra), device=x.sharding)
-    return xp.pad(x, extra)
+    if any(d.platform != "cpu" for d in x.devices()):
+        return xp.pad(x, [(0, size - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
+    padded = np.zeros((size, *x.shape[1:]), dtype=x.dtype)
+    padded[: x.shape[0]] = np.asarray(x)
+    return ship(padded, x) if x.committed else padded
+
+
+def ship(host: np.ndarray, like: Array) -> Array:
+    """Return a host array as a JAX array on the device of another one."""
+    import jax
+
+    return jax.device_put(host, like.sharding if like.committed else None)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .namespace import Array, Namespace, default_int, device, library
+from .padding import ship
 
 
 def indices_of(xp: Namespace, mask: Array) -> Array:
@@ -24,5 +25,5 @@ def compress(xp: Namespace, x: Array, mask: Array) -> Array:
     """Return the items of 1-D `x` at which `mask` is true."""
     if library(xp) == "jax":
         # Eager JAX compiles a selection for every number of items selected; the host does not.
-        return xp.asarray(np.asarray(x)[np.asarray(mask)], device=x.sharding)
+        return ship(np.asarray(x)[np.asarray(mask)], x)
     return xp.take(x, indices_of(xp, mask), axis=0)

@@ -10,7 +10,7 @@ import numpy as np
 from .._array.compiled import compiled
 from .._array.loop import while_loop
 from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, result_dtype
-from .._array.padding import bucket, pad, power_of_two
+from .._array.padding import bucket, pad, power_of_two, ship
 from .._array.segments import repeat
 from .._array.selection import padded_indices
 from ..boxes.formats import columns_of
@@ -34,16 +34,19 @@ def kept_in_buckets(
     boxes: Array,
     scores: Array,
     labels: Array | None,
-    valid: Array,
     *,
     threshold: float,
     kind: str,
+    least: float | None,
 ) -> Array:
     """Indices kept, by descending score."""
     options = {"threshold": threshold, "kind": kind}
     members = np.arange(scores.shape[0])  # of the scene, one for each box that is still live
-    given = boxes, scores, labels, valid
-    arrays = tuple(None if x is None else pad(xp, x, bucket(members.shape[0])) for x in given)
+    size = bucket(members.shape[0])
+    valid = np.arange(size) < members.shape[0]
+    if least is not None:
+        valid[: members.shape[0]] = np.asarray(scores) > least
+    arrays = (*(None if x is None else pad(xp, x, size) for x in (boxes, scores, labels)), valid)
     kept = []
     while True:
         size = bucket(members.shape[0])
@@ -61,15 +64,15 @@ def kept_in_buckets(
             if found is not None:
                 kept.append(members[found])
                 break
-    return xp.asarray(np.concatenate(kept), dtype=default_int(xp), device=scores.sharding)
+    return ship(np.concatenate(kept).astype(default_int(xp)), scores)
 
 
 def _part(xp: Namespace, arrays: tuple[Array | None, ...], index: np.ndarray) -> tuple[Array | None, ...]:
     """Return the items at a host index of padded arrays, the last of which tells padding from items."""
     size = bucket(index.shape[0])
     *values, _ = arrays
-    padded = xp.asarray(np.pad(index, (0, size - index.shape[0])), dtype=default_int(xp))
-    valid = xp.asarray(np.arange(size) < index.shape[0])
+    padded = np.pad(index, (0, size - index.shape[0])).astype(default_int(xp))
+    valid = np.arange(size) < index.shape[0]
     return (*compiled(_take, xp, padded, *values), valid)
 
 

@@ -8,11 +8,13 @@ because X is strictly triangular. Iterating the equation from all true reaches i
 of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
 """
 
+from .._array.bits import rows_as_bits
 from .._array.compiled import compiled
 from .._array.namespace import (
     Array,
     Namespace,
     cast,
+    chunk_size,
     compute_dtype,
     default_int,
     device,
@@ -25,12 +27,21 @@ from ..boxes.formats import columns_of
 from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlaps_others
 from .arguments import check_count, check_index_contract, check_suppression, check_threshold
 from .bucketed import kept_in_buckets
-from .overlaps import Grid, Lattice, Scene, candidates, overlapping, ranges_above, ranges_from, ranges_within, tile
+from .overlaps import (
+    Grid,
+    Lattice,
+    Scene,
+    candidates,
+    overlapping,
+    overlaps_any,
+    ranges_above,
+    ranges_from,
+    ranges_within,
+    tile,
+)
 from .select import as_floating, ranking
-from .tiles import fixed_point, mask, ranked_mask
+from .tiles import mask, ranked_mask
 
-# Rows of a tile: few enough that its survivors spare the rest most comparisons.
-TILE = 128
 # Below this many boxes tiles are faster than building a graph.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
@@ -111,8 +122,7 @@ def nms(
     if overlaps is not None:
         kept = _by_matrix(xp, scores, threshold, labels, least, overlaps)
     elif is_eager_jax(scores):
-        valid = xp.ones_like(scores, dtype=xp.bool) if least is None else as_floating(xp, scores) > least
-        kept = kept_in_buckets(xp, boxes, scores, labels, valid, threshold=threshold, kind=kind)
+        kept = kept_in_buckets(xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
     else:
         kept = compiled(_by_rank, xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
     return kept if limit is None else kept[: min(limit, kept.shape[0])]
@@ -272,19 +282,30 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
 def _by_tiles(xp: Namespace, scene: Scene) -> Array:
     """Ranks kept: resolve the best boxes among themselves, let them suppress the rest, go on with what is left."""
     ranks = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.columns))
+    # Few enough that those that stay spare the rest most comparisons, and enough work for the calls it takes.
+    rows = min(chunk_size(ranks) // 128, 256)
     kept = [ranks[:0]]
     while scene.size > 0:
-        size = min(TILE, scene.size)
-        head = scene.map(lambda x: x[..., :size])  # noqa: B023
-        over = tile(xp, head, head) & (ranks[:size, None] < ranks[None, :size])
-        stays = indices_of(xp, fixed_point(xp, over))
-        kept.append(xp.take(ranks[:size], stays))
-        tail, ranks = scene.map(lambda x: x[..., size:]), ranks[size:]  # noqa: B023
-        if tail.size > 0:
-            live = indices_of(xp, ~xp.any(tile(xp, head.take(xp, stays), tail), axis=0))
-            tail, ranks = tail.take(xp, live), xp.take(ranks, live)
-        scene = tail
+        size = min(rows, scene.size)
+        head, rest = scene.map(lambda x: x[..., :size]), scene.map(lambda x: x[..., size:])  # noqa: B023
+        stays = xp.asarray(_walk(rows_as_bits(tile(xp, head, head))), dtype=ranks.dtype, device=device(ranks))
+        kept.append(xp.take(ranks, stays))
+        ranks = ranks[size:]
+        if rest.size > 0:
+            live = indices_of(xp, ~overlaps_any(xp, head.take(xp, stays), rest))
+            rest, ranks = rest.take(xp, live), xp.take(ranks, live)
+        scene = rest
     return xp.concat(kept)
+
+
+def _walk(over: list[int]) -> list[int]:
+    """Ranks kept, given what each overlaps: the definition itself, on bits."""
+    kept, gone = [], 0
+    for rank, overlapped in enumerate(over):
+        if not gone >> rank & 1:
+            kept.append(rank)
+            gone |= overlapped
+    return kept
 
 
 def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:

@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .._array.namespace import Array, Namespace, default_int, device
+from .._array.namespace import Array, Namespace, chunk_size, default_int, device, rows_of
 from .._array.selection import indices_of
-from ..boxes.iou import Boxes, overlap, rows_of
+from ..boxes.iou import Boxes, overlap
 
 # The bounds are those of a threshold smaller by this factor, for the rounding of the IoU that is compared.
 SLACK = 1 - 1e-4
@@ -27,8 +27,6 @@ RATIO_THRESHOLD = 0.2
 # Strips are no lower than this share of the scene: rounding does not reach across them, and their numbers stay small.
 FINEST = 2.0**-14
 CLASSES, STRIPS = 32, 1 << 18  # more than FINEST lets there be
-# Candidates looked at in one go: their temporaries stay in a core's second-level cache.
-CHUNK = 1 << 16
 
 
 class Scene(NamedTuple):
@@ -59,6 +57,16 @@ def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
     rows, columns = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
     over = overlap(xp, rows.boxes, columns.boxes, rows.kind) > rows.threshold
     return over if rows.labels is None else over & (rows.labels == columns.labels)
+
+
+def overlaps_any(xp: Namespace, rows: Scene, columns: Scene) -> Array:
+    """Whether any box of `rows` overlaps each of `columns`: bool (M,), without the whole matrix."""
+    step = max(1, 2 * chunk_size(rows.boxes.columns) // max(rows.size, 1))
+    parts = [
+        xp.any(tile(xp, rows, columns.map(lambda x: x[..., i : min(i + step, columns.size)])), axis=0)  # noqa: B023
+        for i in range(0, columns.size, step)
+    ]
+    return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
 class Lattice(NamedTuple):
@@ -252,14 +260,15 @@ def _overlapping(
 
 
 def _expand(xp: Namespace, start: Array, count: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield (range, entry) for all entries of all ranges, about CHUNK of them at a time."""
+    """Yield (range, entry) for all entries of all ranges, a chunk of them at a time."""
     some = indices_of(xp, count > 0)
     if some.shape[0] == 0:
         return
     start, count = xp.take(start, some), xp.take(count, some)
     ends = xp.cumulative_sum(count)
     total = int(ends[-1])
-    targets = xp.arange(CHUNK, total + CHUNK, CHUNK, dtype=ends.dtype, device=device(ends))
+    chunk = chunk_size(ends)
+    targets = xp.arange(chunk, total + chunk, chunk, dtype=ends.dtype, device=device(ends))
     cuts = xp.searchsorted(ends, targets, side="left") + 1  # past the range in which each chunk ends
     first = done = 0
     for i in range(cuts.shape[0]):
