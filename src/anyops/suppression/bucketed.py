@@ -5,6 +5,8 @@ tiles, while that removes many; then the graph of overlapping pairs of those tha
 learns what is still live, and how much room the next step needs.
 """
 
+from typing import Any
+
 import numpy as np
 
 from .._array.compiled import compiled
@@ -59,11 +61,9 @@ def kept_in_buckets(
         suppressed = 1 - rest.shape[0] / (members.shape[0] - rows)
         arrays = _part(xp, arrays, rest)
         members = members[rest]
-        if suppressed < WORTHWHILE and threshold > RATIO_THRESHOLD * 1.01 and kind not in ("iof", "ios"):
-            found = _kept_by_graph(xp, arrays, options)
-            if found is not None:
-                kept.append(members[found])
-                break
+        if suppressed < WORTHWHILE:
+            kept.append(members[_kept_at_once(xp, arrays, options)])
+            break
     return ship(np.concatenate(kept).astype(default_int(xp)), scores)
 
 
@@ -80,7 +80,17 @@ def _take(xp: Namespace, index: Array, *values: Array | None) -> tuple[Array | N
     return tuple(None if x is None else xp.take(x, index, axis=0) for x in values)
 
 
-def _kept_by_graph(xp: Namespace, arrays: tuple[Array | None, ...], options: dict[str, object]) -> np.ndarray | None:
+def _kept_at_once(xp: Namespace, arrays: tuple[Array | None, ...], options: dict[str, Any]) -> np.ndarray:
+    """Positions kept, by descending score: by the graph, or where that does not pay by all tiles."""
+    bounded = options["threshold"] > RATIO_THRESHOLD * 1.01 and options["kind"] not in ("iof", "ios")
+    found = _kept_by_graph(xp, arrays, options) if bounded else None
+    if found is None:
+        order, live = compiled(ranked_mask, xp, *arrays, None, **options)
+        found = np.asarray(order)[np.asarray(live)]
+    return found
+
+
+def _kept_by_graph(xp: Namespace, arrays: tuple[Array | None, ...], options: dict[str, Any]) -> np.ndarray | None:
     """Positions kept, by descending score; None where tiles are the better way."""
     order, live, entries, ranges, total, usable = compiled(_ranges, xp, *arrays, **options)
     if not bool(usable) or float(total) > CANDIDATES:
