@@ -266,7 +266,7 @@ def test_gradient_is_finite_at_kinks(backend, transform, kind, dtype):
     boxes = {tuple(box) for a, b, *_ in PAIRS for box in (a, b) if np.all(np.abs(box) < 1e9)} | {(0, 0, 1e4, 1e-4)}
     a, b = (np.array(side, dtype) for side in zip(*itertools.product(sorted(boxes), repeat=2), strict=True))
     value = anyops.box_iou(*map(backend.asarray, (a, b)), kind=kind, pairwise=False)
-    assert np.all(np.abs(backend.to_numpy(value)) < 1e3)
+    assert np.all(np.isfinite(backend.to_numpy(value)))
     grads = backend.gradient(lambda p, q: anyops.box_iou(p, q, kind=kind, pairwise=False), a, b)
     for pair in zip(a, b, *grads, strict=True):
         assert np.all(np.isfinite(pair)), pair
@@ -305,10 +305,18 @@ def test_gradient_of_area_is_finite_at_kinks(backend, transform):
 
 
 @pytest.mark.op("mask_iou", transforms=(Transform.EAGER, Transform.JIT))
-@pytest.mark.parametrize("kind", ["iou", "iof", "ios"])
 @pytest.mark.parametrize(
-    ("shape1", "shape2"),
-    [((4,), (3,)), ((0,), (3,)), ((3,), (0,)), ((2, 4), (2, 3)), ((2, 1, 4), (5, 3)), ((4,), (2, 3))],
+    ("kind", "shape1", "shape2"),
+    [
+        ("iou", (4,), (3,)),
+        ("iof", (4,), (3,)),
+        ("ios", (4,), (3,)),
+        ("iou", (0,), (3,)),
+        ("iof", (3,), (0,)),
+        ("ios", (2, 4), (2, 3)),
+        ("iof", (2, 1, 4), (5, 3)),
+        ("iou", (4,), (2, 3)),
+    ],
 )
 def test_mask_iou(run, backend, kind, shape1, shape2):
     rng = np.random.default_rng(0)
