@@ -16,8 +16,8 @@ from .._array.padding import bucket, pad, power_of_two, ship
 from .._array.segments import repeat
 from .._array.selection import padded_indices
 from ..boxes.formats import columns_of
-from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
-from .overlaps import RATIO_THRESHOLD, Grid, Lattice, Scene, ranges_within
+from ..boxes.iou import Boxes, canonical, overlaps_others
+from .overlaps import RATIO_THRESHOLD, Grid, Lattice, Scene, exceeds, ranges_within
 from .select import ranking
 from .tiles import ranked_mask
 
@@ -112,6 +112,7 @@ def _ranges(
     kind: str,
 ) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array], Array, Array]:
     """Rank and sort the boxes, and find the ranges of candidates of each."""
+    n = scores.shape[0]
     order = ranking(xp, scores)
     live = xp.take(valid, order)
     boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
@@ -120,16 +121,16 @@ def _ranges(
     # Others take the place of one that can overlap, so that they do not stretch the scene, and are never searched.
     boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
     labels = None if labels is None else xp.take(labels, order)
-    scene = Scene(canonical(xp, boxes, kind), labels, kind, threshold)
+    scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, threshold)
     lattice = Lattice.of(xp, scene)
     grid = Grid.of(xp, lattice, scene, proper)
-    searched = xp.take(proper, grid.order)
+    searched = xp.take(proper, grid.scene.ranks)
     found = ranges_within(xp, grid)
     start = xp.stack([start for start, _ in found])
     count = xp.stack([xp.where(searched, count, xp.zeros_like(count)) for _, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
     total = xp.sum(xp.astype(count, boxes.dtype))  # as a float, which does not overflow
-    entries = grid.scene.boxes.columns, grid.scene.boxes.given, grid.scene.labels, grid.order
+    entries = grid.scene.boxes.columns, grid.scene.boxes.given, grid.scene.ranks, grid.scene.labels
     return order, live, entries, (start, count), total, lattice.fits(xp)
 
 
@@ -137,8 +138,8 @@ def _pairs(
     xp: Namespace,
     columns: Array,
     given: Array | None,
-    labels: Array | None,
     ranks: Array,
+    labels: Array | None,
     start: Array,
     count: Array,
     *,
@@ -157,13 +158,9 @@ def _pairs(
     i = of % n
     shift = xp.reshape(start, (-1,)) - (ends - count)
     j = xp.where(real, slot + xp.take(shift, of), xp.zeros_like(slot))
-    scene = Scene(Boxes(columns, given), labels, kind, threshold)
+    scene = Scene(Boxes(columns, given), ranks, labels, kind, threshold)
     a, b = scene.take(xp, i), scene.take(xp, j)
-    hit = real & (overlap(xp, a.boxes, b.boxes, kind) > threshold)
-    if a.labels is not None:
-        hit = hit & (a.labels == b.labels)
-    i, j = xp.take(ranks, i), xp.take(ranks, j)
-    return hit, xp.minimum(i, j), xp.maximum(i, j)
+    return real & exceeds(xp, a, b), xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks)
 
 
 def _resolve(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:

@@ -244,12 +244,13 @@ def _by_rank(
     proper = overlaps_others(x1, y1, x2, y2, area, kind)
     whole = bool(xp.all(proper))
     columns = Boxes(xp.stack((x1, y1, x2, y2, area))) if whole and kind in MASK_KINDS else canonical(xp, boxes, kind)
-    scene = Scene(columns, None if labels is None else xp.take(labels, order), kind, threshold)
+    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    scene = Scene(columns, ranks, None if labels is None else xp.take(labels, order), kind, threshold)
     if whole:
         return xp.take(order, _kept(xp, scene))
     # A box that overlaps none is kept, and would only stretch the scene that the others are sorted into.
     some = indices_of(xp, proper)
-    stays = mark(xp, xp.take(some, _kept(xp, scene.take(xp, some))), order.shape[0])
+    stays = mark(xp, _kept(xp, scene.take(xp, some)), order.shape[0])
     return xp.take(order, indices_of(xp, stays | ~proper))
 
 
@@ -281,20 +282,17 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
 
 def _by_tiles(xp: Namespace, scene: Scene) -> Array:
     """Ranks kept: resolve the best boxes among themselves, let them suppress the rest, go on with what is left."""
-    ranks = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.columns))
     # Few enough that those that stay spare the rest most comparisons, and enough work for the calls it takes.
-    rows = min(chunk_size(ranks) // 128, 256)
-    kept = [ranks[:0]]
+    rows = min(chunk_size(scene.ranks) // 128, 256)
+    kept = [scene.ranks[:0]]
     while scene.size > 0:
         size = min(rows, scene.size)
-        head, rest = scene.map(lambda x: x[..., :size]), scene.map(lambda x: x[..., size:])  # noqa: B023
-        stays = xp.asarray(_walk(rows_as_bits(tile(xp, head, head))), dtype=ranks.dtype, device=device(ranks))
-        kept.append(xp.take(ranks, stays))
-        ranks = ranks[size:]
-        if rest.size > 0:
-            live = indices_of(xp, ~overlaps_any(xp, head.take(xp, stays), rest))
-            rest, ranks = rest.take(xp, live), xp.take(ranks, live)
-        scene = rest
+        head, scene = scene.map(lambda x: x[..., :size]), scene.map(lambda x: x[..., size:])  # noqa: B023
+        stays = _walk(rows_as_bits(tile(xp, head, head)))
+        head = head.take(xp, xp.asarray(stays, dtype=head.ranks.dtype, device=device(head.ranks)))
+        kept.append(head.ranks)
+        if scene.size > 0:
+            scene = scene.take(xp, indices_of(xp, ~overlaps_any(xp, head, scene)))
     return xp.concat(kept)
 
 
@@ -314,26 +312,27 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
     Where most boxes are suppressed most pairs need never be looked at: the best boxes are resolved first, and suppress
     among the others before those are compared with each other.
     """
-    live = xp.arange(scene.size, dtype=default_int(xp), device=device(scene.boxes.columns))
     kept, size, most = [], min(scene.size, SMALL), scene.size
-    while live.shape[0] > 0:
-        head = scene.take(xp, live[:size])
+    while scene.size > 0:
+        head = scene.map(lambda x: x[..., :size])  # noqa: B023
         grid = Grid.of(xp, lattice, head)
         ranges = ranges_within(xp, grid)
         if size > SMALL and candidates(xp, ranges) > CANDIDATES:
             most = size = size // 2
             continue
-        pairs = overlapping(xp, grid, grid, ranges)
-        whole = min(live.shape[0], most)
-        if size < whole and pairs[0].shape[0] * (whole / size) ** 2 < SPARSE * whole:
+        better, worse = overlapping(xp, grid, grid, ranges)
+        whole = min(scene.size, most)
+        if size < whole and better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
-        stays = indices_of(xp, _resolve(xp, *pairs, head.size))
-        kept.append(xp.take(live[:size], stays))
-        live = live[size:]
-        if live.shape[0] > 0:
-            live = xp.take(live, indices_of(xp, ~_suppressed(xp, lattice, head.take(xp, stays), scene.take(xp, live))))
-            size = min(4 * size, most, live.shape[0])
+        # The pairs hold ranks of the scene; the head is some of them, in order.
+        stays = _resolve(xp, xp.searchsorted(head.ranks, better), xp.searchsorted(head.ranks, worse), size)
+        head = head.take(xp, indices_of(xp, stays))
+        kept.append(head.ranks)
+        scene = scene.map(lambda x: x[..., size:])  # noqa: B023
+        if scene.size > 0:
+            scene = scene.take(xp, indices_of(xp, ~_suppressed(xp, lattice, head, scene)))
+            size = min(4 * size, most, scene.size)
     return xp.concat(kept)
 
 
@@ -341,13 +340,12 @@ def _suppressed(xp: Namespace, lattice: Lattice, winners: Scene, rest: Scene) ->
     """Whether each box of the rest overlaps a winner."""
     a, b = Grid.of(xp, lattice, winners), Grid.of(xp, lattice, rest)
     _, hit = overlapping(xp, a, b, ranges_from(xp, a, b))
-    also, _ = overlapping(xp, b, a, ranges_above(xp, b, a))
-    return mark(xp, xp.concat((hit, also)), rest.size)
+    _, also = overlapping(xp, b, a, ranges_above(xp, b, a))
+    return mark(xp, xp.searchsorted(rest.ranks, xp.concat((hit, also))), rest.size)
 
 
-def _resolve(xp: Namespace, first: Array, second: Array, n: int) -> Array:
+def _resolve(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
     """Whether each of n boxes, numbered by rank, is kept, given the pairs that overlap."""
-    better, worse = xp.minimum(first, second), xp.maximum(first, second)
     gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
     better, worse, gone = _rounds(xp, better, worse, gone, ROUNDS)
     if better.shape[0] == 0:

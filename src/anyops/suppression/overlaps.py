@@ -30,9 +30,10 @@ CLASSES, STRIPS = 32, 1 << 18  # more than FINEST lets there be
 
 
 class Scene(NamedTuple):
-    """Boxes along a last axis, their labels, and what counts as an overlap."""
+    """Boxes along a last axis, their ranks and labels, and what counts as an overlap."""
 
     boxes: Boxes
+    ranks: Array
     labels: Array | None
     kind: str
     threshold: float
@@ -45,7 +46,7 @@ class Scene(NamedTuple):
     def map(self, function: Callable[[Array], Array]) -> "Scene":
         """Return this scene with a function applied to each column of it."""
         labels = None if self.labels is None else function(self.labels)
-        return self._replace(boxes=self.boxes.map(function), labels=labels)
+        return self._replace(boxes=self.boxes.map(function), ranks=function(self.ranks), labels=labels)
 
     def take(self, xp: Namespace, index: Array) -> "Scene":
         """Return the boxes at the positions `index`."""
@@ -53,10 +54,8 @@ class Scene(NamedTuple):
 
 
 def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
-    """Whether each box of `rows` overlaps each of `columns`: bool (..., N, M)."""
-    rows, columns = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
-    over = overlap(xp, rows.boxes, columns.boxes, rows.kind) > rows.threshold
-    return over if rows.labels is None else over & (rows.labels == columns.labels)
+    """Whether each box of `rows` overlaps each of `columns`, seen from the better one: bool (..., N, M)."""
+    return exceeds(xp, rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :]))
 
 
 def overlaps_any(xp: Namespace, rows: Scene, columns: Scene) -> Array:
@@ -152,11 +151,10 @@ def _side(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array, *, bounded:
 
 
 class Grid(NamedTuple):
-    """A scene sorted into a lattice; `order` holds the position that each entry had before."""
+    """A scene sorted into a lattice."""
 
     lattice: Lattice
     scene: Scene
-    order: Array
     level: Array
     hashed: Array | None
     key: Array
@@ -172,7 +170,7 @@ class Grid(NamedTuple):
             key = xp.where(members, key, xp.full_like(key, xp.iinfo(key.dtype).max))
         order = xp.argsort(key)
         hashed = None if hashed is None else xp.take(hashed, order)
-        return cls(lattice, scene.take(xp, order), order, xp.take(level, order), hashed, xp.take(key, order))
+        return cls(lattice, scene.take(xp, order), xp.take(level, order), hashed, xp.take(key, order))
 
     def levels_above(self, xp: Namespace) -> range:
         """Return how far above its own class a box may have partners."""
@@ -235,28 +233,27 @@ def candidates(xp: Namespace, ranges: Ranges) -> int:
 
 
 def overlapping(xp: Namespace, queries: Grid, grid: Grid, ranges: Ranges) -> tuple[Array, Array]:
-    """Return the pairs (query, entry), as positions before sorting, that overlap above the threshold and share a label.
+    """Return the ranks (better, worse) of the pairs that overlap above the threshold and share a label.
 
     Memory follows the number of these pairs, not of the candidates.
     """
-    found = [pair for start, count in ranges for pair in _overlapping(xp, queries.scene, grid.scene, start, count)]
-    if not found:
-        nothing = queries.order[:0]
-        return nothing, nothing
-    first, second = (xp.concat(part) for part in zip(*found, strict=True))
-    return xp.take(queries.order, first), xp.take(grid.order, second)
+    better, worse = [queries.scene.ranks[:0]], [queries.scene.ranks[:0]]
+    for start, count in ranges:
+        for i, j in _expand(xp, start, count):
+            a, b = queries.scene.take(xp, i), grid.scene.take(xp, j)
+            hit = indices_of(xp, exceeds(xp, a, b))
+            first, second = xp.take(a.ranks, hit), xp.take(b.ranks, hit)
+            better.append(xp.minimum(first, second))
+            worse.append(xp.maximum(first, second))
+    return xp.concat(better), xp.concat(worse)
 
 
-def _overlapping(
-    xp: Namespace, queries: Scene, entries: Scene, start: Array, count: Array
-) -> Iterator[tuple[Array, Array]]:
-    for i, j in _expand(xp, start, count):
-        a, b = queries.take(xp, i), entries.take(xp, j)
-        over = overlap(xp, a.boxes, b.boxes, a.kind) > a.threshold
-        if a.labels is not None:
-            over = over & (a.labels == b.labels)
-        hit = indices_of(xp, over)
-        yield xp.take(i, hit), xp.take(j, hit)
+def exceeds(xp: Namespace, a: Scene, b: Scene) -> Array:
+    """Whether the boxes of each pair share a label and overlap above the threshold, seen from the better one."""
+    over = overlap(xp, a.boxes, b.boxes, a.kind) > a.threshold
+    if a.kind == "iof":  # the one overlap that depends on the side
+        over = xp.where(a.ranks < b.ranks, over, overlap(xp, b.boxes, a.boxes, a.kind) > a.threshold)
+    return over if a.labels is None else over & (a.labels == b.labels)
 
 
 def _expand(xp: Namespace, start: Array, count: Array) -> Iterator[tuple[Array, Array]]:

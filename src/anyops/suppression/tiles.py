@@ -59,9 +59,9 @@ def _box_rows(
     boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
     boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
     labels = None if labels is None else xp.take_along_axis(labels, order, axis=-1)
-    scene = Scene(canonical(xp, boxes, kind), labels, kind, threshold)
-    position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
-    return lambda rows: tile(xp, scene.take(xp, rows), scene) & (rows[:, None] < position)
+    ranks = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
+    scene = Scene(canonical(xp, boxes, kind), ranks, labels, kind, threshold)
+    return lambda rows: tile(xp, scene.take(xp, rows), scene) & (rows[:, None] < ranks)
 
 
 def _matrix_rows(
