@@ -15,6 +15,7 @@ from tests.backends import Backend, Run, Transform
 
 ROOT = Path(__file__).parents[1]
 BOXES, SCORES = scenes.clustered(8)
+BOXES[-1, 2:] = BOXES[-1, :2]  # a point
 MASKS = np.random.default_rng(0).random((3, 4, 5)) < 0.5
 EXAMPLES = {
     "box_area": (anyops.box_area, BOXES),

@@ -9,8 +9,8 @@ import numpy as np
 from .namespace import Array, Namespace, is_traced, library
 
 
-def compiled(kernel: Callable[..., Any], xp: Namespace, *arrays: Array | None, **options: Any) -> Any:
-    """Return ``kernel(xp, *arrays, **options)``.
+def compiled(kernel: Callable[..., Any], xp: Namespace, *arguments: Array | float | None, **options: Any) -> Any:
+    """Return ``kernel(xp, *arguments, **options)``.
 
     Through ``jax.jit`` where `xp` is JAX and the values are known, on the host included: called eagerly, JAX compiles
     each operation for each shape; the whole kernel is one compilation, and fuses. Options must be hashable: each
@@ -19,20 +19,20 @@ def compiled(kernel: Callable[..., Any], xp: Namespace, *arrays: Array | None, *
     Where NumPy computes, inf − inf and overflow are no news: a kernel replaces what is undefined.
     """
     name = library(xp)
-    if name == "jax" and not any(x is not None and is_traced(x) for x in arrays):
-        return _jitted(kernel, xp, tuple(sorted(options.items())))(*arrays)
+    if name == "jax" and not any(hasattr(x, "dtype") and is_traced(x) for x in arguments):
+        return _jitted(kernel, xp, tuple(sorted(options.items())))(*arguments)
     if name in ("torch", "jax"):
-        return kernel(xp, *arrays, **options)
+        return kernel(xp, *arguments, **options)
     with np.errstate(over="ignore", invalid="ignore"):
-        return kernel(xp, *arrays, **options)
+        return kernel(xp, *arguments, **options)
 
 
 @cache
 def _jitted(kernel: Callable[..., Any], xp: Namespace, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     import jax
 
-    def call(*arrays: Array | None) -> Any:
-        return kernel(xp, *arrays, **dict(options))
+    def call(*arguments: Array | float | None) -> Any:
+        return kernel(xp, *arguments, **dict(options))
 
     call.__name__ = kernel.__name__  # so that profiles and errors name the kernel
     return jax.jit(call)

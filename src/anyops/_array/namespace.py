@@ -17,8 +17,8 @@ DType = Any
 _NAMESPACES: dict[type, ModuleType] = {}
 
 
-def namespace(**arrays: Array | None) -> Namespace:
-    """Return the array namespace that the named arguments share; those that are None do not count.
+def namespace(**arrays: Array) -> Namespace:
+    """Return the array namespace that the named arguments share.
 
     Raises
     ------
@@ -30,10 +30,8 @@ def namespace(**arrays: Array | None) -> Namespace:
     """
     first = shared = place = None
     for name, x in arrays.items():
-        if x is None:
-            continue
         found = _NAMESPACES.get(type(x)) or _recognise(name, x)
-        where = None if found is _NUMPY else _device(found, x)
+        where = None if found is _NUMPY else _placed_on(found, x)
         if first is None:
             first, shared, place = name, found, where
         elif found is not shared:
@@ -43,8 +41,6 @@ def namespace(**arrays: Array | None) -> Namespace:
             )
         elif where != place and where is not None and place is not None:
             raise ValueError(f"{first} and {name} must be on one device, got {place} and {where}; move one of them")
-    if shared is None:
-        raise TypeError(f"one of {', '.join(arrays)} must be an array, got None for each")
     return shared
 
 
@@ -61,7 +57,7 @@ def chunk_size(x: Array) -> int:
     name = library(namespace(x=x))
     if name in ("numpy", "array_api_strict"):
         return 1 << 13
-    return 1 << 15 if name != "cupy" and str(x.device) == "cpu" else 1 << 22
+    return 1 << 22 if name == "cupy" or (name == "torch" and x.device.type != "cpu") else 1 << 15
 
 
 def library(xp: Namespace) -> str:
@@ -92,7 +88,7 @@ def _describe(x: Any) -> str:
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 
 
-def _device(xp: Namespace, x: Array) -> Any:
+def _placed_on(xp: Namespace, x: Array) -> Any:
     if library(xp) == "jax":
         # A tracer has no device yet, and an uncommitted array follows the others.
         import jax
@@ -110,14 +106,14 @@ def device(x: Array) -> Any:
 _PLACED = ("torch", "cupy", "array_api_strict")
 
 
-def default_float(xp: Namespace) -> DType:
-    """Return the namespace's own default floating dtype."""
-    return xp.__array_namespace_info__().default_dtypes()["real floating"]
+def default_float(xp: Namespace, like: Array) -> DType:
+    """Return the default floating dtype of the namespace, on the device of an array."""
+    return xp.__array_namespace_info__().default_dtypes(device=device(like))["real floating"]
 
 
-def default_int(xp: Namespace) -> DType:
-    """Return the namespace's own index dtype (int32 on JAX without x64)."""
-    return xp.__array_namespace_info__().default_dtypes()["indexing"]
+def default_int(xp: Namespace, like: Array) -> DType:
+    """Return the index dtype of the namespace, on the device of an array (int32 on JAX without x64)."""
+    return xp.__array_namespace_info__().default_dtypes(device=device(like))["indexing"]
 
 
 def result_dtype(xp: Namespace, **arrays: Array) -> DType:
@@ -130,17 +126,24 @@ def result_dtype(xp: Namespace, **arrays: Array) -> DType:
     """
     found = None
     for name, x in arrays.items():
-        dtype = x.dtype
-        if not xp.isdtype(dtype, "real floating"):
-            if not xp.isdtype(dtype, "integral"):
-                hint = "; NumPy has no bfloat16 arithmetic, pass float32" if "bfloat16" in str(dtype) else ""
-                raise TypeError(f"{name} must have a floating or integer dtype, got {dtype}{hint}")
-            dtype = default_float(xp)
+        check_dtype(xp, name, x, "real floating", "integral")
+        dtype = x.dtype if xp.isdtype(x.dtype, "real floating") else default_float(xp, x)
         if found is None:
             found = dtype
         elif found != dtype:
             found = xp.result_type(found, dtype)
     return found
+
+
+def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
+    """Raise TypeError unless an array has a dtype of one of some kinds, in the standard's words."""
+    dtype = x.dtype
+    # NumPy's isdtype knows no dtypes but its own, among which bfloat16 is not.
+    foreign = library(xp) == "numpy" and "bfloat16" in str(dtype)
+    if foreign or not xp.isdtype(dtype, kinds):
+        words = {"real floating": "floating", "integral": "integer", "bool": "bool"}
+        hint = "; NumPy has no bfloat16 arithmetic, pass float32" if foreign else ""
+        raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {dtype}{hint}")
 
 
 def compute_dtype(xp: Namespace, dtype: DType) -> DType:

@@ -28,9 +28,15 @@ def pad(xp: Namespace, x: Array, size: int) -> Array | np.ndarray:
     """
     if any(d.platform != "cpu" for d in x.devices()):
         return xp.pad(x, [(0, size - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
-    padded = np.zeros((size, *x.shape[1:]), dtype=x.dtype)
-    padded[: x.shape[0]] = np.asarray(x)
+    padded = pad_host(np.asarray(x), size)
     return ship(padded, x) if x.committed else padded
+
+
+def pad_host(x: np.ndarray, size: int) -> np.ndarray:
+    """Return a host array with zeros up to `size` along its first axis."""
+    padded = np.zeros((size, *x.shape[1:]), dtype=x.dtype)
+    padded[: x.shape[0]] = x
+    return padded
 
 
 def ship(host: np.ndarray, like: Array) -> Array:

@@ -58,7 +58,8 @@ def segment_max(xp: Namespace, values: Array, segments: Array, size: int, *, ini
         return out.scatter_reduce(0, segments, values, "amax")
     if library(xp) == "jax":
         return xp.full(size, initial, dtype=values.dtype).at[segments].max(values)
-    return xp.maximum(_reduce_runs(xp, values, segments, size, xp.maximum, initial), xp.asarray(initial))
+    reduced = _reduce_runs(xp, values, segments, size, xp.maximum, initial)
+    return xp.maximum(reduced, xp.full_like(reduced, initial))
 
 
 def segment_min(xp: Namespace, values: Array, segments: Array, size: int, *, initial: float) -> Array:
@@ -79,7 +80,7 @@ def _reduce_runs(
         return out
     order = xp.argsort(segments, stable=True)
     segments, values = xp.take(segments, order), xp.take(values, order)
-    position = xp.arange(n, dtype=default_int(xp), device=device(values))
+    position = xp.arange(n, dtype=default_int(xp, values), device=device(values))
     number = xp.arange(size, dtype=segments.dtype, device=device(values))
     start = xp.searchsorted(segments, number, side="left")
     stop = xp.searchsorted(segments, number, side="right")

@@ -16,7 +16,7 @@ def padded_indices(xp: Namespace, mask: Array, size: int) -> Array:
     if library(xp) == "jax":
         return xp.nonzero(mask, size=size, fill_value=mask.shape[0])[0]
     # Where the number of true values up to a position first reaches k is the k-th of them.
-    reached = xp.cumulative_sum(xp.astype(mask, default_int(xp)))
+    reached = xp.cumulative_sum(xp.astype(mask, default_int(xp, mask)))
     number = xp.arange(1, size + 1, dtype=reached.dtype, device=device(reached))
     return xp.searchsorted(reached, number, side="left")
 

@@ -8,6 +8,7 @@ from .._array.namespace import (
     DType,
     Namespace,
     cast,
+    check_dtype,
     compute_dtype,
     default_float,
     default_int,
@@ -201,7 +202,7 @@ def masks_to_boxes(masks: Array) -> Array:
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")
     inside = as_bool(xp, "masks", masks)
-    dtype = masks.dtype if xp.isdtype(masks.dtype, "real floating") else default_float(xp)
+    dtype = masks.dtype if xp.isdtype(masks.dtype, "real floating") else default_float(xp, masks)
     x1, x2 = _first_and_last(xp, xp.any(inside, axis=1))
     y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))
     return xp.astype(xp.stack((x1, y1, x2, y2), axis=-1), dtype)
@@ -209,20 +210,17 @@ def masks_to_boxes(masks: Array) -> Array:
 
 def as_bool(xp: Namespace, name: str, masks: Array) -> Array:
     """Return masks as bool arrays: non-zero is inside."""
-    if xp.isdtype(masks.dtype, "bool"):
-        return masks
-    if not xp.isdtype(masks.dtype, ("integral", "real floating")):
-        raise TypeError(f"{name} must have a bool, integer or floating dtype, got {masks.dtype}")
-    return masks != 0
+    check_dtype(xp, name, masks, "bool", "integral", "real floating")
+    return masks if xp.isdtype(masks.dtype, "bool") else masks != 0
 
 
 def _first_and_last(xp: Namespace, occupied: Array) -> tuple[Array, Array]:
     """Positions of the first and the last true value of each row; zeros for a row without one."""
     length = occupied.shape[-1]
-    position = xp.arange(length, dtype=default_int(xp), device=device(occupied))
+    position = xp.arange(length, dtype=default_int(xp, occupied), device=device(occupied))
     nowhere = xp.zeros_like(position)
     if length == 0:
-        empty = xp.sum(xp.astype(occupied, default_int(xp)), axis=-1)
+        empty = xp.sum(xp.astype(occupied, default_int(xp, occupied)), axis=-1)
         return empty, empty
     last = xp.max(xp.where(occupied, position, nowhere), axis=-1)
     from_end = xp.max(xp.where(occupied, length - 1 - position, nowhere), axis=-1)

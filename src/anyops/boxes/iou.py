@@ -114,13 +114,21 @@ def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tu
             )
 
 
+def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
+    """Give both arrays as many leading dimensions, so that they broadcast behind an axis of columns as well."""
+    rank = max(boxes1.ndim, boxes2.ndim)
+    return tuple(xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (boxes1, boxes2))
+
+
 def _matched(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in (boxes1, boxes2))
+    pair = _same_rank(xp, boxes1, boxes2)
+    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in pair)
     return cast(xp, overlap(xp, a, b, kind), dtype)
 
 
 def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in (boxes1, boxes2))
+    pair = _same_rank(xp, boxes1, boxes2)
+    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in pair)
     n, m = boxes1.shape[-2], boxes2.shape[-2]
 
     def block(i: slice, j: slice) -> Array:
@@ -218,17 +226,25 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
     ax1, ay1, ax2, ay2, a_area, a_finite = rows_of(a.given)
     bx1, by1, bx2, by2, b_area, b_finite = rows_of(b.given)
     zero, one = xp.zeros_like(iou), xp.ones_like(iou)
-    width = xp.maximum(xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), zero)
-    height = xp.maximum(xp.maximum(ay2, by2) - xp.minimum(ay1, by1), zero)
+    # Over all corners: of an inverted box too the centre lies inside.
+    width = xp.maximum(xp.maximum(ax1, ax2), xp.maximum(bx1, bx2)) - xp.minimum(
+        xp.minimum(ax1, ax2), xp.minimum(bx1, bx2)
+    )
+    height = xp.maximum(xp.maximum(ay1, ay2), xp.maximum(by1, by2)) - xp.minimum(
+        xp.minimum(ay1, ay2), xp.minimum(by1, by2)
+    )
     finite = a_finite * b_finite > 0
     if kind == "giou":
-        enclosing = width * height
-        bounded = (enclosing > 0) & (enclosing < math.inf)
-        safe = xp.where(bounded, enclosing, one)
-        union = a_area + b_area - inter
+        # In units in which C is 1 by 1: no square of a small area underflows in a gradient.
+        area = stop_gradient(width * height)
+        bounded = (area > 0) & (area < math.inf)
+        safe = xp.where(bounded, area, one)
+        side = xp.where(bounded, stop_gradient(width), one)
+        enclosing = xp.where(bounded, width, one) / side * (xp.where(bounded, height, one) / (safe / side))
+        union = xp.where(bounded, a_area + b_area - inter, zero) / safe
         # An enclosing area beyond the largest number, around boxes within it: U / |C| is 0.
-        otherwise = xp.where(enclosing > 0, one, zero)
-        return xp.where(finite, xp.where(bounded, (safe - union) / safe, otherwise), zero)
+        otherwise = xp.where(area > 0, one, zero)
+        return xp.where(finite, xp.where(bounded, (enclosing - union) / enclosing, otherwise), zero)
 
     # ρ²/c² is the same in any unit; in that of the longer side of C no square over- or underflows.
     unit = stop_gradient(xp.maximum(width, height))
@@ -251,8 +267,11 @@ def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:
     """Angle atan(w / h), 0 for a point."""
     zero, one = xp.zeros_like(x1), xp.ones_like(x1)
     width, height = xp.where(x2 > x1, x2 - x1, zero), xp.where(y2 > y1, y2 - y1, zero)
-    # At (0, 0) atan2 has no gradient.
-    return xp.atan2(width, xp.where((width == 0) & (height == 0), one, height))
+    # The angle is the same in any unit; in that of the longer side w² + h², by which its gradient divides, is above 1.
+    unit = stop_gradient(xp.maximum(width, height))
+    some = (unit > 0) & (unit < math.inf)
+    unit = xp.where(some, unit, one)
+    return xp.atan2(xp.where(some, width, zero) / unit, xp.where(some, height, one) / unit)
 
 
 def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
@@ -293,7 +312,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
         )
     _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
     floating = [x for x in (masks1, masks2) if _floats(xp, x)]
-    dtype = xp.result_type(*floating) if floating else default_float(xp)
+    dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
     flat1, flat2 = (
         xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
         for name, x in (("masks1", masks1), ("masks2", masks2))
@@ -304,13 +323,13 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
 def _masks_overlap(xp: Namespace, a: Array, b: Array, *, kind: str, dtype: object) -> Array:
     pixels = a.shape[-1]
     # Counts of pixels are exact in float32 up to 2²⁴.
-    count = xp.float32 if pixels <= 1 << 24 else compute_dtype(xp, default_float(xp))
+    count = xp.float32 if pixels <= 1 << 24 else compute_dtype(xp, default_float(xp, a))
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
     rows = math.prod(a.shape[:-1]) + math.prod(b.shape[:-1])
     step = pixels if is_traced(a) or is_traced(b) else max(1, (1 << 22) // max(rows, 1))
     inter = 0.0
     for start in range(0, max(pixels, 1), max(step, 1)):
-        part1, part2 = (xp.astype(x[..., start : start + step], count) for x in (a, b))
+        part1, part2 = (xp.astype(x[..., start : min(start + step, pixels)], count) for x in (a, b))
         inter = inter + part1 @ xp.matrix_transpose(part2)
     area1 = xp.sum(xp.astype(a, count), axis=-1)[..., :, None]
     area2 = xp.sum(xp.astype(b, count), axis=-1)[..., None, :]

@@ -5,7 +5,7 @@ import operator
 from numbers import Real
 from typing import Any
 
-from .._array.namespace import Array, Namespace, is_traced, namespace
+from .._array.namespace import Array, Namespace, check_dtype, is_traced, library, namespace
 from ..boxes.formats import check_boxes
 from ..boxes.iou import KINDS, check_kind
 
@@ -42,13 +42,13 @@ def check_suppression(
     overlaps: Array | None,
     kind: str,
     valid: Array | None = None,
+    labels_name: str = "labels",
 ) -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
-    xp = namespace(boxes=boxes, scores=scores, labels=labels, overlaps=overlaps, valid=valid)
-    if scores is None:
-        raise TypeError("scores must be an array, got None")
+    arrays = {"boxes": boxes, labels_name: labels, "overlaps": overlaps, "valid": valid}
+    xp = namespace(scores=scores, **{name: x for name, x in arrays.items() if x is not None})
     check_kind(kind, KINDS)
-    _check_dtype(xp, "scores", scores, ("integral", "real floating"))
+    check_dtype(xp, "scores", scores, "real floating", "integral")
     shape = tuple(scores.shape)
     if not shape:
         raise ValueError("scores must have shape (..., N), got ()")
@@ -56,16 +56,16 @@ def check_suppression(
         raise TypeError("boxes must be an array unless overlaps is given, got None for both")
     if boxes is not None:
         check_boxes("boxes", boxes)
-        _check_dtype(xp, "boxes", boxes, ("integral", "real floating"))
+        check_dtype(xp, "boxes", boxes, "real floating", "integral")
         _check_shape("boxes", boxes, (*shape, 4), shape)
     if labels is not None:
-        _check_dtype(xp, "labels", labels, ("integral", "real floating"))
-        _check_shape("labels", labels, shape, shape)
+        check_dtype(xp, labels_name, labels, "integral", "real floating")
+        _check_shape(labels_name, labels, shape, shape)
     if valid is not None:
-        _check_dtype(xp, "valid", valid, ("bool",))
+        check_dtype(xp, "valid", valid, "bool")
         _check_shape("valid", valid, shape, shape)
     if overlaps is not None:
-        _check_dtype(xp, "overlaps", overlaps, ("integral", "real floating"))
+        check_dtype(xp, "overlaps", overlaps, "real floating", "integral")
         _check_shape("overlaps", overlaps, (*shape, shape[-1]), shape)
     return xp
 
@@ -75,11 +75,12 @@ def _check_shape(name: str, x: Array, expected: tuple[int, ...], scores: tuple[i
         raise ValueError(f"{name} must have shape {expected} beside scores of shape {scores}, got {tuple(x.shape)}")
 
 
-def _check_dtype(xp: Namespace, name: str, x: Array, kinds: tuple[str, ...]) -> None:
-    if not xp.isdtype(x.dtype, kinds):
-        words = {"integral": "integer", "real floating": "floating", "bool": "bool"}
-        hint = "; NumPy has no bfloat16 arithmetic, pass float32" if "bfloat16" in str(x.dtype) else ""
-        raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {x.dtype}{hint}")
+def check_order(xp: Namespace, op: str) -> None:
+    """Raise TypeError where a library cannot bring items into the order of their scores."""
+    if library(xp) == "dask":
+        raise TypeError(
+            f"{op} orders all scores at once, which dask.array cannot (it has no take_along_axis); compute first"
+        )
 
 
 def check_index_contract(op: str, static: str, scores: Array) -> None:

@@ -5,14 +5,13 @@ tiles, while that removes many; then the graph of overlapping pairs of those tha
 learns what is still live, and how much room the next step needs.
 """
 
-from typing import Any
+import math
 
-import numpy as np
-
+from .._array.backends import to_host
 from .._array.compiled import compiled
 from .._array.loop import while_loop
-from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, result_dtype
-from .._array.padding import bucket, pad, power_of_two, ship
+from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, namespace, result_dtype
+from .._array.padding import bucket, pad, pad_host, power_of_two, ship
 from .._array.segments import repeat
 from .._array.selection import padded_indices
 from ..boxes.formats import columns_of
@@ -36,24 +35,22 @@ def kept_in_buckets(
     boxes: Array,
     scores: Array,
     labels: Array | None,
-    *,
     threshold: float,
+    *,
     kind: str,
     least: float | None,
 ) -> Array:
     """Indices kept, by descending score."""
-    options = {"threshold": threshold, "kind": kind}
-    members = np.arange(scores.shape[0])  # of the scene, one for each box that is still live
+    host = namespace(scores=to_host(scores[:0]))
+    members = host.arange(scores.shape[0])  # of the scene, one for each box that is still live
+    taking_part = host.ones(members.shape, dtype=host.bool) if least is None else to_host(scores) > least
     size = bucket(members.shape[0])
-    valid = np.arange(size) < members.shape[0]
-    if least is not None:
-        valid[: members.shape[0]] = np.asarray(scores) > least
-    arrays = (*(None if x is None else pad(xp, x, size) for x in (boxes, scores, labels)), valid)
+    arrays = (*(None if x is None else pad(xp, x, size) for x in (boxes, scores, labels)), pad_host(taking_part, size))
     kept = []
     while True:
         size = bucket(members.shape[0])
         rows = size if size <= 2 * HEAD else HEAD
-        order, live = (np.asarray(x) for x in compiled(ranked_mask, xp, *arrays, None, rows=rows, **options))
+        order, live = map(to_host, compiled(ranked_mask, xp, *arrays, None, threshold, kind=kind, rows=rows))
         kept.append(members[order[:rows][live[:rows]]])
         rest = order[rows:][live[rows:]]
         if rest.shape[0] == 0:
@@ -62,43 +59,47 @@ def kept_in_buckets(
         arrays = _part(xp, arrays, rest)
         members = members[rest]
         if suppressed < WORTHWHILE:
-            kept.append(members[_kept_at_once(xp, arrays, options)])
+            kept.append(members[_kept_at_once(xp, arrays, threshold, kind)])
             break
-    return ship(np.concatenate(kept).astype(default_int(xp)), scores)
+    return ship(host.astype(host.concat(kept), default_int(xp, scores)), scores)
 
 
-def _part(xp: Namespace, arrays: tuple[Array | None, ...], index: np.ndarray) -> tuple[Array | None, ...]:
+def _part(xp: Namespace, arrays: tuple[Array | None, ...], index: Array) -> tuple[Array | None, ...]:
     """Return the items at a host index of padded arrays, the last of which tells padding from items."""
-    size = bucket(index.shape[0])
     *values, _ = arrays
-    padded = np.pad(index, (0, size - index.shape[0])).astype(default_int(xp))
-    valid = np.arange(size) < index.shape[0]
-    return (*compiled(_take, xp, padded, *values), valid)
+    size = bucket(index.shape[0])
+    valid = pad_host(index >= 0, size)
+    return (*compiled(_take, xp, pad_host(index, size), *values), valid)
 
 
 def _take(xp: Namespace, index: Array, *values: Array | None) -> tuple[Array | None, ...]:
     return tuple(None if x is None else xp.take(x, index, axis=0) for x in values)
 
 
-def _kept_at_once(xp: Namespace, arrays: tuple[Array | None, ...], options: dict[str, Any]) -> np.ndarray:
-    """Positions kept, by descending score: by the graph, or where that does not pay by all tiles."""
-    bounded = options["threshold"] > RATIO_THRESHOLD * 1.01 and options["kind"] not in ("iof", "ios")
-    found = _kept_by_graph(xp, arrays, options) if bounded else None
+def _kept_at_once(xp: Namespace, arrays: tuple[Array | None, ...], threshold: float, kind: str) -> Array:
+    """Positions kept, on the host, by descending score: by the graph, or where that does not pay by all tiles."""
+    # The lattice is made for a lower threshold, one of few, so that it is not compiled for each.
+    bound = math.floor(threshold * 20) / 20
+    found = None
+    if bound > RATIO_THRESHOLD + 0.01 and kind not in ("iof", "ios"):
+        found = _kept_by_graph(xp, arrays, threshold, kind, bound)
     if found is None:
-        order, live = compiled(ranked_mask, xp, *arrays, None, **options)
-        found = np.asarray(order)[np.asarray(live)]
+        order, live = map(to_host, compiled(ranked_mask, xp, *arrays, None, threshold, kind=kind))
+        found = order[live]
     return found
 
 
-def _kept_by_graph(xp: Namespace, arrays: tuple[Array | None, ...], options: dict[str, Any]) -> np.ndarray | None:
-    """Positions kept, by descending score; None where tiles are the better way."""
-    order, live, entries, ranges, total, usable = compiled(_ranges, xp, *arrays, **options)
+def _kept_by_graph(
+    xp: Namespace, arrays: tuple[Array | None, ...], threshold: float, kind: str, bound: float
+) -> Array | None:
+    """Positions kept, on the host, by descending score; None where tiles are the better way."""
+    order, live, entries, ranges, total, usable = compiled(_ranges, xp, *arrays, kind=kind, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES:
         return None
-    hit, better, worse = compiled(_pairs, xp, *entries, *ranges, capacity=power_of_two(int(total)), **options)
-    pairs = power_of_two(int(np.count_nonzero(hit)))
-    gone, decided = compiled(_resolve, xp, hit, better, worse, live, pairs=pairs)
-    return np.asarray(order)[np.asarray(live & ~gone)] if bool(decided) else None
+    capacity = power_of_two(int(total))
+    hit, better, worse, found = compiled(_pairs, xp, *entries, *ranges, threshold, capacity=capacity, kind=kind)
+    gone, decided = compiled(_resolve, xp, hit, better, worse, live, pairs=power_of_two(int(found)))
+    return to_host(order)[to_host(live) & ~to_host(gone)] if bool(decided) else None
 
 
 def _ranges(
@@ -108,8 +109,8 @@ def _ranges(
     labels: Array | None,
     valid: Array,
     *,
-    threshold: float,
     kind: str,
+    bound: float,
 ) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array], Array, Array]:
     """Rank and sort the boxes, and find the ranges of candidates of each."""
     n = scores.shape[0]
@@ -121,8 +122,8 @@ def _ranges(
     # Others take the place of one that can overlap, so that they do not stretch the scene, and are never searched.
     boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
     labels = None if labels is None else xp.take(labels, order)
-    scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, threshold)
-    lattice = Lattice.of(xp, scene)
+    scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, bound)
+    lattice = Lattice.of(xp, scene, bound)
     grid = Grid.of(xp, lattice, scene, proper)
     searched = xp.take(proper, grid.scene.ranks)
     found = ranges_within(xp, grid)
@@ -142,12 +143,12 @@ def _pairs(
     labels: Array | None,
     start: Array,
     count: Array,
+    threshold: Array,
     *,
     capacity: int,
-    threshold: float,
     kind: str,
-) -> tuple[Array, Array, Array]:
-    """Whether each candidate is a pair, and its better and worse rank, padded to a capacity."""
+) -> tuple[Array, Array, Array, Array]:
+    """Whether each candidate is a pair, its better and worse rank, padded to a capacity, and the number of pairs."""
     n = ranks.shape[0]
     count = xp.reshape(count, (-1,))
     ends = xp.cumulative_sum(count)
@@ -160,7 +161,8 @@ def _pairs(
     j = xp.where(real, slot + xp.take(shift, of), xp.zeros_like(slot))
     scene = Scene(Boxes(columns, given), ranks, labels, kind, threshold)
     a, b = scene.take(xp, i), scene.take(xp, j)
-    return real & exceeds(xp, a, b), xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks)
+    hit = real & exceeds(xp, a, b)
+    return hit, xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks), xp.sum(xp.astype(hit, ranks.dtype))
 
 
 def _resolve(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
@@ -178,7 +180,7 @@ def _resolve(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array
     worse = xp.where(real, worse, xp.zeros_like(worse))
 
     def mark(flags: Array) -> Array:
-        count = xp.cumulative_sum(xp.astype(flags, default_int(xp)), include_initial=True)
+        count = xp.cumulative_sum(xp.astype(flags, worse.dtype), include_initial=True)
         return xp.take(count, stop) > xp.take(count, start)
 
     def undecided(_gone: Array, open_: Array, done: Array) -> Array:

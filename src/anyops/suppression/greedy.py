@@ -25,7 +25,7 @@ from .._array.segments import mark
 from .._array.selection import compress, indices_of
 from ..boxes.formats import columns_of
 from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlaps_others
-from .arguments import check_count, check_index_contract, check_suppression, check_threshold
+from .arguments import check_count, check_index_contract, check_order, check_suppression, check_threshold
 from .bucketed import kept_in_buckets
 from .overlaps import (
     Grid,
@@ -122,7 +122,7 @@ def nms(
     if overlaps is not None:
         kept = _by_matrix(xp, scores, threshold, labels, least, overlaps)
     elif is_eager_jax(scores):
-        kept = kept_in_buckets(xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
+        kept = kept_in_buckets(xp, boxes, scores, labels, threshold, kind=kind, least=least)
     else:
         kept = compiled(_by_rank, xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
     return kept if limit is None else kept[: min(limit, kept.shape[0])]
@@ -160,6 +160,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     >>> anyops.batched_nms(boxes, np.asarray([0.8, 0.9]), np.asarray([0, 1]), 0.5).tolist()
     [1, 0]
     """
+    check_suppression(boxes, scores, labels=idxs, overlaps=None, kind="iou", labels_name="idxs")
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
 
@@ -207,8 +208,8 @@ def nms_mask(
     """
     xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    arrays = boxes, scores, labels, valid, overlaps
-    return compiled(mask, xp, *arrays, threshold=threshold, kind=kind)
+    check_order(xp, "nms_mask")
+    return compiled(mask, xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
 
 
 def _by_matrix(
@@ -216,7 +217,7 @@ def _by_matrix(
 ) -> Array:
     """Indices kept, from the static form and a selection."""
     valid = None if least is None else as_floating(xp, scores) > least
-    order, live = compiled(ranked_mask, xp, None, scores, labels, valid, overlaps, threshold=threshold, kind="iou")
+    order, live = compiled(ranked_mask, xp, None, scores, labels, valid, overlaps, threshold, kind="iou")
     return compress(xp, order, live)
 
 
@@ -237,7 +238,7 @@ def _by_rank(
     order = ranking(xp, scores)
     if least is not None:
         # Ranked by score, those above the threshold come first.
-        order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp))))]
+        order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp, order))))]
     boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
     x1, y1, x2, y2 = columns_of(boxes)
     area = (x2 - x1) * (y2 - y1)
@@ -259,7 +260,7 @@ def _kept(xp: Namespace, scene: Scene) -> Array:
     if scene.size < SMALL:
         return _by_tiles(xp, scene)
     scene = _within_bounds(xp, scene)
-    lattice = Lattice.of(xp, scene)
+    lattice = Lattice.of(xp, scene, scene.threshold)
     return _by_graph(xp, scene, lattice) if bool(lattice.fits(xp)) else _by_tiles(xp, scene)
 
 

@@ -36,7 +36,7 @@ class Scene(NamedTuple):
     ranks: Array
     labels: Array | None
     kind: str
-    threshold: float
+    threshold: Array | float
 
     @property
     def size(self) -> int:
@@ -82,15 +82,15 @@ class Lattice(NamedTuple):
     group_bits: int
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene) -> "Lattice":
-        """Return the lattice of a scene of boxes with positive sides."""
+    def of(cls, xp: Namespace, scene: Scene, threshold: float) -> "Lattice":
+        """Return the lattice of a scene of boxes with positive sides, for overlaps above a threshold."""
         x1, y1, x2, y2, _ = rows_of(scene.boxes.columns)
-        threshold = scene.threshold * SLACK
+        threshold = threshold * SLACK
         bounded = threshold > RATIO_THRESHOLD and scene.kind not in ("iof", "ios")
         origin_x, origin_y = xp.min(x1), xp.min(y1)
         extent_x, extent_y = xp.max(x2) - origin_x, xp.max(y2) - origin_y
         extent = extent_y if bounded else xp.maximum(extent_x, extent_y)
-        bits = xp.iinfo(default_int(xp)).bits - 2
+        bits = xp.iinfo(default_int(xp, x1)).bits - 2
         cell_bits = 24 if bits > 32 else 12
         return cls(
             origin_x,
@@ -112,7 +112,7 @@ class Lattice(NamedTuple):
         """Class of each box."""
         side = _side(xp, *rows_of(boxes.columns[:4, ...]), bounded=self.bounded)
         ratio = xp.maximum(side / self.smallest, xp.ones_like(side))
-        return xp.astype(xp.floor(xp.log(ratio) * (1 / math.log(self.growth))), default_int(xp))
+        return xp.astype(xp.floor(xp.log(ratio) * (1 / math.log(self.growth))), default_int(xp, side))
 
     def largest(self, xp: Namespace, level: Array) -> Array:
         """Upper bound of the sides in a class."""
@@ -123,7 +123,7 @@ class Lattice(NamedTuple):
         """Number of the strip that holds y, among those of the class with the given bound."""
         # As high as a box of the class below reaches up and down, and a little more for the rounding of the quotient.
         reach = self.q * (1 + 1 / self.growth) if self.bounded else 2.0
-        return xp.astype(xp.floor((y - self.origin_y) / (largest * (1.01 * reach))), default_int(xp))
+        return xp.astype(xp.floor((y - self.origin_y) / (largest * (1.01 * reach))), default_int(xp, y))
 
     def key(self, xp: Namespace, hashed: Array | None, level: Array, strip: Array, x: Array) -> Array:
         """Sort key of (label, class, strip, x): equal ones for boxes that share a cell, ascending in x."""
@@ -143,7 +143,7 @@ class Lattice(NamedTuple):
             return None
         if xp.isdtype(labels.dtype, "real floating"):
             labels = xp.where(xp.isfinite(labels), labels, xp.zeros_like(labels))
-        return xp.astype(labels % (8191 if self.group_bits > 32 else 509), default_int(xp))
+        return xp.astype(labels % (8191 if self.group_bits > 32 else 509), default_int(xp, labels))
 
 
 def _side(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array, *, bounded: bool) -> Array:
@@ -199,7 +199,7 @@ def ranges_within(xp: Namespace, grid: Grid) -> Ranges:
     x1, width = columns[0, ...], columns[2, ...] - columns[0, ...]
     strip = lattice.strip(xp, columns[1, ...], lattice.largest(xp, grid.level))
     # In its own strip a box looks to the right alone, and in the strip beside it to both sides.
-    after = xp.arange(1, grid.key.shape[0] + 1, dtype=default_int(xp), device=device(grid.key))
+    after = xp.arange(1, grid.key.shape[0] + 1, dtype=grid.key.dtype, device=device(grid.key))
     last = lattice.key(xp, grid.hashed, grid.level, strip, x1 + lattice.q * width)
     own = after, xp.searchsorted(grid.key, last, side="right") - after
     return [own, _entries(xp, grid, grid, grid.level, strip + 1), *ranges_above(xp, grid, grid)]

@@ -1,7 +1,16 @@
 """From scores to a selection: orders, and the static top-k."""
 
-from .._array.namespace import Array, Namespace, cast, default_float, namespace
-from .arguments import check_count, check_threshold
+from typing import NamedTuple
+
+from .._array.namespace import Array, Namespace, cast, check_dtype, default_float, namespace
+from .arguments import check_count, check_order, check_threshold
+
+
+class TopScores(NamedTuple):
+    """Best scores of each row: their positions, and which of those count."""
+
+    indices: Array
+    valid: Array
 
 
 def ranking(xp: Namespace, scores: Array) -> Array:
@@ -12,10 +21,10 @@ def ranking(xp: Namespace, scores: Array) -> Array:
 
 def as_floating(xp: Namespace, scores: Array) -> Array:
     """Return integer scores as floats, which have a negative for every value."""
-    return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp))
+    return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp, scores))
 
 
-def top_scores(scores: Array, max_output: int, *, score_threshold: float | None = None) -> tuple[Array, Array]:
+def top_scores(scores: Array, max_output: int, *, score_threshold: float | None = None) -> TopScores:
     """Select the `max_output` best scores of each row, in a fixed shape.
 
     Parameters
@@ -48,8 +57,8 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     xp = namespace(scores=scores)
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got ()")
-    if not xp.isdtype(scores.dtype, ("integral", "real floating")):
-        raise TypeError(f"scores must have a floating or integer dtype, got {scores.dtype}")
+    check_dtype(xp, "scores", scores, "real floating", "integral")
+    check_order(xp, "top_scores")
     count = check_count("max_output", max_output)
     if count > scores.shape[-1]:
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
@@ -59,4 +68,4 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     valid = ~xp.isnan(best)
     if score_threshold is not None:
         valid = valid & (best > check_threshold("score_threshold", score_threshold))
-    return indices, valid
+    return TopScores(indices, valid)

@@ -12,9 +12,9 @@ from .select import ranking
 TILE = 256
 
 
-def mask(xp: Namespace, *arrays: Array | None, threshold: float, kind: str) -> Array:
+def mask(xp: Namespace, *arguments: Array | float | None, kind: str) -> Array:
     """Whether each box is kept, in the order of the arguments: see `ranked_mask`."""
-    order, live = ranked_mask(xp, *arrays, threshold=threshold, kind=kind)
+    order, live = ranked_mask(xp, *arguments, kind=kind)
     return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
 
 
@@ -25,8 +25,8 @@ def ranked_mask(
     labels: Array | None,
     valid: Array | None,
     overlaps: Array | None,
+    threshold: Array | float,
     *,
-    threshold: float,
     kind: str,
     rows: int | None = None,
 ) -> tuple[Array, Array]:
@@ -53,7 +53,7 @@ def ranked_mask(
 
 
 def _box_rows(
-    xp: Namespace, order: Array, boxes: Array, labels: Array | None, _: None, threshold: float, kind: str
+    xp: Namespace, order: Array, boxes: Array, labels: Array | None, _: None, threshold: Array | float, kind: str
 ) -> Callable[[Array], Array]:
     """Return the function from T ranks to those rows of X: bool (..., T, N)."""
     boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
@@ -65,7 +65,13 @@ def _box_rows(
 
 
 def _matrix_rows(
-    xp: Namespace, order: Array, _boxes: Array, labels: Array | None, overlaps: Array, threshold: float, _kind: str
+    xp: Namespace,
+    order: Array,
+    _boxes: Array,
+    labels: Array | None,
+    overlaps: Array,
+    threshold: Array | float,
+    _kind: str,
 ) -> Callable[[Array], Array]:
     over = overlaps > threshold
     if labels is not None:
