@@ -23,8 +23,8 @@ def namespace(**arrays: Array) -> Namespace:
     Raises
     ------
     TypeError
-        If an argument is no array, is of a kind whose arithmetic is not that of arrays (masked arrays, ``np.matrix``,
-        sparse tensors, object and string dtypes), or if the arguments are of different libraries.
+        If an argument is no array, is of a kind whose arithmetic is not that of arrays (masked arrays, ``np.matrix``),
+        or if the arguments are of different libraries.
     ValueError
         If the arguments live on different devices.
     """
@@ -70,7 +70,7 @@ def _recognise(name: str, x: Any) -> ModuleType:
     cls = type(x)
     if isinstance(x, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"{name} must be a plain array, got {_describe(x)}; pass numpy.asarray({name})")
-    if isinstance(x, str | bytes | bool | int | float | complex | Sequence):
+    if isinstance(x, str | bytes | bool | int | float | complex | Sequence) and not isinstance(x, np.generic):
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {_describe(x)}")
     try:
         found = compat.array_namespace(x)
@@ -144,6 +144,12 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
         words = {"real floating": "floating", "integral": "integer", "bool": "bool"}
         hint = "; NumPy has no bfloat16 arithmetic, pass float32" if foreign else ""
         raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {dtype}{hint}")
+
+
+def check_can_order(xp: Namespace, op: str) -> None:
+    """Raise TypeError where a library cannot bring items into the order of their scores."""
+    if library(xp) == "dask":
+        raise TypeError(f"{op} orders all scores, and dask.array has no take_along_axis; compute the array first")
 
 
 def compute_dtype(xp: Namespace, dtype: DType) -> DType:

@@ -164,7 +164,10 @@ def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
         raise ValueError(f"size must be (height, width), two numbers, got {size!r}") from error
     if not (height >= 0 and width >= 0):
         raise ValueError(f"size must be (height, width), neither negative nor NaN, got {size!r}")
-    dtype = result_dtype(xp, boxes=boxes)
+    return compiled(_clip, xp, boxes, height, width, dtype=result_dtype(xp, boxes=boxes))
+
+
+def _clip(xp: Namespace, boxes: Array, height: float, width: float, *, dtype: DType) -> Array:
     boxes = cast(xp, boxes, dtype)
     limit = xp.asarray([width, height, width, height], dtype=dtype, device=device(boxes))
     # where, not clip or minimum: the gradient inside the image, its border included, is 1 on every library
@@ -202,6 +205,9 @@ def masks_to_boxes(masks: Array) -> Array:
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")
     inside = as_bool(xp, "masks", masks)
+    if masks.shape[0] == 0:  # nothing to reduce, which dask refuses
+        dtype = result_dtype(xp, masks=masks) if not xp.isdtype(masks.dtype, "bool") else default_float(xp, masks)
+        return xp.zeros((0, 4), dtype=dtype, device=device(masks))
     dtype = masks.dtype if xp.isdtype(masks.dtype, "real floating") else default_float(xp, masks)
     x1, x2 = _first_and_last(xp, xp.any(inside, axis=1))
     y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))

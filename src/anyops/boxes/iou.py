@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .._array.assembly import assemble
 from .._array.compiled import compiled
+from .._array.division import divide
 from .._array.namespace import (
     Array,
     Namespace,
@@ -102,7 +103,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
 
 def check_kind(kind: str, known: tuple[str, ...]) -> None:
     """Raise ValueError unless `kind` is one of `known`."""
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise ValueError(f"kind must be one of {', '.join(known)}, got {kind!r}")
 
 
@@ -114,26 +115,33 @@ def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tu
             )
 
 
-def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
-    """Give both arrays as many leading dimensions, so that they broadcast behind an axis of columns as well."""
+def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object) -> tuple[Array, Array]:
+    """Give both arrays one compute dtype, and as many dimensions, so that they broadcast behind an axis of columns."""
     rank = max(boxes1.ndim, boxes2.ndim)
-    return tuple(xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (boxes1, boxes2))
+    first, second = (
+        cast(xp, xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)), compute_dtype(xp, dtype))
+        for x in (boxes1, boxes2)
+    )
+    return first, second
 
 
 def _matched(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    pair = _same_rank(xp, boxes1, boxes2)
-    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in pair)
-    return cast(xp, overlap(xp, a, b, kind), dtype)
+    pair = _same_rank(xp, boxes1, boxes2, dtype)
+    a, b = (canonical(xp, x, kind) for x in pair)
+    out = overlap(xp, a, b, kind)
+    marks = _nan_marks(xp, *pair)
+    return cast(xp, out if marks is None else out + (marks[0] + marks[1]), dtype)
 
 
 def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    pair = _same_rank(xp, boxes1, boxes2)
-    a, b = (canonical(xp, cast(xp, boxes, compute_dtype(xp, dtype)), kind) for boxes in pair)
+    pair = _same_rank(xp, boxes1, boxes2, dtype)
+    a, b = (canonical(xp, x, kind) for x in pair)
+    marks = _nan_marks(xp, *pair)
     n, m = boxes1.shape[-2], boxes2.shape[-2]
 
     def block(i: slice, j: slice) -> Array:
-        rows, columns = a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j])
-        return cast(xp, overlap(xp, rows, columns, kind), dtype)
+        out = overlap(xp, a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j]), kind)
+        return cast(xp, out if marks is None else out + (marks[0][..., i, None] + marks[1][..., None, j]), dtype)
 
     everything = slice(None)
     # A compiler fuses the chain of operations; done one by one they are faster in tiles that stay in cache.
@@ -146,6 +154,19 @@ def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: 
     parts = (slice(start, min(start + step, length)) for start in range(0, length, step))
     blocks = (block(part, everything) if along_rows else block(everything, part) for part in parts)
     return assemble(xp, blocks, -2 if along_rows else -1, length)
+
+
+def _nan_marks(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Array] | None:
+    """Return what to add to the overlaps of each box: NaN for one with a NaN, 0 for others; None where there is none.
+
+    Added, not computed with: a NaN in a quotient would spread to the gradient of the other box.
+    """
+    masks = [xp.any(xp.isnan(x), axis=-1) for x in (boxes1, boxes2)]
+    if reads_are_free(boxes1) and not any(bool(xp.any(mask)) for mask in masks):
+        return None
+    zeros = [xp.zeros_like(mask, dtype=boxes1.dtype) for mask in masks]
+    first, second = (xp.where(mask, zero + math.nan, zero) for mask, zero in zip(masks, zeros, strict=True))
+    return first, second
 
 
 class Boxes(NamedTuple):
@@ -163,22 +184,22 @@ class Boxes(NamedTuple):
 def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
     """Split boxes into columns on which `overlap` needs no case distinction.
 
-    A box that overlaps nothing, for want of area or for an infinite one, becomes the point (0, 0) with area 1: it
-    intersects nothing, and every union is positive and finite. A box with a NaN has area NaN. So all that is special
-    is decided once per box instead of once per pair, and no gradient passes through an undefined expression.
+    A box that overlaps nothing, for want of area, for an infinite one or for a NaN, becomes the point (0, 0) with area
+    1: it intersects nothing, and every union is positive and finite. So all that is special is decided once per box
+    instead of once per pair, and no gradient passes through an undefined expression.
     """
     given = xp.stack(columns_of(boxes))
     x1, y1, x2, y2 = rows_of(given)
-    area = (x2 - x1) * (y2 - y1)
-    proper = overlaps_others(x1, y1, x2, y2, area, kind)
+    raw_area = (x2 - x1) * (y2 - y1)
+    proper = overlaps_others(x1, y1, x2, y2, raw_area, kind)
     if kind in MASK_KINDS and reads_are_free(boxes) and bool(xp.all(proper)):
-        return Boxes(xp.concat((given, area[None, ...])))
+        return Boxes(xp.concat((given, raw_area[None, ...])))
     corners = xp.where(proper, given, xp.zeros_like(given))
-    x1, y1, x2, y2 = rows_of(corners)
+    bounded = proper & (raw_area < math.inf)
+    x1, y1, x2, y2 = rows_of(xp.where(bounded, given, xp.zeros_like(given)))
     area = (x2 - x1) * (y2 - y1)
-    some = xp.where(proper, area, xp.ones_like(area))
-    some = xp.where(xp.any(xp.isnan(given), axis=0), xp.full_like(area, math.nan), some)
-    columns = xp.concat((corners, some[None, ...]))
+    usable = xp.where(bounded, area, xp.where(proper, xp.full_like(area, math.inf), xp.ones_like(area)))
+    columns = xp.concat((corners, usable[None, ...]))
     if kind in MASK_KINDS:
         return Boxes(columns)
     finite = xp.all(xp.isfinite(given), axis=0)
@@ -204,19 +225,18 @@ def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str) -> Array:
     if kind in ("iof", "ios"):
         return _covered(xp, a_area, b_area, kind, width, height)
     inter = width * height
-    iou = inter / ((a_area + b_area) - inter)
+    iou = divide(xp, inter, (a_area + b_area) - inter)
     return iou if kind == "iou" else iou - _penalty(xp, a, b, kind, iou, inter)
 
 
 def _covered(xp: Namespace, a_area: Array, b_area: Array, kind: str, width: Array, height: Array) -> Array:
     """I over |a| or over the smaller of the areas; 0 where that is infinite."""
     zero, one = xp.zeros_like(width), xp.ones_like(width)
-    touching = (width > 0) & (height > 0)  # without: inf · 0 where boxes without bounds are disjoint
-    inter = xp.where(touching, width, zero) * xp.where(touching, height, zero)
-    whole = xp.minimum(a_area, b_area) if kind == "ios" else xp.where(xp.isnan(b_area), b_area, a_area)
-    whole = whole + zero  # in the shape of the pair
-    infinite = whole == math.inf
-    return xp.where(infinite, zero, inter) / xp.where(infinite, one, whole)
+    whole = (xp.minimum(a_area, b_area) if kind == "ios" else a_area) + zero  # in the shape of the pair
+    # inf · 0 where boxes without bounds are disjoint
+    some = (width > 0) & (height > 0) & (whole < math.inf)
+    inter = xp.where(some, width, zero) * xp.where(some, height, zero)
+    return divide(xp, inter, xp.where(some, whole, one))
 
 
 def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Array) -> Array:
@@ -226,40 +246,34 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
     ax1, ay1, ax2, ay2, a_area, a_finite = rows_of(a.given)
     bx1, by1, bx2, by2, b_area, b_finite = rows_of(b.given)
     zero, one = xp.zeros_like(iou), xp.ones_like(iou)
-    # Over all corners: of an inverted box too the centre lies inside.
-    width = xp.maximum(xp.maximum(ax1, ax2), xp.maximum(bx1, bx2)) - xp.minimum(
-        xp.minimum(ax1, ax2), xp.minimum(bx1, bx2)
-    )
-    height = xp.maximum(xp.maximum(ay1, ay2), xp.maximum(by1, by2)) - xp.minimum(
-        xp.minimum(ay1, ay2), xp.minimum(by1, by2)
-    )
+    width = xp.maximum(xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), zero)
+    height = xp.maximum(xp.maximum(ay2, by2) - xp.minimum(ay1, by1), zero)
     finite = a_finite * b_finite > 0
     if kind == "giou":
-        # In units in which C is 1 by 1: no square of a small area underflows in a gradient.
-        area = stop_gradient(width * height)
-        bounded = (area > 0) & (area < math.inf)
-        safe = xp.where(bounded, area, one)
-        side = xp.where(bounded, stop_gradient(width), one)
-        enclosing = xp.where(bounded, width, one) / side * (xp.where(bounded, height, one) / (safe / side))
-        union = xp.where(bounded, a_area + b_area - inter, zero) / safe
+        enclosing, union = width * height, a_area + b_area - inter
+        bounded = finite & (enclosing > 0) & (enclosing < math.inf) & (union < math.inf)
+        enclosing = xp.where(bounded, width, one) * xp.where(bounded, height, one)
+        empty = divide(xp, enclosing - xp.where(bounded, union, one), enclosing)
         # An enclosing area beyond the largest number, around boxes within it: U / |C| is 0.
-        otherwise = xp.where(area > 0, one, zero)
-        return xp.where(finite, xp.where(bounded, (enclosing - union) / enclosing, otherwise), zero)
+        unbounded = finite & (width * height == math.inf) & (union < math.inf)
+        return xp.where(unbounded, one, empty)
 
-    # ρ²/c² is the same in any unit; in that of the longer side of C no square over- or underflows.
-    unit = stop_gradient(xp.maximum(width, height))
+    # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
+    dx, dy = (ax1 / 2 + ax2 / 2) - (bx1 / 2 + bx2 / 2), (ay1 / 2 + ay2 / 2) - (by1 / 2 + by2 / 2)
+    unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
     bounded = finite & (unit > 0) & (unit < math.inf)
     unit = xp.where(bounded, unit, one)
-    dx = xp.where(bounded, (ax1 / 2 + ax2 / 2) - (bx1 / 2 + bx2 / 2), zero) / unit
-    dy = xp.where(bounded, (ay1 / 2 + ay2 / 2) - (by1 / 2 + by2 / 2), zero) / unit
-    diagonal = (xp.where(bounded, width, one) / unit) ** 2 + (xp.where(bounded, height, zero) / unit) ** 2
-    distance = (dx**2 + dy**2) / diagonal
+    dx, dy = divide(xp, xp.where(bounded, dx, zero), unit), divide(xp, xp.where(bounded, dy, zero), unit)
+    wide, high = divide(xp, xp.where(bounded, width, zero), unit), divide(xp, xp.where(bounded, height, zero), unit)
+    diagonal = wide**2 + high**2
+    some = diagonal > 0  # not of inverted boxes, nor of points
+    distance = divide(xp, xp.where(some, dx**2 + dy**2, zero), xp.where(some, diagonal, one))
     if kind == "diou":
         return distance
 
     v = (4 / math.pi**2) * (_aspect(xp, bx1, by1, bx2, by2) - _aspect(xp, ax1, ay1, ax2, ay2)) ** 2
     weight = (1 - iou) + v
-    alpha = stop_gradient(xp.where(weight > 0, v / xp.where(weight > 0, weight, one), zero))
+    alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, zero), xp.where(weight > 0, weight, one)))
     return distance + xp.where(finite, alpha * v, zero)
 
 
@@ -271,7 +285,7 @@ def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:
     unit = stop_gradient(xp.maximum(width, height))
     some = (unit > 0) & (unit < math.inf)
     unit = xp.where(some, unit, one)
-    return xp.atan2(xp.where(some, width, zero) / unit, xp.where(some, height, one) / unit)
+    return xp.atan2(divide(xp, xp.where(some, width, zero), unit), divide(xp, xp.where(some, height, one), unit))
 
 
 def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:

@@ -5,7 +5,7 @@ import operator
 from numbers import Real
 from typing import Any
 
-from .._array.namespace import Array, Namespace, check_dtype, is_traced, library, namespace
+from .._array.namespace import Array, Namespace, check_dtype, is_traced, namespace
 from ..boxes.formats import check_boxes
 from ..boxes.iou import KINDS, check_kind
 
@@ -14,7 +14,10 @@ def check_threshold(name: str, value: float, *, largest: float = math.inf) -> fl
     """Return a threshold as a float; raise unless it is a number in [0, largest]."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    value = float(value)
+    try:
+        value = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must fit a floating number, got an integer of {value.bit_length()} bits") from None
     if not 0 <= value <= largest:
         limits = "at least 0" if largest == math.inf else f"in [0, {largest:g}]"
         raise ValueError(f"{name} must be {limits}, got {value}")
@@ -45,8 +48,8 @@ def check_suppression(
     labels_name: str = "labels",
 ) -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
-    arrays = {"boxes": boxes, labels_name: labels, "overlaps": overlaps, "valid": valid}
-    xp = namespace(scores=scores, **{name: x for name, x in arrays.items() if x is not None})
+    arrays = {"boxes": boxes, "scores": scores, labels_name: labels, "overlaps": overlaps, "valid": valid}
+    xp = namespace(**{name: x for name, x in arrays.items() if x is not None or name == "scores"})
     check_kind(kind, KINDS)
     check_dtype(xp, "scores", scores, "real floating", "integral")
     shape = tuple(scores.shape)
@@ -75,22 +78,14 @@ def _check_shape(name: str, x: Array, expected: tuple[int, ...], scores: tuple[i
         raise ValueError(f"{name} must have shape {expected} beside scores of shape {scores}, got {tuple(x.shape)}")
 
 
-def check_order(xp: Namespace, op: str) -> None:
-    """Raise TypeError where a library cannot bring items into the order of their scores."""
-    if library(xp) == "dask":
-        raise TypeError(
-            f"{op} orders all scores at once, which dask.array cannot (it has no take_along_axis); compute first"
-        )
-
-
-def check_index_contract(op: str, static: str, scores: Array) -> None:
+def check_index_contract(op: str, static: str, scores: Array, *others: Array | None) -> None:
     """Raise where the number of results cannot be known: for batches, under a transform, in a graph."""
     if scores.ndim != 1:
         raise ValueError(
             f"{op} takes one scene, scores of shape (N,), got {tuple(scores.shape)}; "
             f"{static} takes batches, and so do labels that number the scenes"
         )
-    if is_traced(scores):
+    if any(x is not None and is_traced(x) for x in (scores, *others)):
         raise TypeError(
             f"{op} returns as many indices as there are boxes kept, which no traced or lazy array can have "
             f"(got {type(scores).__name__}); use {static}, or compute the array first"

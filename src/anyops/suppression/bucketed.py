@@ -17,7 +17,7 @@ from .._array.selection import padded_indices
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlaps_others
 from .overlaps import RATIO_THRESHOLD, Grid, Lattice, Scene, exceeds, ranges_within
-from .select import ranking
+from .select import above, ranking
 from .tiles import ranked_mask
 
 # Boxes that suppress among the rest in one step.
@@ -43,9 +43,12 @@ def kept_in_buckets(
     """Indices kept, by descending score."""
     host = namespace(scores=to_host(scores[:0]))
     members = host.arange(scores.shape[0])  # of the scene, one for each box that is still live
-    taking_part = host.ones(members.shape, dtype=host.bool) if least is None else to_host(scores) > least
     size = bucket(members.shape[0])
-    arrays = (*(None if x is None else pad(xp, x, size) for x in (boxes, scores, labels)), pad_host(taking_part, size))
+    arrays = tuple(None if x is None else pad(xp, x, size) for x in (boxes, scores, labels))
+    valid = host.arange(size) < members.shape[0]
+    if least is not None:
+        valid = valid & to_host(compiled(above, xp, arrays[1], least))
+    arrays = (*arrays, valid)
     kept = []
     while True:
         size = bucket(members.shape[0])
@@ -61,7 +64,7 @@ def kept_in_buckets(
         if suppressed < WORTHWHILE:
             kept.append(members[_kept_at_once(xp, arrays, threshold, kind)])
             break
-    return ship(host.astype(host.concat(kept), default_int(xp, scores)), scores)
+    return ship(host.astype(host.concat(kept), default_int(xp, scores)), boxes if boxes.committed else scores)
 
 
 def _part(xp: Namespace, arrays: tuple[Array | None, ...], index: Array) -> tuple[Array | None, ...]:
@@ -96,7 +99,7 @@ def _kept_by_graph(
     order, live, entries, ranges, total, usable = compiled(_ranges, xp, *arrays, kind=kind, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES:
         return None
-    capacity = power_of_two(int(total))
+    capacity = power_of_two(int(xp.sum(ranges[1])))
     hit, better, worse, found = compiled(_pairs, xp, *entries, *ranges, threshold, capacity=capacity, kind=kind)
     gone, decided = compiled(_resolve, xp, hit, better, worse, live, pairs=power_of_two(int(found)))
     return to_host(order)[to_host(live) & ~to_host(gone)] if bool(decided) else None
@@ -130,7 +133,7 @@ def _ranges(
     start = xp.stack([start for start, _ in found])
     count = xp.stack([xp.where(searched, count, xp.zeros_like(count)) for _, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
-    total = xp.sum(xp.astype(count, boxes.dtype))  # as a float, which does not overflow
+    total = xp.sum(xp.astype(count, boxes.dtype))  # nearly, but a float does not overflow
     entries = grid.scene.boxes.columns, grid.scene.boxes.given, grid.scene.ranks, grid.scene.labels
     return order, live, entries, (start, count), total, lattice.fits(xp)
 

@@ -8,12 +8,15 @@ because X is strictly triangular. Iterating the equation from all true reaches i
 of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
 """
 
+from itertools import chain
+
 from .._array.bits import rows_as_bits
 from .._array.compiled import compiled
 from .._array.namespace import (
     Array,
     Namespace,
     cast,
+    check_can_order,
     chunk_size,
     compute_dtype,
     default_int,
@@ -25,7 +28,7 @@ from .._array.segments import mark
 from .._array.selection import compress, indices_of
 from ..boxes.formats import columns_of
 from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlaps_others
-from .arguments import check_count, check_index_contract, check_order, check_suppression, check_threshold
+from .arguments import check_count, check_index_contract, check_suppression, check_threshold
 from .bucketed import kept_in_buckets
 from .overlaps import (
     Grid,
@@ -33,14 +36,15 @@ from .overlaps import (
     Scene,
     candidates,
     overlapping,
+    overlapping_parts,
     overlaps_any,
     ranges_above,
     ranges_from,
     ranges_within,
     tile,
 )
-from .select import as_floating, ranking
-from .tiles import mask, ranked_mask
+from .select import above, as_floating, ranking
+from .tiles import comparable, mask, ranked_mask
 
 # Below this many boxes tiles are faster than building a graph.
 SMALL = 1500
@@ -118,7 +122,8 @@ def nms(
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    check_index_contract("nms", "nms_mask", scores)
+    check_index_contract("nms", "nms_mask", scores, boxes, labels, overlaps)
+    labels = None if labels is None else comparable(xp, labels)
     if overlaps is not None:
         kept = _by_matrix(xp, scores, threshold, labels, least, overlaps)
     elif is_eager_jax(scores):
@@ -208,7 +213,8 @@ def nms_mask(
     """
     xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    check_order(xp, "nms_mask")
+    check_can_order(xp, "nms_mask")
+    labels = None if labels is None else comparable(xp, labels)
     return compiled(mask, xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
 
 
@@ -216,7 +222,7 @@ def _by_matrix(
     xp: Namespace, scores: Array, threshold: float, labels: Array | None, least: float | None, overlaps: Array
 ) -> Array:
     """Indices kept, from the static form and a selection."""
-    valid = None if least is None else as_floating(xp, scores) > least
+    valid = None if least is None else compiled(above, xp, scores, least)
     order, live = compiled(ranked_mask, xp, None, scores, labels, valid, overlaps, threshold, kind="iou")
     return compress(xp, order, live)
 
@@ -340,9 +346,14 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
 def _suppressed(xp: Namespace, lattice: Lattice, winners: Scene, rest: Scene) -> Array:
     """Whether each box of the rest overlaps a winner."""
     a, b = Grid.of(xp, lattice, winners), Grid.of(xp, lattice, rest)
-    _, hit = overlapping(xp, a, b, ranges_from(xp, a, b))
-    _, also = overlapping(xp, b, a, ranges_above(xp, b, a))
-    return mark(xp, xp.searchsorted(rest.ranks, xp.concat((hit, also))), rest.size)
+    parts = chain(
+        overlapping_parts(xp, a, b, ranges_from(xp, a, b)),
+        overlapping_parts(xp, b, a, ranges_above(xp, b, a)),
+    )
+    gone = xp.zeros((rest.size,), dtype=xp.bool, device=device(rest.ranks))
+    for _, worse in parts:
+        gone = gone | mark(xp, xp.searchsorted(rest.ranks, worse), rest.size)
+    return gone
 
 
 def _resolve(xp: Namespace, better: Array, worse: Array, n: int) -> Array:

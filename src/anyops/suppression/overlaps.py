@@ -122,7 +122,8 @@ class Lattice(NamedTuple):
     def strip(self, xp: Namespace, y: Array, largest: Array) -> Array:
         """Number of the strip that holds y, among those of the class with the given bound."""
         # As high as a box of the class below reaches up and down, and a little more for the rounding of the quotient.
-        reach = self.q * (1 + 1 / self.growth) if self.bounded else 2.0
+        # Not much lower than the class however near 1 the threshold: FINEST is about the rounding of y too.
+        reach = max(self.q, 0.25) * (1 + 1 / self.growth) if self.bounded else 2.0
         return xp.astype(xp.floor((y - self.origin_y) / (largest * (1.01 * reach))), default_int(xp, y))
 
     def key(self, xp: Namespace, hashed: Array | None, level: Array, strip: Array, x: Array) -> Array:
@@ -237,15 +238,20 @@ def overlapping(xp: Namespace, queries: Grid, grid: Grid, ranges: Ranges) -> tup
 
     Memory follows the number of these pairs, not of the candidates.
     """
-    better, worse = [queries.scene.ranks[:0]], [queries.scene.ranks[:0]]
+    nothing = queries.scene.ranks[:0]
+    parts = ((nothing, nothing), *overlapping_parts(xp, queries, grid, ranges))
+    better, worse = zip(*parts, strict=True)
+    return xp.concat(better), xp.concat(worse)
+
+
+def overlapping_parts(xp: Namespace, queries: Grid, grid: Grid, ranges: Ranges) -> Iterator[tuple[Array, Array]]:
+    """Yield the pairs of `overlapping`, a chunk of candidates at a time."""
     for start, count in ranges:
         for i, j in _expand(xp, start, count):
             a, b = queries.scene.take(xp, i), grid.scene.take(xp, j)
             hit = indices_of(xp, exceeds(xp, a, b))
             first, second = xp.take(a.ranks, hit), xp.take(b.ranks, hit)
-            better.append(xp.minimum(first, second))
-            worse.append(xp.maximum(first, second))
-    return xp.concat(better), xp.concat(worse)
+            yield xp.minimum(first, second), xp.maximum(first, second)
 
 
 def exceeds(xp: Namespace, a: Scene, b: Scene) -> Array:

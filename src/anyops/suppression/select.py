@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from .._array.namespace import Array, Namespace, cast, check_dtype, default_float, namespace
-from .arguments import check_count, check_order, check_threshold
+from .._array.compiled import compiled
+from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, namespace
+from .arguments import check_count, check_threshold
 
 
 class TopScores(NamedTuple):
@@ -58,14 +59,22 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got ()")
     check_dtype(xp, "scores", scores, "real floating", "integral")
-    check_order(xp, "top_scores")
     count = check_count("max_output", max_output)
     if count > scores.shape[-1]:
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
+    least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
+    check_can_order(xp, "top_scores")
+    return TopScores(*compiled(_top, xp, scores, least, count=count))
+
+
+def _top(xp: Namespace, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
     scores = as_floating(xp, scores)
     indices = ranking(xp, scores)[..., :count]
     best = xp.take_along_axis(scores, indices, axis=-1)
     valid = ~xp.isnan(best)
-    if score_threshold is not None:
-        valid = valid & (best > check_threshold("score_threshold", score_threshold))
-    return TopScores(indices, valid)
+    return indices, valid if least is None else valid & above(xp, best, least)
+
+
+def above(xp: Namespace, scores: Array, least: float) -> Array:
+    """Whether scores are strictly above a threshold, in the dtype of the scores, the default float for integers."""
+    return as_floating(xp, scores) > least

@@ -3,13 +3,18 @@
 from collections.abc import Callable
 
 from .._array.loop import for_each, while_loop
-from .._array.namespace import Array, Namespace, cast, compute_dtype, device, result_dtype
+from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, device, result_dtype
 from ..boxes.iou import canonical
 from .overlaps import Scene, tile
 from .select import ranking
 
 # Rows of a tile: enough work for a step.
 TILE = 256
+
+
+def comparable(xp: Namespace, labels: Array) -> Array:
+    """Return integer labels in the index dtype; small and unsigned ones lack operations, and equal ones stay equal."""
+    return labels if xp.isdtype(labels.dtype, "real floating") else cast(xp, labels, default_int(xp, labels))
 
 
 def mask(xp: Namespace, *arguments: Array | float | None, kind: str) -> Array:
@@ -73,7 +78,7 @@ def _matrix_rows(
     threshold: Array | float,
     _kind: str,
 ) -> Callable[[Array], Array]:
-    over = overlaps > threshold
+    over = cast(xp, overlaps, result_dtype(xp, overlaps=overlaps)) > threshold
     if labels is not None:
         over = over & (labels[..., :, None] == labels[..., None, :])
     position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
