@@ -161,9 +161,9 @@ def _nan_marks(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Arra
 
     Added, not computed with: a NaN in a quotient would spread to the gradient of the other box.
     """
-    masks = [xp.any(xp.isnan(x), axis=-1) for x in (boxes1, boxes2)]
-    if reads_are_free(boxes1) and not any(bool(xp.any(mask)) for mask in masks):
+    if reads_are_free(boxes1) and not any(bool(xp.any(xp.isnan(x))) for x in (boxes1, boxes2)):
         return None
+    masks = [xp.any(xp.isnan(x), axis=-1) for x in (boxes1, boxes2)]
     zeros = [xp.zeros_like(mask, dtype=boxes1.dtype) for mask in masks]
     first, second = (xp.where(mask, zero + math.nan, zero) for mask, zero in zip(masks, zeros, strict=True))
     return first, second
