@@ -319,7 +319,8 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
     Where most boxes are suppressed most pairs need never be looked at: the best boxes are resolved first, and suppress
     among the others before those are compared with each other.
     """
-    kept, size, most = [], min(scene.size, SMALL), scene.size
+    kept, size, most = [], min(scene.size, max(SMALL, scene.size // 12)), scene.size
+    total = int(scene.ranks[-1]) + 1
     while scene.size > 0:
         head = scene.map(lambda x: x[..., :size])  # noqa: B023
         grid = Grid.of(xp, lattice, head)
@@ -332,27 +333,29 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
         if size < whole and better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
-        # The pairs hold ranks of the scene; the head is some of them, in order.
-        stays = _resolve(xp, xp.searchsorted(head.ranks, better), xp.searchsorted(head.ranks, worse), size)
+        # The pairs hold ranks; number the boxes of the head in their order.
+        number = xp.cumulative_sum(xp.astype(mark(xp, head.ranks, total), head.ranks.dtype)) - 1
+        stays = _resolve(xp, xp.take(number, better), xp.take(number, worse), size)
         head = head.take(xp, indices_of(xp, stays))
         kept.append(head.ranks)
         scene = scene.map(lambda x: x[..., size:])  # noqa: B023
         if scene.size > 0:
-            scene = scene.take(xp, indices_of(xp, ~_suppressed(xp, lattice, head, scene)))
+            gone = _suppressed(xp, lattice, head, scene, total)
+            scene = scene.take(xp, indices_of(xp, ~xp.take(gone, scene.ranks)))
             size = min(4 * size, most, scene.size)
     return xp.concat(kept)
 
 
-def _suppressed(xp: Namespace, lattice: Lattice, winners: Scene, rest: Scene) -> Array:
-    """Whether each box of the rest overlaps a winner."""
+def _suppressed(xp: Namespace, lattice: Lattice, winners: Scene, rest: Scene, total: int) -> Array:
+    """Whether the box of each rank is one of the rest that overlaps a winner."""
     a, b = Grid.of(xp, lattice, winners), Grid.of(xp, lattice, rest)
     parts = chain(
         overlapping_parts(xp, a, b, ranges_from(xp, a, b)),
         overlapping_parts(xp, b, a, ranges_above(xp, b, a)),
     )
-    gone = xp.zeros((rest.size,), dtype=xp.bool, device=device(rest.ranks))
+    gone = xp.zeros((total,), dtype=xp.bool, device=device(rest.ranks))
     for _, worse in parts:
-        gone = gone | mark(xp, xp.searchsorted(rest.ranks, worse), rest.size)
+        gone = gone | mark(xp, worse, total)
     return gone
 
 
