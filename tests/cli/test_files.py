@@ -281,3 +281,13 @@ def test_on_a_terminal_a_bar_shows_the_stages(command, folder):
     assert "/5" in shown
     assert shown.rstrip().endswith("seconds")
     assert json.loads((folder / "out.json").read_text()) == [json.loads(BEST)]
+
+
+@pytest.mark.parametrize(("redirection", "named"), [("- -o - <&-", "input"), ("IN -o - >&-", "output")])
+def test_a_closed_stream_is_one_line(tmp_path, redirection, named):
+    (tmp_path / "IN.json").write_text("[]")
+    command = f"{sys.executable} -m anyops.cli nms {redirection.replace('IN', 'IN.json')}"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert named in result.stderr

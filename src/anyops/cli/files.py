@@ -47,6 +47,8 @@ def read_text(source: str) -> tuple[str, Format]:
     A file's name says what it holds. Standard input has none, so its first bytes say it.
     """
     name = display_name(source)
+    if source == STREAM and sys.stdin is None:
+        raise CommandError(f"{name}: cannot be read: it is closed")
     try:
         data = sys.stdin.buffer.read() if source == STREAM else Path(source).read_bytes()
     except OSError as error:
@@ -106,6 +108,8 @@ def write_text(text: str, target: str, *, force: bool) -> None:
     ``force``, a file of that name has appeared meanwhile. Standard output is never compressed.
     """
     data = text.encode("utf-8")
+    if target == STREAM and sys.stdout is None:
+        raise CommandError("standard output: cannot be written: it is closed")
     try:
         if target == STREAM:
             sys.stdout.buffer.write(data)
