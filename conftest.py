@@ -61,7 +61,9 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
-    counts = Counter(value for report in skipped for name, value in report.user_properties if name == NOT_TESTED)
+    counts = Counter(
+        value for report in skipped for name, value in getattr(report, "user_properties", ()) if name == NOT_TESTED
+    )
     if counts:
         terminalreporter.section("NOT TESTED")
         for backend, n in counts.items():
