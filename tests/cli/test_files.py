@@ -285,6 +285,7 @@ def test_on_a_terminal_a_bar_shows_the_stages(command, folder):
 
 @pytest.mark.parametrize(("redirection", "named"), [("- -o - <&-", "input"), ("IN -o - >&-", "output")])
 def test_a_closed_stream_is_one_line(tmp_path, redirection, named):
+    pytest.importorskip("typer", reason="the command line needs the extra")
     (tmp_path / "IN.json").write_text("[]")
     command = f"{sys.executable} -m anyops.cli nms {redirection.replace('IN', 'IN.json')}"
     result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
