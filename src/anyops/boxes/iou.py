@@ -63,7 +63,8 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     -------
     array (..., N, M), or the broadcast shape without its last axis
         0 overlap for a box without area (inverted ones have none) and for a pair whose union is infinite; NaN for
-        exactly the pairs in which a coordinate is NaN. Gradients are finite everywhere.
+        exactly the pairs in which a coordinate is NaN. Gradients are finite at all of these, and at identical and
+        touching boxes.
 
     Raises
     ------

@@ -84,7 +84,7 @@ def nms(
 
     The survivors are written in the format and order of FILE, every field as it was.
 
-    If anything is wrong, one line says what, nothing is written, and the exit code is 2.
+    If the input is malformed, one line says where, nothing is written, and the exit code is 2.
     """
     start = time.perf_counter()
     with one_line_errors():
