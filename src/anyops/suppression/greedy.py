@@ -46,7 +46,7 @@ from .overlaps import (
 from .select import above, as_floating, ranking
 from .tiles import comparable, mask, ranked_mask
 
-# Below this many boxes tiles are faster than building a graph.
+# Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
 CANDIDATES = 1 << 22
