@@ -16,7 +16,7 @@ from .._array.segments import repeat
 from .._array.selection import padded_indices
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlaps_others
-from .overlaps import RATIO_THRESHOLD, Grid, Lattice, Scene, exceeds, ranges_within
+from .overlaps import Scene, Strips, Sweep, acts, both_ways, searches_within
 from .select import above, ranking
 from .tiles import ranked_mask
 
@@ -81,10 +81,10 @@ def _take(xp: Namespace, index: Array, *values: Array | None) -> tuple[Array | N
 
 def _kept_at_once(xp: Namespace, arrays: tuple[Array | None, ...], threshold: float, kind: str) -> Array:
     """Positions kept, on the host, by descending score: by the graph, or where that does not pay by all tiles."""
-    # The lattice is made for a lower threshold, one of few, so that it is not compiled for each.
+    # The strips are made for a lower threshold, one of few, so that they are not compiled for each.
     bound = math.floor(threshold * 20) / 20
     found = None
-    if bound > RATIO_THRESHOLD + 0.01 and kind not in ("iof", "ios"):
+    if kind not in ("iof", "ios"):  # whose boxes may have infinite corners
         found = _kept_by_graph(xp, arrays, threshold, kind, bound)
     if found is None:
         order, live = map(to_host, compiled(ranked_mask, xp, *arrays, None, threshold, kind=kind))
@@ -96,16 +96,16 @@ def _kept_by_graph(
     xp: Namespace, arrays: tuple[Array | None, ...], threshold: float, kind: str, bound: float
 ) -> Array | None:
     """Positions kept, on the host, by descending score; None where tiles are the better way."""
-    order, live, entries, ranges, total, usable = compiled(_ranges, xp, *arrays, kind=kind, bound=bound)
+    order, live, entries, searches, total, usable = compiled(_searches, xp, *arrays, kind=kind, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES:
         return None
-    capacity = power_of_two(int(xp.sum(ranges[1])))
-    hit, better, worse, found = compiled(_pairs, xp, *entries, *ranges, threshold, capacity=capacity, kind=kind)
+    capacity = power_of_two(int(xp.sum(searches[2])))
+    hit, better, worse, found = compiled(_pairs, xp, *entries, *searches, threshold, capacity=capacity, kind=kind)
     gone, decided = compiled(_resolve, xp, hit, better, worse, live, pairs=power_of_two(int(found)))
     return to_host(order)[to_host(live) & ~to_host(gone)] if bool(decided) else None
 
 
-def _ranges(
+def _searches(
     xp: Namespace,
     boxes: Array,
     scores: Array,
@@ -114,8 +114,8 @@ def _ranges(
     *,
     kind: str,
     bound: float,
-) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array], Array, Array]:
-    """Rank and sort the boxes, and find the ranges of candidates of each."""
+) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array, Array], Array, Array]:
+    """Rank and sort the boxes, and find the ranges of candidates of their entries."""
     n = scores.shape[0]
     order = ranking(xp, scores)
     live = xp.take(valid, order)
@@ -126,16 +126,17 @@ def _ranges(
     boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
     labels = None if labels is None else xp.take(labels, order)
     scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, bound)
-    lattice = Lattice.of(xp, scene, bound)
-    grid = Grid.of(xp, lattice, scene, proper)
-    searched = xp.take(proper, grid.scene.ranks)
-    found = ranges_within(xp, grid)
-    start = xp.stack([start for start, _ in found])
-    count = xp.stack([xp.where(searched, count, xp.zeros_like(count)) for _, count in found])
+    strips = Strips.of(xp, scene, bound)
+    # Boxes of the height of a strip on average reach into one more, and at most into two.
+    sweep = Sweep.of(xp, strips, scene, proper, room=2 * n)
+    found = searches_within(xp, sweep)
+    query = xp.concat([xp.arange(len(start), dtype=start.dtype) + query for query, start, _ in found])
+    start = xp.concat([start for _, start, _ in found])
+    count = xp.concat([count for *_, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
     total = xp.sum(xp.astype(count, boxes.dtype))  # nearly, but a float does not overflow
-    entries = grid.scene.boxes.columns, grid.scene.boxes.given, grid.scene.ranks, grid.scene.labels
-    return order, live, entries, (start, count), total, lattice.fits(xp)
+    entries = sweep.scene.boxes.columns, sweep.scene.boxes.given, sweep.scene.ranks, sweep.scene.labels
+    return order, live, entries, (query, start, count), total, strips.fits(xp)
 
 
 def _pairs(
@@ -144,6 +145,7 @@ def _pairs(
     given: Array | None,
     ranks: Array,
     labels: Array | None,
+    query: Array,
     start: Array,
     count: Array,
     threshold: Array,
@@ -152,19 +154,15 @@ def _pairs(
     kind: str,
 ) -> tuple[Array, Array, Array, Array]:
     """Whether each candidate is a pair, its better and worse rank, padded to a capacity, and the number of pairs."""
-    n = ranks.shape[0]
-    count = xp.reshape(count, (-1,))
     ends = xp.cumulative_sum(count)
     number = xp.arange(count.shape[0], dtype=ranks.dtype)
     of = repeat(xp, number, count, capacity)
     slot = xp.arange(capacity, dtype=ranks.dtype)
     real = slot < ends[-1]
-    i = of % n
-    shift = xp.reshape(start, (-1,)) - (ends - count)
-    j = xp.where(real, slot + xp.take(shift, of), xp.zeros_like(slot))
+    j = xp.where(real, slot + xp.take(start - (ends - count), of), xp.zeros_like(slot))
     scene = Scene(Boxes(columns, given), ranks, labels, kind, threshold)
-    a, b = scene.take(xp, i), scene.take(xp, j)
-    hit = real & exceeds(xp, a, b)
+    a, b = scene.take(xp, xp.take(query, of)), scene.take(xp, j)
+    hit = real & acts(xp, a, b, both_ways(xp, a, b)[0])
     return hit, xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks), xp.sum(xp.astype(hit, ranks.dtype))
 
 

@@ -30,17 +30,16 @@ from ..boxes.formats import columns_of
 from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlaps_others
 from .arguments import check_count, check_index_contract, check_suppression, check_threshold
 from .bucketed import kept_in_buckets
+from .graph import join, resolve
 from .overlaps import (
-    Grid,
-    Lattice,
     Scene,
+    Strips,
+    Sweep,
     candidates,
     overlapping,
-    overlapping_parts,
     overlaps_any,
-    ranges_above,
-    ranges_from,
-    ranges_within,
+    searches_between,
+    searches_within,
     tile,
 )
 from .select import above, as_floating, ranking
@@ -52,8 +51,6 @@ SMALL = 1500
 CANDIDATES = 1 << 22
 # Pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
 SPARSE = 4
-# Rounds in which nearly every graph is decided, and pairs per window once one is not.
-ROUNDS, WINDOW = 16, 4096
 
 
 def nms(
@@ -266,8 +263,8 @@ def _kept(xp: Namespace, scene: Scene) -> Array:
     if scene.size < SMALL:
         return _by_tiles(xp, scene)
     scene = _within_bounds(xp, scene)
-    lattice = Lattice.of(xp, scene, scene.threshold)
-    return _by_graph(xp, scene, lattice) if bool(lattice.fits(xp)) else _by_tiles(xp, scene)
+    strips = Strips.of(xp, scene, scene.threshold)
+    return _by_graph(xp, scene, strips) if bool(strips.fits(xp)) else _by_tiles(xp, scene)
 
 
 def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
@@ -313,7 +310,7 @@ def _walk(over: list[int]) -> list[int]:
     return kept
 
 
-def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
+def _by_graph(xp: Namespace, scene: Scene, strips: Strips) -> Array:
     """Ranks kept, from the graph of overlapping pairs.
 
     Where most boxes are suppressed most pairs need never be looked at: the best boxes are resolved first, and suppress
@@ -323,74 +320,36 @@ def _by_graph(xp: Namespace, scene: Scene, lattice: Lattice) -> Array:
     total = int(scene.ranks[-1]) + 1
     while scene.size > 0:
         head = scene.map(lambda x: x[..., :size])  # noqa: B023
-        grid = Grid.of(xp, lattice, head)
-        ranges = ranges_within(xp, grid)
-        if size > SMALL and candidates(xp, ranges) > CANDIDATES:
+        sweep = Sweep.of(xp, strips, head)
+        searches = searches_within(xp, sweep)
+        if size > SMALL and candidates(xp, searches) > CANDIDATES:
             most = size = size // 2
             continue
-        better, worse = overlapping(xp, grid, grid, ranges)
+        pairs = overlapping(xp, sweep.scene, sweep.scene, searches)
+        better, worse = join(xp, (head.ranks[:0], head.ranks[:0]), pairs)
         whole = min(scene.size, most)
         if size < whole and better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
         # The pairs hold ranks; number the boxes of the head in their order.
         number = xp.cumulative_sum(xp.astype(mark(xp, head.ranks, total), head.ranks.dtype)) - 1
-        stays = _resolve(xp, xp.take(number, better), xp.take(number, worse), size)
+        stays = resolve(xp, xp.take(number, better), xp.take(number, worse), size)
         head = head.take(xp, indices_of(xp, stays))
         kept.append(head.ranks)
         scene = scene.map(lambda x: x[..., size:])  # noqa: B023
         if scene.size > 0:
-            gone = _suppressed(xp, lattice, head, scene, total)
+            gone = _suppressed(xp, strips, head, scene, total)
             scene = scene.take(xp, indices_of(xp, ~xp.take(gone, scene.ranks)))
             size = min(4 * size, most, scene.size)
     return xp.concat(kept)
 
 
-def _suppressed(xp: Namespace, lattice: Lattice, winners: Scene, rest: Scene, total: int) -> Array:
+def _suppressed(xp: Namespace, strips: Strips, winners: Scene, rest: Scene, total: int) -> Array:
     """Whether the box of each rank is one of the rest that overlaps a winner."""
-    a, b = Grid.of(xp, lattice, winners), Grid.of(xp, lattice, rest)
-    parts = chain(
-        overlapping_parts(xp, a, b, ranges_from(xp, a, b)),
-        overlapping_parts(xp, b, a, ranges_above(xp, b, a)),
-    )
+    a, b = Sweep.of(xp, strips, winners), Sweep.of(xp, strips, rest)
+    forth, back = searches_between(xp, a, b)
+    parts = chain(overlapping(xp, a.scene, b.scene, forth), overlapping(xp, b.scene, a.scene, back))
     gone = xp.zeros((total,), dtype=xp.bool, device=device(rest.ranks))
-    for _, worse in parts:
+    for _, worse, *_ in parts:
         gone = gone | mark(xp, worse, total)
     return gone
-
-
-def _resolve(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
-    """Whether each of n boxes, numbered by rank, is kept, given the pairs that overlap."""
-    gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
-    better, worse, gone = _rounds(xp, better, worse, gone, ROUNDS)
-    if better.shape[0] == 0:
-        return ~gone
-    # A chain in which each box suppresses the next takes as many rounds as it has boxes. Those are kept short by going
-    # through the pairs in the order of their better box, a window of them at a time.
-    order = xp.argsort(better)
-    better, worse = xp.take(better, order), xp.take(worse, order)
-    while better.shape[0] > 0:
-        low, high = int(better[0]), int(better[min(WINDOW, better.shape[0]) - 1]) + 1
-        decided = int(xp.searchsorted(better, xp.asarray([high], dtype=better.dtype, device=device(better)))[0])
-        inside = indices_of(xp, worse[:decided] < high)
-        inner = xp.zeros((high - low,), dtype=xp.bool, device=device(better))
-        *_, inner = _rounds(xp, xp.take(better, inside) - low, xp.take(worse, inside) - low, inner, None)
-        wins = indices_of(xp, ~xp.take(inner, better[:decided] - low))
-        gone = gone | mark(xp, xp.take(worse[:decided], wins), n)
-        better, worse = better[decided:], worse[decided:]
-        live = indices_of(xp, ~(xp.take(gone, better) | xp.take(gone, worse)))
-        better, worse = xp.take(better, live), xp.take(worse, live)
-    return ~gone
-
-
-def _rounds(xp: Namespace, better: Array, worse: Array, gone: Array, limit: int | None) -> tuple[Array, Array, Array]:
-    """Decide boxes in rounds: those without a live better rival stay, what they overlap goes, and so do their pairs."""
-    done = 0
-    while better.shape[0] > 0 and done != limit:
-        beaten = mark(xp, worse, gone.shape[0])
-        wins = ~xp.take(beaten, better)
-        gone = gone | mark(xp, xp.take(worse, indices_of(xp, wins)), gone.shape[0])
-        live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))
-        better, worse = xp.take(better, live), xp.take(worse, live)
-        done += 1
-    return better, worse, gone

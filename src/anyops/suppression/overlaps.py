@@ -1,32 +1,31 @@
 """Which boxes overlap which: the pairs above a threshold, found without comparing all with all.
 
-If IoU(i, j) > t then, with w, h the sides and q = 1 − t,
+If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t of the width of i: the boxes, each cut to
+that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
 
-* h_j / h_i and w_j / w_i lie in (t, 1/t);
-* y1_j − y1_i lies in [−q h_j, q h_i], and x1_j − x1_i in [−q w_j, q w_i].
+* The picture is cut into strips along y, as high as the boxes on average, and a box is entered into each strip that it
+  reaches: into the `first`, where it begins, and into `more`. That makes at most three entries a box.
+* The first strip that two intersecting boxes share is the one in which the later of them begins. So each pair is found
+  once, in a strip where one of the boxes has its first entry.
+* The entries of a strip are sorted by x1. The partners of an entry that begin right of it are those whose x1 lies in
+  its width: one contiguous range, found by binary search.
 
-So boxes are sorted by (label, class of height, strip of y1, x1). The classes grow by a factor of at least 1/t, so that
-a box has partners in its own class and in the two beside it only; the strips of a class are as high as its boxes reach.
-The candidates of a box are then a few contiguous ranges of the sorted order, found by binary search. A smaller t, or an
-overlap that bounds no ratio (iof, ios), leaves only "they intersect": the classes are then of the longer side, and a
-box looks for partners in its own class and in every larger one.
+An overlap that a small intersection can make large (iof, ios) lets nothing be cut.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from .._array.namespace import Array, Namespace, chunk_size, default_int, device, rows_of
+from .._array.segments import repeat
 from .._array.selection import indices_of
 from ..boxes.iou import Boxes, overlap
 
-# The bounds are those of a threshold smaller by this factor, for the rounding of the IoU that is compared.
+# Boxes are cut for a threshold smaller by this factor, for the rounding of the IoU that is compared.
 SLACK = 1 - 1e-4
-# Below this threshold the bounds on ratios are worth less than the search for intersections.
-RATIO_THRESHOLD = 0.2
-# Strips are no lower than this share of the scene: rounding does not reach across them, and their numbers stay small.
-FINEST = 2.0**-14
-CLASSES, STRIPS = 32, 1 << 18  # more than FINEST lets there be
+# Strips are no lower than this share of the scene, so that their numbers fit the keys.
+FINEST = 2.0**-16
+STRIPS = 1 << 17
 
 
 class Scene(NamedTuple):
@@ -53,9 +52,25 @@ class Scene(NamedTuple):
         return self.map(lambda x: xp.take(x, index, axis=-1))
 
 
+def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:
+    """Return the overlap of each pair of boxes as seen from the better and from the worse of them."""
+    forth = overlap(xp, a.boxes, b.boxes, a.kind)
+    if a.kind != "iof":  # the one overlap that depends on the side
+        return forth, forth
+    back, better = overlap(xp, b.boxes, a.boxes, a.kind), a.ranks < b.ranks
+    return xp.where(better, forth, back), xp.where(better, back, forth)
+
+
+def acts(xp: Namespace, a: Scene, b: Scene, over: Array) -> Array:
+    """Whether the boxes of each pair share a label and overlap, seen from the better one, above the threshold."""
+    over = over > a.threshold
+    return over if a.labels is None else over & (a.labels == b.labels)
+
+
 def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
     """Whether each box of `rows` overlaps each of `columns`, seen from the better one: bool (..., N, M)."""
-    return exceeds(xp, rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :]))
+    a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
+    return acts(xp, a, b, both_ways(xp, a, b)[0])
 
 
 def overlaps_any(xp: Namespace, rows: Scene, columns: Scene) -> Array:
@@ -68,73 +83,57 @@ def overlaps_any(xp: Namespace, rows: Scene, columns: Scene) -> Array:
     return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
-class Lattice(NamedTuple):
-    """The classes, strips and cells that the boxes of a scene are sorted into, whichever part of it is sorted."""
+class Strips(NamedTuple):
+    """The strips of a scene and the cells of its width, whichever part of it is sorted into them."""
 
     origin_x: Array
     origin_y: Array
     cells_per_unit: Array
-    smallest: Array  # side that opens class 0
-    growth: float  # of the sides from class to class
-    bounded: bool  # whether the overlap bounds the ratio of sides
-    q: float
+    height: Array
+    cut: float  # share of each side in which no partner begins that begins later
     cell_bits: int
     group_bits: int
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene, threshold: float) -> "Lattice":
-        """Return the lattice of a scene of boxes with positive sides, for overlaps above a threshold."""
+    def of(cls, xp: Namespace, scene: Scene, threshold: float) -> "Strips":
+        """Return the strips for a scene of boxes with positive sides and for overlaps above a threshold."""
         x1, y1, x2, y2, _ = rows_of(scene.boxes.columns)
-        threshold = threshold * SLACK
-        bounded = threshold > RATIO_THRESHOLD and scene.kind not in ("iof", "ios")
+        cut = 0.0 if scene.kind in ("iof", "ios") else threshold * SLACK
         origin_x, origin_y = xp.min(x1), xp.min(y1)
-        extent_x, extent_y = xp.max(x2) - origin_x, xp.max(y2) - origin_y
-        extent = extent_y if bounded else xp.maximum(extent_x, extent_y)
+        finest = (xp.max(y2) - origin_y) * FINEST
         bits = xp.iinfo(default_int(xp, x1)).bits - 2
         cell_bits = 24 if bits > 32 else 12
         return cls(
             origin_x,
             origin_y,
-            (2.0**cell_bits - 1) / extent_x,
-            xp.maximum(xp.min(_side(xp, x1, y1, x2, y2, bounded=bounded)), extent * FINEST),
-            1.001 * max(2.0, 1 / threshold) if bounded else 4.0,
-            bounded,
-            1 - threshold if bounded else 1.0,
+            (2.0**cell_bits - 1) / (xp.max(x2) - origin_x),
+            # Of that height, all boxes together reach into no more strips than twice their number.
+            xp.maximum(xp.mean(y2 - y1) * (1.001 * (1 - cut)), finest),
+            cut,
             cell_bits,
             bits - cell_bits,
         )
 
     def fits(self, xp: Namespace) -> Array:
         """Whether the scene has an extent that its numbers can express."""
-        return xp.isfinite(self.cells_per_unit) & (self.cells_per_unit > 0) & xp.isfinite(self.smallest)
+        return (
+            xp.isfinite(self.cells_per_unit)
+            & (self.cells_per_unit > 0)
+            & xp.isfinite(self.height)
+            & (self.height > 0)
+            & xp.isfinite(self.origin_y)
+        )
 
-    def level(self, xp: Namespace, boxes: Boxes) -> Array:
-        """Class of each box."""
-        side = _side(xp, *rows_of(boxes.columns[:4, ...]), bounded=self.bounded)
-        ratio = xp.maximum(side / self.smallest, xp.ones_like(side))
-        return xp.astype(xp.floor(xp.log(ratio) * (1 / math.log(self.growth))), default_int(xp, side))
+    def strip(self, xp: Namespace, y: Array) -> Array:
+        """Number of the strip that holds y."""
+        return xp.astype(xp.floor((y - self.origin_y) / self.height), default_int(xp, y))
 
-    def largest(self, xp: Namespace, level: Array) -> Array:
-        """Upper bound of the sides in a class."""
-        bounds = [self.growth ** (k + 1) for k in range(CLASSES)]
-        return xp.take(xp.asarray(bounds, dtype=self.smallest.dtype, device=device(level)), level) * self.smallest
-
-    def strip(self, xp: Namespace, y: Array, largest: Array) -> Array:
-        """Number of the strip that holds y, among those of the class with the given bound."""
-        # As high as a box of the class below reaches up and down, and a little more for the rounding of the quotient.
-        # Not much lower than the class however near 1 the threshold: FINEST is about the rounding of y too.
-        reach = max(self.q, 0.25) * (1 + 1 / self.growth) if self.bounded else 2.0
-        return xp.astype(xp.floor((y - self.origin_y) / (largest * (1.01 * reach))), default_int(xp, y))
-
-    def key(self, xp: Namespace, hashed: Array | None, level: Array, strip: Array, x: Array) -> Array:
-        """Sort key of (label, class, strip, x): equal ones for boxes that share a cell, ascending in x."""
+    def key(self, xp: Namespace, hashed: Array | None, strip: Array, x: Array) -> Array:
+        """Sort key of (label, strip, x): equal ones for boxes that share a cell, ascending in x."""
         if self.group_bits > 32:
-            group = (level + 1) * STRIPS + (strip + 2)
-            group = group if hashed is None else group + hashed * (STRIPS * CLASSES)
-        else:  # too few bits for all of them: groups that share a number add candidates, and lose none
-            group = (level + 1) * 40009 + (strip + 2)
-            group = group if hashed is None else group + hashed * 99989
-            group = group % ((1 << self.group_bits) - 5)
+            group = strip if hashed is None else strip + hashed * STRIPS
+        else:  # too few bits for both of them: labels whose groups share a number add candidates
+            group = strip if hashed is None else (strip + hashed * 99989) % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
         return group * (1 << self.cell_bits) + xp.clip(cell, 0, (1 << self.cell_bits) - 1)
 
@@ -147,119 +146,119 @@ class Lattice(NamedTuple):
         return xp.astype(labels % (8191 if self.group_bits > 32 else 509), default_int(xp, labels))
 
 
-def _side(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array, *, bounded: bool) -> Array:
-    return y2 - y1 if bounded else xp.maximum(x2 - x1, y2 - y1)
+class Entries(NamedTuple):
+    """Entries of boxes into strips, sorted: positions in the scene, keys of where they begin and of where they end."""
+
+    box: Array
+    left: Array
+    right: Array
 
 
-class Grid(NamedTuple):
-    """A scene sorted into a lattice."""
+class Sweep(NamedTuple):
+    """A scene sorted into strips: its entries, with those into the first strip of each box before the others."""
 
-    lattice: Lattice
     scene: Scene
-    level: Array
-    hashed: Array | None
-    key: Array
+    first: Entries
+    more: Entries
 
     @classmethod
-    def of(cls, xp: Namespace, lattice: Lattice, scene: Scene, members: Array | None = None) -> "Grid":
-        """Sort a scene into a lattice; boxes that are not members sort last, where no search meets them."""
-        level, hashed = lattice.level(xp, scene.boxes), lattice.hash(xp, scene.labels)
-        x1, y1 = scene.boxes.columns[0, ...], scene.boxes.columns[1, ...]
-        strip = lattice.strip(xp, y1, lattice.largest(xp, level))
-        key = lattice.key(xp, hashed, level, strip, x1)
+    def of(
+        cls, xp: Namespace, strips: Strips, scene: Scene, members: Array | None = None, room: int | None = None
+    ) -> "Sweep":
+        """Sort a scene into strips.
+
+        Boxes that are not members sort last, where no search meets them. `room` is a fixed number of entries into
+        further strips, for a library that compiles for each.
+        """
+        x1, y1, x2, y2 = rows_of(scene.boxes.columns[:4, ...])
+        hashed = strips.hash(xp, scene.labels)
+        begin = strips.strip(xp, y1)
+        reach = strips.strip(xp, y2 - strips.cut * (y2 - y1)) - begin
         if members is not None:
-            key = xp.where(members, key, xp.full_like(key, xp.iinfo(key.dtype).max))
-        order = xp.argsort(key)
-        hashed = None if hashed is None else xp.take(hashed, order)
-        return cls(lattice, scene.take(xp, order), xp.take(level, order), hashed, xp.take(key, order))
+            reach = xp.where(members, reach, xp.zeros_like(reach))
+        end = x2 - strips.cut * (x2 - x1)
 
-    def levels_above(self, xp: Namespace) -> range:
-        """Return how far above its own class a box may have partners."""
-        return range(1, 2 if self.lattice.bounded else int(xp.max(self.level)) + 1)
+        def entries(box: Array, strip: Array, real: Array | None) -> Entries:
+            at = None if hashed is None else xp.take(hashed, box)
+            left, right = (strips.key(xp, at, strip, xp.take(x, box)) for x in (x1, end))
+            if real is not None:
+                left = xp.where(real, left, xp.full_like(left, xp.iinfo(left.dtype).max))
+            order = xp.argsort(left)
+            return Entries(*(xp.take(x, order) for x in (box, left, right)))
 
-
-Ranges = list[tuple[Array, Array]]
-"""Per search and query: the first entry of a grid that is a candidate, and their number (none if not positive)."""
-
-
-def _entries(xp: Namespace, queries: Grid, grid: Grid, level: Array, strip: Array) -> tuple[Array, Array]:
-    """Return the range of entries in a strip whose x1 is within reach of each query."""
-    lattice, columns = grid.lattice, queries.scene.boxes.columns
-    x1, width = columns[0, ...], columns[2, ...] - columns[0, ...]
-    # q w_j where w_j < w_i / t; any width of the class otherwise
-    left = (1 / (1 - lattice.q) - 1) * width if lattice.bounded else lattice.largest(xp, level)
-    first = lattice.key(xp, queries.hashed, level, strip, x1 - left)
-    last = lattice.key(xp, queries.hashed, level, strip, x1 + lattice.q * width)
-    start = xp.searchsorted(grid.key, first, side="left")
-    return start, xp.searchsorted(grid.key, last, side="right") - start
+        number = xp.arange(scene.size, dtype=begin.dtype, device=device(begin))
+        first = entries(number, begin, members)
+        ends = xp.cumulative_sum(reach)
+        box = xp.repeat(number, reach) if room is None else repeat(xp, number, reach, room)
+        slot = xp.arange(box.shape[0], dtype=begin.dtype, device=device(begin))
+        strip = xp.take(begin - (ends - reach), box) + (slot + 1)
+        more = entries(box, strip, None if room is None else slot < ends[-1])
+        return cls(scene.take(xp, xp.concat((first.box, more.box))), first, more)
 
 
-def ranges_within(xp: Namespace, grid: Grid) -> Ranges:
-    """Return, for each entry of a grid, ranges of it that hold each pair of overlapping boxes in one direction."""
-    lattice, columns = grid.lattice, grid.scene.boxes.columns
-    x1, width = columns[0, ...], columns[2, ...] - columns[0, ...]
-    strip = lattice.strip(xp, columns[1, ...], lattice.largest(xp, grid.level))
-    # In its own strip a box looks to the right alone, and in the strip beside it to both sides.
-    after = xp.arange(1, grid.key.shape[0] + 1, dtype=grid.key.dtype, device=device(grid.key))
-    last = lattice.key(xp, grid.hashed, grid.level, strip, x1 + lattice.q * width)
-    own = after, xp.searchsorted(grid.key, last, side="right") - after
-    return [own, _entries(xp, grid, grid, grid.level, strip + 1), *ranges_above(xp, grid, grid)]
+class Search(NamedTuple):
+    """For each of some entries, from `query` on, a range of candidates: its first entry and length (none if ≤ 0)."""
+
+    query: int
+    start: Array
+    count: Array
 
 
-def ranges_above(xp: Namespace, queries: Grid, grid: Grid) -> Ranges:
-    """Return, for each query, the ranges of a grid that hold its partners of larger classes."""
-    return [found for d in grid.levels_above(xp) for found in _ranges_at(xp, queries, grid, d)]
+def _after(xp: Namespace, queries: Entries, entries: Entries, query: int, entry: int, side: str) -> Search:
+    """Return where the entries lie that begin within the width of each query."""
+    start = xp.searchsorted(entries.left, queries.left, side=side)
+    return Search(query, start + entry, xp.searchsorted(entries.left, queries.right, side="right") - start)
 
 
-def ranges_from(xp: Namespace, queries: Grid, grid: Grid) -> Ranges:
-    """Return, for each query, the ranges of a grid that hold its partners of its own and larger classes."""
-    return [*_ranges_at(xp, queries, grid, 0), *ranges_above(xp, queries, grid)]
+def searches_within(xp: Namespace, sweep: Sweep) -> list[Search]:
+    """Return searches that find each intersecting pair of a scene once."""
+    first, more = sweep.first, sweep.more
+    n = first.left.shape[0]
+    # Behind itself, a first entry is the earlier one of each pair of them.
+    number = xp.arange(1, n + 1, dtype=first.left.dtype, device=device(first.left))
+    own = Search(0, number, xp.searchsorted(first.left, first.right, side="right") - number)
+    # Where two entries share a cell, either may be the earlier: one of the two directions takes it.
+    return [own, _after(xp, first, more, 0, n, "left"), _after(xp, more, first, n, 0, "right")]
 
 
-def _ranges_at(xp: Namespace, queries: Grid, grid: Grid, d: int) -> Ranges:
-    lattice, columns = grid.lattice, queries.scene.boxes.columns
-    y1, height = columns[1, ...], columns[3, ...] - columns[1, ...]
-    level = queries.level + d
-    largest = lattice.largest(xp, level)
-    up = lattice.q * xp.minimum(largest, height / (1 - lattice.q)) if lattice.bounded else largest
-    top = lattice.strip(xp, y1 - up, largest)
-    # Up and down together a box reaches over less than a strip of a larger class, so into two of them.
-    strips = 3 if lattice.bounded and d == 0 else 2
-    return [_entries(xp, queries, grid, level, top + s) for s in range(strips)]
+def searches_between(xp: Namespace, a: Sweep, b: Sweep) -> tuple[list[Search], list[Search]]:
+    """Return searches, of entries of `a` for ones of `b` and the other way round, that find each pair once."""
+    n, m = a.first.left.shape[0], b.first.left.shape[0]
+    forth = [
+        _after(xp, a.first, b.first, 0, 0, "left"),
+        _after(xp, a.first, b.more, 0, m, "left"),
+        _after(xp, a.more, b.first, n, 0, "left"),
+    ]
+    back = [
+        _after(xp, b.first, a.first, 0, 0, "right"),
+        _after(xp, b.first, a.more, 0, n, "right"),
+        _after(xp, b.more, a.first, m, 0, "right"),
+    ]
+    return forth, back
 
 
-def candidates(xp: Namespace, ranges: Ranges) -> int:
-    """Return how many pairs some ranges hold."""
-    return sum(int(xp.sum(xp.clip(count, 0, None))) for _, count in ranges)
+def candidates(xp: Namespace, searches: list[Search]) -> int:
+    """Return how many pairs some searches find."""
+    return sum(int(xp.sum(xp.clip(search.count, 0, None))) for search in searches)
 
 
-def overlapping(xp: Namespace, queries: Grid, grid: Grid, ranges: Ranges) -> tuple[Array, Array]:
-    """Return the ranks (better, worse) of the pairs that overlap above the threshold and share a label.
+Pairs = tuple[Array, Array, Array, Array]
+"""Better ranks, worse ranks, overlaps seen from the better box and from the worse one."""
+
+
+def overlapping(xp: Namespace, queries: Scene, entries: Scene, searches: list[Search]) -> Iterator[Pairs]:
+    """Yield the pairs found that overlap above the threshold and share a label, a chunk of candidates at a time.
 
     Memory follows the number of these pairs, not of the candidates.
     """
-    nothing = queries.scene.ranks[:0]
-    parts = ((nothing, nothing), *overlapping_parts(xp, queries, grid, ranges))
-    better, worse = zip(*parts, strict=True)
-    return xp.concat(better), xp.concat(worse)
-
-
-def overlapping_parts(xp: Namespace, queries: Grid, grid: Grid, ranges: Ranges) -> Iterator[tuple[Array, Array]]:
-    """Yield the pairs of `overlapping`, a chunk of candidates at a time."""
-    for start, count in ranges:
+    for query, start, count in searches:
         for i, j in _expand(xp, start, count):
-            a, b = queries.scene.take(xp, i), grid.scene.take(xp, j)
-            hit = indices_of(xp, exceeds(xp, a, b))
-            first, second = xp.take(a.ranks, hit), xp.take(b.ranks, hit)
-            yield xp.minimum(first, second), xp.maximum(first, second)
-
-
-def exceeds(xp: Namespace, a: Scene, b: Scene) -> Array:
-    """Whether the boxes of each pair share a label and overlap above the threshold, seen from the better one."""
-    over = overlap(xp, a.boxes, b.boxes, a.kind) > a.threshold
-    if a.kind == "iof":  # the one overlap that depends on the side
-        over = xp.where(a.ranks < b.ranks, over, overlap(xp, b.boxes, a.boxes, a.kind) > a.threshold)
-    return over if a.labels is None else over & (a.labels == b.labels)
+            a, b = queries.take(xp, i + query), entries.take(xp, j)
+            forth, back = both_ways(xp, a, b)
+            hit = indices_of(xp, acts(xp, a, b, forth))
+            first, second, over = xp.take(a.ranks, hit), xp.take(b.ranks, hit), xp.take(forth, hit)
+            seen_back = over if back is forth else xp.take(back, hit)
+            yield xp.minimum(first, second), xp.maximum(first, second), over, seen_back
 
 
 def _expand(xp: Namespace, start: Array, count: Array) -> Iterator[tuple[Array, Array]]:
