@@ -8,11 +8,23 @@ from ._array.backends import Backend, backends
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .suppression.cluster import (
+    cluster_nms,
+    cluster_nms_scores,
+    weighted_cluster_nms,
+    weighted_cluster_nms_boxes,
+)
+from .suppression.fast import fast_nms, fast_nms_mask
+from .suppression.fusion import FusedBoxes, weighted_boxes_fusion, weighted_boxes_fusion_padded
 from .suppression.greedy import batched_nms, nms, nms_mask
+from .suppression.groups import nms_groups
+from .suppression.matrix import matrix_nms, matrix_nms_scores
 from .suppression.select import top_scores
+from .suppression.soft import soft_nms, soft_nms_scores
 
 __all__ = [
     "Backend",
+    "FusedBoxes",
     "__version__",
     "backends",
     "batched_nms",
@@ -20,9 +32,22 @@ __all__ = [
     "box_convert",
     "box_iou",
     "clip_boxes",
+    "cluster_nms",
+    "cluster_nms_scores",
+    "fast_nms",
+    "fast_nms_mask",
     "mask_iou",
     "masks_to_boxes",
+    "matrix_nms",
+    "matrix_nms_scores",
     "nms",
+    "nms_groups",
     "nms_mask",
+    "soft_nms",
+    "soft_nms_scores",
     "top_scores",
+    "weighted_boxes_fusion",
+    "weighted_boxes_fusion_padded",
+    "weighted_cluster_nms",
+    "weighted_cluster_nms_boxes",
 ]

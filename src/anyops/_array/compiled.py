@@ -9,7 +9,7 @@ import numpy as np
 from .namespace import Array, Namespace, is_traced, library
 
 
-def compiled(kernel: Callable[..., Any], xp: Namespace, *arguments: Array | float | None, **options: Any) -> Any:
+def compiled(kernel: Callable[..., Any], xp: Namespace, /, *arguments: Any, **options: Any) -> Any:
     """Return ``kernel(xp, *arguments, **options)``.
 
     Through ``jax.jit`` where `xp` is JAX and the values are known, on the host included: called eagerly, JAX compiles

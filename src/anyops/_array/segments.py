@@ -4,6 +4,7 @@ The standard has no scatter. The pure twins sort the items and reduce over the r
 stands behind the same function where a library has one, which is both faster and free of the sort.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -47,24 +48,23 @@ def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Arr
     return _reduce_runs(xp, values, segments, size, xp.add, 0)
 
 
-def segment_max(xp: Namespace, values: Array, segments: Array, size: int, *, initial: float) -> Array:
-    """Return (size,): the largest value of each segment and `initial`."""
+def segment_max(xp: Namespace, values: Array, segments: Array, initial: Array) -> Array:
+    """Return the largest of the values of each segment and its initial one."""
     if library(xp) == "numpy":
-        out = np.full(size, initial, dtype=values.dtype)
+        out = initial.copy()
         np.maximum.at(out, segments, values)
         return out
     if library(xp) == "torch":
-        out = xp.full((size,), initial, dtype=values.dtype, device=values.device)
-        return out.scatter_reduce(0, segments, values, "amax")
+        return initial.scatter_reduce(0, segments, values, "amax")
     if library(xp) == "jax":
-        return xp.full(size, initial, dtype=values.dtype).at[segments].max(values)
-    reduced = _reduce_runs(xp, values, segments, size, xp.maximum, initial)
-    return xp.maximum(reduced, xp.full_like(reduced, initial))
+        return initial.at[segments].max(values)
+    lowest = -math.inf if xp.isdtype(values.dtype, "real floating") else xp.iinfo(values.dtype).min
+    return xp.maximum(_reduce_runs(xp, values, segments, initial.shape[0], xp.maximum, lowest), initial)
 
 
-def segment_min(xp: Namespace, values: Array, segments: Array, size: int, *, initial: float) -> Array:
-    """Return (size,): the smallest value of each segment and `initial`."""
-    return -segment_max(xp, -values, segments, size, initial=-initial)
+def segment_min(xp: Namespace, values: Array, segments: Array, initial: Array) -> Array:
+    """Return the smallest of the values of each segment and its initial one."""
+    return -segment_max(xp, -values, segments, -initial)
 
 
 def _reduce_runs(

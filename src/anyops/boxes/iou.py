@@ -244,12 +244,10 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
     """What giou, diou and ciou subtract from iou; 0 where a corner is infinite or the enclosing box is a point."""
     assert a.given is not None
     assert b.given is not None
-    ax1, ay1, ax2, ay2, a_area, a_finite = rows_of(a.given)
-    bx1, by1, bx2, by2, b_area, b_finite = rows_of(b.given)
+    ax1, ay1, ax2, ay2, a_area, _ = rows_of(a.given)
+    bx1, by1, bx2, by2, b_area, _ = rows_of(b.given)
+    width, height, finite = _enclosing(xp, a.given, b.given)
     zero, one = xp.zeros_like(iou), xp.ones_like(iou)
-    width = xp.maximum(xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), zero)
-    height = xp.maximum(xp.maximum(ay2, by2) - xp.minimum(ay1, by1), zero)
-    finite = a_finite * b_finite > 0
     if kind == "giou":
         enclosing, union = width * height, a_area + b_area - inter
         bounded = finite & (enclosing > 0) & (enclosing < math.inf) & (union < math.inf)
@@ -259,6 +257,33 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
         unbounded = finite & (width * height == math.inf) & (union < math.inf)
         return xp.where(unbounded, one, empty)
 
+    distance = centre_distance(xp, a, b)
+    if kind == "diou":
+        return distance
+
+    v = (4 / math.pi**2) * (_aspect(xp, bx1, by1, bx2, by2) - _aspect(xp, ax1, ay1, ax2, ay2)) ** 2
+    weight = (1 - iou) + v
+    alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, zero), xp.where(weight > 0, weight, one)))
+    return distance + xp.where(finite, alpha * v, zero)
+
+
+def _enclosing(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Width and height of C, and whether the corners of both boxes are finite."""
+    ax1, ay1, ax2, ay2, _, a_finite = rows_of(a)
+    bx1, by1, bx2, by2, _, b_finite = rows_of(b)
+    width, height = xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), xp.maximum(ay2, by2) - xp.minimum(ay1, by1)
+    zero = xp.zeros_like(width)
+    return xp.maximum(width, zero), xp.maximum(height, zero), a_finite * b_finite > 0
+
+
+def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
+    """ρ² / c²; 0 where a corner is infinite or the enclosing box is a point. Boxes canonical for "diou"."""
+    assert a.given is not None
+    assert b.given is not None
+    ax1, ay1, ax2, ay2, *_ = rows_of(a.given)
+    bx1, by1, bx2, by2, *_ = rows_of(b.given)
+    width, height, finite = _enclosing(xp, a.given, b.given)
+    zero, one = xp.zeros_like(width), xp.ones_like(width)
     # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
     dx, dy = (ax1 / 2 + ax2 / 2) - (bx1 / 2 + bx2 / 2), (ay1 / 2 + ay2 / 2) - (by1 / 2 + by2 / 2)
     unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
@@ -268,14 +293,7 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
     wide, high = divide(xp, xp.where(bounded, width, zero), unit), divide(xp, xp.where(bounded, height, zero), unit)
     diagonal = wide**2 + high**2
     some = diagonal > 0  # not of inverted boxes, nor of points
-    distance = divide(xp, xp.where(some, dx**2 + dy**2, zero), xp.where(some, diagonal, one))
-    if kind == "diou":
-        return distance
-
-    v = (4 / math.pi**2) * (_aspect(xp, bx1, by1, bx2, by2) - _aspect(xp, ax1, ay1, ax2, ay2)) ** 2
-    weight = (1 - iou) + v
-    alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, zero), xp.where(weight > 0, weight, one)))
-    return distance + xp.where(finite, alpha * v, zero)
+    return divide(xp, xp.where(some, dx**2 + dy**2, zero), xp.where(some, diagonal, one))
 
 
 def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:

@@ -3,9 +3,18 @@
 import math
 import operator
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
-from .._array.namespace import Array, Namespace, check_dtype, is_traced, namespace
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    check_can_order,
+    check_dtype,
+    default_int,
+    is_traced,
+    namespace,
+)
 from ..boxes.formats import check_boxes
 from ..boxes.iou import KINDS, check_kind
 
@@ -90,3 +99,67 @@ def check_index_contract(op: str, static: str, scores: Array, *others: Array | N
             f"{op} returns as many indices as there are boxes kept, which no traced or lazy array can have "
             f"(got {type(scores).__name__}); use {static}, or compute the array first"
         )
+
+
+class Call(NamedTuple):
+    """What the checks of a call find: its namespace, labels that compare, and its limits as numbers."""
+
+    xp: Namespace
+    labels: Array | None
+    least: float | None = None
+    limit: int | None = None
+
+
+def index_call(
+    op: str,
+    static: str,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    kind: str,
+    score_threshold: float | None,
+    max_output: int | None = None,
+) -> Call:
+    """Check the arguments that the ops of the index contract share."""
+    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind)
+    least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
+    limit = None if max_output is None else check_count("max_output", max_output)
+    check_index_contract(op, static, scores, boxes, labels, overlaps)
+    return Call(xp, _comparable(xp, labels), least, limit)
+
+
+def static_call(
+    op: str,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    kind: str,
+) -> Call:
+    """Check the arguments that the ops of the static contract share."""
+    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
+    check_can_order(xp, op)
+    return Call(xp, _comparable(xp, labels))
+
+
+def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
+    """Raise ValueError unless `value` is one of `known`."""
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in known):
+        raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return a number as a float; raise unless it is positive and finite."""
+    value = check_threshold(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+    return value
+
+
+def _comparable(xp: Namespace, labels: Array | None) -> Array | None:
+    """Return integer labels in the index dtype; small and unsigned ones lack operations, and equal ones stay equal."""
+    if labels is None or xp.isdtype(labels.dtype, "real floating"):
+        return labels
+    return cast(xp, labels, default_int(xp, labels))

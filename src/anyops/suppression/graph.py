@@ -6,7 +6,7 @@ Boxes are numbered by rank, so that of each pair the one with the smaller number
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from .._array.namespace import Array, Namespace, chunk_size, device
+from .._array.namespace import Array, DType, Namespace, chunk_size, device
 from .._array.segments import mark, segment_max, segment_min, segment_sum
 from .._array.selection import indices_of
 from .overlaps import Pairs, Scene, Strips, Sweep, acts, both_ways, overlapping, searches_within
@@ -26,14 +26,14 @@ class Graph:
     """
 
     xp: Namespace
-    size: int
+    order: Array  # position of the box of each rank (N,)
     ranks: tuple[Array, Array]  # of the better and the worse box of each pair
     overlap: Array  # seen from the better box
     reverse: Array  # seen from the worse one
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene, size: int) -> "Graph":
-        """Return the graph of the boxes of a scene, each with positive sides, among `size` ranks."""
+    def of(cls, xp: Namespace, scene: Scene, order: Array) -> "Graph":
+        """Return the graph of the boxes of a scene, each with positive sides, whose positions are in `order`."""
         strips = None if scene.size <= SMALL else Strips.of(xp, scene, scene.threshold)
         if strips is not None and bool(strips.fits(xp)):
             sweep = Sweep.of(xp, strips, scene)
@@ -46,12 +46,10 @@ class Graph:
         else:
             better, worse, forth = join(xp, nothing, parts)
             back = forth
-        return cls(xp, size, (better, worse), forth, back)
+        return cls(xp, order, (better, worse), forth, back)
 
     @classmethod
-    def of_matrix(
-        cls, xp: Namespace, overlaps: Array, order: Array, labels: Array | None, threshold: float
-    ) -> "Graph":
+    def of_matrix(cls, xp: Namespace, overlaps: Array, order: Array, labels: Array | None, threshold: float) -> "Graph":
         """Return the graph of given overlaps (N, N), of the boxes at the positions `order`, by rank."""
         n = order.shape[0]
         ranks = xp.arange(n, dtype=order.dtype, device=device(order))
@@ -77,7 +75,12 @@ class Graph:
 
         nothing = ranks[:0], ranks[:0], overlaps[0, :0], overlaps[0, :0]
         better, worse, forth, back = join(xp, nothing, parts())
-        return cls(xp, n, (better, worse), forth, back)
+        return cls(xp, order, (better, worse), forth, back)
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the overlaps."""
+        return self.overlap.dtype
 
     def better(self, x: Array) -> Array:
         """Return the value of the better box of each pair; boxes lie along the last axis."""
@@ -89,32 +92,36 @@ class Graph:
 
     def any(self, function: Callable[["Graph"], Array]) -> Array:
         """Whether `function` holds for some better rival of each box."""
-        return mark(self.xp, self.xp.take(self.ranks[1], indices_of(self.xp, function(self))), self.size)
+        return mark(self.xp, self.xp.take(self.ranks[1], indices_of(self.xp, function(self))), self.order.shape[0])
 
-    def max(self, function: Callable[["Graph"], Array], initial: float) -> Array:
-        """Largest value of the better rivals of each box, and `initial`."""
-        return segment_max(self.xp, function(self), self.ranks[1], self.size, initial=initial)
+    def max(self, function: Callable[["Graph"], Array], initial: Array) -> Array:
+        """Largest of the values of the better rivals of each box and its initial one."""
+        return segment_max(self.xp, function(self), self.ranks[1], initial)
 
-    def min(self, function: Callable[["Graph"], Array], initial: float) -> Array:
-        """Smallest value of the better rivals of each box, and `initial`."""
-        return segment_min(self.xp, function(self), self.ranks[1], self.size, initial=initial)
+    def min(self, function: Callable[["Graph"], Array], initial: Array) -> Array:
+        """Smallest of the values of the better rivals of each box and its initial one."""
+        return segment_min(self.xp, function(self), self.ranks[1], initial)
 
     def sum(self, function: Callable[["Graph"], Array]) -> Array:
         """Sum over the better rivals of each box."""
-        return segment_sum(self.xp, function(self), self.ranks[1], self.size)
+        return segment_sum(self.xp, function(self), self.ranks[1], self.order.shape[0])
 
     def sums_of_worse(self, function: Callable[["Graph"], Array], x: Array) -> Array:
         """Sum over the worse rivals of each box of their values x (K, N), weighted by `function`: (K, N)."""
         weights = function(self)
         some = indices_of(self.xp, weights != 0)
         weights, better, worse = (self.xp.take(v, some) for v in (weights, *self.ranks))
-        rows = (segment_sum(self.xp, weights * self.xp.take(x[k, ...], worse), better, self.size) for k in range(x.shape[0]))
+        rows = (
+            segment_sum(self.xp, weights * self.xp.take(x[k, ...], worse), better, self.order.shape[0])
+            for k in range(x.shape[0])
+        )
         return self.xp.stack(list(rows))
 
     def kept(self, threshold: float) -> Array:
         """Whether greedy suppression keeps each box."""
         over = indices_of(self.xp, self.overlap > threshold)
-        return resolve(self.xp, *(self.xp.take(rank, over) for rank in self.ranks), self.size)
+        better, worse = (self.xp.take(rank, over) for rank in self.ranks)
+        return resolve(self.xp, better, worse, self.order.shape[0])
 
     def at(self, index: Array) -> "Graph":
         """Return the graph of the pairs at some positions."""
@@ -139,7 +146,8 @@ def _all_with_all(xp: Namespace, scene: Scene) -> Iterator[Pairs]:
     """Yield the pairs that overlap, by comparing each box with all that rank below it."""
     step = max(1, 2 * chunk_size(scene.ranks) // max(scene.size, 1))
     for start in range(0, scene.size, step):
-        rows, columns = scene.map(lambda x: x[..., start : start + step]), scene.map(lambda x: x[..., start:])  # noqa: B023
+        stop = min(start + step, scene.size)
+        rows, columns = scene.map(lambda x: x[..., start:stop]), scene.map(lambda x: x[..., start:])  # noqa: B023
         a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
         forth, back = both_ways(xp, a, b)
         hit = acts(xp, a, b, forth) & (a.ranks < b.ranks)
@@ -147,7 +155,12 @@ def _all_with_all(xp: Namespace, scene: Scene) -> Iterator[Pairs]:
         row, column = at // columns.size, at % columns.size
         forth, back = xp.reshape(forth, (-1,)), None if back is forth else xp.reshape(back, (-1,))
         over = xp.take(forth, at)
-        yield xp.take(rows.ranks, row), xp.take(columns.ranks, column), over, over if back is None else xp.take(back, at)
+        yield (
+            xp.take(rows.ranks, row),
+            xp.take(columns.ranks, column),
+            over,
+            over if back is None else xp.take(back, at),
+        )
 
 
 def resolve(xp: Namespace, better: Array, worse: Array, n: int) -> Array:

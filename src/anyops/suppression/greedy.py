@@ -12,23 +12,10 @@ from itertools import chain
 
 from .._array.bits import rows_as_bits
 from .._array.compiled import compiled
-from .._array.namespace import (
-    Array,
-    Namespace,
-    cast,
-    check_can_order,
-    chunk_size,
-    compute_dtype,
-    default_int,
-    device,
-    is_eager_jax,
-    result_dtype,
-)
+from .._array.namespace import Array, Namespace, chunk_size, default_int, device, is_eager_jax
 from .._array.segments import mark
 from .._array.selection import compress, indices_of
-from ..boxes.formats import columns_of
-from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlaps_others
-from .arguments import check_count, check_index_contract, check_suppression, check_threshold
+from .arguments import check_suppression, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
 from .graph import join, resolve
 from .overlaps import (
@@ -38,12 +25,13 @@ from .overlaps import (
     candidates,
     overlapping,
     overlaps_any,
+    scene_by_rank,
     searches_between,
     searches_within,
     tile,
 )
 from .select import above, as_floating, ranking
-from .tiles import comparable, mask, ranked_mask
+from .tiles import ranked_mask
 
 # Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
 SMALL = 1500
@@ -115,12 +103,10 @@ def nms(
     >>> anyops.nms(boxes, np.asarray([0.8, 0.9, 0.3]), 0.5).tolist()
     [1, 2]
     """
-    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
-    limit = None if max_output is None else check_count("max_output", max_output)
-    check_index_contract("nms", "nms_mask", scores, boxes, labels, overlaps)
-    labels = None if labels is None else comparable(xp, labels)
+    xp, labels, least, limit = index_call(
+        "nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output
+    )
     if overlaps is not None:
         kept = _by_matrix(xp, scores, threshold, labels, least, overlaps)
     elif is_eager_jax(scores):
@@ -208,11 +194,15 @@ def nms_mask(
     >>> anyops.nms_mask(boxes, np.asarray([[0.8, 0.9, 0.3]]), 0.5).tolist()
     [[False, True, True]]
     """
-    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    check_can_order(xp, "nms_mask")
-    labels = None if labels is None else comparable(xp, labels)
-    return compiled(mask, xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+    xp, labels, *_ = static_call("nms_mask", boxes, scores, labels, valid, overlaps, kind)
+    return compiled(_mask, xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+
+
+def _mask(xp: Namespace, *arguments: Array | float | None, kind: str) -> Array:
+    """Whether each box is kept, in the order of the arguments."""
+    order, live = ranked_mask(xp, *arguments, kind=kind)
+    return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
 
 
 def _by_matrix(
@@ -242,19 +232,11 @@ def _by_rank(
     if least is not None:
         # Ranked by score, those above the threshold come first.
         order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp, order))))]
-    boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
-    x1, y1, x2, y2 = columns_of(boxes)
-    area = (x2 - x1) * (y2 - y1)
-    proper = overlaps_others(x1, y1, x2, y2, area, kind)
-    whole = bool(xp.all(proper))
-    columns = Boxes(xp.stack((x1, y1, x2, y2, area))) if whole and kind in MASK_KINDS else canonical(xp, boxes, kind)
-    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
-    scene = Scene(columns, ranks, None if labels is None else xp.take(labels, order), kind, threshold)
-    if whole:
+    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
+    if proper is None:
         return xp.take(order, _kept(xp, scene))
     # A box that overlaps none is kept, and would only stretch the scene that the others are sorted into.
-    some = indices_of(xp, proper)
-    stays = mark(xp, _kept(xp, scene.take(xp, some)), order.shape[0])
+    stays = mark(xp, _kept(xp, scene.take(xp, indices_of(xp, proper))), order.shape[0])
     return xp.take(order, indices_of(xp, stays | ~proper))
 
 
@@ -262,26 +244,8 @@ def _kept(xp: Namespace, scene: Scene) -> Array:
     """Ranks kept, of a scene in rank order in which every box has an area."""
     if scene.size < SMALL:
         return _by_tiles(xp, scene)
-    scene = _within_bounds(xp, scene)
     strips = Strips.of(xp, scene, scene.threshold)
     return _by_graph(xp, scene, strips) if bool(strips.fits(xp)) else _by_tiles(xp, scene)
-
-
-def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
-    """Return the scene with infinite corners, which iof and ios admit, moved to the outermost finite ones.
-
-    With the areas as they are, no overlap changes.
-    """
-    columns = scene.boxes.columns
-    corners = columns[:4, ...]
-    finite = xp.isfinite(corners)
-    if bool(xp.all(finite)):
-        return scene
-    corners = xp.where(finite, corners, xp.zeros_like(corners))
-    low, high = xp.min(corners, axis=-1, keepdims=True), xp.max(corners, axis=-1, keepdims=True)
-    low, high = xp.minimum(low[:2, ...], low[2:, ...]), xp.maximum(high[:2, ...], high[2:, ...])
-    corners = xp.minimum(xp.maximum(columns[:4, ...], xp.concat((low, low))), xp.concat((high, high)))
-    return scene._replace(boxes=Boxes(xp.concat((corners, columns[4:, ...]))))
 
 
 def _by_tiles(xp: Namespace, scene: Scene) -> Array:

@@ -12,42 +12,54 @@ later. Until F moves, the overlap of the pair is the answer, so that a pair at o
 box that can move F.
 """
 
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from itertools import chain, pairwise
-from typing import Any
+from typing import NamedTuple
 
 from .._array.namespace import Array, Namespace
 from .._array.segments import segment_min
 from .._array.selection import indices_of
 from ..boxes.iou import Boxes, overlap
 from .graph import join
-from .overlaps import Scene, Strips, Sweep, candidates, overlapping, searches_between, searches_within, tile
+from .overlaps import Pairs, Scene, Strips, Sweep, candidates, overlapping, searches_between, searches_within, tile
 
 # How far a fused box may move from where its pairs were found; half the threshold where that is less.
 MARGIN = 0.25
 # More than the rounding of sums and differences of overlaps.
 ROUNDING = 1e-9
 # Up to this many boxes all are compared with all: that takes fewer calls.
-SMALL = 256
-# Candidates of one graph, altogether or for each box of the scene: beyond, a part of the boxes is matched at a time,
-# so that boxes which fuse are not compared with each other.
+SMALL = 128
+# Boxes are matched a part at a time, so that most of those that fuse are not compared with each other: the first part,
+# as a share of all; and how many pairs a box may have in one part of all the others for there to be no further parts.
+SHARE, SPARSE = 8, 4
+# Candidates of one part, altogether or for each box of the scene.
 CANDIDATES, EACH = 1 << 20, 64
-# Under a margin this narrow nearly every box that joins makes a comparison with the rest of a part: they are small.
-NARROW, PART = 0.1, 1024
 
-# A fused box that has moved is a list, changed in place: its corners, and these.
-AREA = 4
-WEIGHT = 5  # of all its boxes, in units of its founder's
-MOVED = 6  # 1 − IoU with where its pairs were found; 1 once it has left the margin
-ANCHOR = 7  # where they were found
-Fused = list[Any]
+# Scores become these, so that a quotient of two exists: those of 0 weigh the same among themselves, and nothing beside
+# others, which infinite ones outweigh.
+SMALLEST, LARGEST = 1e-300, 1e300
+
+Fused = tuple[float, float, float, float, float, float, float, list[float]]
+"""A fused box that has moved: corners, area, weight of its boxes in units of its founder's, 1 − IoU with where its
+pairs were found (1 once it has left the margin), and that place."""
 
 
-class Matching:
-    """A matching in the making: `slots` has for each box the one that founded what it joined, itself if it founded."""
+def matched(xp: Namespace, boxes: Array, scores: Array, labels: Array, threshold: float) -> list[int]:
+    """Return for each box the number of the one that founded what it joins, its own where it founds.
+
+    Of host arrays in the order of the scores: boxes (N, 4) with positive sides and finite areas, scores (N,) of at
+    least 0, labels (N,).
+    """
+    return _Matching(xp, boxes, xp.clip(scores, SMALLEST, LARGEST), labels, threshold).run()
+
+
+class _Matching:
+    """A matching in the making: `slots` is what `matched` returns, for the boxes that are done."""
 
     def __init__(self, xp: Namespace, boxes: Array, scores: Array, labels: Array, threshold: float):
-        """Take host arrays in the order of the scores: boxes (N, 4) with positive sides and finite areas."""
-        self.xp, self.threshold = xp, threshold
+        self.xp, self.labels, self.threshold = xp, labels, threshold
         self.margin = min(MARGIN, threshold / 2)
         corners = [boxes[:, c] for c in range(4)]
         columns = xp.stack((*corners, (corners[2] - corners[0]) * (corners[3] - corners[1])))
@@ -64,7 +76,7 @@ class Matching:
         if strips is None or not bool(strips.fits(xp)):
             size, strips = SMALL, None
         else:
-            size = n if self.margin > NARROW else PART
+            size = max(n // SHARE, 4 * SMALL)
         start = 0
         while start < n:
             stop = min(start + size, n)
@@ -73,12 +85,12 @@ class Matching:
                 size //= 2
                 continue
             self._match(start, stop, *pairs)
+            if strips is not None and len(pairs[1]) * (n - stop) < SPARSE * (stop - start) ** 2:
+                size = n - stop
             start = stop
         return self.slots
 
-    def _pairs(
-        self, strips: Strips | None, start: int, stop: int
-    ) -> tuple[list[int], list[int], list[float]] | None:
+    def _pairs(self, strips: Strips | None, start: int, stop: int) -> tuple[list[int], list[int], list[float]] | None:
         """Pairs of a fused box, or one that may found it, and a box from `start` to `stop`; None if they are too many.
 
         As the first pair of each of those boxes, the founders, and the overlaps.
@@ -86,6 +98,7 @@ class Matching:
         xp, n = self.xp, self.scene.size
         part = self.scene.map(lambda x: x[..., start:stop])
         fused = self.scene.take(xp, xp.asarray([k for k in range(start) if self.slots[k] == k], dtype=part.ranks.dtype))
+        parts: Iterable[Pairs]
         if strips is None:
             parts = [_compared(xp, part, part), _compared(xp, fused, part)]
         else:
@@ -105,7 +118,7 @@ class Matching:
         better, worse, over = join(xp, (part.ranks[:0], part.ranks[:0], part.boxes.columns[0, :0]), parts)
         hit = over > self.threshold
         some = indices_of(xp, hit)
-        first = segment_min(xp, xp.take(worse, some), xp.take(better, some), n, initial=n)
+        first = segment_min(xp, xp.take(worse, some), xp.take(better, some), xp.full_like(self.scene.ranks, n))
         some = indices_of(xp, hit | (worse > xp.take(first, better)))
         better, worse, over = (xp.take(x, some) for x in (better, worse, over))
         order = xp.argsort(worse * n + better)
@@ -117,10 +130,11 @@ class Matching:
         """Match the boxes from `start` to `stop`."""
         boxes, slots, moved = self.boxes, self.slots, self.moved
         later: dict[int, list[int]] = {}  # of boxes, the fused boxes that left their margin
+        part: _Sorted | None = None
         for k, (first, last) in enumerate(pairwise(starts), start):
             if first == last and k not in later:
                 continue
-            best, found = self.threshold, -1
+            box, best, found = boxes[k], self.threshold, -1
             for i in range(first, last):
                 f = founders[i]
                 if slots[f] != f:
@@ -128,61 +142,88 @@ class Matching:
                 over = overlaps[i]
                 if f in moved:
                     state = moved[f]
-                    if over + state[MOVED] + ROUNDING < best:
+                    if over + state[6] + ROUNDING < best:
                         continue
-                    over = _iou(state, boxes[k])
+                    over = _iou(state, box)
                 if over > best or (over == best and f < found):
                     best, found = over, f
             for f in later.get(k, ()):
-                over = _iou(moved[f], boxes[k])
+                over = _iou(moved[f], box)
                 if over > best or (over == best and f < found):
                     best, found = over, f
             if found >= 0:
                 slots[k] = found
                 if self._join(found, k):
-                    for j in self._near(found, k + 1, stop):
-                        later.setdefault(j, []).append(found)
-        for f, state in moved.items():  # the next pairs are found where they are now
-            state[MOVED], state[ANCHOR] = 0.0, state[:AREA]
-            self.scene.boxes.columns[:, f] = self.xp.asarray(state[: AREA + 1])
+                    part = part or _Sorted.of(self.xp, self.scene, start, stop)
+                    for j in part.near(self.xp, moved[found], self.labels[found]):
+                        if j > k:
+                            later.setdefault(j, []).append(found)
+        if stop < self.scene.size and moved:  # the next pairs are found where the fused boxes are now
+            for f, (x1, y1, x2, y2, area, weight, _, _) in moved.items():
+                moved[f] = x1, y1, x2, y2, area, weight, 0.0, [x1, y1, x2, y2]
+            self.scene.boxes.columns[:, list(moved)] = self.xp.asarray([state[:5] for state in moved.values()]).T
 
     def _join(self, f: int, k: int) -> bool:
         """Move a fused box towards a box that joins it; tell whether it leaves its margin."""
-        box, state = self.boxes[k], self.moved.get(f)
-        if state is None:
-            state = self.moved[f] = [*self.boxes[f], 0.0, 1.0, 0.0, self.boxes[f]]
-        weight = self.scores[k] / self.scores[f]
-        state[WEIGHT] += weight
-        share = weight / state[WEIGHT]
-        x1, y1, x2, y2 = (old + share * (new - old) for old, new in zip(state[:AREA], box, strict=True))
-        state[: AREA + 1] = x1, y1, x2, y2, (x2 - x1) * (y2 - y1)
-        distance = 1 - _iou(state, state[ANCHOR])
-        if distance > self.margin:
-            state[MOVED], state[ANCHOR] = 1.0, state[:AREA]
-            return True
-        state[MOVED] = max(state[MOVED], distance) 
-        return False
+        a1, b1, a2, b2 = self.boxes[k]
+        if f in self.moved:
+            x1, y1, x2, y2, _, weight, moved, anchor = self.moved[f]
+        else:
+            x1, y1, x2, y2 = anchor = self.boxes[f]
+            weight, moved = 1.0, 0.0
+        added = self.scores[k] / self.scores[f]
+        weight += added
+        share = added / weight
+        x1 += share * (a1 - x1)
+        y1 += share * (b1 - y1)
+        x2 += share * (a2 - x2)
+        y2 += share * (b2 - y2)
+        area = (x2 - x1) * (y2 - y1)
+        distance = 1 - _iou((x1, y1, x2, y2, area, weight, moved, anchor), anchor)
+        left = distance > self.margin
+        if left:
+            anchor, moved = [x1, y1, x2, y2], 1.0
+        elif moved < 1:
+            moved = distance
+        self.moved[f] = x1, y1, x2, y2, area, weight, moved, anchor
+        return left
 
-    def _near(self, f: int, start: int, stop: int) -> list[int]:
-        """Boxes from `start` to `stop` that can join a fused box before it leaves its margin again."""
-        xp = self.xp
-        rest = self.scene.map(lambda x: x[..., start:stop])
-        here = Boxes(xp.asarray(self.moved[f][: AREA + 1])[:, None])
-        over = overlap(xp, here, rest.boxes, "iou") > self.scene.threshold
-        return (indices_of(xp, over & (rest.labels == self.scene.labels[f])) + start).tolist()
+
+class _Sorted(NamedTuple):
+    """A part of a scene by x1."""
+
+    scene: Scene
+    x1: list[float]
+
+    @classmethod
+    def of(cls, xp: Namespace, scene: Scene, start: int, stop: int) -> "_Sorted":
+        part = scene.map(lambda x: x[..., start:stop])
+        part = part.take(xp, xp.argsort(part.boxes.columns[0, :]))
+        return cls(part, part.boxes.columns[0, :].tolist())
+
+    def near(self, xp: Namespace, fused: Fused, label: Array) -> list[int]:
+        """Boxes of the part that can join a fused box before it leaves its margin again."""
+        x1, _, x2, _, *_ = fused
+        lowest = self.scene.threshold
+        # Of two boxes that overlap above a threshold, each spans more than that share of what both span.
+        reach = (x2 - x1) / lowest * (1 + ROUNDING) + abs(x2) * 1e-15 if lowest > 0 else math.inf
+        near = self.scene.map(lambda x: x[..., bisect_left(self.x1, x2 - reach) : bisect_right(self.x1, x2)])
+        over = overlap(xp, Boxes(xp.asarray(fused[:5])[:, None]), near.boxes, "iou") > lowest
+        return xp.take(near.ranks, indices_of(xp, over & (near.labels == label))).tolist()
 
 
-def _compared(xp: Namespace, rows: Scene, columns: Scene) -> tuple[Array, Array, Array]:
-    """Return the pairs that overlap, of all, as the ranks (better, worse) and the overlap."""
+def _compared(xp: Namespace, rows: Scene, columns: Scene) -> Pairs:
+    """Return the pairs of a better box in `rows` and a worse one in `columns` that overlap."""
     hit = tile(xp, rows, columns) & (rows.ranks[:, None] < columns.ranks)
     at = indices_of(xp, xp.reshape(hit, (-1,)))
     a, b = rows.take(xp, at // columns.size), columns.take(xp, at % columns.size)
-    return a.ranks, b.ranks, overlap(xp, a.boxes, b.boxes, "iou")
+    over = overlap(xp, a.boxes, b.boxes, "iou")
+    return a.ranks, b.ranks, over, over
 
 
 def _iou(fused: Fused, box: list[float]) -> float:
     """IoU as `overlap` computes it, to the last bit."""
-    ax1, ay1, ax2, ay2, area = fused[: AREA + 1]
+    ax1, ay1, ax2, ay2, area, _, _, _ = fused
     x1, y1, x2, y2 = box
     width = (x2 if x2 < ax2 else ax2) - (x1 if x1 > ax1 else ax1)
     height = (y2 if y2 < ay2 else ay2) - (y1 if y1 > ay1 else ay1)

@@ -16,10 +16,21 @@ An overlap that a small intersection can make large (iof, ios) lets nothing be c
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .._array.namespace import Array, Namespace, chunk_size, default_int, device, rows_of
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    chunk_size,
+    compute_dtype,
+    default_int,
+    device,
+    result_dtype,
+    rows_of,
+)
 from .._array.segments import repeat
 from .._array.selection import indices_of
-from ..boxes.iou import Boxes, overlap
+from ..boxes.formats import columns_of
+from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlap, overlaps_others
 
 # Boxes are cut for a threshold smaller by this factor, for the rounding of the IoU that is compared.
 SLACK = 1 - 1e-4
@@ -50,6 +61,40 @@ class Scene(NamedTuple):
     def take(self, xp: Namespace, index: Array) -> "Scene":
         """Return the boxes at the positions `index`."""
         return self.map(lambda x: xp.take(x, index, axis=-1))
+
+
+def scene_by_rank(
+    xp: Namespace, boxes: Array, labels: Array | None, order: Array, kind: str, threshold: float
+) -> tuple[Scene, Array | None]:
+    """Return the scene of the boxes at the positions `order`, and which can overlap others; None where all can."""
+    boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
+    x1, y1, x2, y2 = columns_of(boxes)
+    area = (x2 - x1) * (y2 - y1)
+    proper = overlaps_others(x1, y1, x2, y2, area, kind)
+    whole = bool(xp.all(proper))
+    columns = Boxes(xp.stack((x1, y1, x2, y2, area))) if whole and kind in MASK_KINDS else canonical(xp, boxes, kind)
+    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    scene = Scene(columns, ranks, None if labels is None else xp.take(labels, order), kind, threshold)
+    return _within_bounds(xp, scene), None if whole else proper
+
+
+def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
+    """Return the scene with infinite corners, which iof and ios admit, moved to the outermost finite ones.
+
+    With the areas as they are, no overlap changes.
+    """
+    if scene.kind not in ("iof", "ios"):
+        return scene
+    columns = scene.boxes.columns
+    corners = columns[:4, ...]
+    finite = xp.isfinite(corners)
+    if bool(xp.all(finite)):
+        return scene
+    corners = xp.where(finite, corners, xp.zeros_like(corners))
+    low, high = xp.min(corners, axis=-1, keepdims=True), xp.max(corners, axis=-1, keepdims=True)
+    low, high = xp.minimum(low[:2, ...], low[2:, ...]), xp.maximum(high[:2, ...], high[2:, ...])
+    corners = xp.minimum(xp.maximum(columns[:4, ...], xp.concat((low, low))), xp.concat((high, high)))
+    return scene._replace(boxes=Boxes(xp.concat((corners, columns[4:, ...]))))
 
 
 def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:

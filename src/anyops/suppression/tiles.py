@@ -1,95 +1,212 @@
-"""Greedy NMS in a fixed shape: the matrix X of `greedy`, tile by tile, in memory of a tile times N."""
+"""Rivals as dense tiles: some boxes against all, for fixed shapes, in memory of a tile times N.
+
+Boxes are numbered by rank, so that of each pair the one with the smaller number is the better. A tile holds the rows
+of some better boxes; a reduction over the better rivals of each box goes through the tiles.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from .._array.loop import for_each, while_loop
-from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, device, result_dtype
-from ..boxes.iou import canonical
-from .overlaps import Scene, tile
+from .._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, result_dtype, stop_gradient
+from ..boxes.iou import Boxes, canonical, overlap
 from .select import ranking
 
 # Rows of a tile: enough work for a step.
 TILE = 256
 
 
-def comparable(xp: Namespace, labels: Array) -> Array:
-    """Return integer labels in the index dtype; small and unsigned ones lack operations, and equal ones stay equal."""
-    return labels if xp.isdtype(labels.dtype, "real floating") else cast(xp, labels, default_int(xp, labels))
+@dataclass(frozen=True)
+class Pairs:
+    """Some boxes against all: their `overlap` (..., T, N), and the values of the boxes brought to its shape."""
+
+    xp: Namespace
+    rows: Array
+    overlap: Array
+
+    def better(self, x: Array) -> Array:
+        """Return the value of the better box of each pair; boxes lie along the last axis."""
+        return self.xp.take(x, self.rows, axis=-1)[..., :, None]
+
+    def worse(self, x: Array) -> Array:
+        """Return the value of the worse box of each pair."""
+        return x[..., None, :]
 
 
-def mask(xp: Namespace, *arguments: Array | float | None, kind: str) -> Array:
-    """Whether each box is kept, in the order of the arguments: see `ranked_mask`."""
-    order, live = ranked_mask(xp, *arguments, kind=kind)
-    return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
+Function = Callable[[Pairs], Array]
 
 
-def ranked_mask(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    valid: Array | None,
-    overlaps: Array | None,
-    threshold: Array | float,
-    *,
-    kind: str,
-    rows: int | None = None,
-) -> tuple[Array, Array]:
-    """Order of the boxes, and whether the box of each rank is kept, as far as the best `rows` of them decide it."""
-    n = scores.shape[-1]
-    order = ranking(xp, scores)
-    live = xp.ones_like(order, dtype=xp.bool) if valid is None else xp.take_along_axis(valid, order, axis=-1)
-    if n == 0:
-        return order, live
-    rows_of = _matrix_rows if overlaps is not None else _box_rows
-    over_rows = rows_of(xp, order, boxes, labels, overlaps, threshold, kind)
-    size = min(n, TILE)
+@dataclass(frozen=True)
+class Tiles:
+    """Reductions over the better rivals of each box: those of a better rank, the same label and an overlap above 0."""
 
-    def resolve_tile(start: Array | int, live: Array) -> tuple[Array]:
-        rows = xp.arange(size, dtype=order.dtype, device=device(order)) + start
-        over = over_rows(rows)
-        stays = fixed_point(xp, xp.take(over, rows, axis=-1), xp.take(live, rows, axis=-1))
-        return (live & ~xp.any(over & stays[..., :, None], axis=-2),)
+    xp: Namespace
+    order: Array  # position of the box of each rank (..., N)
+    boxes: Boxes | None  # by rank, as all that follows but the matrix
+    labels: Array | None
+    valid: Array | None
+    matrix: Array | None  # overlaps that take the place of those of the boxes, in the order of the arguments
+    kind: str
 
-    # The last tile reaches back over rows that are decided; deciding them again changes nothing.
-    starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
-    (live,) = for_each(starts, resolve_tile, (live,))
-    return order, live
+    @classmethod
+    def of(
+        cls,
+        xp: Namespace,
+        order: Array,
+        boxes: Array | None,
+        labels: Array | None,
+        valid: Array | None,
+        overlaps: Array | None,
+        kind: str,
+    ) -> "Tiles":
+        """Return the tiles of boxes in the order of their ranks; arguments in their own order."""
+        labels, valid = (None if x is None else xp.take_along_axis(x, order, axis=-1) for x in (labels, valid))
+        if overlaps is not None:
+            overlaps = cast(xp, overlaps, compute_dtype(xp, result_dtype(xp, overlaps=overlaps)))
+            return cls(xp, order, None, labels, valid, overlaps, kind)
+        boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
+        boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
+        return cls(xp, order, canonical(xp, boxes, kind), labels, valid, None, kind)
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the overlaps."""
+        return (self.matrix if self.boxes is None else self.boxes.columns).dtype
+
+    def ranked_by(self, position: Array) -> "Tiles":
+        """Return these tiles with the box that was at `position` at each rank."""
+        xp = self.xp
+        order, labels, valid = (
+            None if x is None else xp.take_along_axis(x, position, axis=-1)
+            for x in (self.order, self.labels, self.valid)
+        )
+        boxes = None if self.boxes is None else self.boxes.map(lambda x: _along(xp, x, position))
+        return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
+
+    def constant(self) -> "Tiles":
+        """Return these tiles as constants to automatic differentiation."""
+        boxes = None if self.boxes is None else self.boxes.map(stop_gradient)
+        return replace(self, boxes=boxes, matrix=None if self.matrix is None else stop_gradient(self.matrix))
+
+    def row(self, rank: Array) -> tuple[Array, Array]:
+        """Overlaps (..., N) of the box at `rank` (..., 1) with all, and which of these are rivals of it."""
+        xp = self.xp
+        if self.boxes is None:
+            at = xp.take_along_axis(self.order, rank, axis=-1)[..., None]
+            row = xp.take_along_axis(self.matrix, xp.broadcast_to(at, (*at.shape[:-1], self.matrix.shape[-1])), axis=-2)
+            over = xp.take_along_axis(row[..., 0, :], self.order, axis=-1)
+        else:
+            over = overlap(xp, self.boxes.map(lambda x: _along(xp, x, rank)), self.boxes, self.kind)
+        acts = over > 0
+        return over, acts if self.labels is None else acts & (
+            xp.take_along_axis(self.labels, rank, axis=-1) == self.labels
+        )
+
+    def _rows(self, rows: Array) -> Array:
+        """Overlaps (..., T, N) of the boxes of T ranks with all."""
+        xp = self.xp
+        if self.boxes is not None:
+            some = self.boxes.map(lambda x: xp.take(x, rows, axis=-1)[..., :, None])
+            return overlap(xp, some, self.boxes.map(lambda x: x[..., None, :]), self.kind)
+        ranked = xp.take(self.order, rows, axis=-1)
+        shape = (*ranked.shape, self.order.shape[-1])
+        x = xp.take_along_axis(self.matrix, xp.broadcast_to(ranked[..., :, None], shape), axis=-2)
+        return xp.take_along_axis(x, xp.broadcast_to(self.order[..., None, :], shape), axis=-1)
+
+    def any(self, function: Function) -> Array:
+        """Whether `function` holds for some better rival of each box."""
+        xp = self.xp
+
+        def add(pairs: Pairs, acts: Array, out: Array) -> Array:
+            return out | xp.any(acts & (pairs.overlap > 0) & function(pairs), axis=-2)
+
+        return self._fold(add, xp.zeros_like(self.order, dtype=xp.bool))
+
+    def max(self, function: Function, initial: Array) -> Array:
+        """Largest of the values of the better rivals of each box and its initial one."""
+        xp = self.xp
+
+        def add(pairs: Pairs, acts: Array, out: Array) -> Array:
+            return xp.max(xp.where(acts & (pairs.overlap > 0), function(pairs), pairs.worse(out)), axis=-2)
+
+        return self._fold(add, initial)
+
+    def min(self, function: Function, initial: Array) -> Array:
+        """Smallest of the values of the better rivals of each box and its initial one."""
+        return -self.max(lambda pairs: -function(pairs), -initial)
+
+    def sum(self, function: Function) -> Array:
+        """Sum over the better rivals of each box."""
+        xp = self.xp
+
+        def add(pairs: Pairs, acts: Array, out: Array) -> Array:
+            value = function(pairs)
+            return out + xp.sum(xp.where(acts & (pairs.overlap > 0), value, xp.zeros_like(value)), axis=-2)
+
+        return self._fold(add, xp.zeros_like(self.order, dtype=self.dtype))
+
+    def sums_of_worse(self, function: Function, x: Array) -> Array:
+        """Sum over the worse rivals of each box of their values x (K, ..., N), weighted by `function`: (K, ..., N)."""
+        xp = self.xp
+        ranks = self._ranks()
+
+        def add(pairs: Pairs, acts: Array, out: Array) -> Array:
+            weight, acts = function(pairs), acts & (pairs.overlap > 0)
+            if self.valid is not None:
+                acts = acts & pairs.worse(self.valid)
+            weight = xp.where(acts, weight, xp.zeros_like(weight))
+            sums = xp.stack([xp.sum(weight * pairs.worse(x[k, ...]), axis=-1) for k in range(x.shape[0])])
+            first, size = pairs.rows[0], pairs.rows.shape[0]
+            inside = (ranks >= first) & (ranks < first + size)
+            place = xp.where(inside, ranks - first, xp.zeros_like(ranks))
+            return out + xp.where(inside, xp.take(sums, place, axis=-1), xp.zeros_like(out))
+
+        return self._fold(add, xp.zeros_like(x))
+
+    def kept(self, threshold: Array | float, *, rows: int | None = None) -> Array:
+        """Whether greedy suppression keeps each box, as far as the best `rows` of them decide it."""
+        xp = self.xp
+        live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
+
+        def resolve(pairs: Pairs, acts: Array, live: Array) -> Array:
+            over = acts & (pairs.overlap > threshold)
+            stays = fixed_point(xp, xp.take(over, pairs.rows, axis=-1), xp.take(live, pairs.rows, axis=-1))
+            return live & ~xp.any(over & stays[..., :, None], axis=-2)
+
+        return self._fold(resolve, live, rows=rows)
+
+    def _ranks(self) -> Array:
+        return self.xp.arange(self.order.shape[-1], dtype=self.order.dtype, device=device(self.order))
+
+    def _fold(self, add: Callable[[Pairs, Array, Array], Array], out: Array, *, rows: int | None = None) -> Array:
+        """Go through the tiles: ``out = add(pairs, whether they act, out)``."""
+        xp, n = self.xp, self.order.shape[-1]
+        if n == 0:
+            return out
+        size, ranks = min(n, TILE), self._ranks()
+        # The last tile reaches back over rows that were seen, to be as large as the others.
+        starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
+        unseen = (n - 1) // size * size
+
+        def step(start: Array | int, out: Array) -> tuple[Array]:
+            some = xp.arange(size, dtype=ranks.dtype, device=device(ranks)) + start
+            pairs = Pairs(xp, some, self._rows(some))
+            acts = some[:, None] < ranks
+            if n % size:
+                acts = acts & ((some >= unseen) | (start != n - size))[:, None]
+            if self.labels is not None:
+                acts = acts & (pairs.better(self.labels) == pairs.worse(self.labels))
+            if self.valid is not None:
+                acts = acts & pairs.better(self.valid)
+            return (add(pairs, acts, out),)
+
+        (out,) = for_each(starts, step, (out,))
+        return out
 
 
-def _box_rows(
-    xp: Namespace, order: Array, boxes: Array, labels: Array | None, _: None, threshold: Array | float, kind: str
-) -> Callable[[Array], Array]:
-    """Return the function from T ranks to those rows of X: bool (..., T, N)."""
-    boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
-    boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
-    labels = None if labels is None else xp.take_along_axis(labels, order, axis=-1)
-    ranks = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
-    scene = Scene(canonical(xp, boxes, kind), ranks, labels, kind, threshold)
-    return lambda rows: tile(xp, scene.take(xp, rows), scene) & (rows[:, None] < ranks)
-
-
-def _matrix_rows(
-    xp: Namespace,
-    order: Array,
-    _boxes: Array,
-    labels: Array | None,
-    overlaps: Array,
-    threshold: Array | float,
-    _kind: str,
-) -> Callable[[Array], Array]:
-    over = cast(xp, overlaps, result_dtype(xp, overlaps=overlaps)) > threshold
-    if labels is not None:
-        over = over & (labels[..., :, None] == labels[..., None, :])
-    position = xp.arange(order.shape[-1], dtype=order.dtype, device=device(order))
-
-    def rows_of(rows: Array) -> Array:
-        ranked = xp.take(order, rows, axis=-1)
-        x = xp.take_along_axis(over, xp.broadcast_to(ranked[..., :, None], (*ranked.shape, order.shape[-1])), axis=-2)
-        x = xp.take_along_axis(x, xp.broadcast_to(order[..., None, :], x.shape), axis=-1)
-        return x & (rows[:, None] < position)
-
-    return rows_of
+def _along(xp: Namespace, x: Array, index: Array) -> Array:
+    """Return the values of columns (K, ..., N) at an index (..., M)."""
+    return xp.take_along_axis(x, xp.broadcast_to(index, (*x.shape[:-1], index.shape[-1])), axis=-1)
 
 
 def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
@@ -106,3 +223,20 @@ def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
         return xp.maximum(start - xp.matmul(b, over), zero), b
 
     return while_loop(unsettled, iterate, (start, -1 - start))[0][..., 0, :] > 0
+
+
+def ranked_mask(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    threshold: Array | float,
+    *,
+    kind: str,
+    rows: int | None = None,
+) -> tuple[Array, Array]:
+    """Order of the boxes, and whether greedy suppression keeps that of each rank, as far as the best `rows` tell."""
+    order = ranking(xp, scores)
+    return order, Tiles.of(xp, order, boxes, labels, valid, overlaps, kind).kept(threshold, rows=rows)

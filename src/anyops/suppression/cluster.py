@@ -1,0 +1,382 @@
+"""Cluster-NMS: greedy NMS as a fixed point, whose matrix then penalises scores and averages boxes.
+
+With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the boxes that greedy NMS keeps,
+
+    C_ij = b_i X_ij
+    score             s_j ← s_j · Π_i exp(−C_ij² / σ)
+    score + distance  s_j ← s_j · Π_i min(exp(−C_ij² / σ) + D_ij^0.6 [C_ij > 0], 1),   D = ρ² / c²
+    weighted          box_i ← Σ_j w_ij box_j / Σ_j w_ij,   w_ij = (C_ij [C_ij > 0.8] + δ_ij) s_j.
+"""
+
+from typing import NamedTuple
+
+from .._array.compiled import compiled
+from .._array.namespace import Array, Namespace, cast, compute_dtype, result_dtype
+from ..boxes.iou import canonical, centre_distance
+from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
+from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+
+PENALTIES = (None, "score", "score+distance")
+# From which overlap on a box takes part in the average of a better one.
+AVERAGED = 0.8
+
+
+class WeightedBoxes(NamedTuple):
+    """Averaged boxes by descending new score, those scores, and the positions of the boxes they were."""
+
+    boxes: Array
+    scores: Array
+    indices: Array
+
+
+class RescoredInPlace(NamedTuple):
+    """Averaged boxes and new scores, in the order of the arguments."""
+
+    boxes: Array
+    scores: Array
+
+
+def cluster_nms(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    penalty: str | None = None,
+    kind: str = "iou",
+    labels: Array | None = None,
+    sigma: float = 0.2,
+    score_threshold: float | None = 0.01,
+    max_output: int | None = None,
+    overlaps: Array | None = None,
+) -> RescoredBoxes:
+    """Indices and scores of Cluster-NMS: greedy NMS, or without cutting s_j · Π_i exp(−C_ij² / σ).
+
+    C_ij is the overlap of a box i that greedy NMS keeps with a box j that ranks below it and has the same label, 0
+    elsewhere. With ``penalty=None`` the boxes that greedy NMS keeps are returned. With ``"score"`` each score is
+    multiplied by Π_i exp(−C_ij² / σ); with ``"score+distance"`` by Π_i min(exp(−C_ij² / σ) + D_ij^0.6, 1) over the i with
+    C_ij > 0, where D is the squared distance of the centres over the squared diagonal of the enclosing box. No box is
+    cut for its overlap then, only for its new score.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy; floating or integer. May be None where `overlaps` is given, except for distances.
+    scores : array (N,)
+        NaN ranks below every number.
+    iou_threshold : float in [0, 1]
+        Of the greedy suppression that decides which boxes penalise.
+    penalty : {None, "score", "score+distance"}
+        See above.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
+    labels : array (N,), optional
+        Boxes of different labels do not act on each other.
+    sigma : float
+        σ of the penalties; positive.
+    score_threshold : float, optional
+        Only new scores strictly greater are returned, whatever the penalty; None is no limit.
+    max_output : int, optional
+        Return the best `max_output`.
+    overlaps : array (N, N), optional
+        Used in place of the overlaps of `boxes`.
+
+    Returns
+    -------
+    indices : array (K,)
+        By descending new score, ties to the lowest index.
+    scores : array (K,)
+        New scores, in the floating dtype of `scores`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`; if `penalty` is unknown, or `sigma` not positive. For batches and under a transform there is
+        :func:`cluster_nms_scores`.
+
+    References
+    ----------
+    .. [1] Zheng et al., Enhancing Geometric Factors in Model Learning and Inference for Object Detection and Instance
+       Segmentation, arXiv:2005.03572, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 6.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> indices, scores = anyops.cluster_nms(boxes, np.asarray([0.9, 0.8, 0.7]), penalty="score")
+    >>> indices.tolist(), scores.round(4).tolist()
+    ([0, 2, 1], [0.9, 0.7, 0.1322])
+    """
+    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    call = index_call(
+        "cluster_nms", "cluster_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
+    )
+    above = given["threshold"] if penalty is None else 0.0
+    arguments = call, boxes, scores, overlaps, given
+    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, above=above, penalty=penalty)[:2])
+
+
+def cluster_nms_scores(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    penalty: str | None = None,
+    kind: str = "iou",
+    labels: Array | None = None,
+    sigma: float = 0.2,
+    valid: Array | None = None,
+    overlaps: Array | None = None,
+) -> Array:
+    """New scores of Cluster-NMS, 0 for the boxes that go: the static form of :func:`cluster_nms`.
+
+    Differentiable in scores, boxes and overlaps.
+
+    Parameters
+    ----------
+    boxes : array (..., N, 4)
+    scores : array (..., N)
+    iou_threshold : float in [0, 1]
+    penalty : {None, "score", "score+distance"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    labels : array (..., N), optional
+    sigma : float
+    valid : bool array (..., N), optional
+        False for boxes that are padding: they act on nothing, and get 0.
+    overlaps : array (..., N, N), optional
+        Used in place of the overlaps of `boxes`.
+
+    Returns
+    -------
+    array (..., N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`cluster_nms`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 6.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> anyops.cluster_nms_scores(boxes, np.asarray([0.9, 0.8, 0.7])).tolist()
+    [0.9, 0.0, 0.7]
+    """
+    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    xp, labels, *_ = static_call("cluster_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    arguments = boxes, scores, labels, valid, overlaps, given
+    return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, penalty=penalty)[0]
+
+
+def weighted_cluster_nms(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    penalty: str | None = None,
+    kind: str = "iou",
+    labels: Array | None = None,
+    sigma: float = 0.2,
+    score_threshold: float | None = 0.01,
+    max_output: int | None = None,
+    overlaps: Array | None = None,
+) -> WeightedBoxes:
+    """Boxes Σ_j w_ij box_j / Σ_j w_ij of weighted Cluster-NMS, their scores and indices.
+
+    w_ij = (C_ij [C_ij > 0.8] + δ_ij) s_j, with C and the new scores s of :func:`cluster_nms`. A box that greedy NMS
+    keeps becomes the average of itself and the worse boxes that it overlaps by more than 0.8, however low their scores.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy; floating or integer.
+    scores : array (N,)
+        NaN ranks below every number.
+    iou_threshold : float in [0, 1]
+        Of the greedy suppression that decides which boxes penalise.
+    penalty : {None, "score", "score+distance"}
+        See above.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
+    labels : array (N,), optional
+        Boxes of different labels do not act on each other.
+    sigma : float
+        σ of the penalties; positive.
+    score_threshold : float, optional
+        Only new scores strictly greater are returned, whatever the penalty; None is no limit.
+    max_output : int, optional
+        Return the best `max_output`.
+    overlaps : array (N, N), optional
+        Used in place of the overlaps of `boxes`.
+
+    Returns
+    -------
+    boxes : array (K, 4)
+        In the floating dtype of `boxes`.
+    scores : array (K,)
+        By descending new score, ties to the lowest index.
+    indices : array (K,)
+        Positions of the boxes they were.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`cluster_nms`, and where `boxes` is None. For batches and under a transform there is
+        :func:`weighted_cluster_nms_boxes`.
+
+    References
+    ----------
+    .. [1] Zheng et al., arXiv:2005.03572, section 4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> averaged = anyops.weighted_cluster_nms(boxes, np.asarray([0.9, 0.8, 0.7]))
+    >>> averaged.boxes.round(2).tolist(), averaged.indices.tolist()
+    ([[0.0, 0.0, 10.0, 9.56], [20.0, 0.0, 30.0, 10.0]], [0, 2])
+    """
+    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    _check_boxes_given("weighted_cluster_nms", boxes)
+    static = "weighted_cluster_nms_boxes"
+    call = index_call(
+        "weighted_cluster_nms", static, boxes, scores, labels, overlaps, kind, score_threshold, max_output
+    )
+    above = min(given["threshold"], AVERAGED) if penalty is None else 0.0
+    arguments = call, boxes, scores, overlaps, given
+    # Boxes below the limit still take part in the average of better ones.
+    indices, new, moved = best_first(
+        *arguments, rescore=_averaged, kind=kind, above=above, early=False, penalty=penalty
+    )
+    return WeightedBoxes(moved, new, indices)
+
+
+def weighted_cluster_nms_boxes(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    penalty: str | None = None,
+    kind: str = "iou",
+    labels: Array | None = None,
+    sigma: float = 0.2,
+    valid: Array | None = None,
+    overlaps: Array | None = None,
+) -> RescoredInPlace:
+    """Boxes Σ_j w_ij box_j / Σ_j w_ij and new scores: the static form of :func:`weighted_cluster_nms`.
+
+    Differentiable in scores, boxes and overlaps.
+
+    Parameters
+    ----------
+    boxes : array (..., N, 4)
+    scores : array (..., N)
+    iou_threshold : float in [0, 1]
+    penalty : {None, "score", "score+distance"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    labels : array (..., N), optional
+    sigma : float
+    valid : bool array (..., N), optional
+        False for boxes that are padding: they act on nothing, and get 0.
+    overlaps : array (..., N, N), optional
+        Used in place of the overlaps of `boxes`.
+
+    Returns
+    -------
+    boxes : array (..., N, 4)
+        Averaged boxes; those that go stay as they are.
+    scores : array (..., N)
+        New scores, 0 for the boxes that go.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`weighted_cluster_nms`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0]])
+    >>> averaged = anyops.weighted_cluster_nms_boxes(boxes, np.asarray([0.9, 0.9]))
+    >>> averaged.boxes.round(2).tolist(), averaged.scores.tolist()
+    ([[0.0, 0.0, 10.0, 9.53], [0.0, 0.0, 10.0, 9.0]], [0.9, 0.0])
+    """
+    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    op = "weighted_cluster_nms_boxes"
+    _check_boxes_given(op, boxes)
+    xp, labels, *_ = static_call(op, boxes, scores, labels, valid, overlaps, kind)
+    arguments = boxes, scores, labels, valid, overlaps, given
+    new, _, moved = compiled(in_place, xp, *arguments, rescore=_averaged, kind=kind, penalty=penalty)
+    return RescoredInPlace(moved, new)
+
+
+def _parameters(boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float) -> Parameters:
+    check_choice("penalty", penalty, PENALTIES)
+    if penalty == "score+distance" and boxes is None:
+        raise TypeError("boxes must be an array for penalty='score+distance', which measures distances, got None")
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
+    return {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
+
+
+def _check_boxes_given(op: str, boxes: Array | None) -> None:
+    if boxes is None:
+        raise TypeError(f"boxes must be an array for {op}, which averages them, got None")
+
+
+def _rescore(
+    xp: Namespace, rivals: Rivals, boxes: Array | None, scores: Array, given: Parameters, *, penalty: str | None
+) -> Rescored:
+    kept = rivals.kept(given["threshold"])
+    if penalty is None:
+        return scores, kept, None
+    return _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty), xp.ones_like(kept), None
+
+
+def _penalised(
+    xp: Namespace, rivals: Rivals, kept: Array, boxes: Array | None, scores: Array, sigma: float, penalty: str
+) -> Array:
+    corners = None if penalty == "score" else canonical(xp, _working(xp, boxes), "diou")
+
+    def log_factor(pair: Pair) -> Array:
+        exponent = -(pair.overlap**2) / sigma
+        if corners is not None:
+            distance = centre_distance(xp, corners.map(pair.better), corners.map(pair.worse))
+            exponent = _log_sum(xp, exponent, cast(xp, distance, exponent.dtype))
+        return xp.where(pair.better(kept), exponent, xp.zeros_like(exponent))
+
+    factor = xp.exp(rivals.sum(log_factor))
+    return scores * cast(xp, factor, scores.dtype)
+
+
+def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
+    """log min(exp(exponent) + distance^0.6, 1), with a finite gradient at a distance of 0."""
+    zero, apart = xp.zeros_like(distance), distance > 0
+    other = 0.6 * xp.log(xp.where(apart, distance, zero + 1))
+    return xp.minimum(xp.where(apart, xp.logaddexp(exponent, other), exponent), zero)
+
+
+def _averaged(
+    xp: Namespace, rivals: Rivals, boxes: Array, scores: Array, given: Parameters, *, penalty: str | None
+) -> Rescored:
+    kept = rivals.kept(given["threshold"])
+    new = scores if penalty is None else _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty)
+    corners = xp.moveaxis(_working(xp, boxes), -1, 0)
+
+    def weight(pair: Pair) -> Array:
+        averaged = pair.better(kept) & (pair.overlap > AVERAGED)
+        return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
+
+    # A box without a number for a score weighs nothing, and one without numbers for corners overlaps nothing.
+    own = cast(xp, xp.where(xp.isnan(new), xp.zeros_like(new), new), corners.dtype)
+    values = xp.where(xp.isfinite(corners), corners, xp.zeros_like(corners)) * own
+    sums = rivals.sums_of_worse(weight, xp.concat((own[None, ...], values)))
+    total = own + sums[0, ...]
+    some = total > 0
+    # From where the box is: one that averages with no other does not move at all.
+    step = (sums[1:, ...] - corners * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
+    moved = xp.where(some & (sums[0, ...] > 0), corners + step, corners)
+    stays = kept if penalty is None else xp.ones_like(kept)
+    return new, stays, cast(xp, xp.moveaxis(moved, 0, -1), result_dtype(xp, boxes=boxes))
+
+
+def _working(xp: Namespace, boxes: Array) -> Array:
+    return cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))

@@ -1,0 +1,522 @@
+"""Weighted boxes fusion: boxes that overlap become one, the mean of them weighted by their scores.
+
+With boxes numbered by rank, c_k is the box that founded what box k joins:
+
+    c_k = argmax_{j < k, c_j = j, same label} IoU(F_j, k)   if that IoU > t, else k,
+    F_j = Σ_{c_i = j} s_i box_i / Σ_{c_i = j} s_i           over the boxes i <= k.
+
+Only c is sequential. The index contract finds it on the host (`matching`), the static one in N steps of a loop. Given
+c, both compute boxes and scores by the same sums over the boxes of each founder, which are differentiable.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import NamedTuple
+
+from .._array.backends import to_host
+from .._array.compiled import compiled
+from .._array.loop import while_loop
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_dtype,
+    compute_dtype,
+    default_float,
+    default_int,
+    device,
+    is_eager_jax,
+    namespace,
+    result_dtype,
+    rows_of,
+    stop_gradient,
+)
+from .._array.padding import bucket, pad, ship
+from .._array.segments import segment_sum
+from .._array.selection import indices_of
+from ..boxes.formats import columns_of
+from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
+from .arguments import check_choice, check_index_contract, check_threshold, static_call
+from .matching import matched
+from .select import above, ranking
+
+CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
+
+
+class FusedBoxes(NamedTuple):
+    """Fused boxes by descending score, their scores and labels."""
+
+    boxes: Array
+    scores: Array
+    labels: Array
+
+
+class PaddedFusedBoxes(NamedTuple):
+    """Fused boxes by descending score, then zeros; `valid` tells which are which."""
+
+    boxes: Array
+    scores: Array
+    labels: Array
+    valid: Array
+
+
+def weighted_boxes_fusion(
+    boxes: Array,
+    scores: Array,
+    labels: Array,
+    *,
+    model_ids: Array | None = None,
+    model_weights: Array | Sequence[float] | None = None,
+    iou_threshold: float = 0.55,
+    score_threshold: float = 0.0,
+    conf_type: str = "avg",
+) -> FusedBoxes:
+    """Σ s box / Σ s over the boxes, of one or several models, that overlap: weighted boxes fusion [1]_.
+
+    Boxes are taken by descending s, their score times the weight of their model, ties by the lower index. Each joins
+    the fused box of its label that overlaps it most, by more than `iou_threshold`, ties to the one founded first, and
+    founds one where there is none. A fused box is always the mean, weighted by s, of the boxes that have joined it.
+
+    With n the number of boxes that were fused, w_i the weights of their models, W the weights of all models, of which
+    there are m, and P those of the models present among the boxes, each once, the score of a fused box is, as in the
+    implementation of the authors [2]_,
+
+    ========================  ==============================================================
+    avg                       (Σ s_i / n) · min(n, m) / Σ W
+    max                       max s_i / max W
+    box_and_model_avg         (Σ s_i / Σ w_i) · Σ P / Σ W; 0 where all w_i are 0
+    absent_model_aware_avg    Σ s_i / (Σ w_i + Σ W − Σ P)
+    ========================  ==============================================================
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy, in any unit; floating or integer. A box without area, or with a NaN coordinate, overlaps nothing.
+    scores : array (N,)
+    labels : array (N,)
+        Boxes of different labels are not fused. Integers of any size and sign.
+    model_ids : integer array (N,), optional
+        Model that each box is from, from 0; all are from one where this is not given.
+    model_weights : sequence or array (m,), optional
+        Numbers of at least 0, and one above. Where they are not given, there are ``max(model_ids) + 1`` models of
+        weight 1: give them if the last model may have found nothing. A box of weight 0 counts as one of the n, and
+        moves nothing; where all boxes have s = 0, the mean is that of the boxes.
+    iou_threshold : float in [0, 1]
+        Strict: a box that overlaps a fused box by exactly this much does not join it.
+    score_threshold : float
+        Only boxes with a score strictly greater take part, before weights; NaN is not greater.
+    conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
+
+    Returns
+    -------
+    boxes : array (K, 4)
+        By descending score, ties in the order in which they were founded. In the dtype of `boxes`, the default float
+        for integers.
+    scores : array (K,)
+        In the dtype of `scores`, the default float for integers.
+    labels : array (K,)
+        In the dtype of `labels`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If arguments are no arrays of one library and device, or shapes, dtypes, thresholds, `conf_type`, model numbers
+        or weights are out of range; for batches and under a transform (``jax.jit``, ...), where
+        :func:`weighted_boxes_fusion_padded` works.
+
+    Notes
+    -----
+    There is no ``overlaps`` in place of the boxes: a fused box moves, so that no matrix has its overlaps.
+
+    Overlaps are compared in float64. Where boxes are fused has no gradient; the boxes and scores have, on libraries
+    that differentiate. Memory follows the number of boxes, never N².
+
+    References
+    ----------
+    .. [1] Solovyev, Wang, Gabruseva, Weighted boxes fusion: Ensembling boxes from different object detection models,
+       arXiv:1910.13302, section 3.
+    .. [2] https://github.com/ZFTurbo/Weighted-Boxes-Fusion, which clips boxes to [0, 1] and swaps inverted corners.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 12.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> scores, labels, models = np.asarray([0.75, 0.25, 0.5]), np.asarray([3, 3, 7]), np.asarray([0, 1, 1])
+    >>> fused = anyops.weighted_boxes_fusion(boxes, scores, labels, model_ids=models)
+    >>> fused.boxes.tolist(), fused.scores.tolist(), fused.labels.tolist()
+    ([[0.0, 0.0, 10.0, 10.5], [20.0, 0.0, 30.0, 10.0]], [0.5, 0.25], [3, 7])
+    """
+    op, static = "weighted_boxes_fusion", "weighted_boxes_fusion_padded"
+    arrays = boxes, scores, labels, model_ids, model_weights, None
+    xp, comparable, threshold, least = _check(op, *arrays, iou_threshold, score_threshold, conf_type)
+    check_index_contract(op, static, scores, boxes, labels, *_optional(a=model_ids, b=model_weights).values())
+    dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
+    weights = _weights(xp, model_weights, boxes, scores)
+    if weights is not None:
+        _check_weights(to_host(weights).tolist())
+    n = scores.shape[0]
+    if n == 0:
+        return FusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels)
+    if model_ids is not None:
+        _check_ids(to_host(model_ids).tolist(), None if weights is None else weights.shape[0])
+    given: tuple[Array | None, ...] = (boxes, scores, comparable, model_ids)
+    valid = None
+    eager_jax = is_eager_jax(scores)
+    if eager_jax:  # which compiles for every size
+        size = bucket(n)
+        valid = namespace(scores=to_host(scores)).arange(size) < n
+        given = tuple(None if x is None else pad(xp, x, size) for x in given)
+    ranked = compiled(_ranked, xp, *given, weights, valid, least)
+    founders, count = _founders_on_host(ranked, threshold)
+    if not eager_jax:
+        founders = xp.asarray(founders.tolist(), dtype=default_int(xp, scores), device=device(scores))
+    *fused, _ = compiled(_fused, xp, *ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
+    if eager_jax:
+        like = boxes if boxes.committed else scores
+        return FusedBoxes(*(ship(to_host(x)[:count], like) for x in fused))
+    return FusedBoxes(*(x[:count, ...] for x in fused))
+
+
+def weighted_boxes_fusion_padded(
+    boxes: Array,
+    scores: Array,
+    labels: Array,
+    *,
+    model_ids: Array | None = None,
+    model_weights: Array | Sequence[float] | None = None,
+    iou_threshold: float = 0.55,
+    score_threshold: float = 0.0,
+    conf_type: str = "avg",
+    valid: Array | None = None,
+) -> PaddedFusedBoxes:
+    """Σ s box / Σ s over the boxes that overlap, in a fixed shape: see :func:`weighted_boxes_fusion`.
+
+    The static form: batches, ``jax.jit``, ``jax.vmap``, ``torch.compile``, ``torch.func.vmap``. It takes N steps one
+    after another, each over all boxes.
+
+    Parameters
+    ----------
+    boxes : array (..., N, 4)
+    scores : array (..., N)
+    labels : array (..., N)
+    model_ids : integer array (..., N), optional
+        A box whose number is negative, or no less than that of the weights, takes no part.
+    model_weights : sequence or array (m,), optional
+        Where they are not given, there are as many models as the largest valid number in each lane says. The numbers
+        in an array are not checked.
+    iou_threshold : float in [0, 1]
+    score_threshold : float
+    conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
+    valid : bool array (..., N), optional
+        False for boxes that are padding: they take no part.
+
+    Returns
+    -------
+    boxes : array (..., N, 4)
+        Fused boxes by descending score, ties in the order in which they were founded, then zeros.
+    scores : array (..., N)
+    labels : array (..., N)
+    valid : bool array (..., N)
+        Whether this is a fused box.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`weighted_boxes_fusion`, but for values in arrays.
+
+    Notes
+    -----
+    Overlaps are compared in the dtype that boxes are computed in. The index contract compares them in float64: an
+    overlap with a fused box that is equal to the threshold, or to another one, but for rounding, may be decided
+    differently.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 12.0], [20.0, 0.0, 30.0, 10.0]]])
+    >>> scores, labels = np.asarray([[0.75, 0.25, 0.5]]), np.asarray([[3, 3, 7]])
+    >>> fused = anyops.weighted_boxes_fusion_padded(boxes, scores, labels)
+    >>> fused.boxes.tolist()
+    [[[0.0, 0.0, 10.0, 10.5], [20.0, 0.0, 30.0, 10.0], [0.0, 0.0, 0.0, 0.0]]]
+    >>> fused.valid.tolist()
+    [[True, True, False]]
+    """
+    arrays = boxes, scores, labels, model_ids, model_weights, valid
+    xp, comparable, threshold, least = _check(
+        "weighted_boxes_fusion_padded", *arrays, iou_threshold, score_threshold, conf_type
+    )
+    dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
+    weights = _weights(xp, model_weights, boxes, scores)
+    if 0 in scores.shape:
+        valid = xp.zeros_like(scores, dtype=xp.bool)
+        return PaddedFusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels, valid)
+    given = boxes, scores, comparable, model_ids, weights, valid, least, threshold
+    return PaddedFusedBoxes(*compiled(_fused_in_place, xp, *given, dtypes=dtypes, conf_type=conf_type))
+
+
+def _fused_in_place(
+    xp: Namespace,
+    boxes: Array,
+    scores: Array,
+    labels: Array,
+    model_ids: Array | None,
+    weights: Array | None,
+    valid: Array | None,
+    least: Array | float,
+    threshold: Array | float,
+    *,
+    dtypes: tuple[DType, DType, DType],
+    conf_type: str,
+) -> tuple[Array, Array, Array, Array]:
+    ranked = _ranked(xp, boxes, scores, labels, model_ids, weights, valid, least)
+    founders = _founders_by_steps(xp, ranked, threshold)
+    return _fused(xp, *ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
+
+
+def _optional(**arguments: Array | Sequence[float] | None) -> dict[str, Array]:
+    """Return those of the arguments that were given as arrays."""
+    return {name: x for name, x in arguments.items() if x is not None and not isinstance(x, Sequence)}
+
+
+def _check(
+    op: str,
+    boxes: Array,
+    scores: Array,
+    labels: Array,
+    model_ids: Array | None,
+    model_weights: Array | Sequence[float] | None,
+    valid: Array | None,
+    iou_threshold: float,
+    score_threshold: float,
+    conf_type: str,
+) -> tuple[Namespace, Array, float, float]:
+    """Return the namespace, labels that compare, and the thresholds; raise unless the arguments fit each other."""
+    namespace(boxes=boxes, scores=scores, labels=labels, **_optional(model_ids=model_ids, model_weights=model_weights))
+    xp, comparable, *_ = static_call(op, boxes, scores, labels, valid, None, kind="iou")
+    if model_ids is not None:
+        check_dtype(xp, "model_ids", model_ids, "integral")
+        if tuple(model_ids.shape) != tuple(scores.shape):
+            expected = tuple(scores.shape)
+            raise ValueError(f"model_ids must have shape {expected}, that of scores, got {tuple(model_ids.shape)}")
+    check_choice("conf_type", conf_type, CONF_TYPES)
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
+    return xp, comparable, threshold, check_threshold("score_threshold", score_threshold)
+
+
+def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
+    """Return the weights of the models as an array; raise unless it is one of numbers, those of a sequence in range."""
+    if model_weights is None:
+        return None
+    dtype = _compute_dtype(xp, boxes, scores)
+    if isinstance(model_weights, Sequence):
+        wrong = [w for w in model_weights if isinstance(w, bool) or not isinstance(w, Real)]
+        if wrong:
+            raise TypeError(f"model_weights must be numbers, got {wrong[0]!r}")
+        values = [float(w) for w in model_weights]
+        _check_weights(values)
+        return xp.asarray(values, dtype=dtype, device=device(scores))
+    check_dtype(xp, "model_weights", model_weights, "real floating", "integral")
+    if model_weights.ndim != 1 or model_weights.shape[0] == 0:
+        raise ValueError(f"model_weights must have shape (n_models,), got {tuple(model_weights.shape)}")
+    return cast(xp, model_weights, dtype)
+
+
+def _check_weights(weights: list[float]) -> None:
+    if not all(0 <= w < math.inf for w in weights) or not any(w > 0 for w in weights):
+        raise ValueError(f"model_weights must be finite, at least 0, and not all 0, got {weights}")
+
+
+def _check_ids(ids: list[int], models: int | None) -> None:
+    if min(ids) < 0:
+        raise ValueError(f"model_ids must be at least 0, got {min(ids)}")
+    if models is not None and max(ids) >= models:
+        raise ValueError(f"model_ids must be below {models}, the number of model_weights, got {max(ids)}")
+
+
+def _compute_dtype(xp: Namespace, boxes: Array, scores: Array) -> DType:
+    """Return the dtype in which boxes and scores meet."""
+    return compute_dtype(xp, result_dtype(xp, boxes=boxes, scores=scores))
+
+
+class _Ranked(NamedTuple):
+    """The boxes by descending s; those that take no part come last, and are zeros."""
+
+    boxes: Array  # (..., N, 4)
+    scores: Array  # s, score times weight
+    labels: Array
+    models: Array
+    weights: Array  # of the models of the boxes
+    takes: Array  # whether it takes part
+    proper: Array  # whether it can overlap another
+    count: Array  # (..., 1), number of models
+
+
+def _ranked(
+    xp: Namespace,
+    boxes: Array,
+    scores: Array,
+    labels: Array,
+    model_ids: Array | None,
+    weights: Array | None,
+    valid: Array | None,
+    least: Array | float,
+) -> _Ranked:
+    dtype = _compute_dtype(xp, boxes, scores)
+    takes = above(xp, scores, least)
+    takes = takes if valid is None else takes & valid
+    s = cast(xp, scores, dtype)
+    models = xp.zeros_like(scores, dtype=default_int(xp, scores))
+    if model_ids is not None:
+        models = cast(xp, model_ids, models.dtype)
+        known = models >= 0 if weights is None else (models >= 0) & (models < weights.shape[0])
+        takes, models = takes & known, xp.where(known, models, xp.zeros_like(models))
+    if weights is None:
+        each = xp.ones_like(s)
+        counted = models if valid is None else xp.where(valid, models, xp.zeros_like(models))
+        count = cast(xp, xp.max(counted, axis=-1, keepdims=True) + 1, dtype)
+    else:
+        each = xp.reshape(xp.take(weights, xp.reshape(models, (-1,))), scores.shape)
+        count = xp.full_like(s[..., :1], weights.shape[0])
+    s = s * each
+    takes = takes & ~xp.isnan(s)  # 0 · inf
+    order = ranking(xp, xp.where(takes, s, xp.full_like(s, -math.inf)))
+    boxes = xp.take_along_axis(cast(xp, boxes, dtype), xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
+    s, labels, models, each, takes = (xp.take_along_axis(x, order, axis=-1) for x in (s, labels, models, each, takes))
+    boxes = xp.where(takes[..., None], boxes, xp.zeros_like(boxes))
+    x1, y1, x2, y2 = columns_of(boxes)
+    proper = overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), "iou")
+    return _Ranked(boxes, xp.where(takes, s, xp.zeros_like(s)), labels, models, each, takes, proper, count)
+
+
+def _founders_on_host(ranked: _Ranked, threshold: float) -> tuple[Array, int]:
+    """Rank of the box that founded what the box of each rank joins, as a host array, and how many founded one."""
+    boxes, scores, labels, takes, proper = map(
+        to_host, (ranked.boxes, ranked.scores, ranked.labels, ranked.takes, ranked.proper)
+    )
+    host = namespace(scores=scores)
+    some = indices_of(host, proper)
+    boxes, scores = (cast(host, host.take(x, some, axis=0), default_float(host, x)) for x in (boxes, scores))
+    found = compiled(matched, host, boxes, scores, host.take(labels, some), threshold)
+    ranks = host.arange(takes.shape[0])
+    founders = host.arange(takes.shape[0])
+    founders[some] = host.take(some, host.asarray(found, dtype=some.dtype))
+    return founders, int(host.sum((founders == ranks) & takes))
+
+
+def _founders_by_steps(xp: Namespace, ranked: _Ranked, threshold: Array | float) -> Array:
+    """Rank of the box that founded what the box of each rank joins, by one step for each rank."""
+    columns = canonical(xp, stop_gradient(ranked.boxes), "iou").columns
+    s, labels = stop_gradient(ranked.scores), ranked.labels
+    n = s.shape[-1]
+    ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
+    usable = (s > 0) & (s < math.inf)
+    # Those that take part come first, in each lane.
+    steps = xp.max(xp.sum(xp.astype(ranked.takes, ranks.dtype), axis=-1))
+
+    def remain(k: Array, _fused: Array, _weight: Array, _founders: Array) -> Array:
+        return k < steps
+
+    def step(k: Array, fused: Array, weight: Array, founders: Array) -> tuple[Array, Array, Array, Array]:
+        here = xp.reshape(k, (1,))
+        box, label, score = (xp.take(x, here, axis=-1) for x in (columns, labels, s))
+        over = overlap(xp, Boxes(fused), Boxes(box), "iou")
+        over = xp.where((founders == ranks) & (labels == label), over, xp.full_like(over, -1.0))
+        most = xp.max(over, axis=-1, keepdims=True)
+        joins = most > threshold
+        # The first of the largest: a compiler makes faster loops of two plain reductions than of one argmax.
+        best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
+        added = _relative(xp, score, xp.take_along_axis(s, best, axis=-1), xp.take_along_axis(usable, best, axis=-1))
+        total = xp.take_along_axis(weight, best, axis=-1) + added
+        old = xp.take_along_axis(fused, xp.broadcast_to(best, (5, *best.shape)), axis=-1)
+        x1, y1, x2, y2 = rows_of(old[:4, ...] + added / total * (box[:4, ...] - old[:4, ...]))
+        new = xp.stack((x1, y1, x2, y2, (x2 - x1) * (y2 - y1)))
+        hit = (ranks == best) & joins
+        founders = xp.where(ranks == k, xp.where(joins, best, ranks), founders)
+        return k + 1, xp.where(hit, new, fused), xp.where(hit, total, weight), founders
+
+    nobody = xp.full_like(ranked.models, n)
+    *_, founders = while_loop(remain, step, (xp.zeros_like(steps), columns, xp.ones_like(s), nobody))
+    return xp.where(founders == nobody, ranks, founders)
+
+
+def _relative(xp: Namespace, s: Array, top: Array, usable: Array) -> Array:
+    """Weight of a box in units of its founder's, `top`; where that is not usable, equal scores weigh the same."""
+    return xp.where(usable, s / xp.where(usable, top, xp.ones_like(top)), xp.astype(s == top, top.dtype))
+
+
+def _fused(
+    xp: Namespace,
+    boxes: Array,
+    s: Array,
+    labels: Array,
+    models: Array,
+    each: Array,
+    takes: Array,
+    proper: Array,
+    count: Array,
+    founders: Array,
+    weights: Array | None,
+    *,
+    dtypes: tuple[DType, DType, DType],
+    conf_type: str,
+) -> tuple[Array, Array, Array, Array]:
+    """Boxes, scores and labels of all fused boxes, best first, and whether each is one."""
+    zero, one = xp.zeros_like(s), xp.ones_like(s)
+    ranks = xp.arange(s.shape[-1], dtype=founders.dtype, device=device(founders))
+    exists = takes & (founders == ranks)
+    # The unit cancels, and has no gradient; nor has the weight of a founder that no box can join.
+    top = stop_gradient(xp.take_along_axis(s, founders, axis=-1))
+    relative = _relative(xp, s, top, proper & (top > 0) & (top < math.inf))
+    corners = columns_of(boxes)
+    weight, *moments = _sums(xp, founders, relative, *(relative * x for x in corners))
+    weight = xp.where(exists, weight, one)
+    mean = xp.stack([xp.where(exists, x, zero) / weight for x in moments], axis=-1)
+
+    total = count if weights is None else xp.sum(weights)
+    if conf_type == "max":
+        score = s if weights is None else s / xp.max(weights)
+    elif conf_type == "avg":
+        added, n = _sums(xp, founders, s, one)
+        n = xp.where(exists, n, one)
+        score = added / n * xp.minimum(n, count + zero) / total
+    else:
+        added, present = _sums(xp, founders, s, each)
+        distinct = _sum_of_distinct(xp, founders, models, each)
+        if conf_type == "box_and_model_avg":
+            some = exists & (present > 0)
+            score = xp.where(some, added, zero) / xp.where(some, present, one) * distinct / total
+        else:
+            score = added / xp.where(exists, present + (total - distinct), one)
+    score = xp.where(exists, score, zero)
+
+    order = ranking(xp, xp.where(exists, score, xp.full_like(score, -math.inf)))
+    labels = xp.where(exists, labels, xp.zeros_like(labels))
+    score, labels, exists = (xp.take_along_axis(x, order, axis=-1) for x in (score, labels, exists))
+    mean = xp.take_along_axis(mean, xp.broadcast_to(order[..., None], mean.shape), axis=-2)
+    return *(cast(xp, x, dtype) for x, dtype in zip((mean, score, labels), dtypes, strict=True)), exists
+
+
+def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
+    """Sums of values (..., N) over the boxes that have the same founder, at its rank."""
+    shape, n = tuple(founders.shape), founders.shape[-1]
+    lanes = math.prod(shape[:-1])
+    # A segment for each value, lane and rank.
+    first = xp.arange(0, len(values) * lanes * n, n, dtype=founders.dtype, device=device(founders))
+    segments = xp.reshape(first, (len(values), lanes, 1)) + xp.reshape(founders, (1, lanes, n))
+    flat = xp.reshape(xp.stack(values), (-1,))
+    sums = segment_sum(xp, flat, xp.reshape(segments, (-1,)), len(values) * lanes * n)
+    return rows_of(xp.reshape(sums, (len(values), *shape)))
+
+
+def _sum_of_distinct(xp: Namespace, founders: Array, models: Array, each: Array) -> Array:
+    """Sum of the weights of the models of the boxes that have the same founder, each model once."""
+    order = xp.argsort(models, axis=-1, stable=True)
+    order = xp.take_along_axis(
+        order, xp.argsort(xp.take_along_axis(founders, order, axis=-1), axis=-1, stable=True), axis=-1
+    )
+    founders, models, each = (xp.take_along_axis(x, order, axis=-1) for x in (founders, models, each))
+    again = (founders[..., 1:] == founders[..., :-1]) & (models[..., 1:] == models[..., :-1])
+    again = xp.concat((xp.zeros_like(founders[..., :1], dtype=xp.bool), again), axis=-1)
+    return _sums(xp, founders, xp.where(again, xp.zeros_like(each), each))[0]

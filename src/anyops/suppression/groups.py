@@ -1,0 +1,113 @@
+"""The groups that greedy NMS makes: each box with the kept one that stands for it, for a merge of one's own."""
+
+from .._array.compiled import compiled
+from .._array.namespace import Array, Namespace, device, is_eager_jax
+from .arguments import check_threshold, index_call
+from .rescoring import Pair, Rivals, graph_of
+from .select import as_floating, ranking
+from .tiles import Tiles
+
+
+def nms_groups(
+    boxes: Array | None,
+    scores: Array,
+    iou_threshold: float = 0.5,
+    *,
+    labels: Array | None = None,
+    kind: str = "iou",
+    score_threshold: float | None = None,
+    overlaps: Array | None = None,
+) -> Array:
+    """Index of the kept box that stands for each box: the best-ranked one that suppresses it, itself if it is kept.
+
+    What a non-maximum merge needs: the boxes of one index are one group.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy; floating or integer. May be None where `overlaps` is given.
+    scores : array (N,)
+        NaN ranks below every number.
+    iou_threshold : float in [0, 1]
+        Strict: a pair that overlaps by exactly this much is not one group.
+    labels : array (N,), optional
+        Boxes of different labels are of different groups.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`, seen from the better box.
+    score_threshold : float, optional
+        Only boxes with a score strictly greater take part.
+    overlaps : array (N, N), optional
+        Used in place of the overlaps of `boxes`.
+
+    Returns
+    -------
+    array (N,)
+        In the namespace's index dtype; −1 for boxes that do not take part.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`.
+
+    Notes
+    -----
+    A merge goes through the boxes once. supervision's ``with_nmm`` merges again whatever the merged box overlaps less;
+    for that, call again with the merged boxes.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> anyops.nms_groups(boxes, np.asarray([0.8, 0.9, 0.3])).tolist()
+    [1, 1, 2]
+    """
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
+    xp, labels, least, *_ = index_call("nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold)
+    groups = _by_tiles if is_eager_jax(scores) else _by_graph
+    return compiled(groups, xp, boxes, scores, labels, overlaps, threshold=threshold, kind=kind, least=least)
+
+
+def _by_graph(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    *,
+    threshold: float,
+    kind: str,
+    least: float | None,
+) -> Array:
+    rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=threshold, first=least)
+    others = xp.full((scores.shape[0] - rivals.order.shape[0],), -1, dtype=rivals.order.dtype, device=device(scores))
+    groups = xp.concat((_of_ranks(xp, rivals, threshold), others))
+    return xp.take(groups, xp.argsort(ranking(xp, scores)))
+
+
+def _by_tiles(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    *,
+    threshold: float,
+    kind: str,
+    least: float | None,
+) -> Array:
+    order = ranking(xp, scores)
+    valid = None if least is None else as_floating(xp, scores) > least
+    groups = _of_ranks(xp, Tiles.of(xp, order, boxes, labels, valid, overlaps, kind), threshold)
+    groups = xp.take(groups, xp.argsort(order))
+    return groups if valid is None else xp.where(valid, groups, xp.full_like(groups, -1))
+
+
+def _of_ranks(xp: Namespace, rivals: Rivals, threshold: float) -> Array:
+    n = rivals.order.shape[0]
+    kept, ranks = rivals.kept(threshold), xp.arange(n, dtype=rivals.order.dtype, device=device(rivals.order))
+    last = xp.full_like(ranks, max(n - 1, 0))
+
+    def suppressor(pair: Pair) -> Array:
+        return xp.where(pair.better(kept) & (pair.overlap > threshold), pair.better(ranks), pair.worse(last))
+
+    return xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))

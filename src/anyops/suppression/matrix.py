@@ -1,0 +1,161 @@
+"""Matrix NMS: a box decays by its worst overlap, made up for by how much the overlapping box is decayed itself.
+
+With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewhere, and comp_i = max_k X_ki,
+
+    s_j ← s_j · min(1, min_i f(X_ij) / f(comp_i)),   f(o) = exp(−σ o²)  or  1 − o.
+"""
+
+from .._array.compiled import compiled
+from .._array.namespace import Array, Namespace, cast
+from .arguments import check_choice, check_positive, index_call, static_call
+from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+
+KERNELS = ("gaussian", "linear")
+
+
+def matrix_nms(
+    boxes: Array | None,
+    scores: Array,
+    *,
+    kernel: str = "gaussian",
+    sigma: float = 2.0,
+    labels: Array | None = None,
+    kind: str = "iou",
+    score_threshold: float | None = 0.05,
+    max_output: int | None = None,
+    overlaps: Array | None = None,
+) -> RescoredBoxes:
+    """Indices and scores s_j · min(1, min_i f(X_ij) / f(max_k X_ki)) of Matrix NMS, by descending new score.
+
+    X_ij is the overlap of a box i that ranks above j and has the same label. All boxes are rescored at once.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy; floating or integer. May be None where `overlaps` is given.
+    scores : array (N,)
+        NaN ranks below every number.
+    kernel : {"gaussian", "linear"}
+        f(o) = exp(−`sigma` o²), or 1 − o.
+    sigma : float
+        Positive; it multiplies, as in the code of the authors (the paper prints a division).
+    labels : array (N,), optional
+        Boxes of different labels do not decay each other.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`; where it is negative it counts as 0.
+    score_threshold : float, optional
+        Only new scores strictly greater are returned; None returns all boxes.
+    max_output : int, optional
+        Return the best `max_output`.
+    overlaps : array (N, N), optional
+        Used in place of the overlaps of `boxes`: ``mask_iou(masks, masks)`` for segmentation, what it was made for.
+
+    Returns
+    -------
+    indices : array (K,)
+        By descending new score, ties to the lowest index.
+    scores : array (K,)
+        New scores, in the floating dtype of `scores`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`; if `kernel` is unknown or `sigma` not positive. For batches and under a transform there is
+        :func:`matrix_nms_scores`.
+
+    Notes
+    -----
+    An exact duplicate of a better box gets 0 from the linear kernel, and then itself constrains nothing: 0/0 is no
+    constraint.
+
+    References
+    ----------
+    .. [1] Wang et al., SOLOv2: Dynamic and Fast Instance Segmentation, arXiv:2003.10152, section 3.3.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> indices, scores = anyops.matrix_nms(boxes, np.asarray([0.9, 0.8, 0.7]))
+    >>> indices.tolist(), scores.round(4).tolist()
+    ([0, 2, 1], [0.9, 0.7, 0.4852])
+    """
+    check_choice("kernel", kernel, KERNELS)
+    given = {"sigma": check_positive("sigma", sigma)}
+    call = index_call(
+        "matrix_nms", "matrix_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
+    )
+    rescored = best_first(call, boxes, scores, overlaps, given, rescore=_rescore, kind=kind, above=0.0, kernel=kernel)
+    return RescoredBoxes(*rescored[:2])
+
+
+def matrix_nms_scores(
+    boxes: Array | None,
+    scores: Array,
+    *,
+    kernel: str = "gaussian",
+    sigma: float = 2.0,
+    labels: Array | None = None,
+    kind: str = "iou",
+    valid: Array | None = None,
+    overlaps: Array | None = None,
+) -> Array:
+    """Scores s_j · min(1, min_i f(X_ij) / f(max_k X_ki)) of Matrix NMS: the static form of :func:`matrix_nms`.
+
+    Differentiable in scores, boxes and overlaps.
+
+    Parameters
+    ----------
+    boxes : array (..., N, 4)
+    scores : array (..., N)
+    kernel : {"gaussian", "linear"}
+    sigma : float
+    labels : array (..., N), optional
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    valid : bool array (..., N), optional
+        False for boxes that are padding: they decay nothing, and get 0.
+    overlaps : array (..., N, N), optional
+        Used in place of the overlaps of `boxes`, which may then be None.
+
+    Returns
+    -------
+    array (..., N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`matrix_nms`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0]]])
+    >>> anyops.matrix_nms_scores(boxes, np.asarray([[0.9, 0.8]]), kernel="linear").tolist()
+    [[0.9, 0.4]]
+    """
+    check_choice("kernel", kernel, KERNELS)
+    given = {"sigma": check_positive("sigma", sigma)}
+    xp, labels, *_ = static_call("matrix_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    return compiled(
+        in_place, xp, boxes, scores, labels, valid, overlaps, given, rescore=_rescore, kind=kind, kernel=kernel
+    )[0]
+
+
+def _rescore(
+    xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters, *, kernel: str
+) -> Rescored:
+    none = xp.zeros_like(scores, dtype=rivals.dtype)
+    most = rivals.max(lambda pair: pair.overlap, none)
+
+    def decay(pair: Pair) -> Array:
+        over, made_up = pair.overlap, pair.better(most)
+        one = xp.ones_like(over)
+        if kernel == "gaussian":
+            exponent = given["sigma"] * (made_up**2 - over**2)
+            return xp.exp(xp.minimum(exponent, xp.zeros_like(over)))
+        # Where made_up ≥ over the quotient is 1 or more, or 0 / 0: no constraint.
+        acts = (over > made_up) & (made_up < 1)
+        return xp.where(acts, (1 - over) / xp.where(acts, 1 - made_up, one), one)
+
+    factor = rivals.min(decay, none + 1)
+    return scores * cast(xp, factor, scores.dtype), xp.ones_like(scores, dtype=xp.bool), None

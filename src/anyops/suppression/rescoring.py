@@ -1,0 +1,208 @@
+"""The two contracts of a rescoring: new scores in place for fixed shapes, or the boxes that stay, best first.
+
+A variant of suppression is one function ``rescore(xp, rivals, boxes, scores, given, **options)`` of boxes by rank,
+which gives their new scores, whether each stays, and its new box or None. Numbers that may vary from call to call are
+in `given`; options are compiled in. `rivals` are the overlapping boxes that rank
+better: a sparse `Graph` in an eager call, dense `Tiles` in a fixed shape; both offer the same reductions.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._array.backends import to_host
+from .._array.compiled import compiled
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    compute_dtype,
+    default_int,
+    is_eager_jax,
+    result_dtype,
+)
+from .._array.padding import bucket, pad, ship
+from .._array.selection import indices_of
+from .arguments import Call
+from .graph import Graph
+from .overlaps import scene_by_rank
+from .select import as_floating, ranking
+from .tiles import Pairs, Tiles
+
+
+class RescoredBoxes(NamedTuple):
+    """Boxes that stay, by descending new score: their positions, and those scores."""
+
+    indices: Array
+    scores: Array
+
+
+Rivals = Graph | Tiles
+Pair = Graph | Pairs
+Rescored = tuple[Array, Array, Array | None]
+Rescore = Callable[..., Rescored]
+Parameters = dict[str, float]
+
+
+def in_place(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    given: Parameters,
+    *,
+    rescore: Rescore,
+    kind: str,
+    **options: Any,
+) -> Rescored:
+    """New scores (..., N), 0 for boxes that go, whether each stays, and its new box, in the order of the arguments."""
+    order = ranking(xp, scores)
+    rivals = Tiles.of(xp, order, boxes, labels, valid, overlaps, kind)
+    ranked = xp.take_along_axis(_working(xp, scores, boxes, overlaps), order, axis=-1)
+    if boxes is not None:
+        boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
+    new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
+    back = xp.argsort(order, axis=-1)
+    new, stays = (xp.take_along_axis(x, back, axis=-1) for x in (new, stays))
+    if valid is not None:
+        stays = stays & valid
+    new = xp.where(stays, new, xp.zeros_like(new))
+    if moved is not None:
+        moved = xp.take_along_axis(moved, xp.broadcast_to(back[..., None], moved.shape), axis=-2)
+    return cast(xp, new, as_floating(xp, scores).dtype), stays, moved
+
+
+def best_first(
+    call: Call,
+    boxes: Array | None,
+    scores: Array,
+    overlaps: Array | None,
+    given: Parameters,
+    *,
+    rescore: Rescore,
+    kind: str,
+    above: float,
+    early: bool = True,
+    **options: Any,
+) -> Rescored:
+    """Indices, new scores and new boxes of those that stay, by descending new score, ties to the lowest index.
+
+    Only overlaps above `above` act. Scores never rise, and a box acts only on those that rank below it, so that the
+    limit on new scores may be applied to the scores `early`; unless a box acts on better ones too.
+    """
+    xp, labels, least, limit = call
+    settings = {"rescore": rescore, "kind": kind, "first": least if early else None, "last": least, **options}
+    if is_eager_jax(scores):
+        index, new, moved = _padded(xp, boxes, scores, labels, overlaps, given, settings)
+    else:
+        index, new, moved = compiled(_by_graph, xp, boxes, scores, labels, overlaps, given, above=above, **settings)
+    if limit is not None and limit < index.shape[0]:
+        index, new, moved = index[:limit], new[:limit], None if moved is None else moved[:limit, :]
+    return index, new, moved
+
+
+def graph_of(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    *,
+    kind: str,
+    above: float,
+    first: float | None,
+) -> Graph:
+    """The overlaps above `above` of the boxes whose score is above `first`, by rank."""
+    order = ranking(xp, scores)
+    if first is not None:  # those above the threshold come first
+        order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > first, default_int(xp, order))))]
+    if overlaps is not None:
+        values = cast(xp, overlaps, compute_dtype(xp, result_dtype(xp, overlaps=overlaps)))
+        return Graph.of_matrix(xp, values, order, labels, above)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, above)
+    return Graph.of(xp, scene if proper is None else scene.take(xp, indices_of(xp, proper)), order)
+
+
+def _by_graph(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    given: Parameters,
+    *,
+    rescore: Rescore,
+    kind: str,
+    above: float,
+    first: float | None,
+    last: float | None,
+    **options: Any,
+) -> Rescored:
+    rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=above, first=first)
+    order = rivals.order
+    ranked = xp.take(_working(xp, scores, boxes, overlaps), order)
+    boxes = None if boxes is None else xp.take(boxes, order, axis=0)
+    new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
+    new = cast(xp, new, as_floating(xp, scores).dtype)
+    rank = indices_of(xp, stays if last is None else stays & (new > last))
+    # By index first, so that a stable sort by score leaves ties to the lowest.
+    rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
+    rank = xp.take(rank, ranking(xp, xp.take(new, rank)))
+    return xp.take(order, rank), xp.take(new, rank), None if moved is None else xp.take(moved, rank, axis=0)
+
+
+def _padded(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    given: Parameters,
+    settings: dict[str, Any],
+) -> Rescored:
+    """Return what `best_first` does, for a library that compiles for each shape: in place, in bucketed ones."""
+    n = scores.shape[0]
+    valid = None
+    home = scores
+    if overlaps is None:  # a matrix is not copied to be padded
+        size = bucket(n)
+        boxes, scores, labels = (None if x is None else pad(xp, x, size) for x in (boxes, scores, labels))
+        valid = xp.arange(size) < n
+    index, new, stays, moved = compiled(_sorted_in_place, xp, boxes, scores, labels, valid, overlaps, given, **settings)
+    keep = to_host(stays)
+    return (
+        ship(to_host(index)[keep], home),
+        ship(to_host(new)[keep], home),
+        None if moved is None else ship(to_host(moved)[keep], home),
+    )
+
+
+def _sorted_in_place(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    given: Parameters,
+    *,
+    first: float | None,
+    last: float | None,
+    **settings: Any,
+) -> tuple[Array, Array, Array, Array | None]:
+    if first is not None:
+        above = as_floating(xp, scores) > first
+        valid = above if valid is None else valid & above
+    new, stays, moved = in_place(xp, boxes, scores, labels, valid, overlaps, given, **settings)
+    if last is not None:
+        stays = stays & (new > last)
+    index = ranking(xp, new)
+    moved = None if moved is None else xp.take(moved, index, axis=0)
+    return index, xp.take(new, index), xp.take(stays, index), moved
+
+
+def _working(xp: Namespace, scores: Array, boxes: Array | None, overlaps: Array | None) -> Array:
+    """Return scores in the dtype they are rescored in."""
+    given = {"scores": scores, **({"boxes": boxes} if overlaps is None else {"overlaps": overlaps})}
+    return cast(xp, scores, compute_dtype(xp, result_dtype(xp, **given)))

@@ -1,0 +1,287 @@
+"""Soft-NMS: boxes are picked by descending score, and each pick lowers the scores of what it overlaps.
+
+The order of the picks is a ranking like any other, and in it Soft-NMS is one product over better rivals:
+
+    s_j ← s_j · Π_i f(overlap(i, j)) over the boxes i picked before j.
+
+What is sequential is that order alone. It is found pick by pick; or in rounds, which pays where each step is a launch:
+scores only fall, so a box that beats all its neighbours now will be picked before any of them, and all such boxes can
+be picked at once.
+"""
+
+from typing import Any
+
+from .._array.compiled import compiled
+from .._array.loop import while_loop
+from .._array.namespace import Array, Namespace, cast, may_be_differentiated, stop_gradient
+from .._array.queue import lies_on_host, pick_falling
+from .._array.selection import indices_of
+from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
+from .graph import Graph
+from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+from .tiles import Tiles
+
+DECAYS = ("gaussian", "linear", "hard")
+# Logarithm of a factor of 0: exp of it is exactly 0, and unlike −inf it may be multiplied with 0.
+NOTHING = -1e4
+
+
+def soft_nms(
+    boxes: Array | None,
+    scores: Array,
+    *,
+    decay: str = "gaussian",
+    sigma: float = 0.5,
+    iou_threshold: float = 0.3,
+    labels: Array | None = None,
+    kind: str = "iou",
+    score_threshold: float | None = 1e-3,
+    max_output: int | None = None,
+    overlaps: Array | None = None,
+) -> RescoredBoxes:
+    """Indices and scores s_j · Π_i f(overlap(i, j)) of Soft-NMS, over the boxes i picked before j, as picked.
+
+    Repeat: pick the box of the best score, ties to the lowest index, and multiply the score of each remaining box of
+    its label that it overlaps by f.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy; floating or integer. May be None where `overlaps` is given.
+    scores : array (N,)
+        Not negative; those that are, and NaN, are never picked.
+    decay : {"gaussian", "linear", "hard"}
+        f(o) = exp(−o² / `sigma`); or 1 − o, or 0, for o > `iou_threshold`, and 1 up to there. ``"hard"`` is greedy NMS.
+    sigma : float
+        Positive. TensorFlow's ``soft_nms_sigma`` is half of it.
+    iou_threshold : float in [0, 1]
+        Of the linear and the hard decay.
+    labels : array (N,), optional
+        Boxes of different labels do not lower each other.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`, seen from the box that is picked; only where it is positive it acts.
+    score_threshold : float, optional
+        A box is returned iff its score when it is picked is strictly greater; None is 0.
+    max_output : int, optional
+        Return the first `max_output` picks.
+    overlaps : array (N, N), optional
+        Used in place of the overlaps of `boxes`: of masks, volumes, rotated boxes.
+
+    Returns
+    -------
+    indices : array (K,)
+        In the order of the picks, which is that of descending new score, ties to the lowest index.
+    scores : array (K,)
+        Scores when picked, in the floating dtype of `scores`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`; if `decay` is unknown, or `sigma` not positive. For batches and under a transform there is
+        :func:`soft_nms_scores`.
+
+    Notes
+    -----
+    Memory follows the number of overlapping pairs, never N².
+
+    References
+    ----------
+    .. [1] Bodla et al., Soft-NMS: Improving Object Detection With One Line of Code, arXiv:1704.04503, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]])
+    >>> indices, scores = anyops.soft_nms(boxes, np.asarray([0.9, 0.8, 0.7]))
+    >>> indices.tolist(), scores.round(4).tolist()
+    ([0, 2, 1], [0.9, 0.7, 0.4852])
+    """
+    given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
+    call = index_call("soft_nms", "soft_nms_scores", boxes, scores, labels, overlaps, kind, given["least"], max_output)
+    options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
+    # An overlap that depends on the side may be above the threshold for the box that was not the better one at first.
+    above = 0.0 if decay == "gaussian" or kind == "iof" else given["threshold"]
+    arguments = call, boxes, scores, overlaps, given
+    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, above=above, **options)[:2])
+
+
+def soft_nms_scores(
+    boxes: Array | None,
+    scores: Array,
+    *,
+    decay: str = "gaussian",
+    sigma: float = 0.5,
+    iou_threshold: float = 0.3,
+    labels: Array | None = None,
+    kind: str = "iou",
+    score_threshold: float | None = 1e-3,
+    valid: Array | None = None,
+    overlaps: Array | None = None,
+) -> Array:
+    """Score of each box when Soft-NMS picks it, 0 for those that it never picks: the static form of :func:`soft_nms`.
+
+    Differentiable in scores, boxes and overlaps, the order of the picks being constant.
+
+    Parameters
+    ----------
+    boxes : array (..., N, 4)
+    scores : array (..., N)
+    decay : {"gaussian", "linear", "hard"}
+    sigma : float
+    iou_threshold : float in [0, 1]
+    labels : array (..., N), optional
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    score_threshold : float, optional
+    valid : bool array (..., N), optional
+        False for boxes that are padding: they lower nothing, and get 0.
+    overlaps : array (..., N, N), optional
+        Used in place of the overlaps of `boxes`, which may then be None.
+
+    Returns
+    -------
+    array (..., N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`soft_nms`.
+
+    Notes
+    -----
+    Pick by pick, in memory of N, and of a tile times N for the derivative.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [20.0, 0.0, 30.0, 10.0]]])
+    >>> anyops.soft_nms_scores(boxes, np.asarray([[0.9, 0.8, 0.7]]), decay="linear").round(4).tolist()
+    [[0.9, 0.4, 0.7]]
+    """
+    given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
+    xp, labels, *_ = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
+    arguments = boxes, scores, labels, valid, overlaps, given
+    return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, **options)[0]
+
+
+def _parameters(
+    decay: str, sigma: float, iou_threshold: float, score_threshold: float | None
+) -> tuple[Parameters, dict[str, Any]]:
+    check_choice("decay", decay, DECAYS)
+    given = {
+        "sigma": check_positive("sigma", sigma),
+        "threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0),
+        "least": 0.0 if score_threshold is None else check_threshold("score_threshold", score_threshold),
+    }
+    return given, {"decay": decay}
+
+
+def _factor(xp: Namespace, over: Array, given: Parameters, decay: str) -> Array:
+    """f(o)."""
+    if decay == "gaussian":
+        return xp.exp(-(over**2) / given["sigma"])
+    one, acts = xp.ones_like(over), over > given["threshold"]
+    return xp.where(acts, 1 - over if decay == "linear" else xp.zeros_like(over), one)
+
+
+def _log_factor(xp: Namespace, over: Array, given: Parameters, decay: str) -> Array:
+    """log f(o), with a gradient that is finite everywhere."""
+    if decay == "gaussian":
+        return -(over**2) / given["sigma"]
+    factor = _factor(xp, over, given, decay)
+    some = factor > 0
+    log = xp.log(xp.where(some, factor, xp.ones_like(factor)))
+    return xp.where(some, log, xp.full_like(factor, NOTHING))
+
+
+def _rescore(
+    xp: Namespace,
+    rivals: Rivals,
+    _boxes: Array | None,
+    scores: Array,
+    given: Parameters,
+    *,
+    decay: str,
+    differentiable: bool,
+) -> Rescored:
+    constants = stop_gradient(scores), given, decay
+    if isinstance(rivals, Tiles):
+        new, turn = _pick_in_place(xp, rivals.constant(), *constants)
+    elif lies_on_host(scores):
+        new, turn = _pick_from_queue(xp, rivals, *constants)
+    else:
+        new, turn = _pick_in_rounds(xp, rivals, *constants)
+    stays = turn < scores.shape[-1]
+    if differentiable:
+        new = scores * cast(xp, _product(xp, rivals, turn, given, decay), scores.dtype)
+    return new, stays, None
+
+
+def _product(xp: Namespace, rivals: Rivals, turn: Array, given: Parameters, decay: str) -> Array:
+    """Π_i f(overlap(i, j)) over the boxes i picked before j, given the number of each pick."""
+    if isinstance(rivals, Tiles):
+        position = xp.argsort(turn, axis=-1)
+        product = _product_of_better(
+            xp, rivals.ranked_by(position), xp.take_along_axis(turn, position, axis=-1), given, decay
+        )
+        return xp.take_along_axis(product, xp.argsort(position, axis=-1), axis=-1)
+    return _product_of_better(xp, rivals.turned(rivals.better(turn) > rivals.worse(turn)), turn, given, decay)
+
+
+def _product_of_better(xp: Namespace, rivals: Rivals, turn: Array, given: Parameters, decay: str) -> Array:
+    def log_factor(pair: Pair) -> Array:
+        log = _log_factor(xp, pair.overlap, given, decay)
+        return xp.where(pair.better(turn) < pair.worse(turn), log, xp.zeros_like(log))
+
+    return xp.exp(rivals.sum(log_factor))
+
+
+def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
+    """Score of each box when it is picked, 0 for those that never are, and the number of its pick, N for those."""
+    zero = xp.zeros_like(scores)
+    never = xp.full_like(rivals.order, scores.shape[-1])
+    ranks = xp.cumulative_sum(xp.ones_like(rivals.order), axis=-1) - 1
+
+    def cut(current: Array) -> Array:
+        return xp.where(current > given["least"], current, zero)
+
+    def some(current: Array, _final: Array, _turn: Array, _now: Array) -> Array:
+        return xp.any(current > 0)
+
+    def pick(current: Array, final: Array, turn: Array, now: Array) -> tuple[Array, ...]:
+        best = xp.max(current, axis=-1, keepdims=True)
+        rank = xp.argmin(xp.where(current == best, rivals.order, never), axis=-1, keepdims=True)
+        picked = (ranks == rank) & (best > 0)
+        over, acts = rivals.row(rank)
+        factor = xp.where(acts, _factor(xp, over, given, decay), xp.ones_like(over))
+        current = cut(xp.where(picked, zero, current * cast(xp, factor, current.dtype)))
+        return current, xp.where(picked, best, final), xp.where(picked, now, turn), now + 1
+
+    start = scores if rivals.valid is None else xp.where(rivals.valid, scores, zero)
+    now = xp.zeros_like(ranks[..., :1])
+    _, final, turn, _ = while_loop(some, pick, (cut(start), xp.zeros_like(scores), never, now))
+    return final, turn
+
+
+def _pick_from_queue(xp: Namespace, rivals: Graph, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
+    over = rivals.overlap, rivals.reverse
+    forth = cast(xp, _factor(xp, stop_gradient(over[0]), given, decay), scores.dtype)
+    back = forth if over[1] is over[0] else cast(xp, _factor(xp, stop_gradient(over[1]), given, decay), scores.dtype)
+    return pick_falling(xp, scores, rivals.order, given["least"], rivals.ranks, (forth, back))
+
+
+def _pick_in_rounds(xp: Namespace, rivals: Graph, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
+    current, final = scores, xp.zeros_like(scores)
+    live, round_ = scores > given["least"], 0
+    turn = xp.full_like(rivals.order, scores.shape[0])
+    while bool(xp.any(live)):
+        rivals = rivals.at(indices_of(xp, rivals.better(live) & rivals.worse(live)))
+        (a, b), (i, j) = ((rivals.better(x), rivals.worse(x)) for x in (current, rivals.order))
+        rivals = rivals.turned((b > a) | ((b == a) & (j < i)))
+        now = live & ~rivals.any(lambda pair: xp.ones_like(pair.overlap, dtype=xp.bool))
+        final, turn = xp.where(now, current, final), xp.where(now, xp.full_like(turn, round_), turn)
+        winners = rivals.at(indices_of(xp, rivals.better(now)))
+        fallen = xp.exp(winners.sum(lambda pair: _log_factor(xp, stop_gradient(pair.overlap), given, decay)))
+        current = current * cast(xp, fallen, current.dtype)
+        live, round_ = live & ~now & (current > given["least"]), round_ + 1
+    return final, turn
