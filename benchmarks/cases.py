@@ -18,6 +18,10 @@ QUICK_MEMORY_SCENE = ("aerial-100k", 100_000)
 
 # The operations. Each contender (contenders.py) says which of them it can do.
 NMS, BATCHED_NMS, IMAGES, IMAGES_MASK, BOX_IOU = "nms", "batched_nms", "images", "images_mask", "box_iou"
+SOFT, FAST, MATRIX, MASKS, FUSION = "soft_nms", "fast_nms", "matrix_nms", "matrix_nms_masks", "weighted_boxes_fusion"
+# The static forms under jit, by the function each of them calls.
+STATIC = ("soft_nms_scores", "fast_nms_mask", "cluster_nms_scores", "weighted_cluster_nms_boxes", "matrix_nms_scores")
+VALUES = (BOX_IOU, FUSION, *STATIC)  # whose answers are numbers, not the indices of boxes
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,11 @@ class Case:
     group: str  # the table of docs/performance.md it goes to
     operation: str
     n: int  # boxes (box_iou: pairs)
-    make: Callable[[], scenes.Scene | scenes.Pair]
+    make: Callable[[], scenes.Problem]
     targets: dict[str, float] = field(default_factory=dict)  # least (peer's time / ours), by our contender's name
     curve: str | None = None  # the plot it is a point of
     quick: bool = False  # part of --quick
+    peer: str | None = "torchvision"  # to whom the ratios are; None: to the fastest of the peers
 
 
 def targets(numpy: float, torch: float | None = None, jax: float | None = None) -> dict[str, float]:
@@ -66,8 +71,59 @@ CASES = (
         lambda: scenes.classes(scenes.clustered(50_000, 1_500, 4_000.0)),
         targets(2, 1.5, 0.5),
     ),
-    Case("iou-2000x2000", "box_iou", BOX_IOU, 4_000_000, lambda: scenes.pair(2_000, 2_000), targets(2), quick=True),
-    Case("iou-10x100k", "box_iou", BOX_IOU, 1_000_000, lambda: scenes.pair(10, 100_000), targets(1.2), quick=True),
+    Case(
+        "iou-2000x2000",
+        "box_iou",
+        BOX_IOU,
+        4_000_000,
+        lambda: scenes.pair(2_000, 2_000),
+        targets(2),
+        quick=True,
+        peer=None,
+    ),
+    Case(
+        "iou-10x100k",
+        "box_iou",
+        BOX_IOU,
+        1_000_000,
+        lambda: scenes.pair(10, 100_000),
+        targets(1.2),
+        quick=True,
+        peer=None,
+    ),
+    *(
+        Case(f"{operation} {name}", "family", operation, n, make, wanted, quick=True, peer=peer)
+        for operation, peer, rows in (
+            (
+                SOFT,
+                "ensemble-boxes",
+                (
+                    ("clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40), targets(6)),
+                    ("clustered-10k", 10_000, lambda: scenes.clustered(10_000), targets(4)),
+                    ("spread-10k", 10_000, lambda: scenes.spread(10_000), targets(1.6)),
+                ),
+            ),
+            # "Under 1.5 times the time" is a ratio above 1 / 1.5.
+            (FAST, "overlap graph", (("clustered-10k", 10_000, lambda: scenes.clustered(10_000), targets(1 / 1.5)),)),
+            (MATRIX, "overlap graph", (("clustered-10k", 10_000, lambda: scenes.clustered(10_000), targets(1 / 1.5)),)),
+            (MASKS, "mask products", (("500 of 200x300", 500, lambda: scenes.masks(500, 200, 300), targets(1 / 1.3)),)),
+            (FUSION, "ensemble-boxes", (("5x2k", 10_000, lambda: scenes.models(5, 2_000), targets(5)),)),
+        )
+        for name, n, make, wanted in rows
+    ),
+    *(
+        Case(
+            f"{operation} 1k",
+            "static",
+            operation,
+            1_000,
+            lambda: scenes.clustered(1_000, 40),
+            {"anyops jax": 1 / 3},
+            quick=True,
+            peer="nms_mask",
+        )
+        for operation in STATIC
+    ),
     Case("identical-20k", "adversarial", NMS, 20_000, scenes.identical),
     Case("chain-20k", "adversarial", NMS, 20_000, scenes.chain),
     Case("giant-100k", "adversarial", NMS, 100_001, scenes.giant),

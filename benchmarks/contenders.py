@@ -11,9 +11,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cases import BATCHED_NMS, BOX_IOU, IMAGES, IMAGES_MASK, IOU_THRESHOLD, NMS, Case
+from cases import (
+    BATCHED_NMS,
+    BOX_IOU,
+    FAST,
+    FUSION,
+    IMAGES,
+    IMAGES_MASK,
+    IOU_THRESHOLD,
+    MASKS,
+    MATRIX,
+    NMS,
+    SOFT,
+    STATIC,
+    VALUES,
+    Case,
+)
 from numpy.typing import NDArray
-from scenes import Floats, Pair, Scene
+from scenes import Floats, Masks, Models, Pair, Scene
 
 Prepare = Callable[[Any], Callable[[], object]]
 
@@ -29,6 +44,7 @@ class Contender:
     compiles: bool = False
     ours: bool = False
     note: str | None = None  # what differs by convention
+    yardstick: bool = False  # does a part of the work, so that only its time is compared
 
     def takes(self, case: Case, *, slow: bool) -> bool:
         """Whether it takes part in a case."""
@@ -96,7 +112,81 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         first, second = lib.asarray(pair.first), lib.asarray(pair.second)
         return lambda: lib.wait(anyops.box_iou(first, second))
 
-    return {NMS: nms, BATCHED_NMS: batched_nms, IMAGES: batched_nms, IMAGES_MASK: images_mask, BOX_IOU: box_iou}
+    def indices(name: str) -> Prepare:
+        def prepare(scene: Scene) -> Callable[[], object]:
+            import anyops
+
+            lib, op = library(), getattr(anyops, name)
+            boxes, scores = lib.asarray(scene.boxes), lib.asarray(scene.scores)
+            return lambda: lib.wait(op(boxes, scores))
+
+        return prepare
+
+    def masks(problem: Masks) -> Callable[[], object]:
+        import anyops
+
+        lib = library()
+        masks, scores = lib.asarray(problem.masks), lib.asarray(problem.scores)
+        return lambda: lib.wait(anyops.matrix_nms(None, scores, overlaps=anyops.mask_iou(masks, masks)))
+
+    def fusion(problem: Models) -> Callable[[], object]:
+        import anyops
+
+        lib = library()
+        boxes, scores, labels, model_ids = (lib.asarray(part) for part in problem)
+        return lambda: lib.wait(anyops.weighted_boxes_fusion(boxes, scores, labels, model_ids=model_ids))
+
+    return {
+        NMS: nms,
+        BATCHED_NMS: batched_nms,
+        IMAGES: batched_nms,
+        IMAGES_MASK: images_mask,
+        BOX_IOU: box_iou,
+        **{name: indices(name) for name in (SOFT, FAST, MATRIX)},
+        MASKS: masks,
+        FUSION: fusion,
+        **{name: static(name, library) for name in STATIC},
+    }
+
+
+def static(name: str, library: Callable[[], Library]) -> Prepare:
+    """A static form under the library's jit."""
+
+    def prepare(scene: Scene) -> Callable[[], object]:
+        import anyops
+
+        lib, op = library(), getattr(anyops, name)
+        boxes, scores = lib.asarray(scene.boxes), lib.asarray(scene.scores)
+        # The penalty is what Cluster-NMS adds to nms_mask.
+        options = {"penalty": "score"} if "cluster" in name else {}
+        compiled = lib.jit(lambda boxes, scores: op(boxes, scores, **options))
+        return lambda: lib.wait(compiled(boxes, scores))
+
+    return prepare
+
+
+def overlap_graph(above: float) -> Prepare:
+    """What Fast and Matrix NMS begin with, alone."""
+
+    def prepare(scene: Scene) -> Callable[[], object]:
+        from anyops._array.namespace import namespace
+        from anyops.suppression.rescoring import graph_of
+
+        xp = namespace(boxes=scene.boxes)
+        problem = xp, scene.boxes, scene.scores, None, None
+        return lambda: graph_of(*problem, kind="iou", above=above, first=None)
+
+    return prepare
+
+
+def mask_products(problem: Masks) -> Callable[[], object]:
+    """The n² counts of common pixels, alone."""
+
+    def products() -> object:
+        flat = problem.masks.reshape(len(problem.masks), -1).astype(np.float32)
+        return flat @ flat.T
+
+    return products
 
 
 # --- torchvision -----------------------------------------------------------------------------------------------------
@@ -132,6 +222,50 @@ def torchvision_box_iou(pair: Pair) -> Callable[[], object]:
 
     first, second = torch.from_numpy(pair.first), torch.from_numpy(pair.second)
     return lambda: box_iou(first, second)
+
+
+# --- peers for the other variants ------------------------------------------------------------------------------------
+
+
+def soft_nms_loop(scene: Scene) -> Callable[[], object]:
+    """Soft-NMS as it is written down: pick the best, lower the rest, drop what is too low, one box at a time."""
+
+    def picked() -> NDArray[np.int64]:
+        columns, current = [*scene.boxes.T], scene.scores.copy()
+        columns.append((columns[2] - columns[0]) * (columns[3] - columns[1]))
+        index, picks = np.arange(len(current)), []
+        while len(current):
+            best = int(np.argmax(current))
+            picks.append(index[best])
+            x1, y1, x2, y2, area = columns
+            width = np.maximum(np.minimum(x2, x2[best]) - np.maximum(x1, x1[best]), 0)
+            inter = width * np.maximum(np.minimum(y2, y2[best]) - np.maximum(y1, y1[best]), 0)
+            overlap = inter / (area + area[best] - inter)
+            current = current * np.exp(-(overlap**2) / np.float32(0.5))
+            current[best] = 0
+            live = current > 1e-3
+            columns, current, index = [column[live] for column in columns], current[live], index[live]
+        return np.asarray(picks)
+
+    return picked
+
+
+def ensemble_boxes_soft(scene: Scene) -> Callable[[], object]:
+    from ensemble_boxes.ensemble_boxes_nms import cpu_soft_nms_float
+
+    def picked() -> object:
+        boxes, scores = scene.boxes.copy(), scene.scores.copy()  # it works in place
+        return cpu_soft_nms_float(boxes, scores, 0.3, 0.5, 1e-3, 2)
+
+    return picked
+
+
+def ensemble_boxes_fusion(problem: Models) -> Callable[[], object]:
+    from ensemble_boxes import weighted_boxes_fusion
+
+    parts = [problem.model_ids == model for model in range(int(problem.model_ids[-1]) + 1)]
+    boxes, scores, labels = ([column[part] for part in parts] for column in problem[:3])
+    return lambda: weighted_boxes_fusion(boxes, scores, labels, iou_thr=0.55, skip_box_thr=0.0)
 
 
 # --- the other peers -------------------------------------------------------------------------------------------------
@@ -201,10 +335,36 @@ CONTENDERS = (
         note="returns a mask, so only the set of kept boxes is compared; the n² IoU matrix is built whole",
     ),
     Contender("pycocotools", {BOX_IOU: pycocotools_box_iou}, ANY, note="computes in float64 from x, y, width, height"),
+    Contender("sequential loop", {SOFT: soft_nms_loop}, ANY),
+    Contender(
+        "ensemble-boxes",
+        {SOFT: ensemble_boxes_soft, FUSION: ensemble_boxes_fusion},
+        ANY,
+        compiles=True,
+        note="its Soft-NMS (numba) keeps picking among boxes that have fallen below the score threshold",
+    ),
+    Contender("overlap graph", {FAST: overlap_graph(IOU_THRESHOLD), MATRIX: overlap_graph(0.0)}, ANY, yardstick=True),
+    Contender("mask products", {MASKS: mask_products}, ANY, yardstick=True),
+    Contender("nms_mask", dict.fromkeys(STATIC, static("nms_mask", jax_library)), ANY, compiles=True, yardstick=True),
 )
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
+    """What a contender answered, so that answers can be compared: numbers, or the indices of the boxes it keeps."""
+    if case.operation == FUSION:  # boxes and scores by the coordinates, for the order of equal scores is free
+        boxes, scores, _ = (np.asarray(part) for part in result)
+        rows = np.concatenate([boxes, scores[:, None]], axis=1)
+        return rows[np.lexsort(rows.T)]
+    if isinstance(result, tuple):  # indices and scores, or boxes and scores
+        result = result[-1] if case.operation in VALUES else result[0]
+    if case.operation in VALUES:
+        return np.asarray(result, dtype=np.float32)
+    indices = kept(result, case, problem)
+    # New scores that are equal but for the rounding of an exponential come in any order.
+    return np.sort(indices) if case.operation in (SOFT, MATRIX, MASKS) else indices
 
 
 def kept(result: Any, case: Case, scene: Scene) -> NDArray[np.int64]:

@@ -32,6 +32,11 @@ NAMES = {
     "opencv": "OpenCV",
     "supervision": "supervision",
     "pycocotools": "pycocotools",
+    "sequential loop": "NumPy loop",
+    "ensemble-boxes": "ensemble-boxes",
+    "overlap graph": "overlap graph alone",
+    "mask products": "mask products alone",
+    "nms_mask": "`nms_mask`, JAX",
 }
 OURS = ("anyops numpy", "anyops torch", "anyops jax")
 NONE = "–"
@@ -181,6 +186,8 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "labelled": group_table("labelled"),
     "images": group_table("images"),
     "box-iou": group_table("box_iou"),
+    "family": group_table("family"),
+    "static": group_table("static"),
     "adversarial": group_table("adversarial"),
     "growth": growth,
     "memory": memory,

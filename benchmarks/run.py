@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from cases import (
-    BOX_IOU,
     CASES,
     EXPONENT_SIZES,
     EXPONENT_TARGET,
@@ -30,12 +29,13 @@ from cases import (
     MEMORY_SCENE,
     MEMORY_TARGET,
     QUICK_MEMORY_SCENE,
+    VALUES,
     Case,
     growth,
     matches,
     select,
 )
-from contenders import CONTENDERS, Contender, kept, reference_order
+from contenders import CONTENDERS, Contender, answer, reference_order
 from memory import peak_in_fresh_process
 from results import PARTIAL, PUBLISHED, ROOT, SCHEMA, environment, save, seconds_of_others
 from text import duration
@@ -77,11 +77,13 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
     if case.curve:
         result["curve"] = case.curve
     if taking_part:
-        reference = taking_part[0]
+        comparable = [each for each in taking_part if not each.contender.yardstick]
+        # The peer before ours where there is one, whatever the order of the list.
+        reference = next((each for each in comparable if not each.contender.ours), (comparable or taking_part)[0])
         result["reference"] = reference.contender.name
-        if case.operation != BOX_IOU:
+        if case.operation not in VALUES:
             result["kept"] = len(reference.answer)
-        agreeing = [each for each in taking_part if agrees(each, reference, case)]
+        agreeing = [each for each in taking_part if each.contender.yardstick or agrees(each, reference, case)]
         measure([each.entrant for each in agreeing], budget)
         for each in agreeing:
             each.record.update(each.entrant.summary())
@@ -96,15 +98,18 @@ def ask(contender: Contender, case: Case, problem: Any, record: dict[str, Any]) 
         record["note"] = contender.note
     call = contender.operations[case.operation](problem)
     first, result = timed(call)
-    answer = np.asarray(result) if case.operation == BOX_IOU else kept(result, case, problem)
-    if contender.name == "torchvision" and case.operation != BOX_IOU:
-        answer = reference_order(answer, case, problem)
-    return Checked(contender, Entrant(call, first, contender.compiles), answer, record)
+    found = np.empty(0) if contender.yardstick else answer(result, case, problem)
+    if contender.name == "torchvision" and case.operation not in VALUES:
+        found = reference_order(found, case, problem)
+    return Checked(contender, Entrant(call, first, contender.compiles), found, record)
 
 
 def agrees(each: Checked, reference: Checked, case: Case) -> bool:
     """Compare with the reference; note what a peer does differently, fail ours on any difference."""
-    if case.operation == BOX_IOU:
+    if case.operation in VALUES:
+        if each.answer.shape != reference.answer.shape:
+            each.record["failed"] = f"shape {each.answer.shape} against {reference.answer.shape}"
+            return False
         difference = float(np.max(np.abs(each.answer - reference.answer), initial=0))
         each.record["largest_difference"] = difference
         same = bool(difference < 1e-5)  # NaN is no agreement
@@ -123,11 +128,11 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
 
 
 def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
-    """Ratios to the peer: torchvision, but for box_iou the faster of the peers."""
+    """Ratios to the peer of the case, or to the fastest of the peers."""
     ours = {each.name for each in CONTENDERS if each.ours}
     peers = {name: record["seconds"] for name, record in records.items() if name not in ours and "seconds" in record}
-    if case.operation != BOX_IOU:
-        peers = {name: seconds for name, seconds in peers.items() if name == "torchvision"}
+    if case.peer is not None:
+        peers = {name: seconds for name, seconds in peers.items() if name == case.peer}
     if not peers:
         return
     peer = result["peer"] = min(peers, key=lambda name: peers[name])
@@ -192,7 +197,7 @@ def memory(contenders: list[Contender], *, quick: bool) -> list[dict[str, Any]]:
 # --- what is printed -------------------------------------------------------------------------------------------------
 
 COLUMNS = ("case", "contender", "median", "quartiles", "calls", "ratio", "target", "", "kept", "against the reference")
-WIDTHS = (18, 13, 10, 21, 6, 8, 8, 6, 7, 0)
+WIDTHS = (28, 15, 10, 21, 6, 8, 8, 6, 7, 0)
 
 
 def row(*cells: str) -> None:
@@ -220,6 +225,8 @@ def print_case(result: dict[str, Any]) -> None:
 def agreement(record: dict[str, Any], *, reference: bool) -> str:
     if reference:
         return "(reference)"
+    if "identical" not in record:
+        return "(does a part of the work)"
     if "largest_difference" in record:
         return f"largest difference {record['largest_difference']:.1e}"
     if record["identical"]:
@@ -310,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     if options.list:
         for case in CASES:
-            print(f"{case.name:18} {case.operation:12} n = {case.n:,}")
+            print(f"{case.name:32} {case.operation:28} n = {case.n:,}")
         return 0
     partial = bool(options.quick or options.only or options.contenders)
     output = options.output or (PARTIAL if partial else PUBLISHED)

@@ -27,6 +27,25 @@ class Pair(NamedTuple):
     second: Floats
 
 
+class Masks(NamedTuple):
+    """One problem for suppression by masks."""
+
+    masks: NDArray[np.bool_]
+    scores: Floats
+
+
+class Models(NamedTuple):
+    """One problem for fusion: the boxes of several models in one picture, with coordinates in [0, 1]."""
+
+    boxes: Floats
+    scores: Floats
+    labels: Integers
+    model_ids: Integers
+
+
+Problem = Scene | Pair | Masks | Models
+
+
 def spread(n: int, extent: float = 1000.0, largest: float = 100.0, seed: int = 0) -> Scene:
     """Boxes of independent place and size, as a detector of small objects leaves them: most survive."""
     # The order of the draws is part of the published scenes: do not reorder.
@@ -101,6 +120,27 @@ def all_sizes(n: int = 20_000) -> Scene:
 def pair(n: int, m: int) -> Pair:
     """n boxes against m others in the same picture."""
     return Pair(spread(n, seed=0).boxes, spread(m, seed=1).boxes)
+
+
+def masks(n: int, height: int, width: int, seed: int = 0) -> Masks:
+    """Ellipses jittered around a few objects, as a segmenter leaves them."""
+    boxes, scores, _ = clustered(n, n // 10, extent=float(height), seed=seed)
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    cx, cy = (boxes[:, :2] + boxes[:, 2:]).T[..., None, None] / 2
+    w, h = (boxes[:, 2:] - boxes[:, :2]).T[..., None, None]
+    return Masks(((x - cx) / w) ** 2 + ((y - cy) / h) ** 2 <= 0.25, scores)
+
+
+def models(count: int, n: int, classes: int = 10, seed: int = 0) -> Models:
+    """n boxes of each of some models, which see the same objects a little differently."""
+    rng = np.random.default_rng(seed)
+    true, _, _ = spread(n, seed=seed)
+    side = np.concatenate([true[:, 2:] - true[:, :2]] * 2, axis=1)
+    labels = rng.integers(0, classes, n)
+    boxes = np.concatenate([true + rng.normal(0, 0.05, true.shape) * side for _ in range(count)])
+    boxes = np.clip(boxes / 1101, 0, 1).astype(np.float32)
+    scores = rng.random(count * n).astype(np.float32)
+    return Models(boxes, scores, np.tile(labels, count), np.repeat(np.arange(count), n))
 
 
 def _corners(low: NDArray[np.float64], high: NDArray[np.float64]) -> Floats:

@@ -1,11 +1,12 @@
 """Picking from scores that fall while they are picked: sequential logic that is too fine for array operations."""
 
-from heapq import heapify, heappop, heapreplace
-
 import numpy as np
 
 from .backends import to_host
 from .namespace import Array, Namespace, device, library, namespace
+
+# Scores among which the best is looked up at once.
+BLOCK = 1024
 
 
 def lies_on_host(x: Array) -> bool:
@@ -34,31 +35,41 @@ def pick_falling(
     tuple of array (N,)
         Each score when it was picked, 0 for those that never are, and the number of its pick, N for those.
     """
-    current, rank_of_tie = np.array(to_host(scores)), to_host(ties).tolist()
-    n = current.shape[0]
-    starts, neighbours, weights = _rows(n, list(map(to_host, pairs)), list(map(to_host, factors)))
-    final, number = np.zeros_like(current), np.full(n, n, dtype=np.intp)
-    # The queue holds scores that may have fallen since: what comes first is put back with its score of now.
-    score_of, picked = current.item, 0
-    queue = [(-score, rank_of_tie[i], i) for i, score in enumerate(current.tolist()) if score > least]
-    heapify(queue)
-    while queue:
-        falling, tie, i = queue[0]
-        score = score_of(i)
-        if score != -falling:
-            if score > least:
-                heapreplace(queue, (-score, tie, i))
-            else:
-                heappop(queue)
-            continue
-        heappop(queue)
-        final[i], number[i] = score, picked
-        picked += 1
-        start, stop = starts[i], starts[i + 1]
-        if start < stop:
-            current[neighbours[start:stop]] *= weights[start:stop]
+    n = scores.shape[0]
+    # In the order of their ties, so that of equal scores the first is picked.
+    order = np.argsort(to_host(ties))
+    place = np.empty_like(order)
+    place[order] = np.arange(n)
+    starts, neighbours, weights = _rows(n, [place[to_host(x)] for x in pairs], [to_host(x) for x in factors])
+    values = to_host(scores)[order]
+    width = min(max(n, 1), BLOCK)
+    blocks = np.zeros((-(-n // width), width), dtype=values.dtype)
+    current = blocks.reshape(-1)
+    current[:n] = np.where(values > least, values, 0)  # what is 0 is never picked
+    final, turn = np.zeros_like(current), np.full_like(current, n, dtype=order.dtype)
+    # The best of each block, or what that was before others fell: then it is looked up anew when its turn comes.
+    best, rows, picked = np.max(blocks, axis=1), list(blocks), 0
+    while rows:
+        number = int(best.argmax())
+        row = rows[number]
+        at = int(row.argmax())
+        score = row.item(at)
+        if score != best.item(number):
+            if score != score:  # ∞ · 0
+                row[at] = score = 0.0
+            best[number] = score
+        elif score > least:
+            i = number * width + at
+            final[i], turn[i], row[at] = score, picked, 0
+            picked += 1
+            start, stop = starts[i], starts[i + 1]
+            if start < stop:
+                current[neighbours[start:stop]] *= weights[start:stop]
+            best[number] = row.max()
+        else:
+            break
     return tuple(
-        xp.asarray(x, dtype=dtype, device=device(scores)) for x, dtype in ((final, scores.dtype), (number, ties.dtype))
+        xp.asarray(x[place], dtype=like.dtype, device=device(scores)) for x, like in ((final, scores), (turn, ties))
     )
 
 

@@ -346,26 +346,30 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
     floating = [x for x in (masks1, masks2) if _floats(xp, x)]
     dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
-    flat1, flat2 = (
-        xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
-        for name, x in (("masks1", masks1), ("masks2", masks2))
-    )
-    return compiled(_masks_overlap, xp, flat1, flat2, kind=kind, dtype=dtype)
+    # Of masks with themselves, half the work is the same.
+    given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
+    flat = (xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1])) for name, x in given.items())
+    return compiled(_masks_overlap, xp, *flat, kind=kind, dtype=dtype)
 
 
-def _masks_overlap(xp: Namespace, a: Array, b: Array, *, kind: str, dtype: object) -> Array:
+def _masks_overlap(xp: Namespace, a: Array, b: Array | None = None, *, kind: str, dtype: object) -> Array:
+    """Overlap of flat masks (..., N, P) with (..., M, P), or with themselves."""
     pixels = a.shape[-1]
+    masks = (a,) if b is None else (a, b)
     # Counts of pixels are exact in float32 up to 2²⁴.
     count = xp.float32 if pixels <= 1 << 24 else compute_dtype(xp, default_float(xp, a))
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
-    rows = math.prod(a.shape[:-1]) + math.prod(b.shape[:-1])
-    step = pixels if is_traced(a) or is_traced(b) else max(1, (1 << 22) // max(rows, 1))
-    inter = 0.0
+    rows = sum(math.prod(x.shape[:-1]) for x in masks)
+    step = pixels if any(map(is_traced, masks)) else max(1, (1 << 22) // max(rows, 1))
+    inter, areas = 0.0, [0.0 for _ in masks]
     for start in range(0, max(pixels, 1), max(step, 1)):
-        part1, part2 = (xp.astype(x[..., start : min(start + step, pixels)], count) for x in (a, b))
-        inter = inter + part1 @ xp.matrix_transpose(part2)
-    area1 = xp.sum(xp.astype(a, count), axis=-1)[..., :, None]
-    area2 = xp.sum(xp.astype(b, count), axis=-1)[..., None, :]
+        parts = [xp.astype(x[..., start : min(start + step, pixels)], count) for x in masks]
+        inter = inter + parts[0] @ xp.matrix_transpose(parts[-1])
+        if b is not None:
+            areas = [area + xp.sum(part, axis=-1) for area, part in zip(areas, parts, strict=True)]
+    if b is None:
+        areas = [xp.linalg.diagonal(inter)]
+    area1, area2 = areas[0][..., :, None], areas[-1][..., None, :]
     if kind == "iou":
         whole = area1 + area2 - inter
     else:

@@ -151,7 +151,8 @@ def weighted_boxes_fusion(
     op, static = "weighted_boxes_fusion", "weighted_boxes_fusion_padded"
     arrays = boxes, scores, labels, model_ids, model_weights, None
     xp, comparable, threshold, least = _check(op, *arrays, iou_threshold, score_threshold, conf_type)
-    check_index_contract(op, static, scores, boxes, labels, *_optional(a=model_ids, b=model_weights).values())
+    traced = boxes, labels, model_ids, None if isinstance(model_weights, Sequence) else model_weights
+    check_index_contract(op, static, scores, *traced)
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
     weights = _weights(xp, model_weights, boxes, scores)
     if weights is not None:
@@ -275,11 +276,6 @@ def _fused_in_place(
     return _fused(xp, *ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
 
 
-def _optional(**arguments: Array | Sequence[float] | None) -> dict[str, Array]:
-    """Return those of the arguments that were given as arrays."""
-    return {name: x for name, x in arguments.items() if x is not None and not isinstance(x, Sequence)}
-
-
 def _check(
     op: str,
     boxes: Array,
@@ -293,7 +289,8 @@ def _check(
     conf_type: str,
 ) -> tuple[Namespace, Array, float, float]:
     """Return the namespace, labels that compare, and the thresholds; raise unless the arguments fit each other."""
-    namespace(boxes=boxes, scores=scores, labels=labels, **_optional(model_ids=model_ids, model_weights=model_weights))
+    optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
+    namespace(boxes=boxes, scores=scores, labels=labels, **{k: x for k, x in optional.items() if x is not None})
     xp, comparable, *_ = static_call(op, boxes, scores, labels, valid, None, kind="iou")
     if model_ids is not None:
         check_dtype(xp, "model_ids", model_ids, "integral")
@@ -469,10 +466,13 @@ def _fused(
     # The unit cancels, and has no gradient; nor has the weight of a founder that no box can join.
     top = stop_gradient(xp.take_along_axis(s, founders, axis=-1))
     relative = _relative(xp, s, top, proper & (top > 0) & (top < math.inf))
-    corners = columns_of(boxes)
-    weight, *moments = _sums(xp, founders, relative, *(relative * x for x in corners))
-    weight = xp.where(exists, weight, one)
-    mean = xp.stack([xp.where(exists, x, zero) / weight for x in moments], axis=-1)
+    # From the founder on, so that equal corners stay what they are.
+    alone = (founders == ranks)[..., None]
+    first = xp.take_along_axis(boxes, xp.broadcast_to(founders[..., None], boxes.shape), axis=-2)
+    offsets = xp.where(alone, xp.zeros_like(boxes), boxes) - xp.where(alone, xp.zeros_like(boxes), first)
+    weight, *moments = _sums(xp, founders, relative, *(relative * x for x in columns_of(offsets)))
+    moved = xp.stack(moments, axis=-1) / xp.where(exists, weight, one)[..., None]
+    mean = xp.where(exists[..., None], boxes + moved, xp.zeros_like(boxes))
 
     total = count if weights is None else xp.sum(weights)
     if conf_type == "max":

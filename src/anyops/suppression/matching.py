@@ -23,7 +23,7 @@ from .._array.segments import segment_min
 from .._array.selection import indices_of
 from ..boxes.iou import Boxes, overlap
 from .graph import join
-from .overlaps import Pairs, Scene, Strips, Sweep, candidates, overlapping, searches_between, searches_within, tile
+from .overlaps import Pairs, Scene, Strips, Sweep, overlapping, searches_between, searches_within, tile
 
 # How far a fused box may move from where its pairs were found; half the threshold where that is less.
 MARGIN = 0.25
@@ -34,8 +34,8 @@ SMALL = 128
 # Boxes are matched a part at a time, so that most of those that fuse are not compared with each other: the first part,
 # as a share of all; and how many pairs a box may have in one part of all the others for there to be no further parts.
 SHARE, SPARSE = 8, 4
-# Candidates of one part, altogether or for each box of the scene.
-CANDIDATES, EACH = 1 << 20, 64
+# Pairs of one part, altogether or for each of its boxes and the fused ones.
+PAIRS, EACH = 1 << 15, 16
 
 # Scores become these, so that a quotient of two exists: those of 0 weigh the same among themselves, and nothing beside
 # others, which infinite ones outweigh.
@@ -98,24 +98,28 @@ class _Matching:
         xp, n = self.xp, self.scene.size
         part = self.scene.map(lambda x: x[..., start:stop])
         fused = self.scene.take(xp, xp.asarray([k for k in range(start) if self.slots[k] == k], dtype=part.ranks.dtype))
-        parts: Iterable[Pairs]
+        found: Iterable[Pairs]
         if strips is None:
-            parts = [_compared(xp, part, part), _compared(xp, fused, part)]
+            found = [_compared(xp, part, part), _compared(xp, fused, part)]
         else:
             sweep = Sweep.of(xp, strips, part)
-            within = searches_within(xp, sweep)
-            if stop - start > SMALL and candidates(xp, within) > max(CANDIDATES, EACH * n):
-                return None
-            parts = overlapping(xp, sweep.scene, sweep.scene, within)
+            found = overlapping(xp, sweep.scene, sweep.scene, searches_within(xp, sweep))
             if start > 0:
                 before = Sweep.of(xp, strips, fused)
                 forth, back = searches_between(xp, before, sweep)
-                parts = chain(
-                    parts,
+                found = chain(
+                    found,
                     overlapping(xp, before.scene, sweep.scene, forth),
                     overlapping(xp, sweep.scene, before.scene, back),
                 )
-        better, worse, over = join(xp, (part.ranks[:0], part.ranks[:0], part.boxes.columns[0, :0]), parts)
+        room = max(PAIRS, EACH * (fused.size + part.size)) if part.size > SMALL else math.inf
+        pairs = []
+        for some in found:
+            pairs.append(some)
+            room -= some[0].shape[0]
+            if room < 0:
+                return None
+        better, worse, over = join(xp, (part.ranks[:0], part.ranks[:0], part.boxes.columns[0, :0]), pairs)
         hit = over > self.threshold
         some = indices_of(xp, hit)
         first = segment_min(xp, xp.take(worse, some), xp.take(better, some), xp.full_like(self.scene.ranks, n))
