@@ -16,26 +16,39 @@ SIZE = 9
 VALUES = np.float32([1, -2, 4, 0.5, -8, 16, 0.25, 3])
 
 
-@pytest.mark.parametrize("numbers", SEGMENTS.values(), ids=SEGMENTS)
-@pytest.mark.parametrize(
-    "reduction",
-    [
-        (segments.segment_sum, {}, sum),
-        (segments.segment_max, {"initial": -9}, lambda v: max([-9, *v])),
-        (segments.segment_max, {"initial": 2}, lambda v: max([2, *v])),
-        (segments.segment_min, {"initial": 99}, lambda v: min([99, *v])),
-        (segments.segment_min, {"initial": 0}, lambda v: min([0, *v])),
-    ],
-)
-def test_reductions(backend, xp, numbers, reduction):
-    reduce, options, want = reduction
+INITIAL = np.float32([9, -9, 2, 0, 1, -1, 4, 0.25, 3])
+
+
+def by_segment(numbers):
     values = VALUES[: len(numbers)]
-    index = backend.asarray(np.array(numbers, backend.default("indexing")))
-    got = reduce(xp, backend.asarray(values), index, SIZE, **options)
+    return [[float(v) for v, s in zip(values, numbers, strict=True) if s == i] for i in range(SIZE)]
+
+
+@pytest.mark.parametrize("numbers", SEGMENTS.values(), ids=SEGMENTS)
+def test_sum(backend, xp, numbers):
+    values, index = (
+        backend.asarray(x) for x in (VALUES[: len(numbers)], np.array(numbers, backend.default("indexing")))
+    )
+    got = segments.segment_sum(xp, values, index, SIZE)
     assert backend.owns(got)
     assert dtype_name(got) == "float32"
-    groups = [[float(v) for v, s in zip(values, numbers, strict=True) if s == i] for i in range(SIZE)]
-    np.testing.assert_array_equal(backend.to_numpy(got), [want(g) for g in groups])
+    np.testing.assert_array_equal(backend.to_numpy(got), [sum(group) for group in by_segment(numbers)])
+
+
+@pytest.mark.parametrize("numbers", SEGMENTS.values(), ids=SEGMENTS)
+@pytest.mark.parametrize(("reduce", "want"), [(segments.segment_max, max), (segments.segment_min, min)])
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_extremes(backend, xp, numbers, reduce, want, dtype):
+    values, initial, index = VALUES[: len(numbers)] * 4, INITIAL * 4, np.array(numbers, backend.default("indexing"))
+    given = [backend.asarray(x) for x in (values.astype(dtype), index, initial.astype(dtype))]
+    got = reduce(xp, *given)
+    assert backend.owns(got)
+    assert dtype_name(got) == dtype
+    expected = [
+        want([start, *(4 * v for v in group)]) for start, group in zip(initial, by_segment(numbers), strict=True)
+    ]
+    np.testing.assert_array_equal(backend.to_numpy(got), expected)
+    np.testing.assert_array_equal(backend.to_numpy(given[2]), initial)  # not changed in place
 
 
 def test_sums_of_many_runs(backend, xp):

@@ -1,0 +1,112 @@
+"""The pairs that the sweep finds, against comparing all with all."""
+
+import numpy as np
+import pytest
+
+from anyops._array.namespace import namespace
+from anyops.boxes.iou import Boxes
+from anyops.suppression.graph import Graph
+from anyops.suppression.overlaps import (
+    Scene,
+    Strips,
+    Sweep,
+    candidates,
+    overlapping,
+    searches_between,
+    searches_within,
+)
+from anyops.suppression.rescoring import graph_of
+from tests import reference, scenes
+
+N = 400  # more than are compared with all
+
+
+def boxes_of(name):
+    rng = np.random.default_rng(7)
+    corner, size = 10.0 ** rng.uniform(-3, 4, (2, N, 2))
+    return {
+        "clustered": scenes.clustered(N, 1)[0],
+        "spread": scenes.spread(N, 2)[0],
+        "all sizes": np.concatenate([corner, corner + size], axis=1).astype(np.float32),
+        "one giant": np.concatenate([np.float32([[-50, -50, 900, 900]]), scenes.spread(N - 1, 3)[0]]),
+        "grid": np.float32([[x, y, x + 4, y + 4] for x in range(20) for y in range(20)]),
+        "rows": np.float32([[0, y, 1000, y + 1.5] for y in range(N)]),
+        "columns": np.float32([[x, 0, x + 1.5, 1000] for x in range(N)]),
+        "negative": scenes.clustered(N, 4)[0] - 1e4,
+        "identical": np.tile(np.float32([[1, 2, 3, 4]]), (N, 1)),
+    }[name]
+
+
+def found(graph, backend):
+    better, worse, over = (backend.to_numpy(x) for x in (*graph.ranks, graph.overlap))
+    order = np.lexsort((worse, better))
+    return better[order], worse[order], over[order]
+
+
+def expected(boxes, labels, kind, threshold):
+    over = np.stack([reference.overlap_row(box, boxes, kind) for box in boxes])
+    hit = np.triu(over > np.float32(threshold), 1)
+    if labels is not None:
+        hit &= labels[:, None] == labels
+    better, worse = np.nonzero(hit)
+    return better, worse, over[better, worse]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["clustered", "spread", "all sizes", "one giant", "grid", "rows", "columns", "negative", "identical"],
+)
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.op("nms")
+def test_each_pair_once(backend, xp, name, labelled):
+    if backend.library == "jax":
+        pytest.skip("JAX takes tiles, or a graph of its own in bucketed shapes: tests of nms")
+    boxes, ranks = boxes_of(name), np.arange(N, 0, -1, dtype=np.float32)
+    labels = np.random.default_rng(0).integers(-3, 3, N) * 10**6 if labelled else None
+    given = [None if x is None else backend.asarray(x) for x in (boxes, ranks, labels)]
+    for kind, threshold in (
+        ("iou", 0.0),
+        ("iou", 0.1),
+        ("iou", 0.5),
+        ("iou", 0.95),
+        ("iof", 0.5),
+        ("ios", 0.0),
+        ("giou", 0.3),
+    ):
+        graph = graph_of(xp, *given, None, kind=kind, above=threshold, first=None)
+        better, worse, over = found(graph, backend)
+        want = expected(boxes, labels, kind, threshold)
+        np.testing.assert_array_equal(better, want[0])
+        np.testing.assert_array_equal(worse, want[1])
+        np.testing.assert_allclose(over, want[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.4])
+def test_between_two_parts(threshold):
+    """Each pair of a box of one part and one of the other, once."""
+    boxes = boxes_of("all sizes")
+    xp = namespace(boxes=boxes)
+    graph = graph_of(xp, boxes, np.arange(N, 0, -1.0), None, None, kind="iou", above=threshold, first=None)
+    x1, y1, x2, y2 = boxes.T
+    columns = np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
+    scene = Scene(Boxes(columns), np.arange(N), None, "iou", threshold)
+    strips = Strips.of(xp, scene, threshold)
+    for members in (np.arange(N) % 3 == 0, np.arange(N) < 7, np.arange(N) % 2 == 1):
+        a, b = (Sweep.of(xp, strips, scene.take(xp, np.flatnonzero(part))) for part in (members, ~members))
+        forth, back = searches_between(xp, a, b)
+        parts = [*overlapping(xp, a.scene, b.scene, forth), *overlapping(xp, b.scene, a.scene, back)]
+        pairs = sorted((int(i), int(j)) for better, worse, *_ in parts for i, j in zip(better, worse, strict=True))
+        whole = zip(*(rank.tolist() for rank in graph.ranks), strict=True)
+        assert pairs == sorted((i, j) for i, j in whole if members[i] != members[j])
+
+
+def test_candidates_follow_the_overlaps():
+    """Nothing near n² is looked at where little overlaps."""
+    boxes = scenes.spread(4000, 5)[0] * np.float32(3)
+    xp = namespace(boxes=boxes)
+    x1, y1, x2, y2 = boxes.T
+    scene = Scene(Boxes(np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])), np.arange(4000), None, "iou", 0.0)
+    sweep = Sweep.of(xp, Strips.of(xp, scene, 0.0), scene)
+    pairs = Graph.of(xp, scene, np.arange(4000)).overlap.shape[0]
+    assert candidates(xp, searches_within(xp, sweep)) < 4 * pairs + 4000
+    assert sweep.scene.size <= 3 * 4000
