@@ -20,7 +20,14 @@ QUICK_MEMORY_SCENE = ("aerial-100k", 100_000)
 NMS, BATCHED_NMS, IMAGES, IMAGES_MASK, BOX_IOU = "nms", "batched_nms", "images", "images_mask", "box_iou"
 SOFT, FAST, MATRIX, MASKS, FUSION = "soft_nms", "fast_nms", "matrix_nms", "matrix_nms_masks", "weighted_boxes_fusion"
 # The static forms under jit, by the function each of them calls.
-STATIC = ("soft_nms_scores", "fast_nms_mask", "cluster_nms_scores", "weighted_cluster_nms_boxes", "matrix_nms_scores")
+STATIC = (
+    "soft_nms_scores",
+    "fast_nms_mask",
+    "cluster_nms_scores",
+    "weighted_cluster_nms_boxes",
+    "matrix_nms_scores",
+    "weighted_boxes_fusion_padded",
+)
 VALUES = (BOX_IOU, FUSION, *STATIC)  # whose answers are numbers, not the indices of boxes
 
 

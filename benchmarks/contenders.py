@@ -159,8 +159,9 @@ def static(name: str, library: Callable[[], Library]) -> Prepare:
         boxes, scores = lib.asarray(scene.boxes), lib.asarray(scene.scores)
         # The penalty is what Cluster-NMS adds to nms_mask.
         options = {"penalty": "score"} if "cluster" in name else {}
-        compiled = lib.jit(lambda boxes, scores: op(boxes, scores, **options))
-        return lambda: lib.wait(compiled(boxes, scores))
+        labels = (lib.asarray(np.zeros(len(scene.scores), np.int32)),) if "fusion" in name else ()
+        compiled = lib.jit(lambda *given: op(*given, **options))
+        return lambda: lib.wait(compiled(boxes, scores, *labels))
 
     return prepare
 
@@ -359,7 +360,7 @@ def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
         rows = np.concatenate([boxes, scores[:, None]], axis=1)
         return rows[np.lexsort(rows.T)]
     if isinstance(result, tuple):  # indices and scores, or boxes and scores
-        result = result[-1] if case.operation in VALUES else result[0]
+        result = result[1 if len(result) > 1 and case.operation in VALUES else 0]
     if case.operation in VALUES:
         return np.asarray(result, dtype=np.float32)
     indices = kept(result, case, problem)

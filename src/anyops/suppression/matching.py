@@ -43,7 +43,7 @@ SMALLEST, LARGEST = 1e-300, 1e300
 
 Fused = tuple[float, float, float, float, float, float, float, list[float]]
 """A fused box that has moved: corners, area, weight of its boxes in units of its founder's, 1 − IoU with where its
-pairs were found (1 once it has left the margin), and that place."""
+pairs were found, and that place. Once it left its margin all that may join it is listed anew, beside the pairs."""
 
 
 def matched(xp: Namespace, boxes: Array, scores: Array, labels: Array, threshold: float) -> list[int]:
@@ -171,10 +171,10 @@ class _Matching:
         """Move a fused box towards a box that joins it; tell whether it leaves its margin."""
         a1, b1, a2, b2 = self.boxes[k]
         if f in self.moved:
-            x1, y1, x2, y2, _, weight, moved, anchor = self.moved[f]
+            x1, y1, x2, y2, _, weight, _, anchor = self.moved[f]
         else:
             x1, y1, x2, y2 = anchor = self.boxes[f]
-            weight, moved = 1.0, 0.0
+            weight = 1.0
         added = self.scores[k] / self.scores[f]
         weight += added
         share = added / weight
@@ -183,13 +183,9 @@ class _Matching:
         x2 += share * (a2 - x2)
         y2 += share * (b2 - y2)
         area = (x2 - x1) * (y2 - y1)
-        distance = 1 - _iou((x1, y1, x2, y2, area, weight, moved, anchor), anchor)
+        distance = 1 - _iou((x1, y1, x2, y2, area, weight, 0.0, anchor), anchor)
         left = distance > self.margin
-        if left:
-            anchor, moved = [x1, y1, x2, y2], 1.0
-        elif moved < 1:
-            moved = distance
-        self.moved[f] = x1, y1, x2, y2, area, weight, moved, anchor
+        self.moved[f] = x1, y1, x2, y2, area, weight, distance, [x1, y1, x2, y2] if left else anchor
         return left
 
 
