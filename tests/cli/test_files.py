@@ -278,7 +278,7 @@ def test_on_a_terminal_a_bar_shows_the_stages(command, folder):
     shown = os.read(ours, 1 << 16).decode()
     os.close(ours)
     assert "write" in shown
-    assert "/5" in shown
+    assert "/4" in shown
     assert shown.rstrip().endswith("seconds")
     assert json.loads((folder / "out.json").read_text()) == [json.loads(BEST)]
 

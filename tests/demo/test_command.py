@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from anyops.cli import demo as module
 from anyops.cli.nms import Library
 from anyops.demo.evaluate import Precision
-from anyops.demo.run import Report, Settings, Suppression
+from anyops.demo.methods import METHODS, Suppression
+from anyops.demo.run import Report, Settings
 
 
 @pytest.fixture
@@ -35,26 +36,35 @@ def demo(tmp_path, monkeypatch):
     return invoke
 
 
-def test_everything_is_written(demo, tmp_path):
+def test_everything_is_written(demo, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     result = demo("--backend", "numpy", "--scenes", "1", "--seed", "3")
     assert result.exit_code == 0
     folder = tmp_path / "demo"
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     assert {path.name for path in folder.iterdir()} == {
-        *("summary.json", "scene.png", "raw.json", "kept.json", "ground_truth.json")
+        *("summary.json", "scene.png", "methods.png", "raw.json", "kept.json", "ground_truth.json")
     }
     contents = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     summary, raw, kept = contents["summary"], contents["raw"], contents["kept"]
     assert {key: summary[key] for key in ("scenes", "seed", "digits")} == {"scenes": 1, "seed": 3, "digits": 40}
-    (row,) = summary["backends"]
-    assert (row["backend"], row["boxes_in"], row["boxes_out"]) == ("numpy", len(raw), len(kept))
-    assert row["ap_before"] + 0.05 < row["ap_after"] < 1
-    assert row["milliseconds"] > 0
-    assert "numpy" in result.stdout
+    (backend,) = summary["backends"]
+    assert (backend["backend"], backend["version"]) == ("numpy", np.__version__)
+    rows = {row["method"]: row for row in summary["methods"]}
+    assert list(rows) == ["nms", "fast", "soft", "cluster", "weighted", "matrix", "wbf"]
+    assert (summary["raw"]["boxes"], rows["nms"]["boxes"]) == (len(raw), len(kept))
+    for name, row in rows.items():
+        assert summary["raw"]["ap"] + 0.05 < row["ap"] < 1
+        assert row["milliseconds"]["numpy"] > 0
+        (line,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
+        assert f"{row['boxes']:,}" in line
+        assert f"{row['ap']:.3f}" in line
+    assert "iou_threshold=0.3" in result.stdout
     assert len(contents["ground_truth"]["annotations"]) == 40
     assert all(record in raw for record in kept)
-    assert (folder / "scene.png").read_bytes().startswith(b"\x89PNG")
-    assert "demo/scene.png" in result.stdout.replace("\\", "/")
+    for name in ("scene.png", "methods.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+        assert f"demo/{name}" in result.stdout.replace("\\", "/")
     assert "Detecting" in result.stderr
     from pycocotools.coco import COCO
 
@@ -112,16 +122,24 @@ def test_backends_that_do_not_work_are_left_out(monkeypatch):
 
 
 def test_disagreement_is_an_error(demo, scenes, raw, monkeypatch):
-    suppressions = {
-        "numpy": Suppression(np.arange(60), "cpu", 1.0),
-        "torch": Suppression(np.arange(59), "cpu", 1.0),
-        "jax": Suppression(np.arange(60), "cpu", 1.0),
-    }
-    precisions = dict.fromkeys(suppressions, Precision(0.5, 0.7))
-    report = Report(Settings(2), scenes, raw, suppressions, Precision(0.3, 0.4), precisions)
+    def suppressions(count, factor=1.0):
+        found = raw.take(np.arange(count))
+        found = found._replace(scores=found.scores * factor)
+        return {method.name: Suppression(np.arange(count), found, "cpu", 1.0) for method in METHODS}
+
+    results = {"numpy": suppressions(60), "torch": suppressions(59), "jax": suppressions(60, 1.01)}
+    precisions = {method.name: Precision(0.5, 0.7) for method in METHODS}
+    report = Report(Settings(2), scenes, raw, results, Precision(0.3, 0.4), precisions)
+    assert report.disagreeing() == [
+        *("nms on torch", "fast on torch"),  # one more of many new scores may be above the limit, by rounding
+        *("soft on jax", "cluster on jax", "weighted on jax", "matrix on jax", "wbf on jax"),
+    ]
     monkeypatch.setattr(module, "run", lambda *args, **options: report)
     monkeypatch.setattr(module, "write", lambda *args: None)
-    monkeypatch.setattr(module, "summary", lambda report: {"digits": 80, "scenes": 2, "backends": []})
+    monkeypatch.setattr(module, "_print", lambda *args: None)
+    monkeypatch.setattr(module, "summary", lambda report: {})
     result = demo("--backend", "numpy")
     assert result.exit_code == 1
-    assert result.stderr.endswith("anyops: torch kept other boxes than numpy, which is a bug\n")
+    assert (
+        "anyops: other boxes than on numpy, which is a bug: nms on torch, fast on torch, soft on jax" in result.stderr
+    )

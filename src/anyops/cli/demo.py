@@ -1,4 +1,4 @@
-"""``anyops demo``: what NMS is worth, shown on handwritten digits."""
+"""``anyops demo``: what suppression is worth, by each method, shown on handwritten digits."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from .._array.backends import to_backend
 from ..demo.folder import check_folder, filled_at_once
-from ..demo.run import IOU_THRESHOLD, Settings, run, summary, write
+from ..demo.run import Settings, run, summary, write
 from .errors import CommandError, one_line_errors
 from .nms import Library
 
@@ -34,9 +34,10 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other scenes.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the files of an earlier run in FOLDER.")] = False,
 ) -> None:
-    """Find handwritten digits on crowded pages, run NMS on each array library, and measure what it is worth.
+    """Find handwritten digits on crowded pages, suppress by each method on each array library, and compare them.
 
-    FOLDER gets scene.png (a page before and after), summary.json, and the raw, kept and true boxes as COCO JSON.
+    FOLDER gets scene.png (a page before and after nms), methods.png (a part of it after each method, their precision
+    and time), summary.json, and the raw boxes, those that nms kept and the true ones as COCO JSON.
     """
     with one_line_errors():
         _check_extras()
@@ -52,7 +53,7 @@ def demo(
             raise CommandError(str(error)) from None
     _print(summary(report), output)
     if disagreeing := report.disagreeing():
-        typer.echo(f"anyops: {', '.join(disagreeing)} kept other boxes than {usable[0]}, which is a bug", err=True)
+        typer.echo(f"anyops: other boxes than on {usable[0]}, which is a bug: {', '.join(disagreeing)}", err=True)
         raise typer.Exit(1)
 
 
@@ -82,17 +83,19 @@ def _usable(libraries: list[Library], device: str | None, progress: Progress) ->
 
 
 def _print(figures: dict[str, Any], output: Path) -> None:
-    table = Table(title=f"{figures['digits']} digits in {figures['scenes']} scenes, NMS at an IoU of {IOU_THRESHOLD}")
-    table.add_column("backend")
-    for heading in ("boxes in", "boxes out", "AP before", "AP after", "AP50 before", "AP50 after", "ms"):
-        table.add_column(heading.replace(" ", "\n"), justify="right")
-    for row in figures["backends"]:
+    backends = [entry["backend"] for entry in figures["backends"]]
+    title = f"{figures['digits']} digits in {figures['scenes']} scenes; boxes and AP on {backends[0]}"
+    table = Table("method", "parameters", title=title)
+    for heading in ("boxes", "AP", "AP50", *(f"{backend}\nms" for backend in backends)):
+        table.add_column(heading, justify="right")
+    rows = [{"method": "raw", "parameters": {}, **figures["raw"], "milliseconds": {}}, *figures["methods"]]
+    for row in rows:
         table.add_row(
-            row["backend"],
-            f"{row['boxes_in']:,}",
-            f"{row['boxes_out']:,}",
-            *(f"{row[name]:.3f}" for name in ("ap_before", "ap_after", "ap50_before", "ap50_after")),
-            f"{row['milliseconds']:.1f}",
+            row["method"],
+            " ".join(f"{name}={value}" for name, value in row["parameters"].items()),
+            f"{row['boxes']:,}",
+            *(f"{row[name]:.3f}" for name in ("ap", "ap50")),
+            *(f"{row['milliseconds'][name]:,.1f}" if row["milliseconds"] else "" for name in backends),
         )
     Console().print(table)
-    typer.echo(f"Look at {output / 'scene.png'}")
+    typer.echo(f"Look at {output / 'methods.png'} and {output / 'scene.png'}")

@@ -1,8 +1,8 @@
-"""``anyops nms``: non-maximum suppression of a file of detections."""
+"""``anyops nms``: suppression of overlapping detections in a file, by any of the variants."""
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-import anyops
-
-from .._array.backends import to_backend, to_host
+from .._array.backends import to_backend
 from .errors import CommandError, one_line_errors
 from .files import STREAM, Format, check_destination, check_same_format, display_name, format_of, read_text, write_text
+from .methods import ConfType, Decay, Kernel, Kind, Method, Penalty, check_options
+from .models import Models
 from .records import Detections, parse
+from .suppress import fused, survivors
 
 
 class Library(StrEnum):
@@ -31,17 +32,6 @@ class Library(StrEnum):
     CUPY = "cupy"
 
 
-class Kind(StrEnum):
-    """Overlap measures, as in :func:`anyops.box_iou`."""
-
-    IOU = "iou"
-    IOF = "iof"
-    IOS = "ios"
-    GIOU = "giou"
-    DIOU = "diou"
-    CIOU = "ciou"
-
-
 def _finite(value: float | None) -> float | None:
     # A range alone lets NaN pass, which is neither below its start nor above its end.
     if value is not None and not math.isfinite(value):
@@ -49,30 +39,106 @@ def _finite(value: float | None) -> float | None:
     return value
 
 
+def _positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"expected a positive finite number, got {value}")
+    return value
+
+
+_SOME = "Options of some methods"
+
+
 def nms(
-    file: Annotated[
-        str,
+    files: Annotated[
+        list[str],
         typer.Argument(
             metavar="FILE",
-            help="Detections: COCO results (.json, .json.gz) or CSV (.csv, .csv.gz); - is standard input.",
+            help="Detections: COCO results (.json, .json.gz) or CSV (.csv, .csv.gz); - is standard input. "
+            "Several, one for each model, with --method wbf only.",
         ),
     ],
     *,
     out: Annotated[
         str, typer.Option("--output", "-o", metavar="OUT", help="Where the survivors go; - is standard output.")
     ],
-    iou_threshold: Annotated[
-        float, typer.Option(min=0, max=1, callback=_finite, help="A box goes if a better one overlaps it by more.")
-    ] = 0.5,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="nms is greedy. fast also lets what is suppressed suppress. soft and matrix lower scores instead, and "
+            "so does cluster with a --penalty, without which it is greedy. weighted is cluster, and moves each box to "
+            "the mean of itself and what overlaps it most. wbf fuses the boxes of several models."
+        ),
+    ] = Method.NMS,
     score_threshold: Annotated[
-        float | None, typer.Option(min=0, callback=_finite, help="Drop first what does not score above this.")
+        float | None,
+        typer.Option(
+            min=0,
+            callback=_finite,
+            help="Drop what does not score above this: in FILE for nms and fast (no limit by default) and wbf (0); by "
+            "its new score for soft (0.001), cluster and weighted (0.01), matrix (0.05).",
+        ),
     ] = None,
-    class_agnostic: Annotated[
-        bool, typer.Option("--class-agnostic", help="Boxes of one image suppress each other whatever their category.")
-    ] = False,
-    kind: Annotated[Kind, typer.Option(help="Measure of overlap.")] = Kind.IOU,
     max_output: Annotated[
         int | None, typer.Option(min=0, help="Keep at most so many boxes of each image, the best first.")
+    ] = None,
+    iou_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            callback=_finite,
+            rich_help_panel=_SOME,
+            help="nms, fast, cluster, weighted (0.5 by default), soft with --decay linear or hard (0.3), wbf (0.55): "
+            "boxes act on each other if they overlap by more.",
+        ),
+    ] = None,
+    class_agnostic: Annotated[
+        bool,
+        typer.Option(
+            "--class-agnostic",
+            rich_help_panel=_SOME,
+            help="All but wbf: boxes of one image act on each other whatever their category.",
+        ),
+    ] = False,
+    kind: Annotated[
+        Kind | None, typer.Option(rich_help_panel=_SOME, help="All but wbf: measure of overlap (iou by default).")
+    ] = None,
+    decay: Annotated[
+        Decay | None, typer.Option(rich_help_panel=_SOME, help="soft: how scores fall (gaussian by default).")
+    ] = None,
+    penalty: Annotated[
+        Penalty | None,
+        typer.Option(rich_help_panel=_SOME, help="cluster, weighted: lower scores by this instead of cutting boxes."),
+    ] = None,
+    kernel: Annotated[
+        Kernel | None, typer.Option(rich_help_panel=_SOME, help="matrix: how scores fall (gaussian by default).")
+    ] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(
+            callback=_positive,
+            rich_help_panel=_SOME,
+            help="soft with --decay gaussian (0.5 by default), cluster and weighted with a --penalty (0.2): width of "
+            "the Gaussian. matrix with --kernel gaussian (2.0): its inverse.",
+        ),
+    ] = None,
+    conf_type: Annotated[
+        ConfType | None, typer.Option(rich_help_panel=_SOME, help="wbf: score of a fused box (avg by default).")
+    ] = None,
+    model_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[MODEL=]WEIGHT",
+            rich_help_panel=_SOME,
+            help="wbf: weight of a model (1 by default), once for each FILE in their order; with --model-field as "
+            "MODEL=WEIGHT, once for each model, those that found nothing too.",
+        ),
+    ] = None,
+    model_field: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_SOME, help="wbf: field or column of FILE that names the model of each box."
+        ),
     ] = None,
     backend: Annotated[Library, typer.Option(help="Array library to compute with.")] = Library.NUMPY,
     device: Annotated[
@@ -82,49 +148,70 @@ def nms(
 ) -> None:
     """Suppress overlapping detections, image by image and category by category.
 
-    The survivors are written in the format and order of FILE, every field as it was.
+    The survivors are written in the format and order of FILE, every field as it was but new scores and new boxes.
+
+    With --method wbf, OUT has new records of image_id, category_id, bbox and score alone, image by image, best first.
 
     If the input is malformed, one line says where, nothing is written, and the exit code is 2.
     """
     start = time.perf_counter()
+    # What is not given is left to the function, for the defaults differ from method to method.
+    options = _given(
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        kind=kind,
+        decay=decay,
+        penalty=penalty,
+        kernel=kernel,
+        sigma=sigma,
+        conf_type=conf_type,
+    )
+    others = _given(class_agnostic=class_agnostic or None, model_weight=model_weight or None, model_field=model_field)
     with one_line_errors():
+        check_options(method, options | others)
+        _check_files(files, method)
+        models = Models.of(model_weight or [], files, model_field)
         check_destination(out, force=force)
-        if file != STREAM:
-            check_same_format(format_of(file), out)
+        for file in files:
+            if file != STREAM:
+                check_same_format(format_of(file), out)
         with _progress() as begin:
             begin("load")
             send = _loaded(backend, device)
             begin("read")
-            detections, form = _read(file)
+            parts, form = _read(files, model_field)
             check_same_format(form, out)
-            begin("group")
-            images = _numbered(detections.image_ids)
-            pairs = zip(detections.image_ids, detections.category_ids, strict=True)
-            groups = images if class_agnostic else _numbered(pairs)
+            count = sum(len(part.scores) for part in parts)
             begin("suppress")
-            # One call for all: boxes with different labels leave each other alone.
-            kept = to_host(
-                anyops.nms(
-                    anyops.box_convert(send(detections.xywh()), "xywh", "xyxy"),
-                    send(np.asarray(detections.scores, dtype=np.float64)),
-                    iou_threshold,
-                    labels=send(groups),
-                    kind=kind.value,
-                    score_threshold=score_threshold,
-                )
-            )
-            if max_output is not None:
-                kept = kept[_rank_in_group(images[kept]) < max_output]
+            with _about(*files):
+                if method == Method.WBF:
+                    outcome = fused(parts, form, models, options, send, max_output=max_output)
+                else:
+                    (detections,) = parts
+                    outcome = survivors(
+                        detections, method, options, send, class_agnostic=class_agnostic, max_output=max_output
+                    )
             begin("write")
-            write_text(detections.text(np.sort(kept).tolist()), out, force=force)
+            write_text(outcome.text, out, force=force)
     seconds = time.perf_counter() - start
-    typer.echo(f"{len(images)} boxes in, {len(kept)} boxes out, {seconds:.3f} seconds", err=True)
+    typer.echo(f"{count} boxes in, {outcome.boxes} boxes out, {seconds:.3f} seconds", err=True)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: x.value if isinstance(x, StrEnum) else x for name, x in options.items() if x is not None}
+
+
+def _check_files(files: list[str], method: Method) -> None:
+    if len(files) > 1 and method != Method.WBF:
+        raise CommandError(f"FILE: several belong to --method wbf, not to {method}, got {len(files)}")
+    if files.count(STREAM) > 1:
+        raise CommandError("FILE: expected - at most once, for standard input can be read once")
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """Show a bar of the stages on a terminal; what is yielded begins the stage of the name it is given."""
-    stages = ("load", "read", "group", "suppress", "write")
+    stages = ("load", "read", "suppress", "write")
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda stage: None
@@ -145,24 +232,23 @@ def _loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], An
     return send
 
 
-def _read(file: str) -> tuple[Detections, Format]:
-    text, form = read_text(file)
+def _read(files: list[str], model_field: str | None) -> tuple[list[Detections], Format]:
+    """Read all files, which must be of one format."""
+    read = [read_text(file) for file in files]
+    form = read[0][1]
+    parts = []
+    for file, (text, its_form) in zip(files, read, strict=True):
+        with _about(file):
+            if its_form != form:
+                raise CommandError(f"expected {form.upper()} as in {display_name(files[0])}, got {its_form.upper()}")
+            parts.append(parse(text, form, model_field=model_field))
+    return parts, form
+
+
+@contextmanager
+def _about(*files: str) -> Iterator[None]:
+    """Say in errors which file, or which together, are at fault."""
     try:
-        return parse(text, form), form
+        yield
     except CommandError as error:
-        raise CommandError(f"{display_name(file)}: {error}") from None
-
-
-def _numbered(keys: Iterable[Hashable]) -> NDArray[np.int64]:
-    """Replace each key by its number in the order of first appearance."""
-    numbers: dict[Hashable, int] = {}
-    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
-
-
-def _rank_in_group(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tell how many before each entry belong to the same group."""
-    order = np.argsort(groups, stable=True)
-    counts = np.unique_counts(groups).counts
-    ranks = np.empty_like(groups)
-    ranks[order] = np.arange(len(groups)) - np.repeat(np.cumulative_sum(counts) - counts, counts)
-    return ranks
+        raise CommandError(f"{', '.join(map(display_name, files))}: {error}") from None

@@ -1,7 +1,8 @@
 """Detections in COCO's result format (JSON) and as CSV: read, checked, and written back to the character.
 
 What is not dropped must come out as it went in: unknown fields, the digits of every number, quoting, layout. So records
-are never written anew: each is kept as the piece of text it was read from, beside the few numbers that NMS needs.
+are kept as the pieces of text they were read from, beside the few numbers that NMS needs. Where a score or a box is a
+new one, it alone is replaced in that text. Only fused records, which are no record of the input, are written anew.
 """
 
 import csv
@@ -11,7 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,10 @@ class Detections:
         Left, top, width and height of each record, one after the other.
     scores
         One number for each record.
+    models
+        Name of the model of each record, if a field was said to hold it.
+    columns
+        What the columns of CSV are.
     """
 
     head: str = ""
@@ -51,6 +56,8 @@ class Detections:
     category_ids: list[int | str] = field(default_factory=list)
     boxes: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    columns: "_Columns | None" = None
 
     def xywh(self) -> NDArray[np.float64]:
         """Boxes as an (N, 4) array."""
@@ -60,22 +67,65 @@ class Detections:
         """Text of a file with these records alone."""
         return self.head + self.separator.join([self.records[i] for i in indices]) + self.tail
 
+    def replace(self, index: int, *, score: float | None = None, bbox: list[float] | None = None) -> None:
+        """Put new numbers into the text of a record."""
+        text = self.records[index]
+        edits = _json_edits if self.columns is None else self.columns.edits
+        for place, new in sorted(edits(text, score, bbox), key=lambda edit: -edit[0].start):
+            text = text[: place.start] + new + text[place.stop :]
+        self.records[index] = text
 
-def parse(text: str, form: Format) -> Detections:
-    """Read detections from the text of a file.
+
+class Fused(NamedTuple):
+    """A record that was none of the input."""
+
+    image_id: int | str
+    category_id: int | str
+    bbox: list[float]
+    score: float
+
+
+def fused_text(fused: Iterable[Fused], form: Format, like: Detections) -> str:
+    """Text of a file of fused records; in CSV the box has one column if that of `like` has one, else four."""
+    if form is Format.JSON:
+        return "[" + ",".join("\n" + json.dumps(record._asdict()) for record in fused) + "\n]\n"
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    one_column = like.columns is not None and like.columns.bbox is not None
+    writer.writerow(["image_id", "category_id", *(["bbox"] if one_column else _SIDES), "score"])
+    for record in fused:
+        box = [json.dumps(record.bbox)] if one_column else record.bbox
+        writer.writerow([record.image_id, record.category_id, *box, record.score])
+    return text.getvalue()
+
+
+def joined(parts: Iterable[Detections]) -> Detections:
+    """Return the numbers of all parts as one, without their text, of which the layout of the first alone is known."""
+    first, *others = parts
+    all_of = Detections(columns=first.columns)
+    for part in (first, *others):
+        all_of.image_ids += part.image_ids
+        all_of.category_ids += part.category_ids
+        all_of.boxes += part.boxes
+        all_of.scores += part.scores
+    return all_of
+
+
+def parse(text: str, form: Format, *, model_field: str | None = None) -> Detections:
+    """Read detections from the text of a file; the field or column that names their model only if it is given.
 
     Raises
     ------
     CommandError
         If the text is malformed; the message names the record and the field, what was expected and what came.
     """
-    return _parse_json(text) if form is Format.JSON else _parse_csv(text)
+    return (_parse_json if form is Format.JSON else _parse_csv)(text, model_field)
 
 
 # JSON
 
 
-def _parse_json(text: str) -> Detections:
+def _parse_json(text: str, model_field: str | None) -> Detections:
     detections = Detections()
     start = end = _start_of_list(text)
     for index, (record, span) in enumerate(_json_items(text, start)):
@@ -86,6 +136,8 @@ def _parse_json(text: str) -> Detections:
         detections.category_ids.append(_json_id(record, "category_id", where))
         detections.boxes.extend(_box(_member(record, "bbox", where), where))
         detections.scores.append(_number(_member(record, "score", where), "score", where))
+        if model_field is not None:
+            detections.models.append(str(_json_id(record, model_field, where)))
         detections.records.append(text[span])
         if index == 0:
             detections.head = text[: span.start]
@@ -166,14 +218,32 @@ def _json_id(record: dict[str, Any], name: str, where: str) -> int | str:
     raise CommandError(f"{where}: {name}: expected an integer or a string, got {_shown(value)}")
 
 
+Edits = list[tuple[slice, str]]
+"""Places in the text of a record, and what goes there."""
+
+
+def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> Edits:
+    places: dict[str, slice] = {}  # of a name that is there twice, the last value counts
+    position = _skip_space(record, 1)
+    while record[position] != "}":
+        name, position = _decode(record, position)
+        start = _skip_space(record, _skip_space(record, position) + 1)
+        _, stop = _decode(record, start)
+        places[name] = slice(start, stop)
+        position = _skip_space(record, stop)
+        if record[position] == ",":
+            position = _skip_space(record, position + 1)
+    return [(places[name], json.dumps(new)) for name, new in (("score", score), ("bbox", bbox)) if new is not None]
+
+
 # CSV
 
 
-def _parse_csv(text: str) -> Detections:
+def _parse_csv(text: str, model_field: str | None) -> Detections:
     rows = _csv_rows(text.removeprefix(_BOM))
     _, header, head = next(rows)
-    columns = _Columns.of([name.strip() for name in header])
-    detections = Detections(head=_BOM + head if text.startswith(_BOM) else head)
+    columns = _Columns.of([name.strip() for name in header], model_field)
+    detections = Detections(head=_BOM + head if text.startswith(_BOM) else head, columns=columns)
     for line, cells, raw in rows:
         where = f"line {line}"
         if len(cells) != len(header):
@@ -186,6 +256,8 @@ def _parse_csv(text: str) -> Detections:
             numbers = [_csv_number(cells[i], name, where) for i, name in zip(columns.sides, _SIDES, strict=True)]
             detections.boxes.extend(_checked_sides(numbers, _SIDES, where))
         detections.scores.append(_csv_number(cells[columns.score], "score", where))
+        if columns.model is not None:
+            detections.models.append(_csv_id(cells[columns.model], header[columns.model].strip(), where))
         detections.records.append(raw)
     return detections
 
@@ -208,6 +280,21 @@ def _csv_rows(text: str) -> Iterator[tuple[int, list[str], str]]:
         csv.field_size_limit(limit)
 
 
+_CELL = re.compile(r'"(?:[^"]|"")*"|[^,\r\n]*')
+
+
+def _csv_cells(row: str) -> list[slice]:
+    """Places of the cells of a row that has been found to be valid."""
+    places = []
+    position = -1
+    while position < 0 or row.startswith(",", position):
+        match = _CELL.match(row, position + 1)
+        assert match is not None  # the pattern matches no characters too
+        places.append(slice(*match.span()))
+        position = match.end()
+    return places
+
+
 @dataclass(frozen=True)
 class _Columns:
     """Positions of the columns; the box is one column ``bbox``, or four where ``bbox`` is None."""
@@ -217,19 +304,34 @@ class _Columns:
     score: int
     bbox: int | None
     sides: tuple[int, ...]
+    model: int | None
+
+    def edits(self, record: str, score: float | None, bbox: list[float] | None) -> Edits:
+        """Tell where new numbers go."""
+        cells = _csv_cells(record)
+        edits = [] if score is None else [(cells[self.score], repr(score))]
+        if bbox is not None and self.bbox is not None:
+            edits.append((cells[self.bbox], f'"{json.dumps(bbox)}"'))
+        elif bbox is not None:
+            edits += [(cells[i], repr(side)) for i, side in zip(self.sides, bbox, strict=True)]
+        return edits
 
     @classmethod
-    def of(cls, header: list[str]) -> "_Columns":
-        has_sides = all(name in header for name in _SIDES)
-        needed = ["image_id", "category_id", "score", *(_SIDES if has_sides or "bbox" not in header else ["bbox"])]
+    def of(cls, header: list[str], model_field: str | None) -> "_Columns":
+        has_box = "bbox" in header and not all(name in header for name in _SIDES)
+        needed = ["image_id", "category_id", "score", *(["bbox"] if has_box else _SIDES)]
+        if model_field is not None:
+            needed.append(model_field)
         for name in needed:
             if header.count(name) != 1:
                 fault = "is there twice" if name in header else "is missing"
-                raise CommandError(f"line 1: column {name} {fault}; {_EXPECTED_HEADER}, got {_cut(','.join(header))}")
+                expected = _EXPECTED_HEADER + (f" and {model_field}" if model_field else "")
+                raise CommandError(f"line 1: column {name} {fault}; {expected}, got {_cut(','.join(header))}")
         at = header.index
-        box = None if "x" in needed else at("bbox")
-        sides = () if box is not None else tuple(at(name) for name in _SIDES)
-        return cls(at("image_id"), at("category_id"), at("score"), box, sides)
+        box = at("bbox") if has_box else None
+        sides = () if has_box else tuple(at(name) for name in _SIDES)
+        model = None if model_field is None else at(model_field)
+        return cls(at("image_id"), at("category_id"), at("score"), box, sides, model)
 
 
 _EXPECTED_HEADER = "expected image_id, category_id, score and x, y, w, h (or bbox)"

@@ -1,6 +1,6 @@
 """The demonstration behind ``anyops demo``: an application of the library, not a part of it.
 
 Handwritten digits on noisy pages (`scenes`), a sliding-window template matcher that finds every digit many times
-over (`detector`), NMS on the array library of your choice and COCO's AP before and after it (`evaluate`), a picture
-(`picture`), and the steps in order (`run`). Needs the extra ``anyops[demo]``.
+over (`detector`), all variants of suppression on the array library of your choice (`methods`) and COCO's AP before and
+after them (`evaluate`), pictures (`picture`), and the steps in order (`run`). Needs the extra ``anyops[demo]``.
 """

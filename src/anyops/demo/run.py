@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import array_api_compat
 import numpy as np
 
-import anyops
-
-from .._array.backends import to_backend, to_host
 from .detector import Detections, detect_all, learn_templates
 from .evaluate import Precision, average_precision, coco_ground_truth, coco_results
-from .picture import draw_before_after
+from .methods import METHODS, Suppression, suppress
+from .picture import draw_before_after, draw_methods
 from .scenes import Scene, load_digits, make_scenes
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-IOU_THRESHOLD = 0.3
-"""A box goes if a better one in its scene overlaps it by more."""
-
-REPEATS = 5
-"""Timed calls of NMS on each backend, of which the median counts; fewer if they take more than a second together."""
-
-
-class Suppression(NamedTuple):
-    """What NMS did on one backend: the indices it kept, where it ran, and how long one call took."""
-
-    kept: np.ndarray
-    device: str
-    milliseconds: float
 
 
 class Settings(NamedTuple):
@@ -47,96 +28,95 @@ class Settings(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came of it; the suppressions, and the precision after them, go by the name of the backend."""
+    """What came of it: the suppressions by backend and method, and the precisions by method, on the first backend."""
 
     settings: Settings
     scenes: list[Scene]
     raw: Detections
-    suppressions: dict[str, Suppression]
+    suppressions: dict[str, dict[str, Suppression]]
     before: Precision
     after: dict[str, Precision]
 
+    @property
+    def first(self) -> dict[str, Suppression]:
+        """Suppressions on the first backend, by method."""
+        return next(iter(self.suppressions.values()))
+
     def disagreeing(self) -> list[str]:
-        """Return the backends that did not keep the same boxes, in the same order, as the first one."""
-        first, *others = self.suppressions
-        expected = self.suppressions[first].kept
-        return [name for name in others if not np.array_equal(self.suppressions[name].kept, expected)]
+        """Return the methods, and the backends on which they did not find what they find on the first one."""
+        return [
+            f"{method.name} on {backend}"
+            for method in METHODS
+            for backend, suppressions in self.suppressions.items()
+            if not suppressions[method.name].agrees(self.first[method.name], method)
+        ]
 
 
 def run(settings: Settings, backends: Sequence[str], progress: Progress, *, device: str | None = None) -> Report:
-    """Detect the digits of the scenes, run NMS on each of `backends`, and evaluate before and after it."""
+    """Detect the digits of the scenes, suppress by each method on each of `backends`, and evaluate before and after."""
     to_learn, to_paste = load_digits()
     templates = learn_templates(to_learn, progress.track(range(10), description="Learning"), seed=settings.seed)
     scenes = make_scenes(to_paste, settings.scenes, np.random.default_rng(settings.seed))
     raw = detect_all((scene.image for scene in progress.track(scenes, description="Detecting")), templates)
-    suppressions = {
-        backend: suppress(raw, backend, device) for backend in progress.track(backends, description="Suppressing")
-    }
-    results = [raw, *(raw.take(suppression.kept) for suppression in suppressions.values())]
+    suppressions: dict[str, dict[str, Suppression]] = {backend: {} for backend in backends}
+    steps = [(backend, method) for backend in backends for method in METHODS]
+    for backend, method in progress.track(steps, description="Suppressing"):
+        suppressions[backend][method.name] = suppress(raw, method, backend, device)
+    found = [raw, *(suppression.found for suppression in suppressions[backends[0]].values())]
     truth = coco_ground_truth(scenes)
     before, *after = (
-        average_precision(truth, coco_results(result)) for result in progress.track(results, description="Evaluating")
+        average_precision(truth, coco_results(each)) for each in progress.track(found, description="Evaluating")
     )
-    return Report(settings, scenes, raw, suppressions, before, dict(zip(suppressions, after, strict=True)))
-
-
-def suppress(raw: Detections, backend: str, device: str | None = None) -> Suppression:
-    """Run NMS over all scenes in one call.
-
-    A place holds one digit, so boxes compete whatever their digits, but only within their scene: the labels are
-    the scenes. The time is that until the indices are on the host, without the first call, which may compile.
-    """
-    boxes, scores, labels = (to_backend(x, backend, device) for x in (raw.boxes, raw.scores, raw.scenes))
-
-    def call() -> np.ndarray:
-        return to_host(anyops.nms(boxes, scores, IOU_THRESHOLD, labels=labels))
-
-    kept = call()
-    seconds: list[float] = []
-    while len(seconds) < REPEATS and sum(seconds) < 1:
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return Suppression(kept, str(array_api_compat.device(boxes)), 1000 * statistics.median(seconds))
+    names = [method.name for method in METHODS]
+    return Report(settings, scenes, raw, suppressions, before, dict(zip(names, after, strict=True)))
 
 
 def summary(report: Report) -> dict[str, Any]:
-    """Return the settings and figures, with an entry for each backend."""
+    """Return the settings and figures, with an entry for each method."""
     return {
         **report.settings._asdict(),
         "digits": sum(len(scene.labels) for scene in report.scenes),
-        "iou_threshold": IOU_THRESHOLD,
         "backends": [
+            {"backend": name, "version": import_module(name).__version__, "device": suppressions["nms"].device}
+            for name, suppressions in report.suppressions.items()
+        ],
+        "raw": {"boxes": len(report.raw.scores), **_rounded(report.before)},
+        "methods": [
             {
-                "backend": name,
-                "version": import_module(name).__version__,
-                "device": suppression.device,
-                "boxes_in": len(report.raw.scores),
-                "boxes_out": len(suppression.kept),
-                "ap_before": round(report.before.ap, 4),
-                "ap_after": round(report.after[name].ap, 4),
-                "ap50_before": round(report.before.ap50, 4),
-                "ap50_after": round(report.after[name].ap50, 4),
-                "milliseconds": round(suppression.milliseconds, 3),
+                "method": method.name,
+                "parameters": method.parameters,
+                "boxes": len(report.first[method.name].kept),
+                **_rounded(report.after[method.name]),
+                "milliseconds": {
+                    backend: round(suppressions[method.name].milliseconds, 3)
+                    for backend, suppressions in report.suppressions.items()
+                },
             }
-            for name, suppression in report.suppressions.items()
+            for method in METHODS
         ],
     }
 
 
+def _rounded(precision: Precision) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in precision._asdict().items()}
+
+
 def write(report: Report, folder: Path) -> None:
-    """Write the summary, the true, raw and kept boxes in COCO's formats, and the picture of the first scene."""
-    kept = report.raw.take(next(iter(report.suppressions.values())).kept)
+    """Write the summary, the true, raw and kept boxes in COCO's formats, and the pictures of the first scene."""
+    figures = summary(report)
     contents = {
-        "summary.json": json.dumps(summary(report), indent=2),
+        "summary.json": json.dumps(figures, indent=2),
         "ground_truth.json": json.dumps(coco_ground_truth(report.scenes)),
         "raw.json": _one_a_line(coco_results(report.raw)),
-        "kept.json": _one_a_line(coco_results(kept)),
+        "kept.json": _one_a_line(coco_results(report.first["nms"].found)),
     }
     for name, text in contents.items():
         (folder / name).write_text(text + "\n", encoding="utf-8")
-    first = (detections.take(detections.scenes == 0) for detections in (report.raw, kept))
-    draw_before_after(folder / "scene.png", report.scenes[0], *first)
+    scene = report.scenes[0]
+    raw = report.raw.take(report.raw.scenes == 0)
+    found = {name: each.found.take(each.found.scenes == 0) for name, each in report.first.items()}
+    draw_before_after(folder / "scene.png", scene, raw, found["nms"])
+    draw_methods(folder / "methods.png", scene, raw, found, figures)
 
 
 def _one_a_line(records: list[dict[str, Any]]) -> str:

@@ -1,0 +1,155 @@
+"""Suppression of detections that were read: what stays, as the text of a file."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import anyops
+
+from .._array.backends import to_host
+from .errors import CommandError
+from .files import Format
+from .methods import Method
+from .models import Models
+from .records import Detections, Fused, fused_text, joined
+
+Send = Callable[[NDArray[Any]], Any]
+"""Ships a host array to the library that computes."""
+
+# Significant digits of what is written: more than a detector has, and fewer than rounding reaches.
+_DIGITS = {np.dtype(np.float64): 12, np.dtype(np.float32): 7}
+# How far, in units of the rounding of one operation, a number may move and count as unchanged.
+_ROUNDING = 4
+
+
+class Outcome(NamedTuple):
+    """What is written, and how many boxes it has."""
+
+    text: str
+    boxes: int
+
+
+def survivors(
+    detections: Detections,
+    method: Method,
+    options: dict[str, Any],
+    send: Send,
+    *,
+    class_agnostic: bool,
+    max_output: int | None,
+) -> Outcome:
+    """Suppress by a method that keeps records: those that stay, in their order, with their new scores and boxes."""
+    if method == Method.WEIGHTED:
+        _check_weigh(detections)
+    images = _numbered(detections.image_ids)
+    groups = images if class_agnostic else _numbered(_classes(detections))
+    # One call for all: boxes with different labels leave each other alone.
+    boxes, scores = _sent(detections, send)
+    result: Any = getattr(anyops, method.function)(boxes, scores, labels=send(groups), **options)
+    rescored = isinstance(result, tuple)
+    kept = to_host(result.indices if rescored else result)
+    best = _best(images[kept], max_output)
+    kept = kept[best]
+    if rescored:
+        _rescore(detections, kept, to_host(scores)[kept], to_host(result.scores)[best])
+        if method == Method.WEIGHTED:
+            _move(detections, kept, to_host(boxes)[kept], to_host(result.boxes)[best])
+    return Outcome(detections.text(np.sort(kept).tolist()), len(kept))
+
+
+def fused(
+    parts: Sequence[Detections],
+    form: Format,
+    models: Models,
+    options: dict[str, Any],
+    send: Send,
+    *,
+    max_output: int | None,
+) -> Outcome:
+    """Fuse the boxes of all files: new records, by the first appearance of their image, then by descending score."""
+    model_ids, weights = models.numbered(parts)
+    detections = joined(parts)
+    classes = list(_classes(detections))
+    first = np.unique_all(_numbered(classes)).indices
+    images = _numbered(detections.image_ids)
+    boxes, scores = _sent(detections, send)
+    given = {"model_ids": send(model_ids), "model_weights": weights}
+    result = anyops.weighted_boxes_fusion(boxes, scores, send(_numbered(classes)), **given, **options)
+    new_boxes, new_scores = to_host(result.boxes), to_host(result.scores)
+    of = first[to_host(result.labels)]  # a record of the image and category of each fused box
+    best = _best(images[of], max_output)
+    best = best[np.argsort(images[of][best], stable=True)]
+    records = []
+    for index, box, score in zip(of[best].tolist(), new_boxes[best], new_scores[best], strict=True):
+        image_id, category_id = classes[index]
+        _check_finite(image_id, box, score)
+        records.append(Fused(image_id, category_id, _xywh(box), _rounded(score)))
+    return Outcome(fused_text(records, form, detections), len(records))
+
+
+def _classes(detections: Detections) -> Iterable[tuple[int | str, int | str]]:
+    return zip(detections.image_ids, detections.category_ids, strict=True)
+
+
+def _numbered(keys: Iterable[Hashable]) -> NDArray[np.int64]:
+    """Replace each key by its number in the order of first appearance."""
+    numbers: dict[Hashable, int] = {}
+    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _sent(detections: Detections, send: Send) -> tuple[Any, Any]:
+    boxes = anyops.box_convert(send(detections.xywh()), "xywh", "xyxy")
+    return boxes, send(np.asarray(detections.scores, dtype=np.float64))
+
+
+def _best(images: NDArray[np.int64], max_output: int | None) -> NDArray[np.int64]:
+    """Positions of the first so many of each image."""
+    if max_output is None:
+        return np.arange(len(images))
+    order = np.argsort(images, stable=True)
+    counts = np.unique_counts(images).counts
+    ranks = np.empty_like(images)
+    ranks[order] = np.arange(len(images)) - np.repeat(np.cumulative_sum(counts) - counts, counts)
+    return np.flatnonzero(ranks < max_output)
+
+
+def _check_weigh(detections: Detections) -> None:
+    for index, score in enumerate(detections.scores):
+        if score < 0:
+            raise CommandError(
+                f"record {index} (counted from 0): score: expected 0 or more, for weighted averages boxes by it, "
+                f"got {score!r}"
+            )
+
+
+def _rescore(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
+    for at in np.flatnonzero(_differs(old, new)).tolist():
+        detections.replace(int(kept[at]), score=_rounded(new[at]))
+
+
+def _move(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
+    for at in np.flatnonzero(_differs(old, new).any(axis=1)).tolist():
+        index = int(kept[at])
+        _check_finite(detections.image_ids[index], new[at])
+        detections.replace(index, bbox=_xywh(new[at]))
+
+
+def _differs(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool]:
+    """Whether numbers were changed by more than rounding; the text of those that were not stays."""
+    return ~np.isclose(new, old, rtol=_ROUNDING * np.finfo(new.dtype).eps, atol=0)
+
+
+def _check_finite(image_id: int | str, *values: Any) -> None:
+    if not all(np.isfinite(value).all() for value in values):
+        raise CommandError(f"image {image_id}: coordinates or scores are too large to be averaged")
+
+
+def _xywh(box: NDArray[Any]) -> list[float]:
+    x1, y1, x2, y2 = box
+    return [_rounded(side) for side in (x1, y1, x2 - x1, y2 - y1)]
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{value:.{_DIGITS[value.dtype]}g}")
