@@ -361,7 +361,8 @@ def _masks_overlap(xp: Namespace, a: Array, b: Array | None = None, *, kind: str
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
     rows = sum(math.prod(x.shape[:-1]) for x in masks)
     step = pixels if any(map(is_traced, masks)) else max(1, (1 << 22) // max(rows, 1))
-    inter, areas = 0.0, [0.0 for _ in masks]
+    inter: Array = 0.0
+    areas: list[Array] = [0.0 for _ in masks]
     for start in range(0, max(pixels, 1), max(step, 1)):
         parts = [xp.astype(x[..., start : min(start + step, pixels)], count) for x in masks]
         inter = inter + parts[0] @ xp.matrix_transpose(parts[-1])

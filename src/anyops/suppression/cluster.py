@@ -53,9 +53,9 @@ def cluster_nms(
 
     C_ij is the overlap of a box i that greedy NMS keeps with a box j that ranks below it and has the same label, 0
     elsewhere. With ``penalty=None`` the boxes that greedy NMS keeps are returned. With ``"score"`` each score is
-    multiplied by Π_i exp(−C_ij² / σ); with ``"score+distance"`` by Π_i min(exp(−C_ij² / σ) + D_ij^0.6, 1) over the i with
-    C_ij > 0, where D is the squared distance of the centres over the squared diagonal of the enclosing box. No box is
-    cut for its overlap then, only for its new score.
+    multiplied by Π_i exp(−C_ij² / σ); with ``"score+distance"`` by Π_i min(exp(−C_ij² / σ) + D_ij^0.6, 1) over the i
+    with C_ij > 0, where D is the squared distance of the centres over the squared diagonal of the enclosing box. No box
+    is cut for its overlap then, only for its new score.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class Tiles:
     boxes: Boxes | None  # by rank, as all that follows but the matrix
     labels: Array | None
     valid: Array | None
-    matrix: Array | None  # overlaps that take the place of those of the boxes, in the order of the arguments
+    matrix: Array  # in the place of boxes: the overlaps themselves, in the order of the arguments; or None
     kind: str
 
     @classmethod
