@@ -9,20 +9,48 @@ from tests.backends import Backend, Transform
 T = Transform
 STATIC = frozenset({T.JIT, T.VMAP, T.COMPILE, T.FUNC_VMAP})
 
-DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou")
-NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "top_scores")
-INDEX_CONTRACT = ("nms", "batched_nms")
+RESCORING = (
+    "soft_nms_scores",
+    "cluster_nms_scores",
+    "weighted_cluster_nms_boxes",
+    "matrix_nms_scores",
+    "weighted_boxes_fusion_padded",
+)
+DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *RESCORING)
+NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "fast_nms_mask", "top_scores")
+INDICES = (
+    "nms",
+    "batched_nms",
+    "soft_nms",
+    "fast_nms",
+    "cluster_nms",
+    "weighted_cluster_nms",
+    "matrix_nms",
+    "nms_groups",
+)
+INDEX_CONTRACT = (*INDICES, "weighted_boxes_fusion")
 OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT)
 
 # (ops, backends or libraries, transforms, reason); the first row that fits is the answer, none means supported.
 EVERYWHERE = tuple(b.library for b in Backend)
 UNSUPPORTED: tuple[tuple[tuple[str, ...], tuple[str, ...], frozenset[Transform], str], ...] = (
-    (INDEX_CONTRACT, EVERYWHERE, STATIC, "the length of the result depends on the data; `nms_mask` is the static form"),
-    (INDEX_CONTRACT, EVERYWHERE, frozenset({T.GRAD}), "indices have no gradient"),
+    (
+        INDEX_CONTRACT,
+        EVERYWHERE,
+        STATIC,
+        "the length of the result depends on the data; static forms: `*_mask`, `*_scores`, `*_boxes`, `*_padded`",
+    ),
+    (INDICES, EVERYWHERE, frozenset({T.GRAD}), "indices have no gradient"),
+    (("weighted_boxes_fusion",), ("jax",), frozenset({T.GRAD}), "the length of the result depends on traced values"),
     (NO_GRADIENT, EVERYWHERE, frozenset({T.GRAD}), "masks, counts and indices have no gradient"),
     (INDEX_CONTRACT, ("dask",), frozenset({T.EAGER}), "the length of a lazy array cannot depend on its values"),
-    (("nms_mask", "top_scores"), ("dask",), frozenset({T.EAGER}), "dask.array has no `take_along_axis`"),
-    (INDEX_CONTRACT, ("strict:strictest",), frozenset({T.EAGER}), "the flag `data_dependent_shapes=False` forbids it"),
+    (
+        ("nms_mask", "fast_nms_mask", "top_scores", *RESCORING),
+        ("dask",),
+        frozenset({T.EAGER}),
+        "dask.array has no `take_along_axis`",
+    ),
+    (INDICES, ("strict:strictest",), frozenset({T.EAGER}), "the flag `data_dependent_shapes=False` forbids it"),
 )
 
 

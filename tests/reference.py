@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -188,3 +189,335 @@ def greedy_mask(*args: Any, **options: Any) -> np.ndarray:
     keep = np.zeros(len(args[1]), bool)
     keep[greedy(*args, **options)] = True
     return keep
+
+
+def actions(
+    boxes: np.ndarray | None,
+    *,
+    overlaps: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    kind: str = "iou",
+    valid: np.ndarray | None = None,
+    dtype: Any = np.float64,
+) -> Callable[[int], np.ndarray]:
+    """The function from i to what i does to each box: its overlap, rounded to `dtype`.
+
+    0 where that is negative or NaN, on i itself, across labels, from and to padding.
+    """
+    given = np.asarray(boxes if overlaps is None else overlaps, dtype)
+
+    def act(i: int) -> np.ndarray:
+        if overlaps is not None:
+            row = given[i]
+        elif kind == "ciou":
+            row = pairwise(given[i : i + 1], given, kind)[0].astype(dtype)
+        else:
+            row = overlap_row(given[i], given, kind)
+        acts = row > 0
+        acts[i] = False
+        if labels is not None:
+            acts &= labels == labels[i]
+        if valid is not None:
+            acts &= valid & valid[i]
+        return np.where(acts, row, 0).astype(np.float64)
+
+    return act
+
+
+def soft_picks(
+    boxes: np.ndarray | None,
+    scores: np.ndarray,
+    *,
+    decay: str = "gaussian",
+    sigma: float = 0.5,
+    iou_threshold: float = 0.3,
+    score_threshold: float | None = 1e-3,
+    valid: np.ndarray | None = None,
+    dtype: Any = np.float64,
+    **options: Any,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Soft-NMS pick by pick: the box, all scores at that moment, and the boxes that are left."""
+    act, t = actions(boxes, valid=valid, dtype=dtype, **options), float(np.asarray(iou_threshold, dtype))
+    weight: Callable[[np.ndarray], np.ndarray] = {
+        "gaussian": lambda o: np.exp(-(o**2) / sigma),
+        "linear": lambda o: np.where(o > t, 1 - o, 1),
+        "hard": lambda o: np.where(o > t, 0, 1),
+    }[decay]
+    current = np.array(scores, np.float64)
+    present = np.ones(len(current), bool) if valid is None else valid
+    while (left := present & (current > (score_threshold or 0))).any():  # the others are dropped when they are picked
+        candidates = np.flatnonzero(left)
+        i = int(candidates[np.argmax(current[candidates])])
+        present = present & (np.arange(len(left)) != i)
+        yield i, current, left & present
+        current = np.where(left, np.where(left, current, 0) * weight(act(i)), current)
+
+
+def soft_nms(*args: Any, max_output: int | None = None, **options: Any) -> tuple[list[int], list[float]]:
+    """Indices and scores as picked."""
+    picks = [(i, float(current[i])) for i, current, _ in soft_picks(*args, **options)][:max_output]
+    return [i for i, _ in picks], [s for _, s in picks]
+
+
+def soft_nms_scores(*args: Any, **options: Any) -> np.ndarray:
+    new = np.zeros(len(args[1]))
+    indices, scores = soft_nms(*args, **options)
+    new[indices] = scores
+    return new
+
+
+def triangle(boxes: np.ndarray | None, scores: np.ndarray, **options: Any) -> tuple[list[int], np.ndarray]:
+    """The boxes by rank, and X_ij: what the one of rank i does to that of rank j > i, else 0."""
+    order, act = rank(list(map(float, scores))), actions(boxes, **options)
+    return order, np.triu(np.array([act(i)[order] for i in order]).reshape(len(order), len(order)), 1)
+
+
+def by_new_score(new: np.ndarray, among: np.ndarray, max_output: int | None) -> tuple[list[int], list[float]]:
+    """Some of the boxes by descending new score, and their scores."""
+    order = [i for i in rank(new.tolist()) if among[i]][:max_output]
+    return order, [float(new[i]) for i in order]
+
+
+def fast_nms_mask(
+    boxes: np.ndarray | None,
+    scores: np.ndarray,
+    iou_threshold: float = 0.5,
+    *,
+    valid: np.ndarray | None = None,
+    dtype: Any = np.float64,
+    **options: Any,
+) -> np.ndarray:
+    """Kept iff max_i X_ij ≤ t."""
+    order, x = triangle(boxes, scores, valid=valid, dtype=dtype, **options)
+    keep = np.zeros(len(order), bool)
+    keep[order] = x.max(axis=0, initial=0) <= float(np.asarray(iou_threshold, dtype))
+    return keep if valid is None else keep & valid
+
+
+def fast_nms(
+    boxes: np.ndarray | None,
+    scores: np.ndarray,
+    iou_threshold: float = 0.5,
+    *,
+    score_threshold: float | None = None,
+    max_output: int | None = None,
+    **options: Any,
+) -> list[int]:
+    valid = np.ones(len(scores), bool) if score_threshold is None else scores > score_threshold
+    keep = fast_nms_mask(boxes, scores, iou_threshold, valid=valid, **options)
+    return [i for i in rank(list(map(float, scores))) if keep[i]][:max_output]
+
+
+class Clusters(NamedTuple):
+    """All of Cluster-NMS, in the order of the arguments."""
+
+    kept: np.ndarray  # by b; with a penalty all but padding
+    scores: np.ndarray  # s after the penalty, nobody dropped
+    boxes: np.ndarray | None  # fused
+
+
+def clusters(
+    boxes: np.ndarray | None,
+    scores: np.ndarray,
+    iou_threshold: float = 0.5,
+    *,
+    penalty: str | None = None,
+    sigma: float = 0.2,
+    valid: np.ndarray | None = None,
+    dtype: Any = np.float64,
+    **options: Any,
+) -> Clusters:
+    """Cluster-NMS: b from all ones to its fixed point, C, the penalty, the fused boxes, one box after the other."""
+    n, t = len(scores), float(np.asarray(iou_threshold, dtype))
+    order, x = triangle(boxes, scores, valid=valid, dtype=dtype, **options)
+    present = np.ones(n, bool) if valid is None else valid
+    b, before = np.ones(n, bool), np.zeros(n, bool)
+    while (b != before).any():
+        b, before = (b[:, None] * x).max(axis=0, initial=0) <= t, b
+    c = b[:, None] * x
+    corners = None if boxes is None else np.asarray(boxes, np.float64)[order]
+
+    new = np.array(scores, np.float64)[order]
+    for i, j in zip(*np.nonzero(c), strict=True):
+        if penalty == "score":
+            new[j] *= math.exp(-(c[i, j] ** 2) / sigma)
+        elif penalty == "score+distance":
+            d = overlap(corners[i], corners[j], "iou") - overlap(corners[i], corners[j], "diou")
+            new[j] *= min(math.exp(-(c[i, j] ** 2) / sigma) + max(d, 0) ** 0.6, 1)
+
+    fused = None if corners is None else corners.copy()
+    c = np.where(c > float(np.asarray(0.8, dtype)), c, 0)
+    for i in range(n if corners is not None else 0):
+        w = (c[i] + (np.arange(n) == i)) * np.where(np.isfinite(new), new, 0)
+        if w.sum():
+            fused[i] = np.sum([w[j] * corners[j] for j in np.flatnonzero(w)], axis=0) / w.sum()
+
+    place = np.argsort(order)
+    kept = present & (b[place] | (penalty is not None))
+    return Clusters(kept, new[place], None if fused is None else fused[place])
+
+
+def cluster_nms_scores(*args: Any, **options: Any) -> np.ndarray:
+    result = clusters(*args, **options)
+    return np.where(result.kept, result.scores, 0)
+
+
+def cluster_nms(
+    *args: Any, score_threshold: float | None = 0.01, max_output: int | None = None, **options: Any
+) -> tuple[list[int], list[float]]:
+    result = clusters(*args, **options)
+    above = result.kept if score_threshold is None else result.kept & (result.scores > score_threshold)
+    return by_new_score(result.scores, above, max_output)
+
+
+def matrix_nms_scores(
+    boxes: np.ndarray | None,
+    scores: np.ndarray,
+    *,
+    kernel: str = "gaussian",
+    sigma: float = 2.0,
+    valid: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """s_j · min(1, min_{i<j} f(X_ij) / f(max_{k<i} X_ki)), where 0/0 is no constraint."""
+    order, x = triangle(boxes, scores, valid=valid, **options)
+    f = {"linear": lambda o: 1 - o, "gaussian": lambda o: math.exp(-sigma * o**2)}[kernel]
+    compensate = [f(o) for o in x.max(axis=0, initial=0)]
+    new = np.array(scores, np.float64)
+    for rank_j, j in enumerate(order):
+        constraints = ((f(x[i, rank_j]), compensate[i]) for i in range(rank_j))
+        new[j] *= min([1, *(a / b for a, b in constraints if b > 0)])
+    return new if valid is None else np.where(valid, new, 0)
+
+
+def matrix_nms(
+    *args: Any, score_threshold: float | None = 0.05, max_output: int | None = None, **options: Any
+) -> tuple[list[int], list[float]]:
+    new = matrix_nms_scores(*args, **options)
+    return by_new_score(new, np.ones(len(new), bool) if score_threshold is None else new > score_threshold, max_output)
+
+
+def nms_groups(
+    boxes: np.ndarray | None,
+    scores: np.ndarray,
+    iou_threshold: float = 0.5,
+    *,
+    score_threshold: float | None = None,
+    dtype: Any = np.float64,
+    **options: Any,
+) -> list[int]:
+    """Itself for a box that greedy NMS keeps, the first of those kept that overlaps it, -1 below the threshold."""
+    t, act = float(np.asarray(iou_threshold, dtype)), actions(boxes, dtype=dtype, **options)
+    group = [-1] * len(scores)
+    for i in greedy(boxes, scores, iou_threshold, score_threshold=score_threshold, dtype=dtype, **options):
+        group[i] = i
+        for j in np.flatnonzero(act(i) > t):
+            if group[j] == -1 and (score_threshold is None or scores[j] > score_threshold):
+                group[j] = i
+    return group
+
+
+def slopes(f: Callable[..., float], *arrays: np.ndarray, step: float = 1e-6) -> list[np.ndarray]:
+    """Central differences of a function of float64 arrays."""
+    gradients = [np.zeros_like(x) for x in arrays]
+    for k, gradient in enumerate(gradients):
+        for at in np.ndindex(gradient.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = [x.copy() for x in arrays]
+                moved[k][at] += sign * step
+                ends.append(f(*moved))
+            gradient[at] = (ends[0] - ends[1]) / (2 * step)
+    return gradients
+
+
+class Fusion(NamedTuple):
+    """Fused boxes, their members, and how near any decision was to another one, exact ties aside."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    members: list[list[int]]
+    clear: float
+
+
+def weighted_boxes_fusion(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    *,
+    model_ids: np.ndarray | None = None,
+    model_weights: Sequence[float] | None = None,
+    iou_threshold: float = 0.55,
+    score_threshold: float = 0.0,
+    conf_type: str = "avg",
+    valid: np.ndarray | None = None,
+    dtype: Any = np.float64,
+) -> Fusion:
+    """Sequential, with each mean from all its boxes anew. A box whose area in `dtype` is 0 or infinite has none."""
+    ids = [0] * len(scores) if model_ids is None else [int(m) for m in model_ids]
+    given = [i for i in range(len(scores)) if valid is None or valid[i]]
+    models = max((ids[i] for i in given), default=0) + 1
+    weights = [1.0] * models if model_weights is None else [float(w) for w in model_weights]
+    points = [[float(x) for x in box] for box in boxes]
+    with np.errstate(all="ignore"):
+        areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in np.asarray(boxes, dtype)]
+    s = {i: float(scores[i]) * weights[ids[i]] for i in given if float(scores[i]) > score_threshold}
+    clear = math.inf
+
+    def decided(a: float, b: float, *clusters: list[int]) -> None:
+        nonlocal clear
+        if a != b or any(len(members) > 1 for members in clusters):  # a tie of boxes as they were given is exact
+            clear = min(clear, abs(a - b))
+
+    def mean(members: list[int]) -> list[float]:
+        total = sum(s[i] for i in members)
+        shares = [s[i] / total if total else 1 / len(members) for i in members]
+        return [sum(share * points[i][c] for share, i in zip(shares, members, strict=True)) for c in range(4)]
+
+    clusters: list[list[int]] = []
+    places: list[list[float]] = []
+    for i in sorted(s, key=lambda i: (-s[i], i)):
+        found = []
+        for c, members in enumerate(clusters):
+            solid = all(0 < areas[k] < math.inf for k in (i, members[0]))
+            if labels[members[0]] == labels[i] and solid:
+                found.append((overlap(places[c], points[i]), -c))
+        found.sort(reverse=True)
+        best, c = (found[0][0], -found[0][1]) if found else (0.0, -1)
+        if found:
+            decided(best, iou_threshold, clusters[c])
+        if best > iou_threshold:
+            for other, negative in found[1:]:
+                decided(best, other, clusters[c], clusters[-negative])
+            clusters[c].append(i)
+            places[c] = mean(clusters[c])
+        else:
+            clusters.append([i])
+            places.append(points[i])
+
+    def confidence(members: list[int]) -> float:
+        added, own = sum(s[i] for i in members), sum(weights[ids[i]] for i in members)
+        present = sum(weights[m] for m in {ids[i] for i in members})
+        match conf_type:
+            case "avg":
+                return added / len(members) * min(len(members), len(weights)) / sum(weights)
+            case "max":
+                return max(s[i] for i in members) / max(weights)
+            case "box_and_model_avg":
+                return added / own * present / sum(weights) if own else 0.0
+            case "absent_model_aware_avg":
+                return added / (own + sum(weights) - present)
+        raise ValueError(conf_type)
+
+    values = [confidence(members) for members in clusters]
+    order = sorted(range(len(values)), key=lambda c: (-values[c], c))
+    for a, b in itertools.pairwise(order):
+        decided(values[a], values[b], clusters[a], clusters[b])
+    return Fusion(
+        np.array([places[c] for c in order], np.float64).reshape(-1, 4),
+        np.array([values[c] for c in order], np.float64),
+        np.asarray(labels)[np.array([clusters[c][0] for c in order], int)],
+        [clusters[c] for c in order],
+        clear,
+    )

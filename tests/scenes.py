@@ -1,5 +1,7 @@
 """Boxes for the tests: float32 (boxes, scores), the same at every call."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -19,12 +21,12 @@ def spread(n, seed=0):
     return boxes(n, seed=seed, extent=4 * max(n, 1) ** 0.5, largest=6.0), scores(n, seed=seed)
 
 
-def clustered(n, seed=0):
+def clustered(n, seed=0, jitter=0.15):
     """Twenty boxes to an object, most of which go."""
     rng = np.random.default_rng(seed)
     objects = boxes(n // 20 + 1, seed=seed, extent=6 * (n // 20 + 1) ** 0.5)
-    jitter = rng.normal(0, 0.15, (n, 4))
-    return (objects[rng.integers(0, len(objects), n)] + jitter).astype(np.float32), scores(n, seed=seed)
+    offsets = rng.normal(0, jitter, (n, 4))
+    return (objects[rng.integers(0, len(objects), n)] + offsets).astype(np.float32), scores(n, seed=seed)
 
 
 def tied(n, seed=0):
@@ -92,3 +94,108 @@ ODD_BOXES = np.array(
     ],
     np.float32,
 )
+
+
+def duplicates(n, seed=0):
+    """Each box three times, two of them with one score."""
+    b, s = clustered(n, seed)
+    original = np.arange(n) % -(-n // 3)
+    return b[original], np.where(np.arange(n) < n - n // 3, s[original], s)
+
+
+def crowd(n, seed=0):
+    """Everything overlaps everything a little."""
+    return boxes(n, seed=seed, extent=3.0, largest=8.0), scores(n, seed=seed)
+
+
+def odd(n, seed=0):
+    """Degenerate, infinite and NaN boxes among others, and scores that are 0, below, or NaN."""
+    rng = np.random.default_rng(seed)
+    b, s = clustered(n, seed)
+    some = rng.permutation(n)[: n // 2]
+    b[some] = ODD_BOXES[rng.integers(0, len(ODD_BOXES), n // 2)]
+    s[rng.permutation(n)[: n // 5]] = rng.choice([NAN, -0.5, 0.0], n // 5)
+    return b, s
+
+
+def labels(*shape, classes=3, seed=0):
+    return np.random.default_rng(seed).integers(0, classes, shape).astype(np.int32)
+
+
+def quarters(*shape, seed=0):
+    """Overlap matrices, asymmetric, with values that are exact; row i is what box i does to the others."""
+    return (np.random.default_rng(seed).integers(0, 4, shape) / 4).astype(np.float32)
+
+
+def tight(n, seed=0):
+    """Boxes that nearly are the same."""
+    return clustered(n, seed, jitter=0.04)
+
+
+def any_chain(n, seed=0):
+    return chain(n)[0], np.sort(scores(n, seed=seed))[::-1]
+
+
+def any_identical(n, seed=0):
+    return identical(n)[0], scores(n, seed=seed)
+
+
+MIXTURE = (any_chain, any_identical, clustered, tight, crowd, spread, duplicates, odd, tied, dyadic)
+
+
+class Scene(NamedTuple):
+    """Boxes and all that may come with them, of one scene or of a batch."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    valid: np.ndarray
+    overlaps: np.ndarray
+
+    def only(self, *extra):
+        """The arguments of an op: boxes (none beside overlaps), scores, and the rest by name as far as asked for."""
+        return None if "overlaps" in extra else self.boxes, self.scores, {name: getattr(self, name) for name in extra}
+
+    def lanes(self):
+        return [Scene(*arrays) for arrays in zip(*self, strict=True)]
+
+    def permuted(self, order):
+        """The boxes of every lane in another order."""
+        return Scene(*(x[:, order] for x in self[:-1]), self.overlaps[:, order][:, :, order])
+
+    def padded(self):
+        """With three more boxes that are not valid, and would win over all others."""
+        lead, wide = len(self.scores), ((0, 0), (0, 3))
+        junk = np.float32([[0, 0, 4, 4], [NAN, -INF, INF, 3], [-1e9, -1e9, 1e9, 1e9]])
+        return Scene(
+            np.concatenate([self.boxes, np.broadcast_to(junk, (lead, 3, 4))], 1),
+            np.concatenate([self.scores, np.broadcast_to(np.float32([9, INF, NAN]), (lead, 3))], 1),
+            np.pad(self.labels, wide),
+            np.pad(self.valid, wide),
+            np.pad(self.overlaps, (*wide, (0, 3)), constant_values=1),
+        )
+
+    def coarse(self):
+        """With numbers that every floating dtype holds."""
+        boxes = np.round(np.clip(self.boxes, -(2.0**15), 2.0**15) * 2) / 2
+        return self._replace(boxes=boxes, scores=np.round(self.scores * 64) / 64)
+
+
+def mixed(count, n=16, accept=lambda scene: True):
+    """A batch of scenes of all kinds: the first ones that are accepted."""
+    scenes = []
+    for seed in range(4 * count):
+        boxes_and_scores = MIXTURE[seed % len(MIXTURE)](n, seed=seed)
+        valid = np.random.default_rng(seed + 2000).random(n) < 0.8
+        scene = Scene(*boxes_and_scores, labels(n, seed=seed), valid, quarters(n, n, seed=seed))
+        if accept(scene):
+            scenes.append(scene)
+        if len(scenes) == count:
+            return Scene(*map(np.stack, zip(*scenes, strict=True)))
+    raise AssertionError(f"{len(scenes)} scenes of {count} were accepted")
+
+
+def clear_of(overlaps, *thresholds):
+    """Whether no overlap is so near a threshold that its rounding could decide; one in sixteenths has none."""
+    o = np.nan_to_num(np.asarray(overlaps, np.float64), nan=-1)
+    return all(not (np.abs(o - t) < 1e-5)[o * 16 % 1 != 0].any() for t in thresholds)

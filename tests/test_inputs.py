@@ -33,6 +33,17 @@ OPEN = [
     (lambda x: anyops.nms_mask(BOXES, SCORES, valid=x), "valid"),
     (lambda x: anyops.batched_nms(BOXES, SCORES, x, 0.5), "idxs|labels"),
     (lambda x: anyops.top_scores(x, 2), "scores"),
+    (lambda x: anyops.soft_nms(x, SCORES), "boxes"),
+    (lambda x: anyops.soft_nms_scores(BOXES, x), "scores"),
+    (lambda x: anyops.fast_nms(BOXES, SCORES, labels=x), "labels"),
+    (lambda x: anyops.fast_nms_mask(BOXES, SCORES, valid=x), "valid"),
+    (lambda x: anyops.cluster_nms(None, SCORES, overlaps=x), "overlaps"),
+    (lambda x: anyops.cluster_nms_scores(x, SCORES), "boxes"),
+    (lambda x: anyops.weighted_cluster_nms(BOXES, x), "scores"),
+    (lambda x: anyops.weighted_cluster_nms_boxes(BOXES, SCORES, labels=x), "labels"),
+    (lambda x: anyops.matrix_nms(x, SCORES), "boxes"),
+    (lambda x: anyops.matrix_nms_scores(BOXES, SCORES, valid=x), "valid"),
+    (lambda x: anyops.nms_groups(BOXES, x), "scores"),
 ]
 NO_ARRAYS = [
     (LIST, "list"),
@@ -134,6 +145,131 @@ CALLS = {
 }
 
 
+# Each index contract of the family, with its static form and what they take beside boxes and scores
+WORDS = {
+    "decay": ("gaussian", "linear", "hard"),
+    "kernel": ("gaussian", "linear"),
+    "penalty": ("score", "score+distance"),
+}
+FAMILY = {
+    "soft_nms": ("soft_nms_scores", {"decay", "sigma", "iou_threshold", "max_output"}),
+    "fast_nms": ("fast_nms_mask", {"iou_threshold", "max_output"}),
+    "cluster_nms": ("cluster_nms_scores", {"penalty", "sigma", "iou_threshold", "max_output"}),
+    "weighted_cluster_nms": ("weighted_cluster_nms_boxes", {"penalty", "sigma", "iou_threshold", "max_output"}),
+    "matrix_nms": ("matrix_nms_scores", {"kernel", "sigma", "max_output"}),
+    "nms_groups": ("nms_mask", {"iou_threshold"}),
+}
+VALUES = {
+    "iou_threshold": (-0.1, 1.5, 50, NAN, float("inf")),
+    "sigma": (0, 0.0, -1, NAN),
+    "score_threshold": (-0.5, NAN),
+    "max_output": (-1,),
+    "kind": ("soft", "IoU", ""),
+    "decay": ("exponential", "Linear", ""),
+    "kernel": ("hard", "Gaussian", ""),
+    "penalty": ("distance", "Score", ""),
+}
+TYPES = {
+    "iou_threshold": ("0.5", None),
+    "sigma": ("0.5", None, True),
+    "score_threshold": ("0",),
+    "max_output": (2.5, "2"),
+    "kind": (None, 3),
+    "decay": (None, 3),
+    "kernel": (None, 3),
+    "penalty": (False, 3),
+}
+BOTH = [
+    *((name, options | {"kind", "score_threshold"}) for name, (_, options) in FAMILY.items()),
+    *(
+        (static, options - {"max_output"} | {"kind"} | ({"score_threshold"} if "soft" in static else set()))
+        for static, options in FAMILY.values()
+        if static != "nms_mask"
+    ),
+]
+BY_NAME = pytest.mark.parametrize(("name", "options"), BOTH, ids=[name for name, _ in BOTH])
+
+
+def refused(argument, came, call):
+    """The call raises at once, and says which argument it is and what came."""
+    with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b") as error:
+        call()
+    assert came in str(error.value)
+    return str(error.value)
+
+
+@BY_NAME
+def test_wrong_options_of_the_family(name, options):
+    op = getattr(anyops, name)
+    for option in options:
+        for value in VALUES[option]:
+            said = refused(option, str(value), lambda option=option, value=value: op(BOXES, SCORES, **{option: value}))
+            assert all(word in said for word in WORDS.get(option, ()))
+        for value in TYPES[option]:
+            came = str(value) if option in ("kind", *WORDS) else type(value).__name__
+            refused(option, came, lambda option=option, value=value: op(BOXES, SCORES, **{option: value}))
+    for foreign in {"decay", "kernel", "penalty", "sigma", "max_output"} - options:
+        with pytest.raises(TypeError, match=foreign):
+            op(BOXES, SCORES, **{foreign: 1})
+
+
+@BY_NAME
+def test_wrong_shapes_of_the_family(backend, name, options):
+    op, b, s = getattr(anyops, name), backend.asarray(BOXES), backend.asarray(SCORES)
+    refused("boxes", "(5, 3)", lambda: op(b[:, :3], s))
+    refused("boxes", "(4,)", lambda: op(b[0, :], s))
+    refused("boxes", "None", lambda: op(None, s))
+    refused("scores", "(3,)", lambda: op(b, s[:3]))
+    refused("scores", "()", lambda: op(b, s[0]))
+    refused("labels", "(3,)", lambda: op(b, s, labels=_ints(s)[:3]))
+    refused("overlaps", "(5, 4)", lambda: op(b, s, overlaps=b))
+    refused("overlaps", "(4, 4)", lambda: op(b, s, overlaps=b[:4, :]))
+    if name not in FAMILY:
+        refused("valid", "(3,)", lambda: op(b, s, valid=s[:3] > 0))
+        refused("valid", "float32", lambda: op(b, s, valid=s))
+        refused("boxes", "(5, 4)", lambda: op(b, _stack(s, 3)))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_batches_belong_to_the_static_form(backend, name):
+    op, static = getattr(anyops, name), FAMILY[name][0]
+    boxes, scores = _stack(backend.asarray(BOXES), 2), _stack(backend.asarray(SCORES), 2)
+    refused(static, "(2, 5", lambda: op(boxes, scores))
+    if "weighted" not in name:
+        refused(static, "(2, 5", lambda: op(None, scores, overlaps=_square(boxes[0, ...], 2)))
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_under_a_transform_the_error_names_the_static_form(backend, name):
+    op, static = getattr(anyops, name), FAMILY[name][0]
+    b, s = backend.asarray(BOXES), backend.asarray(SCORES)
+    match backend.library:
+        case "jax":
+            import jax
+
+            with pytest.raises(TypeError, match=static):
+                jax.jit(op)(b, s)
+        case "torch":
+            import torch
+
+            with pytest.raises(TypeError, match=static):
+                torch.func.vmap(op)(_stack(b, 2), _stack(s, 2))
+        case "dask":
+            with pytest.raises(TypeError, match=static):
+                op(b, s)
+        case _:
+            pytest.skip(f"{backend.library} has no transform")
+
+
+def test_without_boxes_there_is_nothing_to_fuse_and_no_distance(backend):
+    s = backend.asarray(SCORES)
+    overlaps = s[:, None] * s
+    for op in (anyops.weighted_cluster_nms, anyops.weighted_cluster_nms_boxes):
+        refused("boxes", "None", lambda op=op: op(None, s, overlaps=overlaps))
+    for op in (anyops.cluster_nms, anyops.cluster_nms_scores):
+        refused("boxes", "None", lambda op=op: op(None, s, overlaps=overlaps, penalty="score+distance"))
+
+
 def _xp(x):
     import array_api_compat
 
@@ -192,6 +328,17 @@ def test_options_are_keyword_only():
         lambda: anyops.nms(BOXES, SCORES, 0.5, np.zeros(5, int)),
         lambda: anyops.nms_mask(BOXES, SCORES, 0.5, np.zeros(5, int)),
         lambda: anyops.top_scores(SCORES, 2, 0.5),
+        lambda: anyops.soft_nms(BOXES, SCORES, "linear"),
+        lambda: anyops.soft_nms_scores(BOXES, SCORES, "linear"),
+        lambda: anyops.fast_nms(BOXES, SCORES, 0.5, np.zeros(5, int)),
+        lambda: anyops.fast_nms_mask(BOXES, SCORES, 0.5, np.zeros(5, int)),
+        lambda: anyops.cluster_nms(BOXES, SCORES, 0.5, "score"),
+        lambda: anyops.cluster_nms_scores(BOXES, SCORES, 0.5, "score"),
+        lambda: anyops.weighted_cluster_nms(BOXES, SCORES, 0.5, "score"),
+        lambda: anyops.weighted_cluster_nms_boxes(BOXES, SCORES, 0.5, "score"),
+        lambda: anyops.matrix_nms(BOXES, SCORES, "linear"),
+        lambda: anyops.matrix_nms_scores(BOXES, SCORES, "linear"),
+        lambda: anyops.nms_groups(BOXES, SCORES, 0.5, np.zeros(5, int)),
     ):
         with pytest.raises(TypeError, match="positional"):
             call()
@@ -207,6 +354,10 @@ TWO = {
         (SCORES, np.arange(5)),
     ),
     "nms_mask": (anyops.nms_mask, ("boxes", "scores"), (BOXES, SCORES)),
+    "soft_nms": (anyops.soft_nms, ("boxes", "scores"), (BOXES, SCORES)),
+    "fast_nms_mask": (anyops.fast_nms_mask, ("boxes", "scores"), (BOXES, SCORES)),
+    "weighted_cluster_nms": (anyops.weighted_cluster_nms, ("boxes", "scores"), (BOXES, SCORES)),
+    "matrix_nms_scores": (anyops.matrix_nms_scores, ("boxes", "scores"), (BOXES, SCORES)),
     "nms_mask valid": (
         lambda s, v: anyops.nms_mask(None, s, overlaps=s[:, None] * s, valid=v),
         ("scores", "valid"),
@@ -266,6 +417,9 @@ def test_bfloat16_on_numpy():
         (anyops.box_area, "boxes"),
         (lambda x: anyops.box_iou(x, x), "boxes1"),
         (lambda x: anyops.nms(x, SCORES), "boxes"),
+        (lambda x: anyops.soft_nms(x, SCORES), "boxes"),
+        (lambda x: anyops.matrix_nms_scores(BOXES, x), "scores"),
+        (lambda x: anyops.cluster_nms(None, SCORES, overlaps=x), "overlaps"),
     ):
         with pytest.raises(TypeError, match=rf"{name}.*bfloat16"):
             call(BOXES.astype(bfloat16))

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.backends import Backend, Run, Transform
 ROOT = Path(__file__).parents[1]
 BOXES, SCORES = scenes.clustered(8)
 BOXES[-1, 2:] = BOXES[-1, :2]  # a point
+IDS = np.arange(8, dtype=np.int32) % 2
 MASKS = np.random.default_rng(0).random((3, 4, 5)) < 0.5
 EXAMPLES = {
     "box_area": (anyops.box_area, BOXES),
@@ -25,9 +27,25 @@ EXAMPLES = {
     "box_iou": (anyops.box_iou, BOXES, BOXES[:5]),
     "mask_iou": (anyops.mask_iou, MASKS, MASKS),
     "nms": (anyops.nms, BOXES, SCORES),
-    "batched_nms": (anyops.batched_nms, BOXES, SCORES, np.arange(8, dtype=np.int32) % 2, 0.5),
+    "batched_nms": (anyops.batched_nms, BOXES, SCORES, IDS, 0.5),
     "nms_mask": (anyops.nms_mask, BOXES, SCORES),
     "top_scores": (anyops.top_scores, SCORES, 3),
+    "soft_nms": (anyops.soft_nms, BOXES, SCORES),
+    "soft_nms_scores": (anyops.soft_nms_scores, BOXES, SCORES),
+    "fast_nms": (anyops.fast_nms, BOXES, SCORES),
+    "fast_nms_mask": (anyops.fast_nms_mask, BOXES, SCORES),
+    "cluster_nms": (anyops.cluster_nms, BOXES, SCORES),
+    "cluster_nms_scores": (partial(anyops.cluster_nms_scores, penalty="score"), BOXES, SCORES),
+    "weighted_cluster_nms": (anyops.weighted_cluster_nms, BOXES, SCORES),
+    "weighted_cluster_nms_boxes": (lambda b, s: anyops.weighted_cluster_nms_boxes(b, s).boxes, BOXES, SCORES),
+    "matrix_nms": (anyops.matrix_nms, BOXES, SCORES),
+    "matrix_nms_scores": (anyops.matrix_nms_scores, BOXES, SCORES),
+    "nms_groups": (anyops.nms_groups, BOXES, SCORES),
+    "weighted_boxes_fusion": (lambda b, s, i: anyops.weighted_boxes_fusion(b, s, i).boxes, BOXES, SCORES, IDS),
+    "weighted_boxes_fusion_padded": (
+        lambda b, s, i: anyops.weighted_boxes_fusion_padded(b, s, i).boxes,
+        *(BOXES, SCORES, IDS),
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """Picking from scores that fall while they are picked: sequential logic that is too fine for array operations."""
 
+import math
+
 import numpy as np
 
 from .backends import to_host
@@ -55,7 +57,7 @@ def pick_falling(
         at = int(row.argmax())
         score = row.item(at)
         if score != best.item(number):
-            if score != score:  # ∞ · 0
+            if math.isnan(score):  # ∞ · 0
                 row[at] = score = 0.0
             best[number] = score
         elif score > least:
