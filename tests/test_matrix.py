@@ -19,6 +19,14 @@ BOXES, SCORES = scenes.clustered(8)
 BOXES[-1, 2:] = BOXES[-1, :2]  # a point
 IDS = np.arange(8, dtype=np.int32) % 2
 MASKS = np.random.default_rng(0).random((3, 4, 5)) < 0.5
+
+
+def fused(b, s):
+    """Boxes and scores in one array, of which there is a gradient."""
+    boxes, scores = anyops.weighted_cluster_nms_boxes(b, s)
+    return boxes * scores[..., None]
+
+
 EXAMPLES = {
     "box_area": (anyops.box_area, BOXES),
     "box_convert": (anyops.box_convert, BOXES, "xyxy", "cxcywh"),
@@ -37,7 +45,7 @@ EXAMPLES = {
     "cluster_nms": (anyops.cluster_nms, BOXES, SCORES),
     "cluster_nms_scores": (partial(anyops.cluster_nms_scores, penalty="score"), BOXES, SCORES),
     "weighted_cluster_nms": (anyops.weighted_cluster_nms, BOXES, SCORES),
-    "weighted_cluster_nms_boxes": (lambda b, s: anyops.weighted_cluster_nms_boxes(b, s).boxes, BOXES, SCORES),
+    "weighted_cluster_nms_boxes": (fused, BOXES, SCORES),
     "matrix_nms": (anyops.matrix_nms, BOXES, SCORES),
     "matrix_nms_scores": (anyops.matrix_nms_scores, BOXES, SCORES),
     "nms_groups": (anyops.nms_groups, BOXES, SCORES),

@@ -17,6 +17,7 @@ from .._array.namespace import (
     chunk_size,
     compute_dtype,
     default_float,
+    device,
     is_traced,
     namespace,
     reads_are_free,
@@ -369,7 +370,9 @@ def _masks_overlap(xp: Namespace, a: Array, b: Array | None = None, *, kind: str
         if b is not None:
             areas = [area + xp.sum(part, axis=-1) for area, part in zip(areas, parts, strict=True)]
     if b is None:
-        areas = [xp.linalg.diagonal(inter)]
+        n = a.shape[-2]
+        diagonal = xp.arange(0, n * n, n + 1, device=device(a))
+        areas = [xp.take(xp.reshape(inter, (*a.shape[:-2], n * n)), diagonal, axis=-1)]
     area1, area2 = areas[0][..., :, None], areas[-1][..., None, :]
     if kind == "iou":
         whole = area1 + area2 - inter

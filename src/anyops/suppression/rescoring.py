@@ -59,12 +59,16 @@ def in_place(
     """New scores (..., N), 0 for boxes that go, whether each stays, and its new box, in the order of the arguments."""
     order = ranking(xp, scores)
     rivals = Tiles.of(xp, order, boxes, labels, valid, overlaps, kind)
-    ranked = xp.take_along_axis(_working(xp, scores, boxes, overlaps), order, axis=-1)
+    # A product with what is no number, or is padding, must not reach the gradient of other boxes, not even as 0 · ∞.
+    working = _working(xp, scores, boxes, overlaps)
+    number = ~xp.isnan(working) if valid is None else ~xp.isnan(working) & valid
+    ranked = xp.take_along_axis(xp.where(number, working, xp.zeros_like(working)), order, axis=-1)
     if boxes is not None:
         boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
     new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
     back = xp.argsort(order, axis=-1)
     new, stays = (xp.take_along_axis(x, back, axis=-1) for x in (new, stays))
+    new = xp.where(number, new, working)
     if valid is not None:
         stays = stays & valid
     new = xp.where(stays, new, xp.zeros_like(new))
@@ -141,10 +145,12 @@ def _by_graph(
 ) -> Rescored:
     rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=above, first=first)
     order = rivals.order
-    ranked = xp.take(_working(xp, scores, boxes, overlaps), order)
+    working = xp.take(_working(xp, scores, boxes, overlaps), order)
+    number = ~xp.isnan(working)
+    ranked = xp.where(number, working, xp.zeros_like(working))
     boxes = None if boxes is None else xp.take(boxes, order, axis=0)
     new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
-    new = cast(xp, new, as_floating(xp, scores).dtype)
+    new = cast(xp, xp.where(number, new, working), as_floating(xp, scores).dtype)
     rank = indices_of(xp, stays if last is None else stays & (new > last))
     # By index first, so that a stable sort by score leaves ties to the lowest.
     rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
