@@ -367,12 +367,12 @@ def _averaged(
 
     # A box without a number for a score weighs nothing, and one without numbers for corners overlaps nothing.
     own = cast(xp, xp.where(xp.isnan(new), xp.zeros_like(new), new), corners.dtype)
-    values = xp.where(xp.isfinite(corners), corners, xp.zeros_like(corners)) * own
-    sums = rivals.sums_of_worse(weight, xp.concat((own[None, ...], values)))
+    finite = xp.where(xp.isfinite(corners), corners, xp.zeros_like(corners))
+    sums = rivals.sums_of_worse(weight, xp.concat((own[None, ...], finite * own)))
     total = own + sums[0, ...]
     some = total > 0
     # From where the box is: one that averages with no other does not move at all.
-    step = (sums[1:, ...] - corners * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
+    step = (sums[1:, ...] - finite * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
     moved = xp.where(some & (sums[0, ...] > 0), corners + step, corners)
     stays = kept if penalty is None else xp.ones_like(kept)
     return new, stays, cast(xp, xp.moveaxis(moved, 0, -1), result_dtype(xp, boxes=boxes))

@@ -62,6 +62,8 @@ class Graph:
                 i, j = xp.take(order, rows), xp.take(order, columns)
                 forth = xp.take(xp.take(overlaps, i, axis=0), j, axis=1)
                 back = xp.matrix_transpose(xp.take(xp.take(overlaps, i, axis=1), j, axis=0))
+                # One side of a pair may act while the other does not: what is not positive, NaN included, is 0.
+                forth, back = (xp.where(x > 0, x, xp.zeros_like(x)) for x in (forth, back))
                 hit = ((forth > threshold) | (back > threshold)) & (rows[:, None] < columns)
                 if labels is not None:
                     hit = hit & (xp.take(labels, rows)[:, None] == xp.take(labels, columns))

@@ -51,8 +51,7 @@ def nms_groups(
 
     Notes
     -----
-    A merge goes through the boxes once. supervision's ``with_nmm`` merges again whatever the merged box overlaps less;
-    for that, call again with the merged boxes.
+    One pass over the boxes as they are: a merged box is compared with none. For that, call again with the merged boxes.
 
     Examples
     --------

@@ -4,7 +4,7 @@ If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t
 that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
 
 * The picture is cut into strips along y, as high as the boxes on average, and a box is entered into each strip that it
-  reaches: into the `first`, where it begins, and into `more`. That makes at most three entries a box.
+  reaches: into the `first`, where it begins, and into `more`. That makes at most three entries a box, on average.
 * The first strip that two intersecting boxes share is the one in which the later of them begins. So each pair is found
   once, in a strip where one of the boxes has its first entry.
 * The entries of a strip are sorted by x1. The partners of an entry that begin right of it are those whose x1 lies in
