@@ -162,7 +162,7 @@ class Backend(Enum):
         else:
             torch = importlib.import_module("torch")
             xs = [x.requires_grad_() for x in xs]
-            grads = torch.autograd.grad(torch.sum(f(*xs)), xs)
+            grads = torch.autograd.grad(torch.sum(f(*xs)), xs, materialize_grads=True)  # zeros, as JAX gives
         return tuple(map(self.to_numpy, grads))
 
 
