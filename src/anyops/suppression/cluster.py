@@ -11,7 +11,8 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
 from typing import NamedTuple
 
 from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, cast, compute_dtype, result_dtype
+from .._array.namespace import Array, Namespace, cast, compute_dtype, result_dtype, rows_of
+from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
@@ -359,23 +360,24 @@ def _averaged(
 ) -> Rescored:
     kept = rivals.kept(given["threshold"])
     new = scores if penalty is None else _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty)
-    corners = xp.moveaxis(_working(xp, boxes), -1, 0)
+    corners = xp.stack(columns_of(_working(xp, boxes)))
 
     def weight(pair: Pair) -> Array:
         averaged = pair.better(kept) & (pair.overlap > AVERAGED)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
-    # A box without a number for a score weighs nothing, and one without numbers for corners overlaps nothing.
+    # A box without a number for a score, or with corners that are not finite, weighs nothing in the average of others.
     own = cast(xp, xp.where(xp.isnan(new), xp.zeros_like(new), new), corners.dtype)
-    finite = xp.where(xp.isfinite(corners), corners, xp.zeros_like(corners))
-    sums = rivals.sums_of_worse(weight, xp.concat((own[None, ...], finite * own)))
+    bounded = xp.all(xp.isfinite(corners), axis=0)
+    finite, weighed = xp.where(bounded, corners, xp.zeros_like(corners)), xp.where(bounded, own, xp.zeros_like(own))
+    sums = rivals.sums_of_worse(weight, xp.concat((weighed[None, ...], finite * weighed)))
     total = own + sums[0, ...]
-    some = total > 0
+    some = total != 0
     # From where the box is: one that averages with no other does not move at all.
     step = (sums[1:, ...] - finite * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
-    moved = xp.where(some & (sums[0, ...] > 0), corners + step, corners)
+    moved = xp.where(some, corners + step, corners)
     stays = kept if penalty is None else xp.ones_like(kept)
-    return new, stays, cast(xp, xp.moveaxis(moved, 0, -1), result_dtype(xp, boxes=boxes))
+    return new, stays, cast(xp, xp.stack(rows_of(moved), axis=-1), result_dtype(xp, boxes=boxes))
 
 
 def _working(xp: Namespace, boxes: Array) -> Array:

@@ -37,7 +37,9 @@ class Graph:
         strips = None if scene.size <= SMALL else Strips.of(xp, scene, scene.threshold)
         if strips is not None and bool(strips.fits(xp)):
             sweep = Sweep.of(xp, strips, scene)
-            parts = overlapping(xp, sweep.scene, sweep.scene, searches_within(xp, sweep))
+            # Which is the better box may change while scores do.
+            either = scene.kind == "iof"
+            parts = overlapping(xp, sweep.scene, sweep.scene, searches_within(xp, sweep), either=either)
         else:
             parts = _all_with_all(xp, scene)
         nothing = scene.ranks[:0], scene.ranks[:0], scene.boxes.columns[0, :0]
@@ -152,7 +154,7 @@ def _all_with_all(xp: Namespace, scene: Scene) -> Iterator[Pairs]:
         rows, columns = scene.map(lambda x: x[..., start:stop]), scene.map(lambda x: x[..., start:])  # noqa: B023
         a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
         forth, back = both_ways(xp, a, b)
-        hit = acts(xp, a, b, forth) & (a.ranks < b.ranks)
+        hit = acts(xp, a, b, forth if back is forth else xp.maximum(forth, back)) & (a.ranks < b.ranks)
         at = indices_of(xp, xp.reshape(hit, (-1,)))
         row, column = at // columns.size, at % columns.size
         forth, back = xp.reshape(forth, (-1,)), None if back is forth else xp.reshape(back, (-1,))

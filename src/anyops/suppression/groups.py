@@ -51,7 +51,8 @@ def nms_groups(
 
     Notes
     -----
-    One pass over the boxes as they are: a merged box is compared with none. For that, call again with the merged boxes.
+    Memory follows the number of pairs that overlap above the threshold. One pass over the boxes as they are: a merged
+    box is compared with none. For that, call again with the merged boxes.
 
     Examples
     --------
@@ -63,7 +64,7 @@ def nms_groups(
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     xp, labels, least, *_ = index_call("nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold)
     groups = _by_tiles if is_eager_jax(scores) else _by_graph
-    return compiled(groups, xp, boxes, scores, labels, overlaps, threshold=threshold, kind=kind, least=least)
+    return compiled(groups, xp, boxes, scores, labels, overlaps, threshold, least, kind=kind)
 
 
 def _by_graph(
@@ -72,10 +73,10 @@ def _by_graph(
     scores: Array,
     labels: Array | None,
     overlaps: Array | None,
-    *,
     threshold: float,
-    kind: str,
     least: float | None,
+    *,
+    kind: str,
 ) -> Array:
     rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=threshold, first=least)
     others = xp.full((scores.shape[0] - rivals.order.shape[0],), -1, dtype=rivals.order.dtype, device=device(scores))
@@ -89,10 +90,10 @@ def _by_tiles(
     scores: Array,
     labels: Array | None,
     overlaps: Array | None,
-    *,
     threshold: float,
-    kind: str,
     least: float | None,
+    *,
+    kind: str,
 ) -> Array:
     order = ranking(xp, scores)
     valid = None if least is None else as_floating(xp, scores) > least

@@ -291,16 +291,19 @@ Pairs = tuple[Array, Array, Array, Array]
 """Better ranks, worse ranks, overlaps seen from the better box and from the worse one."""
 
 
-def overlapping(xp: Namespace, queries: Scene, entries: Scene, searches: list[Search]) -> Iterator[Pairs]:
+def overlapping(
+    xp: Namespace, queries: Scene, entries: Scene, searches: list[Search], *, either: bool = False
+) -> Iterator[Pairs]:
     """Yield the pairs found that overlap above the threshold and share a label, a chunk of candidates at a time.
 
-    Memory follows the number of these pairs, not of the candidates.
+    As seen from the better box, or from one of them if `either`. Memory follows the number of these pairs, not of the
+    candidates.
     """
     for query, start, count in searches:
         for i, j in _expand(xp, start, count):
             a, b = queries.take(xp, i + query), entries.take(xp, j)
             forth, back = both_ways(xp, a, b)
-            hit = indices_of(xp, acts(xp, a, b, forth))
+            hit = indices_of(xp, acts(xp, a, b, xp.maximum(forth, back) if either else forth))
             first, second, over = xp.take(a.ranks, hit), xp.take(b.ranks, hit), xp.take(forth, hit)
             seen_back = over if back is forth else xp.take(back, hit)
             yield xp.minimum(first, second), xp.maximum(first, second), over, seen_back

@@ -96,11 +96,12 @@ def best_first(
     limit on new scores may be applied to the scores `early`; unless a box acts on better ones too.
     """
     xp, labels, least, limit = call
-    settings = {"rescore": rescore, "kind": kind, "first": least if early else None, "last": least, **options}
+    settings = {"rescore": rescore, "kind": kind, **options}
+    arguments = boxes, scores, labels, overlaps, given, (least if early else None, least)
     if is_eager_jax(scores):
-        index, new, moved = _padded(xp, boxes, scores, labels, overlaps, given, settings)
+        index, new, moved = _padded(xp, *arguments, settings)
     else:
-        index, new, moved = compiled(_by_graph, xp, boxes, scores, labels, overlaps, given, above=above, **settings)
+        index, new, moved = compiled(_by_graph, xp, *arguments, above=above, **settings)
     if limit is not None and limit < index.shape[0]:
         index, new, moved = index[:limit], new[:limit], None if moved is None else moved[:limit, :]
     return index, new, moved
@@ -135,14 +136,14 @@ def _by_graph(
     labels: Array | None,
     overlaps: Array | None,
     given: Parameters,
+    limits: tuple[float | None, float | None],
     *,
     rescore: Rescore,
     kind: str,
     above: float,
-    first: float | None,
-    last: float | None,
     **options: Any,
 ) -> Rescored:
+    first, last = limits
     rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=above, first=first)
     order = rivals.order
     working = xp.take(_working(xp, scores, boxes, overlaps), order)
@@ -165,6 +166,7 @@ def _padded(
     labels: Array | None,
     overlaps: Array | None,
     given: Parameters,
+    limits: tuple[float | None, float | None],
     settings: dict[str, Any],
 ) -> Rescored:
     """Return what `best_first` does, for a library that compiles for each shape: in place, in bucketed ones."""
@@ -175,7 +177,9 @@ def _padded(
         size = bucket(n)
         boxes, scores, labels = (None if x is None else pad(xp, x, size) for x in (boxes, scores, labels))
         valid = xp.arange(size) < n
-    index, new, stays, moved = compiled(_sorted_in_place, xp, boxes, scores, labels, valid, overlaps, given, **settings)
+    index, new, stays, moved = compiled(
+        _sorted_in_place, xp, boxes, scores, labels, valid, overlaps, given, limits, **settings
+    )
     keep = to_host(stays)
     return (
         ship(to_host(index)[keep], home),
@@ -192,11 +196,10 @@ def _sorted_in_place(
     valid: Array | None,
     overlaps: Array | None,
     given: Parameters,
-    *,
-    first: float | None,
-    last: float | None,
+    limits: tuple[Array | float | None, Array | float | None],
     **settings: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
+    first, last = limits
     if first is not None:
         above = as_floating(xp, scores) > first
         valid = above if valid is None else valid & above

@@ -99,8 +99,7 @@ def soft_nms(
     given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = index_call("soft_nms", "soft_nms_scores", boxes, scores, labels, overlaps, kind, given["least"], max_output)
     options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
-    # An overlap that depends on the side may be above the threshold for the box that was not the better one at first.
-    above = 0.0 if decay == "gaussian" or kind == "iof" else given["threshold"]
+    above = 0.0 if decay == "gaussian" else given["threshold"]
     arguments = call, boxes, scores, overlaps, given
     return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, above=above, **options)[:2])
 
@@ -239,6 +238,8 @@ def _product_of_better(xp: Namespace, rivals: Rivals, turn: Array, given: Parame
 def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
     """Score of each box when it is picked, 0 for those that never are, and the number of its pick, N for those."""
     zero = xp.zeros_like(scores)
+    if scores.shape[-1] == 0:  # which has no best
+        return zero, xp.zeros_like(rivals.order)
     never = xp.full_like(rivals.order, scores.shape[-1])
     ranks = xp.cumulative_sum(xp.ones_like(rivals.order), axis=-1) - 1
 
