@@ -8,6 +8,13 @@ from ._array.backends import Backend, backends
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .losses.focal import (
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_and_grad,
+    softmax_focal_loss,
+    softmax_focal_loss_and_grad,
+)
+from .losses.iou import box_iou_loss
 from .suppression.greedy import batched_nms, nms, nms_mask
 from .suppression.select import top_scores
 
@@ -19,10 +26,15 @@ __all__ = [
     "box_area",
     "box_convert",
     "box_iou",
+    "box_iou_loss",
     "clip_boxes",
     "mask_iou",
     "masks_to_boxes",
     "nms",
     "nms_mask",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_and_grad",
+    "softmax_focal_loss",
+    "softmax_focal_loss_and_grad",
     "top_scores",
 ]

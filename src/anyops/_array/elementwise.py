@@ -1,0 +1,124 @@
+"""Long chains of elementwise operations where each one is a pass over memory."""
+
+import operator
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .namespace import Array, Namespace, library
+
+# Elements of a tile: the handful of temporaries of a chain stay in a core's own cache, and a call costs little beside.
+TILE = 1 << 16
+
+
+def by_tiles(xp: Namespace, kernel: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:
+    """Return what a kernel makes of arrays of one shape, element by element; on NumPy by tiles that stay in cache.
+
+    The other libraries fuse the chain, or run each operation of it on all cores.
+    """
+    if library(xp) != "numpy" or arrays[0].size <= TILE:
+        return kernel(*arrays)
+    made = _tiled(kernel, [xp.reshape(x, (-1,)) for x in arrays], TILE)
+    return tuple(y.reshape(arrays[0].shape) for y in made)
+
+
+def by_rows(xp: Namespace, kernel: Callable[..., tuple[Array, ...]], x: Array, *others: Array) -> tuple[Array, ...]:
+    """Return what a kernel makes of the rows along the last axis of `x`, each by itself; on NumPy by tiles of rows.
+
+    The other arrays have the shape of `x`, or that of its leading dimensions, and so have the results.
+    """
+    if library(xp) != "numpy" or x.size <= TILE:
+        return kernel(x, *others)
+    lead = x.shape[:-1]
+    flat = [xp.reshape(y, (-1, *y.shape[len(lead) :])) for y in (x, *others)]
+    made = _tiled(kernel, flat, max(1, TILE // x.shape[-1]))
+    return tuple(y.reshape(lead + y.shape[1:]) for y in made)
+
+
+def _tiled(kernel: Callable[..., tuple[Array, ...]], arrays: list[np.ndarray], step: int) -> list[np.ndarray]:
+    """The results for `step` items along the first axis at a time, written into place."""
+    size = arrays[0].shape[0]
+    whole: list[np.ndarray] = []
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        tile = kernel(*(x[part] for x in arrays))
+        whole = whole or [np.empty((size, *y.shape[1:]), y.dtype) for y in tile]
+        for y, z in zip(whole, tile, strict=True):
+            y[part] = z
+    return whole
+
+
+def consuming(xp: Namespace) -> tuple[Callable[[Array, Any], Array], ...]:
+    """Return +, · and / that may take the memory of their first operand: a temporary that nothing else reads.
+
+    NumPy writes in place, which spares each operation a third of its traffic. Elsewhere they are the plain operators:
+    autograd keeps temporaries, and a compiler decides for itself.
+    """
+    if library(xp) == "numpy":
+        return operator.iadd, operator.imul, operator.itruediv
+    return operator.add, operator.mul, operator.truediv
+
+
+def with_slope(
+    xp: Namespace,
+    value: Callable[..., Array],
+    value_and_slope: Callable[..., tuple[Array, Array]],
+    x: Array,
+    constants: tuple[Array, ...],
+) -> Array:
+    """Return value(x, *constants), elementwise, whose derivative by `x` is known in closed form.
+
+    On torch called eagerly it is one node of the graph: the derivative is computed beside the value, which costs half
+    as much again, and going back is one product. Recorded operation by operation, going back took as long as the whole
+    of it. A second derivative, and every transform of torch.func, goes through `value` itself, as all does elsewhere.
+    """
+    if library(xp) != "torch" or not _records_eagerly(x, constants):
+        return value(x, *constants)
+    return _torch_node()(value, value_and_slope, x, *constants)[0]
+
+
+def _records_eagerly(x: Array, constants: tuple[Array, ...]) -> bool:
+    """Whether torch's plain autograd follows `x` and nothing else."""
+    import torch
+
+    return (
+        not torch.compiler.is_compiling()
+        and x.requires_grad
+        and torch.is_grad_enabled()
+        and not any(c.requires_grad for c in constants)
+        and not torch._C._are_functorch_transforms_active()
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+@cache
+def _torch_node() -> Callable[..., tuple[Array, Array]]:
+    import torch
+
+    class Node(torch.autograd.Function):
+        """A value that carries its derivative."""
+
+        @staticmethod
+        def forward(ctx: Any, value: Any, value_and_slope: Any, x: Array, *constants: Array) -> tuple[Array, Array]:
+            y, slope = value_and_slope(x, *constants)
+            ctx.value = value
+            ctx.save_for_backward(slope, x, *constants)
+            ctx.mark_non_differentiable(slope)
+            ctx.set_materialize_grads(False)
+            return y, slope
+
+        @staticmethod
+        def backward(ctx: Any, grad: Array | None, _: Any) -> tuple[Array | None, ...]:
+            slope, x, *constants = ctx.saved_tensors
+            others = (None,) * len(constants)
+            if grad is None:
+                return None, None, None, *others
+            if not torch.is_grad_enabled():
+                return None, None, grad * slope, *others
+            with torch.enable_grad():
+                (dx,) = torch.autograd.grad(ctx.value(x, *constants), x, grad, create_graph=True)
+            return None, None, dx, *others
+
+    return Node.apply
