@@ -15,13 +15,18 @@ from .losses.focal import (
     softmax_focal_loss_and_grad,
 )
 from .losses.iou import box_iou_loss
+from .norm import BatchStats, batch_norm, batch_norm_grad, batch_stats, merge_batch_stats
 from .suppression.greedy import batched_nms, nms, nms_mask
 from .suppression.select import top_scores
 
 __all__ = [
     "Backend",
+    "BatchStats",
     "__version__",
     "backends",
+    "batch_norm",
+    "batch_norm_grad",
+    "batch_stats",
     "batched_nms",
     "box_area",
     "box_convert",
@@ -30,6 +35,7 @@ __all__ = [
     "clip_boxes",
     "mask_iou",
     "masks_to_boxes",
+    "merge_batch_stats",
     "nms",
     "nms_mask",
     "sigmoid_focal_loss",

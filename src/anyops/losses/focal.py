@@ -1,9 +1,9 @@
 """Focal loss: cross-entropy in which items that are classified well count little.
 
-Notation: z the logit against the target, so that σ(z) is the probability given to what is wrong; w how far a soft target
-is from the nearer hard one; ce = softplus(z) − wz the cross-entropy, q = σ(z) + w(1 − 2σ(z)) the 1 − p_t of the paper.
-Seen so, nothing cancels: z → −∞ is a perfect prediction, with ce = e^z and q = e^z to the last digit, and z → +∞ a hopeless
-one, with ce = z and q = 1.
+Notation: z the logit against the target, so that σ(z) is the probability given to what is wrong; w how far a soft
+target is from the nearer hard one; ce = softplus(z) − wz the cross-entropy, q = σ(z) + w(1 − 2σ(z)) the 1 − p_t of the
+paper. Seen so, nothing cancels: z → −∞ is a perfect prediction, with ce = e^z and q = e^z to the last digit, and
+z → +∞ a hopeless one, with ce = z and q = 1.
 """
 
 import math
@@ -55,7 +55,9 @@ def _focal(
         capped = xp.minimum(z, xp.full_like(z, CAP))
     odds = xp.exp(capped)
     softplus = xp.log1p(odds)
-    rest = 1.0 / (1.0 + odds) if slope else None
+    rest = 1.0 / (1.0 + odds) if slope else None  # 1 − σ(z)
+    if rest is not None and capped is not z:
+        rest = xp.where(z > CAP, xp.zeros_like(z), rest)
     miss = div(odds, 1.0 + odds)
     q = miss if w is None else miss + w * (1.0 - 2.0 * miss)
     power = _power(xp, q, w, gamma, capped, softplus)
@@ -81,7 +83,7 @@ def _focal(
 
 
 def _cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
-    """(1 − w) softplus(z) + w softplus(−z), softplus(z) = max(z, 0) + log1p(e^−|z|): its definition, to the last bit."""
+    """(1 − w) softplus(z) + w softplus(−z), softplus(z) = max(z, 0) + log1p(e^−|z|): as defined, to the last bit."""
     # where, and not abs and maximum, which have no second derivative at 0
     positive, zero = z > 0, xp.zeros_like(z)
     tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
@@ -223,7 +225,7 @@ def _sigmoid_items(
     """Loss of each item, and its derivative by x if `slope`."""
     add, mul, _ = consuming(xp)
     sign, w = add(-2.0 * t, 1.0), None
-    if not hard and not (reads_are_free(t) and bool(xp.all(xp.abs(sign) == 1.0))):
+    if not hard and not (reads_are_free(t) and bool(xp.all(t * t == t))):
         nearest = xp.round(t)
         sign = 1.0 - 2.0 * nearest
         w = (t - nearest) * sign
@@ -510,7 +512,7 @@ def _softmax_items(
     smoothing: float,
     slope: bool,
 ) -> tuple[Array, ...]:
-    """Loss of each item (..., C), and its derivative by x if `slope`; t holds labels (...) or probabilities (..., C)."""
+    """Loss of each item (..., C), and its derivative by x if `slope`; t has labels (...) or probabilities (..., C)."""
     weight = None if each is None else each + xp.zeros_like(x)
     if t.ndim == x.ndim:
         return _all_classes(xp, x, (1.0 - smoothing) * t + smoothing / x.shape[-1], weight, gamma, slope=slope)
@@ -553,8 +555,8 @@ def _all_classes(
 ) -> tuple[Array, ...]:
     """Σ_c t_c α_c times the focal loss of class c against the rest, for every class.
 
-    The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest is
-    summed by itself.
+    The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest
+    is summed by itself.
     """
     zero, one = xp.zeros_like(x), xp.ones_like(x)
     if x.shape[-1] == 1:  # no rest: p = 1
