@@ -9,7 +9,12 @@ from tests.backends import Backend, Transform
 T = Transform
 STATIC = frozenset({T.JIT, T.VMAP, T.COMPILE, T.FUNC_VMAP})
 
-DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou")
+LOSSES = (
+    *("sigmoid_focal_loss", "sigmoid_focal_loss_and_grad", "softmax_focal_loss", "softmax_focal_loss_and_grad"),
+    "box_iou_loss",
+)
+NORM = ("batch_norm", "batch_norm_grad", "batch_stats", "merge_batch_stats")
+DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *LOSSES, *NORM)
 NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "top_scores")
 INDEX_CONTRACT = ("nms", "batched_nms")
 OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT)

@@ -373,22 +373,24 @@ def _batch_norm(
     wide = compute_dtype(xp, dtype)
     x3 = _around(xp, x, axis)
     w3 = _weights(xp, sample_weight, x, axis, wide)
-    state = running_mean, running_var
+    state = stop_gradient(running_mean), stop_gradient(running_var)
     if training:
         stats = _whole(xp, x, x3, w3, sample_weight, axis, wide)
         mean, var = stats.mean, _over(xp, stats.m2, stats.count)
         unbiased = xp.where(stats.count > correction, _over(xp, stats.m2, stats.count - correction), var)
+        news = (cast(xp, stop_gradient(new), old.dtype) for new, old in zip((mean, unbiased), state, strict=True))
         state = tuple(
-            xp.where(stats.count > 0, momentum * old + (1.0 - momentum) * cast(xp, stop_gradient(new), old.dtype), old)
-            for old, new in ((running_mean, mean), (running_var, unbiased))
+            xp.where(stats.count > 0, momentum * old + (1.0 - momentum) * new, old)
+            for old, new in zip(state, news, strict=True)
         )
     else:
-        mean, var = (cast(xp, stop_gradient(a), wide) for a in state)
+        mean, var = (cast(xp, a, wide) for a in state)
     scale = _inverse_deviation(xp, var, eps)
     if weight is not None:
         scale = scale * cast(xp, weight, wide)
     shift = None if bias is None else cast(xp, bias, wide)
-    add, mul, _ = consuming(xp)
+    params = (a for a in (x, sample_weight, weight, bias) if a is not None)
+    add, _, mul, _ = consuming(xp, *params)
 
     def tile(i: slice, j: slice) -> Array:
         part = _present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
@@ -439,7 +441,7 @@ def _batch_norm_grad(
     dbias, product = (xp.sum(xp.stack([xp.concat([tile[k] for tile in row]) for row in rows]), axis=0) for k in (0, 1))
     dweight = product * inverse
     scale = inverse if weight is None else inverse * cast(xp, weight, wide)
-    add, mul, _ = consuming(xp)
+    add, _, mul, _ = consuming(xp, *(a for a in (dy, x, weight, sample_weight) if a is not None))
     if training:
         level, slope = _over(xp, dbias, stats.count), _over(xp, dweight * inverse, stats.count)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import Array, Namespace, library
+from .namespace import Array, Namespace, library, records_nothing
 
 # Elements of a tile: the handful of temporaries of a chain stay in a core's own cache, and a call costs little beside.
 TILE = 1 << 16
@@ -89,15 +89,15 @@ def channel_sum(xp: Namespace, x: Array, y: Array | None = None) -> Array:
     return np.sum((np.ones(a, x.dtype) @ product.reshape(a, -1)).reshape(x.shape[1:]), axis=-1)
 
 
-def consuming(xp: Namespace) -> tuple[Callable[[Array, Any], Array], ...]:
-    """Return +, · and / that may take the memory of their first operand: a temporary that nothing else reads.
+def consuming(xp: Namespace, *operands: Array) -> tuple[Callable[[Array, Any], Array], ...]:
+    """Return +, −, · and / that may take the memory of their first argument: a temporary that nothing else reads.
 
-    NumPy writes in place, which spares each operation a third of its traffic. Elsewhere they are the plain operators:
-    autograd keeps temporaries, and a compiler decides for itself.
+    In place on NumPy, and on torch where no graph of the operands is kept: that spares each operation a third of its
+    traffic. Elsewhere they are the plain operators; a compiler decides for itself.
     """
-    if library(xp) == "numpy":
-        return operator.iadd, operator.imul, operator.itruediv
-    return operator.add, operator.mul, operator.truediv
+    if library(xp) == "numpy" or (library(xp) == "torch" and records_nothing(*operands)):
+        return operator.iadd, operator.isub, operator.imul, operator.itruediv
+    return operator.add, operator.sub, operator.mul, operator.truediv
 
 
 def with_slope(
@@ -113,23 +113,16 @@ def with_slope(
     as much again, and going back is one product. Recorded operation by operation, going back took as long as the whole
     of it. A second derivative, and every transform of torch.func, goes through `value` itself, as all does elsewhere.
     """
-    if library(xp) != "torch" or not _records_eagerly(x, constants):
+    if library(xp) != "torch" or not _is_recorded(x, constants):
         return value(x, *constants)
     return _torch_node()(value, value_and_slope, x, *constants)[0]
 
 
-def _records_eagerly(x: Array, constants: tuple[Array, ...]) -> bool:
-    """Whether torch's plain autograd follows `x` and nothing else."""
+def _is_recorded(x: Array, constants: tuple[Array, ...]) -> bool:
+    """Whether torch's plain autograd follows `x`, and nothing else does or is followed."""
     import torch
 
-    return (
-        not torch.compiler.is_compiling()
-        and x.requires_grad
-        and torch.is_grad_enabled()
-        and not any(c.requires_grad for c in constants)
-        and not torch._C._are_functorch_transforms_active()
-        and torch.autograd.forward_ad._current_level < 0
-    )
+    return torch.is_grad_enabled() and x.requires_grad and records_nothing(x.detach(), *constants)
 
 
 @cache

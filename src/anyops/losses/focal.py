@@ -24,6 +24,7 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    is_at_hand,
     namespace,
     reads_are_free,
     result_dtype,
@@ -49,9 +50,9 @@ def _focal(
     xp: Namespace, z: Array, w: Array | None, weight: Array | None, gamma: float, *, slope: bool
 ) -> tuple[Array, ...]:
     """Return weight · q^γ · ce, and its derivative by z if `slope`; w = None for hard targets."""
-    add, mul, div = consuming(xp)
+    add, subtract, mul, div = consuming(xp, z, *(a for a in (w, weight) if a is not None))
     capped = z
-    if not reads_are_free(z) or bool(xp.any(z > CAP)):
+    if not is_at_hand(z) or bool(xp.any(z > CAP)):
         capped = xp.minimum(z, xp.full_like(z, CAP))
     odds = xp.exp(capped)
     softplus = xp.log1p(odds)
@@ -63,7 +64,7 @@ def _focal(
     power = _power(xp, q, w, gamma, capped, softplus)
     ce = softplus if capped is z else add(softplus, z - capped)
     if w is not None:
-        ce = add(ce, -w * z)
+        ce = subtract(ce, w * z)
     if gamma == 0:
         ce = _cross_entropy(xp, z, w)
     if weight is not None:
@@ -223,15 +224,23 @@ def _sigmoid_items(
     xp: Namespace, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
 ) -> tuple[Array, ...]:
     """Loss of each item, and its derivative by x if `slope`."""
-    add, mul, _ = consuming(xp)
-    sign, w = add(-2.0 * t, 1.0), None
-    if not hard and not (reads_are_free(t) and bool(xp.all(t * t == t))):
+    add, subtract, mul, _ = consuming(xp, x, t)
+    against, w = 1.0 - t, None
+    # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone.
+    if hard or (is_at_hand(t) and bool(_dot(xp, t, against) == 0)):
+        sign = subtract(against, t)
+    else:
         nearest = xp.round(t)
         sign = 1.0 - 2.0 * nearest
         w = (t - nearest) * sign
     weight = None if alpha is None else add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
     found = _focal(xp, x * sign, w, weight, gamma, slope=slope)
     return found if not slope else (found[0], mul(found[1], sign))
+
+
+def _dot(xp: Namespace, x: Array, y: Array) -> Array:
+    """Σ xy over all items."""
+    return xp.vecdot(xp.reshape(x, (-1,)), xp.reshape(y, (-1,)))
 
 
 def _sigmoid_loss(
@@ -468,12 +477,12 @@ def _softmax_loss(
     slope: bool,
 ) -> Array | tuple[Array, Array]:
     wide = compute_dtype(xp, dtype)
-    x = xp.moveaxis(cast(xp, logits, wide), axis, -1)
+    x = _class_last(xp, cast(xp, logits, wide), axis)
     classes = x.shape[-1]
     each = None if weights is None else cast(xp, weights, wide)
     count = None
     if xp.isdtype(labels.dtype, "real floating"):
-        t = xp.moveaxis(cast(xp, labels, wide), axis, -1)
+        t = _class_last(xp, cast(xp, labels, wide), axis)
     else:
         t = cast(xp, labels, default_int(xp, labels))
         if ignore_index is not None and reduction == "mean":
@@ -496,8 +505,19 @@ def _softmax_loss(
     if not slope:
         return loss
     items_in_all = math.prod(x.shape[:-1]) if count is None else count
-    dlogits = share(xp, xp.moveaxis(grads[0], -1, axis), reduction, items_in_all)
+    dlogits = share(xp, _class_back(xp, grads[0], axis), reduction, items_in_all)
     return loss, cast(xp, dlogits, of)
+
+
+# permute_dims and not moveaxis, for which torch.func.vmap has no batching rule (torch 2.13)
+def _class_last(xp: Namespace, x: Array, axis: int) -> Array:
+    others = [i for i in range(x.ndim) if i != axis]
+    return xp.permute_dims(x, (*others, axis))
+
+
+def _class_back(xp: Namespace, x: Array, axis: int) -> Array:
+    others = list(range(x.ndim - 1))
+    return xp.permute_dims(x, (*others[:axis], x.ndim - 1, *others[axis:]))
 
 
 def _softmax_items(
