@@ -89,7 +89,7 @@ def batch_norm(
         biased one where N ≤ correction.
     sample_weight : array, optional
         Bool or numbers ≥ 0, in the shape of `x` without the channel axis or its leading part, (N,) included. Weight 0
-        means that the sample is not there, even if it holds NaN. Without effect unless in training.
+        means that the sample is not there, even if it holds NaN.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def batch_norm(
     momentum = check_number("momentum", momentum)
     eps, correction = check_number("eps", eps, least=0), check_number("correction", correction, least=0)
     options = {"axis": axis, "training": training, "dtype": result_dtype(xp, x=x)}
-    arrays = (x, running_mean, running_var, weight, bias, sample_weight if training else None)
+    arrays = (x, running_mean, running_var, weight, bias, sample_weight)
     return BatchNorm(*compiled(_batch_norm, xp, *arrays, momentum, eps, correction, **options))
 
 

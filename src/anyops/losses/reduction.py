@@ -1,6 +1,8 @@
 """From the loss of each item to what is asked for."""
 
-from .._array.namespace import Array, Namespace, cast
+import math
+
+from .._array.namespace import Array, Namespace
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -19,15 +21,10 @@ def reduce(xp: Namespace, loss: Array, reduction: str, count: Array | float | No
     return total if reduction == "sum" else total / (_number(loss) if count is None else count)
 
 
-def share(xp: Namespace, grad: Array, reduction: str, count: Array | float | None = None) -> Array:
+def share(grad: Array, reduction: str, count: Array | float | None = None) -> Array:
     """Return the gradient of the reduced loss from the derivative of each item's own."""
-    if reduction != "mean":
-        return grad
-    return grad / (_number(grad) if count is None else cast(xp, count, grad.dtype))
+    return grad if reduction != "mean" else grad / (_number(grad) if count is None else count)
 
 
 def _number(x: Array) -> int:
-    n = 1
-    for length in x.shape:
-        n *= length
-    return max(n, 1)
+    return max(math.prod(x.shape), 1)
