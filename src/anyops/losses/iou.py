@@ -1,6 +1,7 @@
 """Box regression by overlap."""
 
 from .._array.namespace import Array, cast, compute_dtype, namespace, result_dtype
+from ..boxes.formats import check_boxes
 from ..boxes.iou import box_iou
 from .reduction import check_reduction, reduce
 
@@ -42,6 +43,7 @@ def box_iou_loss(pred: Array, target: Array, *, kind: str = "giou", reduction: s
     """
     xp = namespace(pred=pred, target=target)
     check_reduction(reduction)
+    check_boxes("pred", pred)
     if tuple(pred.shape) != tuple(target.shape):
         raise ValueError(f"target must have the shape of pred, {tuple(pred.shape)}, got {tuple(target.shape)}")
     dtype = result_dtype(xp, pred=pred, target=target)
