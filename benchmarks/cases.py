@@ -1,4 +1,4 @@
-"""What is measured: the scenes, what is asked of each, and the ratios that must be reached."""
+"""What is measured: the problems, what is asked of each, and the ratios that must be reached."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ QUICK_MEMORY_SCENE = ("aerial-100k", 100_000)
 
 # The operations. Each contender (contenders.py) says which of them it can do.
 NMS, BATCHED_NMS, IMAGES, IMAGES_MASK, BOX_IOU = "nms", "batched_nms", "images", "images_mask", "box_iou"
+FOCAL, FOCAL_TRAIN = "focal", "focal_train"  # the loss of each logit; the gradient of their sum
+FOCAL_COMPILED, FOCAL_TRAIN_COMPILED = "focal_compiled", "focal_train_compiled"
+BATCH_NORM = "batch_norm"
+SELECTIONS = (
+    NMS,
+    BATCHED_NMS,
+    IMAGES,
+    IMAGES_MASK,
+)  # their answer is which boxes are kept; that of the others, numbers
 
 
 @dataclass(frozen=True)
@@ -27,17 +36,39 @@ class Case:
     name: str
     group: str  # the table of docs/performance.md it goes to
     operation: str
-    n: int  # boxes (box_iou: pairs)
-    make: Callable[[], scenes.Scene | scenes.Pair]
+    n: int  # boxes (box_iou: pairs; losses, batch norm: values)
+    make: Callable[[], scenes.Scene | scenes.Pair | scenes.Logits | scenes.Batch]
     targets: dict[str, float] = field(default_factory=dict)  # least (peer's time / ours), by our contender's name
+    against: dict[str, str] = field(default_factory=dict)  # whom ours is measured against, where each has its own peer
     curve: str | None = None  # the plot it is a point of
     quick: bool = False  # part of --quick
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call of everyone says nothing of the later ones."""
+        return self.operation in (FOCAL_COMPILED, FOCAL_TRAIN_COMPILED)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether answers are arrays of numbers, equal to rounding."""
+        return self.operation not in SELECTIONS
 
 
 def targets(numpy: float, torch: float | None = None, jax: float | None = None) -> dict[str, float]:
     """Least ratios by contender."""
     wanted = {"anyops numpy": numpy, "anyops torch": torch, "anyops jax": jax}
     return {name: ratio for name, ratio in wanted.items() if ratio is not None}
+
+
+def against(numpy: str | None = None, torch: str | None = None, jax: str | None = None) -> dict[str, str]:
+    """Peers by contender."""
+    peers = {"anyops numpy": numpy, "anyops torch": torch, "anyops jax": jax}
+    return {name: peer for name, peer in peers.items() if peer is not None}
+
+
+def million() -> scenes.Logits:
+    """The logits of every case of a loss."""
+    return scenes.logits(1_000_000)
 
 
 CASES = (
@@ -68,6 +99,54 @@ CASES = (
     ),
     Case("iou-2000x2000", "box_iou", BOX_IOU, 4_000_000, lambda: scenes.pair(2_000, 2_000), targets(2), quick=True),
     Case("iou-10x100k", "box_iou", BOX_IOU, 1_000_000, lambda: scenes.pair(10, 100_000), targets(1.2), quick=True),
+    Case(
+        "focal-1M",
+        "losses",
+        FOCAL,
+        1_000_000,
+        million,
+        targets(0.4, 0.8, 5),
+        against("exp, log1p", "torchvision", "optax"),
+        quick=True,
+    ),
+    Case(
+        "focal-1M-train",
+        "losses",
+        FOCAL_TRAIN,
+        1_000_000,
+        million,
+        targets(0.625, 1, 5),
+        against("loss alone", "torchvision", "optax"),
+        quick=True,
+    ),
+    Case(
+        "focal-1M-compiled",
+        "losses",
+        FOCAL_COMPILED,
+        1_000_000,
+        million,
+        {"anyops torch": 0.9, "anyops jax": 0.5},
+        against(None, "torchvision", "jnp formula"),
+    ),
+    Case(
+        "focal-1M-train-compiled",
+        "losses",
+        FOCAL_TRAIN_COMPILED,
+        1_000_000,
+        million,
+        {"anyops jax": 0.5},
+        against(None, "torchvision", "jnp formula"),
+    ),
+    Case(
+        "batch-norm-32x64x56x56",
+        "norm",
+        BATCH_NORM,
+        32 * 64 * 56 * 56,
+        lambda: scenes.batch(32, 64, 56, 56),
+        targets(1.3, 0.5, 0.9),
+        against("numpy formula", "torch kernel", "jnp formula"),
+        quick=True,
+    ),
     Case("identical-20k", "adversarial", NMS, 20_000, scenes.identical),
     Case("chain-20k", "adversarial", NMS, 20_000, scenes.chain),
     Case("giant-100k", "adversarial", NMS, 100_001, scenes.giant),

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from cases import (
-    BOX_IOU,
     CASES,
     EXPONENT_SIZES,
     EXPONENT_TARGET,
@@ -79,7 +78,7 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
     if taking_part:
         reference = taking_part[0]
         result["reference"] = reference.contender.name
-        if case.operation != BOX_IOU:
+        if not case.numeric:
             result["kept"] = len(reference.answer)
         agreeing = [each for each in taking_part if agrees(each, reference, case)]
         measure([each.entrant for each in agreeing], budget)
@@ -96,15 +95,17 @@ def ask(contender: Contender, case: Case, problem: Any, record: dict[str, Any]) 
         record["note"] = contender.note
     call = contender.operations[case.operation](problem)
     first, result = timed(call)
-    answer = np.asarray(result) if case.operation == BOX_IOU else kept(result, case, problem)
-    if contender.name == "torchvision" and case.operation != BOX_IOU:
+    answer = np.asarray(result) if case.numeric else kept(result, case, problem)
+    if contender.name == "torchvision" and not case.numeric:
         answer = reference_order(answer, case, problem)
-    return Checked(contender, Entrant(call, first, contender.compiles), answer, record)
+    return Checked(contender, Entrant(call, first, contender.compiles or case.compiled), answer, record)
 
 
 def agrees(each: Checked, reference: Checked, case: Case) -> bool:
     """Compare with the reference; note what a peer does differently, fail ours on any difference."""
-    if case.operation == BOX_IOU:
+    if not each.contender.compared:
+        return True
+    if case.numeric:
         difference = float(np.max(np.abs(each.answer - reference.answer), initial=0))
         each.record["largest_difference"] = difference
         same = bool(difference < 1e-5)  # NaN is no agreement
@@ -123,18 +124,20 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
 
 
 def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
-    """Ratios to the peer: torchvision, but for box_iou the faster of the peers."""
+    """Ratios to the peer: each one's own where the case says so, else torchvision; for numbers the fastest."""
     ours = {each.name for each in CONTENDERS if each.ours}
     peers = {name: record["seconds"] for name, record in records.items() if name not in ours and "seconds" in record}
-    if case.operation != BOX_IOU:
+    if not case.numeric:
         peers = {name: seconds for name, seconds in peers.items() if name == "torchvision"}
     if not peers:
         return
-    peer = result["peer"] = min(peers, key=lambda name: peers[name])
+    fastest = min(peers, key=lambda name: peers[name])
+    result["peer"] = ", ".join(case.against.values()) or fastest
     for name in ours & records.keys():
         record = records[name]
         target = case.targets.get(name)
-        if "seconds" in record:
+        peer = case.against.get(name, fastest)
+        if "seconds" in record and peer in peers:
             record["ratio"] = peers[peer] / record["seconds"]
         if target is not None:
             record["target"] = target
@@ -222,6 +225,8 @@ def agreement(record: dict[str, Any], *, reference: bool) -> str:
         return "(reference)"
     if "largest_difference" in record:
         return f"largest difference {record['largest_difference']:.1e}"
+    if "identical" not in record:
+        return "not compared"
     if record["identical"]:
         return "identical"
     return f"differs: {record['common']} kept by both"

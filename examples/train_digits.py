@@ -4,9 +4,9 @@
     python examples/train_digits.py --backend numpy       on one of them
     python examples/train_digits.py --plot curves.png     and draw the loss curves
 
-linear → batch norm → relu → linear, softmax focal loss, momentum. Nothing here differentiates: the gradients of the loss
-and of batch norm come from anyops, those of the rest are a line each, so NumPy is as good as the others. One function
-trains on all of them, from the same numbers: the curves are one curve.
+linear → batch norm → relu → linear, softmax focal loss, momentum. Nothing here differentiates: the gradients of the
+loss and of batch norm come from anyops, those of the rest are a line each, so NumPy is as good as the others. One
+function trains on all of them, from the same numbers: the curves are one curve.
 """
 
 from __future__ import annotations
@@ -134,15 +134,12 @@ def main(argv: list[str] | None = None) -> dict[str, Run]:
             if options.backend:
                 raise SystemExit(f"{name}: {error}") from None
             continue
-        runs[name] = train(asarray, options.epochs)
-        print(
-            f"{name:6} loss {runs[name].losses[0]:.4f} -> {runs[name].losses[-1]:.4f}, {runs[name].accuracy:.1%} held out"
-        )
+        run = runs[name] = train(asarray, options.epochs)
+        print(f"{name:6} loss {run.losses[0]:.4f} -> {run.losses[-1]:.4f}, {run.accuracy:.1%} held out")
     first = next(iter(runs.values()))
     for name, run in runs.items():
-        print(
-            f"{name:6} largest difference of a loss from the first: {np.max(np.abs(np.subtract(run.losses, first.losses))):.1e}"
-        )
+        difference = np.max(np.abs(np.subtract(run.losses, first.losses)))
+        print(f"{name:6} largest difference of a loss from the first library's: {difference:.1e}")
     if options.plot:
         plot(runs, options.plot)
     return runs
