@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._array.arguments import check_axis, check_number
 from ._array.chunked import is_chunked, reduce_chunks
 from ._array.compiled import compiled
-from ._array.elementwise import channel_sum, consuming, over_tiles, tiles
+from ._array.elementwise import channel_sum, consuming, over_tiles, refines_means, tiles
 from ._array.namespace import (
     Array,
     DType,
@@ -397,7 +397,7 @@ def _batch_norm(
         y = mul(part - mean[j, None], scale[j, None])
         return cast(xp, y if shift is None else add(y, shift[j, None]), dtype)
 
-    return xp.reshape(over_tiles(xp, tile, x3), x.shape), *state
+    return xp.reshape(over_tiles(xp, tile, x3, w3, scale, shift, mean), x.shape), *state
 
 
 def _batch_norm_grad(
@@ -437,7 +437,7 @@ def _batch_norm_grad(
         g, d = parts(i, j)
         return channel_sum(xp, g), channel_sum(xp, g, d)
 
-    rows = [[sums(*tile) for tile in row] for row in tiles(xp, x3)]
+    rows = [[sums(*tile) for tile in row] for row in tiles(xp, x3, dy3, w3)]
     dbias, product = (xp.sum(xp.stack([xp.concat([tile[k] for tile in row]) for row in rows]), axis=0) for k in (0, 1))
     dweight = product * inverse
     scale = inverse if weight is None else inverse * cast(xp, weight, wide)
@@ -452,7 +452,7 @@ def _batch_norm_grad(
             g = add(drift if w3 is None else mul(drift, w3[i, ...]), g)
         return cast(xp, g * scale[j, None], dtype)
 
-    dx = xp.reshape(over_tiles(xp, tile, x3), x.shape)
+    dx = xp.reshape(over_tiles(xp, tile, x3, dy3, w3, scale), x.shape)
     return dx, cast(xp, dweight, of_weight), cast(xp, dbias, of_weight)
 
 
@@ -475,7 +475,7 @@ def _statistics(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> Batch
     """Σw, mean and m2 over A and B of (A, C, B), from those of its tiles."""
     rows = [
         [_moments(xp, cast(xp, x[i, j, :], dtype), None if w is None else w[i, ...]) for i, j in row]
-        for row in tiles(xp, x)
+        for row in tiles(xp, x, w)
     ]
     if len(rows) == 1 and len(rows[0]) == 1:
         return rows[0][0]
@@ -498,16 +498,22 @@ def _moments(xp: Namespace, x: Array, w: Array | None) -> BatchStats:
         over = 1.0 / max(number, 1)
         mean = channel_sum(xp, x) * over
         d = x - mean[:, None]
-        rest = channel_sum(xp, d) * over
         squares = channel_sum(xp, d, d)
-    else:
-        count = xp.sum(w)
-        there = w > 0
-        x = xp.where(there, x, xp.zeros_like(x))
-        mean = _over(xp, channel_sum(xp, w * x), count)
-        d = xp.where(there, x - mean[:, None], xp.zeros_like(x))
-        rest = _over(xp, channel_sum(xp, w * d), count)
-        squares = channel_sum(xp, w * d, d)
+        if not refines_means(xp) and number:
+            # A variance that is no more than the rounding of the mean: the channel is constant, and any value its mean.
+            constant = squares <= number * (4.0 * float(xp.finfo(x.dtype).eps) * mean) ** 2
+            zero = xp.zeros_like(mean)
+            off = stop_gradient(xp.where(constant, x[0, :, 0] - mean, zero))
+            return BatchStats(count, mean + off, xp.where(constant, zero, squares))
+        rest = channel_sum(xp, d) * over
+        return BatchStats(count, mean + rest, squares - count * rest * rest)
+    count = xp.sum(w)
+    there = w > 0
+    x = xp.where(there, x, xp.zeros_like(x))
+    mean = _over(xp, channel_sum(xp, w * x), count)
+    d = xp.where(there, x - mean[:, None], xp.zeros_like(x))
+    rest = _over(xp, channel_sum(xp, w * d), count)
+    squares = channel_sum(xp, w * d, d)
     return BatchStats(count, mean + rest, squares - count * rest * rest)
 
 

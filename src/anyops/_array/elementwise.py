@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import Array, Namespace, library, records_nothing
+from .namespace import Array, Namespace, is_at_hand, library, records_nothing
 
 # Elements of a tile: the handful of temporaries of a chain stay in a core's own cache, and a call costs little beside.
-TILE = 1 << 16
+TILE = 1 << 17
 
 
 def by_tiles(xp: Namespace, kernel: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:
@@ -50,23 +50,36 @@ def _tiled(kernel: Callable[..., tuple[Array, ...]], arrays: list[np.ndarray], s
     return whole
 
 
-def tiles(xp: Namespace, x: Array) -> list[list[tuple[slice, slice]]]:
-    """Cut (A, C, B) along A, and within that along C, into tiles that stay in cache; on NumPy, else into one."""
+def tiles(xp: Namespace, x: Array, *others: Array | None) -> list[list[tuple[slice, slice]]]:
+    """Cut (A, C, B) along A, and within that along C, into tiles that stay in cache, where that is faster; else one.
+
+    Temporaries of the size of a large batch are mapped and zeroed by the system each time, which takes longer than to
+    compute them. Where torch keeps a graph of `x` or of the others it has to keep them anyway.
+    """
     a, c, b = x.shape
-    if library(xp) != "numpy" or x.size <= TILE:
+    limit = _tile_size(xp, x, *(y for y in others if y is not None))
+    if limit is None or a * c * b <= limit:
         return [[(slice(0, a), slice(0, c))]]
-    rows, columns = max(1, TILE // (c * b)), max(1, min(c, TILE // b))
+    rows, columns = max(1, limit // (c * b)), max(1, min(c, limit // b))
     return [
         [(slice(i, i + rows), slice(j, min(j + columns, c))) for j in range(0, c, columns)] for i in range(0, a, rows)
     ]
 
 
-def over_tiles(xp: Namespace, kernel: Callable[[slice, slice], Array], x: Array) -> Array:
-    """Return the array in the shape of (A, C, B) `x` whose every tile is kernel(of A, of C)."""
-    cut = [tile for row in tiles(xp, x) for tile in row]
-    if len(cut) == 1:
-        return kernel(*cut[0])
+def _tile_size(xp: Namespace, *arrays: Array) -> int | None:
+    """Elements of a tile; None for libraries, devices and transforms that are better off without."""
+    if library(xp) == "torch":
+        # Large enough for all cores to have a share.
+        return 4 * TILE if is_at_hand(arrays[0]) and records_nothing(*arrays) else None
+    return TILE if library(xp) == "numpy" else None
+
+
+def over_tiles(xp: Namespace, kernel: Callable[[slice, slice], Array], x: Array, *others: Array | None) -> Array:
+    """Return the array in the shape of (A, C, B) `x` whose every tile is kernel(of A, of C), made of `x` and others."""
+    cut = [tile for row in tiles(xp, x, *others) for tile in row]
     first = kernel(*cut[0])
+    if len(cut) == 1:
+        return first
     whole = xp.empty(x.shape, dtype=first.dtype)
     whole[cut[0]] = first
     for tile in cut[1:]:
@@ -87,6 +100,14 @@ def channel_sum(xp: Namespace, x: Array, y: Array | None = None) -> Array:
         return np.sum(np.vecdot(x, np.ones(b, x.dtype) if y is None else y), axis=0)
     product = x if y is None else x * y
     return np.sum((np.ones(a, x.dtype) @ product.reshape(a, -1)).reshape(x.shape[1:]), axis=-1)
+
+
+def refines_means(xp: Namespace) -> bool:
+    """Tell whether a mean deserves a second pass for what rounding left of it.
+
+    Not on JAX: XLA sums by many partial sums, and one more reduction costs an eighth of a batch norm.
+    """
+    return library(xp) != "jax"
 
 
 def consuming(xp: Namespace, *operands: Array) -> tuple[Callable[[Array, Any], Array], ...]:
