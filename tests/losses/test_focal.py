@@ -70,6 +70,13 @@ def test_extreme_logits_in_float32(run, gamma):
     np.testing.assert_allclose(grad, expected_slope(x, t, 0.25, gamma), rtol=1e-5, atol=1e-37)
 
 
+@pytest.mark.op("sigmoid_focal_loss", transforms=(Transform.EAGER,))
+def test_nearly_hard_targets_are_soft(run):
+    """1 − 2t rounds to 1 in float32, and −37.3 t is not small beside e^−37.3."""
+    x, t = np.full(3, -37.3, np.float32), np.full(3, 1e-9, np.float32)
+    np.testing.assert_allclose(run(anyops.sigmoid_focal_loss, x, t, gamma=1), expected(x, t, 0.25, 1), rtol=1e-5)
+
+
 @pytest.mark.op("sigmoid_focal_loss", transforms=EAGER_AND_JIT)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gamma_0_is_cross_entropy_to_the_last_bit(backend, run, dtype):
