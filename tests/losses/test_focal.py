@@ -231,6 +231,14 @@ def test_empty_and_scalar(run, shape):
 
 
 @pytest.mark.op("sigmoid_focal_loss", transforms=EAGER_AND_JIT)
+@pytest.mark.parametrize("gamma", [3, 17, 1e6])
+def test_large_gamma(run, gamma):
+    x, t = np.float32([-2, 0, 3, 30]), np.float32([0, 1, 0, 0])
+    got = run(anyops.sigmoid_focal_loss, x, t, gamma=gamma)
+    np.testing.assert_allclose(got, expected(x, t, 0.25, gamma), rtol=1e-4, atol=1e-37)
+
+
+@pytest.mark.op("sigmoid_focal_loss", transforms=EAGER_AND_JIT)
 def test_nan_stays_where_it_is(run):
     x, t = np.float32([1, np.nan, 2, 3]), np.float32([0, 1, np.nan, 1])
     np.testing.assert_array_equal(np.isnan(run(anyops.sigmoid_focal_loss, x, t)), [False, True, True, False])
@@ -433,6 +441,24 @@ def test_no_transfer_to_or_from_the_host():
                 jax.block_until_ready(call(x, t))
             jax.block_until_ready(many(x, y))
             jax.block_until_ready(anyops.sigmoid_focal_loss(x, t))
+
+
+def test_no_synchronisation_on_a_gpu():
+    if why := Backend.TORCH_CUDA.why_unavailable():
+        pytest.skip(f"NOT TESTED: torch:gpu ({why})")
+    torch = importlib.import_module("torch")
+    x, y = Backend.TORCH_CUDA.asarray(np.float32(LOGITS)), Backend.TORCH_CUDA.asarray(LABELS)
+    t, state = Backend.TORCH_CUDA.asarray(onehot(LABELS, 0.1).astype(np.float32)), (x[0] * 0, x[0] * 0 + 1)
+    leaf = x.clone().requires_grad_()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        anyops.sigmoid_focal_loss_and_grad(x, t, reduction="mean")
+        anyops.sigmoid_focal_loss(leaf, t, reduction="sum").backward()
+        anyops.softmax_focal_loss_and_grad(x, y, ignore_index=1, label_smoothing=0.1, reduction="mean")
+        anyops.batch_norm(x, *state, training=True, sample_weight=y)
+        anyops.batch_norm_grad(x, x, sample_weight=y)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.op("sigmoid_focal_loss", transforms=(Transform.COMPILE,))

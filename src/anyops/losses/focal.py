@@ -95,10 +95,10 @@ def _cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
 
 
 def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, softplus: Array) -> Array | None:
-    """q^γ, None for γ = 0. Products where γ is an integer; else through log q, for 0^γ has no derivative."""
+    """q^γ, None for γ = 0. Products where γ is a small integer; else through log q, for 0^γ has no derivative."""
     if gamma == 0:
         return None
-    if gamma.is_integer():
+    if gamma.is_integer() and gamma <= 16:
         return q * q if gamma == 2 else q ** int(gamma)
     log_q = z - softplus
     if w is not None:
