@@ -1,4 +1,4 @@
-"""What is measured: the scenes, what is asked of each, and the ratios that must be reached."""
+"""What is measured: the problems, what is asked of each, and the ratios that must be reached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,19 @@ STATIC = (
     "matrix_nms_scores",
     "weighted_boxes_fusion_padded",
 )
-VALUES = (BOX_IOU, FUSION, *STATIC)  # whose answers are numbers, not the indices of boxes
+FOCAL, FOCAL_TRAIN = "focal", "focal_train"  # the loss of each logit; the gradient of their sum
+FOCAL_COMPILED, FOCAL_TRAIN_COMPILED = "focal_compiled", "focal_train_compiled"
+BATCH_NORM = "batch_norm"
+SELECTIONS = (
+    NMS,
+    BATCHED_NMS,
+    IMAGES,
+    IMAGES_MASK,
+    SOFT,
+    FAST,
+    MATRIX,
+    MASKS,
+)  # their answer is which boxes are kept; that of the others, numbers
 
 
 @dataclass(frozen=True)
@@ -38,18 +50,39 @@ class Case:
     name: str
     group: str  # the table of docs/performance.md it goes to
     operation: str
-    n: int  # boxes (box_iou: pairs)
+    n: int  # boxes (box_iou: pairs; losses, batch norm: values)
     make: Callable[[], scenes.Problem]
     targets: dict[str, float] = field(default_factory=dict)  # least (peer's time / ours), by our contender's name
+    against: dict[str, str] = field(default_factory=dict)  # whom ours is measured against, where each has its own peer
     curve: str | None = None  # the plot it is a point of
     quick: bool = False  # part of --quick
-    peer: str | None = "torchvision"  # to whom the ratios are; None: to the fastest of the peers
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the first call of everyone says nothing of the later ones."""
+        return self.operation in (FOCAL_COMPILED, FOCAL_TRAIN_COMPILED)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether answers are arrays of numbers, equal to rounding."""
+        return self.operation not in SELECTIONS
 
 
 def targets(numpy: float, torch: float | None = None, jax: float | None = None) -> dict[str, float]:
     """Least ratios by contender."""
     wanted = {"anyops numpy": numpy, "anyops torch": torch, "anyops jax": jax}
     return {name: ratio for name, ratio in wanted.items() if ratio is not None}
+
+
+def against(numpy: str | None = None, torch: str | None = None, jax: str | None = None) -> dict[str, str]:
+    """Peers by contender."""
+    peers = {"anyops numpy": numpy, "anyops torch": torch, "anyops jax": jax}
+    return {name: peer for name, peer in peers.items() if peer is not None}
+
+
+def million() -> scenes.Logits:
+    """The logits of every case of a loss."""
+    return scenes.logits(1_000_000)
 
 
 CASES = (
@@ -78,28 +111,58 @@ CASES = (
         lambda: scenes.classes(scenes.clustered(50_000, 1_500, 4_000.0)),
         targets(2, 1.5, 0.5),
     ),
+    Case("iou-2000x2000", "box_iou", BOX_IOU, 4_000_000, lambda: scenes.pair(2_000, 2_000), targets(2), quick=True),
+    Case("iou-10x100k", "box_iou", BOX_IOU, 1_000_000, lambda: scenes.pair(10, 100_000), targets(1.2), quick=True),
     Case(
-        "iou-2000x2000",
-        "box_iou",
-        BOX_IOU,
-        4_000_000,
-        lambda: scenes.pair(2_000, 2_000),
-        targets(2),
+        "focal-1M",
+        "losses",
+        FOCAL,
+        1_000_000,
+        million,
+        targets(0.4, 0.8, 5),
+        against("exp, log1p", "torchvision", "optax"),
         quick=True,
-        peer=None,
     ),
     Case(
-        "iou-10x100k",
-        "box_iou",
-        BOX_IOU,
+        "focal-1M-train",
+        "losses",
+        FOCAL_TRAIN,
         1_000_000,
-        lambda: scenes.pair(10, 100_000),
-        targets(1.2),
+        million,
+        targets(0.625, 1, 5),
+        against("loss alone", "torchvision", "optax"),
         quick=True,
-        peer=None,
+    ),
+    Case(
+        "focal-1M-compiled",
+        "losses",
+        FOCAL_COMPILED,
+        1_000_000,
+        million,
+        {"anyops torch": 0.9, "anyops jax": 0.5},
+        against(None, "torchvision", "jnp formula"),
+    ),
+    Case(
+        "focal-1M-train-compiled",
+        "losses",
+        FOCAL_TRAIN_COMPILED,
+        1_000_000,
+        million,
+        {"anyops jax": 0.5},
+        against(None, "torchvision", "jnp formula"),
+    ),
+    Case(
+        "batch-norm-32x64x56x56",
+        "norm",
+        BATCH_NORM,
+        32 * 64 * 56 * 56,
+        lambda: scenes.batch(32, 64, 56, 56),
+        targets(1.3, 0.5, 0.9),
+        against("numpy formula", "torch kernel", "jnp formula"),
+        quick=True,
     ),
     *(
-        Case(f"{operation} {name}", "family", operation, n, make, wanted, quick=True, peer=peer)
+        Case(f"{operation} {name}", "family", operation, n, make, wanted, against(peer, peer, peer), quick=True)
         for operation, peer, rows in (
             (
                 SOFT,
@@ -126,8 +189,8 @@ CASES = (
             1_000,
             lambda: scenes.clustered(1_000, 40),
             {"anyops jax": 1 / 3},
+            against(jax="nms_mask"),
             quick=True,
-            peer="nms_mask",
         )
         for operation in STATIC
     ),

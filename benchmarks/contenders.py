@@ -12,9 +12,14 @@ from typing import Any
 
 import numpy as np
 from cases import (
+    BATCH_NORM,
     BATCHED_NMS,
     BOX_IOU,
     FAST,
+    FOCAL,
+    FOCAL_COMPILED,
+    FOCAL_TRAIN,
+    FOCAL_TRAIN_COMPILED,
     FUSION,
     IMAGES,
     IMAGES_MASK,
@@ -24,11 +29,10 @@ from cases import (
     NMS,
     SOFT,
     STATIC,
-    VALUES,
     Case,
 )
 from numpy.typing import NDArray
-from scenes import Floats, Masks, Models, Pair, Scene
+from scenes import Batch, Floats, Logits, Masks, Models, Pair, Scene
 
 Prepare = Callable[[Any], Callable[[], object]]
 
@@ -43,13 +47,13 @@ class Contender:
     slow_limit: int | None = None  # the limit under --slow
     compiles: bool = False
     ours: bool = False
+    compared: bool = True  # or it computes something else, as a measure of time alone
     note: str | None = None  # what differs by convention
-    yardstick: bool = False  # does a part of the work, so that only its time is compared
 
     def takes(self, case: Case, *, slow: bool) -> bool:
         """Whether it takes part in a case."""
         limit = self.slow_limit if slow and self.slow_limit else self.limit
-        return case.operation in self.operations and (case.operation == BOX_IOU or case.n <= limit)
+        return case.operation in self.operations and (case.numeric or case.n <= limit)
 
 
 # --- anyops ----------------------------------------------------------------------------------------------------------
@@ -136,6 +140,14 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         boxes, scores, labels, model_ids = (lib.asarray(part) for part in problem)
         return lambda: lib.wait(anyops.weighted_boxes_fusion(boxes, scores, labels, model_ids=model_ids))
 
+    def batch_norm(batch: Batch) -> Callable[[], object]:
+        import anyops
+
+        lib = library()
+        x, weight, bias, mean, var = (lib.asarray(part) for part in batch)
+        step = lib.jit(lambda *a: anyops.batch_norm(*a, training=True))
+        return lambda: lib.wait(step(x, mean, var, weight, bias))[0]
+
     return {
         NMS: nms,
         BATCHED_NMS: batched_nms,
@@ -146,7 +158,154 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         MASKS: masks,
         FUSION: fusion,
         **{name: static(name, library) for name in STATIC},
+        BATCH_NORM: batch_norm,
     }
+
+
+def numpy_focal(problem: Logits) -> Callable[[], object]:
+    import anyops
+
+    return lambda: anyops.sigmoid_focal_loss(*problem)
+
+
+def numpy_focal_train(problem: Logits) -> Callable[[], object]:
+    """The gradient in closed form."""
+    import anyops
+
+    return lambda: anyops.sigmoid_focal_loss_and_grad(*problem, reduction="sum").dlogits
+
+
+# --- losses, as each library differentiates and compiles -------------------------------------------------------------
+
+Loss = Callable[[Any, Any], Any]
+
+
+def torch_focal(loss: Callable[[], Loss]) -> dict[str, Prepare]:
+    """A loss on torch tensors, forward and backward, eager and compiled."""
+
+    def prepare(*, train: bool, compiled: bool) -> Prepare:
+        def prepared(problem: Logits) -> Callable[[], object]:
+            import torch
+
+            x, t = (torch.from_numpy(part) for part in problem)
+            f = torch.compile(loss()) if compiled else loss()
+            if not train:
+                return lambda: f(x, t)
+            x.requires_grad_()
+            return lambda: torch.autograd.grad(f(x, t).sum(), x)[0]
+
+        return prepared
+
+    return four(prepare)
+
+
+def jax_focal(loss: Callable[[], Loss]) -> dict[str, Prepare]:
+    """A loss on JAX arrays, jitted."""
+
+    def prepare(*, train: bool, compiled: bool) -> Prepare:
+        def prepared(problem: Logits) -> Callable[[], object]:
+            import jax
+
+            x, t = (jax.numpy.asarray(part) for part in problem)
+            f = loss()
+            call = jax.jit(jax.value_and_grad(lambda x, t: f(x, t).sum()) if train else f)
+            if train:
+                return lambda: jax.block_until_ready(call(x, t))[1]
+            return lambda: jax.block_until_ready(call(x, t))
+
+        return prepared
+
+    return four(prepare)
+
+
+def four(prepare: Callable[..., Prepare]) -> dict[str, Prepare]:
+    """Forward and with the gradient, eager and compiled; on JAX both are compiled."""
+    return {
+        FOCAL: prepare(train=False, compiled=False),
+        FOCAL_TRAIN: prepare(train=True, compiled=False),
+        FOCAL_COMPILED: prepare(train=False, compiled=True),
+        FOCAL_TRAIN_COMPILED: prepare(train=True, compiled=True),
+    }
+
+
+def anyops_focal() -> Loss:
+    import anyops
+
+    return anyops.sigmoid_focal_loss
+
+
+def torchvision_focal() -> Loss:
+    from torchvision.ops import sigmoid_focal_loss
+
+    return sigmoid_focal_loss
+
+
+def optax_focal() -> Loss:
+    import optax
+
+    return lambda x, t: optax.losses.sigmoid_focal_loss(x, t, alpha=0.25, gamma=2.0)
+
+
+def jnp_focal() -> Loss:
+    """The formula as it is usually written down."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss(x: Any, t: Any) -> Any:
+        p = jax.nn.sigmoid(x)
+        ce = jnp.maximum(x, 0) - x * t + jnp.log1p(jnp.exp(-jnp.abs(x)))
+        return (0.25 * t + 0.75 * (1 - t)) * (1 - (p * t + (1 - p) * (1 - t))) ** 2 * ce
+
+    return loss
+
+
+def exp_log1p(problem: Logits) -> Callable[[], object]:
+    """What any evaluation of the loss has to do at least, in the cheapest way there is: into memory that is there."""
+    x, room = problem.logits, np.empty_like(problem.logits)
+    return lambda: np.log1p(np.exp(x, out=room), out=room)
+
+
+def loss_alone(problem: Logits) -> Callable[[], object]:
+    import anyops
+
+    return lambda: anyops.sigmoid_focal_loss(*problem, reduction="sum")
+
+
+# --- batch norm ------------------------------------------------------------------------------------------------------
+
+
+def numpy_batch_norm(batch: Batch) -> Callable[[], object]:
+    """The textbook formula."""
+    x, weight, bias, mean, var = batch
+
+    def step() -> object:
+        m, v = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+        y = (x - m[:, None, None]) / np.sqrt(v + 1e-5)[:, None, None] * weight[:, None, None] + bias[:, None, None]
+        return y, 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v
+
+    return lambda: step()[0]
+
+
+def torch_batch_norm(batch: Batch) -> Callable[[], object]:
+    import torch
+
+    x, weight, bias, mean, var = (torch.from_numpy(part.copy()) for part in batch)
+    return lambda: torch.nn.functional.batch_norm(x, mean, var, weight, bias, training=True)
+
+
+def jnp_batch_norm(batch: Batch) -> Callable[[], object]:
+    import jax
+    import jax.numpy as jnp
+
+    x, weight, bias, mean, var = (jnp.asarray(part) for part in batch)
+
+    @jax.jit
+    def step(x: Any, mean: Any, var: Any, weight: Any, bias: Any) -> Any:
+        m, v = x.mean(axis=(0, 2, 3)), x.var(axis=(0, 2, 3))
+        y = (x - m[:, None, None]) / jnp.sqrt(v + 1e-5)[:, None, None] * weight[:, None, None] + bias[:, None, None]
+        return y, 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v
+
+    return lambda: jax.block_until_ready(step(x, mean, var, weight, bias))[0]
 
 
 def static(name: str, library: Callable[[], Library]) -> Prepare:
@@ -312,15 +471,29 @@ TORCHVISION: dict[str, Prepare] = {
     IMAGES: torchvision_images,
     IMAGES_MASK: torchvision_images,
     BOX_IOU: torchvision_box_iou,
+    **torch_focal(torchvision_focal),
 }
+NUMPY_FOCAL: dict[str, Prepare] = {FOCAL: numpy_focal, FOCAL_TRAIN: numpy_focal_train}
 ANY = 10**9
 
 CONTENDERS = (
     Contender("torchvision", TORCHVISION, 100_001),
-    Contender("anyops numpy", anyops_operations(numpy_library), ANY, ours=True),
-    Contender("anyops torch", anyops_operations(torch_library), ANY, ours=True),
+    Contender("torch kernel", {BATCH_NORM: torch_batch_norm}, ANY),
+    Contender("anyops numpy", anyops_operations(numpy_library) | NUMPY_FOCAL, ANY, ours=True),
+    Contender("anyops torch", anyops_operations(torch_library) | torch_focal(anyops_focal), ANY, ours=True),
     # The static kernel compares all pairs: a million boxes would take minutes.
-    Contender("anyops jax", anyops_operations(jax_library), 100_001, compiles=True, ours=True),
+    Contender(
+        "anyops jax", anyops_operations(jax_library) | jax_focal(anyops_focal), 100_001, compiles=True, ours=True
+    ),
+    Contender(
+        "optax", {k: v for k, v in jax_focal(optax_focal).items() if k in (FOCAL, FOCAL_TRAIN)}, ANY, compiles=True
+    ),
+    Contender("jnp formula", jax_focal(jnp_focal) | {BATCH_NORM: jnp_batch_norm}, ANY, compiles=True),
+    Contender("numpy formula", {BATCH_NORM: numpy_batch_norm}, ANY),
+    Contender("exp, log1p", {FOCAL: exp_log1p}, ANY, compared=False, note="on NumPy, into memory that is there"),
+    Contender(
+        "loss alone", {FOCAL_TRAIN: loss_alone}, ANY, compared=False, note="anyops on NumPy, without the gradient"
+    ),
     Contender(
         "opencv",
         {NMS: opencv_nms, BATCHED_NMS: opencv_batched_nms},
@@ -344,9 +517,9 @@ CONTENDERS = (
         compiles=True,
         note="its Soft-NMS (numba) keeps picking among boxes that have fallen below the score threshold",
     ),
-    Contender("overlap graph", {FAST: overlap_graph(IOU_THRESHOLD), MATRIX: overlap_graph(0.0)}, ANY, yardstick=True),
-    Contender("mask products", {MASKS: mask_products}, ANY, yardstick=True),
-    Contender("nms_mask", dict.fromkeys(STATIC, static("nms_mask", jax_library)), ANY, compiles=True, yardstick=True),
+    Contender("overlap graph", {FAST: overlap_graph(IOU_THRESHOLD), MATRIX: overlap_graph(0.0)}, ANY, compared=False),
+    Contender("mask products", {MASKS: mask_products}, ANY, compared=False),
+    Contender("nms_mask", dict.fromkeys(STATIC, static("nms_mask", jax_library)), ANY, compiles=True, compared=False),
 )
 
 
@@ -360,8 +533,8 @@ def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
         rows = np.concatenate([boxes, scores[:, None]], axis=1)
         return rows[np.lexsort(rows.T)]
     if isinstance(result, tuple):  # indices and scores, or boxes and scores
-        result = result[1 if len(result) > 1 and case.operation in VALUES else 0]
-    if case.operation in VALUES:
+        result = result[1 if len(result) > 1 and case.numeric else 0]
+    if case.numeric:
         return np.asarray(result, dtype=np.float32)
     indices = kept(result, case, problem)
     # New scores that are equal but for the rounding of an exponential come in any order.

@@ -37,6 +37,12 @@ NAMES = {
     "overlap graph": "overlap graph alone",
     "mask products": "mask products alone",
     "nms_mask": "`nms_mask`, JAX",
+    "torch kernel": "torch's kernel",
+    "optax": "optax",
+    "jnp formula": "jnp formula",
+    "numpy formula": "NumPy formula",
+    "exp, log1p": "exp, log1p",
+    "loss alone": "loss alone",
 }
 OURS = ("anyops numpy", "anyops torch", "anyops jax")
 NONE = "–"
@@ -99,7 +105,7 @@ def targets(data: Data) -> str:
     return table(["scene", "against", *(NAMES[name] for name in OURS)], rows)
 
 
-def group_table(group: str) -> Callable[[Data], str]:
+def group_table(group: str, what: str = "pairs") -> Callable[[Data], str]:
     """Times and ratios of one group of cases."""
 
     def made(data: Data) -> str:
@@ -110,7 +116,7 @@ def group_table(group: str) -> Callable[[Data], str]:
         for case in cases:
             counts = [f"{case['n']:,}", *([f"{case.get('kept', 0):,}"] if with_kept else [])]
             rows.append([case["name"], *counts, *(time_cell(case["results"].get(name)) for name in present)])
-        header = ["scene", "boxes", "kept"] if with_kept else ["scene", "pairs"]
+        header = ["scene", "boxes", "kept"] if with_kept else ["scene", what]
         return table([*header, *(NAMES[name] for name in present)], rows)
 
     return made
@@ -188,6 +194,8 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "box-iou": group_table("box_iou"),
     "family": group_table("family"),
     "static": group_table("static"),
+    "losses": group_table("losses", "logits"),
+    "norm": group_table("norm", "values"),
     "adversarial": group_table("adversarial"),
     "growth": growth,
     "memory": memory,

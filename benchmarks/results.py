@@ -31,6 +31,7 @@ PACKAGES = (
     "opencv-python-headless",
     "supervision",
     "pycocotools",
+    "optax",
 )
 
 

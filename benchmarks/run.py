@@ -29,7 +29,6 @@ from cases import (
     MEMORY_SCENE,
     MEMORY_TARGET,
     QUICK_MEMORY_SCENE,
-    VALUES,
     Case,
     growth,
     matches,
@@ -77,13 +76,13 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
     if case.curve:
         result["curve"] = case.curve
     if taking_part:
-        comparable = [each for each in taking_part if not each.contender.yardstick]
+        comparable = [each for each in taking_part if each.contender.compared]
         # The peer before ours where there is one, whatever the order of the list.
         reference = next((each for each in comparable if not each.contender.ours), (comparable or taking_part)[0])
         result["reference"] = reference.contender.name
-        if case.operation not in VALUES:
+        if not case.numeric:
             result["kept"] = len(reference.answer)
-        agreeing = [each for each in taking_part if each.contender.yardstick or agrees(each, reference, case)]
+        agreeing = [each for each in taking_part if agrees(each, reference, case)]
         measure([each.entrant for each in agreeing], budget)
         for each in agreeing:
             each.record.update(each.entrant.summary())
@@ -98,15 +97,17 @@ def ask(contender: Contender, case: Case, problem: Any, record: dict[str, Any]) 
         record["note"] = contender.note
     call = contender.operations[case.operation](problem)
     first, result = timed(call)
-    found = np.empty(0) if contender.yardstick else answer(result, case, problem)
-    if contender.name == "torchvision" and case.operation not in VALUES:
+    found = answer(result, case, problem) if contender.compared else np.empty(0)
+    if contender.name == "torchvision" and not case.numeric:
         found = reference_order(found, case, problem)
-    return Checked(contender, Entrant(call, first, contender.compiles), found, record)
+    return Checked(contender, Entrant(call, first, contender.compiles or case.compiled), found, record)
 
 
 def agrees(each: Checked, reference: Checked, case: Case) -> bool:
     """Compare with the reference; note what a peer does differently, fail ours on any difference."""
-    if case.operation in VALUES:
+    if not each.contender.compared:
+        return True
+    if case.numeric:
         if each.answer.shape != reference.answer.shape:
             each.record["failed"] = f"shape {each.answer.shape} against {reference.answer.shape}"
             return False
@@ -128,18 +129,20 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
 
 
 def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
-    """Ratios to the peer of the case, or to the fastest of the peers."""
+    """Ratios to the peer: each one's own where the case says so, else torchvision; for numbers the fastest."""
     ours = {each.name for each in CONTENDERS if each.ours}
     peers = {name: record["seconds"] for name, record in records.items() if name not in ours and "seconds" in record}
-    if case.peer is not None:
-        peers = {name: seconds for name, seconds in peers.items() if name == case.peer}
+    if not case.numeric and not case.against:
+        peers = {name: seconds for name, seconds in peers.items() if name == "torchvision"}
     if not peers:
         return
-    peer = result["peer"] = min(peers, key=lambda name: peers[name])
+    fastest = min(peers, key=lambda name: peers[name])
+    result["peer"] = ", ".join(case.against.values()) or fastest
     for name in ours & records.keys():
         record = records[name]
         target = case.targets.get(name)
-        if "seconds" in record:
+        peer = case.against.get(name, fastest)
+        if "seconds" in record and peer in peers:
             record["ratio"] = peers[peer] / record["seconds"]
         if target is not None:
             record["target"] = target
@@ -225,10 +228,10 @@ def print_case(result: dict[str, Any]) -> None:
 def agreement(record: dict[str, Any], *, reference: bool) -> str:
     if reference:
         return "(reference)"
-    if "identical" not in record:
-        return "(does a part of the work)"
     if "largest_difference" in record:
         return f"largest difference {record['largest_difference']:.1e}"
+    if "identical" not in record:
+        return "not compared"
     if record["identical"]:
         return "identical"
     return f"differs: {record['common']} kept by both"

@@ -1,4 +1,4 @@
-"""The scenes that are timed: float32 boxes (xyxy) and scores, drawn from fixed seeds."""
+"""What is timed: float32 boxes (xyxy) and scores, logits, and batches, drawn from fixed seeds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,38 @@ class Models(NamedTuple):
     model_ids: Integers
 
 
-Problem = Scene | Pair | Masks | Models
+class Logits(NamedTuple):
+    """One problem for a loss; targets are 0 and 1."""
+
+    logits: Floats
+    targets: Floats
+
+
+class Batch(NamedTuple):
+    """One problem for batch norm: (N, C, H, W), and what there is of a channel."""
+
+    x: Floats
+    weight: Floats
+    bias: Floats
+    mean: Floats
+    var: Floats
+
+
+Problem = Scene | Pair | Masks | Models | Logits | Batch
+
+
+def logits(n: int) -> Logits:
+    """Logits as of a detector that has learnt something, one target in ten positive."""
+    rng = np.random.default_rng(0)
+    return Logits((rng.normal(size=n) * 3).astype(np.float32), (rng.random(n) < 0.1).astype(np.float32))
+
+
+def batch(*shape: int) -> Batch:
+    """A batch of normal values."""
+    rng = np.random.default_rng(0)
+    c = shape[1]
+    x, weight, bias = (rng.normal(size=s).astype(np.float32) for s in (shape, c, c))
+    return Batch(x, weight, bias, np.zeros(c, np.float32), np.ones(c, np.float32))
 
 
 def spread(n: int, extent: float = 1000.0, largest: float = 100.0, seed: int = 0) -> Scene:

@@ -9,6 +9,11 @@ from tests.backends import Backend, Transform
 T = Transform
 STATIC = frozenset({T.JIT, T.VMAP, T.COMPILE, T.FUNC_VMAP})
 
+LOSSES = (
+    *("sigmoid_focal_loss", "sigmoid_focal_loss_and_grad", "softmax_focal_loss", "softmax_focal_loss_and_grad"),
+    "box_iou_loss",
+)
+NORM = ("batch_norm", "batch_norm_grad", "batch_stats", "merge_batch_stats")
 RESCORING = (
     "soft_nms_scores",
     "cluster_nms_scores",
@@ -16,7 +21,7 @@ RESCORING = (
     "matrix_nms_scores",
     "weighted_boxes_fusion_padded",
 )
-DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *RESCORING)
+DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *LOSSES, *NORM, *RESCORING)
 NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "fast_nms_mask", "top_scores")
 INDICES = (
     "nms",

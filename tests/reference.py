@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from mpmath import diff, exp, fsum, log1p, mpf, workdps
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
 
@@ -522,3 +523,38 @@ def weighted_boxes_fusion(
         [clusters[c] for c in order],
         clear,
     )
+
+
+# --- losses, in 60 digits --------------------------------------------------------------------------------------------
+
+
+def sigmoid_focal(x: Any, t: float, alpha: float | None, gamma: float) -> Any:
+    """−α_t (1 − p_t)^γ log p_t as the paper has it, log p_t split for soft targets as torchvision and optax do."""
+    t = mpf(float(t))
+    p, miss = 1 / (1 + exp(-x)), 1 / (1 + exp(x))
+    ce = t * log1p(exp(-x)) + (1 - t) * log1p(exp(x))
+    weight = 1 if alpha is None else alpha * t + (1 - mpf(alpha)) * (1 - t)
+    return weight * (p * (1 - t) + miss * t) ** gamma * ce
+
+
+def softmax_focal(x: Sequence[Any], t: Sequence[float], alpha: Sequence[float], gamma: float) -> Any:
+    """−Σ t_c α_c (1 − p_c)^γ log p_c, 1 − p_c summed over the other classes."""
+    e = [exp(v) for v in x]
+    total = mpf(0)
+    for c, weight in enumerate(t):
+        if weight:
+            rest = fsum(e[:c] + e[c + 1 :])
+            total += mpf(float(weight)) * mpf(float(alpha[c])) * (rest / (rest + e[c])) ** gamma * log1p(rest / e[c])
+    return total
+
+
+def slope(f: Callable[[Any], Any], x: float, order: int = 1) -> float:
+    """A derivative of a function of one 60-digit number."""
+    with workdps(60):
+        return float(diff(f, mpf(float(x)), order))
+
+
+def value(f: Callable[..., Any], *x: float) -> float:
+    """The value of a function of 60-digit numbers."""
+    with workdps(60):
+        return float(f(*(mpf(float(v)) for v in x)))

@@ -12,6 +12,7 @@ from tests.backends import Backend
 BOXES, SCORES = scenes.spread(5)
 LIST = BOXES.tolist()
 NAN = float("nan")
+CLASSES, STATE = np.arange(5) % 4, np.ones(4, np.float32)
 
 # What every op says about things that are no arrays: (op with the argument in question left open, its name)
 OPEN = [
@@ -44,6 +45,18 @@ OPEN = [
     (lambda x: anyops.matrix_nms(x, SCORES), "boxes"),
     (lambda x: anyops.matrix_nms_scores(BOXES, SCORES, valid=x), "valid"),
     (lambda x: anyops.nms_groups(BOXES, x), "scores"),
+    (lambda x: anyops.sigmoid_focal_loss(x, SCORES), "logits"),
+    (lambda x: anyops.sigmoid_focal_loss_and_grad(SCORES, x), "targets"),
+    (lambda x: anyops.softmax_focal_loss(x, CLASSES), "logits"),
+    (lambda x: anyops.softmax_focal_loss_and_grad(BOXES, x), "labels"),
+    (lambda x: anyops.box_iou_loss(x, BOXES), "pred"),
+    (lambda x: anyops.box_iou_loss(BOXES, x), "target"),
+    (lambda x: anyops.batch_norm(x, STATE, STATE), "x"),
+    (lambda x: anyops.batch_norm(BOXES, x, STATE), "running_mean"),
+    (lambda x: anyops.batch_norm(BOXES, STATE, x), "running_var"),
+    (lambda x: anyops.batch_norm(BOXES, STATE, STATE, STATE, STATE, sample_weight=x), "sample_weight"),
+    (lambda x: anyops.batch_norm_grad(x, BOXES), "dy"),
+    (anyops.batch_stats, "x"),
 ]
 NO_ARRAYS = [
     (LIST, "list"),
@@ -141,6 +154,64 @@ CALLS = {
     "top k > N": (lambda b, s: anyops.top_scores(s, 6), "max_output", "6"),
     "top k < 0": (lambda b, s: anyops.top_scores(s, -1), "max_output", "-1"),
     "top of a scalar": (lambda b, s: anyops.top_scores(s[0], 1), "scores", "()"),
+    "focal shapes": (anyops.sigmoid_focal_loss, "targets", "(5,)"),
+    "focal alpha": (lambda b, s: anyops.sigmoid_focal_loss(b, b, alpha=1.5), "alpha", "1.5"),
+    "focal alpha negative": (lambda b, s: anyops.sigmoid_focal_loss_and_grad(b, b, alpha=-1), "alpha", "-1"),
+    "focal gamma": (lambda b, s: anyops.sigmoid_focal_loss(b, b, gamma=-0.5), "gamma", "-0.5"),
+    "focal gamma NaN": (lambda b, s: anyops.sigmoid_focal_loss(b, b, gamma=NAN), "gamma", "nan"),
+    "focal gamma inf": (lambda b, s: anyops.sigmoid_focal_loss(b, b, gamma=float("inf")), "gamma", "inf"),
+    "focal reduction": (lambda b, s: anyops.sigmoid_focal_loss(b, b, reduction="avg"), "reduction", "avg"),
+    "softmax labels": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s)[:3]), "labels", "(3,)"),
+    "softmax labels of the other axis": (
+        lambda b, s: anyops.softmax_focal_loss(b, _ints(s), axis=0),
+        "labels",
+        "(5,)",
+    ),
+    "softmax probabilities": (anyops.softmax_focal_loss, "labels", "(5,)"),
+    "softmax of a scalar": (lambda b, s: anyops.softmax_focal_loss(s[0], _ints(s)[0]), "logits", "()"),
+    "softmax of no class": (lambda b, s: anyops.softmax_focal_loss(b[:, :0], _ints(s)), "logits", "(5, 0)"),
+    "softmax axis": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s), axis=2), "axis", "2"),
+    "softmax alpha": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s), alpha=2), "alpha", "2"),
+    "softmax alphas": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s), alpha=s), "alpha", "(5,)"),
+    "softmax three alphas": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s), alpha=[1, 1, 1]), "alpha", "(3,)"),
+    "softmax alpha below 0": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s), alpha=(1, 1, -1, 1)), "alpha", "-1"),
+    "softmax gamma": (lambda b, s: anyops.softmax_focal_loss_and_grad(b, _ints(s), gamma=-1), "gamma", "-1"),
+    "softmax smoothing": (
+        lambda b, s: anyops.softmax_focal_loss(b, _ints(s), label_smoothing=1.1),
+        "label_smoothing",
+        "1.1",
+    ),
+    "softmax reduction": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s), reduction=""), "reduction", "''"),
+    "softmax ignores probabilities": (
+        lambda b, s: anyops.softmax_focal_loss(b, b, ignore_index=3),
+        "ignore_index",
+        "3",
+    ),
+    "box loss shapes": (lambda b, s: anyops.box_iou_loss(b, b[:3, :]), "target", "(3, 4)"),
+    "box loss (5, 3)": (lambda b, s: anyops.box_iou_loss(b[:, :3], b[:, :3]), "pred", "(5, 3)"),
+    "box loss kind": (lambda b, s: anyops.box_iou_loss(b, b, kind="l1"), "kind", "l1"),
+    "box loss reduction": (lambda b, s: anyops.box_iou_loss(b, b, reduction="max"), "reduction", "max"),
+    "norm of a scalar": (lambda b, s: anyops.batch_norm(s[0], s, s), "x", "()"),
+    "norm axis": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], axis=2), "axis", "2"),
+    "norm axis of a vector": (lambda b, s: anyops.batch_norm(s, s, s), "axis", "1"),
+    "norm mean": (lambda b, s: anyops.batch_norm(b, s, b[0, :]), "running_mean", "(5,)"),
+    "norm var": (lambda b, s: anyops.batch_norm(b, b[0, :], s), "running_var", "(5,)"),
+    "norm integer state": (lambda b, s: anyops.batch_norm(b, _ints(b[0, :]), b[0, :]), "running_mean", "int32"),
+    "norm weight": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], s), "weight", "(5,)"),
+    "norm bias": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], None, b), "bias", "(5, 4)"),
+    "norm eps": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], eps=-1e-5), "eps", "-1e-05"),
+    "norm momentum": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], momentum=NAN), "momentum", "nan"),
+    "norm correction": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], correction=-1), "correction", "-1"),
+    "norm weights": (lambda b, s: anyops.batch_norm(b, b[0, :], b[0, :], sample_weight=s[:4]), "sample_weight", "(4,)"),
+    "norm weights of channels": (lambda b, s: anyops.batch_stats(b, sample_weight=b), "sample_weight", "(5, 4)"),
+    "norm scalar weight": (lambda b, s: anyops.batch_stats(b, sample_weight=s[0]), "sample_weight", "()"),
+    "norm grad": (lambda b, s: anyops.batch_norm_grad(b[:3, :], b), "dy", "(3, 4)"),
+    "norm grad state": (lambda b, s: anyops.batch_norm_grad(b, b, training=False), "running_mean", "None"),
+    "stats of other channels": (
+        lambda b, s: anyops.merge_batch_stats(anyops.batch_stats(b), anyops.batch_stats(b[:, :3])),
+        "channels",
+        "(3,)",
+    ),
     "top threshold NaN": (lambda b, s: anyops.top_scores(s, 1, score_threshold=NAN), "score_threshold", "nan"),
 }
 
@@ -311,6 +382,26 @@ WRONG_TYPES = {
     "complex scores": (lambda: anyops.nms(BOXES, SCORES + 0j), "scores", "complex"),
     "strings": (lambda: anyops.box_area(BOXES.astype(str)), "boxes", "<U|str"),
     "objects": (lambda: anyops.box_area(BOXES.astype(object)), "boxes", "object"),
+    "focal alpha str": (lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, alpha="balanced"), "alpha", "str"),
+    "focal alphas": (lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, alpha=SCORES), "alpha", "ndarray"),
+    "focal gamma None": (lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, gamma=None), "gamma", "None"),
+    "focal gamma huge": (lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, gamma=10**400), "gamma", "1329 bits"),
+    "focal reduction None": (lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, reduction=None), "reduction", "None"),
+    "focal complex": (lambda: anyops.sigmoid_focal_loss(SCORES + 0j, SCORES), "logits", "complex"),
+    "softmax bool labels": (lambda: anyops.softmax_focal_loss(BOXES, SCORES > 0), "labels", "bool"),
+    "softmax axis float": (lambda: anyops.softmax_focal_loss(BOXES, CLASSES, axis=1.0), "axis", "float"),
+    "softmax axis bool": (lambda: anyops.softmax_focal_loss(BOXES, CLASSES, axis=True), "axis", "bool"),
+    "softmax ignore float": (
+        lambda: anyops.softmax_focal_loss(BOXES, CLASSES, ignore_index=1.0),
+        "ignore_index",
+        "1|float",
+    ),
+    "softmax alpha str": (lambda: anyops.softmax_focal_loss(BOXES, CLASSES, alpha="0.5"), "alpha", "str"),
+    "softmax alphas str": (lambda: anyops.softmax_focal_loss(BOXES, CLASSES, alpha=["1"] * 4), "alpha", "str"),
+    "norm training None": (lambda: anyops.batch_norm(BOXES, STATE, STATE, training=None), "training", "None"),
+    "norm training int": (lambda: anyops.batch_norm(BOXES, STATE, STATE, training=1), "training", "1"),
+    "norm momentum None": (lambda: anyops.batch_norm(BOXES, STATE, STATE, momentum=None), "momentum", "None"),
+    "norm state None": (lambda: anyops.batch_norm(BOXES, None, STATE, training=True), "running_mean", "None"),
     "valid float": (lambda: anyops.nms_mask(BOXES, SCORES, valid=SCORES), "valid", "float32"),
 }
 
@@ -339,6 +430,11 @@ def test_options_are_keyword_only():
         lambda: anyops.matrix_nms(BOXES, SCORES, "linear"),
         lambda: anyops.matrix_nms_scores(BOXES, SCORES, "linear"),
         lambda: anyops.nms_groups(BOXES, SCORES, 0.5, np.zeros(5, int)),
+        lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, 0.25),
+        lambda: anyops.softmax_focal_loss(BOXES, CLASSES, 0.25),
+        lambda: anyops.box_iou_loss(BOXES, BOXES, "giou"),
+        lambda: anyops.batch_norm(BOXES, STATE, STATE, STATE, STATE, True),
+        lambda: anyops.batch_stats(BOXES, 1),
     ):
         with pytest.raises(TypeError, match="positional"):
             call()
@@ -358,6 +454,11 @@ TWO = {
     "fast_nms_mask": (anyops.fast_nms_mask, ("boxes", "scores"), (BOXES, SCORES)),
     "weighted_cluster_nms": (anyops.weighted_cluster_nms, ("boxes", "scores"), (BOXES, SCORES)),
     "matrix_nms_scores": (anyops.matrix_nms_scores, ("boxes", "scores"), (BOXES, SCORES)),
+    "sigmoid_focal_loss": (anyops.sigmoid_focal_loss, ("logits", "targets"), (SCORES, SCORES)),
+    "softmax_focal_loss": (anyops.softmax_focal_loss, ("logits", "labels"), (BOXES, CLASSES)),
+    "box_iou_loss": (anyops.box_iou_loss, ("pred", "target"), (BOXES, BOXES)),
+    "batch_norm": (lambda x, m: anyops.batch_norm(x, m, m), ("x", "running_mean"), (BOXES, STATE)),
+    "batch_norm_grad": (anyops.batch_norm_grad, ("dy|x", "x|dy"), (BOXES, BOXES)),
     "nms_mask valid": (
         lambda s, v: anyops.nms_mask(None, s, overlaps=s[:, None] * s, valid=v),
         ("scores", "valid"),
@@ -420,6 +521,8 @@ def test_bfloat16_on_numpy():
         (lambda x: anyops.soft_nms(x, SCORES), "boxes"),
         (lambda x: anyops.matrix_nms_scores(BOXES, x), "scores"),
         (lambda x: anyops.cluster_nms(None, SCORES, overlaps=x), "overlaps"),
+        (lambda x: anyops.sigmoid_focal_loss(x, x), "logits"),
+        (lambda x: anyops.batch_norm(x, STATE, STATE), "x"),
     ):
         with pytest.raises(TypeError, match=rf"{name}.*bfloat16"):
             call(BOXES.astype(bfloat16))

@@ -8,6 +8,14 @@ from ._array.backends import Backend, backends
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .losses.focal import (
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_and_grad,
+    softmax_focal_loss,
+    softmax_focal_loss_and_grad,
+)
+from .losses.iou import box_iou_loss
+from .norm import BatchStats, batch_norm, batch_norm_grad, batch_stats, merge_batch_stats
 from .suppression.cluster import (
     cluster_nms,
     cluster_nms_scores,
@@ -24,13 +32,18 @@ from .suppression.soft import soft_nms, soft_nms_scores
 
 __all__ = [
     "Backend",
+    "BatchStats",
     "FusedBoxes",
     "__version__",
     "backends",
+    "batch_norm",
+    "batch_norm_grad",
+    "batch_stats",
     "batched_nms",
     "box_area",
     "box_convert",
     "box_iou",
+    "box_iou_loss",
     "clip_boxes",
     "cluster_nms",
     "cluster_nms_scores",
@@ -40,11 +53,16 @@ __all__ = [
     "masks_to_boxes",
     "matrix_nms",
     "matrix_nms_scores",
+    "merge_batch_stats",
     "nms",
     "nms_groups",
     "nms_mask",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_and_grad",
     "soft_nms",
     "soft_nms_scores",
+    "softmax_focal_loss",
+    "softmax_focal_loss_and_grad",
     "top_scores",
     "weighted_boxes_fusion",
     "weighted_boxes_fusion_padded",

@@ -35,6 +35,8 @@ def test_import_brings_no_other_library():
 def test_public_names():
     assert {
         *("box_area", "box_convert", "clip_boxes", "masks_to_boxes", "box_iou", "mask_iou"),
+        *("sigmoid_focal_loss", "sigmoid_focal_loss_and_grad", "softmax_focal_loss", "softmax_focal_loss_and_grad"),
+        *("box_iou_loss", "batch_norm", "batch_norm_grad", "batch_stats", "merge_batch_stats"),
         *("nms", "nms_mask", "batched_nms", "top_scores", "backends"),
     } <= set(anyops.__all__)
     assert all(hasattr(anyops, name) for name in anyops.__all__)

@@ -3,12 +3,13 @@
 import json
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import run
 import scenes
-from cases import BATCHED_NMS, BOX_IOU, IMAGES, NMS, Case, growth, matches, select
+from cases import BATCHED_NMS, BOX_IOU, FOCAL, IMAGES, NMS, Case, growth, matches, select
 from contenders import CONTENDERS, Contender, kept, reference_order
 from memory import peak_in_fresh_process, status
 from results import load, save
@@ -92,6 +93,39 @@ def test_box_iou_is_measured_against_the_faster_peer():
     assert times[result["peer"]] == min(times["torchvision"], times["pycocotools"])
     assert result["results"]["anyops numpy"]["identical"]
     assert result["results"]["anyops torch"]["failed"]
+
+
+def test_each_of_ours_has_its_own_peer():
+    case = Case(
+        "loss",
+        "losses",
+        FOCAL,
+        2,
+        lambda: scenes.logits(2),
+        {"anyops numpy": 1e-9},
+        {"anyops numpy": "exp, log1p", "anyops jax": "optax"},
+    )
+    loss = np.float32([0.5, 0.25])
+    result = run.run_case(
+        case,
+        [
+            contender("torchvision", loss, operation=FOCAL),
+            contender("anyops numpy", loss + 1e-7, ours=True, operation=FOCAL),
+            contender("anyops torch", loss + 1, ours=True, operation=FOCAL),
+            contender("anyops jax", loss, ours=True, operation=FOCAL),
+            replace(contender("exp, log1p", loss * 9, operation=FOCAL), compared=False),
+        ],
+        budget=0.001,
+    )
+    records = result["results"]
+    ours, least = records["anyops numpy"], records["exp, log1p"]
+    assert result["peer"] == "exp, log1p, optax"
+    assert ours["ratio"] == least["seconds"] / ours["seconds"]
+    assert ours["met"]
+    assert "identical" not in least
+    assert records["anyops torch"]["failed"]
+    assert "ratio" not in records["anyops jax"]  # its peer did not take part
+    run.print_case(result)
 
 
 def test_answers_are_brought_into_one_order():

@@ -49,6 +49,29 @@ def reads_are_free(x: Array) -> bool:
     return library(namespace(x=x)) in ("numpy", "array_api_strict")
 
 
+def is_at_hand(x: Array) -> bool:
+    """Tell whether the values of `x` are in the host's memory, so that to look at all of them is one pass over it."""
+    if library(namespace(x=x)) != "torch":
+        return reads_are_free(x)
+    import torch
+
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not _torch_transforms()
+
+
+def records_nothing(*arrays: Array) -> bool:
+    """Tell whether torch computes with these arrays at once and keeps no graph of it."""
+    import torch
+
+    return not (torch.compiler.is_compiling() or _torch_transforms() or any(x.requires_grad for x in arrays))
+
+
+def _torch_transforms() -> bool:
+    """Whether a transform of torch.func, or forward-mode differentiation, is under way."""
+    import torch
+
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+
+
 def chunk_size(x: Array) -> int:
     """Return how many elements to work on at once: what a temporary may hold and stay in a close cache.
 

@@ -1,0 +1,1 @@
+"""Losses of detection and classification, and their gradients."""

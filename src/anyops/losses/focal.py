@@ -1,0 +1,613 @@
+"""Focal loss: cross-entropy in which items that are classified well count little.
+
+Notation: z the logit against the target, so that σ(z) is the probability given to what is wrong; w how far a soft
+target is from the nearer hard one; ce = softplus(z) − wz the cross-entropy, q = σ(z) + w(1 − 2σ(z)) the 1 − p_t of the
+paper. Seen so, nothing cancels: z → −∞ is a perfect prediction, with ce = e^z and q = e^z to the last digit, and
+z → +∞ a hopeless one, with ce = z and q = 1.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from numbers import Real
+from typing import Any, NamedTuple
+
+from .._array.arguments import check_axis, check_integer, check_number
+from .._array.compiled import compiled
+from .._array.elementwise import by_rows, by_tiles, consuming, with_slope
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_dtype,
+    compute_dtype,
+    default_int,
+    device,
+    is_at_hand,
+    namespace,
+    reads_are_free,
+    result_dtype,
+    stop_gradient,
+)
+from .reduction import check_reduction, reduce, share
+
+
+class LossAndGrad(NamedTuple):
+    """A loss, and its derivative by the logits."""
+
+    loss: Array
+    dlogits: Array
+
+
+# --- the common core -------------------------------------------------------------------------------------------------
+
+
+def _focal(
+    xp: Namespace, z: Array, w: Array | None, weight: Array | None, gamma: float, *, slope: bool
+) -> tuple[Array, ...]:
+    """Return weight · q^γ · ce, and its derivative by z if `slope`; w = None for hard targets."""
+    add, subtract, mul, div = consuming(xp, z, *(a for a in (w, weight) if a is not None))
+    cap, capped = _cap(xp, z.dtype), z
+    if not is_at_hand(z) or bool(xp.any(z > cap)):
+        capped = xp.minimum(z, xp.full_like(z, cap))
+    odds = xp.exp(capped)
+    softplus = xp.log1p(odds)
+    rest = 1.0 / (1.0 + odds) if slope else None  # 1 − σ(z)
+    if rest is not None and capped is not z:
+        rest = xp.where(z > cap, xp.zeros_like(z), rest)
+    miss = div(odds, 1.0 + odds)
+    q = miss if w is None else miss + w * (1.0 - 2.0 * miss)
+    power = _power(xp, q, w, gamma, capped, softplus)
+    ce = softplus if capped is z else add(softplus, z - capped)
+    if w is not None:
+        ce = subtract(ce, w * z)
+    if gamma == 0:
+        ce = _cross_entropy(xp, z, w)
+    if weight is not None:
+        power = weight if power is None else mul(power, weight)
+    if rest is None:
+        return (ce if power is None else mul(ce, power),)
+    # d/dz (q^γ ce) = q^γ (γ ce q′/q + ce′), in which q′/q is at most 1
+    if w is None:
+        derivative = add(mul(mul(rest, ce), gamma), miss)
+    else:
+        part = w > 0  # elsewhere q = σ(z), both of which may have underflown
+        ratio = xp.where(part, miss / xp.where(part, q, xp.ones_like(q)), xp.ones_like(q))
+        derivative = gamma * ce * (rest * (1.0 - 2.0 * w) * ratio) + (miss - w)
+    if power is None:
+        return ce, derivative
+    return mul(ce, power), mul(derivative, power)
+
+
+def _cap(xp: Namespace, dtype: DType) -> float:
+    """Return a z with σ(z) = 1 to rounding and e^4z finite, by which third derivatives of e^z / (1 + e^z) divide."""
+    return -1.25 * math.log(float(xp.finfo(dtype).eps))  # 20 in float32, 45 in float64
+
+
+def _cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
+    """(1 − w) softplus(z) + w softplus(−z), softplus(z) = max(z, 0) + log1p(e^−|z|): as defined, to the last bit."""
+    # where, and not abs and maximum, which have no second derivative at 0
+    positive, zero = z > 0, xp.zeros_like(z)
+    tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
+    against = tail + xp.where(positive, z, zero)
+    return against if w is None else (1.0 - w) * against + w * (tail - xp.where(positive, zero, z))
+
+
+def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, softplus: Array) -> Array | None:
+    """q^γ, None for γ = 0. Products where γ is a small integer; else through log q, for 0^γ has no derivative."""
+    if gamma == 0:
+        return None
+    if gamma.is_integer() and gamma <= 16:
+        return q * q if gamma == 2 else q ** int(gamma)
+    log_q = z - softplus
+    if w is not None:
+        log_q = xp.where(w > 0, xp.log(xp.where(w > 0, q, xp.ones_like(q))), log_q)
+    return xp.exp(gamma * log_q)
+
+
+# --- two classes -----------------------------------------------------------------------------------------------------
+
+
+def sigmoid_focal_loss(
+    logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
+) -> Array:
+    """−α_t (1 − p_t)^γ log p_t of independent binary classifications [1]_.
+
+    p = σ(x), p_t = pt + (1 − p)(1 − t), −log p_t the cross-entropy t softplus(−x) + (1 − t) softplus(x), and
+    α_t = αt + (1 − α)(1 − t); equations 4 and 5, and soft targets as torchvision and optax take them.
+
+    Parameters
+    ----------
+    logits : array
+        Of any shape. Floating or integer; integers become the namespace's default float, 16-bit floats are computed in
+        float32.
+    targets : array
+        Of the same shape, in [0, 1]: 0 and 1, or what lies between. Bool, integer or floating. Values outside are not
+        looked for, and mean nothing.
+    alpha : float in [0, 1] or None
+        Weight of the positive class, 1 − alpha being that of the negative one; None for no weights.
+    gamma : float ≥ 0
+        0 is the weighted binary cross-entropy, to the last bit.
+    reduction : {"none", "mean", "sum"}
+        The mean is over all items; that of nothing is 0.
+
+    Returns
+    -------
+    array
+        In the shape of `logits`, or 0-d. Relative precision is that of the dtype at logits of any size; first and
+        second derivatives are finite. NaN for a logit that is NaN or infinite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or not in the shape of the other, or an option is out of its range.
+
+    References
+    ----------
+    .. [1] Lin et al., Focal Loss for Dense Object Detection, arXiv:1708.02002, equations 1 to 5.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> logits, targets = np.asarray([-2.0, 0.0, 2.0]), np.asarray([0, 1, 1])
+    >>> anyops.sigmoid_focal_loss(logits, targets).round(6)
+    array([0.001353, 0.043322, 0.000451])
+    >>> anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0.0).round(6)  # binary cross-entropy
+    array([0.126928, 0.693147, 0.126928])
+    """
+    xp, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
+    return compiled(_sigmoid_loss, xp, logits, targets, **options)
+
+
+def sigmoid_focal_loss_and_grad(
+    logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
+) -> LossAndGrad:
+    """:func:`sigmoid_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
+
+    With z = x(1 − 2t) for a hard target, d/dz = α_t q^γ (γ(1 − q) ce + q).
+
+    Parameters
+    ----------
+    logits, targets, alpha, gamma, reduction
+        As in :func:`sigmoid_focal_loss`.
+
+    Returns
+    -------
+    loss : array
+    dlogits : array
+        In the shape and dtype of `logits` (the default float for integers): of each item's own loss for "none" and
+        "sum", of the mean for "mean".
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`sigmoid_focal_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> loss, dlogits = anyops.sigmoid_focal_loss_and_grad(np.asarray([0.0, 2.0]), np.asarray([1, 1]), reduction="sum")
+    >>> float(loss.round(6)), dlogits.round(6)
+    (0.043773, array([-0.074572, -0.001218]))
+    """
+    xp, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
+    return LossAndGrad(
+        *compiled(_sigmoid_loss_and_grad, xp, logits, targets, **options, of=result_dtype(xp, logits=logits))
+    )
+
+
+def _check_sigmoid(
+    logits: Array, targets: Array, alpha: float | None, gamma: float, reduction: str
+) -> tuple[Namespace, dict[str, object]]:
+    xp = namespace(logits=logits, targets=targets)
+    dtype = result_dtype(xp, logits=logits)
+    check_dtype(xp, "targets", targets, "real floating", "integral", "bool")
+    if tuple(targets.shape) != tuple(logits.shape):
+        raise ValueError(
+            f"targets must have the shape of logits, {tuple(logits.shape)}, got {tuple(targets.shape)}; "
+            "class numbers are for softmax_focal_loss"
+        )
+    hard = not xp.isdtype(targets.dtype, "real floating")
+    if not hard:
+        dtype = xp.result_type(dtype, targets.dtype)
+    check_reduction(reduction)
+    options = {
+        "alpha": None if alpha is None else check_number("alpha", alpha, least=0, largest=1),
+        "gamma": check_number("gamma", gamma, least=0),
+        "reduction": reduction,
+        "dtype": dtype,
+        "hard": hard,
+    }
+    return xp, options
+
+
+def _sigmoid_items(
+    xp: Namespace, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
+) -> tuple[Array, ...]:
+    """Loss of each item, and its derivative by x if `slope`."""
+    add, subtract, mul, _ = consuming(xp, x, t)
+    against, w = 1.0 - t, None
+    # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone.
+    if hard or (is_at_hand(t) and bool(_dot(xp, t, against) == 0)):
+        sign = subtract(against, t)
+    else:
+        nearest = xp.round(t)
+        sign = 1.0 - 2.0 * nearest
+        w = (t - nearest) * sign
+    weight = None if alpha is None else add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
+    found = _focal(xp, x * sign, w, weight, gamma, slope=slope)
+    return found if not slope else (found[0], mul(found[1], sign))
+
+
+def _dot(xp: Namespace, x: Array, y: Array) -> Array:
+    """Σ xy over all items."""
+    return xp.vecdot(xp.reshape(x, (-1,)), xp.reshape(y, (-1,)))
+
+
+def _sigmoid_loss(
+    xp: Namespace,
+    logits: Array,
+    targets: Array,
+    *,
+    alpha: float | None,
+    gamma: float,
+    reduction: str,
+    dtype: DType,
+    hard: bool,
+) -> Array:
+    x, t = (cast(xp, a, compute_dtype(xp, dtype)) for a in (logits, targets))
+    value, both = (
+        partial(_sigmoid_items, xp, alpha=alpha, gamma=gamma, hard=hard, slope=slope) for slope in (False, True)
+    )
+    loss = with_slope(xp, lambda *a: by_tiles(xp, value, *a)[0], both, x, (t,))
+    return cast(xp, reduce(xp, loss, reduction), dtype)
+
+
+def _sigmoid_loss_and_grad(
+    xp: Namespace,
+    logits: Array,
+    targets: Array,
+    *,
+    alpha: float | None,
+    gamma: float,
+    reduction: str,
+    dtype: DType,
+    hard: bool,
+    of: DType,
+) -> tuple[Array, Array]:
+    x, t = (cast(xp, a, compute_dtype(xp, dtype)) for a in (logits, targets))
+    both = partial(_sigmoid_items, xp, alpha=alpha, gamma=gamma, hard=hard, slope=True)
+    loss, slope = by_tiles(xp, both, x, t)
+    return cast(xp, reduce(xp, loss, reduction), dtype), cast(xp, share(slope, reduction), of)
+
+
+# --- many classes ----------------------------------------------------------------------------------------------------
+
+
+def softmax_focal_loss(
+    logits: Array,
+    labels: Array,
+    *,
+    alpha: float | Array | Sequence[float] | None = None,
+    gamma: float = 2.0,
+    axis: int = -1,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+) -> Array:
+    """−Σ_c t_c α_c (1 − p_c)^γ log p_c, p the softmax of the logits [1]_.
+
+    t is one for the label and zero elsewhere, (1 − ε) onehot + ε / C with label smoothing ε, or given.
+
+    Parameters
+    ----------
+    logits : array (..., C, ...)
+        Floating or integer; integers become the namespace's default float, 16-bit floats are computed in float32. A
+        logit may be −∞, for a class that is impossible.
+    labels : array
+        Integers 0 to C − 1 in the shape of `logits` without its class axis; or the t_c themselves, floating, in the
+        whole shape of `logits`.
+    alpha : float in [0, 1], array (C,), sequence of C numbers, or None
+        One weight for all items, or a weight ≥ 0 of each class.
+    gamma : float ≥ 0
+        0 is the weighted cross-entropy.
+    axis : int
+        The class axis of `logits`.
+    ignore_index : int, optional
+        The label of items that do not count: loss and gradient are 0, whatever their logits.
+    label_smoothing : float in [0, 1]
+    reduction : {"none", "mean", "sum"}
+        The mean is over the items not ignored, whatever their weights; that of nothing is 0.
+
+    Returns
+    -------
+    array
+        In the shape of `logits` without its class axis, or 0-d. A label out of range raises where a look at it is free
+        (NumPy), and elsewhere, or under a transform, gives NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape, or an option is out of its range.
+
+    References
+    ----------
+    .. [1] Lin et al., Focal Loss for Dense Object Detection, arXiv:1708.02002, equation 5 with the softmax's p_t.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> logits = np.asarray([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    >>> anyops.softmax_focal_loss(logits, np.asarray([0, 2])).round(6)
+    array([0.004144, 0.488272])
+    >>> anyops.softmax_focal_loss(logits, np.asarray([0, -100]), ignore_index=-100, reduction="mean").round(6)
+    np.float64(0.004144)
+    """
+    xp, arguments, options = _check_softmax(
+        logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
+    )
+    return compiled(_softmax_loss, xp, *arguments, **options, slope=False)
+
+
+def softmax_focal_loss_and_grad(
+    logits: Array,
+    labels: Array,
+    *,
+    alpha: float | Array | Sequence[float] | None = None,
+    gamma: float = 2.0,
+    axis: int = -1,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+) -> LossAndGrad:
+    """:func:`softmax_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
+
+    Parameters
+    ----------
+    logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
+        As in :func:`softmax_focal_loss`.
+
+    Returns
+    -------
+    loss : array
+    dlogits : array
+        In the shape and dtype of `logits` (the default float for integers): of each item's own loss for "none" and
+        "sum", of the mean for "mean".
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`softmax_focal_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> loss, dlogits = anyops.softmax_focal_loss_and_grad(np.asarray([[2.0, 0.0, -1.0]]), np.asarray([0]))
+    >>> loss.round(6), dlogits.round(6)
+    (array([0.004144]), array([[-0.010805,  0.007899,  0.002906]]))
+    """
+    xp, arguments, options = _check_softmax(
+        logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
+    )
+    return LossAndGrad(*compiled(_softmax_loss, xp, *arguments, **options, slope=True))
+
+
+def _check_softmax(
+    logits: Array,
+    labels: Array,
+    alpha: float | Array | Sequence[float] | None,
+    gamma: float,
+    axis: int,
+    ignore_index: int | None,
+    label_smoothing: float,
+    reduction: str,
+) -> tuple[Namespace, tuple[Array | None, ...], dict[str, object]]:
+    arrays = {"alpha": alpha} if hasattr(alpha, "shape") and not isinstance(alpha, Real) else {}
+    xp = namespace(logits=logits, labels=labels, **arrays)
+    dtype = result_dtype(xp, logits=logits)
+    check_dtype(xp, "labels", labels, "integral", "real floating")
+    soft = xp.isdtype(labels.dtype, "real floating")
+    if logits.ndim == 0:
+        raise ValueError("logits must have shape (..., C, ...), got ()")
+    axis = check_axis("axis", axis, logits.ndim)
+    shape = tuple(logits.shape)
+    classes, items = shape[axis], shape[:axis] + shape[axis + 1 :]
+    if classes == 0:
+        raise ValueError(f"logits must have at least one class along axis {axis}, got {shape}")
+    if tuple(labels.shape) != (shape if soft else items):
+        what = "floating labels, the probabilities of the classes," if soft else "integer labels"
+        raise ValueError(
+            f"labels: {what} must have shape {shape if soft else items} beside logits of shape {shape} with classes "
+            f"along axis {axis}, got {tuple(labels.shape)}"
+        )
+    if soft:
+        dtype = xp.result_type(dtype, labels.dtype)
+    if ignore_index is not None:
+        ignore_index = check_integer("ignore_index", ignore_index)
+        if soft:
+            raise ValueError(f"ignore_index must be None where labels are probabilities, got {ignore_index}")
+    weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype))
+    check_reduction(reduction)
+    options = {
+        "alpha": None if alpha is None or weights is not None else check_number("alpha", alpha, least=0, largest=1),
+        "gamma": check_number("gamma", gamma, least=0),
+        "axis": axis,
+        "ignore_index": ignore_index,
+        "label_smoothing": check_number("label_smoothing", label_smoothing, least=0, largest=1),
+        "reduction": reduction,
+        "dtype": dtype,
+        "of": result_dtype(xp, logits=logits),
+    }
+    if not soft and reads_are_free(labels):
+        wrong = (labels < 0) | (labels >= classes)
+        if ignore_index is not None:
+            wrong = wrong & (labels != ignore_index)
+        if bool(xp.any(wrong)):
+            worst = int(xp.max(xp.where(wrong, labels, xp.full_like(labels, int(xp.min(labels))))))
+            raise ValueError(f"labels must be in [0, {classes - 1}], or ignore_index, got {worst}")
+    return xp, (logits, labels, weights), options
+
+
+def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array | None:
+    """Return a weight for each class as an array (C,), None where `alpha` is no more than a number."""
+    if isinstance(alpha, Sequence) and not isinstance(alpha, str | bytes):
+        numbers = [check_number(f"alpha[{i}]", a, least=0) for i, a in enumerate(alpha)]
+        alpha = xp.asarray(numbers, dtype=dtype, device=device(logits))
+    if alpha is None or isinstance(alpha, Real) or not hasattr(alpha, "shape"):
+        return None
+    check_dtype(xp, "alpha", alpha, "real floating", "integral")
+    if tuple(alpha.shape) != (classes,):
+        raise ValueError(f"alpha must be a number or have shape ({classes},), got {tuple(alpha.shape)}")
+    return alpha
+
+
+def _softmax_loss(
+    xp: Namespace,
+    logits: Array,
+    labels: Array,
+    weights: Array | None,
+    *,
+    alpha: float | None,
+    gamma: float,
+    axis: int,
+    ignore_index: int | None,
+    label_smoothing: float,
+    reduction: str,
+    dtype: DType,
+    of: DType,
+    slope: bool,
+) -> Array | tuple[Array, Array]:
+    wide = compute_dtype(xp, dtype)
+    x = _class_last(xp, cast(xp, logits, wide), axis)
+    classes = x.shape[-1]
+    each = None if weights is None else cast(xp, weights, wide)
+    count: Array | float = max(math.prod(x.shape[:-1]), 1)
+    if xp.isdtype(labels.dtype, "real floating"):
+        t = _class_last(xp, cast(xp, labels, wide), axis)
+    else:
+        t = cast(xp, labels, default_int(xp, labels))
+        if ignore_index is not None and reduction == "mean":
+            count = xp.sum(xp.astype(t != ignore_index, wide))
+            count = xp.maximum(count, xp.ones_like(count))
+    items = partial(
+        _softmax_items,
+        xp,
+        each=each,
+        number=xp.arange(classes, dtype=default_int(xp, labels), device=device(labels)),
+        gamma=gamma,
+        ignore_index=ignore_index,
+        smoothing=label_smoothing,
+        slope=slope,
+    )
+    loss, *grads = by_rows(xp, items, x, t)
+    if alpha is not None:
+        loss, grads = loss * alpha, [g * alpha for g in grads]
+    loss = cast(xp, reduce(xp, loss, reduction, count), dtype)
+    if not slope:
+        return loss
+    dlogits = share(_class_back(xp, grads[0], axis), reduction, count)
+    return loss, cast(xp, dlogits, of)
+
+
+# permute_dims and not moveaxis, for which torch.func.vmap has no batching rule (torch 2.13)
+def _class_last(xp: Namespace, x: Array, axis: int) -> Array:
+    others = [i for i in range(x.ndim) if i != axis]
+    return xp.permute_dims(x, (*others, axis))
+
+
+def _class_back(xp: Namespace, x: Array, axis: int) -> Array:
+    others = list(range(x.ndim - 1))
+    return xp.permute_dims(x, (*others[:axis], x.ndim - 1, *others[axis:]))
+
+
+def _softmax_items(
+    xp: Namespace,
+    x: Array,
+    t: Array,
+    *,
+    each: Array | None,
+    number: Array,
+    gamma: float,
+    ignore_index: int | None,
+    smoothing: float,
+    slope: bool,
+) -> tuple[Array, ...]:
+    """Loss of each item (..., C), and its derivative by x if `slope`; t has labels (...) or probabilities (..., C)."""
+    weight = None if each is None else each + xp.zeros_like(x)
+    if t.ndim == x.ndim:
+        return _all_classes(xp, x, (1.0 - smoothing) * t + smoothing / x.shape[-1], weight, gamma, slope=slope)
+    chosen = t[..., None] == number
+    counts = None
+    if ignore_index is not None:
+        counts = (t != ignore_index)[..., None]
+        x = xp.where(counts, x, xp.zeros_like(x))
+    # 1 for an item that counts, 0 for one that does not, NaN for a label that there is not
+    known = (t >= 0) & (t < x.shape[-1])
+    item = xp.where(known, xp.ones_like(x[..., 0]), xp.full_like(x[..., 0], math.nan))[..., None]
+    if counts is not None:
+        item = xp.where(counts, item, xp.zeros_like(item))
+    if smoothing == 0:
+        return _one_class(xp, x, chosen, item if weight is None else item * weight, gamma, slope=slope)
+    onehot = xp.where(chosen, xp.ones_like(x), xp.zeros_like(x))
+    t = ((1.0 - smoothing) * onehot + smoothing / x.shape[-1]) * item
+    return _all_classes(xp, x, t, weight, gamma, slope=slope)
+
+
+def _one_class(
+    xp: Namespace, x: Array, chosen: Array, weight: Array, gamma: float, *, slope: bool
+) -> tuple[Array, ...]:
+    """Focal loss of one class against the rest: as of two classes with logit z = log Σ_{c≠y} e^{x_c} − x_y."""
+    zero = xp.zeros_like(x)
+    # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
+    others = xp.where(chosen, xp.full_like(x, float(xp.finfo(x.dtype).min)), x)
+    z, shares = _log_sum(xp, others)
+    z = z - xp.sum(xp.where(chosen, x, zero), axis=-1, keepdims=True)
+    if weight.shape[-1] != 1:
+        weight = xp.sum(xp.where(chosen, weight, zero), axis=-1, keepdims=True)
+    loss, *slopes = _focal(xp, z, None, weight, gamma, slope=slope)
+    if not slope:
+        return (loss[..., 0],)
+    return loss[..., 0], slopes[0] * xp.where(chosen, -xp.ones_like(x), shares)
+
+
+def _all_classes(
+    xp: Namespace, x: Array, t: Array, each: Array | None, gamma: float, *, slope: bool
+) -> tuple[Array, ...]:
+    """Σ_c t_c α_c times the focal loss of class c against the rest, for every class.
+
+    The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest
+    is summed by itself.
+    """
+    zero, one = xp.zeros_like(x), xp.ones_like(x)
+    if x.shape[-1] == 1:  # no rest: p = 1
+        loss = xp.sum(x * 0.0 * t, axis=-1)
+        return (loss, zero) if slope else (loss,)
+    first = xp.argmax(x, axis=-1, keepdims=True)
+    best = first == xp.arange(x.shape[-1], dtype=first.dtype, device=device(x))
+    top = xp.sum(xp.where(best, x, zero), axis=-1, keepdims=True)
+    rest, shares = _log_sum(xp, xp.where(best, xp.full_like(x, float(xp.finfo(x.dtype).min)), x))
+    below = xp.exp(rest - top)  # Σ e^{x_c − top} of all but the best
+    mine = xp.exp(x - top)
+    against = xp.where(best, one, 1.0 + (below - mine))
+    z = xp.where(best, rest - top, xp.log(against) - (x - top))
+    weight = t if each is None else t * each
+    z = xp.where(weight == 0, zero, z)  # a class that is impossible and does not count
+    found = _focal(xp, z, None, weight, gamma, slope=slope)
+    loss = xp.sum(found[0], axis=-1)
+    if not slope:
+        return (loss,)
+    # ∂z_c/∂x_j = −1 for j = c, and otherwise p_j / (1 − p_c), the share of j in the rest
+    total = 1.0 + below
+    each_share = xp.where(best, zero, found[1] * total / against)
+    elsewhere = mine / total * (xp.sum(each_share, axis=-1, keepdims=True) - each_share)
+    of_best = xp.sum(xp.where(best, found[1], zero), axis=-1, keepdims=True)
+    return loss, elsewhere - found[1] + xp.where(best, zero, of_best * shares)
+
+
+def _log_sum(xp: Namespace, x: Array) -> tuple[Array, Array]:
+    """log Σ e^x along the last axis, which stays, and the share of each in the sum."""
+    top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
+    parts = xp.exp(x - top)
+    total = xp.sum(parts, axis=-1, keepdims=True)
+    return top + xp.log(total), parts / total

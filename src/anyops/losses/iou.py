@@ -1,0 +1,52 @@
+"""Box regression by overlap."""
+
+from .._array.namespace import Array, cast, compute_dtype, namespace, result_dtype
+from ..boxes.formats import check_boxes
+from ..boxes.iou import box_iou
+from .reduction import check_reduction, reduce
+
+
+def box_iou_loss(pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none") -> Array:
+    """1 − overlap of matched xyxy boxes, the overlap being iou, giou [1]_, diou or ciou [2]_.
+
+    Parameters
+    ----------
+    pred, target : array (..., 4)
+        Box by box, of one shape. Floating or integer; integers become the namespace's default float, 16-bit floats are
+        computed in float32.
+    kind : {"giou", "iou", "diou", "ciou", "iof", "ios"}
+        As in :func:`anyops.box_iou`.
+    reduction : {"none", "mean", "sum"}
+        The mean of no boxes is 0.
+
+    Returns
+    -------
+    array (...), or 0-d
+        Differentiable on libraries that differentiate, with finite gradients at degenerate, identical, touching and
+        disjoint boxes; iou has none for boxes that do not overlap, which is what giou and diou are for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array of boxes, shapes differ, or `kind` or `reduction` is unknown.
+
+    References
+    ----------
+    .. [1] Rezatofighi et al., Generalized Intersection over Union, arXiv:1902.09630, algorithm 2.
+    .. [2] Zheng et al., Distance-IoU Loss, arXiv:1911.08287, equations 5 to 11.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.box_iou_loss(np.asarray([0.0, 0.0, 2.0, 2.0]), np.asarray([1.0, 1.0, 3.0, 3.0])).round(6)
+    np.float64(1.079365)
+    """
+    xp = namespace(pred=pred, target=target)
+    check_reduction(reduction)
+    check_boxes("pred", pred)
+    if tuple(pred.shape) != tuple(target.shape):
+        raise ValueError(f"target must have the shape of pred, {tuple(pred.shape)}, got {tuple(target.shape)}")
+    dtype = result_dtype(xp, pred=pred, target=target)
+    wide = compute_dtype(xp, dtype)
+    loss = 1.0 - box_iou(cast(xp, pred, wide), cast(xp, target, wide), kind=kind, pairwise=False)
+    return cast(xp, reduce(xp, loss, reduction), dtype)

@@ -1,0 +1,542 @@
+"""Batch normalisation, its gradient, and the statistics of parts of a batch, which merge.
+
+Notation: μ, v mean and biased variance of a channel, s = 1/√(v + ε), x̂ = (x − μ)s; w the weight of a sample, N = Σw.
+"""
+
+import math
+from typing import NamedTuple
+
+from ._array.arguments import check_axis, check_number
+from ._array.chunked import is_chunked, reduce_chunks
+from ._array.compiled import compiled
+from ._array.elementwise import channel_sum, consuming, over_tiles, refines_means, tiles
+from ._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_dtype,
+    compute_dtype,
+    device,
+    namespace,
+    result_dtype,
+    stop_gradient,
+)
+
+
+class BatchNorm(NamedTuple):
+    """A normalised batch and the running statistics after it."""
+
+    y: Array
+    running_mean: Array
+    running_var: Array
+
+
+class BatchNormGrad(NamedTuple):
+    """Derivatives by the input of batch norm, its weight and its bias."""
+
+    dx: Array
+    dweight: Array
+    dbias: Array
+
+
+class BatchStats(NamedTuple):
+    """Of the samples of a channel: their number or weight Σw, their mean, and m2 = Σ w(x − mean)²."""
+
+    count: Array
+    mean: Array
+    m2: Array
+
+
+# --- what a user calls -----------------------------------------------------------------------------------------------
+
+
+def batch_norm(
+    x: Array,
+    running_mean: Array,
+    running_var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.9,
+    eps: float = 1e-5,
+    axis: int = 1,
+    correction: float = 0,
+    sample_weight: Array | None = None,
+) -> BatchNorm:
+    """y = (x − μ) / √(v + ε) · weight + bias, with mean and variance of each channel over all else [1]_.
+
+    In training μ and v are those of the batch, v the biased variance; otherwise the running ones.
+
+    Parameters
+    ----------
+    x : array (..., C, ...)
+        Floating or integer; integers become the namespace's default float, 16-bit floats are computed in float32.
+    running_mean, running_var : floating array (C,)
+        The state; zeros and ones at the start.
+    weight, bias : array (C,), optional
+        Scale and shift, 1 and 0 if not given.
+    training : bool
+    momentum : float
+        Weight of the *old* running value: running ← momentum · running + (1 − momentum) · batch, as in TensorFlow,
+        Keras and flax; torch's is one minus this. Any finite number.
+    eps : float ≥ 0
+    axis : int
+        The channel axis of `x`.
+    correction : float ≥ 0
+        running_var takes m2 / (N − correction): 0 the biased variance (Keras, flax), 1 the unbiased one (torch); the
+        biased one where N ≤ correction.
+    sample_weight : array, optional
+        Bool or numbers ≥ 0, in the shape of `x` without the channel axis or its leading part, (N,) included. Weight 0
+        means that the sample is not there, even if it holds NaN.
+
+    Returns
+    -------
+    y : array
+        In the shape and dtype of `x`. One value per channel in training gives `bias`. A sample of weight 0 gets what
+        the formula gives, its values that are not finite being read as 0.
+    running_mean, running_var : array (C,)
+        The new state, in the dtype of the old; the old one itself unless in training, its values for a batch without
+        samples. No gradient goes through it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape, or an option is out of its range.
+
+    Notes
+    -----
+    Moments by two passes, the second of which also measures how far the first was off, per part of the batch that fits
+    a cache; parts merge as in [2]_. So a variance survives an offset, and constant channels have none.
+
+    References
+    ----------
+    .. [1] Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167, algorithms 1 and 2.
+    .. [2] Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, The American Statistician 37 (1983),
+       equations 1.5 and 1.7.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x = np.asarray([[1.0, 10.0], [3.0, 30.0]])
+    >>> y, mean, var = anyops.batch_norm(x, np.zeros(2), np.ones(2), training=True)
+    >>> y.round(4), mean, var
+    (array([[-1., -1.],
+           [ 1.,  1.]]), array([0.2, 2. ]), array([ 1. , 10.9]))
+    """
+    named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    xp, axis = _check(x, named, axis, sample_weight, required=("running_mean", "running_var"))
+    _check_training(training)
+    momentum = check_number("momentum", momentum)
+    eps, correction = check_number("eps", eps, least=0), check_number("correction", correction, least=0)
+    options = {"axis": axis, "training": training, "dtype": result_dtype(xp, x=x)}
+    arrays = (x, running_mean, running_var, weight, bias, sample_weight)
+    return BatchNorm(*compiled(_batch_norm, xp, *arrays, momentum, eps, correction, **options))
+
+
+def batch_norm_grad(
+    dy: Array,
+    x: Array,
+    weight: Array | None = None,
+    *,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    training: bool = True,
+    eps: float = 1e-5,
+    axis: int = 1,
+    sample_weight: Array | None = None,
+) -> BatchNormGrad:
+    """Derivatives of Σ dy · y by the arguments of :func:`batch_norm`, in closed form: no automatic differentiation.
+
+    dβ = Σ dy, dγ = Σ dy · x̂, and dx_i = γs(dy_i − (w_i / N)(dβ + x̂_i dγ)) in training, γs · dy_i otherwise [1]_.
+
+    Parameters
+    ----------
+    dy, x : array (..., C, ...)
+        The derivative by y, and the input of the forward pass, of one shape.
+    weight : array (C,), optional
+    running_mean, running_var : array (C,), optional
+        What the forward pass normalised with, needed unless in training.
+    training, eps, axis, sample_weight
+        As in :func:`batch_norm`. A sample of weight 0 is not there: its dy counts for nothing, and its dx is 0.
+
+    Returns
+    -------
+    dx : array
+        In the shape and dtype of `x`.
+    dweight, dbias : array (C,)
+        Whether the forward pass had them or not; in the dtype of `weight`, or of `x`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`batch_norm`, or if running statistics are missing.
+
+    References
+    ----------
+    .. [1] Ioffe and Szegedy, Batch Normalization, arXiv:1502.03167, section 3.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x, dy = np.asarray([[1.0], [2.0], [6.0]]), np.asarray([[1.0], [0.0], [0.0]])
+    >>> dx, dweight, dbias = anyops.batch_norm_grad(dy, x)
+    >>> dx.round(4), dweight.round(4), dbias
+    (array([[ 0.1763],
+           [-0.2204],
+           [ 0.0441]]), array([-0.9258]), array([1.]))
+    """
+    named = {"weight": weight, "running_mean": running_mean, "running_var": running_var}
+    _check_training(training)
+    if not training and (running_mean is None or running_var is None):
+        raise TypeError("running_mean and running_var must be arrays where training=False, got None")
+    xp, axis = _check(x, named, axis, sample_weight, dy=dy)
+    eps = check_number("eps", eps, least=0)
+    dtype = result_dtype(xp, x=x)
+    options = {
+        "axis": axis,
+        "training": training,
+        "dtype": dtype,
+        "of_weight": dtype if weight is None else result_dtype(xp, weight=weight),
+    }
+    arrays = (dy, x, weight, running_mean, running_var, sample_weight)
+    return BatchNormGrad(*compiled(_batch_norm_grad, xp, *arrays, eps, **options))
+
+
+def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) -> BatchStats:
+    """Σw, mean and Σ w(x − mean)² of each channel: what parts of a batch are merged by.
+
+    Parameters
+    ----------
+    x : array (..., C, ...)
+        Floating or integer. A dask array is read chunk by chunk.
+    axis : int
+        The channel axis.
+    sample_weight : array, optional
+        As in :func:`batch_norm`.
+
+    Returns
+    -------
+    count : array ()
+    mean, m2 : array (C,)
+        float32 at least: not in a 16-bit dtype of `x`. Zeros where there are no samples. NumPy arrays for dask.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.batch_stats(np.asarray([[1.0, 10.0], [3.0, 30.0]]))
+    BatchStats(count=array(2.), mean=array([ 2., 20.]), m2=array([  2., 200.]))
+    """
+    xp, axis = _check(x, {}, axis, sample_weight)
+    options = {"axis": axis, "dtype": compute_dtype(xp, result_dtype(xp, x=x))}
+    if is_chunked(xp):
+        return reduce_chunks(
+            lambda part, weight: batch_stats(part, axis=axis, sample_weight=weight),
+            merge_batch_stats,
+            axis,
+            x,
+            sample_weight,
+        )
+    return BatchStats(*compiled(_batch_stats, xp, x, sample_weight, **options))
+
+
+def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
+    """Statistics of two parts together: with δ = mean_b − mean_a, m2 = m2_a + m2_b + δ² n_a n_b / n [1]_.
+
+    Parameters
+    ----------
+    a, b : BatchStats
+        Of any sizes, no samples included, which changes nothing.
+
+    Returns
+    -------
+    BatchStats
+        Associative to rounding, so that parts may be chunks, devices or ranks, merged in any tree.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parts are not of one library and number of channels.
+
+    References
+    ----------
+    .. [1] Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, The American Statistician 37 (1983),
+       equation 1.5.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x = np.asarray([[1.0], [2.0], [6.0]])
+    >>> count, mean, m2 = anyops.merge_batch_stats(anyops.batch_stats(x[:1]), anyops.batch_stats(x[1:]))
+    >>> float(count), mean, m2
+    (3.0, array([3.]), array([14.]))
+    """
+    parts = {f"{name}.{field}": x for name, part in (("a", a), ("b", b)) for field, x in part._asdict().items()}
+    xp = namespace(**parts)
+    result_dtype(xp, **parts)
+    if tuple(a.mean.shape) != tuple(b.mean.shape):
+        raise ValueError(
+            f"a and b must have one number of channels, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}"
+        )
+    return BatchStats(*compiled(_merge, xp, *a, *b))
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check(
+    x: Array,
+    channels: dict[str, Array | None],
+    axis: int,
+    sample_weight: Array | None,
+    *,
+    required: tuple[str, ...] = (),
+    dy: Array | None = None,
+) -> tuple[Namespace, int]:
+    """Return the namespace and the channel axis from 0 on; raise unless all describes the same channels and samples."""
+    arrays = {"x": x, **channels, "sample_weight": sample_weight, **({} if dy is None else {"dy": dy})}
+    xp = namespace(**{k: v for k, v in arrays.items() if v is not None or k == "x" or k in required})
+    check_dtype(xp, "x", x, "real floating", "integral")
+    shape = tuple(x.shape)
+    if not shape:
+        raise ValueError("x must have shape (..., C, ...), got ()")
+    axis = check_axis("axis", axis, len(shape))
+    for name, value in channels.items():
+        if value is None:
+            continue
+        check_dtype(xp, name, value, "real floating", *([] if name.startswith("running") else ["integral"]))
+        if tuple(value.shape) != (shape[axis],):
+            raise ValueError(
+                f"{name} must have shape ({shape[axis]},) beside x of shape {shape} with channels along axis {axis}, "
+                f"got {tuple(value.shape)}"
+            )
+    if dy is not None:
+        check_dtype(xp, "dy", dy, "real floating", "integral")
+        if tuple(dy.shape) != shape:
+            raise ValueError(f"dy must have the shape of x, {shape}, got {tuple(dy.shape)}")
+    if sample_weight is not None:
+        check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
+        samples, given = shape[:axis] + shape[axis + 1 :], tuple(sample_weight.shape)
+        if given != samples[: len(given)] or (samples and not given):
+            raise ValueError(
+                f"sample_weight must have shape {samples} or its leading part beside x of shape {shape} with channels "
+                f"along axis {axis}, got {given}"
+            )
+    return xp, axis
+
+
+def _check_training(training: bool) -> None:
+    if not isinstance(training, bool):
+        raise TypeError(f"training must be True or False, got {training!r}")
+
+
+# --- kernels: x as (A, C, B), the channels in the middle -------------------------------------------------------------
+
+
+def _around(xp: Namespace, x: Array, axis: int) -> Array:
+    shape = x.shape
+    return xp.reshape(x, (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
+
+
+def _weights(xp: Namespace, sample_weight: Array | None, x: Array, axis: int, dtype: DType) -> Array | None:
+    """Return weights as (A, 1, B)."""
+    if sample_weight is None:
+        return None
+    samples = x.shape[:axis] + x.shape[axis + 1 :]
+    w = xp.reshape(cast(xp, sample_weight, dtype), (*sample_weight.shape, *(1,) * (len(samples) - sample_weight.ndim)))
+    w = xp.broadcast_to(w, samples)
+    return xp.reshape(w, (math.prod(samples[:axis]), 1, math.prod(samples[axis:])))
+
+
+def _batch_norm(
+    xp: Namespace,
+    x: Array,
+    running_mean: Array,
+    running_var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    sample_weight: Array | None,
+    momentum: float,
+    eps: float,
+    correction: float,
+    *,
+    training: bool,
+    axis: int,
+    dtype: DType,
+) -> tuple[Array, Array, Array]:
+    wide = compute_dtype(xp, dtype)
+    x3 = _around(xp, x, axis)
+    w3 = _weights(xp, sample_weight, x, axis, wide)
+    state = stop_gradient(running_mean), stop_gradient(running_var)
+    if training:
+        stats = _whole(xp, x, x3, w3, sample_weight, axis, wide)
+        mean, var = stats.mean, _over(xp, stats.m2, stats.count)
+        unbiased = xp.where(stats.count > correction, _over(xp, stats.m2, stats.count - correction), var)
+        news = (cast(xp, stop_gradient(new), old.dtype) for new, old in zip((mean, unbiased), state, strict=True))
+        state = tuple(
+            xp.where(stats.count > 0, momentum * old + (1.0 - momentum) * new, old)
+            for old, new in zip(state, news, strict=True)
+        )
+    else:
+        mean, var = (cast(xp, a, wide) for a in state)
+    scale = _inverse_deviation(xp, var, eps)
+    if weight is not None:
+        scale = scale * cast(xp, weight, wide)
+    shift = None if bias is None else cast(xp, bias, wide)
+    params = (a for a in (x, sample_weight, weight, bias) if a is not None)
+    add, _, mul, _ = consuming(xp, *params)
+
+    def tile(i: slice, j: slice) -> Array:
+        part = _present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
+        y = mul(part - mean[j, None], scale[j, None])
+        return cast(xp, y if shift is None else add(y, shift[j, None]), dtype)
+
+    return xp.reshape(over_tiles(xp, tile, x3, w3, scale, shift, mean), x.shape), *state
+
+
+def _batch_norm_grad(
+    xp: Namespace,
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    sample_weight: Array | None,
+    eps: float,
+    *,
+    training: bool,
+    axis: int,
+    dtype: DType,
+    of_weight: DType,
+) -> tuple[Array, Array, Array]:
+    wide = compute_dtype(xp, dtype)
+    x3, dy3 = _around(xp, x, axis), _around(xp, dy, axis)
+    w3 = _weights(xp, sample_weight, x, axis, wide)
+    if training:
+        stats = _whole(xp, x, x3, w3, sample_weight, axis, wide)
+        mean, var = stats.mean, _over(xp, stats.m2, stats.count)
+    else:
+        mean, var = cast(xp, running_mean, wide), cast(xp, running_var, wide)
+    inverse = _inverse_deviation(xp, var, eps)
+
+    def parts(i: slice, j: slice) -> tuple[Array, Array]:
+        """dy and x − μ of a tile; zeros for samples that are not there."""
+        d, g = cast(xp, x3[i, j, :], wide) - mean[j, None], cast(xp, dy3[i, j, :], wide)
+        if w3 is None:
+            return g, d
+        there = w3[i, ...] > 0
+        return xp.where(there, g, xp.zeros_like(g)), xp.where(there, d, xp.zeros_like(d))
+
+    def sums(i: slice, j: slice) -> tuple[Array, Array]:
+        g, d = parts(i, j)
+        return channel_sum(xp, g), channel_sum(xp, g, d)
+
+    rows = [[sums(*tile) for tile in row] for row in tiles(xp, x3, dy3, w3)]
+    dbias, product = (xp.sum(xp.stack([xp.concat([tile[k] for tile in row]) for row in rows]), axis=0) for k in (0, 1))
+    dweight = product * inverse
+    scale = inverse if weight is None else inverse * cast(xp, weight, wide)
+    add, _, mul, _ = consuming(xp, *(a for a in (dy, x, weight, sample_weight) if a is not None))
+    if training:
+        level, slope = _over(xp, dbias, stats.count), _over(xp, dweight * inverse, stats.count)
+
+    def tile(i: slice, j: slice) -> Array:
+        g, d = parts(i, j)
+        if training:
+            drift = add(mul(d, -slope[j, None]), -level[j, None])
+            g = add(drift if w3 is None else mul(drift, w3[i, ...]), g)
+        return cast(xp, g * scale[j, None], dtype)
+
+    dx = xp.reshape(over_tiles(xp, tile, x3, dy3, w3, scale), x.shape)
+    return dx, cast(xp, dweight, of_weight), cast(xp, dbias, of_weight)
+
+
+def _batch_stats(
+    xp: Namespace, x: Array, sample_weight: Array | None, *, axis: int, dtype: DType
+) -> tuple[Array, Array, Array]:
+    return _statistics(xp, _around(xp, x, axis), _weights(xp, sample_weight, x, axis, dtype), dtype)
+
+
+def _whole(
+    xp: Namespace, x: Array, x3: Array, w3: Array | None, sample_weight: Array | None, axis: int, dtype: DType
+) -> BatchStats:
+    """The statistics of a batch; those of a lazy one are computed, in one pass over its chunks."""
+    if not is_chunked(xp):
+        return _statistics(xp, x3, w3, dtype)
+    return BatchStats(*(xp.asarray(part) for part in batch_stats(x, axis=axis, sample_weight=sample_weight)))
+
+
+def _statistics(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> BatchStats:
+    """Σw, mean and m2 over A and B of (A, C, B), from those of its tiles."""
+    rows = [
+        [_moments(xp, cast(xp, x[i, j, :], dtype), None if w is None else w[i, ...]) for i, j in row]
+        for row in tiles(xp, x, w)
+    ]
+    if len(rows) == 1 and len(rows[0]) == 1:
+        return rows[0][0]
+    count = xp.stack([row[0].count for row in rows])[:, None]
+    mean, m2 = (xp.stack([xp.concat([tile[k] for tile in row]) for row in rows]) for k in (1, 2))
+    # From the first mean on, so that equal means give exactly themselves.
+    whole = xp.sum(count)
+    pooled = mean[0, ...] + _over(xp, xp.sum(count * (mean - mean[:1, ...]), axis=0), whole)
+    return BatchStats(whole, pooled, xp.sum(m2, axis=0) + xp.sum(count * (mean - pooled) ** 2, axis=0))
+
+
+def _moments(xp: Namespace, x: Array, w: Array | None) -> BatchStats:
+    """Σw, mean and m2 over the first and last of three axes, by two passes.
+
+    The second pass sums the deviations too: what is left of them is how far the first mean was off.
+    """
+    if w is None:
+        number = x.shape[0] * x.shape[2]
+        count = xp.full((), float(number), dtype=x.dtype, device=device(x))
+        over = 1.0 / max(number, 1)
+        mean = channel_sum(xp, x) * over
+        d = x - mean[:, None]
+        squares = channel_sum(xp, d, d)
+        if not refines_means(xp) and number:
+            # A variance that is no more than the rounding of the mean: the channel is constant, and any value its mean.
+            constant = squares <= number * (4.0 * float(xp.finfo(x.dtype).eps) * mean) ** 2
+            zero = xp.zeros_like(mean)
+            off = stop_gradient(xp.where(constant, x[0, :, 0] - mean, zero))
+            return BatchStats(count, mean + off, xp.where(constant, zero, squares))
+        rest = channel_sum(xp, d) * over
+        return BatchStats(count, mean + rest, squares - count * rest * rest)
+    count = xp.sum(w)
+    there = w > 0
+    x = xp.where(there, x, xp.zeros_like(x))
+    mean = _over(xp, channel_sum(xp, w * x), count)
+    d = xp.where(there, x - mean[:, None], xp.zeros_like(x))
+    rest = _over(xp, channel_sum(xp, w * d), count)
+    squares = channel_sum(xp, w * d, d)
+    return BatchStats(count, mean + rest, squares - count * rest * rest)
+
+
+def _merge(
+    xp: Namespace, count_a: Array, mean_a: Array, m2_a: Array, count_b: Array, mean_b: Array, m2_b: Array
+) -> tuple[Array, Array, Array]:
+    count = count_a + count_b
+    delta, share = mean_b - mean_a, _over(xp, count_b, count)
+    return count, mean_a + delta * share, m2_a + m2_b + delta * delta * (count_a * share)
+
+
+def _over(xp: Namespace, x: Array, count: Array) -> Array:
+    """x / count, and x where there is nothing to divide by."""
+    return x / xp.where(count > 0, count, xp.ones_like(count))
+
+
+def _inverse_deviation(xp: Namespace, var: Array, eps: float) -> Array:
+    """1 / √(var + eps), 0 for a constant channel without eps."""
+    spread = var + eps
+    some = spread > 0
+    return xp.where(some, 1.0 / xp.sqrt(xp.where(some, spread, xp.ones_like(spread))), xp.zeros_like(spread))
+
+
+def _present(xp: Namespace, x: Array, w: Array | None) -> Array:
+    """Return x with zeros for what is not finite in samples of weight 0, so that no gradient meets it."""
+    return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, xp.zeros_like(x))

@@ -1,0 +1,44 @@
+"""Each example runs, in a short form, and the pictures of the docs come from scripts that run."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(path):
+    """A script of the repository as a module; a skip in a distribution that does not hold it."""
+    if not (ROOT / path).exists():
+        pytest.skip(f"{path} is not here")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_train_digits(tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "curves.png"
+    runs = script("examples/train_digits.py").main(["--epochs", "3", "--plot", str(picture)])
+    first = runs["numpy"]
+    assert first.losses[-1] < 0.1 * first.losses[0]
+    for name, run in runs.items():
+        assert run.accuracy > 0.95, name
+        np.testing.assert_allclose(run.losses, first.losses, atol=1e-5, err_msg=name)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"{first.accuracy:.1%} held out" in capsys.readouterr().out
+
+
+def test_train_digits_on_one_library():
+    pytest.importorskip("sklearn")
+    assert list(script("examples/train_digits.py").main(["--backend", "numpy", "--epochs", "1"])) == ["numpy"]
+
+
+def test_plot_of_focal_loss(tmp_path):
+    pytest.importorskip("matplotlib")
+    script("docs/plot_focal.py").draw(tmp_path / "focal.png")
+    assert (tmp_path / "focal.png").read_bytes().startswith(b"\x89PNG")
