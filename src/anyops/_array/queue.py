@@ -51,25 +51,26 @@ def pick_falling(
     final, turn = np.zeros_like(current), np.full_like(current, n, dtype=order.dtype)
     # The best of each block, or what that was before others fell: then it is looked up anew when its turn comes.
     best, rows, picked = np.max(blocks, axis=1), list(blocks), 0
-    while rows:
-        number = int(best.argmax())
-        row = rows[number]
-        at = int(row.argmax())
-        score = row.item(at)
-        if score != best.item(number):
-            if math.isnan(score):  # ∞ · 0
-                row[at] = score = 0.0
-            best[number] = score
-        elif score > least:
-            i = number * width + at
-            final[i], turn[i], row[at] = score, picked, 0
-            picked += 1
-            start, stop = starts[i], starts[i + 1]
-            if start < stop:
-                current[neighbours[start:stop]] *= weights[start:stop]
-            best[number] = row.max()
-        else:
-            break
+    with np.errstate(invalid="ignore"):  # ∞ · 0
+        while rows:
+            number = int(best.argmax())
+            row = rows[number]
+            at = int(row.argmax())
+            score = row.item(at)
+            if score != best.item(number):
+                if math.isnan(score):
+                    row[at] = score = 0.0
+                best[number] = score
+            elif score > least:
+                i = number * width + at
+                final[i], turn[i], row[at] = score, picked, 0
+                picked += 1
+                start, stop = starts[i], starts[i + 1]
+                if start < stop:
+                    current[neighbours[start:stop]] *= weights[start:stop]
+                best[number] = row.max()
+            else:
+                break
     return tuple(
         xp.asarray(x[place], dtype=like.dtype, device=device(scores)) for x, like in ((final, scores), (turn, ties))
     )

@@ -366,8 +366,8 @@ def _averaged(
         averaged = pair.better(kept) & (pair.overlap > AVERAGED)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
-    # A box without a number for a score, or with corners that are not finite, weighs nothing in the average of others.
-    own = cast(xp, xp.where(xp.isnan(new), xp.zeros_like(new), new), corners.dtype)
+    # A box whose score or corners are not finite weighs nothing in the average of others.
+    own = cast(xp, xp.where(xp.isfinite(new), new, xp.zeros_like(new)), corners.dtype)
     bounded = xp.all(xp.isfinite(corners), axis=0)
     finite, weighed = xp.where(bounded, corners, xp.zeros_like(corners)), xp.where(bounded, own, xp.zeros_like(own))
     sums = rivals.sums_of_worse(weight, xp.concat((weighed[None, ...], finite * weighed)))

@@ -491,7 +491,10 @@ def _fused(
             score = added / xp.where(exists, present + (total - distinct), one)
     score = xp.where(exists, score, zero)
 
-    order = ranking(xp, xp.where(exists, score, xp.full_like(score, -math.inf)))
+    order = ranking(xp, score)
+    # What exists first, even if its score has overflowed to NaN.
+    missing = xp.astype(xp.take_along_axis(~exists, order, axis=-1), order.dtype)
+    order = xp.take_along_axis(order, xp.argsort(missing, axis=-1, stable=True), axis=-1)
     labels = xp.where(exists, labels, xp.zeros_like(labels))
     score, labels, exists = (xp.take_along_axis(x, order, axis=-1) for x in (score, labels, exists))
     mean = xp.take_along_axis(mean, xp.broadcast_to(order[..., None], mean.shape), axis=-2)

@@ -77,7 +77,7 @@ class Graph:
                     *(xp.take(xp.reshape(x, (-1,)), at) for x in (forth, back)),
                 )
 
-        nothing = ranks[:0], ranks[:0], overlaps[0, :0], overlaps[0, :0]
+        nothing = ranks[:0], ranks[:0], *(xp.zeros((0,), dtype=overlaps.dtype, device=device(order)) for _ in range(2))
         better, worse, forth, back = join(xp, nothing, parts())
         return cls(xp, order, (better, worse), forth, back)
 

@@ -147,7 +147,7 @@ def soft_nms_scores(
 
     Notes
     -----
-    Pick by pick, in memory of N, and of a tile times N for the derivative.
+    Pick by pick, in memory of N. For a derivative the libraries keep what they computed of all pairs.
 
     Examples
     --------
