@@ -350,8 +350,8 @@ def clusters(
     c = np.where(c > float(np.asarray(0.8, dtype)), c, 0)
     for i in range(n if corners is not None else 0):
         w = (c[i] + (np.arange(n) == i)) * np.where(np.isfinite(new), new, 0)
-        w = np.where(np.isfinite(boxes[order]).all(axis=1) | (np.arange(n) == i), w, 0)
-        if w.sum():
+        w = np.where(np.isfinite(corners).all(axis=1), w, 0)
+        if np.isfinite(corners[i]).all() and w.sum():
             fused[i] = np.sum([w[j] * corners[j] for j in np.flatnonzero(w)], axis=0) / w.sum()
 
     place = np.argsort(order)

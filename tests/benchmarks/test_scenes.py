@@ -69,20 +69,23 @@ def test_draws_are_the_published_ones(name):
 @pytest.mark.parametrize("each", CASES, ids=lambda each: each.name)
 def test_every_case_is_as_large_as_it_says(each):
     problem = each.make()
-    if each.numeric:
-        assert all(part.dtype == np.float32 for part in problem)
-    if each.operation == "box_iou":
+    if isinstance(problem, scenes.Pair):
         assert len(problem.first) * len(problem.second) == each.n
-    if each.numeric:
-        assert each.operation == "box_iou" or problem[0].size == each.n
-        return
-    assert problem.boxes.shape == (each.n, 4)
-    assert problem.scores.shape == (each.n,)
-    assert problem.boxes.dtype == problem.scores.dtype == np.float32
-    assert np.isfinite(problem.boxes).all()
-    assert (problem.boxes[:, 2:] >= problem.boxes[:, :2]).all()
-    assert (problem.scores >= 0).all()
-    if each.operation != "nms":
+    elif isinstance(problem, scenes.Logits | scenes.Batch):
+        assert problem[0].size == each.n
+    else:
+        assert problem.scores.shape == (each.n,)
+        assert (problem.scores >= 0).all()
+    for part in problem:
+        assert part is None or part.dtype in (np.float32, np.int64, np.bool_)
+    if isinstance(problem, scenes.Scene | scenes.Models):
+        assert problem.boxes.shape == (each.n, 4)
+        assert np.isfinite(problem.boxes).all()
+        assert (problem.boxes[:, 2:] >= problem.boxes[:, :2]).all()
+    if isinstance(problem, scenes.Masks):
+        assert problem.masks.shape[0] == each.n
+        assert problem.masks.any(axis=(1, 2)).mean() > 0.9
+    if each.operation in ("batched_nms", "images", "images_mask", "weighted_boxes_fusion"):
         assert problem.labels.shape == (each.n,)
 
 

@@ -366,13 +366,13 @@ def _averaged(
         averaged = pair.better(kept) & (pair.overlap > AVERAGED)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
-    # A box whose score or corners are not finite weighs nothing in the average of others.
+    # A box whose score or corners are not finite weighs nothing in the average of others, nor has one itself.
     own = cast(xp, xp.where(xp.isfinite(new), new, xp.zeros_like(new)), corners.dtype)
     bounded = xp.all(xp.isfinite(corners), axis=0)
     finite, weighed = xp.where(bounded, corners, xp.zeros_like(corners)), xp.where(bounded, own, xp.zeros_like(own))
     sums = rivals.sums_of_worse(weight, xp.concat((weighed[None, ...], finite * weighed)))
     total = own + sums[0, ...]
-    some = total != 0
+    some = bounded & (total != 0)
     # From where the box is: one that averages with no other does not move at all.
     step = (sums[1:, ...] - finite * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
     moved = xp.where(some, corners + step, corners)
