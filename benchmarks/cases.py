@@ -88,10 +88,19 @@ def million() -> scenes.Logits:
 CASES = (
     Case("clustered-200", "scenes", NMS, 200, lambda: scenes.clustered(200, 20), targets(0.4, 0.25, 0.1), quick=True),
     Case("clustered-1k", "scenes", NMS, 1_000, lambda: scenes.clustered(1_000, 40), targets(1, 0.5, 0.3), quick=True),
-    Case("clustered-10k", "scenes", NMS, 10_000, lambda: scenes.clustered(10_000), targets(2, 1.5, 1), "crowd", True),
+    Case(
+        "clustered-10k",
+        "scenes",
+        NMS,
+        10_000,
+        lambda: scenes.clustered(10_000),
+        targets(2, 1.5, 1),
+        curve="crowd",
+        quick=True,
+    ),
     Case("spread-10k", "scenes", NMS, 10_000, lambda: scenes.spread(10_000), targets(18, 10, 6), quick=True),
     Case("clustered-50k", "scenes", NMS, 50_000, lambda: scenes.clustered(50_000, 1_500, 4_000.0), targets(6, 4, 1)),
-    Case("aerial-100k", "scenes", NMS, 100_000, lambda: scenes.aerial(100_000), targets(350, 200, 8), "aerial"),
+    Case("aerial-100k", "scenes", NMS, 100_000, lambda: scenes.aerial(100_000), targets(350, 200, 8), curve="aerial"),
     Case("images-64x1k", "images", IMAGES, 64_000, scenes.images, targets(0.8, 0.8, 0.7), quick=True),
     Case("images-64x1k-mask", "images", IMAGES_MASK, 64_000, scenes.images, quick=True),
     Case(

@@ -137,7 +137,7 @@ def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]
     if not peers:
         return
     fastest = min(peers, key=lambda name: peers[name])
-    result["peer"] = ", ".join(case.against.values()) or fastest
+    result["peer"] = ", ".join(dict.fromkeys(case.against.values())) or fastest
     for name in ours & records.keys():
         record = records[name]
         target = case.targets.get(name)

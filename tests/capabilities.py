@@ -23,17 +23,9 @@ RESCORING = (
 )
 DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *LOSSES, *NORM, *RESCORING)
 NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "fast_nms_mask", "top_scores")
-INDICES = (
-    "nms",
-    "batched_nms",
-    "soft_nms",
-    "fast_nms",
-    "cluster_nms",
-    "weighted_cluster_nms",
-    "matrix_nms",
-    "nms_groups",
-)
-INDEX_CONTRACT = (*INDICES, "weighted_boxes_fusion")
+RESCORED = ("soft_nms", "cluster_nms", "weighted_cluster_nms", "matrix_nms")
+INDICES = ("nms", "batched_nms", "fast_nms", "nms_groups")
+INDEX_CONTRACT = (*INDICES, *RESCORED, "weighted_boxes_fusion")
 OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT)
 
 # (ops, backends or libraries, transforms, reason); the first row that fits is the answer, none means supported.
@@ -46,7 +38,12 @@ UNSUPPORTED: tuple[tuple[tuple[str, ...], tuple[str, ...], frozenset[Transform],
         "the length of the result depends on the data; static forms: `*_mask`, `*_scores`, `*_boxes`, `*_padded`",
     ),
     (INDICES, EVERYWHERE, frozenset({T.GRAD}), "indices have no gradient"),
-    (("weighted_boxes_fusion",), ("jax",), frozenset({T.GRAD}), "the length of the result depends on traced values"),
+    (
+        (*RESCORED, "weighted_boxes_fusion"),
+        ("jax",),
+        frozenset({T.GRAD}),
+        "the length of the result depends on traced values",
+    ),
     (NO_GRADIENT, EVERYWHERE, frozenset({T.GRAD}), "masks, counts and indices have no gradient"),
     (INDEX_CONTRACT, ("dask",), frozenset({T.EAGER}), "the length of a lazy array cannot depend on its values"),
     (
@@ -55,7 +52,12 @@ UNSUPPORTED: tuple[tuple[tuple[str, ...], tuple[str, ...], frozenset[Transform],
         frozenset({T.EAGER}),
         "dask.array has no `take_along_axis`",
     ),
-    (INDICES, ("strict:strictest",), frozenset({T.EAGER}), "the flag `data_dependent_shapes=False` forbids it"),
+    (
+        (*INDICES, *RESCORED),
+        ("strict:strictest",),
+        frozenset({T.EAGER}),
+        "the flag `data_dependent_shapes=False` forbids it",
+    ),
 )
 
 

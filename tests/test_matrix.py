@@ -72,7 +72,7 @@ EXAMPLES = {
     "soft_nms_scores": (anyops.soft_nms_scores, BOXES, SCORES),
     "fast_nms": (anyops.fast_nms, BOXES, SCORES),
     "fast_nms_mask": (anyops.fast_nms_mask, BOXES, SCORES),
-    "cluster_nms": (anyops.cluster_nms, BOXES, SCORES),
+    "cluster_nms": (partial(anyops.cluster_nms, penalty="score"), BOXES, SCORES),
     "cluster_nms_scores": (partial(anyops.cluster_nms_scores, penalty="score"), BOXES, SCORES),
     "weighted_cluster_nms": (anyops.weighted_cluster_nms, BOXES, SCORES),
     "weighted_cluster_nms_boxes": (fused, BOXES, SCORES),

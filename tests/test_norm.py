@@ -428,7 +428,7 @@ def test_tiles_of_torch_do_not_show():
 
 def test_memory():
     """Beside the result, and another array of its size, nothing that grows with the batch."""
-    x, state = batch((32, 16, 28, 28)), channels(16)[2:]
+    x, state = batch((32, 16, 56, 56)), channels(16)[2:]
     for call in (
         lambda: anyops.batch_norm(x, *state, training=True),
         lambda: anyops.batch_norm(x, *state),
