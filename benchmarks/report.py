@@ -307,6 +307,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
     options = parser.parse_args(argv)
     data = load(options.results)
+    later = options.results.with_name("later.json")
+    if later.exists():  # cases that came after the published run, from a run of their own
+        known = {case["name"] for case in data["cases"]}
+        data["cases"] += [case for case in load(later)["cases"] if case["name"] not in known]
     page = options.page.read_text()
     filled = fill(page, data)
     old_plots = stale_plots(data, options.page.parent / IMAGES)
