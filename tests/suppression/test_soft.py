@@ -496,3 +496,23 @@ def test_inductor(backend, transform):
     f = compile_fullgraph(anyops.soft_nms_scores, "inductor")
     got = f(backend.asarray(boxes), backend.asarray(scores))
     close(backend.to_numpy(got), reference.soft_nms_scores(boxes, scores, dtype=np.float32))
+
+
+@pytest.mark.parametrize("name", [name for name in INDEX if CASES[name][0].get("kind") in (None, "iof")])
+@pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU], ids=str)
+def test_rounds_pick_what_the_queue_does(monkeypatch, place, name):
+    """What a device runs whose values do not lie in the memory of the host."""
+    if why := place.why_unavailable():
+        pytest.skip(why)
+    options, extra = CASES[name]
+    for scene in scenes.mixed(20, accept=lambda scene: clear(scene, options, extra)).lanes():
+        boxes, scores, given = scene.only(*extra)
+        arrays = [None if x is None else place.asarray(x) for x in (boxes, scores, *given.values())]
+        given = dict(zip(given, arrays[2:], strict=True))
+        results = []
+        for on_host in (True, False):
+            monkeypatch.setattr("anyops.suppression.soft.lies_on_host", lambda _x, on_host=on_host: on_host)
+            results.append(anyops.soft_nms(*arrays[:2], **given, **options))
+        queue, rounds = ([place.to_numpy(x) for x in result] for result in results)
+        np.testing.assert_array_equal(rounds[0], queue[0])
+        np.testing.assert_allclose(rounds[1], queue[1], rtol=1e-5)
