@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_axis, check_integer, check_number
 from .._array.compiled import compiled
-from .._array.elementwise import by_rows, by_tiles, consuming, with_slope
+from .._array.elementwise import TILE, by_rows, by_tiles, consuming, with_slope
 from .._array.namespace import (
     Array,
     DType,
@@ -278,7 +278,7 @@ def _sigmoid_loss_and_grad(
 ) -> tuple[Array, Array]:
     x, t = (cast(xp, a, compute_dtype(xp, dtype)) for a in (logits, targets))
     both = partial(_sigmoid_items, xp, alpha=alpha, gamma=gamma, hard=hard, slope=True)
-    loss, slope = by_tiles(xp, both, x, t)
+    loss, slope = by_tiles(xp, both, x, t, size=TILE // 2)
     return cast(xp, reduce(xp, loss, reduction), dtype), cast(xp, share(slope, reduction), of)
 
 
