@@ -6,19 +6,21 @@ from numbers import Real
 from typing import Any
 
 
-def check_number(name: str, value: Any, *, least: float = -math.inf, largest: float = math.inf) -> float:
-    """Return a Python or NumPy number as a float; raise unless it is finite and in [least, largest]."""
+def check_number(
+    name: str, value: Any, *, least: float = -math.inf, largest: float = math.inf, finite: bool = True
+) -> float:
+    """Return a Python or NumPy number as a float; raise unless it is in [least, largest], and finite where asked."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     try:
         value = float(value)
     except OverflowError:
         raise ValueError(f"{name} must fit a floating number, got an integer of {value.bit_length()} bits") from None
-    if not (least <= value <= largest and math.isfinite(value)):
+    if not (least <= value <= largest and (math.isfinite(value) or not finite)):
         if largest < math.inf:
             limits = f"in [{least:g}, {largest:g}]"
         else:
-            limits = "finite" if least == -math.inf else f"finite and at least {least:g}"
+            limits = " and ".join(["finite"] * finite + [f"at least {least:g}"] * (least > -math.inf))
         raise ValueError(f"{name} must be {limits}, got {value}")
     return value
 

@@ -1,10 +1,9 @@
 """Checks that the suppression ops share; each names the argument, what was expected and what came."""
 
 import math
-import operator
-from numbers import Real
 from typing import Any, NamedTuple
 
+from .._array.arguments import check_integer, check_number
 from .._array.namespace import (
     Array,
     Namespace,
@@ -21,26 +20,12 @@ from ..boxes.iou import KINDS, check_kind
 
 def check_threshold(name: str, value: float, *, largest: float = math.inf) -> float:
     """Return a threshold as a float; raise unless it is a number in [0, largest]."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    try:
-        value = float(value)
-    except OverflowError:
-        raise ValueError(f"{name} must fit a floating number, got an integer of {value.bit_length()} bits") from None
-    if not 0 <= value <= largest:
-        limits = "at least 0" if largest == math.inf else f"in [0, {largest:g}]"
-        raise ValueError(f"{name} must be {limits}, got {value}")
-    return value
+    return check_number(name, value, least=0, largest=largest, finite=False)
 
 
 def check_count(name: str, value: Any) -> int:
     """Return a number of results as an int; raise unless it is an integer of at least 0."""
-    try:
-        count = operator.index(value) if not isinstance(value, bool) else None
-    except TypeError:
-        count = None
-    if count is None:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    count = check_integer(name, value)
     if count < 0:
         raise ValueError(f"{name} must be at least 0, got {count}")
     return count
@@ -152,8 +137,8 @@ def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
 
 def check_positive(name: str, value: float) -> float:
     """Return a number as a float; raise unless it is positive and finite."""
-    value = check_threshold(name, value)
-    if not 0 < value < math.inf:
+    value = check_number(name, value)
+    if value <= 0:
         raise ValueError(f"{name} must be positive and finite, got {value}")
     return value
 
