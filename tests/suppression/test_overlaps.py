@@ -15,7 +15,7 @@ from anyops.suppression.overlaps import (
     searches_between,
     searches_within,
 )
-from anyops.suppression.rescoring import graph_of
+from anyops.suppression.rescoring import rivals_of
 from tests import reference, scenes
 
 N = 400  # more than are compared with all
@@ -74,7 +74,7 @@ def test_each_pair_once(backend, xp, name, labelled):
         ("ios", 0.0),
         ("giou", 0.3),
     ):
-        graph = graph_of(xp, *given, None, kind=kind, above=threshold, first=None)
+        graph = rivals_of(xp, *given, None, kind=kind, floor=threshold, first=None)
         better, worse, over = found(graph, backend)
         want = expected(boxes, labels, kind, threshold)
         np.testing.assert_array_equal(better, want[0])
@@ -87,7 +87,7 @@ def test_between_two_parts(threshold):
     """Each pair of a box of one part and one of the other, once."""
     boxes = boxes_of("all sizes")
     xp = namespace(boxes=boxes)
-    graph = graph_of(xp, boxes, np.arange(N, 0, -1.0), None, None, kind="iou", above=threshold, first=None)
+    better, worse, _ = expected(boxes, None, "iou", threshold)
     x1, y1, x2, y2 = boxes.T
     columns = np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
     scene = Scene(Boxes(columns), np.arange(N), None, "iou", threshold)
@@ -97,7 +97,7 @@ def test_between_two_parts(threshold):
         forth, back = searches_between(xp, a, b)
         parts = [*overlapping(xp, a.scene, b.scene, forth), *overlapping(xp, b.scene, a.scene, back)]
         pairs = sorted((int(i), int(j)) for better, worse, *_ in parts for i, j in zip(better, worse, strict=True))
-        whole = zip(*(rank.tolist() for rank in graph.ranks), strict=True)
+        whole = zip(better.tolist(), worse.tolist(), strict=True)
         assert pairs == sorted((i, j) for i, j in whole if members[i] != members[j])
 
 
@@ -108,6 +108,6 @@ def test_candidates_follow_the_overlaps():
     x1, y1, x2, y2 = boxes.T
     scene = Scene(Boxes(np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])), np.arange(4000), None, "iou", 0.0)
     sweep = Sweep.of(xp, Strips.of(xp, scene, 0.0), scene)
-    pairs = Graph.of(xp, scene, np.arange(4000)).overlap.shape[0]
+    pairs = Graph.of(xp, scene, np.arange(4000), room=10**9).overlap.shape[0]
     assert candidates(xp, searches_within(xp, sweep)) < 4 * pairs + 4000
     assert sweep.scene.size <= 3 * 4000
