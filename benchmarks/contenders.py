@@ -330,11 +330,11 @@ def overlap_graph(above: float) -> Prepare:
 
     def prepare(scene: Scene) -> Callable[[], object]:
         from anyops._array.namespace import namespace
-        from anyops.suppression.rescoring import graph_of
+        from anyops.suppression.rescoring import rivals_of
 
         xp = namespace(boxes=scene.boxes)
         problem = xp, scene.boxes, scene.scores, None, None
-        return lambda: graph_of(*problem, kind="iou", above=above, first=None)
+        return lambda: rivals_of(*problem, kind="iou", floor=above, first=None)
 
     return prepare
 

@@ -500,19 +500,44 @@ def test_inductor(backend, transform):
 
 @pytest.mark.parametrize("name", [name for name in INDEX if CASES[name][0].get("kind") in (None, "iof")])
 @pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU], ids=str)
-def test_rounds_pick_what_the_queue_does(monkeypatch, place, name):
+def test_picks_in_rounds(monkeypatch, place, name):
     """What a device runs whose values do not lie in the memory of the host."""
     if why := place.why_unavailable():
         pytest.skip(why)
-    options, extra = CASES[name]
-    for scene in scenes.mixed(20, accept=lambda scene: clear(scene, options, extra)).lanes():
-        boxes, scores, given = scene.only(*extra)
-        arrays = [None if x is None else place.asarray(x) for x in (boxes, scores, *given.values())]
-        given = dict(zip(given, arrays[2:], strict=True))
-        results = []
-        for on_host in (True, False):
-            monkeypatch.setattr("anyops.suppression.soft.lies_on_host", lambda _x, on_host=on_host: on_host)
-            results.append(anyops.soft_nms(*arrays[:2], **given, **options))
-        queue, rounds = ([place.to_numpy(x) for x in result] for result in results)
-        np.testing.assert_array_equal(rounds[0], queue[0])
-        np.testing.assert_allclose(rounds[1], queue[1], rtol=1e-5)
+    monkeypatch.setattr("anyops.suppression.soft.lies_on_host", lambda _x: False)
+    (batch, want), (options, extra) = example(name), CASES[name]
+    for lane, scores_of_lane in zip(batch.lanes()[:20], want[:20], strict=True):
+        boxes, scores, more = lane.only(*extra)
+        arrays = [None if x is None else place.asarray(x) for x in (boxes, scores, *more.values())]
+        got = anyops.soft_nms(*arrays[:2], **options, **dict(zip(more, arrays[2:], strict=True)))
+        check_picks([place.to_numpy(x) for x in got], scores_of_lane)
+
+
+@pytest.mark.parametrize("dtypes", [("float16", "float16"), ("float64", "float32")])
+def test_a_score_of_exactly_the_threshold_is_not_above_it(backend, dtypes):
+    """In the dtype of the scores, to which the threshold is rounded, whatever they are computed in."""
+    if not all(map(backend.has_dtype, dtypes)) or backend.library == "dask":
+        pytest.skip(f"{backend} has no {' or '.join(dtypes)}, or cannot order")
+    boxes = backend.asarray(np.array([[0, 0, 1, 1], [5, 5, 6, 6]], dtypes[0]))
+    scores = backend.asarray(np.array([0.3, 0.9], dtypes[1]))
+    assert backend.to_numpy(anyops.soft_nms_scores(boxes, scores, score_threshold=0.3))[0] == 0
+    if backend is not Backend.STRICTEST:
+        assert backend.to_numpy(anyops.soft_nms(boxes, scores, score_threshold=0.3).indices).tolist() == [1]
+
+
+def test_functional_gradient_of_the_index_contract():
+    if why := Backend.TORCH_CPU.why_unavailable():
+        pytest.skip(why)
+    import torch
+
+    boxes, scores, weights = smooth("gaussian")
+    w = torch.asarray(weights)
+
+    def total(b, s):
+        indices, new = anyops.soft_nms(b, s)
+        return (new * w[indices]).sum()
+
+    got = torch.func.grad(total, argnums=(0, 1))(torch.asarray(boxes), torch.asarray(scores))
+    want = reference.slopes(lambda b, s: float(np.sum(reference.soft_nms_scores(b, s) * weights)), boxes, scores)
+    for g, slope in zip(got, want, strict=True):
+        np.testing.assert_allclose(g.numpy(), slope, rtol=1e-3, atol=1e-5)

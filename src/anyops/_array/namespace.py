@@ -180,6 +180,11 @@ def compute_dtype(xp: Namespace, dtype: DType) -> DType:
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
+def working(xp: Namespace, x: Array) -> Array:
+    """Return `x` in the dtype that it is computed in: the default float for integers, float32 for 16-bit floats."""
+    return cast(xp, x, compute_dtype(xp, result_dtype(xp, x=x)))
+
+
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
     """Return `x` in `dtype`, itself where it has it already."""
     return x if x.dtype == dtype else xp.astype(x, dtype)

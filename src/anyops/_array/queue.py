@@ -14,7 +14,12 @@ BLOCK = 1024
 def lies_on_host(x: Array) -> bool:
     """Tell whether the values of an eager array lie in the memory of the host, where reading them costs little."""
     name = library(namespace(x=x))
-    return name in ("numpy", "array_api_strict") or (name == "torch" and x.device.type == "cpu")
+    if name != "torch":
+        return name in ("numpy", "array_api_strict")
+    import torch
+
+    # Under torch.func.grad a tensor wraps another one, and has no memory of its own.
+    return x.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def pick_falling(

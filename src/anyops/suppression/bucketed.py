@@ -10,7 +10,7 @@ import math
 from .._array.backends import to_host
 from .._array.compiled import compiled
 from .._array.loop import while_loop
-from .._array.namespace import Array, Namespace, cast, compute_dtype, default_int, namespace, result_dtype
+from .._array.namespace import Array, Namespace, default_int, namespace, working
 from .._array.padding import bucket, pad, pad_host, power_of_two, ship
 from .._array.segments import repeat
 from .._array.selection import padded_indices
@@ -119,7 +119,7 @@ def _searches(
     n = scores.shape[0]
     order = ranking(xp, scores)
     live = xp.take(valid, order)
-    boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
+    boxes = xp.take(working(xp, boxes), order, axis=0)
     x1, y1, x2, y2 = columns_of(boxes)
     proper = live & overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), kind)
     # Others take the place of one that can overlap, so that they do not stretch the scene, and are never searched.

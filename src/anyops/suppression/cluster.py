@@ -11,7 +11,7 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
 from typing import NamedTuple
 
 from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, cast, compute_dtype, result_dtype, rows_of
+from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
 from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
@@ -111,9 +111,9 @@ def cluster_nms(
     call = index_call(
         "cluster_nms", "cluster_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
-    above = given["threshold"] if penalty is None else 0.0
+    floor = given["threshold"] if penalty is None else 0.0
     arguments = call, boxes, scores, overlaps, given
-    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, above=above, penalty=penalty)[:2])
+    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[:2])
 
 
 def cluster_nms_scores(
@@ -242,11 +242,11 @@ def weighted_cluster_nms(
     call = index_call(
         "weighted_cluster_nms", static, boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
-    above = min(given["threshold"], AVERAGED) if penalty is None else 0.0
+    floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
     arguments = call, boxes, scores, overlaps, given
     # Boxes below the limit still take part in the average of better ones.
     indices, new, moved = best_first(
-        *arguments, rescore=_averaged, kind=kind, above=above, early=False, penalty=penalty
+        *arguments, rescore=_averaged, kind=kind, floor=floor, early=False, penalty=penalty
     )
     return WeightedBoxes(moved, new, indices)
 
@@ -335,7 +335,7 @@ def _rescore(
 def _penalised(
     xp: Namespace, rivals: Rivals, kept: Array, boxes: Array | None, scores: Array, sigma: float, penalty: str
 ) -> Array:
-    corners = None if penalty == "score" else canonical(xp, _working(xp, boxes), "diou")
+    corners = None if penalty == "score" else canonical(xp, working(xp, boxes), "diou")
 
     def log_factor(pair: Pair) -> Array:
         exponent = -(pair.overlap**2) / sigma
@@ -360,7 +360,7 @@ def _averaged(
 ) -> Rescored:
     kept = rivals.kept(given["threshold"])
     new = scores if penalty is None else _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty)
-    corners = xp.stack(columns_of(_working(xp, boxes)))
+    corners = xp.stack(columns_of(working(xp, boxes)))
 
     def weight(pair: Pair) -> Array:
         averaged = pair.better(kept) & (pair.overlap > AVERAGED)
@@ -378,7 +378,3 @@ def _averaged(
     moved = xp.where(some, corners + step, corners)
     stays = kept if penalty is None else xp.ones_like(kept)
     return new, stays, cast(xp, xp.stack(rows_of(moved), axis=-1), result_dtype(xp, boxes=boxes))
-
-
-def _working(xp: Namespace, boxes: Array) -> Array:
-    return cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))

@@ -69,7 +69,7 @@ def fast_nms(
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call("fast_nms", "fast_nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output)
     arguments = call, boxes, scores, overlaps, {"threshold": threshold}
-    return best_first(*arguments, rescore=_rescore, kind=kind, above=threshold)[0]
+    return best_first(*arguments, rescore=_rescore, kind=kind, floor=threshold)[0]
 
 
 def fast_nms_mask(

@@ -1,4 +1,4 @@
-"""Rivals as a sparse graph: the pairs of boxes that overlap. For eager calls, in memory of the overlaps, never N².
+"""Rivals as a sparse graph: the pairs of boxes that overlap. For eager calls, in memory of the overlaps.
 
 Boxes are numbered by rank, so that of each pair the one with the smaller number is the better.
 """
@@ -32,8 +32,11 @@ class Graph:
     reverse: Array  # seen from the worse one
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene, order: Array) -> "Graph":
-        """Return the graph of the boxes of a scene, each with positive sides, whose positions are in `order`."""
+    def of(cls, xp: Namespace, scene: Scene, order: Array, *, room: int) -> "Graph | None":
+        """Return the graph of the boxes of a scene, each with positive sides, whose positions are in `order`.
+
+        None if more than `room` pairs overlap.
+        """
         strips = None if scene.size <= SMALL else Strips.of(xp, scene, scene.threshold)
         if strips is not None and bool(strips.fits(xp)):
             sweep = Sweep.of(xp, strips, scene)
@@ -42,11 +45,17 @@ class Graph:
             parts = overlapping(xp, sweep.scene, sweep.scene, searches_within(xp, sweep), either=either)
         else:
             parts = _all_with_all(xp, scene)
+        pairs = []
+        for part in parts:
+            pairs.append(part)
+            room -= part[0].shape[0]
+            if room < 0:
+                return None
         nothing = scene.ranks[:0], scene.ranks[:0], scene.boxes.columns[0, :0]
         if scene.kind == "iof":
-            better, worse, forth, back = join(xp, (*nothing, nothing[2]), parts)
+            better, worse, forth, back = join(xp, (*nothing, nothing[2]), pairs)
         else:
-            better, worse, forth = join(xp, nothing, parts)
+            better, worse, forth = join(xp, nothing, pairs)
             back = forth
         return cls(xp, order, (better, worse), forth, back)
 

@@ -30,7 +30,7 @@ from .overlaps import (
     searches_within,
     tile,
 )
-from .select import above, as_floating, ranking
+from .select import above, ranking
 from .tiles import ranked_mask
 
 # Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
@@ -231,7 +231,7 @@ def _by_rank(
     order = ranking(xp, scores)
     if least is not None:
         # Ranked by score, those above the threshold come first.
-        order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > least, default_int(xp, order))))]
+        order = order[: int(xp.sum(xp.astype(above(xp, scores, least), default_int(xp, order))))]
     scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
     if proper is None:
         return xp.take(order, _kept(xp, scene))

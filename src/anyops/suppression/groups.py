@@ -3,8 +3,8 @@
 from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace, device, is_eager_jax
 from .arguments import check_threshold, index_call
-from .rescoring import Pair, Rivals, graph_of
-from .select import as_floating, ranking
+from .rescoring import Pair, Rivals, rivals_of
+from .select import above, ranking
 from .tiles import Tiles
 
 
@@ -51,8 +51,7 @@ def nms_groups(
 
     Notes
     -----
-    Memory follows the number of pairs that overlap above the threshold. One pass over the boxes as they are: a merged
-    box is compared with none. For that, call again with the merged boxes.
+    One pass over the boxes as they are: a merged box is compared with none. For that, call again with the merged boxes.
 
     Examples
     --------
@@ -78,7 +77,7 @@ def _by_graph(
     *,
     kind: str,
 ) -> Array:
-    rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=threshold, first=least)
+    rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=threshold, first=least)
     others = xp.full((scores.shape[0] - rivals.order.shape[0],), -1, dtype=rivals.order.dtype, device=device(scores))
     groups = xp.concat((_of_ranks(xp, rivals, threshold), others))
     return xp.take(groups, xp.argsort(ranking(xp, scores)))
@@ -96,7 +95,7 @@ def _by_tiles(
     kind: str,
 ) -> Array:
     order = ranking(xp, scores)
-    valid = None if least is None else as_floating(xp, scores) > least
+    valid = None if least is None else above(xp, scores, least)
     groups = _of_ranks(xp, Tiles.of(xp, order, boxes, labels, valid, overlaps, kind), threshold)
     groups = xp.take(groups, xp.argsort(order))
     return groups if valid is None else xp.where(valid, groups, xp.full_like(groups, -1))

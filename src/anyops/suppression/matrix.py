@@ -85,7 +85,7 @@ def matrix_nms(
     call = index_call(
         "matrix_nms", "matrix_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
-    rescored = best_first(call, boxes, scores, overlaps, given, rescore=_rescore, kind=kind, above=0.0, kernel=kernel)
+    rescored = best_first(call, boxes, scores, overlaps, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)
     return RescoredBoxes(*rescored[:2])
 
 

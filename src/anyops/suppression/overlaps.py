@@ -19,13 +19,11 @@ from typing import NamedTuple
 from .._array.namespace import (
     Array,
     Namespace,
-    cast,
     chunk_size,
-    compute_dtype,
     default_int,
     device,
-    result_dtype,
     rows_of,
+    working,
 )
 from .._array.segments import repeat
 from .._array.selection import indices_of
@@ -67,7 +65,7 @@ def scene_by_rank(
     xp: Namespace, boxes: Array, labels: Array | None, order: Array, kind: str, threshold: float
 ) -> tuple[Scene, Array | None]:
     """Return the scene of the boxes at the positions `order`, and which can overlap others; None where all can."""
-    boxes = xp.take(cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes))), order, axis=0)
+    boxes = xp.take(working(xp, boxes), order, axis=0)
     x1, y1, x2, y2 = columns_of(boxes)
     area = (x2 - x1) * (y2 - y1)
     proper = overlaps_others(x1, y1, x2, y2, area, kind)

@@ -2,8 +2,8 @@
 
 A variant of suppression is one function ``rescore(xp, rivals, boxes, scores, given, **options)`` of boxes by rank,
 which gives their new scores, whether each stays, and its new box or None. Numbers that may vary from call to call are
-in `given`; options are compiled in. `rivals` are the overlapping boxes that rank
-better: a sparse `Graph` in an eager call, dense `Tiles` in a fixed shape; both offer the same reductions.
+in `given`; options are compiled in. `rivals` are the overlapping boxes that rank better: a sparse `Graph` in an eager
+call, dense `Tiles` in a fixed shape, and where nearly everything overlaps. Both offer the same reductions.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,14 @@ from .._array.namespace import (
     default_int,
     is_eager_jax,
     result_dtype,
+    working,
 )
 from .._array.padding import bucket, pad, ship
 from .._array.selection import indices_of
 from .arguments import Call
 from .graph import Graph
 from .overlaps import scene_by_rank
-from .select import as_floating, ranking
+from .select import above, as_floating, ranking
 from .tiles import Pairs, Tiles
 
 
@@ -35,6 +36,9 @@ class RescoredBoxes(NamedTuple):
     indices: Array
     scores: Array
 
+
+# Pairs up to which a graph is built, altogether or for each box: memory follows the boxes where all overlap all.
+FEW, EACH = 1 << 20, 256
 
 Rivals = Graph | Tiles
 Pair = Graph | Pairs
@@ -60,15 +64,15 @@ def in_place(
     order = ranking(xp, scores)
     rivals = Tiles.of(xp, order, boxes, labels, valid, overlaps, kind)
     # A product with what is no number, or is padding, must not reach the gradient of other boxes, not even as 0 · ∞.
-    working = _working(xp, scores, boxes, overlaps)
-    number = ~xp.isnan(working) if valid is None else ~xp.isnan(working) & valid
-    ranked = xp.take_along_axis(xp.where(number, working, xp.zeros_like(working)), order, axis=-1)
+    old = _old_scores(xp, scores, boxes, overlaps)
+    number = ~xp.isnan(old) if valid is None else ~xp.isnan(old) & valid
+    ranked = xp.take_along_axis(xp.where(number, old, xp.zeros_like(old)), order, axis=-1)
     if boxes is not None:
         boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
     new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
     back = xp.argsort(order, axis=-1)
     new, stays = (xp.take_along_axis(x, back, axis=-1) for x in (new, stays))
-    new = xp.where(number, new, working)
+    new = xp.where(number, new, old)
     if valid is not None:
         stays = stays & valid
     new = xp.where(stays, new, xp.zeros_like(new))
@@ -86,28 +90,30 @@ def best_first(
     *,
     rescore: Rescore,
     kind: str,
-    above: float,
+    floor: float,
     early: bool = True,
+    late: bool = True,
     **options: Any,
 ) -> Rescored:
     """Indices, new scores and new boxes of those that stay, by descending new score, ties to the lowest index.
 
-    Only overlaps above `above` act. Scores never rise, and a box acts only on those that rank below it, so that the
-    limit on new scores may be applied to the scores `early`; unless a box acts on better ones too.
+    Only overlaps above `floor` act. Scores never rise, and a box acts only on those that rank below it, so that the
+    limit on new scores may be applied to the scores `early`; unless a box acts on better ones too. `late` is whether
+    `rescore` leaves it to be applied to the new scores.
     """
     xp, labels, least, limit = call
     settings = {"rescore": rescore, "kind": kind, **options}
-    arguments = boxes, scores, labels, overlaps, given, (least if early else None, least)
+    arguments = boxes, scores, labels, overlaps, given, (least if early else None, least if late else None)
     if is_eager_jax(scores):
         index, new, moved = _padded(xp, *arguments, settings)
     else:
-        index, new, moved = compiled(_by_graph, xp, *arguments, above=above, **settings)
+        index, new, moved = compiled(_by_graph, xp, *arguments, floor=floor, **settings)
     if limit is not None and limit < index.shape[0]:
         index, new, moved = index[:limit], new[:limit], None if moved is None else moved[:limit, :]
     return index, new, moved
 
 
-def graph_of(
+def rivals_of(
     xp: Namespace,
     boxes: Array | None,
     scores: Array,
@@ -115,18 +121,19 @@ def graph_of(
     overlaps: Array | None,
     *,
     kind: str,
-    above: float,
+    floor: float,
     first: float | None,
-) -> Graph:
-    """The overlaps above `above` of the boxes whose score is above `first`, by rank."""
+) -> Rivals:
+    """The overlaps above `floor` of the boxes whose score is above `first`, by rank."""
     order = ranking(xp, scores)
     if first is not None:  # those above the threshold come first
-        order = order[: int(xp.sum(xp.astype(as_floating(xp, scores) > first, default_int(xp, order))))]
+        order = order[: int(xp.sum(xp.astype(above(xp, scores, first), default_int(xp, order))))]
     if overlaps is not None:
-        values = cast(xp, overlaps, compute_dtype(xp, result_dtype(xp, overlaps=overlaps)))
-        return Graph.of_matrix(xp, values, order, labels, above)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, above)
-    return Graph.of(xp, scene if proper is None else scene.take(xp, indices_of(xp, proper)), order)
+        return Graph.of_matrix(xp, working(xp, overlaps), order, labels, floor)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, floor)
+    scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
+    graph = Graph.of(xp, scene, order, room=max(FEW, EACH * order.shape[0]))
+    return Tiles.of(xp, order, boxes, labels, None, None, kind) if graph is None else graph
 
 
 def _by_graph(
@@ -140,18 +147,18 @@ def _by_graph(
     *,
     rescore: Rescore,
     kind: str,
-    above: float,
+    floor: float,
     **options: Any,
 ) -> Rescored:
     first, last = limits
-    rivals = graph_of(xp, boxes, scores, labels, overlaps, kind=kind, above=above, first=first)
+    rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=floor, first=first)
     order = rivals.order
-    working = xp.take(_working(xp, scores, boxes, overlaps), order)
-    number = ~xp.isnan(working)
-    ranked = xp.where(number, working, xp.zeros_like(working))
+    old = xp.take(_old_scores(xp, scores, boxes, overlaps), order)
+    number = ~xp.isnan(old)
+    ranked = xp.where(number, old, xp.zeros_like(old))
     boxes = None if boxes is None else xp.take(boxes, order, axis=0)
     new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
-    new = cast(xp, xp.where(number, new, working), as_floating(xp, scores).dtype)
+    new = cast(xp, xp.where(number, new, old), as_floating(xp, scores).dtype)
     rank = indices_of(xp, stays if last is None else stays & (new > last))
     # By index first, so that a stable sort by score leaves ties to the lowest.
     rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
@@ -201,8 +208,8 @@ def _sorted_in_place(
 ) -> tuple[Array, Array, Array, Array | None]:
     first, last = limits
     if first is not None:
-        above = as_floating(xp, scores) > first
-        valid = above if valid is None else valid & above
+        takes_part = above(xp, scores, first)
+        valid = takes_part if valid is None else valid & takes_part
     new, stays, moved = in_place(xp, boxes, scores, labels, valid, overlaps, given, **settings)
     if last is not None:
         stays = stays & (new > last)
@@ -211,7 +218,7 @@ def _sorted_in_place(
     return index, xp.take(new, index), xp.take(stays, index), moved
 
 
-def _working(xp: Namespace, scores: Array, boxes: Array | None, overlaps: Array | None) -> Array:
+def _old_scores(xp: Namespace, scores: Array, boxes: Array | None, overlaps: Array | None) -> Array:
     """Return scores in the dtype they are rescored in."""
     given = {"scores": scores, **({"boxes": boxes} if overlaps is None else {"overlaps": overlaps})}
     return cast(xp, scores, compute_dtype(xp, result_dtype(xp, **given)))

@@ -13,12 +13,13 @@ from typing import Any
 
 from .._array.compiled import compiled
 from .._array.loop import while_loop
-from .._array.namespace import Array, Namespace, cast, may_be_differentiated, stop_gradient
+from .._array.namespace import Array, Namespace, cast, device, may_be_differentiated, stop_gradient
 from .._array.queue import lies_on_host, pick_falling
 from .._array.selection import indices_of
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .graph import Graph
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+from .select import as_floating
 from .tiles import Tiles
 
 DECAYS = ("gaussian", "linear", "hard")
@@ -98,10 +99,11 @@ def soft_nms(
     """
     given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = index_call("soft_nms", "soft_nms_scores", boxes, scores, labels, overlaps, kind, given["least"], max_output)
+    given["least"] = _in_dtype_of(call.xp, given["least"], scores)
     options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
-    above = 0.0 if decay == "gaussian" else given["threshold"]
+    floor = 0.0 if decay == "gaussian" else given["threshold"]
     arguments = call, boxes, scores, overlaps, given
-    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, above=above, **options)[:2])
+    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, floor=floor, late=False, **options)[:2])
 
 
 def soft_nms_scores(
@@ -158,6 +160,7 @@ def soft_nms_scores(
     """
     given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
     xp, labels, *_ = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    given["least"] = _in_dtype_of(xp, given["least"], scores)
     options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
     arguments = boxes, scores, labels, valid, overlaps, given
     return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, **options)[0]
@@ -173,6 +176,11 @@ def _parameters(
         "least": 0.0 if score_threshold is None else check_threshold("score_threshold", score_threshold),
     }
     return given, {"decay": decay}
+
+
+def _in_dtype_of(xp: Namespace, least: float, scores: Array) -> Array:
+    """Return a threshold rounded to the dtype of the scores it is compared with, whatever they are computed in."""
+    return xp.full((), least, dtype=as_floating(xp, scores).dtype, device=device(scores))
 
 
 def _factor(xp: Namespace, over: Array, given: Parameters, decay: str) -> Array:
@@ -203,6 +211,7 @@ def _rescore(
     decay: str,
     differentiable: bool,
 ) -> Rescored:
+    given = given | {"least": cast(xp, given["least"], scores.dtype)}
     constants = stop_gradient(scores), given, decay
     if isinstance(rivals, Tiles):
         new, turn = _pick_in_place(xp, rivals.constant(), *constants)
@@ -241,6 +250,7 @@ def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameter
     if scores.shape[-1] == 0:  # which has no best
         return zero, xp.zeros_like(rivals.order)
     never = xp.full_like(rivals.order, scores.shape[-1])
+    last = xp.full_like(rivals.order, xp.iinfo(rivals.order.dtype).max)
     ranks = xp.cumulative_sum(xp.ones_like(rivals.order), axis=-1) - 1
 
     def cut(current: Array) -> Array:
@@ -251,7 +261,7 @@ def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameter
 
     def pick(current: Array, final: Array, turn: Array, now: Array) -> tuple[Array, ...]:
         best = xp.max(current, axis=-1, keepdims=True)
-        rank = xp.argmin(xp.where(current == best, rivals.order, never), axis=-1, keepdims=True)
+        rank = xp.argmin(xp.where(current == best, rivals.order, last), axis=-1, keepdims=True)
         picked = (ranks == rank) & (best > 0)
         over, acts = rivals.row(rank)
         factor = xp.where(acts, _factor(xp, over, given, decay), xp.ones_like(over))
@@ -268,7 +278,7 @@ def _pick_from_queue(xp: Namespace, rivals: Graph, scores: Array, given: Paramet
     over = rivals.overlap, rivals.reverse
     forth = cast(xp, _factor(xp, stop_gradient(over[0]), given, decay), scores.dtype)
     back = forth if over[1] is over[0] else cast(xp, _factor(xp, stop_gradient(over[1]), given, decay), scores.dtype)
-    return pick_falling(xp, scores, rivals.order, given["least"], rivals.ranks, (forth, back))
+    return pick_falling(xp, scores, rivals.order, float(given["least"]), rivals.ranks, (forth, back))
 
 
 def _pick_in_rounds(xp: Namespace, rivals: Graph, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .._array.loop import for_each, while_loop
-from .._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, result_dtype, stop_gradient
+from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
 from ..boxes.iou import Boxes, canonical, overlap
 from .select import ranking
 
@@ -62,10 +62,9 @@ class Tiles:
         """Return the tiles of boxes in the order of their ranks; arguments in their own order."""
         labels, valid = (None if x is None else xp.take_along_axis(x, order, axis=-1) for x in (labels, valid))
         if overlaps is not None:
-            overlaps = cast(xp, overlaps, compute_dtype(xp, result_dtype(xp, overlaps=overlaps)))
+            overlaps = working(xp, overlaps)
             return cls(xp, order, None, labels, valid, overlaps, kind)
-        boxes = cast(xp, boxes, compute_dtype(xp, result_dtype(xp, boxes=boxes)))
-        boxes = xp.take_along_axis(boxes, xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
+        boxes = xp.take_along_axis(working(xp, boxes), xp.broadcast_to(order[..., None], (*order.shape, 4)), axis=-2)
         return cls(xp, order, canonical(xp, boxes, kind), labels, valid, None, kind)
 
     @property
