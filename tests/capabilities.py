@@ -26,7 +26,11 @@ NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "fast_nms_mask", "top_s
 RESCORED = ("soft_nms", "cluster_nms", "weighted_cluster_nms", "matrix_nms")
 INDICES = ("nms", "batched_nms", "fast_nms", "nms_groups")
 INDEX_CONTRACT = (*INDICES, *RESCORED, "weighted_boxes_fusion")
-OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT)
+KMEANS_FIT, KMEANS_STATIC = (
+    ("kmeans", "kmeans_plusplus"),
+    ("kmeans_assign", "kmeans_partial", "kmeans_merge", "kmeans_step"),
+)
+OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT, *KMEANS_FIT, *KMEANS_STATIC)
 
 # (ops, backends or libraries, transforms, reason); the first row that fits is the answer, none means supported.
 EVERYWHERE = tuple(b.library for b in Backend)
@@ -37,6 +41,15 @@ UNSUPPORTED: tuple[tuple[tuple[str, ...], tuple[str, ...], frozenset[Transform],
         STATIC,
         "the length of the result depends on the data; static forms: `*_mask`, `*_scores`, `*_boxes`, `*_padded`",
     ),
+    (KMEANS_FIT, EVERYWHERE, STATIC, "it ends when values say so; `kmeans_step` is the static form"),
+    ((*KMEANS_FIT, *KMEANS_STATIC), EVERYWHERE, frozenset({T.GRAD}), "labels have no gradient, and centres none here"),
+    (
+        ("kmeans",),
+        ("strict:strictest",),
+        frozenset({T.EAGER}),
+        "the flag `data_dependent_shapes=False` forbids to look at some samples only",
+    ),
+    (("kmeans_plusplus", "kmeans_step"), ("dask",), frozenset({T.EAGER}), "every step would read the data anew"),
     (INDICES, EVERYWHERE, frozenset({T.GRAD}), "indices have no gradient"),
     (
         (*RESCORED, "weighted_boxes_fusion"),

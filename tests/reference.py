@@ -558,3 +558,76 @@ def value(f: Callable[..., Any], *x: float) -> float:
     """The value of a function of 60-digit numbers."""
     with workdps(60):
         return float(f(*(mpf(float(v)) for v in x)))
+
+
+# --- k-means, by the definition in float64 ---------------------------------------------------------------------------
+
+
+class Lloyd(NamedTuple):
+    centers: np.ndarray
+    labels: np.ndarray
+    inertia: float
+    n_iter: int
+    converged: bool
+
+
+def distance_to_centers(x: np.ndarray, centers: np.ndarray, metric: str = "euclidean") -> np.ndarray:
+    """(n, k): ‖x − c‖², 1 − cos, or 1 − IoU of boxes of one centre."""
+    a, b = np.asarray(x, np.float64)[:, None], np.asarray(centers, np.float64)[None]
+    match metric:
+        case "euclidean":
+            return np.sum((a - b) ** 2, axis=-1)
+        case "cosine":
+            return 1 - np.sum(a * b, axis=-1) / np.sqrt(np.sum(a * a, axis=-1) * np.sum(b * b, axis=-1))
+        case "iou":
+            common = np.prod(np.minimum(a, b), axis=-1)
+            return 1 - common / (np.prod(a, axis=-1) + np.prod(b, axis=-1) - common)
+    raise ValueError(metric)
+
+
+def lloyd(
+    x: np.ndarray,
+    centers: np.ndarray,
+    *,
+    sample_weight: np.ndarray | None = None,
+    metric: str = "euclidean",
+    center: str = "mean",
+    tol: float = 1e-4,
+    max_iter: int = 300,
+) -> Lloyd:
+    """Lloyd's iteration from `centers`; empty clusters take the farthest samples, the farthest of all first."""
+    x, c = np.asarray(x, np.float64), np.array(centers, np.float64)
+    w = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    kept = w > 0
+    offset = np.mean(x[kept], axis=0) if metric == "euclidean" else 0.0
+    z, c = np.where(kept[:, None], x, offset) - offset, c - offset
+    if metric == "cosine":
+        z = z / np.sqrt(np.sum(z * z, axis=1, keepdims=True))
+        c = c / np.sqrt(np.sum(c * c, axis=1, keepdims=True))
+    limit = tol * np.mean(np.var(z[kept], axis=0))
+    labels, converged, n_iter = np.full(len(z), -1), False, 0
+    while n_iter < max_iter and not converged:
+        n_iter += 1
+        d = distance_to_centers(z, c, metric)
+        new = np.argmin(d, axis=1)
+        same, labels = np.array_equal(new[kept], labels[kept]), new
+        of = labels.copy()  # the clusters of the update: a relocated sample leaves its own
+        own = np.where(kept, d[np.arange(len(z)), labels], 0.0)
+        farthest = [i for i in np.argsort(-own, kind="stable") if own[i] > 0]
+        for j, i in zip([j for j in range(len(c)) if not np.any(kept & (of == j))], farthest, strict=False):
+            of[i] = j
+        moved = c.copy()
+        for j in range(len(c)):
+            members = kept & (of == j)
+            if np.any(members):
+                rows = z[members]
+                moved[j] = np.median(rows, axis=0) if center == "median" else np.average(rows, 0, w[members])
+                if metric == "cosine":
+                    moved[j] /= np.sqrt(np.sum(moved[j] ** 2))
+        shift = np.sum((moved - c) ** 2)
+        c = moved
+        converged = bool(same or shift <= limit)
+    d = distance_to_centers(z, c, metric)
+    labels = np.argmin(d, axis=1)
+    inertia = float(np.sum(w[kept] * d[np.arange(len(z)), labels][kept]))
+    return Lloyd(c + offset, labels, inertia, n_iter, converged)

@@ -8,6 +8,17 @@ from ._array.backends import Backend, backends
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .kmeans.assign import (
+    KMeansAssignment,
+    KMeansPartial,
+    KMeansStep,
+    kmeans_assign,
+    kmeans_merge,
+    kmeans_partial,
+    kmeans_step,
+)
+from .kmeans.init import KMeansSeeds, kmeans_plusplus
+from .kmeans.lloyd import KMeansResult, kmeans
 from .losses.focal import (
     sigmoid_focal_loss,
     sigmoid_focal_loss_and_grad,
@@ -34,6 +45,11 @@ __all__ = [
     "Backend",
     "BatchStats",
     "FusedBoxes",
+    "KMeansAssignment",
+    "KMeansPartial",
+    "KMeansResult",
+    "KMeansSeeds",
+    "KMeansStep",
     "__version__",
     "backends",
     "batch_norm",
@@ -49,6 +65,12 @@ __all__ = [
     "cluster_nms_scores",
     "fast_nms",
     "fast_nms_mask",
+    "kmeans",
+    "kmeans_assign",
+    "kmeans_merge",
+    "kmeans_partial",
+    "kmeans_plusplus",
+    "kmeans_step",
     "mask_iou",
     "masks_to_boxes",
     "matrix_nms",

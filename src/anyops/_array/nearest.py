@@ -1,0 +1,102 @@
+"""The least of many products: which column of a row is the smallest, and how far ahead of the next."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .namespace import Array, Namespace, default_int, device, library
+
+
+def lowest(xp: Namespace, scores: Array) -> tuple[Array, Array]:
+    """Return where along the last axis the least score is, the first of equal ones, and that score."""
+    if library(xp) == "jax":
+        # XLA's argmin on a CPU takes ten times as long as its minimum, which fuses with what computes the scores.
+        least = xp.min(scores, axis=-1)
+        number = xp.arange(scores.shape[-1], dtype=default_int(xp, scores))
+        last = scores.shape[-1] - 1
+        return xp.min(xp.where(scores == least[..., None], number, last), axis=-1), least
+    label = xp.argmin(scores, axis=-1)
+    return xp.astype(label, default_int(xp, scores), copy=False), xp.min(scores, axis=-1)
+
+
+class Scratch:
+    """Memory for one large product after another, where a library can write into it: mapping it anew costs more."""
+
+    def __init__(self, xp: Namespace, like: Array, size: int):
+        self._room = (
+            xp.empty(size, dtype=like.dtype, device=device(like)) if library(xp) in ("numpy", "torch") else None
+        )
+        self._xp = xp
+
+    def product(self, a: Array, b: Array) -> Array:
+        """Return a @ b, which is valid until the next product."""
+        if self._room is None:
+            return self._xp.matmul(a, b)
+        rows, columns = a.shape[0], b.shape[1]
+        return self._xp.matmul(a, b, out=self._room[: rows * columns].reshape(rows, columns))
+
+
+def own_and_rest(xp: Namespace, scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Return of each column of (k, m) the score in the row that its label names, and the least of the others.
+
+    The scores are lost.
+    """
+    name = library(xp)
+    if name == "numpy":
+        flat = scores.reshape(-1)
+        at = labels * scores.shape[1]
+        at += np.arange(labels.shape[0])
+        own = flat.take(at)
+        flat[at] = math.inf
+        return own, np.minimum.reduce(scores, axis=0)
+    if name == "torch":
+        own = scores.gather(0, labels[None])[0]
+        return own, scores.scatter_(0, labels[None], math.inf).amin(0)
+    mine = xp.arange(scores.shape[0], dtype=labels.dtype, device=device(scores))[:, None] == labels[None, :]
+    own = xp.sum(xp.where(mine, scores, xp.zeros_like(scores)), axis=0)
+    return own, xp.min(xp.where(mine, xp.full_like(scores, math.inf), scores), axis=0)
+
+
+def two_lowest(xp: Namespace, scores: Array) -> tuple[Array, Array, Array]:
+    """Return of each row of (m, k) where its least score is, the first of equal ones, that score, and the next one.
+
+    The scores are lost.
+    """
+    name = library(xp)
+    labels = xp.argmin(scores, axis=1)
+    if name == "numpy":
+        flat, start = scores.reshape(-1), np.arange(labels.shape[0]) * scores.shape[1]
+        at = start + labels
+        least = flat.take(at)
+        flat[at] = math.inf
+        return labels, least, flat.take(np.add(start, np.argmin(scores, axis=1), out=start))
+    if name == "torch":
+        least = scores.gather(1, labels[:, None])[:, 0]
+        return labels, least, scores.scatter_(1, labels[:, None], math.inf).amin(1)
+    mine = xp.arange(scores.shape[1], dtype=labels.dtype, device=device(scores)) == labels[:, None]
+    rest = xp.min(xp.where(mine, xp.full_like(scores, math.inf), scores), axis=1)
+    return labels, xp.min(scores, axis=1), rest
+
+
+def row_dot(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return the dot product of each row of (m, d) with that of another array."""
+    if library(xp) == "numpy":
+        return np.einsum("ij,ij->i", a, b)
+    return xp.sum(a * b, axis=1)
+
+
+def put(xp: Namespace, x: Array, index: Array, values: Array | float) -> None:
+    """Set the items of our own 1-D `x` at distinct positions."""
+    if library(xp) in ("numpy", "torch"):
+        x[index] = values
+        return
+    # The standard assigns to slices and masks only.
+    order = xp.argsort(index)
+    at = xp.arange(x.shape[0], dtype=index.dtype, device=device(x))
+    place = xp.searchsorted(xp.take(index, order), at, side="left")
+    last = xp.full_like(place, index.shape[0] - 1)
+    source = xp.take(order, xp.minimum(place, last))
+    hit = xp.take(index, source) == at
+    new: Any = values if isinstance(values, float) else xp.take(values, source)
+    x[...] = xp.where(hit, new, x)

@@ -1,0 +1,1 @@
+"""k-means: the building blocks of a pass, and the fit."""

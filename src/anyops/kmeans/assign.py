@@ -1,0 +1,344 @@
+"""The building blocks of k-means, in fixed shapes: closest centres, sums that merge, one step of Lloyd's iteration."""
+
+import math
+from typing import Any, NamedTuple
+
+from .._array.backends import to_host
+from .._array.chunked import is_chunked, reduce_chunks
+from .._array.compiled import compiled
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_dtype,
+    compute_dtype,
+    namespace,
+    result_dtype,
+)
+from .._array.nearest import lowest
+
+METRICS = ("euclidean", "cosine", "iou")
+# Scores that are computed at once.
+SCORES = 1 << 22
+
+
+class KMeansAssignment(NamedTuple):
+    """The closest centre of each sample, and the distance to it."""
+
+    labels: Array
+    distances: Array
+
+
+class KMeansPartial(NamedTuple):
+    """Of the samples of each centre Σ w x and Σ w; of all samples Σ w · distance."""
+
+    sums: Array
+    counts: Array
+    inertia: Array
+
+
+class KMeansStep(NamedTuple):
+    """Centres after a step; labels and inertia by the centres before it; Σ ‖Δc‖²."""
+
+    centers: Array
+    labels: Array
+    inertia: Array
+    shift: Array
+
+
+def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMeansAssignment:
+    """argmin_j d(x_i, c_j), ties to the lowest j, and that distance.
+
+    Parameters
+    ----------
+    x : array (..., n, d)
+        Samples. A dask array, chunked along samples, gives dask arrays.
+    centers : array (..., k, d)
+        With the same leading dimensions.
+    metric : {"euclidean", "cosine", "iou"}
+        Squared Euclidean distance; 1 − cos; 1 − IoU of co-centred boxes, x being widths and heights (d = 2).
+
+    Returns
+    -------
+    labels : array (..., n)
+        In the index dtype of the namespace. A sample that is not a number gets some label.
+    distances : array (..., n)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array, of the wrong shape, or `metric` unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> labels, distances = anyops.kmeans_assign(np.asarray([[0.0], [1.0], [5.0]]), np.asarray([[0.0], [4.0]]))
+    >>> labels, distances
+    (array([0, 0, 1]), array([0., 1., 1.]))
+    """
+    check_metric(metric)
+    if is_chunked(namespace(x=x)):
+        return _assign_chunks(x, centers, metric)
+    xp, dtype = _check(x, centers, None, metric)
+    labels, distances, *_ = compiled(_pass, xp, x, centers, None, metric=metric, dtype=dtype)
+    return KMeansAssignment(labels, distances)
+
+
+def kmeans_partial(
+    x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
+) -> KMeansPartial:
+    """Σ w x and Σ w over the samples closest to each centre, and Σ w · distance.
+
+    Parameters
+    ----------
+    x : array (..., n, d)
+    centers : array (..., k, d)
+    sample_weight : array (..., n), optional
+        Numbers ≥ 0. Weight 0 means that the sample is not there, even if it holds NaN.
+    metric : {"euclidean", "cosine", "iou"}
+        For "cosine" the sums are those of x / ‖x‖.
+
+    Returns
+    -------
+    sums : array (..., k, d)
+    counts : array (..., k)
+    inertia : array (...)
+        float32 at least. NumPy arrays for a dask array, which is read once, chunk by chunk.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`kmeans_assign`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> part = anyops.kmeans_partial(np.asarray([[0.0], [1.0], [5.0]]), np.asarray([[0.0], [4.0]]))
+    >>> part.sums[:, 0], part.counts, float(part.inertia)
+    (array([1., 5.]), array([2., 1.]), 2.0)
+    """
+    check_metric(metric)
+    if is_chunked(namespace(x=x)):
+        centers = to_host(centers)
+        return reduce_chunks(
+            lambda part, weight: kmeans_partial(part, centers, sample_weight=weight, metric=metric),
+            kmeans_merge,
+            1,
+            x,
+            sample_weight,
+        )
+    xp, dtype = _check(x, centers, sample_weight, metric)
+    _, _, sums, counts, inertia = compiled(_pass, xp, x, centers, sample_weight, metric=metric, dtype=dtype)
+    return KMeansPartial(sums, counts, inertia)
+
+
+def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
+    """Sums of two parts of the samples together.
+
+    Parameters
+    ----------
+    a, b : KMeansPartial
+        By the same centres.
+
+    Returns
+    -------
+    KMeansPartial
+        Associative to rounding.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x, c = np.asarray([[0.0], [1.0], [5.0]]), np.asarray([[0.0], [4.0]])
+    >>> anyops.kmeans_merge(anyops.kmeans_partial(x[:1], c), anyops.kmeans_partial(x[1:], c)).counts
+    array([2., 1.])
+    """
+    return KMeansPartial(*(p + q for p, q in zip(a, b, strict=True)))
+
+
+def kmeans_step(
+    x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
+) -> KMeansStep:
+    """One step of Lloyd's iteration: c_j ← Σ w x / Σ w over the samples closest to c_j [1]_.
+
+    Parameters
+    ----------
+    x : array (..., n, d)
+    centers : array (..., k, d)
+    sample_weight : array (..., n), optional
+    metric : {"euclidean", "cosine", "iou"}
+        "cosine" scales the new centres to unit length.
+
+    Returns
+    -------
+    centers : array (..., k, d)
+        A centre without samples stays where it is: only :func:`kmeans` relocates.
+    labels : array (..., n)
+    inertia : array (...)
+        Both by the old centres.
+    shift : array (...)
+        Σ ‖Δc‖².
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`kmeans_assign`.
+
+    References
+    ----------
+    .. [1] Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 28 (1982).
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> step = anyops.kmeans_step(np.asarray([[0.0], [1.0], [5.0]]), np.asarray([[0.0], [4.0]]))
+    >>> step.centers[:, 0], step.labels, float(step.shift)
+    (array([0.5, 5. ]), array([0, 0, 1]), 1.25)
+    """
+    check_metric(metric)
+    xp, dtype = _check(x, centers, sample_weight, metric)
+    return KMeansStep(*compiled(_step, xp, x, centers, sample_weight, metric=metric, dtype=dtype))
+
+
+def check_metric(metric: str) -> None:
+    """Raise ValueError for a metric that does not exist."""
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+
+
+def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Namespace, DType]:
+    arrays = {"x": x, "centers": centers, **({} if weight is None else {"sample_weight": weight})}
+    xp = namespace(**arrays)
+    for name in ("x", "centers"):
+        check_dtype(xp, name, arrays[name], "real floating", "integral")
+    shape, other = tuple(x.shape), tuple(centers.shape)
+    if len(shape) < 2:
+        raise ValueError(f"x must have shape (..., n, d), got {shape}")
+    if len(other) != len(shape) or other[:-2] != shape[:-2] or other[-1] != shape[-1] or other[-2] < 1:
+        raise ValueError(f"centers must have shape (..., k, d) beside x of shape {shape}, k ≥ 1, got {other}")
+    if metric == "iou" and shape[-1] != 2:
+        raise ValueError(f"x must hold widths and heights, (..., n, 2), for metric 'iou', got {shape}")
+    if weight is not None:
+        check_dtype(xp, "sample_weight", weight, "real floating", "integral", "bool")
+        if tuple(weight.shape) != shape[:-1]:
+            raise ValueError(f"sample_weight must have shape {shape[:-1]} beside x, got {tuple(weight.shape)}")
+    return xp, result_dtype(xp, x=x, centers=centers)
+
+
+def unit(xp: Namespace, x: Array) -> Array:
+    """x / ‖x‖ along the last axis, zeros where x is 0; scaled first, so that squares do not overflow."""
+    largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
+    some = largest > 0
+    one = xp.ones_like(largest)
+    x = x / xp.where(some, largest, one)
+    norm = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+    return x / xp.where(some, norm, one)
+
+
+def scores(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+    """(..., n, k): what orders the centres by their distance from each sample."""
+    if metric == "iou":
+        return 1 - _iou(xp, x[..., :, None, :], centers[..., None, :, :])
+    squares = xp.sum(centers * centers, axis=-1)
+    return squares[..., None, :] - 2.0 * xp.matmul(x, xp.matrix_transpose(centers))
+
+
+def _iou(xp: Namespace, a: Array, b: Array) -> Array:
+    both = xp.minimum(a, b)
+    inter = xp.prod(xp.maximum(both, xp.zeros_like(both)), axis=-1)
+    union = xp.prod(a, axis=-1) + xp.prod(b, axis=-1) - inter
+    there = union > 0
+    return xp.where(there, inter / xp.where(there, union, xp.ones_like(union)), xp.zeros_like(inter))
+
+
+def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
+    """The distance of each sample from a centre of its own, explicitly: no difference of large squares."""
+    if metric == "iou":
+        return 1 - _iou(xp, x, closest)
+    difference = x - closest
+    squared = xp.sum(difference * difference, axis=-1)
+    if metric == "euclidean":
+        return squared
+    zero = xp.max(xp.abs(x), axis=-1) == 0  # at a right angle to all
+    return xp.where(zero, xp.ones_like(squared), squared / 2)
+
+
+def _pass(
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
+) -> tuple[Array, ...]:
+    """Labels, distances, Σ w x, Σ w and Σ w · distance."""
+    wide = compute_dtype(xp, dtype)
+    centers = cast(xp, centers, wide)
+    middle = xp.mean(centers, axis=-2, keepdims=True) if metric == "euclidean" else None
+    if metric == "cosine":
+        centers = unit(xp, centers)
+    elif middle is not None:  # around the centres squares are small, and so is their rounding
+        centers = centers - middle
+    n, k = x.shape[-2], centers.shape[-2]
+    lanes = math.prod(x.shape[:-2])
+    step = max(256, SCORES // max(1, lanes * k))
+    parts: list[tuple[Array, ...]] = []
+    for start in range(0, max(n, 1), step):
+        stop = min(start + step, n)
+        part = cast(xp, x[..., start:stop, :], wide)
+        w = None if weight is None else cast(xp, weight[..., start:stop], wide)
+        parts.append(_tile(xp, part, centers, w, middle, metric))
+    labels, found = (xp.concat([p[i] for p in parts], axis=-1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
+    sums, counts, inertia = (sum((p[i] for p in parts[1:]), start=parts[0][i]) for i in (2, 3, 4))
+    if middle is not None:
+        sums = sums + counts[..., None] * middle
+    return labels, cast(xp, found, dtype), sums, counts, inertia
+
+
+def _tile(
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, middle: Array | None, metric: str
+) -> tuple[Array, ...]:
+    if middle is not None:
+        x = x - middle
+    elif metric == "cosine":
+        x = unit(xp, x)
+    labels, _ = lowest(xp, scores(xp, x, centers, metric))
+    number = xp.astype(xp.cumulative_sum(xp.ones_like(centers[..., 0]), axis=-1) - 1, labels.dtype)
+    mine = xp.astype(labels[..., :, None] == number[..., None, :], x.dtype)
+    found = distances(xp, x, xp.matmul(mine, centers), metric)
+    weighed = found
+    if weight is not None:
+        there = weight > 0
+        x = xp.where(there[..., None], x, xp.zeros_like(x))
+        weighed = xp.where(there, found, xp.zeros_like(found)) * weight
+        mine = mine * weight[..., None]
+    return (
+        labels,
+        found,
+        xp.matmul(xp.matrix_transpose(mine), x),
+        xp.sum(mine, axis=-2),
+        xp.sum(weighed, axis=-1),
+    )
+
+
+def _step(
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
+) -> tuple[Array, ...]:
+    labels, _, sums, counts, inertia = _pass(xp, x, centers, weight, metric=metric, dtype=dtype)
+    old = cast(xp, centers, sums.dtype)
+    there = counts[..., None] > 0
+    new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
+    if metric == "cosine":
+        old, new = unit(xp, old), unit(xp, new)
+        there = there & (xp.max(xp.abs(new), axis=-1, keepdims=True) > 0)
+    new = xp.where(there, new, old)
+    shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+    return cast(xp, new, dtype), labels, inertia, shift
+
+
+def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:
+    whole: Any = x.rechunk({1: -1})
+    centers = to_host(centers)
+    meta = kmeans_assign(whole._meta.reshape(0, x.shape[1]), centers, metric=metric)
+    parts = [
+        whole.map_blocks(
+            lambda part, i=i: kmeans_assign(part, centers, metric=metric)[i], drop_axis=1, dtype=meta[i].dtype
+        )
+        for i in (0, 1)
+    ]
+    return KMeansAssignment(*parts)

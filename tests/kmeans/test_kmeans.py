@@ -1,0 +1,469 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import cluster, datasets
+
+import anyops
+from tests.backends import Backend, Transform
+from tests.reference import distance_to_centers, lloyd
+
+ENTRIES = json.loads((Path(__file__).parents[1] / "vectors" / "ml.json").read_text(encoding="utf-8"))
+SETS = {
+    "iris": (datasets.load_iris, [0, 50, 100]),
+    "digits": (datasets.load_digits, list(range(10))),
+    "wine": (datasets.load_wine, [0, 60, 140]),
+    "breast_cancer": (datasets.load_breast_cancer, [0, 20]),
+}
+EAGER = (Transform.EAGER,)
+
+
+def blobs(n=120, d=3, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(k, d)) * 4)[rng.integers(k, size=n)] + rng.normal(size=(n, d))
+
+
+def real(backend):
+    return "float64" if backend.has_dtype("float64") else "float32"
+
+
+def close(backend, *, rtol=1e-9):
+    return {"rtol": rtol, "atol": 1e-12} if backend.has_dtype("float64") else {"rtol": 2e-5, "atol": 2e-5}
+
+
+def host(backend, value):
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else backend.to_numpy(value)
+
+
+def fit(backend, x, k, *, dtype=None, **options):
+    """kmeans of host arrays on the backend, its centres and labels on the host."""
+    dtype = dtype or real(backend)
+    on = {n: backend.asarray(v, dtype) if isinstance(v, np.ndarray) else v for n, v in options.items()}
+    given = backend.asarray(x, dtype)
+    before = backend.to_numpy(given).copy()
+    got = anyops.kmeans(given, k, **on)
+    np.testing.assert_array_equal(backend.to_numpy(given), before, "x was modified")
+    for name, value in options.items():
+        if isinstance(value, np.ndarray):
+            want = backend.to_numpy(backend.asarray(value, dtype))
+            np.testing.assert_array_equal(backend.to_numpy(on[name]), want, f"{name} was modified")
+    assert (type(got.inertia), type(got.n_iter), type(got.converged)) == (float, int, bool)
+    if backend is Backend.DASK:
+        assert isinstance(got.centers, np.ndarray)
+    else:
+        assert backend.owns(got.centers)
+    assert backend.owns(got.labels)
+    return got._replace(centers=host(backend, got.centers), labels=host(backend, got.labels))
+
+
+def same(got, want, **tolerance):
+    np.testing.assert_array_equal(got.labels, want.labels)
+    np.testing.assert_allclose(got.centers, want.centers, **tolerance)
+    np.testing.assert_allclose(got.inertia, want.inertia, **tolerance)
+
+
+def grouping(labels):
+    """Labels renamed by first appearance."""
+    seen = {}
+    return [seen.setdefault(int(label), len(seen)) for label in labels]
+
+
+# --- against references ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("name", SETS)
+def test_equals_lloyd_and_scikit_learn(backend, name):
+    load, rows = SETS[name]
+    x = load().data
+    got = fit(backend, x, len(rows), init=x[rows])
+    want = lloyd(x, x[rows])
+    same(got, want, **close(backend))
+    assert got.converged
+    if backend.has_dtype("float64"):
+        assert got.n_iter == want.n_iter
+    peer = cluster.KMeans(len(rows), init=x[rows], n_init=1).fit(x)
+    np.testing.assert_array_equal(got.labels, peer.labels_)
+    np.testing.assert_allclose(got.centers, peer.cluster_centers_, **close(backend))
+    np.testing.assert_allclose(got.inertia, peer.inertia_, **close(backend))
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("seed", range(4))
+def test_empty_clusters_take_the_farthest_samples(backend, seed):
+    rng = np.random.default_rng(seed)
+    x = blobs(60, 2, seed=seed)
+    init = np.concatenate([x[:2], 1e3 + rng.normal(size=(3, 2))])
+    w = rng.integers(1, 4, 60).astype(float)
+    got, want = fit(backend, x, 5, init=init, sample_weight=w, tol=0.0), lloyd(x, init, sample_weight=w, tol=0)
+    same(got, want, **close(backend))
+    assert len(set(got.labels.tolist())) == 5
+
+
+@pytest.mark.op("kmeans")
+def test_ties_go_to_the_lowest_index(backend):
+    x = np.array([[-1.0], [0.0], [1.0]])
+    got = fit(backend, x, 2, init=np.array([[-1.0], [1.0]]), max_iter=1, tol=0.0)
+    np.testing.assert_array_equal(got.labels, [0, 0, 1])
+    np.testing.assert_allclose(got.centers, [[-0.5], [1.0]], atol=1e-6)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize(("metric", "center"), [("cosine", "mean"), ("iou", "mean"), ("iou", "median")])
+def test_metrics_and_centers(backend, metric, center):
+    if backend.library == "dask" and center == "median":
+        pytest.skip("a median needs all samples at once")
+    x = np.abs(blobs(91, 2, seed=3)) + 0.5
+    got = fit(backend, x, 3, init=x[[1, 4, 9]], metric=metric, center=center, tol=0.0)
+    same(got, lloyd(x, x[[1, 4, 9]], metric=metric, center=center, tol=0), **close(backend))
+    if metric == "cosine":
+        np.testing.assert_allclose(np.linalg.norm(got.centers, axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.op("kmeans")
+def test_euclidean_median(backend):
+    if backend.library == "dask":
+        pytest.skip("a median needs all samples at once")
+    x = blobs(91, 3, seed=5)
+    got = fit(backend, x, 3, init=x[[1, 4, 9]], center="median", tol=0.0)
+    same(got, lloyd(x, x[[1, 4, 9]], center="median", tol=0), **close(backend))
+
+
+@pytest.mark.op("kmeans")
+def test_final_labels_are_those_of_a_plain_argmin(backend):
+    n = 40_000 if backend.is_fast else 2_000
+    x = np.random.default_rng(2).normal(size=(n, 8)).astype(np.float32)
+    got = fit(backend, x, 20, init=x[:20], dtype="float32", max_iter=25)
+    d = distance_to_centers(x, got.centers)
+    order = np.sort(d, axis=1)
+    clear = order[:, 1] - order[:, 0] > 1e-4
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(got.labels[clear], np.argmin(d, axis=1)[clear])
+    np.testing.assert_allclose(got.inertia, order[:, 0].sum(), rtol=1e-5)
+
+
+# --- published numbers -----------------------------------------------------------------------------------------------
+
+FITS = [e for e in ENTRIES if e["op"] == "kmeans_fit"]
+
+
+def vector(op):
+    (entry,) = [e for e in ENTRIES if e["op"] == op]
+    return entry["params"], entry["expected"], {k: np.array(v, np.float64) for k, v in entry["inputs"].items()}
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("entry", FITS, ids=lambda e: e["source"][:40])
+def test_published_fits(backend, entry):
+    p, want = entry["params"], entry["expected"]
+    if "inputs" in entry:
+        x = np.array(entry["inputs"]["X"], np.float64)
+    else:
+        x = getattr(datasets, entry["dataset"].rpartition(".")[2])().data
+    init = np.array(p["init"], np.float64) if "init" in p else x[p["init_rows"]]
+    w = np.array(p["sample_weight"], np.float64) if p.get("sample_weight") else None
+    got = fit(backend, x, p["n_clusters"], init=init, sample_weight=w, tol=p.get("tol", 1e-4))
+    np.testing.assert_allclose(got.inertia, want["inertia"], **close(backend))
+    if "labels" in want:
+        np.testing.assert_array_equal(got.labels, want["labels"])
+    if "sizes" in want:
+        np.testing.assert_array_equal(np.bincount(got.labels), want["sizes"])
+    if "centers" in want:
+        np.testing.assert_allclose(got.centers, want["centers"], **close(backend, rtol=1e-8))
+    if backend.has_dtype("float64"):
+        assert got.n_iter == want.get("n_iter", want.get("n_iter_tol0"))
+
+
+@pytest.mark.op("kmeans")
+def test_published_relocations(backend):
+    p, want, inputs = vector("kmeans_fit_empty_cluster")
+    got = fit(backend, inputs["X"], 2, init=np.array(p["init"], float))
+    np.testing.assert_allclose(got.inertia, want["inertia"], rtol=1e-6)
+    assert any(
+        np.array_equal(got.labels, e["labels"]) and np.allclose(got.centers, e["centers"]) for e in want["either_of"]
+    )
+    p, want, inputs = vector("kmeans_relocate_step")
+    got = fit(backend, inputs["X"], 3, init=np.array(p["centers_old"], float), max_iter=1, tol=0.0)
+    means = np.array(want["centers_sum_after"]) / np.array(want["weight_in_clusters"])[:, None]
+    np.testing.assert_allclose(got.centers, means, rtol=1e-6)
+    p, want, inputs = vector("kmeans_fit_empty_cluster_weighted")
+    w = np.array(p["sample_weight"])
+    got = fit(backend, inputs["X"], 2, init=np.array(p["init"], float), sample_weight=w)
+    np.testing.assert_allclose(got.centers, want["centers"], atol=1e-6)
+    assert len(set(got.labels.tolist())) == want["n_distinct_labels"]
+
+
+@pytest.mark.op("kmeans")
+def test_more_clusters_than_distinct_samples_ends(backend):
+    _, want, inputs = vector("kmeans_more_clusters_than_points")
+    got = fit(backend, inputs["X"], 5, init=inputs["X"])
+    assert len(set(got.labels.tolist())) == want["distinct"]
+    assert got.inertia <= 1e-10
+    assert got.converged
+
+
+@pytest.mark.op("kmeans")
+def test_small_differences_survive_in_the_inertia(backend):
+    p, want, inputs = vector("kmeans_inertia_float32_cancellation")
+    got = fit(backend, inputs["X"], 2, init=np.array(p["init"]), dtype="float32")
+    np.testing.assert_allclose(got.inertia, want["inertia"], rtol=1e-2)
+    np.testing.assert_allclose(got.centers, want["centers"], rtol=1e-6)
+
+
+@pytest.mark.op("kmeans")
+def test_published_anchors(backend):
+    p, want, inputs = vector("kmeans_anchors_iou")
+    got = fit(backend, inputs["wh"], 3, init=inputs["wh"][p["init_rows"]], metric="iou", tol=0.0)
+    np.testing.assert_array_equal(got.labels, want["labels"])
+    np.testing.assert_allclose(got.centers, want["anchors"], rtol=1e-6)
+    np.testing.assert_allclose(1 - got.inertia / 10, want["avg_iou"], rtol=1e-5)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize(("k", "best"), [(2, 152.34795176035797), (3, 78.85145), (5, 46.44618205128204)])
+def test_restarts_come_near_the_best_known(backend, k, best):
+    got = fit(backend, datasets.load_iris().data, k, seed=0, n_init=8)
+    assert best * (1 - 1e-5) <= got.inertia <= best * 1.05
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans")
+def test_weights_are_repetition(backend):
+    x, w = blobs(80), np.random.default_rng(1).integers(1, 4, 80)
+    got = fit(backend, x, 4, init=x[:4], sample_weight=w.astype(float), tol=0.0)
+    want = fit(backend, np.repeat(x, w, axis=0), 4, init=x[:4], tol=0.0)
+    same(got._replace(labels=np.repeat(got.labels, w)), want, **close(backend))
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_weight_zero_removes_a_sample(backend, value):
+    x, there = blobs(80), np.random.default_rng(1).random(80) < 0.7
+    init = np.concatenate([x[there][:3], [[50.0, 50.0, 50.0]]])  # one cluster is relocated
+    want = fit(backend, x[there], 4, init=init)
+    got = fit(backend, np.where(there[:, None], x, value), 4, init=init, sample_weight=there.astype(float))
+    same(got._replace(labels=got.labels[there]), want, **close(backend))
+    assert got.n_iter == want.n_iter
+
+
+@pytest.mark.op("kmeans")
+def test_translation_is_harmless_in_float32(backend):
+    x = np.round(blobs(200) * 64) / 64  # exact in float32 after the shift, too
+    want = lloyd(x, x[:4])
+    got = fit(backend, x + 1e4, 4, init=x[:4] + 1e4, dtype="float32")
+    np.testing.assert_array_equal(got.labels, want.labels)
+    np.testing.assert_allclose(got.centers - 1e4, want.centers, atol=2e-3)
+    np.testing.assert_allclose(got.inertia, want.inertia, rtol=1e-3)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
+def test_a_seed_gives_the_same_labels_on_every_backend(backend, init):
+    x = blobs(200, k=5, seed=9).astype(np.float32)
+    got = fit(backend, x, 5, init=init, seed=3, dtype="float32")
+    want = anyops.kmeans(x, 5, init=init, seed=3)
+    np.testing.assert_array_equal(got.labels, want.labels)
+    np.testing.assert_allclose(got.centers, want.centers, rtol=1e-4, atol=1e-4)
+    assert grouping(got.labels) == grouping(lloyd(x, got.centers).labels)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
+@pytest.mark.parametrize("max_iter", [1, 300])
+def test_labels_are_those_of_the_centers(backend, metric, max_iter):
+    x = backend.asarray(np.abs(blobs(100, 2)) + 0.5, real(backend))
+    got = anyops.kmeans(x, 6, seed=1, metric=metric, max_iter=max_iter)
+    labels, distances = anyops.kmeans_assign(x, got.centers, metric=metric)
+    np.testing.assert_array_equal(host(backend, got.labels), host(backend, labels))
+    np.testing.assert_allclose(got.inertia, host(backend, distances).sum(), **close(backend, rtol=1e-6))
+
+
+@pytest.mark.op("kmeans")
+def test_labels_after_a_relocation_are_those_of_the_centers(backend):
+    p, _, inputs = vector("kmeans_labels_consistent")
+    got = fit(backend, inputs["X"], 3, init=np.array(p["init"]), max_iter=10, tol=0.0)
+    np.testing.assert_array_equal(got.labels, np.argmin(distance_to_centers(inputs["X"], got.centers), axis=1))
+
+
+@pytest.mark.op("kmeans")
+def test_max_iter_reached_has_not_converged(backend):
+    x = blobs(300, k=8, seed=4)
+    got, want = (
+        f(x)
+        for f in (
+            lambda x: fit(backend, x, 8, init=x[:8], max_iter=2, tol=0.0),
+            lambda x: lloyd(x, x[:8], max_iter=2, tol=0),
+        )
+    )
+    assert (got.converged, got.n_iter) == (want.converged, want.n_iter) == (False, 2)
+    same(got, want, **close(backend))
+
+
+# --- initialisation --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans_plusplus")
+@pytest.mark.parametrize("trials", [None, 1])
+def test_seeds_are_distinct_samples(backend, trials):
+    x = blobs(60)
+    w = (np.arange(60) % 3 > 0).astype(float)
+    given = backend.asarray(x, real(backend))
+    centers, indices = anyops.kmeans_plusplus(
+        given, 7, seed=5, sample_weight=backend.asarray(w, real(backend)), n_local_trials=trials
+    )
+    assert backend.owns(centers)
+    indices = host(backend, indices)
+    assert len(set(indices.tolist())) == 7
+    assert np.all(w[indices] > 0)
+    np.testing.assert_array_equal(host(backend, centers), backend.to_numpy(given)[indices])
+
+
+@pytest.mark.op("kmeans_plusplus")
+def test_seeding_finds_separate_groups(backend):
+    x = np.repeat(np.eye(6) * 100, 10, axis=0) + np.random.default_rng(0).normal(size=(60, 6))
+    for seed in range(3):
+        _, indices = anyops.kmeans_plusplus(backend.asarray(x, real(backend)), 6, seed=seed)
+        assert sorted(host(backend, indices) // 10) == list(range(6))
+
+
+@pytest.mark.op("kmeans")
+def test_parallel_seeding_finds_separate_groups(backend):
+    x = np.repeat(np.eye(6) * 100, 20, axis=0) + np.random.default_rng(0).normal(size=(120, 6))
+    got = fit(backend, x, 6, init="k-means||", seed=0)
+    assert grouping(got.labels) == np.repeat(range(6), 20).tolist()
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans_assign")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
+def test_assign(run, metric):
+    x = (np.abs(blobs(50, 2)) + 0.5).astype(np.float32)
+    labels, distances = run(anyops.kmeans_assign, x, x[[3, 7, 11]], metric=metric)
+    want = distance_to_centers(x, x[[3, 7, 11]], metric)
+    np.testing.assert_array_equal(labels, np.argmin(want, axis=1))
+    np.testing.assert_allclose(distances, np.min(want, axis=1), rtol=1e-5, atol=1e-6)
+
+
+def sums_by_loop(x, centers, w):
+    d = distance_to_centers(x, centers)
+    labels = np.argmin(d, axis=1)
+    sums, counts = np.zeros(centers.shape), np.zeros(len(centers))
+    for row, label, weight in zip(x.astype(np.float64), labels, w.astype(np.float64), strict=True):
+        sums[label] += weight * row
+        counts[label] += weight
+    return sums, counts, np.sum(w * d.min(axis=1))
+
+
+def here(backend, partial):
+    """Sums as arrays of the backend: those of dask arrays are NumPy's."""
+    return tuple(partial) if backend is not Backend.DASK else tuple(backend.asarray(np.asarray(p)) for p in partial)
+
+
+@pytest.mark.op("kmeans_partial")
+def test_partial(run):
+    x = blobs(50).astype(np.float32)
+    w = np.random.default_rng(0).integers(0, 3, 50).astype(np.float32)
+    partial = lambda x, c, w: here(run.backend, anyops.kmeans_partial(x, c, sample_weight=w))  # noqa: E731
+    for got, want in zip(run(partial, x, x[:4].copy(), w), sums_by_loop(x, x[:4], w), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.op("kmeans_merge")
+def test_merged_partials_of_chunks_are_those_of_the_whole(run):
+    x = blobs(60).astype(np.float32)
+
+    def merged(a, b, c):
+        return here(run.backend, anyops.kmeans_merge(anyops.kmeans_partial(a, c), anyops.kmeans_partial(b, c)))
+
+    got = run(merged, x[:30].copy(), x[30:].copy(), x[:4].copy())
+    for value, want in zip(got, sums_by_loop(x, x[:4], np.ones(60)), strict=True):
+        np.testing.assert_allclose(value, want, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.op("kmeans_step")
+def test_batched_step_is_the_loop(run):
+    x = np.stack([blobs(40, seed=s) for s in (1, 2, 3)]).astype(np.float32)
+    init = x[:, :4].copy()
+    centers, labels, inertia, shift = run(anyops.kmeans_step, x, init)
+    for i in range(3):
+        want = lloyd(x[i], init[i], max_iter=1, tol=0)
+        d = distance_to_centers(x[i], init[i])
+        np.testing.assert_allclose(centers[i], want.centers, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(labels[i], np.argmin(d, axis=1))
+        np.testing.assert_allclose(inertia[i], d.min(axis=1).sum(), rtol=1e-5)
+        np.testing.assert_allclose(shift[i], np.sum((want.centers - init[i]) ** 2), rtol=1e-4)
+
+
+# --- dask ------------------------------------------------------------------------------------------------------------
+
+
+def test_dask_equals_in_memory():
+    da = pytest.importorskip("dask.array")
+    x, w = blobs(200), np.random.default_rng(0).random(200)
+    lazy, weights = da.from_array(x, chunks=(70, -1)), da.from_array(w, chunks=70)
+    got = anyops.kmeans(lazy, 4, init=x[:4], sample_weight=weights)
+    want = anyops.kmeans(x, 4, init=x[:4], sample_weight=w)
+    assert isinstance(got.labels, da.Array)
+    assert isinstance(got.centers, np.ndarray)
+    np.testing.assert_array_equal(got.labels.compute(), want.labels)
+    np.testing.assert_allclose(got.centers, want.centers, rtol=1e-12)
+    np.testing.assert_allclose(got.inertia, want.inertia, rtol=1e-12)
+    labels, distances = anyops.kmeans_assign(lazy, want.centers)
+    assert isinstance(labels, da.Array)
+    np.testing.assert_array_equal(labels.compute(), want.labels)
+    np.testing.assert_allclose((w * distances.compute()).sum(), want.inertia, rtol=1e-12)
+    for a, b in zip(anyops.kmeans_partial(lazy, x[:4]), anyops.kmeans_partial(x, x[:4]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    for init in ("k-means++", "k-means||", "random"):
+        a, b = (anyops.kmeans(v, 4, init=init, seed=2) for v in (lazy, x))
+        np.testing.assert_array_equal(a.labels.compute(), b.labels)
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+X = np.arange(12.0).reshape(6, 2)
+BAD = {
+    "k of 0": ((X, 0), {}, ValueError),
+    "k above n": ((X, 7), {}, ValueError),
+    "k above the samples of a weight": ((X, 3), {"sample_weight": np.array([1.0, 1, 0, 0, 0, 0])}, ValueError),
+    "bool k": ((X, True), {}, TypeError),
+    "float k": ((X, 2.0), {}, TypeError),
+    "list x": ((X.tolist(), 2), {}, TypeError),
+    "one axis": ((X[:, 0], 2), {}, ValueError),
+    "NaN": ((np.where(X == 3, np.nan, X), 2), {}, ValueError),
+    "NaN in all": ((np.full_like(X, np.nan), 2), {}, ValueError),
+    "too few centres": ((X, 3), {"init": X[:2]}, ValueError),
+    "centres of another width": ((X, 2), {"init": X[:2, :1]}, ValueError),
+    "negative weight": ((X, 2), {"sample_weight": np.array([1.0, 1, 1, 1, 1, -1])}, ValueError),
+    "no weight": ((X, 2), {"sample_weight": np.zeros(6)}, ValueError),
+    "weights of another length": ((X, 2), {"sample_weight": np.ones(5)}, ValueError),
+    "metric": ((X, 2), {"metric": "manhattan"}, ValueError),
+    "init": ((X, 2), {"init": "k-means"}, ValueError),
+    "center": ((X, 2), {"center": "mode"}, ValueError),
+    "max_iter": ((X, 2), {"max_iter": 0}, ValueError),
+    "tol": ((X, 2), {"tol": -1.0}, ValueError),
+    "n_init": ((X, 2), {"n_init": 0}, ValueError),
+    "iou of three sides": ((np.ones((4, 3)), 2), {"metric": "iou"}, ValueError),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    args, options, error = BAD[name]
+    with pytest.raises(error):
+        anyops.kmeans(*args, **options)
+
+
+@pytest.mark.parametrize("f", [anyops.kmeans_assign, anyops.kmeans_partial, anyops.kmeans_step])
+def test_bad_centers(f):
+    with pytest.raises(ValueError, match="centers"):
+        f(X, X[:2, :1])
+    with pytest.raises(TypeError):
+        f(X.tolist(), X[:2])
+    with pytest.raises(ValueError, match="metric"):
+        f(X, X[:2], metric="manhattan")
