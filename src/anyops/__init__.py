@@ -8,6 +8,18 @@ from ._array.backends import Backend, backends
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .logistic.fit import LogisticResult, logistic_regression
+from .logistic.objective import (
+    LogisticLoss,
+    LogisticPartial,
+    LogisticStep,
+    logistic_log_proba,
+    logistic_loss,
+    logistic_merge,
+    logistic_partial,
+    logistic_predict_proba,
+    logistic_step,
+)
 from .losses.focal import (
     sigmoid_focal_loss,
     sigmoid_focal_loss_and_grad,
@@ -34,6 +46,10 @@ __all__ = [
     "Backend",
     "BatchStats",
     "FusedBoxes",
+    "LogisticLoss",
+    "LogisticPartial",
+    "LogisticResult",
+    "LogisticStep",
     "__version__",
     "backends",
     "batch_norm",
@@ -49,6 +65,13 @@ __all__ = [
     "cluster_nms_scores",
     "fast_nms",
     "fast_nms_mask",
+    "logistic_log_proba",
+    "logistic_loss",
+    "logistic_merge",
+    "logistic_partial",
+    "logistic_predict_proba",
+    "logistic_regression",
+    "logistic_step",
     "mask_iou",
     "masks_to_boxes",
     "matrix_nms",
