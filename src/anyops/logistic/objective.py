@@ -10,6 +10,7 @@ from .._array.arguments import check_number
 from .._array.chunked import check_known_chunks, is_chunked, reduce_chunks
 from .._array.compiled import compiled
 from .._array.elementwise import consuming
+from .._array.host import on_host
 from .._array.namespace import (
     Array,
     DType,
@@ -23,7 +24,6 @@ from .._array.namespace import (
     result_dtype,
     stop_gradient,
 )
-from .._array.host import on_host
 from .._array.solve import solve_spd
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)

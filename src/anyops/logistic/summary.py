@@ -77,7 +77,7 @@ class Report:
         null = self.null_log_likelihood
         pseudo = 1.0 - self.log_likelihood / null if null else 0.0
         return (
-            f"Logistic regression, {kind}: {self.rows} rows, solver {self.solver}, {result.n_iter} iterations, {state}\n"
+            f"Logistic regression, {kind}: {self.rows} rows, {self.solver}, {result.n_iter} iterations, {state}\n"
             f"log-likelihood {self.log_likelihood:.6g}, of the intercept alone {null:.6g}, pseudo R² {pseudo:.4g}"
         )
 
