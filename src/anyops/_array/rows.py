@@ -61,8 +61,8 @@ def fold_rows(
         if n % rows:
             state = merge(state, kernel(*(None if x is None else x[whole * rows :, ...] for x in arrays)))
         return state
-    state = None
-    for start in range(0, n, rows):
+    state = kernel(*(None if x is None else x[:rows, ...] for x in arrays))
+    for start in range(rows, n, rows):
         part = kernel(*(None if x is None else x[start : start + rows, ...] for x in arrays))
-        state = part if state is None else merge(state, part)
+        state = merge(state, part)
     return state

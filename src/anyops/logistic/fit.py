@@ -156,7 +156,7 @@ def logistic_regression(
     >>> y = np.asarray(["dry", "wet", "dry", "wet"])
     >>> found = anyops.logistic_regression(x, y)
     >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
-    (array([0.8421]), np.float64(-1.2632), array(['dry', 'wet'], dtype='<U3'), True)
+    (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)

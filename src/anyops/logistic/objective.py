@@ -278,7 +278,7 @@ def logistic_step(
     >>> for _ in range(5):
     ...     *at, loss, decrement = anyops.logistic_step(x, y, *at)
     >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
-    (array([0.8421]), np.float64(-1.2632), True)
+    (array([0.9082]), np.float64(-1.3623), True)
     """
     xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)

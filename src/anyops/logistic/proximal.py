@@ -26,7 +26,8 @@ class ProximalNewton:
 
     def move(self, at: Point) -> Move:
         """The model's minimum, and how much the objective falls towards it to first order."""
-        hessian: Array = at.curvature[self.free, :][:, self.free]
+        curvature: Array = at.curvature
+        hessian = curvature[self.free, :][:, self.free]
         start, grad = HOST.reshape(at.theta, (-1,))[self.free], at.grad[self.free]
         found = lasso(hessian, grad - hessian @ start, self.bound, start)
         if self.objective.samples.lines > 1 and self.objective.l2 == 0:
