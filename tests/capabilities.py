@@ -14,6 +14,10 @@ LOSSES = (
     "box_iou_loss",
 )
 NORM = ("batch_norm", "batch_norm_grad", "batch_stats", "merge_batch_stats")
+LOGISTIC = (
+    *("logistic_loss", "logistic_partial", "logistic_merge", "logistic_step"),
+    *("logistic_predict_proba", "logistic_log_proba"),
+)
 RESCORING = (
     "soft_nms_scores",
     "cluster_nms_scores",
@@ -21,7 +25,7 @@ RESCORING = (
     "matrix_nms_scores",
     "weighted_boxes_fusion_padded",
 )
-DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *LOSSES, *NORM, *RESCORING)
+DIFFERENTIABLE = ("box_area", "box_convert", "clip_boxes", "box_iou", *LOSSES, *NORM, *LOGISTIC, *RESCORING)
 NO_GRADIENT = ("masks_to_boxes", "mask_iou", "nms_mask", "fast_nms_mask", "top_scores")
 RESCORED = ("soft_nms", "cluster_nms", "weighted_cluster_nms", "matrix_nms")
 INDICES = ("nms", "batched_nms", "fast_nms", "nms_groups")
@@ -30,11 +34,19 @@ KMEANS_FIT, KMEANS_STATIC = (
     ("kmeans", "kmeans_plusplus"),
     ("kmeans_assign", "kmeans_partial", "kmeans_merge", "kmeans_step"),
 )
-OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT, *KMEANS_FIT, *KMEANS_STATIC)
+FITS = ("logistic_regression",)
+OPS = (*DIFFERENTIABLE, *NO_GRADIENT, *INDEX_CONTRACT, *KMEANS_FIT, *KMEANS_STATIC, *FITS)
 
 # (ops, backends or libraries, transforms, reason); the first row that fits is the answer, none means supported.
 EVERYWHERE = tuple(b.library for b in Backend)
 UNSUPPORTED: tuple[tuple[tuple[str, ...], tuple[str, ...], frozenset[Transform], str], ...] = (
+    (
+        FITS,
+        EVERYWHERE,
+        STATIC | {T.GRAD},
+        "a fit decides by values on the host when to end; static form: `logistic_step`",
+    ),
+    (("logistic_step",), ("dask",), frozenset({T.EAGER}), "it solves on the device of x; use `logistic_regression`"),
     (
         INDEX_CONTRACT,
         EVERYWHERE,

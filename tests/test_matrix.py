@@ -33,6 +33,10 @@ LABELS = np.array([2, 0, 1, 2], np.int32)
 BATCH = np.random.default_rng(1).normal(size=(4, 3, 2)).astype(np.float32)
 CHANNELS = np.float32([1, 2, -1])
 
+ROWS = np.random.default_rng(2).normal(size=(12, 2)).astype(np.float32)
+CLASSES = np.array([0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0], np.int32)
+COEF, INTERCEPT = np.float32([0.5, -0.25]), np.array(0.25, np.float32)
+
 
 def here(x, results):
     """Statistics as arrays of the library of `x`: those of dask arrays are NumPy's."""
@@ -64,6 +68,33 @@ EXAMPLES = {
         lambda x: here(x, anyops.merge_batch_stats(anyops.batch_stats(x[:1, ...]), anyops.batch_stats(x[1:, ...]))),
         BATCH,
     ),
+    "logistic_loss": (lambda x, c, b, y: anyops.logistic_loss(x, y, c, b, l2=0.5), ROWS, COEF, INTERCEPT, CLASSES),
+    "logistic_partial": (
+        lambda x, c, b, y: here(x, anyops.logistic_partial(x, y, c, b)),
+        *(ROWS, COEF, INTERCEPT, CLASSES),
+    ),
+    "logistic_merge": (
+        lambda x, c, b, y: here(
+            x,
+            anyops.logistic_merge(
+                *(anyops.logistic_partial(x[rows, ...], y[rows], c, b) for rows in (slice(0, 5), slice(5, 12)))
+            ),
+        ),
+        *(ROWS, COEF, INTERCEPT, CLASSES),
+    ),
+    "logistic_step": (lambda x, c, b, y: anyops.logistic_step(x, y, c, b, l2=0.5), ROWS, COEF, INTERCEPT, CLASSES),
+    "logistic_predict_proba": (anyops.logistic_predict_proba, ROWS, COEF, INTERCEPT),
+    "logistic_log_proba": (anyops.logistic_log_proba, ROWS, COEF, INTERCEPT),
+    "logistic_regression": (lambda x, y: here(x, anyops.logistic_regression(x, y)[:2]), ROWS, CLASSES),
+    "kmeans": (lambda x: here(x, anyops.kmeans(x, 2, init="k-means||", seed=0)[:1]), ROWS),
+    "kmeans_plusplus": (lambda x: anyops.kmeans_plusplus(x, 2, seed=0), ROWS),
+    "kmeans_assign": (anyops.kmeans_assign, ROWS, ROWS[:3]),
+    "kmeans_partial": (lambda x, c: here(x, anyops.kmeans_partial(x, c)), ROWS, ROWS[:3]),
+    "kmeans_merge": (
+        lambda x, c: here(x, anyops.kmeans_merge(anyops.kmeans_partial(x, c), anyops.kmeans_partial(x, c))),
+        *(ROWS, ROWS[:3]),
+    ),
+    "kmeans_step": (anyops.kmeans_step, ROWS, ROWS[:3]),
     "nms": (anyops.nms, BOXES, SCORES),
     "batched_nms": (anyops.batched_nms, BOXES, SCORES, IDS, 0.5),
     "nms_mask": (anyops.nms_mask, BOXES, SCORES),
@@ -115,7 +146,9 @@ def test_table_is_true(backend, op):
                 example()
 
 
-@pytest.mark.parametrize("op", [op for op in capabilities.OPS if op not in capabilities.INDEX_CONTRACT])
+@pytest.mark.parametrize(
+    "op", [op for op in capabilities.OPS if op not in (*capabilities.INDEX_CONTRACT, *capabilities.FITS)]
+)
 def test_vmap_without_jit(op):
     if why := Backend.JAX_CPU.why_unavailable():
         pytest.skip(why)

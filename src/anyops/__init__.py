@@ -19,6 +19,18 @@ from .kmeans.assign import (
 )
 from .kmeans.init import KMeansSeeds, kmeans_plusplus
 from .kmeans.lloyd import KMeansResult, kmeans
+from .logistic.fit import LogisticResult, logistic_regression
+from .logistic.objective import (
+    LogisticLoss,
+    LogisticPartial,
+    LogisticStep,
+    logistic_log_proba,
+    logistic_loss,
+    logistic_merge,
+    logistic_partial,
+    logistic_predict_proba,
+    logistic_step,
+)
 from .losses.focal import (
     sigmoid_focal_loss,
     sigmoid_focal_loss_and_grad,
@@ -50,6 +62,10 @@ __all__ = [
     "KMeansResult",
     "KMeansSeeds",
     "KMeansStep",
+    "LogisticLoss",
+    "LogisticPartial",
+    "LogisticResult",
+    "LogisticStep",
     "__version__",
     "backends",
     "batch_norm",
@@ -71,6 +87,13 @@ __all__ = [
     "kmeans_partial",
     "kmeans_plusplus",
     "kmeans_step",
+    "logistic_log_proba",
+    "logistic_loss",
+    "logistic_merge",
+    "logistic_partial",
+    "logistic_predict_proba",
+    "logistic_regression",
+    "logistic_step",
     "mask_iou",
     "masks_to_boxes",
     "matrix_nms",

@@ -180,6 +180,12 @@ def compute_dtype(xp: Namespace, dtype: DType) -> DType:
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
+def widest_dtype(xp: Namespace, dtype: DType, like: Array) -> DType:
+    """Return float64 where the library has it on the device of an array, else `dtype`: what long sums are kept in."""
+    kinds = xp.__array_namespace_info__().dtypes(device=device(like), kind="real floating")
+    return kinds.get("float64", dtype)
+
+
 def working(xp: Namespace, x: Array) -> Array:
     """Return `x` in the dtype that it is computed in: the default float for integers, float32 for 16-bit floats."""
     return cast(xp, x, compute_dtype(xp, result_dtype(xp, x=x)))

@@ -1,0 +1,135 @@
+"""Small linear algebra on the host in float64: what a fit does between two passes over its data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.numpy as host
+import numpy as np
+
+from .backends import to_host
+from .namespace import Array, DType, Namespace, device, library
+
+HOST: Namespace = host
+Vector = np.ndarray[Any, Any]
+Matrix = np.ndarray[Any, Any]
+
+
+def on_host(x: Array) -> Array:
+    """Return the values of an array of any library as float64 on the host; a lazy one is computed."""
+    return np.asarray(x, np.float64) if isinstance(x, float | np.generic) else to_host(x).astype(np.float64)
+
+
+def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
+    """Ship host values to the namespace and device of an array; those beside a lazy array stay on the host."""
+    if library(xp) == "dask":
+        return np.asarray(values, dtype=dtype)
+    if library(xp) == "jax":
+        import jax
+
+        made = np.asarray(values, dtype=dtype)
+        if not like.committed:
+            return xp.asarray(made)
+        # Beside an array in parts, a copy on each of its devices.
+        places = like.sharding.device_set
+        one = len(places) == 1
+        return jax.device_put(made, next(iter(places)) if one else _replicated(like))
+    return xp.asarray(values, dtype=dtype, device=device(like))
+
+
+def _replicated(like: Array) -> Any:
+    import jax
+
+    mesh = jax.sharding.Mesh(np.asarray(sorted(like.sharding.device_set, key=lambda d: d.id)), ("all",))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def solve_psd(h: Matrix, g: Vector, *, eps: float) -> Vector:
+    """Return the shortest x among those with h x nearest to g, for a positive semidefinite h known to `eps`.
+
+    In columns scaled to a unit diagonal; by the eigenvectors where h has no full rank. A singular matrix that is solved
+    otherwise raises on some libraries, and gives NaN on others.
+    """
+    scale = _scale(h)
+    scaled = h * scale[:, None] * scale[None, :]
+    if _has_full_rank(scaled, eps):
+        return scale * np.linalg.solve(scaled, scale * g)
+    values, vectors = np.linalg.eigh(scaled)
+    some = values > len(g) * eps * max(values[-1], 0.0)
+    x = scale * (vectors[:, some] @ ((vectors[:, some].T @ (scale * g)) / values[some]))
+    flat = np.linalg.qr(scale[:, None] * vectors[:, ~some])[0]  # the directions along which h is
+    return x - flat @ (flat.T @ x)
+
+
+def inverse_diagonal(h: Matrix, *, eps: float) -> Vector:
+    """Return the diagonal of h⁻¹ for a positive semidefinite h known to `eps`; ∞ for what h does not determine."""
+    scale = _scale(h)
+    scaled = h * scale[:, None] * scale[None, :]
+    if _has_full_rank(scaled, eps):
+        return scale**2 * np.diagonal(np.linalg.inv(scaled))
+    values, vectors = np.linalg.eigh(scaled)
+    some = values > len(h) * eps * max(values[-1], 0.0)
+    variance = scale**2 * np.sum(vectors[:, some] ** 2 / values[some], axis=1)
+    return np.where(np.sum(vectors[:, ~some] ** 2, axis=1) > 1e-6, np.inf, variance)
+
+
+def factored(free: Vector | None, h: Matrix, *, eps: float) -> Callable[[Vector], Vector]:
+    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once."""
+    part = h if free is None else h[free, :][:, free]
+    scale = _scale(part)
+    values, vectors = np.linalg.eigh(part * scale[:, None] * scale[None, :])
+    some = values > len(part) * eps * max(values[-1], 0.0)
+    root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
+
+    def solve(g: Vector) -> Vector:
+        if free is None:
+            return root @ (root.T @ g)
+        found = np.zeros_like(g)
+        found[free] = root @ (root.T @ g[free])
+        return found
+
+    return solve
+
+
+SWEEPS = 1_000
+
+
+def lasso(h: Matrix, g: Vector, bound: Vector, start: Vector) -> Vector:
+    """Return the minimum of g·x + x·hx / 2 + Σ bound |x|, by descent along one coordinate after another.
+
+    Sweeps over those that are not 0 alone, until they change no more, come between sweeps over all.
+    """
+    x, slope, diagonal = start.copy(), g + h @ start, np.diagonal(h)
+    everyone = np.flatnonzero(diagonal > 0)
+    least = 1e-12 * max(float(np.max(np.abs(g), initial=0.0)), float(np.max(bound, initial=0.0)), 1e-300)
+    coordinates = everyone
+    for _ in range(SWEEPS):
+        largest = 0.0
+        for j in coordinates.tolist():
+            old, curvature = x[j], diagonal[j]
+            aim = old - slope[j] / curvature
+            new = np.sign(aim) * max(abs(aim) - bound[j] / curvature, 0.0)
+            if new != old:
+                slope += (new - old) * h[j]
+                x[j] = new
+                largest = max(largest, abs(new - old) * curvature)
+        if largest <= least:
+            if coordinates is everyone:
+                break
+            coordinates = everyone
+        else:
+            coordinates = np.flatnonzero((x != 0) | (bound == 0))
+            coordinates = coordinates[diagonal[coordinates] > 0]
+    return x
+
+
+def _scale(h: Matrix) -> Vector:
+    diagonal = np.diagonal(h)
+    return np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)
+
+
+def _has_full_rank(scaled: Matrix, eps: float) -> bool:
+    try:
+        factor = np.linalg.cholesky(scaled)
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.min(np.diagonal(factor)) ** 2 > len(scaled) * eps)

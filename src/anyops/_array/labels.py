@@ -1,0 +1,158 @@
+"""Classes of labels of any type: numbers of any library, and text, which NumPy alone holds."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .backends import to_host
+from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
+from .namespace import Array, DType, Namespace, default_int, device, library
+
+Host = np.ndarray[Any, Any]
+FEW = 1 << 10  # integers in so narrow a range are counted, not sorted
+
+
+class Survey(NamedTuple):
+    """The classes of some labels in ascending order, and the weight and the number of the samples of each."""
+
+    classes: Host
+    weights: Host
+    counts: Host
+
+
+def is_text(y: Any) -> bool:
+    """Tell whether labels are of a type that only NumPy holds: strings, bytes, objects, dates."""
+    return isinstance(y, np.ndarray) and y.dtype.kind in "OSUTMm"
+
+
+def survey(xp: Namespace, y: Array, sample_weight: Array | None) -> Survey:
+    """Return the classes of labels, in one pass over them; samples of weight 0 are not there.
+
+    Raises
+    ------
+    ValueError
+        If a label is not finite, or a weight not finite and at least 0.
+    """
+    if not is_chunked(xp):
+        return _survey(_host(y), None if sample_weight is None else _host(sample_weight))
+    if is_text(y):
+        y = chunks_like(y, sample_weight) if sample_weight is not None else chunks_like(y, None)
+    return reduce_chunks(_survey, _merge, 1, y, sample_weight)
+
+
+def _survey(y: Host, w: Host | None) -> Survey:
+    if w is not None:
+        w = w.astype(np.float64)
+        if not np.all(np.isfinite(w)) or np.any(w < 0):
+            wrong = w[~np.isfinite(w) | (w < 0)]
+            raise ValueError(f"sample_weight must be finite and at least 0, got {wrong[0]}")
+        y, w = (y, w) if np.all(w > 0) else (y[w > 0], w[w > 0])
+    if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
+        raise ValueError(f"y must be finite, got {y[~np.isfinite(y)][0]}")
+    classes = _classes(y)
+    codes = encode(y, classes)
+    counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
+    return Survey(classes, counts if w is None else np.bincount(codes, w, len(classes)), counts)
+
+
+def _merge(a: Survey, b: Survey) -> Survey:
+    classes = np.union1d(a.classes, b.classes)
+    sums = np.zeros((2, len(classes)))
+    for part in (a, b):
+        sums[:, np.searchsorted(classes, part.classes)] += part[1:]
+    return Survey(classes, *sums)
+
+
+def _classes(y: Host) -> Host:
+    if len(y) and y.dtype.kind in "biuf":
+        least, most = y.min(), y.max()
+        if np.all((y == least) | (y == most)):  # two numbers are the common case, and need no sort
+            return np.asarray([least, most] if least != most else [least], dtype=y.dtype)
+        if y.dtype.kind in "iu" and int(most) - int(least) < FEW:
+            return (np.flatnonzero(np.bincount((y - least).astype(np.intp))) + least).astype(y.dtype)
+    try:
+        return np.unique(y)
+    except TypeError as error:
+        raise TypeError(f"y must hold labels that can be ordered: {error}") from None
+
+
+def encode(y: Host, classes: Host) -> Host:
+    """Return the number of the class of each host label; that of a label of no class is some class."""
+    if len(classes) == 2 and y.dtype.kind in "biuf":
+        return (y == classes[1]).astype(np.intp)
+    return np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+
+
+def targets(xp: Namespace, y: Array, classes: Host, dtype: DType, x: Array) -> Array:
+    """Return ±1 in `dtype` for the second and first of two classes, or the numbers of classes, beside `x`."""
+    if is_chunked(xp):
+        lazy = chunks_like(y, x) if is_text(y) else y
+        return over_chunks(lambda part: _targets(part, classes, dtype), lazy)
+    if library(xp) == "numpy":
+        return _targets(y, classes, dtype)
+    if len(classes) == 2:
+        signs = _targets(_host(y), classes, np.float32)
+        return xp.asarray(signs, dtype=dtype, device=device(x))
+    return xp.asarray(_targets(_host(y), classes, None), dtype=default_int(xp, x), device=device(x))
+
+
+def _targets(y: Host, classes: Host, dtype: Any) -> Host:
+    codes = encode(y, classes)
+    return codes if len(classes) > 2 else (2 * codes - 1).astype(dtype)
+
+
+def class_weights(
+    xp: Namespace, y: Array, classes: Host, by_class: Host, sample_weight: Array | None, dtype: DType, x: Array
+) -> Array:
+    """Return the weight of each sample, that of its class included, beside `x`."""
+
+    def weights(y: Host, w: Host | None = None) -> Host:
+        each = by_class[encode(y, classes)]
+        return each if w is None else each * w.astype(np.float64)
+
+    given = () if sample_weight is None else (sample_weight,)
+    if is_chunked(xp):
+        lazy = chunks_like(y, x) if is_text(y) else y
+        return over_chunks(lambda *parts: weights(*parts).astype(dtype), lazy, *given)
+    return xp.asarray(weights(_host(y), *map(_host, given)), dtype=dtype, device=device(x))
+
+
+def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> Host | None:
+    """Return the weight of each class that "balanced", or a mapping from classes to weights, says; None without any.
+
+    "balanced" is Σw / (K · weight of the class). A class that the mapping does not name has weight 1.
+
+    Raises
+    ------
+    ValueError
+        If a weight is not finite and at least 0, or is for no class there is.
+    """
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f"class_weight must be None, 'balanced' or a mapping, got {class_weight!r}")
+        return found.weights.sum() / (len(found.weights) * found.weights)
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(f"class_weight must be None, 'balanced' or a mapping, got {type(class_weight).__name__}")
+    classes = found.classes.tolist()
+    weights = np.ones(len(classes))
+    for label, weight in class_weight.items():
+        if label not in classes:
+            raise ValueError(f"class_weight must name classes of y, got {label!r}; they are {classes}")
+        weights[classes.index(label)] = float(weight)
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights > 0):
+        raise ValueError(f"class_weight must hold finite weights of at least 0, some above, got {dict(class_weight)}")
+    return weights
+
+
+def ship_classes(xp: Namespace, classes: Host, y: Array) -> Array:
+    """Return the classes as an array of the library of their labels; text, and those of a lazy array, on the host."""
+    if is_text(y) or is_chunked(xp) or library(xp) == "numpy":
+        return classes
+    return xp.asarray(classes, dtype=y.dtype, device=device(y))
+
+
+def _host(x: Array) -> Host:
+    return x if isinstance(x, np.ndarray) else to_host(x)

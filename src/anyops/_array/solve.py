@@ -1,0 +1,39 @@
+"""Linear systems on the device of their arrays, where nothing may be decided on the host."""
+
+from .loop import for_each
+from .namespace import Array, Namespace, device
+
+
+def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
+    """Return x with a x = b for a positive semidefinite `a`, 0 for unknowns that the others determine.
+
+    Gauss and Jordan's elimination without pivoting, which a definite matrix does not need, on columns scaled to a unit
+    diagonal; pivots that are rounding are passed over. The standard's `linalg` is an extension that not all libraries
+    have, and a singular matrix there raises on some, and gives NaN on others.
+    """
+    n = b.shape[0]
+    index = xp.arange(n, device=device(a))
+    eye = index[:, None] == index[None, :]
+    zero = xp.zeros_like(a)
+    diagonal = xp.sum(xp.where(eye, a, zero), axis=1)
+    some = diagonal > 0
+    scale = xp.where(some, 1.0 / xp.sqrt(xp.where(some, diagonal, xp.ones_like(b))), xp.zeros_like(b))
+    least = 8.0 * n * float(xp.finfo(a.dtype).eps)
+
+    def eliminate(k: Array | int, a: Array, x: Array) -> tuple[Array, Array]:
+        """Make column `k` that of the identity, or leave its unknown at 0."""
+        at = index == k
+        row = xp.sum(xp.where(at[:, None], a, xp.zeros_like(a)), axis=0)
+        column = xp.sum(xp.where(at[None, :], a, xp.zeros_like(a)), axis=1)
+        pivot = xp.sum(xp.where(at, row, xp.zeros_like(row)))
+        good = pivot > least
+        over = xp.where(good, 1.0 / xp.where(good, pivot, xp.ones_like(pivot)), xp.zeros_like(pivot))
+        value = xp.sum(xp.where(at, x, xp.zeros_like(x))) * over
+        # The row itself is divided, the others lose a multiple of it; without a pivot it becomes 0.
+        column = xp.where(at, xp.zeros_like(column), column)
+        row = row * over
+        a = xp.where(at[:, None], row[None, :], a - column[:, None] * row[None, :])
+        return a, xp.where(at, value, x - column * value)
+
+    scaled = a * scale[:, None] * scale[None, :]
+    return scale * for_each(range(n), eliminate, (scaled, b * scale))[1]

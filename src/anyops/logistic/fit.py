@@ -1,0 +1,317 @@
+"""Logistic regression: from arrays and labels to coefficients."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .._array.arguments import check_integer, check_number
+from .._array.chunked import check_known_chunks, is_chunked
+from .._array.host import HOST, from_host, on_host
+from .._array.labels import by_class, class_weights, is_text, ship_classes, survey, targets
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    check_dtype,
+    compute_dtype,
+    is_traced,
+    namespace,
+    result_dtype,
+)
+from .descent import Directions, Objective, Outcome, descend
+from .lbfgs import LBFGS
+from .newton import Newton, standard_errors
+from .objective import check_penalty, check_rows
+from .proximal import ProximalNewton
+from .samples import Samples
+from .summary import Report
+
+SOLVERS = ("auto", "newton", "lbfgs", "proximal")
+FEW = 64  # coefficients whose Hessian costs little beside the gradient
+CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
+HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
+WARM_UP = 20  # steps on some of the rows
+
+
+class _Fields(NamedTuple):
+    coef: Array
+    intercept: Array
+    classes: Array
+    loss: float
+    n_iter: int
+    converged: bool
+    separated: bool
+    stderr: tuple[Array, Array] | None
+
+
+class LogisticResult(_Fields):
+    """A fitted model, and how the fit went; printed, it is the table of its coefficients.
+
+    Attributes
+    ----------
+    coef : array (p,) or (K, p)
+    intercept : array () or (K,)
+    classes : array (K,)
+        The labels in ascending order; text on the host.
+    loss : float
+        (Σ w·loss + penalties) / Σw.
+    n_iter : int
+        Steps, each of which is one pass over the data.
+    converged : bool
+        Whether a further step would change the loss by less than tol² of it, or the classes are separated.
+    separated : bool
+        Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
+    stderr : tuple of arrays, or None
+        Standard errors of coef and intercept, by the observed information; None if penalised or separated.
+    report : Report
+        What the table needs beside these: the solver that "auto" chose, Σw, the log-likelihood.
+    """
+
+    report: Report | None = None
+
+    def __str__(self) -> str:
+        return super().__repr__() if self.report is None else self.summary()
+
+    def summary(self, names: Any = None) -> str:
+        """The table of coefficients: standard error, z, p-value, 95 % interval, and the log-likelihood.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Of the columns of x; x1, x2 … if not given.
+        """
+        if self.report is None:
+            raise ValueError("summary needs a result of logistic_regression, got one that was put together otherwise")
+        return self.report.table(self, names)
+
+
+def logistic_regression(
+    x: Array,
+    y: Array,
+    *,
+    l2: float = 0.0,
+    l1: float = 0.0,
+    sample_weight: Array | None = None,
+    class_weight: Mapping[Any, float] | str | None = None,
+    fit_intercept: bool = True,
+    solver: str = "auto",
+    max_iter: int = 100,
+    tol: float = 1e-6,
+    init: tuple[Array, Array] | None = None,
+) -> LogisticResult:
+    """The minimum over coef and intercept of Σ w·loss + l2/2 ‖coef‖² + l1 ‖coef‖₁, loss = −log p of the class [1]_.
+
+    Parameters
+    ----------
+    x : array (n, p)
+        Floating or integer, dask arrays included, which are read chunk by chunk.
+    y : array (n,)
+        Labels: numbers, bools, or a NumPy array of strings beside any `x`. Two classes make a binary model, more a
+        multinomial one.
+    l2, l1 : float ≥ 0
+        Penalties on the sum of the losses, not on their mean; none on the intercept.
+    sample_weight : array (n,), optional
+        Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
+    class_weight : None, "balanced" or mapping
+        Factors by class; "balanced" is Σw / (K · Σw of the class).
+    fit_intercept : bool
+        Whether there is an intercept; it is 0 if not.
+    solver : str
+        "newton": iteratively reweighted least squares. "lbfgs": gradients alone, for many coefficients. "proximal":
+        proximal Newton, for `l1`. "auto": the one of these that costs least here; the result tells which.
+    max_iter : int ≥ 0
+    tol : float ≥ 0
+        The fit ends when the next step is expected to gain less than tol² of the loss; coefficients are then off by
+        about tol of themselves.
+    init : (coef, intercept), optional
+        Where to start, in the shapes of the result; on some of the rows first, where there are many, if not given.
+
+    Returns
+    -------
+    LogisticResult
+        In the namespace and on the device of `x`; NumPy arrays for dask. ``print`` gives the table of coefficients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape, an option out of its range; if `y` holds one class, `x` or `y`
+        what is not finite, `sample_weight` a negative number; if a solver is to take an `l1` that it cannot.
+
+    Notes
+    -----
+    Each iteration is one pass over chunks of rows, whose sums are merged, and one transfer to the host, where p × p
+    systems are solved in float64. Columns of `x` that depend on each other get the shortest of the coefficients that
+    are best. For K classes, sums over the classes of coef (not with `l1`) and intercept are 0.
+
+    Without a penalty and with classes that a plane separates, the loss has no minimum: coefficients that are on the way
+    to infinity come back, finite, with ``separated=True``. More columns than rows mean just that.
+
+    References
+    ----------
+    .. [1] McCullagh and Nelder, Generalized Linear Models, 2nd edition (1989), section 4.4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x = np.asarray([[0.0], [1.0], [2.0], [3.0]])
+    >>> y = np.asarray(["dry", "wet", "dry", "wet"])
+    >>> found = anyops.logistic_regression(x, y)
+    >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
+    (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
+    """
+    xp, dtype = _check(x, y, sample_weight, fit_intercept)
+    l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
+    tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
+    _check_solver(solver, l1)
+    found = survey(xp, y, sample_weight)
+    if len(found.classes) < 2:
+        raise ValueError(f"y must hold at least two classes, got {found.classes.tolist()} in {x.shape[0]} rows")
+    factors = by_class(class_weight, found)
+    wide = compute_dtype(xp, dtype)
+    weights = sample_weight
+    if factors is not None or sample_weight is not None:
+        ones = HOST.ones(len(found.classes)) if factors is None else factors
+        weights = class_weights(xp, y, found.classes, ones, sample_weight, wide, x)
+    totals = found.weights if factors is None else found.weights * factors
+    lines = 1 if len(found.classes) == 2 else len(found.classes)
+    samples = Samples(xp, x, targets(xp, y, found.classes, wide, x), weights, lines, wide)
+    objective = Objective(samples, float(HOST.sum(totals)), l2, l1, float(xp.finfo(wide).eps), fit_intercept)
+    start = None if init is None else _start(xp, init, samples, fit_intercept)
+    chosen = _choose(objective) if solver == "auto" else solver
+    try:
+        outcome, hessian = _fit(objective, chosen, start, tol=tol, max_iter=max_iter)
+    except FloatingPointError:
+        raise ValueError(
+            "x must be finite, in numbers whose squares can be summed, and init finite; the loss or its gradient is not"
+        ) from None
+    theta = _centred(outcome.at.theta, lines, l1)
+    errors = None
+    if hessian is not None and not objective.penalised and not outcome.separated:
+        errors = _ship(xp, standard_errors(objective, hessian), dtype, x)
+    result = LogisticResult(
+        *_ship(xp, theta, dtype, x),
+        ship_classes(xp, found.classes, y),
+        float(outcome.at.value),
+        outcome.n_iter,
+        outcome.converged,
+        outcome.separated,
+        errors,
+    )
+    likelihood = objective.penalty(outcome.at.theta[:, :-1]) - outcome.at.value * objective.weight
+    result.report = Report(
+        chosen, x.shape[0], objective.weight, float(likelihood), tuple(totals.tolist()), fit_intercept
+    )
+    return result
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool) -> tuple[Namespace, DType]:
+    arrays = {"x": x, "y": y, "sample_weight": sample_weight}
+    text = is_text(y)
+    xp = namespace(**{k: v for k, v in arrays.items() if k == "x" or not (v is None or (k == "y" and text))})
+    if any(is_traced(v) for k, v in arrays.items() if v is not None and not text and not is_chunked(xp)):
+        raise TypeError("x, y: logistic_regression decides by values, which a trace has not; logistic_step does not")
+    if not text:
+        check_dtype(xp, "y", y, "real floating", "integral", "bool")
+    if sample_weight is not None:
+        check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
+        check_known_chunks(xp, "sample_weight", sample_weight)
+    check_known_chunks(xp, "x", x)
+    if not text:
+        check_known_chunks(xp, "y", y)
+    check_rows(xp, x, y=y, sample_weight=sample_weight)
+    if not isinstance(fit_intercept, bool):
+        raise TypeError(f"fit_intercept must be True or False, got {fit_intercept!r}")
+    return xp, result_dtype(xp, x=x)
+
+
+def _check_iterations(max_iter: int) -> int:
+    max_iter = check_integer("max_iter", max_iter)
+    if max_iter < 0:
+        raise ValueError(f"max_iter must be at least 0, got {max_iter}")
+    return max_iter
+
+
+def _check_solver(solver: str, l1: float) -> None:
+    if not isinstance(solver, str) or solver not in SOLVERS:
+        raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    if l1 > 0 and solver not in ("auto", "proximal"):
+        raise ValueError(f"solver must be 'proximal' or 'auto' for l1 > 0, got {solver!r} with l1={l1:g}")
+
+
+def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
+    if not isinstance(init, tuple | list) or len(init) != 2:
+        raise TypeError(f"init must be a pair (coef, intercept), got {type(init).__name__}")
+    p, lines = samples.x.shape[1], samples.lines
+    shapes = ((p,), ()) if lines == 1 else ((lines, p), (lines,))
+    for name, value, shape in zip(("init[0]", "init[1]"), init, shapes, strict=True):
+        home = namespace(**{name: value})
+        check_dtype(home, name, value, "real floating", "integral")
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+    coef, intercept = (HOST.reshape(on_host(value), (lines, -1)) for value in init)
+    start = HOST.concat([coef, intercept if fit_intercept else 0 * intercept], axis=1)
+    if not HOST.all(HOST.isfinite(start)):
+        raise ValueError("init must be finite, got NaN or infinite coefficients")
+    return start
+
+
+# --- the fit ---------------------------------------------------------------------------------------------------------
+
+
+def _choose(objective: Objective) -> str:
+    """Newton's method where a Hessian costs little beside a gradient, or little at all."""
+    if objective.l1 > 0:
+        return "proximal"
+    d = objective.samples.coefficients
+    cheap = objective.samples.x.shape[0] * d**2 <= CHEAP and d <= HESSIAN_LIMIT
+    return "newton" if d <= FEW or cheap else "lbfgs"
+
+
+def _fit(
+    objective: Objective, solver: str, start: Array | None, *, tol: float, max_iter: int
+) -> tuple[Outcome, Array | None]:
+    """Where the descent ends, and the Hessian there if it is known or asked for."""
+    step = 1 if start is not None else objective.samples.thinning()
+    theta = HOST.zeros((objective.samples.lines, objective.samples.x.shape[1] + 1)) if start is None else start
+    part = objective
+    if step > 1:
+        part = objective.thinned(step)
+        theta = _roughly(part, theta)
+    directions: Directions
+    if solver == "newton":
+        directions = Newton(objective)
+    elif solver == "proximal":
+        directions = ProximalNewton(objective)
+    else:
+        full = objective.samples.coefficients <= HESSIAN_LIMIT // 2
+        directions = LBFGS(objective, part.at(theta, "full" if full else "diagonal").curvature)
+    outcome = descend(objective, theta, directions, tol=tol, max_iter=max_iter)
+    hessian = outcome.at.curvature
+    if hessian is None and not objective.penalised and objective.samples.coefficients <= HESSIAN_LIMIT:
+        hessian = objective.at(outcome.at.theta, "full").curvature
+    return outcome, hessian
+
+
+def _roughly(part: Objective, start: Array) -> Array:
+    """The minimum over some of the rows; `start` if they do not tell, as where one class is not among them."""
+    directions = ProximalNewton(part) if part.l1 > 0 else Newton(part)
+    outcome = descend(part, start, directions, tol=1e-3, max_iter=WARM_UP)
+    return outcome.at.theta if outcome.converged and not outcome.separated else start
+
+
+def _centred(theta: Array, lines: int, l1: float) -> Array:
+    """Sums over the classes of 0, which changes no probability; not of coefficients whose l1 it would change."""
+    if lines == 1:
+        return theta
+    mean = HOST.mean(theta, axis=0, keepdims=True)
+    if l1 > 0:
+        mean = HOST.concat([0 * mean[:, :-1], mean[:, -1:]], axis=1)
+    return theta - mean
+
+
+def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:
+    """Coefficients and intercepts, in the shapes of the result."""
+    coef, intercept = (theta[:, :-1], theta[:, -1]) if len(theta) > 1 else (theta[0, :-1], theta[0, -1])
+    return from_host(xp, coef, dtype, x), from_host(xp, intercept, dtype, x)

@@ -1,0 +1,683 @@
+"""The logistic loss of some rows, its gradient and its Hessian: sums over the rows, which parts are merged by.
+
+Notation: r = x·coef + intercept, the logit of a row, or of each class of it; u the margin of the class that is there,
+±r, or its logit less the largest of the others; p the probabilities; w the weight of a row.
+"""
+
+from typing import NamedTuple
+
+from .._array.arguments import check_number
+from .._array.chunked import check_known_chunks, is_chunked, reduce_chunks
+from .._array.compiled import compiled
+from .._array.elementwise import consuming
+from .._array.host import on_host
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_dtype,
+    compute_dtype,
+    device,
+    namespace,
+    reads_are_free,
+    result_dtype,
+    stop_gradient,
+)
+from .._array.solve import solve_spd
+
+STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
+ARMIJO = 1e-4
+
+
+class LogisticLoss(NamedTuple):
+    """Probabilities, the mean loss with its penalty, and the derivatives of that mean."""
+
+    probs: Array
+    loss: Array
+    grad_coef: Array
+    grad_intercept: Array
+
+
+class LogisticPartial(NamedTuple):
+    """Sums over some rows: of w·loss, its gradient and Hessian by (coef, intercept), class by class, and of w."""
+
+    loss: Array
+    grad: Array
+    hessian: Array
+    weight: Array
+
+
+class LogisticStep(NamedTuple):
+    """Coefficients after a step; the mean loss before it, and the decrease that Newton's model promised."""
+
+    coef: Array
+    intercept: Array
+    loss: Array
+    decrement: Array
+
+
+# --- what a user calls -----------------------------------------------------------------------------------------------
+
+
+def logistic_loss(
+    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
+) -> LogisticLoss:
+    """(Σ w·loss + l2/2 ‖coef‖²) / Σw, loss = −log p of the class that is there, with its gradient in closed form.
+
+    Two classes: p = 1 / (1 + e^−r), loss = y log(1 + e^−r) + (1 − y) log(1 + e^r) [1]_. K classes: p = softmax(r).
+
+    Parameters
+    ----------
+    x : array (n, p)
+        Floating or integer.
+    y : array (n,)
+        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1.
+    coef : array (p,) or (K, p)
+    intercept : array () or (K,)
+    sample_weight : array (n,), optional
+        Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
+    l2 : float ≥ 0
+
+    Returns
+    -------
+    probs : array (n,) or (n, K)
+        Of the second class, or of each.
+    loss : array ()
+    grad_coef, grad_intercept : array
+        In the shapes of `coef` and `intercept`. No rows, or weights that are all 0, count as one row of loss 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape, or `l2` negative or not finite.
+
+    References
+    ----------
+    .. [1] McCullagh and Nelder, Generalized Linear Models, 2nd edition (1989), section 4.4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x, y = np.asarray([[1.0], [-1.0], [100.0]]), np.asarray([1, 0, 0])
+    >>> probs, loss, slope, level = anyops.logistic_loss(x, y, np.asarray([2.0]), np.asarray(0.0))
+    >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
+    (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
+    """
+    xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    l2 = check_penalty("l2", l2)
+    return LogisticLoss(*compiled(_loss, xp, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+
+
+def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
+    """1 / (1 + e^−r), the probability of the second class of two, or softmax(r), that of each of K.
+
+    Parameters
+    ----------
+    x : array (n, p)
+    coef : array (p,) or (K, p)
+    intercept : array () or (K,)
+
+    Returns
+    -------
+    array (n,) or (n, K)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.logistic_predict_proba(np.asarray([[1.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0)).round(4)
+    array([0.7311, 0.    ])
+    """
+    xp, dtype = _check(x, coef, intercept)
+    return compiled(_probabilities, xp, x, _beside(xp, coef), _beside(xp, intercept), dtype=dtype)
+
+
+def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
+    """log of :func:`logistic_predict_proba`, accurate where a probability is near 1 or rounds to 0.
+
+    Parameters
+    ----------
+    x : array (n, p)
+    coef : array (p,) or (K, p)
+    intercept : array () or (K,)
+
+    Returns
+    -------
+    array (n,) or (n, K)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no array or of the wrong shape.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> anyops.logistic_log_proba(np.asarray([[50.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0))
+    array([-1.92874985e-22, -8.00000000e+02])
+    """
+    xp, dtype = _check(x, coef, intercept)
+    return compiled(_log_probabilities, xp, x, _beside(xp, coef), _beside(xp, intercept), dtype=dtype)
+
+
+def logistic_partial(
+    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None
+) -> LogisticPartial:
+    """Σ w·loss, its gradient and Hessian, and Σ w: what parts of a data set are merged by.
+
+    Parameters
+    ----------
+    x, y, coef, intercept, sample_weight
+        As in :func:`logistic_loss`, but two classes are 0 and 1 and nothing between.
+
+    Returns
+    -------
+    loss, weight : array ()
+    grad : array (D,)
+        By the coefficients and then the intercept, D = p + 1; for K classes one class after the other, D = K (p + 1).
+    hessian : array (D, D)
+        The observed information. float32 at least, all of them; NumPy arrays for dask. No penalty is in them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`logistic_loss`.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x, y = np.asarray([[0.0], [2.0]]), np.asarray([0, 1])
+    >>> part = anyops.logistic_partial(x, y, np.asarray([0.0]), np.asarray(0.0))
+    >>> part.grad, part.hessian
+    (array([-1.,  0.]), array([[1. , 0.5],
+           [0.5, 0.5]]))
+    """
+    xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    wide = compute_dtype(xp, dtype)
+    if is_chunked(xp):
+        at = on_host(coef), on_host(intercept)
+        return reduce_chunks(
+            lambda x, y, w: logistic_partial(x, y, *(a.astype(wide) for a in at), sample_weight=w),
+            logistic_merge,
+            1,
+            x,
+            y,
+            sample_weight,
+        )
+    return LogisticPartial(*compiled(_partial, xp, x, y, coef, intercept, sample_weight, dtype=wide))
+
+
+def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
+    """Sums of two parts together: of chunks, devices or ranks, in any tree.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parts are not of one library and number of coefficients.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x, y, at = np.asarray([[0.0], [2.0]]), np.asarray([0, 1]), (np.asarray([0.0]), np.asarray(0.0))
+    >>> parts = [anyops.logistic_partial(x[i : i + 1], y[i : i + 1], *at) for i in (0, 1)]
+    >>> anyops.logistic_merge(*parts).grad
+    array([-1.,  0.])
+    """
+    named = {f"{name}.{field}": v for name, part in (("a", a), ("b", b)) for field, v in part._asdict().items()}
+    result_dtype(namespace(**named), **named)
+    if tuple(a.grad.shape) != tuple(b.grad.shape):
+        raise ValueError(
+            f"a and b must have one number of coefficients, got {tuple(a.grad.shape)} and {tuple(b.grad.shape)}"
+        )
+    return LogisticPartial(*(s + t for s, t in zip(a, b, strict=True)))
+
+
+def logistic_step(
+    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
+) -> LogisticStep:
+    """One step of Newton's method, of a length that lowers the loss: for many small problems at once.
+
+    Runs under ``jax.jit``, ``jax.vmap``, ``torch.compile`` and ``torch.func.vmap``, and decides nothing on the host:
+    bootstrap samples (as weights), one class against the rest, models of groups. Eight steps from 0 are plenty where
+    the classes overlap.
+
+    Parameters
+    ----------
+    x, y, coef, intercept, sample_weight, l2
+        As in :func:`logistic_loss`, but two classes are 0 and 1 and nothing between.
+
+    Returns
+    -------
+    coef, intercept : array
+        After the step: the largest of 1, ½ … 1/16 Newton steps that lowers the loss enough [1]_, else none.
+    loss : array ()
+        That of :func:`logistic_loss` before the step.
+    decrement : array ()
+        g·H⁻¹g / 2, what Newton's model expects to gain: converged where it is small beside the loss.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`logistic_loss`.
+
+    References
+    ----------
+    .. [1] Armijo, Minimization of functions having Lipschitz continuous first partial derivatives, Pacific Journal of
+       Mathematics 16 (1966).
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x, y = np.asarray([[0.0], [1.0], [2.0], [3.0]]), np.asarray([0, 1, 0, 1])
+    >>> at = np.zeros(1), np.zeros(())
+    >>> for _ in range(5):
+    ...     *at, loss, decrement = anyops.logistic_step(x, y, *at)
+    >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
+    (array([0.9082]), np.float64(-1.3623), True)
+    """
+    xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    l2 = check_penalty("l2", l2)
+    if is_chunked(xp):
+        raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
+    return LogisticStep(*compiled(_step, xp, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_penalty(name: str, value: float) -> float:
+    """Return a penalty as a float; raise unless it is finite and at least 0."""
+    return check_number(name, value, least=0)
+
+
+def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
+    """Raise unless `x` is a matrix of numbers and the others have one item a row."""
+    check_dtype(xp, "x", x, "real floating", "integral")
+    if len(x.shape) != 2:
+        raise ValueError(f"x must have shape (n, p), got {tuple(x.shape)}")
+    check_known_chunks(xp, "x", x)
+    for name, value in others.items():
+        if value is not None and tuple(value.shape) != (x.shape[0],):
+            raise ValueError(
+                f"{name} must have shape ({x.shape[0]},) beside x of shape {tuple(x.shape)}, got {tuple(value.shape)}"
+            )
+
+
+def _check(
+    x: Array, coef: Array, intercept: Array, *, y: Array | None = None, sample_weight: Array | None = None
+) -> tuple[Namespace, DType]:
+    """Return the namespace and the dtype of the result; raise unless all describes one model and its rows."""
+    rows = {"x": x, "y": y, "sample_weight": sample_weight}
+    xp = namespace(**{k: v for k, v in rows.items() if v is not None or k == "x"})
+    at = {"coef": coef, "intercept": intercept}
+    # Coefficients found for a lazy array are on the host.
+    beside = {k: _beside(xp, v) for k, v in at.items()} if is_chunked(xp) else at
+    namespace(**{k: v for k, v in rows.items() if v is not None or k == "x"}, **beside)
+    check_rows(xp, x, y=y, sample_weight=sample_weight)
+    for name, value in beside.items():
+        check_dtype(xp, name, value, "real floating", "integral")
+    p, given = x.shape[1], tuple(coef.shape)
+    if not (len(given) in (1, 2) and given[-1] == p and (len(given) == 1 or given[0] > 1)):
+        raise ValueError(
+            f"coef must have shape ({p},), or (K, {p}) for K classes, beside x of shape {tuple(x.shape)}, got {given}"
+        )
+    if tuple(intercept.shape) != given[:-1]:
+        raise ValueError(
+            f"intercept must have shape {given[:-1]} beside coef of shape {given}, got {tuple(intercept.shape)}"
+        )
+    if y is not None:
+        check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
+        if reads_are_free(y) and x.shape[0]:
+            _check_labels(xp, y, 2 if len(given) == 1 else given[0], sample_weight)
+    if sample_weight is not None:
+        check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
+    return xp, result_dtype(xp, x=x, **beside)
+
+
+def _check_labels(xp: Namespace, y: Array, classes: int, w: Array | None) -> None:
+    """Raise for labels out of range, where to look costs nothing."""
+    if xp.isdtype(y.dtype, "bool"):
+        return
+    there = xp.ones_like(y, dtype=xp.bool) if w is None else w > 0 if not xp.isdtype(w.dtype, "bool") else w
+    wrong = there & ((y < 0) | (y > classes - 1))
+    if bool(xp.any(wrong)):
+        number = int(xp.argmax(xp.astype(wrong, xp.uint8)))
+        raise ValueError(f"y must be in [0, {classes - 1}], got {y[number]}")
+
+
+def _beside(xp: Namespace, value: Array) -> Array:
+    return xp.asarray(value) if is_chunked(xp) else value
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def _loss(
+    xp: Namespace,
+    x: Array,
+    y: Array,
+    coef: Array,
+    intercept: Array,
+    w: Array | None,
+    l2: float,
+    *,
+    dtype: DType,
+) -> tuple[Array, Array, Array, Array]:
+    wide = compute_dtype(xp, dtype)
+    x, y, w = _present(xp, x, y, w, wide)
+    coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
+    if coef.ndim == 1:
+        probs, each, slope = _soft_items(xp, x @ coef + intercept, cast(xp, y, wide))
+        level = slope if w is None else slope * w
+        sums = level @ x, xp.sum(level)
+    else:
+        probs, each, slope, _ = _class_items(xp, coef @ x.T + intercept[:, None], y)
+        level = slope if w is None else slope * w
+        sums = level @ x, xp.sum(level, axis=1)
+        probs = probs.T
+    if w is not None:
+        each = xp.where(w > 0, w * each, xp.zeros_like(each))
+    over = 1.0 / _mass(xp, each, w)
+    loss = (xp.sum(each) + 0.5 * l2 * xp.sum(coef * coef)) * over
+    return tuple(cast(xp, a, dtype) for a in (probs, loss, (sums[0] + l2 * coef) * over, sums[1] * over))
+
+
+def _partial(
+    xp: Namespace, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType
+) -> tuple[Array, Array, Array, Array]:
+    x, y, w = _present(xp, x, y, w, dtype)
+    coef, intercept = (cast(xp, a, dtype) for a in (coef, intercept))
+    target = 2.0 * cast(xp, y, dtype) - 1.0 if coef.ndim == 1 else y
+    _, loss, *rest = row_sums(xp, x, target, w, coef, intercept, curvature="full", wide=dtype)
+    weight = xp.sum(xp.ones_like(x[:, 0])) if w is None and x.shape[1] else xp.full_like(loss, float(x.shape[0]))
+    return loss, *assembled(xp, *rest), weight if w is None else xp.sum(w)
+
+
+def _step(
+    xp: Namespace,
+    x: Array,
+    y: Array,
+    coef: Array,
+    intercept: Array,
+    w: Array | None,
+    l2: float,
+    *,
+    dtype: DType,
+) -> tuple[Array, Array, Array, Array]:
+    wide = compute_dtype(xp, dtype)
+    x, y, w = _present(xp, x, y, w, wide)
+    coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
+    target = 2.0 * cast(xp, y, wide) - 1.0 if coef.ndim == 1 else y
+    _, loss, *rest = row_sums(xp, x, target, w, coef, intercept, curvature="full", wide=wide)
+    over = 1.0 / _mass(xp, x[:, 0], w)
+    grad, hessian = assembled(xp, *rest)
+    k, p = (1, coef.shape[0]) if coef.ndim == 1 else coef.shape
+    slopes = xp.concat([xp.reshape(coef, (k, p)), xp.zeros_like(xp.reshape(intercept, (k, 1)))], axis=1)
+    grad = (grad + l2 * xp.reshape(slopes, (-1,))) * over
+    penalised = xp.reshape(xp.concat([xp.ones_like(slopes[:, :p]), xp.zeros_like(slopes[:, p:])], axis=1), (-1,))
+    diagonal = xp.eye(k * (p + 1), dtype=wide, device=device(x))
+    hessian = (hessian + l2 * penalised[:, None] * diagonal) * over
+    if k > 1:
+        hessian = hessian + shared_shift(xp, hessian, k)
+    delta = -solve_spd(xp, hessian, grad)
+    gain = -xp.sum(grad * delta)
+    move = xp.reshape(delta, (k, p + 1))
+    move_coef, move_intercept = xp.reshape(move[:, :p], coef.shape), xp.reshape(move[:, p], intercept.shape)
+    losses, _, _ = losses_along(xp, x, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
+    squares = [xp.sum((coef + t * move_coef) ** 2) for t in STEPS]
+    start = (loss + 0.5 * l2 * xp.sum(coef * coef)) * over
+    length = xp.zeros_like(loss)
+    for i in range(len(STEPS) - 1, -1, -1):  # so that the longest that is good enough comes last
+        value = (losses[i] + 0.5 * l2 * squares[i]) * over
+        length = xp.where(value <= start - ARMIJO * STEPS[i] * gain, xp.full_like(length, STEPS[i]), length)
+    # At the minimum rounding hides what a step gains: Newton's own is the best there is.
+    length = xp.where(gain <= 64.0 * float(xp.finfo(wide).eps) * start, xp.ones_like(length), length)
+    new = coef + length * move_coef, intercept + length * move_intercept
+    return tuple(cast(xp, a, dtype) for a in (*new, start, 0.5 * gain))
+
+
+def _probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
+    r = _logits(xp, x, coef, intercept, dtype)
+    if coef.ndim == 1:
+        return cast(xp, _sigmoid(xp, r)[0], dtype)
+    e = xp.exp(r - xp.max(r, axis=1, keepdims=True))
+    return cast(xp, e / xp.sum(e, axis=1, keepdims=True), dtype)
+
+
+def _log_probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
+    r = _logits(xp, x, coef, intercept, dtype)
+    if coef.ndim == 1:
+        return cast(xp, -(xp.log1p(xp.exp(-xp.abs(r))) + xp.maximum(-r, xp.zeros_like(r))), dtype)
+    r = r - xp.max(r, axis=1, keepdims=True)
+    # Of the classes at the top all but one are among the rest of it.
+    first = xp.argmax(r, axis=1, keepdims=True) == xp.arange(r.shape[1], device=device(x))[None, :]
+    rest = xp.sum(xp.where(first, xp.zeros_like(r), xp.exp(r)), axis=1, keepdims=True)
+    return cast(xp, r - xp.log1p(rest), dtype)
+
+
+def _logits(xp: Namespace, x: Array, coef: Array, intercept: Array, dtype: DType) -> Array:
+    wide = compute_dtype(xp, dtype)
+    x, coef, intercept = (cast(xp, a, wide) for a in (x, coef, intercept))
+    return x @ (coef if coef.ndim == 1 else coef.T) + intercept
+
+
+def _present(xp: Namespace, x: Array, y: Array, w: Array | None, dtype: DType) -> tuple[Array, Array, Array | None]:
+    """Return the rows in the dtype they are computed in; what is not finite in rows of weight 0 is read as 0."""
+    x = cast(xp, x, dtype)
+    if w is None:
+        return x, y, None
+    w = cast(xp, w, dtype)
+    there = w > 0
+    x = xp.where(there[:, None] | xp.isfinite(x), x, xp.zeros_like(x))
+    return x, xp.where(there, y, xp.zeros_like(y)), w
+
+
+def _mass(xp: Namespace, x: Array, w: Array | None) -> Array:
+    """Σw, 1 where there is none."""
+    total = xp.sum(xp.ones_like(x)) if w is None else xp.sum(w)
+    return xp.where(total > 0, total, xp.ones_like(total))
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def row_sums(
+    xp: Namespace,
+    x: Array,
+    target: Array,
+    w: Array | None,
+    coef: Array,
+    intercept: Array,
+    *,
+    curvature: str,
+    wide: DType,
+) -> tuple[Array, ...]:
+    """The least margin of the rows, and sums over them in `wide`: of the loss, its gradient, and its curvature.
+
+    `target` is ±1 for two classes, else the number of the class. `curvature` is "none", "full" for what
+    :func:`assembled` makes a Hessian of, or "diagonal" for its diagonal.
+    """
+    if w is not None:
+        x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
+    made = (_two_classes if coef.ndim == 1 else _more_classes)(xp, x, target, w, coef, intercept, curvature)
+    return tuple(cast(xp, a, wide) for a in made)
+
+
+def losses_along(
+    xp: Namespace,
+    x: Array,
+    target: Array,
+    w: Array | None,
+    coef: Array,
+    intercept: Array,
+    move_coef: Array,
+    move_intercept: Array,
+    *,
+    steps: tuple[float, ...],
+    wide: DType,
+) -> tuple[list[Array], Array, Array]:
+    """The sums of the loss at some steps along a direction; the least change of a margin by it, and the largest."""
+    if w is not None:
+        x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
+    if coef.ndim == 1:
+        u, v = target * (x @ coef + intercept), target * (x @ move_coef + move_intercept)
+        least, most = v, xp.abs(v)
+        at = [_margin_loss(xp, u + t * v) for t in steps]
+    else:
+        u, v = coef @ x.T + intercept[:, None], move_coef @ x.T + move_intercept[:, None]
+        mine = _is_class(xp, target, coef.shape[0], u)
+        gained = xp.sum(xp.where(mine, v, xp.zeros_like(v)), axis=0) - v
+        least, most = xp.min(gained, axis=0), xp.max(xp.abs(gained), axis=0)
+        at = [_class_items(xp, u + t * v, target)[1] for t in steps]
+    if w is not None:
+        zero = xp.zeros_like(least)
+        least, most = xp.where(w > 0, least, zero), xp.where(w > 0, most, zero)
+        at = [xp.where(w > 0, w * each, zero) for each in at]
+    return [cast(xp, xp.sum(each), wide) for each in at], xp.min(least), xp.max(most)
+
+
+def assembled(xp: Namespace, grad: Array, level: Array, *curvature: Array) -> tuple[Array, Array]:
+    """The gradient and the Hessian by (coef, intercept), class by class, from what :func:`row_sums` gives."""
+    if grad.ndim == 1:
+        xx, x1, ones = curvature
+        top = xp.concat([xx, x1[:, None]], axis=1)
+        bottom = xp.concat([x1, ones[None]])[None, :]
+        return xp.concat([grad, level[None]]), xp.concat([top, bottom], axis=0)
+    k, p = grad.shape
+    own_xx, own_x1, own_ones, xx, x1, ones = curvature
+    same = xp.eye(k, dtype=grad.dtype, device=device(grad))
+    xx = same[:, None, :, None] * own_xx[:, :, None, :] - xp.reshape(xx, (k, p, k, p))
+    x1 = same[:, None, :] * own_x1[:, :, None] - xp.reshape(x1, (k, p, k))
+    ones = same * own_ones[:, None] - ones
+    top = xp.concat([xx, x1[..., None]], axis=3)
+    bottom = xp.concat([xp.permute_dims(x1, (2, 0, 1)), ones[..., None]], axis=2)[:, None, ...]
+    size = k * (p + 1)
+    hessian = xp.reshape(xp.concat([top, bottom], axis=1), (size, size))
+    return xp.reshape(xp.concat([grad, level[:, None]], axis=1), (size,)), hessian
+
+
+def shared_shift(xp: Namespace, hessian: Array, classes: int) -> Array:
+    """Curvature for what all classes share, of which the softmax knows nothing, of the size of that of one class.
+
+    With it the Hessian has an inverse, and steps have sums over the classes of 0, for so has the gradient.
+    """
+    size = hessian.shape[0] // classes
+    one = xp.eye(hessian.shape[0], dtype=hessian.dtype, device=device(hessian))
+    shape = (classes, size, classes, size)
+    level = xp.sum(xp.reshape(hessian * one, shape), axis=(0, 2)) / classes
+    level = xp.where(level > 0, level, xp.eye(size, dtype=hessian.dtype, device=device(hessian)))
+    level = level * xp.eye(size, dtype=hessian.dtype, device=device(hessian))
+    return xp.reshape(xp.broadcast_to(level[None, :, None, :], shape), hessian.shape)
+
+
+def _two_classes(
+    xp: Namespace,
+    x: Array,
+    sign: Array,
+    w: Array | None,
+    coef: Array,
+    intercept: Array,
+    curvature: str,
+) -> tuple[Array, ...]:
+    add, _, mul, _ = consuming(xp, x, coef)
+    u = mul(add(x @ coef, intercept), sign)
+    e = xp.exp(-xp.abs(u))
+    q = 1.0 / (1.0 + e)
+    loss = add(xp.log1p(e), xp.maximum(-u, xp.zeros_like(u)))
+    small = e * q
+    miss = xp.where(u >= 0, small, q)  # the probability of the other class
+    bend = mul(small, q)
+    least = u
+    if w is not None:
+        zero = xp.zeros_like(u)
+        there = w > 0
+        loss, miss, bend = (xp.where(there, w * a, zero) for a in (loss, miss, bend))
+        least = xp.where(there, u, xp.full_like(u, float("inf")))
+    slope = mul(-miss, sign)
+    least = xp.min(least) if u.shape[0] else xp.sum(least)
+    sums = (least, xp.sum(loss), slope @ x, xp.sum(slope))
+    if curvature == "none":
+        return sums
+    if curvature == "diagonal":
+        return *sums, bend @ (x * x), xp.sum(bend)
+    root = xp.sqrt(bend)
+    scaled = x * root[:, None]
+    return *sums, scaled.T @ scaled, root @ scaled, xp.sum(bend)
+
+
+def _more_classes(
+    xp: Namespace,
+    x: Array,
+    number: Array,
+    w: Array | None,
+    coef: Array,
+    intercept: Array,
+    curvature: str,
+) -> tuple[Array, ...]:
+    p, loss, slope, margin = _class_items(xp, coef @ x.T + intercept[:, None], number)
+    if w is not None:
+        zero = xp.zeros_like(loss)
+        there = w > 0
+        loss, margin = xp.where(there, w * loss, zero), xp.where(there, margin, xp.full_like(zero, float("inf")))
+        slope = slope * w
+    least = xp.min(margin) if x.shape[0] else xp.sum(margin)
+    sums = (least, xp.sum(loss), slope @ x, xp.sum(slope, axis=1))
+    if curvature == "none":
+        return sums
+    own = p if w is None else p * w
+    if curvature == "diagonal":
+        bend = own * (1.0 - p)
+        return *sums, bend @ (x * x), xp.sum(bend, axis=1)
+    k, n = p.shape
+    root = p if w is None else p * xp.sqrt(w)
+    each = xp.reshape(root.T[:, :, None] * x[:, None, :], (n, k * x.shape[1]))
+    own_xx = xp.matmul(own[:, None, :] * x.T[None, :, :], x)
+    return *sums, own_xx, own @ x, xp.sum(own, axis=1), each.T @ each, each.T @ root.T, root @ root.T
+
+
+def _class_items(xp: Namespace, r: Array, number: Array) -> tuple[Array, Array, Array, Array]:
+    """p, the loss, its derivative by r, and the margin, of logits (K, n); none loses its digits where p is near 1."""
+    mine = _is_class(xp, number, r.shape[0], r)
+    zero = xp.zeros_like(r)
+    top = stop_gradient(xp.max(r, axis=0))
+    r = r - top
+    e = xp.exp(r)
+    own = xp.sum(xp.where(mine, r, zero), axis=0)
+    others = xp.where(mine, zero, e)
+    rest = xp.sum(others, axis=0)
+    total = rest + xp.exp(own)
+    best = own == 0
+    loss = xp.where(best, xp.log1p(rest), xp.log(total) - own)
+    over = 1.0 / total
+    p = e * over
+    slope = xp.where(mine, -rest * over, p)
+    margin = own - stop_gradient(xp.max(xp.where(mine, xp.full_like(r, -float("inf")), r), axis=0))
+    return p, loss, slope, margin
+
+
+def _is_class(xp: Namespace, number: Array, classes: int, r: Array) -> Array:
+    return xp.arange(classes, dtype=number.dtype, device=device(r))[:, None] == number[None, :]
+
+
+def _soft_items(xp: Namespace, r: Array, y: Array) -> tuple[Array, Array, Array]:
+    """p, the loss and its derivative by r, for y in [0, 1]."""
+    p, other = _sigmoid(xp, r)
+    loss = xp.log1p(xp.exp(-xp.abs(r))) + xp.maximum(r, xp.zeros_like(r)) - y * r
+    return p, loss, (1.0 - y) * p - y * other
+
+
+def _sigmoid(xp: Namespace, r: Array) -> tuple[Array, Array]:
+    """p and 1 − p, both to the last digits."""
+    e = xp.exp(-xp.abs(r))
+    q = 1.0 / (1.0 + e)
+    up = r >= 0
+    return xp.where(up, q, e * q), xp.where(up, e * q, q)
+
+
+def _margin_loss(xp: Namespace, u: Array) -> Array:
+    return xp.log1p(xp.exp(-xp.abs(u))) + xp.maximum(-u, xp.zeros_like(u))

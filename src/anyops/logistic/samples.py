@@ -1,0 +1,219 @@
+"""The rows of a data set, read in passes: each pass sums over chunks of rows, and its sums come to the host at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from math import prod
+from typing import NamedTuple
+
+from .._array.chunked import is_chunked, reduce_chunks
+from .._array.compiled import compiled
+from .._array.host import HOST, from_host, on_host
+from .._array.namespace import Array, DType, Namespace, cast, namespace, widest_dtype
+from .._array.rows import fold_rows, is_sharded, rows_in_cache
+from .objective import assembled, losses_along, row_sums
+
+THIN_LEAST = 32  # rows a coefficient that a part of the data must have to say where the whole has its minimum
+
+
+class Sums(NamedTuple):
+    """Of all rows, on the host: the least margin, the loss, its gradient (D,), and its curvature.
+
+    The curvature is the Hessian (D, D), its diagonal (D,), or None, as it was asked for.
+    """
+
+    margin: float
+    loss: float
+    grad: Array
+    curvature: Array | None
+
+
+class Along(NamedTuple):
+    """The losses at some steps along a direction, and the least and the largest change of a margin by it."""
+
+    losses: Array
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number."""
+
+    xp: Namespace
+    x: Array
+    target: Array
+    weight: Array | None
+    lines: int
+    dtype: DType  # that of the computation
+
+    @property
+    def coefficients(self) -> int:
+        """D: those of all classes, and their intercepts."""
+        return self.lines * (self.x.shape[1] + 1)
+
+    def sums(self, theta: Array, curvature: str) -> Sums:
+        """The sums at coefficients (lines, p + 1), the intercept last; `curvature` is "none", "diagonal" or "full"."""
+        p, k = self.x.shape[1], self.lines
+        width = k * p if curvature == "full" else p + 4 * k
+        line = (k,) if k > 1 else ()
+        shapes = [(), (), (*line, p), line]
+        if curvature == "diagonal":
+            shapes += [(*line, p), line]
+        elif curvature == "full":
+            d = k * p
+            shapes += [(p, p), (p,), ()] if k == 1 else [(k, p, p), (k, p), (k,), (d, d), (d, k), (k, k)]
+        parts = self._read(_sums, _merge_sums, theta, None, shapes, width=width, curvature=curvature)
+        margin, loss, grad, level, *rest = parts
+        if curvature == "full":
+            flat, hessian = assembled(HOST, grad, level, *rest)
+            return Sums(float(margin), float(loss), flat, hessian)
+        flat = _with_intercepts(grad, level)
+        return Sums(float(margin), float(loss), flat, _with_intercepts(*rest) if rest else None)
+
+    def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Along:
+        """All trial steps of a line search, in one pass."""
+        shapes = [(len(steps),), (), ()]
+        width = self.x.shape[1] + 4 * self.lines
+        losses, least, most = self._read(_along, _merge_along, theta, move, shapes, width=width, steps=steps)
+        return Along(losses, float(least), float(most))
+
+    def thinned(self, step: int) -> "Samples":
+        """Every so manieth row."""
+        weight = None if self.weight is None else self.weight[::step]
+        return replace(self, x=self.x[::step, ...], target=self.target[::step], weight=weight)
+
+    def thinning(self) -> int:
+        """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
+        if is_chunked(self.xp) or is_sharded(self.x):
+            return 1
+        n = self.x.shape[0]
+        step = 16
+        while step > 1 and n < step * THIN_LEAST * self.coefficients:
+            step //= 2
+        return step if n * self.x.shape[1] >= 1 << 17 else 1
+
+    def _read(
+        self,
+        kernel: Callable[..., tuple[Array, ...]],
+        merge: Callable[[tuple[Array, ...], tuple[Array, ...]], tuple[Array, ...]],
+        theta: Array,
+        move: Array | None,
+        shapes: list[tuple[int, ...]],
+        *,
+        width: int,
+        **options: object,
+    ) -> list[Array]:
+        at = [*_split(theta), *(_split(move) if move is not None else ())]
+        if is_chunked(self.xp):
+            read = partial(_read_chunk, kernel, merge, at=at, dtype=self.dtype, width=width, options=options)
+            found = on_host(
+                reduce_chunks(read, partial(_merge_flat, merge, shapes), 1, self.x, self.target, self.weight)
+            )
+        else:
+            found = on_host(_read_rows(self, kernel, merge, at, width, options))
+        return _unflatten(found, shapes)
+
+
+def _read_rows(
+    samples: Samples,
+    kernel: Callable[..., object],
+    merge: Callable[..., object],
+    at: list[Array],
+    width: int,
+    options: dict,
+) -> Array:
+    xp, x = samples.xp, samples.x
+    rows = 0 if is_sharded(x) else rows_in_cache(xp, x, width)
+    shipped = [from_host(xp, a, samples.dtype, x) for a in at]
+    wide = widest_dtype(xp, samples.dtype, x)
+    return compiled(
+        _pass, xp, x, samples.target, samples.weight, *shipped,
+        kernel=kernel, merge=merge, rows=rows, dtype=samples.dtype, wide=wide, **options,
+    )  # fmt: skip
+
+
+def _read_chunk(
+    kernel: Callable[..., object],
+    merge: Callable[..., object],
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    at: list[Array],
+    dtype: DType,
+    width: int,
+    options: dict,
+) -> Array:
+    """What a chunk of a lazy array gives, from the library that the chunk is of."""
+    xp = namespace(x=x)
+    return on_host(_read_rows(Samples(xp, x, target, weight, 0, dtype), kernel, merge, at, width, options))
+
+
+def _pass(
+    xp: Namespace,
+    x: Array,
+    target: Array,
+    w: Array | None,
+    *at: Array,
+    kernel: Callable[..., tuple[Array, ...]],
+    merge: Callable[..., tuple[Array, ...]],
+    rows: int,
+    dtype: DType,
+    wide: DType,
+    **options: object,
+) -> Array:
+    """One vector of all sums, so that they are one transfer."""
+
+    def chunk(x: Array, target: Array, w: Array | None) -> tuple[Array, ...]:
+        return kernel(xp, cast(xp, x, dtype), target, w, *at, wide=wide, **options)
+
+    parts = fold_rows(xp, chunk, merge, rows, x, target, w)
+    return xp.concat([xp.reshape(part, (-1,)) for part in parts])
+
+
+def _sums(xp: Namespace, *arrays: Array, wide: DType, curvature: str) -> tuple[Array, ...]:
+    return row_sums(xp, *arrays, curvature=curvature, wide=wide)
+
+
+def _merge_sums(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return _least(a[0], b[0]), *(s + t for s, t in zip(a[1:], b[1:], strict=True))
+
+
+def _along(xp: Namespace, *arrays: Array, wide: DType, steps: tuple[float, ...]) -> tuple[Array, ...]:
+    losses, least, most = losses_along(xp, *arrays, steps=steps, wide=wide)
+    return xp.stack(losses), cast(xp, least, wide), cast(xp, most, wide)
+
+
+def _merge_along(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return a[0] + b[0], _least(a[1], b[1]), -_least(-a[2], -b[2])
+
+
+def _least(a: Array, b: Array) -> Array:
+    return namespace(a=a).where(a < b, a, b)
+
+
+def _merge_flat(merge: Callable[..., tuple[Array, ...]], shapes: list[tuple[int, ...]], a: Array, b: Array) -> Array:
+    merged = merge(tuple(_unflatten(a, shapes)), tuple(_unflatten(b, shapes)))
+    return HOST.concat([HOST.reshape(part, (-1,)) for part in merged])
+
+
+def _unflatten(values: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
+    parts, start = [], 0
+    for shape in shapes:
+        size = prod(shape)
+        parts.append(HOST.reshape(values[start : start + size], shape))
+        start += size
+    return parts
+
+
+def _split(theta: Array) -> tuple[Array, Array]:
+    """Coefficients and intercepts of (lines, p + 1); for two classes (p,) and ()."""
+    coef, intercept = theta[:, :-1], theta[:, -1]
+    return (coef, intercept) if len(theta) > 1 else (coef[0, :], intercept[0, ...])
+
+
+def _with_intercepts(by_coef: Array, by_intercept: Array) -> Array:
+    k = by_intercept.size
+    columns = HOST.reshape(by_coef, (k, -1)), HOST.reshape(by_intercept, (k, 1))
+    return HOST.reshape(HOST.concat(columns, axis=1), (-1,))
