@@ -147,7 +147,12 @@ def test_table_is_true(backend, op):
 
 
 @pytest.mark.parametrize(
-    "op", [op for op in capabilities.OPS if op not in (*capabilities.INDEX_CONTRACT, *capabilities.FITS)]
+    "op",
+    [
+        op
+        for op in capabilities.OPS
+        if op not in (*capabilities.INDEX_CONTRACT, *capabilities.FITS, *capabilities.KMEANS_FIT)
+    ],
 )
 def test_vmap_without_jit(op):
     if why := Backend.JAX_CPU.why_unavailable():
