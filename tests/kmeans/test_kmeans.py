@@ -302,6 +302,54 @@ def test_max_iter_reached_has_not_converged(backend):
     same(got, want, **close(backend))
 
 
+@pytest.mark.op("kmeans")
+def test_tol_ends_it_early(backend):
+    x = blobs(400, 2, k=1, seed=6)
+    got, want = fit(backend, x, 6, init=x[:6], tol=0.01), lloyd(x, x[:6], tol=0.01)
+    assert got.converged
+    assert got.n_iter == want.n_iter < lloyd(x, x[:6], tol=0).n_iter
+    same(got, want, **close(backend))
+
+
+@pytest.mark.op("kmeans")
+def test_no_sample_leaves_its_center_for_an_empty_one(backend):
+    x = np.array([[0.0], [0.0], [4.0], [4.0]])
+    got = fit(backend, x, 3, init=np.array([[0.0], [4.0], [9.0]]), tol=0.0)
+    np.testing.assert_allclose(got.centers, [[0.0], [4.0], [9.0]], atol=1e-6)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("seed", [0, 2, 3, 4])
+def test_whole_numbers_keep_their_ties(backend, seed):
+    x = np.random.default_rng(seed).integers(0, 9, (80, 2)) * 2.0
+    x = np.concatenate([x, 16 - x])  # symmetric, so that centres halfway between samples are common
+    got, want = fit(backend, x, 2, init=x[[0, 80]], tol=0.0, max_iter=1), lloyd(x, x[[0, 80]], tol=0, max_iter=1)
+    first = np.argmin(((x[:, None] - x[[0, 80]]) ** 2).sum(-1), axis=1)  # exact: whole numbers
+    assert np.any(((x - x[0]) ** 2).sum(1) == ((x - x[80]) ** 2).sum(1))
+    np.testing.assert_allclose(got.centers, [x[first == j].mean(axis=0) for j in (0, 1)], rtol=1e-6)
+    same(got, want, **close(backend))
+
+
+@pytest.mark.op("kmeans")
+def test_it_goes_on_while_a_label_changes(backend):
+    x = np.random.default_rng(0).random((20_000 if backend.is_fast else 500, 2)).astype(np.float32)
+    got = fit(backend, x, 8, init=x[:8], tol=0.0, max_iter=2_000, dtype="float32")
+    assert got.converged
+    again = lloyd(x, got.centers, tol=0, max_iter=1)
+    d = np.sort(distance_to_centers(x, got.centers), axis=1)
+    clear = d[:, 1] - d[:, 0] > 1e-6
+    np.testing.assert_array_equal(got.labels[clear], again.labels[clear])
+
+
+@pytest.mark.op("kmeans")
+def test_cosine_of_what_has_no_direction(backend):
+    x = np.array([[0.0, 0.0], [3.0, 0.1], [2.0, -0.1], [0.1, 5.0], [0.0, 4.0]])
+    got = fit(backend, x, 2, init=np.array([[1.0, 0.2], [0.2, 1.0]]), metric="cosine")
+    np.testing.assert_array_equal(got.labels, [0, 0, 0, 1, 1])
+    there = distance_to_centers(x[1:], got.centers, "cosine").min(axis=1)
+    np.testing.assert_allclose(got.inertia, 1 + there.sum(), rtol=1e-5)
+
+
 # --- initialisation --------------------------------------------------------------------------------------------------
 
 
@@ -349,6 +397,22 @@ def test_assign(run, metric):
     np.testing.assert_allclose(distances, np.min(want, axis=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.op("kmeans_assign")
+def test_assign_to_a_center_without_direction(run):
+    x = np.array([[1, 0], [0.3, 0.954], [0, 1], [0, 0]], np.float32)
+    labels, distances = run(anyops.kmeans_assign, x, np.array([[0, 0], [1, 0]], np.float32), metric="cosine")
+    np.testing.assert_array_equal(labels[:2], [1, 1])
+    np.testing.assert_allclose(distances, [0, 1 - 0.3 / np.hypot(0.3, 0.954), 1, 1], atol=1e-6)
+
+
+@pytest.mark.op("kmeans_assign")
+def test_assign_reads_negative_sides_as_zero(run):
+    x, c = np.array([[1, -1], [2, 2]], np.float32), np.array([[1, -1], [2, 1]], np.float32)
+    labels, distances = run(anyops.kmeans_assign, x, c, metric="iou")
+    np.testing.assert_array_equal(labels, [0, 1])
+    np.testing.assert_allclose(distances, [1, 0.5])
+
+
 def sums_by_loop(x, centers, w):
     d = distance_to_centers(x, centers)
     labels = np.argmin(d, axis=1)
@@ -370,6 +434,15 @@ def test_partial(run):
     w = np.random.default_rng(0).integers(0, 3, 50).astype(np.float32)
     partial = lambda x, c, w: here(run.backend, anyops.kmeans_partial(x, c, sample_weight=w))  # noqa: E731
     for got, want in zip(run(partial, x, x[:4].copy(), w), sums_by_loop(x, x[:4], w), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.op("kmeans_partial")
+def test_partial_without_the_samples_of_weight_zero(run):
+    x, w = blobs(50).astype(np.float32), (np.arange(50) % 3 > 0).astype(np.float32)
+    holed = np.where(w[:, None] > 0, x, np.float32(np.nan))
+    partial = lambda x, c, w: here(run.backend, anyops.kmeans_partial(x, c, sample_weight=w))  # noqa: E731
+    for got, want in zip(run(partial, holed, x[:4].copy(), w), sums_by_loop(x, x[:4], w), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-4)
 
 
@@ -448,6 +521,9 @@ BAD = {
     "max_iter": ((X, 2), {"max_iter": 0}, ValueError),
     "tol": ((X, 2), {"tol": -1.0}, ValueError),
     "n_init": ((X, 2), {"n_init": 0}, ValueError),
+    "negative side": ((np.array([[1.0, -1], [1, 2], [3, 1]]), 2), {"metric": "iou"}, ValueError),
+    "squares overflow": ((X * 1e160, 2), {"seed": 0}, ValueError),
+    "squares overflow in float32": ((X.astype(np.float32) * np.float32(1e19), 2), {"seed": 0}, ValueError),
     "iou of three sides": ((np.ones((4, 3)), 2), {"metric": "iou"}, ValueError),
 }
 

@@ -134,8 +134,3 @@ def to_host(x: Array) -> np.ndarray:
     if name == "array_api_strict":
         return np.asarray(x.to_device(namespace(x=x).__array_namespace_info__().default_device()))
     return np.asarray(x)
-
-
-# The host's own namespace: for small results that are kept in float64, whatever the arrays' library can do.
-host = namespace(x=np.empty(0))
-Host = np.ndarray[Any, Any]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from .namespace import Array, Namespace, library
+from .namespace import Array, DType, Namespace, library
 
 
 def is_chunked(xp: Namespace) -> bool:
@@ -51,12 +51,17 @@ def over_chunks(f: Callable[..., Array], *arrays: Array) -> Array:
     import dask.array
 
     first, *others = arrays
-    return dask.array.map_blocks(f, first, *(a.rechunk(first.chunks) for a in others), dtype=f(*_samples(arrays)).dtype)
+    return dask.array.map_blocks(
+        f, first, *(a.rechunk(first.chunks) for a in others), dtype=f(*(a._meta for a in arrays)).dtype
+    )
 
 
-def _samples(arrays: tuple[Array, ...]) -> list[Array]:
-    """Empty arrays of the kinds of some lazy ones."""
-    return [a._meta for a in arrays]
+def over_rows(f: Callable[[Array], Array], x: Array, columns: int | None, dtype: DType) -> Array:
+    """Return what `f` makes of the rows of (n, d), (n, columns) or (n,), still to be computed."""
+    whole = x.rechunk({1: -1})
+    if columns is None:
+        return whole.map_blocks(f, drop_axis=1, dtype=dtype)
+    return whole.map_blocks(f, chunks=(whole.chunks[0], (columns,)), dtype=dtype)
 
 
 def chunks_like(values: Array, x: Array | None) -> Array:

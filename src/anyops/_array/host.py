@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.numpy as host
+import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .backends import to_host
 from .namespace import Array, DType, Namespace, device, library
 
-HOST: Namespace = host
-Vector = np.ndarray[Any, Any]
-Matrix = np.ndarray[Any, Any]
+HOST: Namespace = numpy_namespace  # for small results that are kept in float64, whatever the arrays' library can do
+Host = np.ndarray[Any, Any]
 
 
 def on_host(x: Array) -> Array:
@@ -43,7 +42,7 @@ def _replicated(like: Array) -> Any:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
-def solve_psd(h: Matrix, g: Vector, *, eps: float) -> Vector:
+def solve_psd(h: Host, g: Host, *, eps: float) -> Host:
     """Return the shortest x among those with h x nearest to g, for a positive semidefinite h known to `eps`.
 
     In columns scaled to a unit diagonal; by the eigenvectors where h has no full rank. A singular matrix that is solved
@@ -60,7 +59,7 @@ def solve_psd(h: Matrix, g: Vector, *, eps: float) -> Vector:
     return x - flat @ (flat.T @ x)
 
 
-def inverse_diagonal(h: Matrix, *, eps: float) -> Vector:
+def inverse_diagonal(h: Host, *, eps: float) -> Host:
     """Return the diagonal of h⁻¹ for a positive semidefinite h known to `eps`; ∞ for what h does not determine."""
     scale = _scale(h)
     scaled = h * scale[:, None] * scale[None, :]
@@ -72,7 +71,7 @@ def inverse_diagonal(h: Matrix, *, eps: float) -> Vector:
     return np.where(np.sum(vectors[:, ~some] ** 2, axis=1) > 1e-6, np.inf, variance)
 
 
-def factored(free: Vector | None, h: Matrix, *, eps: float) -> Callable[[Vector], Vector]:
+def factored(free: Host | None, h: Host, *, eps: float) -> Callable[[Host], Host]:
     """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once."""
     part = h if free is None else h[free, :][:, free]
     scale = _scale(part)
@@ -80,7 +79,7 @@ def factored(free: Vector | None, h: Matrix, *, eps: float) -> Callable[[Vector]
     some = values > len(part) * eps * max(values[-1], 0.0)
     root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
 
-    def solve(g: Vector) -> Vector:
+    def solve(g: Host) -> Host:
         if free is None:
             return root @ (root.T @ g)
         found = np.zeros_like(g)
@@ -93,7 +92,7 @@ def factored(free: Vector | None, h: Matrix, *, eps: float) -> Callable[[Vector]
 SWEEPS = 1_000
 
 
-def lasso(h: Matrix, g: Vector, bound: Vector, start: Vector) -> Vector:
+def lasso(h: Host, g: Host, bound: Host, start: Host) -> Host:
     """Return the minimum of g·x + x·hx / 2 + Σ bound |x|, by descent along one coordinate after another.
 
     Sweeps over those that are not 0 alone, until they change no more, come between sweeps over all.
@@ -122,12 +121,12 @@ def lasso(h: Matrix, g: Vector, bound: Vector, start: Vector) -> Vector:
     return x
 
 
-def _scale(h: Matrix) -> Vector:
+def _scale(h: Host) -> Host:
     diagonal = np.diagonal(h)
     return np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)
 
 
-def _has_full_rank(scaled: Matrix, eps: float) -> bool:
+def _has_full_rank(scaled: Host, eps: float) -> bool:
     try:
         factor = np.linalg.cholesky(scaled)
     except np.linalg.LinAlgError:

@@ -7,9 +7,9 @@ import numpy as np
 
 from .backends import to_host
 from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
+from .host import Host
 from .namespace import Array, DType, Namespace, default_int, device, library
 
-Host = np.ndarray[Any, Any]
 FEW = 1 << 10  # integers in so narrow a range are counted, not sorted
 
 

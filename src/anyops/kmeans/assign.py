@@ -1,10 +1,10 @@
 """The building blocks of k-means, in fixed shapes: closest centres, sums that merge, one step of Lloyd's iteration."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .._array.backends import to_host
-from .._array.chunked import is_chunked, reduce_chunks
+from .._array.chunked import is_chunked, over_rows, reduce_chunks
 from .._array.compiled import compiled
 from .._array.namespace import (
     Array,
@@ -13,6 +13,7 @@ from .._array.namespace import (
     cast,
     check_dtype,
     compute_dtype,
+    device,
     namespace,
     result_dtype,
 )
@@ -57,7 +58,8 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     centers : array (..., k, d)
         With the same leading dimensions.
     metric : {"euclidean", "cosine", "iou"}
-        Squared Euclidean distance; 1 − cos; 1 − IoU of co-centred boxes, x being widths and heights (d = 2).
+        Squared Euclidean distance; 1 − cos, which is 1 where either is 0; 1 − IoU of co-centred boxes, x being widths
+        and heights (d = 2), negative ones read as 0.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     if is_chunked(namespace(x=x)):
         return _assign_chunks(x, centers, metric)
     xp, dtype = _check(x, centers, None, metric)
-    labels, distances, *_ = compiled(_pass, xp, x, centers, None, metric=metric, dtype=dtype)
+    labels, distances, *_ = compiled(_pass, xp, x, centers, None, metric=metric, dtype=dtype, around=True)
     return KMeansAssignment(labels, distances)
 
 
@@ -119,17 +121,27 @@ def kmeans_partial(
     (array([1., 5.]), array([2., 1.]), 2.0)
     """
     check_metric(metric)
+    return partial_sums(x, centers, sample_weight, metric, around=True)
+
+
+def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: str, *, around: bool) -> KMeansPartial:
+    """The sums of :func:`kmeans_partial`; `around` the centres, which keeps rounding small, wherever the samples lie.
+
+    Samples that lie around 0 do without: sums depend on the labels alone then, to the last bit, and where labels
+    repeat the centres do.
+    """
     if is_chunked(namespace(x=x)):
-        centers = to_host(centers)
+        at = to_host(centers)
         return reduce_chunks(
-            lambda part, weight: kmeans_partial(part, centers, sample_weight=weight, metric=metric),
+            lambda part, weight: partial_sums(part, at, weight, metric, around=around),
             kmeans_merge,
             1,
             x,
             sample_weight,
         )
     xp, dtype = _check(x, centers, sample_weight, metric)
-    _, _, sums, counts, inertia = compiled(_pass, xp, x, centers, sample_weight, metric=metric, dtype=dtype)
+    options = {"metric": metric, "dtype": dtype, "around": around}
+    _, _, sums, counts, inertia = compiled(_pass, xp, x, centers, sample_weight, **options)
     return KMeansPartial(sums, counts, inertia)
 
 
@@ -239,16 +251,27 @@ def scores(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
     """(..., n, k): what orders the centres by their distance from each sample."""
     if metric == "iou":
         return 1 - _iou(xp, x[..., :, None, :], centers[..., None, :, :])
+    if metric == "cosine":
+        return -xp.matmul(x, xp.matrix_transpose(centers))
     squares = xp.sum(centers * centers, axis=-1)
     return squares[..., None, :] - 2.0 * xp.matmul(x, xp.matrix_transpose(centers))
 
 
 def _iou(xp: Namespace, a: Array, b: Array) -> Array:
-    both = xp.minimum(a, b)
-    inter = xp.prod(xp.maximum(both, xp.zeros_like(both)), axis=-1)
+    a, b = xp.maximum(a, xp.zeros_like(a)), xp.maximum(b, xp.zeros_like(b))
+    inter = xp.prod(xp.minimum(a, b), axis=-1)
     union = xp.prod(a, axis=-1) + xp.prod(b, axis=-1) - inter
     there = union > 0
     return xp.where(there, inter / xp.where(there, union, xp.ones_like(union)), xp.zeros_like(inter))
+
+
+def to_each(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+    """(n, k): the distance of each sample from each centre; of x and centres around 0, or of unit length."""
+    found = scores(xp, x, centers, metric)
+    if metric == "iou":
+        return found
+    found = found + (1.0 if metric == "cosine" else xp.sum(x * x, axis=-1, keepdims=True))
+    return xp.maximum(found, xp.zeros_like(found))
 
 
 def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
@@ -259,17 +282,18 @@ def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
     squared = xp.sum(difference * difference, axis=-1)
     if metric == "euclidean":
         return squared
-    zero = xp.max(xp.abs(x), axis=-1) == 0  # at a right angle to all
+    # What has no direction is at a right angle to all.
+    zero = (xp.max(xp.abs(x), axis=-1) == 0) | (xp.max(xp.abs(closest), axis=-1) == 0)
     return xp.where(zero, xp.ones_like(squared), squared / 2)
 
 
 def _pass(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, around: bool
 ) -> tuple[Array, ...]:
     """Labels, distances, Σ w x, Σ w and Σ w · distance."""
     wide = compute_dtype(xp, dtype)
     centers = cast(xp, centers, wide)
-    middle = xp.mean(centers, axis=-2, keepdims=True) if metric == "euclidean" else None
+    middle = xp.mean(centers, axis=-2, keepdims=True) if around and metric == "euclidean" else None
     if metric == "cosine":
         centers = unit(xp, centers)
     elif middle is not None:  # around the centres squares are small, and so is their rounding
@@ -298,8 +322,8 @@ def _tile(
     elif metric == "cosine":
         x = unit(xp, x)
     labels, _ = lowest(xp, scores(xp, x, centers, metric))
-    number = xp.astype(xp.cumulative_sum(xp.ones_like(centers[..., 0]), axis=-1) - 1, labels.dtype)
-    mine = xp.astype(labels[..., :, None] == number[..., None, :], x.dtype)
+    number = xp.arange(centers.shape[-2], dtype=labels.dtype, device=device(labels))
+    mine = xp.astype(labels[..., :, None] == number, x.dtype)
     found = distances(xp, x, xp.matmul(mine, centers), metric)
     weighed = found
     if weight is not None:
@@ -319,7 +343,7 @@ def _tile(
 def _step(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
 ) -> tuple[Array, ...]:
-    labels, _, sums, counts, inertia = _pass(xp, x, centers, weight, metric=metric, dtype=dtype)
+    labels, _, sums, counts, inertia = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, around=True)
     old = cast(xp, centers, sums.dtype)
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
@@ -332,13 +356,10 @@ def _step(
 
 
 def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:
-    whole: Any = x.rechunk({1: -1})
-    centers = to_host(centers)
-    meta = kmeans_assign(whole._meta.reshape(0, x.shape[1]), centers, metric=metric)
-    parts = [
-        whole.map_blocks(
-            lambda part, i=i: kmeans_assign(part, centers, metric=metric)[i], drop_axis=1, dtype=meta[i].dtype
-        )
-        for i in (0, 1)
-    ]
-    return KMeansAssignment(*parts)
+    at = to_host(centers)
+    sample = kmeans_assign(x._meta.reshape(0, x.shape[1]), at, metric=metric)
+
+    def part_of(i: int) -> Array:
+        return over_rows(lambda part: kmeans_assign(part, at, metric=metric)[i], x, None, sample[i].dtype)
+
+    return KMeansAssignment(part_of(0), part_of(1))

@@ -20,7 +20,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.backends import Host, host, to_host
+from .._array.backends import to_host
+from .._array.host import HOST, Host
 from .._array.namespace import Array, Namespace, default_int, device
 from .._array.nearest import Scratch, own_and_rest, put, row_dot, two_lowest
 from .._array.segments import sum_rows
@@ -69,8 +70,8 @@ class Bounded:
         self.upper = xp.zeros(n, **self.place)
         self.radius = float(xp.max(self.square)) ** 0.5
         self.centers: Host | None = None  # of the last pass, as rounded to the dtype of the samples
-        self.own, self.other = host.zeros(k), host.zeros(k)
-        self._sums = Sums(host.zeros((k, d)), host.zeros(k), host.zeros(k))
+        self.own, self.other = HOST.zeros(k), HOST.zeros(k)
+        self._sums = Sums(HOST.zeros((k, d)), HOST.zeros(k), HOST.zeros(k))
 
     def update(self, centers: Host) -> tuple[Sums, int]:
         """Give each sample the closest of (k, d) centres; return the sums, and how many samples changed."""
@@ -79,9 +80,9 @@ class Bounded:
         for delta in (done := in_parts(self.rows, lambda part: look.over(self.tiles[part::parts]), parts)):
             self._sums = Sums(*(a + b for a, b in zip(self._sums, delta[0], strict=True)))
         empty = self._sums.members == 0  # rounding must leave no remainder
-        zero = host.asarray(0.0)
+        zero = HOST.asarray(0.0)
         self._sums = self._sums._replace(
-            sums=host.where(empty[:, None], zero, self._sums.sums), weights=host.where(empty, zero, self._sums.weights)
+            sums=HOST.where(empty[:, None], zero, self._sums.sums), weights=HOST.where(empty, zero, self._sums.weights)
         )
         return self._sums, sum(count for _, count in done)
 
@@ -97,28 +98,28 @@ class _Pass:
         xp, place = samples.xp, samples.place
         self.of, self.xp = samples, xp
         rounded = xp.asarray(centers, **place)
-        exact = host.astype(to_host(rounded), host.float64)
-        squares = host.sum(exact * exact, axis=1)
+        exact = HOST.astype(to_host(rounded), HOST.float64)
+        squares = HOST.sum(exact * exact, axis=1)
         self.centers = xp.concat([-2.0 * rounded, xp.asarray(squares, **place)[:, None]], axis=1)
         # What a computed squared distance may be off by: rounding of the product and of the squares.
-        scale = samples.radius + float(host.max(squares)) ** 0.5
+        scale = samples.radius + float(HOST.max(squares)) ** 0.5
         self.error = (samples.rows.shape[1] + 8) * samples.eps * scale * scale
         self.first = samples.centers is None
         self.far: Host | None = None
         self.far_centers: Array = None
         self.far_names: Array = None
         if not self.first:
-            moved = host.sqrt(host.sum((exact - samples.centers) ** 2, axis=1))
-            order = host.argsort(-moved, stable=True)
+            moved = HOST.sqrt(HOST.sum((exact - samples.centers) ** 2, axis=1))
+            order = HOST.argsort(-moved, stable=True)
             # The largest of the others: the second largest for the one that moved farthest.
-            most = host.full(moved.shape[0], moved[order[0]])
+            most = HOST.full(moved.shape[0], moved[order[0]])
             most[order[0]] = moved[order[1]] if moved.shape[0] > 1 else 0.0
             samples.own, samples.other = samples.own + moved, samples.other + most
         samples.centers = exact
         self.own, self.other = samples.table(samples.own), samples.table(samples.other)
         self.drift = self.own + self.other
         # Beside which the gaps are rounded.
-        self.slack = 16 * samples.eps * (scale + float(host.max(samples.own + samples.other)))
+        self.slack = 16 * samples.eps * (scale + float(HOST.max(samples.own + samples.other)))
         if not self.first:
             self.most = xp.asarray(most * (1 - samples.eps), **place)
             self._choose(moved, order)
@@ -146,7 +147,7 @@ class _Pass:
         best = whole
         f = 0
         while f <= k // 2:
-            cost = own + f * each + whole * float(host.mean(host.astype(room <= moved[order[f]], host.float64)))
+            cost = own + f * each + whole * float(HOST.mean(HOST.astype(room <= moved[order[f]], HOST.float64)))
             if cost < best:
                 best, self.far = cost, order[:f]
                 self.rest = float(moved[order[f]]) * (1 + 1e-6)
@@ -180,8 +181,8 @@ class _Pass:
         room = Scratch(xp, of.rows, of.tile * of.k)
         moves = [move for tile in tiles if (move := self._tile(tile, room)) is not None]
         k, d = of.k, of.rows.shape[1] - 1
-        total = host.zeros((k, d + 1))
-        members = host.zeros((k, 1))
+        total = HOST.zeros((k, d + 1))
+        members = HOST.zeros((k, 1))
         if not moves:
             return Sums(total[:, :d], total[:, d], members[:, 0]), 0
         index, old, new = (xp.concat(list(part)) for part in zip(*moves, strict=True))

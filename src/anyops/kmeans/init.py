@@ -4,13 +4,16 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer
-from .._array.backends import Host, host, to_host
-from .._array.chunked import is_chunked
-from .._array.namespace import Array, Namespace, check_dtype, default_int, device, namespace, working
+from .._array.backends import to_host
+from .._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
+from .._array.compiled import compiled
+from .._array.host import HOST, Host, from_host, on_host
+from .._array.namespace import Array, Namespace, check_dtype, default_int, device, is_traced, namespace, working
 from .._array.random import Seed, generator
-from .assign import kmeans_assign
+from ..norm import batch_stats
+from .assign import kmeans_assign, kmeans_partial, to_each, unit
 
-ROUNDS = 5  # of k-means||
+ROUNDS, OVERSAMPLING = 5, 2  # of k-means||: passes, and samples drawn in each, in multiples of k
 
 
 class KMeansSeeds(NamedTuple):
@@ -66,141 +69,155 @@ def kmeans_plusplus(
     if is_chunked(xp):
         raise TypeError("kmeans_plusplus reads x k times; compute the dask array, or use kmeans with init='k-means||'")
     weight = check_samples(xp, x, k, sample_weight)
-    trials = 2 + int(math.log(k)) if n_local_trials is None else check_integer("n_local_trials", n_local_trials)
+    trials = default_trials(k) if n_local_trials is None else check_integer("n_local_trials", n_local_trials)
     if trials < 1:
         raise ValueError(f"n_local_trials must be at least 1, got {trials}")
-    z = centred(xp, x, weight)
-    index = plusplus(xp, z, weight, k, generator(seed), trials)
+    z = prepared(xp, x, weight, "euclidean").z
+    index = plusplus(xp, z, weight, k, generator(seed), trials, "euclidean")
     index = xp.asarray(index, dtype=default_int(xp, z), device=device(z))
     return KMeansSeeds(xp.take(x, index, axis=0), index)
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
 
 
 def check_samples(xp: Namespace, x: Array, k: int, sample_weight: Array | None) -> Host:
     """Return the weights on the host; raise unless there are k finite samples to choose from."""
     check_dtype(xp, "x", x, "real floating", "integral")
+    if is_traced(x) and not is_chunked(xp):
+        raise TypeError("k-means decides by values, which a traced x has not; kmeans_step runs inside jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"x must have shape (n, d), got {shape}")
-    if any(math.isnan(size) for size in shape):
-        raise ValueError(f"x must have chunks of known sizes, got shape {shape}; call x.compute_chunk_sizes()")
+    check_known_chunks(xp, "x", x)
     if not 1 <= check_integer("k", k) <= shape[0]:
         raise ValueError(f"k must be in [1, {shape[0]}] for {shape[0]} samples, got {k}")
     if sample_weight is None:
-        weight = host.ones(shape[0])
+        weight = HOST.ones(shape[0])
         finite = xp.all(xp.isfinite(x))
     else:
         namespace(x=x, sample_weight=sample_weight)
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         if tuple(sample_weight.shape) != shape[:1]:
             raise ValueError(f"sample_weight must have shape {shape[:1]} beside x, got {tuple(sample_weight.shape)}")
-        weight = host.astype(to_host(sample_weight), host.float64)
-        if not bool(host.all(host.isfinite(weight) & (weight >= 0))):
+        weight = on_host(sample_weight)
+        if not bool(HOST.all(HOST.isfinite(weight) & (weight >= 0))):
             raise ValueError("sample_weight must be finite and not negative, got a value that is not")
-        if not bool(host.any(weight > 0)):
+        if not bool(HOST.any(weight > 0)):
             raise ValueError("sample_weight must not be zero for all samples")
-        finite = xp.all(xp.isfinite(x) | (sample_weight <= 0)[:, None])
+        finite = xp.all(xp.isfinite(x) | ~beside(xp, weight > 0, x)[:, None])
     if not bool(finite):
         raise ValueError("x must be finite, got NaN or infinity")
-    there = int(host.count_nonzero(weight))
+    there = int(HOST.count_nonzero(weight))
     if k > there:
         raise ValueError(f"k must be at most the number of samples of positive weight, {there}, got {k}")
     return weight
 
 
-def centred(xp: Namespace, x: Array, weight: Host) -> Array:
-    """x around the mean of the samples that are there; zeros for the others."""
-    z, _ = around_mean(xp, x, weight)
-    return z
+class Prepared(NamedTuple):
+    """Samples as they are iterated over, what was taken off each, and the mean over features of their variance."""
+
+    z: Array  # (n, d) around 0, of unit length, or widths and heights; zeros where the weight is 0
+    shift: Host  # (d,)
+    variance: float
 
 
-def around_mean(xp: Namespace, x: Array, weight: Host) -> tuple[Array, Array]:
-    """Return x − μ, zeros for samples that are not there, and μ."""
-    z = working(xp, x)
-    if not bool(host.all(weight > 0)):
-        there = ship(xp, weight > 0, z)[:, None]
-        z = xp.where(there, z, xp.zeros_like(z))
-    mean = xp.sum(z, axis=0) / float(host.count_nonzero(weight))
-    # Once more: the first mean carries the rounding of large numbers.
-    rest = z - mean
-    if not bool(host.all(weight > 0)):
-        rest = xp.where(there, rest, xp.zeros_like(rest))
-    return rest, mean
+def prepared(xp: Namespace, x: Array, weight: Host, metric: str) -> Prepared:
+    """Bring the samples that are there close to 0 for "euclidean", to unit length for "cosine"."""
+    z, there, lazy = working(xp, x), None, is_chunked(xp)
+    if not bool(HOST.all(weight > 0)):
+        there = beside(xp, weight > 0, z)
+        z = xp.where(there[:, None], z, xp.zeros_like(z))
+    if metric == "cosine":
+        z = over_rows(lambda part: unit(namespace(x=part), part), z, z.shape[1], z.dtype) if lazy else unit(xp, z)
+    stats = batch_stats(z, axis=1, sample_weight=there)
+    mean, m2 = on_host(stats.mean), on_host(stats.m2)
+    # Squared distances between samples are at most four times Σ m2.
+    if not float(HOST.sum(m2)) < float(xp.finfo(z.dtype).max) / 16:
+        raise ValueError(f"x must hold numbers whose squares can be summed in {z.dtype}, got larger ones")
+    variance = m2 / float(HOST.count_nonzero(weight))
+    shift = HOST.zeros(mean.shape[0])
+    if metric == "euclidean":
+        # Off by less than the deviation, and with so few digits that whole numbers stay whole: their ties stay ties.
+        some = variance > 0
+        grid = HOST.exp2(HOST.floor(HOST.log2(HOST.where(some, variance, HOST.ones_like(variance))) / 2))
+        taken = from_host(xp, HOST.where(some, HOST.round(mean / grid) * grid, mean), z.dtype, z)
+        shift, z = on_host(taken), z - taken
+        if there is not None:
+            z = xp.where(there[:, None], z, xp.zeros_like(z))
+    return Prepared(z, shift, float(HOST.mean(variance)))
 
 
-def ship(xp: Namespace, values: Any, like: Array) -> Array:
-    """Return host values beside an array, in its chunks if it has some."""
-    if is_chunked(xp):
-        return xp.asarray(values).rechunk((like.chunks[0],))
-    return xp.asarray(values, device=device(like))
+def beside(xp: Namespace, values: Host, like: Array) -> Array:
+    """Return host values, one a sample, beside the samples, in their chunks if they have some."""
+    return chunks_like(values, like) if is_chunked(xp) else xp.asarray(values, device=device(like))
 
 
-def _squares(xp: Namespace, z: Array, centers: Array) -> Host:
-    """(n,) on the host: the squared distance to the closest of some centres."""
-    return host.astype(to_host(kmeans_assign(z, centers).distances), host.float64)
+# --- draws -----------------------------------------------------------------------------------------------------------
 
 
-def _draw(weights: Host, uniforms: Host) -> Host:
-    """Positions drawn with probabilities ∝ weights."""
-    reached = host.cumulative_sum(weights)
-    found = host.searchsorted(reached, uniforms * reached[-1], side="right")
-    last = int(host.nonzero(weights)[0][-1]) if bool(host.any(weights > 0)) else weights.shape[0] - 1
-    return host.minimum(found, host.asarray(last))
+def default_trials(k: int) -> int:
+    """2 + ⌊ln k⌋ candidates for each centre, as scikit-learn takes."""
+    return 2 + int(math.log(k))
 
 
-def plusplus(xp: Namespace, z: Array, weight: Host, k: int, rng: Any, trials: int) -> Host:
+def plusplus(xp: Namespace, z: Array, weight: Host, k: int, rng: Any, trials: int, metric: str) -> Host:
     """Indices (k,) of the samples drawn."""
-
-    def at(position: int) -> Array:
-        return z[position : position + 1, :]
-
     chosen = [int(_draw(weight, rng.random(1))[0])]
-    nearest = _squares(xp, z, at(chosen[0]))
+    nearest = _distances(xp, z, chosen, metric)[:, 0]
     while len(chosen) < k:
+        nearest[chosen] = 0.0  # rounding would let them be drawn again
         potential = nearest * weight
-        if float(host.sum(potential)) > 0:
-            candidates = _draw(potential, rng.random(trials))
-        else:  # only copies of the chosen are left
-            free = host.astype(weight > 0, host.float64)
-            free[host.asarray(chosen)] = 0.0
-            candidates = _draw(free, rng.random(trials))
-        best, least, squares = -1, math.inf, nearest
-        for candidate in dict.fromkeys(candidates.tolist()):
-            trial = host.minimum(nearest, _squares(xp, z, at(candidate)))
-            total = float(host.sum(trial * weight))
-            if total < least:
-                best, least, squares = candidate, total, trial
-        chosen.append(best)
-        nearest = squares
-    return host.asarray(chosen)
+        if not float(HOST.sum(potential)) > 0:  # only copies of the chosen are left
+            potential = weight * 1.0
+            potential[chosen] = 0.0
+        candidates = _draw(potential, rng.random(trials)).tolist()
+        found = HOST.minimum(nearest[:, None], _distances(xp, z, candidates, metric))
+        best = int(HOST.argmin(HOST.matmul(weight, found)))
+        chosen.append(candidates[best])
+        nearest = found[:, best]
+    return HOST.asarray(chosen)
 
 
-def parallel(xp: Namespace, z: Array, weight: Host, k: int, rng: Any) -> Host:
-    """Centres (k, d) on the host by k-means|| (Bahmani et al., Scalable K-Means++, VLDB 2012): few passes, any k."""
+def parallel(xp: Namespace, z: Array, weight: Host, given: Array | None, k: int, rng: Any, metric: str) -> Host:
+    """Centres (k, d) on the host by k-means|| [Bahmani et al., Scalable K-Means++, VLDB 2012]: few passes for any k."""
     chosen = _draw(weight, rng.random(1))
     for _ in range(ROUNDS):
-        potential = _squares(xp, z, rows(xp, z, chosen)) * weight
-        total = float(host.sum(potential))
+        potential = on_host(kmeans_assign(z, rows(xp, z, chosen), metric=metric).distances) * weight
+        potential[chosen] = 0.0
         uniforms = rng.random(weight.shape[0])
-        if total > 0:
-            drawn = host.nonzero(uniforms * total < 2 * k * potential)[0]
-            chosen = host.unique_values(host.concat([chosen, drawn]))
+        drawn = HOST.nonzero(uniforms * float(HOST.sum(potential)) < OVERSAMPLING * k * potential)[0]
+        chosen = HOST.unique_values(HOST.concat([chosen, drawn]))
     if chosen.shape[0] < k:  # copies, or bad luck: fill up with samples that are there
         rest = weight > 0
         rest[chosen] = False
-        chosen = host.concat([chosen, host.nonzero(rest)[0][: k - chosen.shape[0]]])
+        chosen = HOST.concat([chosen, HOST.nonzero(rest)[0][: k - chosen.shape[0]]])
     found = rows(xp, z, chosen)
-    labels = to_host(kmeans_assign(z, found).labels)
-    size = chosen.shape[0]
-    share = host.sum(
-        host.where(labels[None, :] == host.arange(size)[:, None], weight[None, :], host.asarray(0.0)), axis=1
-    )
-    points = host.astype(to_host(found), host.float64)
-    share = host.where(share > 0, share, host.asarray(1e-12 * float(host.max(share))))
-    return points[plusplus(host, points, share, k, rng, 2 + int(math.log(k)))]
+    share = on_host(kmeans_partial(z, found, sample_weight=given, metric=metric).counts)
+    share = HOST.where(share > 0, share, HOST.asarray(1e-12 * float(HOST.max(share))))  # a copy has no samples
+    points = on_host(found)
+    return points[plusplus(HOST, points, share, k, rng, default_trials(k), metric), :]
+
+
+def _draw(weights: Host, uniforms: Host) -> Host:
+    """Positions drawn with probabilities ∝ weights, some of which are positive."""
+    reached = HOST.cumulative_sum(weights)
+    found = HOST.searchsorted(reached, uniforms * reached[-1], side="right")
+    return HOST.minimum(found, HOST.nonzero(weights)[0][-1])
+
+
+def _distances(xp: Namespace, z: Array, candidates: list[int], metric: str) -> Host:
+    """(n, candidates) on the host."""
+    centers = rows(xp, z, HOST.asarray(candidates))
+    if is_chunked(xp):
+        found = over_rows(lambda part: to_each(namespace(x=part), part, centers, metric), z, len(candidates), z.dtype)
+    else:
+        found = compiled(to_each, xp, z, centers, metric=metric)
+    return on_host(found)
 
 
 def rows(xp: Namespace, z: Array, index: Host) -> Array:
-    """The samples at some positions; of a dask array on the host."""
+    """The samples at some positions; of a dask array on the HOST."""
     if is_chunked(xp):
         return to_host(z[index])
     return xp.take(z, xp.asarray(index, dtype=default_int(xp, z), device=device(z)), axis=0)
