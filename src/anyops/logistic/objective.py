@@ -667,7 +667,9 @@ def _is_class(xp: Namespace, number: Array, classes: int, r: Array) -> Array:
 def _soft_items(xp: Namespace, r: Array, y: Array) -> tuple[Array, Array, Array]:
     """p, the loss and its derivative by r, for y in [0, 1]."""
     p, other = _sigmoid(xp, r)
-    loss = xp.log1p(xp.exp(-xp.abs(r))) + xp.maximum(r, xp.zeros_like(r)) - y * r
+    zero = xp.zeros_like(r)
+    # Not max(r, 0) − yr, which loses the logarithm beside r.
+    loss = xp.log1p(xp.exp(-xp.abs(r))) + (1.0 - y) * xp.maximum(r, zero) + y * xp.maximum(-r, zero)
     return p, loss, (1.0 - y) * p - y * other
 
 

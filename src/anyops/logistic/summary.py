@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._array.backends import to_host
 from .._array.host import HOST, on_host
 
 NORMAL_975 = 1.959963984540054
@@ -53,7 +54,7 @@ class Report:
         errors = None
         if result.stderr is not None:
             errors = [HOST.reshape(on_host(e), (lines, -1)) for e in result.stderr]
-        classes = result.classes.tolist()
+        classes = to_host(result.classes).tolist()
         titles = [*names, *(["intercept"] if self.fit_intercept else [])]
         width = max(11, *(len(str(t)) for t in titles))
         head = f"{'':{width}} {'coef':>12} {'std err':>12} {'z':>9} {'P>|z|':>7} {'[0.025':>12} {'0.975]':>12}"
