@@ -3,12 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn import cluster, datasets
 
 import anyops
 from tests.backends import Backend, Transform
 from tests.reference import distance_to_centers, lloyd
 
+cluster, datasets = (pytest.importorskip(f"sklearn.{name}") for name in ("cluster", "datasets"))
 ENTRIES = json.loads((Path(__file__).parents[1] / "vectors" / "ml.json").read_text(encoding="utf-8"))
 SETS = {
     "iris": (datasets.load_iris, [0, 50, 100]),
