@@ -11,6 +11,14 @@ def indices_of(xp: Namespace, mask: Array) -> Array:
     return xp.nonzero(mask)[0]
 
 
+def items(xp: Namespace, x: Array, index: Array) -> Array:
+    """Return the items of `x` along its first axis at positions from 0 on.
+
+    As `take`, which in array_api_compat looks for negative positions on torch: as much work again.
+    """
+    return x.index_select(0, index) if library(xp) == "torch" else xp.take(x, index, axis=0)
+
+
 def padded_indices(xp: Namespace, mask: Array, size: int) -> Array:
     """Return the positions at which a 1-D mask is true, padded to `size` with positions past its end."""
     if library(xp) == "jax":

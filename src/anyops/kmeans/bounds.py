@@ -25,14 +25,15 @@ from .._array.host import HOST, Host
 from .._array.namespace import Array, Namespace, default_int, device
 from .._array.nearest import Scratch, own_and_rest, put, row_dot, two_lowest
 from .._array.segments import sum_rows
-from .._array.selection import indices_of
+from .._array.selection import indices_of, items
 from .._array.threads import in_parts, workers
 
-# Bytes of the scores of a tile: they stay in a core's own cache, unless there are so many centres that the tile would
-# have few rows, which costs more.
-CACHE, MOST_BYTES = 1 << 20, 1 << 24
-ROWS, FEW_ROWS = 1 << 14, 1 << 10
-# With more centres the products take so long that to look at the own centre first, in the other layout, gains nothing.
+# Bytes of the scores of a tile. Smaller ones would fit a closer cache, but threads take turns at the interpreter, and
+# its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
+CACHE, MOST_BYTES = 1 << 22, 1 << 24
+ROWS, FEW_ROWS = 1 << 16, 1 << 10
+# With more centres the products take so long that to look at the own centre first, in the other layout, gains nothing;
+# with fewer they take so little time that to look at some centres first gains nothing.
 OWN_FIRST = 128
 # A tile of which more than this share may have changed is computed whole: to gather its rows would cost as much.
 NEARLY_ALL = 0.75
@@ -128,18 +129,18 @@ class _Pass:
         """Guess on a few samples how many of the centres that moved farthest are best looked at first, if any."""
         of, xp, k = self.of, self.xp, self.of.k
         n, width = of.rows.shape
-        if n < 4 * SAMPLE or k < 3:
+        if n < 4 * SAMPLE or k <= OWN_FIRST:
             return
         every = slice(0, n, n // SAMPLE)
         labels = of.labels[every]
-        index = indices_of(xp, of.gap[every] <= xp.take(self.drift, labels))
+        index = indices_of(xp, of.gap[every] <= items(xp, self.drift, labels))
         if index.shape[0] == 0:
             return
-        rows = xp.take(of.rows[every, :], index, axis=0)
-        labels, square = xp.take(labels, index), xp.take(of.square[every], index)
+        rows = items(xp, of.rows[every, :], index)
+        labels, square = items(xp, labels, index), items(xp, of.square[every], index)
         upper = self._upper_of(rows, labels, square)
         room = to_host(
-            self._lower_of_rest(labels, xp.take(of.gap[every], index), xp.take(of.upper[every], index)) - upper
+            self._lower_of_rest(labels, items(xp, of.gap[every], index), items(xp, of.upper[every], index)) - upper
         )
         # Nanoseconds a row, measured on one core: per centre looked at, for all of them, for the own one.
         each = width / 20 + 0.4
@@ -153,14 +154,14 @@ class _Pass:
                 self.rest = float(moved[order[f]]) * (1 + 1e-6)
             f = max(1, 2 * f)
         if self.far is not None:
-            self.far_centers = xp.take(self.centers, self._ship(self.far), axis=0)
+            self.far_centers = items(xp, self.centers, self._ship(self.far))
             self.far_names = self._ship(self.far)
 
     def _ship(self, index: Host) -> Array:
         return self.xp.asarray(index, dtype=self.of.labels.dtype, device=self.of.place["device"])
 
     def _upper_of(self, rows: Array, labels: Array, square: Array) -> Array:
-        score = row_dot(self.xp, rows, self.xp.take(self.centers, labels, axis=0))
+        score = row_dot(self.xp, rows, items(self.xp, self.centers, labels))
         return self._above(score + square)
 
     def _above(self, square: Array) -> Array:
@@ -173,7 +174,7 @@ class _Pass:
     def _lower_of_rest(self, labels: Array, gap: Array, upper: Array) -> Array:
         """The lower bound as if no other centre had moved in this pass."""
         table = self.most - self.other
-        return gap + upper + self.xp.take(table, labels) - self.slack
+        return gap + upper + items(self.xp, table, labels) - self.slack
 
     def over(self, tiles: list[slice]) -> tuple[Sums, int]:
         """Bring the samples of some tiles up to date; return what their sums change by, and how many samples did."""
@@ -189,10 +190,10 @@ class _Pass:
         step = max(1024, (1 << 18) // (d + 1))
         for start in range(0, index.shape[0], step):
             part = slice(start, min(start + step, index.shape[0]))
-            rows = xp.take(of.rows, index[part], axis=0)
+            rows = items(xp, of.rows, index[part])
             there = rows[:, d:]
             if of.weight is not None:
-                weight = xp.take(of.weight, index[part])[:, None]
+                weight = items(xp, of.weight, index[part])[:, None]
                 rows, there = rows * weight, xp.astype(weight > 0, rows.dtype)
             for labels, sign in ((new, 1), *(() if self.first else ((old, -1),))):
                 total = total + sign * sum_rows(xp, rows, labels[part], k)
@@ -208,7 +209,7 @@ class _Pass:
         labels, gap, upper, square, rows = (x[tile, ...] for x in (of.labels, of.gap, of.upper, of.square, of.rows))
         index = None
         if not self.first:
-            index = indices_of(xp, gap <= xp.take(self.drift, labels))
+            index = indices_of(xp, gap <= items(xp, self.drift, labels))
             if index.shape[0] == 0:
                 return None
             if index.shape[0] > NEARLY_ALL * labels.shape[0]:
@@ -218,12 +219,12 @@ class _Pass:
             if index.shape[0] == 0:
                 return None
         if index is not None:
-            rows, square, before = xp.take(rows, index, axis=0), xp.take(square, index), xp.take(labels, index)
+            rows, square, before = items(xp, rows, index), items(xp, square, index), items(xp, labels, index)
         else:
             before = labels
         after, least, next_ = self._closest(rows, before, room)
         u, low = self._above(least + square), self._below(next_ + square)
-        own, drift = xp.take(self.own, after), xp.take(self.drift, after)
+        own, drift = items(xp, self.own, after), items(xp, self.drift, after)
         _store(xp, gap, index, low - u + drift - self.slack)
         _store(xp, upper, index, u - own)
         changed = (
@@ -233,8 +234,8 @@ class _Pass:
         )
         if changed.shape[0] == 0:
             return None
-        where = changed if index is None else xp.take(index, changed)
-        old, new = xp.take(before, changed), xp.take(after, changed)
+        where = changed if index is None else items(xp, index, changed)
+        old, new = items(xp, before, changed), items(xp, after, changed)
         put(xp, labels, where, new)
         return where + tile.start, old, new
 
@@ -244,8 +245,8 @@ class _Pass:
         """Of the samples that may have changed, those of which the own centre and the far ones do not settle it."""
         xp = self.xp
         if index is not None:
-            labels, square, rows = xp.take(labels, index), xp.take(square, index), xp.take(rows, index, axis=0)
-            before = xp.take(gap, index), xp.take(upper, index)
+            labels, square, rows = items(xp, labels, index), items(xp, square, index), items(xp, rows, index)
+            before = items(xp, gap, index), items(xp, upper, index)
         else:
             before = gap, upper
         u = self._upper_of(rows, labels, square)
@@ -256,12 +257,12 @@ class _Pass:
             low = xp.minimum(low, self._below(xp.min(scores, axis=0) + square))
         settled = low > u
         done = indices_of(xp, settled)
-        own, drift = xp.take(self.own, labels), xp.take(self.drift, labels)
-        where = done if index is None else xp.take(index, done)
-        put(xp, gap, where, xp.take(low - u + drift - self.slack, done))
-        put(xp, upper, where, xp.take(u - own, done))
+        own, drift = items(xp, self.own, labels), items(xp, self.drift, labels)
+        where = done if index is None else items(xp, index, done)
+        put(xp, gap, where, items(xp, low - u + drift - self.slack, done))
+        put(xp, upper, where, items(xp, u - own, done))
         left = indices_of(xp, ~settled)
-        return left if index is None else xp.take(index, left)
+        return left if index is None else items(xp, index, left)
 
     def _closest(self, rows: Array, labels: Array, room: Scratch) -> tuple[Array, Array, Array]:
         """Return the closest centre of each row, ties to the lowest number, its score ‖c‖² − 2x·c, and the next one."""
@@ -272,7 +273,7 @@ class _Pass:
         contested = indices_of(xp, ~(rest > own))
         if contested.shape[0] == 0:
             return labels, own, rest
-        found = two_lowest(xp, room.product(xp.take(rows, contested, axis=0), self.centers.T))
+        found = two_lowest(xp, room.product(items(xp, rows, contested), self.centers.T))
         labels = xp.asarray(labels, copy=True)
         for known, new in zip((labels, own, rest), found, strict=True):
             put(xp, known, contested, new)
