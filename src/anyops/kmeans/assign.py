@@ -18,6 +18,7 @@ from .._array.namespace import (
     result_dtype,
 )
 from .._array.nearest import lowest
+from .._array.rows import fold_rows, rows_in_cache
 
 METRICS = ("euclidean", "cosine", "iou")
 # Scores that are computed at once.
@@ -83,7 +84,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     if is_chunked(namespace(x=x)):
         return _assign_chunks(x, centers, metric)
     xp, dtype = _check(x, centers, None, metric)
-    labels, distances, *_ = compiled(_pass, xp, x, centers, None, metric=metric, dtype=dtype, around=True)
+    labels, distances, *_ = compiled(_pass, xp, x, centers, None, metric=metric, dtype=dtype)
     return KMeansAssignment(labels, distances)
 
 
@@ -127,7 +128,7 @@ def kmeans_partial(
 def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: str, *, around: bool) -> KMeansPartial:
     """The sums of :func:`kmeans_partial`; `around` the centres, which keeps rounding small, wherever the samples lie.
 
-    Samples that lie around 0 do without: sums depend on the labels alone then, to the last bit, and where labels
+    Samples (n, d) that lie around 0 do without: sums depend on the labels alone then, to the last bit, and where labels
     repeat the centres do.
     """
     if is_chunked(namespace(x=x)):
@@ -140,9 +141,10 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
             sample_weight,
         )
     xp, dtype = _check(x, centers, sample_weight, metric)
+    if len(x.shape) > 2:
+        return KMeansPartial(*compiled(_pass, xp, x, centers, sample_weight, metric=metric, dtype=dtype)[2:])
     options = {"metric": metric, "dtype": dtype, "around": around}
-    _, _, sums, counts, inertia = compiled(_pass, xp, x, centers, sample_weight, **options)
-    return KMeansPartial(sums, counts, inertia)
+    return KMeansPartial(*compiled(_totals, xp, x, centers, sample_weight, **options))
 
 
 def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
@@ -287,17 +289,22 @@ def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
     return xp.where(zero, xp.ones_like(squared), squared / 2)
 
 
+def _around(xp: Namespace, centers: Array, metric: str, *, around: bool) -> tuple[Array, Array | None]:
+    """Centres as they are compared with samples, and what is taken off the samples first."""
+    if metric == "cosine":
+        return unit(xp, centers), None
+    if not around or metric != "euclidean":
+        return centers, None
+    middle = xp.mean(centers, axis=-2, keepdims=True)  # around which squares are small, and so is their rounding
+    return centers - middle, middle
+
+
 def _pass(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, around: bool
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
 ) -> tuple[Array, ...]:
     """Labels, distances, Σ w x, Σ w and Σ w · distance."""
     wide = compute_dtype(xp, dtype)
-    centers = cast(xp, centers, wide)
-    middle = xp.mean(centers, axis=-2, keepdims=True) if around and metric == "euclidean" else None
-    if metric == "cosine":
-        centers = unit(xp, centers)
-    elif middle is not None:  # around the centres squares are small, and so is their rounding
-        centers = centers - middle
+    centers, middle = _around(xp, cast(xp, centers, wide), metric, around=True)
     n, k = x.shape[-2], centers.shape[-2]
     lanes = math.prod(x.shape[:-2])
     step = max(256, SCORES // max(1, lanes * k))
@@ -308,10 +315,35 @@ def _pass(
         w = None if weight is None else cast(xp, weight[..., start:stop], wide)
         parts.append(_tile(xp, part, centers, w, middle, metric))
     labels, found = (xp.concat([p[i] for p in parts], axis=-1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
-    sums, counts, inertia = (sum((p[i] for p in parts[1:]), start=parts[0][i]) for i in (2, 3, 4))
-    if middle is not None:
-        sums = sums + counts[..., None] * middle
-    return labels, cast(xp, found, dtype), sums, counts, inertia
+    totals = parts[0][2:]
+    for part in parts[1:]:
+        totals = _added(totals, part[2:])
+    return labels, cast(xp, found, dtype), *_moved_back(totals, middle)
+
+
+def _totals(
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, around: bool
+) -> tuple[Array, ...]:
+    """Σ w x, Σ w and Σ w · distance of one problem, by a loop that no compilation unrolls."""
+    wide = compute_dtype(xp, dtype)
+    centers, middle = _around(xp, cast(xp, centers, wide), metric, around=around)
+
+    def tile(x: Array, weight: Array | None) -> tuple[Array, ...]:
+        w = None if weight is None else cast(xp, weight, wide)
+        return _tile(xp, cast(xp, x, wide), centers, w, middle, metric)[2:]
+
+    rows = rows_in_cache(xp, x, centers.shape[0])
+    return _moved_back(fold_rows(xp, tile, _added, rows, x, weight), middle)
+
+
+def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(p + q for p, q in zip(a, b, strict=True))
+
+
+def _moved_back(totals: tuple[Array, ...], middle: Array | None) -> tuple[Array, ...]:
+    """Sums of the samples themselves, from those around the middle."""
+    sums, counts, inertia = totals
+    return sums if middle is None else sums + counts[..., None] * middle, counts, inertia
 
 
 def _tile(
@@ -343,7 +375,7 @@ def _tile(
 def _step(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
 ) -> tuple[Array, ...]:
-    labels, _, sums, counts, inertia = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, around=True)
+    labels, _, sums, counts, inertia = _pass(xp, x, centers, weight, metric=metric, dtype=dtype)
     old = cast(xp, centers, sums.dtype)
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
