@@ -255,7 +255,9 @@ class Run:
 def compile_fullgraph(f: Callable[..., Any], backend: str = "aot_eager") -> Callable[..., Any]:
     """`torch.compile` in one graph, with no memory of earlier tests; "aot_eager" spares the C++ compiler."""
     torch = importlib.import_module("torch")
-    torch.compiler.reset()
+    with warnings.catch_warnings():  # where it brings inductor in
+        warnings.filterwarnings("ignore", "`torch.jit.script_method` is", DeprecationWarning)
+        torch.compiler.reset()
     compiled = torch.compile(f, fullgraph=True, backend=backend)
 
     def call(*args: Any) -> Any:

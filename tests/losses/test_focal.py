@@ -1,4 +1,5 @@
 import importlib
+import warnings
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def second_derivatives(backend, f, x):
     x, *rest = map(backend.asarray, x)
     x.requires_grad_()
     (first,) = torch.autograd.grad(f(x, *rest).sum(), x, create_graph=True)
-    return torch.autograd.grad(first.sum(), x)[0].numpy()
+    return backend.to_numpy(torch.autograd.grad(first.sum(), x)[0])
 
 
 @pytest.mark.op("sigmoid_focal_loss", transforms=(Transform.GRAD,))
@@ -450,7 +451,9 @@ def test_no_synchronisation_on_a_gpu():
     x, y = Backend.TORCH_CUDA.asarray(np.float32(LOGITS)), Backend.TORCH_CUDA.asarray(LABELS)
     t, state = Backend.TORCH_CUDA.asarray(onehot(LABELS, 0.1).astype(np.float32)), (x[0] * 0, x[0] * 0 + 1)
     leaf = x.clone().requires_grad_()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype feature")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         anyops.sigmoid_focal_loss_and_grad(x, t, reduction="mean")
         anyops.sigmoid_focal_loss(leaf, t, reduction="sum").backward()
