@@ -6,18 +6,45 @@ from typing import Any
 import numpy as np
 
 from .namespace import Array, Namespace, default_int, device, library
+from .selection import items
 
 
-def lowest(xp: Namespace, scores: Array) -> tuple[Array, Array]:
-    """Return where along the last axis the least score is, the first of equal ones, and that score."""
+def across(xp: Namespace) -> bool:
+    """Tell whether scores of samples (rows) by centres (columns) are better laid out the other way round.
+
+    On JAX they are: a minimum over the first axis is one of vectors. NumPy's and torch's `argmin` want the last.
+    """
+    return library(xp) == "jax"
+
+
+def lowest(xp: Namespace, scores: Array, axis: int) -> Array:
+    """Return where along an axis the least score is, the first of equal ones."""
     if library(xp) == "jax":
         # XLA's argmin on a CPU takes ten times as long as its minimum, which fuses with what computes the scores.
-        least = xp.min(scores, axis=-1)
-        number = xp.arange(scores.shape[-1], dtype=default_int(xp, scores))
-        last = scores.shape[-1] - 1
-        return xp.min(xp.where(scores == least[..., None], number, last), axis=-1), least
-    label = xp.argmin(scores, axis=-1)
-    return xp.astype(label, default_int(xp, scores), copy=False), xp.min(scores, axis=-1)
+        least = xp.min(scores, axis=axis, keepdims=True)
+        last = scores.shape[axis] - 1
+        number = counting(xp, scores, axis)
+        return xp.min(xp.where(scores == least, number, last), axis=axis)
+    return xp.astype(xp.argmin(scores, axis=axis), default_int(xp, scores), copy=False)
+
+
+def counting(xp: Namespace, scores: Array, axis: int) -> Array:
+    """Return 0, 1, … along an axis (−1 or −2) of an array, in a shape that broadcasts with it."""
+    number = xp.arange(scores.shape[axis], dtype=default_int(xp, scores), device=device(scores))
+    return number if axis == -1 else number[:, None]
+
+
+def rows_at(xp: Namespace, x: Array, index: Array) -> Array:
+    """Return of (..., k, d) the row that each item of (..., n) numbers."""
+    lead, (k, d) = x.shape[:-2], x.shape[-2:]
+    if lead:
+        lanes = math.prod(lead)
+        start = xp.arange(0, lanes * k, k, dtype=index.dtype, device=device(index))
+        index = index + xp.reshape(start, (*lead, 1))
+        x = xp.reshape(x, (lanes * k, d))
+    flat = xp.reshape(index, (-1,))
+    found = x.at[flat].get(mode="promise_in_bounds") if library(xp) == "jax" else items(xp, x, flat)
+    return xp.reshape(found, (*index.shape, d))
 
 
 class Scratch:

@@ -1,7 +1,7 @@
 """The building blocks of k-means, in fixed shapes: closest centres, sums that merge, one step of Lloyd's iteration."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._array.backends import to_host
 from .._array.chunked import is_chunked, over_rows, reduce_chunks
@@ -13,16 +13,13 @@ from .._array.namespace import (
     cast,
     check_dtype,
     compute_dtype,
-    device,
     namespace,
     result_dtype,
 )
-from .._array.nearest import lowest
-from .._array.rows import fold_rows, rows_in_cache
+from .._array.nearest import across, counting, lowest, rows_at
+from .._array.rows import rows_in_cache, scan_rows
 
 METRICS = ("euclidean", "cosine", "iou")
-# Scores that are computed at once.
-SCORES = 1 << 22
 
 
 class KMeansAssignment(NamedTuple):
@@ -84,8 +81,8 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     if is_chunked(namespace(x=x)):
         return _assign_chunks(x, centers, metric)
     xp, dtype = _check(x, centers, None, metric)
-    labels, distances, *_ = compiled(_pass, xp, x, centers, None, metric=metric, dtype=dtype)
-    return KMeansAssignment(labels, distances)
+    rows = _rows(xp, x, centers)
+    return KMeansAssignment(*compiled(_assignment, xp, x, centers, metric=metric, dtype=dtype, rows=rows))
 
 
 def kmeans_partial(
@@ -141,9 +138,7 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
             sample_weight,
         )
     xp, dtype = _check(x, centers, sample_weight, metric)
-    if len(x.shape) > 2:
-        return KMeansPartial(*compiled(_pass, xp, x, centers, sample_weight, metric=metric, dtype=dtype)[2:])
-    options = {"metric": metric, "dtype": dtype, "around": around}
+    options = {"metric": metric, "dtype": dtype, "around": around, "rows": _rows(xp, x, centers)}
     return KMeansPartial(*compiled(_totals, xp, x, centers, sample_weight, **options))
 
 
@@ -211,7 +206,8 @@ def kmeans_step(
     """
     check_metric(metric)
     xp, dtype = _check(x, centers, sample_weight, metric)
-    return KMeansStep(*compiled(_step, xp, x, centers, sample_weight, metric=metric, dtype=dtype))
+    rows = _rows(xp, x, centers)
+    return KMeansStep(*compiled(_step, xp, x, centers, sample_weight, metric=metric, dtype=dtype, rows=rows))
 
 
 def check_metric(metric: str) -> None:
@@ -239,6 +235,11 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
     return xp, result_dtype(xp, x=x, centers=centers)
 
 
+def _rows(xp: Namespace, x: Array, centers: Array) -> int:
+    """Samples whose scores are computed at once."""
+    return rows_in_cache(xp, x, math.prod(x.shape[:-2]) * centers.shape[-2])
+
+
 def unit(xp: Namespace, x: Array) -> Array:
     """x / ‖x‖ along the last axis, zeros where x is 0; scaled first, so that squares do not overflow."""
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
@@ -249,14 +250,16 @@ def unit(xp: Namespace, x: Array) -> Array:
     return x / xp.where(some, norm, one)
 
 
-def scores(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
-    """(..., n, k): what orders the centres by their distance from each sample."""
+def scores(xp: Namespace, a: Array, b: Array, metric: str, *, of: int = -1) -> Array:
+    """(..., n, m): what orders centres by their distance from each sample; which of the axes is that of the centres."""
     if metric == "iou":
-        return 1 - _iou(xp, x[..., :, None, :], centers[..., None, :, :])
+        return 1 - _iou(xp, a[..., :, None, :], b[..., None, :, :])
+    product = xp.matmul(a, xp.matrix_transpose(b))
     if metric == "cosine":
-        return -xp.matmul(x, xp.matrix_transpose(centers))
+        return -product
+    centers = b if of == -1 else a
     squares = xp.sum(centers * centers, axis=-1)
-    return squares[..., None, :] - 2.0 * xp.matmul(x, xp.matrix_transpose(centers))
+    return (squares[..., None, :] if of == -1 else squares[..., :, None]) - 2.0 * product
 
 
 def _iou(xp: Namespace, a: Array, b: Array) -> Array:
@@ -300,40 +303,34 @@ def _around(xp: Namespace, centers: Array, metric: str, *, around: bool) -> tupl
 
 
 def _pass(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
-) -> tuple[Array, ...]:
-    """Labels, distances, Σ w x, Σ w and Σ w · distance."""
-    wide = compute_dtype(xp, dtype)
-    centers, middle = _around(xp, cast(xp, centers, wide), metric, around=True)
-    n, k = x.shape[-2], centers.shape[-2]
-    lanes = math.prod(x.shape[:-2])
-    step = max(256, SCORES // max(1, lanes * k))
-    parts: list[tuple[Array, ...]] = []
-    for start in range(0, max(n, 1), step):
-        stop = min(start + step, n)
-        part = cast(xp, x[..., start:stop, :], wide)
-        w = None if weight is None else cast(xp, weight[..., start:stop], wide)
-        parts.append(_tile(xp, part, centers, w, middle, metric))
-    labels, found = (xp.concat([p[i] for p in parts], axis=-1) if len(parts) > 1 else parts[0][i] for i in (0, 1))
-    totals = parts[0][2:]
-    for part in parts[1:]:
-        totals = _added(totals, part[2:])
-    return labels, cast(xp, found, dtype), *_moved_back(totals, middle)
-
-
-def _totals(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, around: bool
-) -> tuple[Array, ...]:
-    """Σ w x, Σ w and Σ w · distance of one problem, by a loop that no compilation unrolls."""
+    xp: Namespace,
+    x: Array,
+    centers: Array,
+    weight: Array | None,
+    *,
+    metric: str,
+    dtype: DType,
+    rows: int,
+    around: bool = True,
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """(labels, distances) and (Σ w x, Σ w, Σ w · distance), by a loop over samples that JAX does not unroll."""
     wide = compute_dtype(xp, dtype)
     centers, middle = _around(xp, cast(xp, centers, wide), metric, around=around)
 
-    def tile(x: Array, weight: Array | None) -> tuple[Array, ...]:
+    def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         w = None if weight is None else cast(xp, weight, wide)
-        return _tile(xp, cast(xp, x, wide), centers, w, middle, metric)[2:]
+        return _tile(xp, cast(xp, x, wide), centers, w, middle, metric)
 
-    rows = rows_in_cache(xp, x, centers.shape[0])
-    return _moved_back(fold_rows(xp, tile, _added, rows, x, weight), middle)
+    (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight)
+    return (labels, cast(xp, found, dtype)), _moved_back(totals, middle)
+
+
+def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
+    return _pass(xp, x, centers, None, **options)[0]
+
+
+def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
+    return _pass(xp, x, centers, weight, **options)[1]
 
 
 def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -348,34 +345,37 @@ def _moved_back(totals: tuple[Array, ...], middle: Array | None) -> tuple[Array,
 
 def _tile(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, middle: Array | None, metric: str
-) -> tuple[Array, ...]:
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     if middle is not None:
         x = x - middle
     elif metric == "cosine":
         x = unit(xp, x)
-    labels, _ = lowest(xp, scores(xp, x, centers, metric))
-    number = xp.arange(centers.shape[-2], dtype=labels.dtype, device=device(labels))
-    mine = xp.astype(labels[..., :, None] == number, x.dtype)
-    found = distances(xp, x, xp.matmul(mine, centers), metric)
+    labels, mine = _closest(xp, x, centers, metric)
+    found = distances(xp, x, rows_at(xp, centers, labels), metric)
     weighed = found
     if weight is not None:
         there = weight > 0
         x = xp.where(there[..., None], x, xp.zeros_like(x))
         weighed = xp.where(there, found, xp.zeros_like(found)) * weight
-        mine = mine * weight[..., None]
-    return (
-        labels,
-        found,
-        xp.matmul(xp.matrix_transpose(mine), x),
-        xp.sum(mine, axis=-2),
-        xp.sum(weighed, axis=-1),
-    )
+        mine = mine * weight[..., None, :]
+    return (labels, found), (xp.matmul(mine, x), xp.sum(mine, axis=-1), xp.sum(weighed, axis=-1))
+
+
+def _closest(xp: Namespace, x: Array, centers: Array, metric: str) -> tuple[Array, Array]:
+    """The closest centre of each sample (..., n), and 1 where a centre (..., k, n) is that."""
+    if across(xp):
+        found = scores(xp, centers, x, metric, of=-2)
+        labels = lowest(xp, found, -2)
+        return labels, xp.astype(labels[..., None, :] == counting(xp, found, -2), x.dtype)
+    found = scores(xp, x, centers, metric)
+    labels = lowest(xp, found, -1)
+    return labels, xp.matrix_transpose(xp.astype(labels[..., :, None] == counting(xp, found, -1), x.dtype))
 
 
 def _step(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType
+    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
-    labels, _, sums, counts, inertia = _pass(xp, x, centers, weight, metric=metric, dtype=dtype)
+    (labels, _), (sums, counts, inertia) = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows)
     old = cast(xp, centers, sums.dtype)
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
