@@ -398,6 +398,16 @@ def test_assign(run, metric):
 
 
 @pytest.mark.op("kmeans_assign")
+def test_assign_keeps_the_ties_of_whole_numbers(run):
+    rng = np.random.default_rng(0)
+    x, centers = rng.integers(-3, 4, (400, 2)).astype(np.float32), rng.integers(-3, 4, (7, 2)).astype(np.float32)
+    d = distance_to_centers(x, centers, "euclidean")
+    assert np.sum(np.sum(d == d.min(axis=1, keepdims=True), axis=1) > 1) > 50
+    labels, _ = run(anyops.kmeans_assign, x, centers)
+    np.testing.assert_array_equal(labels, np.argmin(d, axis=1))
+
+
+@pytest.mark.op("kmeans_assign")
 def test_assign_to_a_center_without_direction(run):
     x = np.array([[1, 0], [0.3, 0.954], [0, 1], [0, 0]], np.float32)
     labels, distances = run(anyops.kmeans_assign, x, np.array([[0, 0], [1, 0]], np.float32), metric="cosine")

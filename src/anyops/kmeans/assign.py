@@ -17,7 +17,7 @@ from .._array.namespace import (
     result_dtype,
 )
 from .._array.nearest import across, counting, lowest, rows_at
-from .._array.rows import rows_in_cache, scan_rows
+from .._array.rows import is_sharded, rows_in_cache, scan_rows
 
 METRICS = ("euclidean", "cosine", "iou")
 
@@ -236,8 +236,8 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
 
 
 def _rows(xp: Namespace, x: Array, centers: Array) -> int:
-    """Samples whose scores are computed at once."""
-    return rows_in_cache(xp, x, math.prod(x.shape[:-2]) * centers.shape[-2])
+    """Samples whose scores are computed at once; 0 for all, where a loop would move them between devices."""
+    return 0 if is_sharded(x) else rows_in_cache(xp, x, math.prod(x.shape[:-2]) * centers.shape[-2])
 
 
 def unit(xp: Namespace, x: Array) -> Array:
@@ -264,8 +264,9 @@ def scores(xp: Namespace, a: Array, b: Array, metric: str, *, of: int = -1) -> A
 
 def _iou(xp: Namespace, a: Array, b: Array) -> Array:
     a, b = xp.maximum(a, xp.zeros_like(a)), xp.maximum(b, xp.zeros_like(b))
-    inter = xp.prod(xp.minimum(a, b), axis=-1)
-    union = xp.prod(a, axis=-1) + xp.prod(b, axis=-1) - inter
+    (a0, a1), (b0, b1) = ((side[..., 0], side[..., 1]) for side in (a, b))
+    inter = xp.minimum(a0, b0) * xp.minimum(a1, b1)
+    union = a0 * a1 + b0 * b1 - inter
     there = union > 0
     return xp.where(there, inter / xp.where(there, union, xp.ones_like(union)), xp.zeros_like(inter))
 
@@ -298,7 +299,10 @@ def _around(xp: Namespace, centers: Array, metric: str, *, around: bool) -> tupl
         return unit(xp, centers), None
     if not around or metric != "euclidean":
         return centers, None
-    middle = xp.mean(centers, axis=-2, keepdims=True)  # around which squares are small, and so is their rounding
+    # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and equal
+    # distances equal, as they would not around a mean.
+    away = centers - xp.mean(centers, axis=-2, keepdims=True)
+    middle = rows_at(xp, centers, lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None])
     return centers - middle, middle
 
 
