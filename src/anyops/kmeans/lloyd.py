@@ -106,39 +106,31 @@ def kmeans(
         raise ValueError(f"center must be mean or median, got {center!r}")
     weight = check_samples(xp, x, k, sample_weight)
     if metric == "iou":
-        _check_sides(xp, x, weight)
+        check_sides(xp, "x", x, weight)
     tol = check_number("tol", tol, least=0)
     if check_integer("max_iter", max_iter) < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     if is_chunked(xp) and center == "median":
         raise ValueError("center must be 'mean' for a dask array: a median needs all samples at once")
-    starts = _starts(xp, x, k, init, n_init)
+    check_init(xp, "x", x, k, init)
+    starts = _starts(init, n_init)
     rng = generator(seed)
-    samples = _Samples(xp, stop_gradient(x), weight, sample_weight, k, metric, center)
+    samples = Samples(xp, stop_gradient(x), weight, sample_weight, k, metric, center)
     results = (samples.fit(samples.start(init, rng), max_iter, tol, callback) for _ in range(starts))
     return min(results, key=lambda result: result.inertia)
 
 
-def _check_sides(xp: Namespace, x: Array, weight: Host) -> None:
+def check_sides(xp: Namespace, name: str, x: Array, weight: Host) -> None:
+    """Raise ValueError unless samples are widths and heights."""
     if x.shape[1] != 2:
-        raise ValueError(f"x must hold widths and heights, (n, 2), for metric 'iou', got {tuple(x.shape)}")
+        raise ValueError(f"{name} must hold widths and heights, (n, 2), for metric 'iou', got {tuple(x.shape)}")
     if bool(xp.any((x < 0) & beside(xp, weight > 0, x)[:, None])):
-        raise ValueError("x must hold widths and heights of at least 0 for metric 'iou', got a negative one")
+        raise ValueError(f"{name} must hold widths and heights of at least 0 for metric 'iou', got a negative one")
 
 
-def _starts(xp: Namespace, x: Array, k: int, init: str | Array, n_init: int | str) -> int:
+def _starts(init: str | Array, n_init: int | str) -> int:
     """How often to start; raise unless there is a way to."""
     drawn = isinstance(init, str)
-    if drawn and init not in INITS:
-        raise ValueError(f"init must be one of {', '.join(INITS)} or an array, got {init!r}")
-    if not drawn:
-        if not is_chunked(xp):
-            namespace(x=x, init=init)
-        if tuple(getattr(init, "shape", ())) != (k, x.shape[1]):
-            raise ValueError(f"init must have shape ({k}, {x.shape[1]}), got {tuple(getattr(init, 'shape', ()))}")
-        check_dtype(namespace(init=init), "init", init, "real floating", "integral")
-        if not bool(HOST.all(HOST.isfinite(on_host(init)))):
-            raise ValueError("init must be finite, got NaN or infinity")
     if n_init == "auto":
         return 10 if drawn and init == "random" else 1
     if check_integer("n_init", n_init) < 1:
@@ -146,7 +138,22 @@ def _starts(xp: Namespace, x: Array, k: int, init: str | Array, n_init: int | st
     return int(n_init) if drawn else 1
 
 
-class _Samples:
+def check_init(xp: Namespace, name: str, x: Array, k: int, init: str | Array) -> None:
+    """Raise unless `init` names a way to draw centres, or holds k of them."""
+    if isinstance(init, str):
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)} or an array, got {init!r}")
+        return
+    if not is_chunked(xp):
+        namespace(**{name: x, "init": init})
+    if tuple(getattr(init, "shape", ())) != (k, x.shape[1]):
+        raise ValueError(f"init must have shape ({k}, {x.shape[1]}), got {tuple(getattr(init, 'shape', ()))}")
+    check_dtype(namespace(init=init), "init", init, "real floating", "integral")
+    if not bool(HOST.all(HOST.isfinite(on_host(init)))):
+        raise ValueError("init must be finite, got NaN or infinity")
+
+
+class Samples:
     """Samples as they are iterated over, and the passes over them."""
 
     def __init__(self, xp: Namespace, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str):
@@ -154,12 +161,13 @@ class _Samples:
         self.dtype = result_dtype(xp, x=x)
         self.z, self.shift, self.variance = prepared(xp, x, weight, metric)
         self.given = None if given is None else xp.astype(given, self.z.dtype, copy=False)
+        self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
     def start(self, init: str | Array, rng: Any) -> Host:
         """Centres (k, d) on the host."""
         if not isinstance(init, str):
             centers = on_host(init) - self.shift
-            return self._settled(centers, centers)
+            return settled(self.metric, centers, centers)
         if init == "k-means||":
             return parallel(self.xp, self.z, self.weight, self.given, self.k, rng, self.metric)
         if init == "random":
@@ -241,28 +249,36 @@ class _Samples:
         if self.center == "median":
             for i, j in taken:
                 labels[i] = j
-            return self._settled(self._medians(labels, centers), centers)
+            return settled(self.metric, self._medians(labels, centers), centers)
         there = counts > 1e-12 * found.weights
         new = HOST.where(there[:, None], sums / HOST.where(there, counts, HOST.asarray(1.0))[:, None], centers)
-        return self._settled(new, centers)
-
-    def _settled(self, new: Host, old: Host) -> Host:
-        """Centres of the metric: of unit length for cosine, the old one where there is no direction."""
-        if self.metric != "cosine":
-            return new
-        new = unit(HOST, new)
-        return HOST.where(HOST.max(HOST.abs(new), axis=1, keepdims=True) > 0, new, old)
+        return settled(self.metric, new, centers)
 
     def _medians(self, labels: Host, centers: Host) -> Host:
         """The weighted median of each coordinate; half of the weight on either side."""
         z, new = on_host(self.z), centers * 1.0
-        for j in range(self.k):
-            mine = HOST.nonzero((labels == j) & (self.weight > 0))[0]
-            for axis in range(z.shape[1] if mine.shape[0] else 0):
-                order = mine[HOST.argsort(z[mine, axis], stable=True)]
-                reached = HOST.cumulative_sum(self.weight[order])
-                half = reached[-1] / 2
-                low = int(HOST.searchsorted(reached, half, side="left"))
-                high = min(int(HOST.searchsorted(reached, half, side="right")), order.shape[0] - 1)
-                new[j, axis] = (z[order[low], axis] + z[order[high], axis]) / 2
+        if self._orders is None:
+            self._orders = [HOST.argsort(z[:, axis], stable=True) for axis in range(z.shape[1])]
+        of = HOST.where(self.weight > 0, labels, HOST.asarray(self.k))  # samples that are not there come last
+        of = of.astype(HOST.uint16 if self.k < 1 << 16 else HOST.int64)  # 16 bits are sorted by counting
+        ends = HOST.cumulative_sum(HOST.bincount(of, minlength=self.k + 1)).tolist()
+        for axis, order in enumerate(self._orders):
+            grouped = order[HOST.argsort(of[order], stable=True)]
+            weight = self.weight[grouped]
+            for j in range(self.k):
+                start, stop = ends[j - 1] if j else 0, ends[j]
+                if start < stop:
+                    reached = HOST.cumulative_sum(weight[start:stop])
+                    half = reached[-1] / 2
+                    low = start + int(HOST.searchsorted(reached, half, side="left"))
+                    high = min(start + int(HOST.searchsorted(reached, half, side="right")), stop - 1)
+                    new[j, axis] = (z[grouped[low], axis] + z[grouped[high], axis]) / 2
         return new
+
+
+def settled(metric: str, new: Host, old: Host) -> Host:
+    """Centres of the metric: of unit length for cosine, the old one where there is no direction."""
+    if metric != "cosine":
+        return new
+    new = unit(HOST, new)
+    return HOST.where(HOST.max(HOST.abs(new), axis=1, keepdims=True) > 0, new, old)
