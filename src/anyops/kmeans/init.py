@@ -98,9 +98,7 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
     """Return the weights on the host, ones if there are none; raise unless they and the samples (n, d) are in order."""
     check_dtype(xp, name, x, "real floating", "integral")
     if is_traced(x) and not is_chunked(xp):
-        raise TypeError(
-            f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap"
-        )
+        raise TypeError(f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{name} must have shape (n, d), got {shape}")

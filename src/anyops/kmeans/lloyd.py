@@ -9,7 +9,7 @@ from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host
 from .._array.namespace import Array, Namespace, check_dtype, is_at_hand, namespace, result_dtype, stop_gradient
 from .._array.random import Seed, generator
-from .assign import check_metric, kmeans_assign, partial_sums, unit
+from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
 from .bounds import Bounded, Sums
 from .init import beside, check_samples, default_trials, parallel, plusplus, prepared, rows
 
@@ -190,13 +190,19 @@ class Samples:
             n_iter += 1
             if bounded is not None:
                 sums, changed = bounded.update(centers)
-                repeats, inertia = changed == 0, None
+                repeats, inertia, closest = changed == 0, None, None
+            elif self.center == "median":
+                closest = kmeans_assign(self.z, self._ship(centers), metric=self.metric)
+                counts = HOST.bincount(to_host(closest.labels), weights=self.weight, minlength=self.k)
+                lost = HOST.where(self.weight > 0, on_host(closest.distances), HOST.asarray(0.0)) * self.weight
+                sums, repeats, inertia = Sums(HOST.zeros(centers.shape), counts, counts), False, float(HOST.sum(lost))
             else:
                 # Where labels repeat, so do the sums and the centres, and the shift is 0.
                 part = partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False)
                 counts = on_host(part.counts)
                 sums, inertia, repeats = Sums(on_host(part.sums), counts, counts), float(part.inertia), False
-            new = self._update(sums, centers)
+                closest = None
+            new = self._update(sums, centers, closest)
             shift = float(HOST.sum((new - centers) ** 2))
             if callback is not None:
                 callback(n_iter, self._inertia(centers) if inertia is None else inertia, shift)
@@ -226,14 +232,14 @@ class Samples:
     def _inertia(self, centers: Host) -> float:
         return float(partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False).inertia)
 
-    def _update(self, found: Sums, centers: Host) -> Host:
+    def _update(self, found: Sums, centers: Host, closest: KMeansAssignment | None) -> Host:
         """Centres of the sums; a centre without samples moves to one of those farthest from their own."""
         sums, counts = found.sums * 1.0, found.weights * 1.0
         empty = HOST.nonzero(counts == 0)[0]
         taken: list[tuple[int, int]] = []
         labels: Any = None
         if empty.shape[0] or self.center == "median":
-            labels, distance = kmeans_assign(self.z, self._ship(centers), metric=self.metric)
+            labels, distance = closest or kmeans_assign(self.z, self._ship(centers), metric=self.metric)
             labels = to_host(labels).copy()
         if empty.shape[0]:
             distance = HOST.where(self.weight > 0, to_host(distance), HOST.asarray(0.0))

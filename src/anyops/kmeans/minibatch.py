@@ -72,9 +72,10 @@ def minibatch_kmeans(
     Notes
     -----
     As scikit-learn's ``MiniBatchKMeans``: c ← (c W + Σ w x) / (W + Σ w), W ← W + Σ w over the samples of the batch that
-    are closest to c, W = 0 at first. The distance per weight is smoothed with α = 2 w / (w + W), w the weight of the batch and W that of all so
-    far, for the length of the stream is not known; the first batch is left out. Every 10 k samples, and at each batch
-    while a centre has none, centres with less than 1 % of the largest weight move to samples drawn from the next batch.
+    are closest to c, W = 0 at first. The distance per weight is smoothed with α = 2 w / (w + W), w the weight of the
+    batch and W that of all so far, for the length of the stream is not known; the first batch is left out. Every 10 k
+    samples, and at each batch while a centre has none, centres with less than 1 % of the largest weight move to samples
+    drawn from the next batch.
 
     References
     ----------
