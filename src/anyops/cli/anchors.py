@@ -91,10 +91,9 @@ def anchors(
         _check_destinations(output, plot, force=force)
         send = loaded(backend, device)
         sizes = _read(file, category or [], size)
-        if k > len(sizes.wh):
-            raise CommandError(
-                f"{display_name(file)}: expected at least {k} boxes for {k} anchors, got {len(sizes.wh)}"
-            )
+        boxes = len(sizes.wh)
+        if k > boxes:
+            raise CommandError(f"{display_name(file)}: expected at least {k} boxes for {k} anchors, got {boxes}")
         wh = send(sizes.wh)
         with _progress(boxes) as callback:
             found = anyops.anchor_boxes(
@@ -103,7 +102,7 @@ def anchors(
         labels = to_host(anyops.kmeans_assign(wh, found.anchors, metric="iou").labels)
         sides = to_host(found.anchors).astype(np.float64)
         counts = np.bincount(labels, minlength=k)
-        unit = "pixels of the annotated images" if size is None else f"pixels, longer side of the image {size}"
+        unit = "pixels" if size is None else f"pixels in images of {size}"
         if output is not None:
             settings = {"center": center.value, "ratio": ratio, "size": size, "seed": seed}
             write_text(_json(found, sides, counts, settings), output, force=force)

@@ -17,6 +17,7 @@ def draw_anchors(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import LogLocator
 
     colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(anchors))) * [0.92, 0.92, 0.92, 1]
     figure = Figure(figsize=(13, 6.4), dpi=110, layout="constrained")
@@ -45,10 +46,11 @@ def draw_anchors(
     points.grid(color="0.88", linewidth=0.7)
     points.set_axisbelow(True)
     for axis in (points.xaxis, points.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
 
     for number, ((w, h), color) in reversed(list(enumerate(zip(anchors, colors, strict=True), 1))):
-        name = f"{number}:  {w:.3g} × {h:.3g}"
+        name = f"{number}:  {w:.1f} × {h:.1f}"
         frames.add_patch(Rectangle((-w / 2, -h / 2), w, h, facecolor=(*color[:3], 0.08), linewidth=0))
         frames.add_patch(Rectangle((-w / 2, -h / 2), w, h, fill=False, edgecolor=color, linewidth=2.2, label=name))
     handles, names = frames.get_legend_handles_labels()
