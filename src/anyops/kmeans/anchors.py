@@ -31,6 +31,8 @@ def anchor_boxes(
 ) -> AnchorResult:
     """Maximise the mean IoU of co-centred boxes with the best of k anchors by k-means with the distance 1 − IoU [1]_.
 
+    It ends when no box changes its anchor.
+
     Parameters
     ----------
     wh : array (n, 2)
@@ -84,7 +86,7 @@ def anchor_boxes(
     if not bool(xp.all(wh > 0)):
         raise ValueError("wh must be positive, got a side that is not; leave out boxes without area")
     ratio = check_number("ratio", ratio, least=1)
-    found = kmeans(wh, k, max_iter=max_iter, metric="iou", center=center, seed=seed, callback=callback)
+    found = kmeans(wh, k, max_iter=max_iter, tol=0.0, metric="iou", center=center, seed=seed, callback=callback)
     sizes = on_host(found.centers)
     # Of one area, the narrower first.
     by_width = HOST.argsort(sizes[:, 0], stable=True)
