@@ -183,16 +183,14 @@ def test_integers_and_narrow_floats():
 
 @pytest.mark.parametrize("init", ["k-means++", np.eye(2, 3)])
 def test_few_batches_are_alive_at_once_and_each_is_asked_for_once(init):
-    rng, alive, most, asked = np.random.default_rng(0), weakref.WeakSet(), 0, 0
-
-    class Noted(np.ndarray):
-        pass
+    rng, alive, most, asked = np.random.default_rng(0), set(), 0, 0
 
     def batches():
         nonlocal most, asked
-        for _ in range(30):
-            batch = rng.normal(size=(50, 3)).view(Noted)
-            alive.add(batch)
+        for number in range(30):
+            batch = rng.normal(size=(50, 3))
+            alive.add(number)
+            weakref.finalize(batch, alive.remove, number)
             most, asked = max(most, len(alive)), asked + 1
             yield batch
             del batch
