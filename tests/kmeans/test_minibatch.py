@@ -197,7 +197,7 @@ def test_few_batches_are_alive_at_once_and_each_is_asked_for_once(init):
 
     got = anyops.minibatch_kmeans(batches(), 2, init=init, seed=0, max_no_improvement=None)
     assert (asked, got.n_iter) == (30, 30)
-    assert most <= 5
+    assert most <= 3
 
 
 def test_it_stops_reading_when_nothing_improves():
@@ -205,7 +205,7 @@ def test_it_stops_reading_when_nothing_improves():
 
     def batches():
         nonlocal asked
-        while True:  # without an end
+        while asked < 500:
             asked += 1
             yield np.random.default_rng(asked).normal(size=(100, 2))
 
@@ -219,10 +219,12 @@ def test_it_stops_reading_when_nothing_improves():
 def test_tol_counts_in_variances_of_the_samples():
     batches = parts(blobs(4_000, seed=2))
     n_iter = [
-        anyops.minibatch_kmeans([b * scale for b in batches], 4, init=batches[0][:4] * scale, tol=1e-4).n_iter
-        for scale in (1, 8)
+        anyops.minibatch_kmeans(
+            [b * scale for b in batches], 4, init=batches[0][:4] * scale, tol=1e-4, max_no_improvement=None
+        ).n_iter
+        for scale in (1, 1 / 8)
     ]
-    assert n_iter[0] == n_iter[1] < 40
+    assert 1 < n_iter[0] == n_iter[1] < 40
 
 
 X = blobs(40)
