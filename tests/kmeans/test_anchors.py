@@ -38,6 +38,8 @@ def recall(wh, anchors, ratio):
 @pytest.mark.op("anchor_boxes")
 @pytest.mark.parametrize("center", ["median", "mean"])
 def test_a_fixed_point_and_its_figures(backend, center):
+    if backend is Backend.JAX_X64:
+        pytest.skip("another compilation of what jax:cpu shows")
     if backend is Backend.DASK and center == "median":
         pytest.skip("a median needs all samples at once")
     wh = boxes().astype(np.float32).astype(np.float64)
@@ -54,6 +56,8 @@ def test_a_fixed_point_and_its_figures(backend, center):
 
 @pytest.mark.op("anchor_boxes")
 def test_a_seed_gives_the_same_anchors_on_every_backend(backend):
+    if backend is Backend.JAX_X64:
+        pytest.skip("another compilation of what jax:cpu shows")
     wh, center = boxes(), "mean" if backend is Backend.DASK else "median"
     got, want = fit(backend, wh, 5, center=center, seed=2), anyops.anchor_boxes(wh, 5, center=center, seed=2)
     np.testing.assert_allclose(got.anchors, want.anchors, rtol=1e-5)

@@ -112,6 +112,8 @@ def test_equals_scikit_learn():
 @pytest.mark.op("minibatch_kmeans")
 @pytest.mark.parametrize("init", ["k-means++", "k-means||", "random"])
 def test_a_seed_gives_the_same_centers_on_every_backend(backend, init):
+    if backend.library == "jax" and init == "k-means||":
+        pytest.skip("test_kmeans.py draws so on JAX, which compiles for every number of candidates")
     x = (np.eye(6) * 100)[np.random.default_rng(0).integers(6, size=600)]
     x = np.round((x + np.random.default_rng(1).normal(size=(600, 6))) * 64) / 64
     got = fit(backend, parts(x, 60), 6, init=init, seed=4)
