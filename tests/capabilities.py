@@ -31,7 +31,7 @@ RESCORED = ("soft_nms", "cluster_nms", "weighted_cluster_nms", "matrix_nms")
 INDICES = ("nms", "batched_nms", "fast_nms", "nms_groups")
 INDEX_CONTRACT = (*INDICES, *RESCORED, "weighted_boxes_fusion")
 KMEANS_FIT, KMEANS_STATIC = (
-    ("kmeans", "kmeans_plusplus"),
+    ("kmeans", "kmeans_plusplus", "minibatch_kmeans", "anchor_boxes"),
     ("kmeans_assign", "kmeans_partial", "kmeans_merge", "kmeans_step"),
 )
 FITS = ("logistic_regression",)
@@ -54,7 +54,12 @@ UNSUPPORTED: tuple[tuple[tuple[str, ...], tuple[str, ...], frozenset[Transform],
         "the length of the result depends on the data; static forms: `*_mask`, `*_scores`, `*_boxes`, `*_padded`",
     ),
     (KMEANS_FIT, EVERYWHERE, STATIC, "it ends when values say so; `kmeans_step` is the static form"),
-    (("kmeans",), EVERYWHERE, frozenset({T.GRAD}), "centres at the fixed point are given without a gradient"),
+    (
+        ("kmeans", "minibatch_kmeans", "anchor_boxes"),
+        EVERYWHERE,
+        frozenset({T.GRAD}),
+        "centres at the fixed point are given without a gradient",
+    ),
     (("kmeans_plusplus",), ("jax",), frozenset({T.GRAD}), "draws need the values of the samples"),
     (
         ("kmeans",),

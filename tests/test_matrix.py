@@ -88,6 +88,11 @@ EXAMPLES = {
     "logistic_regression": (lambda x, y: here(x, anyops.logistic_regression(x, y)[:2]), ROWS, CLASSES),
     "kmeans": (lambda x: here(x, anyops.kmeans(x, 2, init="k-means||", seed=0)[:1]), ROWS),
     "kmeans_plusplus": (lambda x: anyops.kmeans_plusplus(x, 2, seed=0), ROWS),
+    "minibatch_kmeans": (
+        lambda x: here(x, anyops.minibatch_kmeans([x[:6, ...], x[6:, ...]], 2, seed=0)[:1]),
+        ROWS,
+    ),
+    "anchor_boxes": (lambda x: here(x, anyops.anchor_boxes(x, 2, center="mean", seed=0)[:1]), np.exp(ROWS)),
     "kmeans_assign": (anyops.kmeans_assign, ROWS, ROWS[:3]),
     "kmeans_partial": (lambda x, c: here(x, anyops.kmeans_partial(x, c)), ROWS, ROWS[:3]),
     "kmeans_merge": (

@@ -8,6 +8,7 @@ from ._array.backends import Backend, backends
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .kmeans.anchors import AnchorResult, anchor_boxes
 from .kmeans.assign import (
     KMeansAssignment,
     KMeansPartial,
@@ -19,6 +20,7 @@ from .kmeans.assign import (
 )
 from .kmeans.init import KMeansSeeds, kmeans_plusplus
 from .kmeans.lloyd import KMeansResult, kmeans
+from .kmeans.minibatch import minibatch_kmeans
 from .logistic.fit import LogisticResult, logistic_regression
 from .logistic.objective import (
     LogisticLoss,
@@ -54,6 +56,7 @@ from .suppression.select import top_scores
 from .suppression.soft import soft_nms, soft_nms_scores
 
 __all__ = [
+    "AnchorResult",
     "Backend",
     "BatchStats",
     "FusedBoxes",
@@ -67,6 +70,7 @@ __all__ = [
     "LogisticResult",
     "LogisticStep",
     "__version__",
+    "anchor_boxes",
     "backends",
     "batch_norm",
     "batch_norm_grad",
@@ -99,6 +103,7 @@ __all__ = [
     "matrix_nms",
     "matrix_nms_scores",
     "merge_batch_stats",
+    "minibatch_kmeans",
     "nms",
     "nms_groups",
     "nms_mask",

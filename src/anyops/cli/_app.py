@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
+from .anchors import anchors
 from .backends import backends
 from .demo import demo
 from .nms import nms
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(nms)
+app.command()(anchors)
 app.command()(backends)
 app.command()(demo)
 

@@ -41,8 +41,11 @@ def display_name(source: str) -> str:
     return "standard input" if source == STREAM else source
 
 
-def read_text(source: str) -> tuple[str, Format]:
-    """Read a whole input, decompressed and decoded, and tell its format.
+_NOTHING = "no detections are [] in JSON and a header line alone in CSV"
+
+
+def read_text(source: str, *, nothing: str = _NOTHING) -> tuple[str, Format]:
+    """Read a whole input, decompressed and decoded, and tell its format; `nothing` says how to write down that.
 
     A file's name says what it holds. Standard input has none, so its first bytes say it.
     """
@@ -66,7 +69,7 @@ def read_text(source: str) -> tuple[str, Format]:
             f"{name}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at offset {error.start}"
         ) from None
     if not text.strip(_BLANK):
-        raise CommandError(f"{name}: is empty; no detections are [] in JSON and a header line alone in CSV")
+        raise CommandError(f"{name}: is empty; {nothing}")
     return text, _sniff(text) if source == STREAM else format_of(source)
 
 
@@ -84,6 +87,11 @@ def check_destination(target: str, *, force: bool) -> None:
     if target == STREAM:
         return
     format_of(target)
+    check_place(target, force=force)
+
+
+def check_place(target: str, *, force: bool) -> None:
+    """Refuse a file that cannot be written, or is there already."""
     path = Path(target).resolve()
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise CommandError(f"{target}: its folder does not exist or cannot be written to")
@@ -102,12 +110,19 @@ def check_same_format(form: Format, target: str) -> None:
 
 
 def write_text(text: str, target: str, *, force: bool) -> None:
+    """Write a whole output, or none of it, compressed if its name says so. Standard output is never compressed."""
+    data = text.encode("utf-8")
+    # mtime=0: the same detections give the same file.
+    compressed = target != STREAM and _is_compressed(target)
+    write_bytes(gzip.compress(data, 6, mtime=0) if compressed else data, target, force=force)
+
+
+def write_bytes(data: bytes, target: str, *, force: bool) -> None:
     """Write a whole output, or none of it.
 
     A file is written under another name beside the target, then moved there in one step that fails if, without
-    ``force``, a file of that name has appeared meanwhile. Standard output is never compressed.
+    ``force``, a file of that name has appeared meanwhile.
     """
-    data = text.encode("utf-8")
     if target == STREAM and sys.stdout is None:
         raise CommandError("standard output: cannot be written: it is closed")
     try:
@@ -115,8 +130,7 @@ def write_text(text: str, target: str, *, force: bool) -> None:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         else:
-            # mtime=0: the same detections give the same file.
-            _write_file(gzip.compress(data, 6, mtime=0) if _is_compressed(target) else data, target, force=force)
+            _write_file(data, target, force=force)
     except BrokenPipeError:  # the reader has seen enough (anyops nms ... | head): the command ends quietly
         raise
     except FileExistsError:

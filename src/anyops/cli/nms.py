@@ -32,7 +32,8 @@ class Library(StrEnum):
     CUPY = "cupy"
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinities as values of an option."""
     # A range alone lets NaN pass, which is neither below its start nor above its end.
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, got {value}")
@@ -73,7 +74,7 @@ def nms(
         float | None,
         typer.Option(
             min=0,
-            callback=_finite,
+            callback=finite,
             help="Drop what does not score above this: in FILE for nms and fast (no limit by default) and wbf (0); by "
             "its new score for soft (0.001), cluster and weighted (0.01), matrix (0.05).",
         ),
@@ -86,7 +87,7 @@ def nms(
         typer.Option(
             min=0,
             max=1,
-            callback=_finite,
+            callback=finite,
             rich_help_panel=_SOME,
             help="nms, fast, cluster, weighted (0.5 by default), soft with --decay linear or hard (0.3), wbf (0.55): "
             "boxes act on each other if they overlap by more.",
@@ -177,7 +178,7 @@ def nms(
                 check_same_format(format_of(file), out)
         with _progress() as begin:
             begin("load")
-            send = _loaded(backend, device)
+            send = loaded(backend, device)
             begin("read")
             parts, form = _read(files, model_field)
             check_same_format(form, out)
@@ -222,7 +223,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda stage: progress.update(task, description=stage, completed=stages.index(stage))
 
 
-def _loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any]:
+def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any]:
     """Load an array library; return what ships host arrays to it."""
     send = partial(to_backend, name=backend.value, device=device)
     try:

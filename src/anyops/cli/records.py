@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .errors import CommandError
 from .files import Format
 
-_BOM = "\ufeff"  # some editors begin a file with it
+BOM = "\ufeff"  # some editors begin a file with it
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SIDES = ("x", "y", "w", "h")
 _BBOX = "4 numbers [x, y, w, h]"
@@ -131,13 +131,13 @@ def _parse_json(text: str, model_field: str | None) -> Detections:
     for index, (record, span) in enumerate(_json_items(text, start)):
         where = f"record {index} (counted from 0)"
         if type(record) is not dict:
-            raise CommandError(f"{where}: expected an object, got {_shown(record)}")
-        detections.image_ids.append(_json_id(record, "image_id", where))
-        detections.category_ids.append(_json_id(record, "category_id", where))
-        detections.boxes.extend(_box(_member(record, "bbox", where), where))
-        detections.scores.append(_number(_member(record, "score", where), "score", where))
+            raise CommandError(f"{where}: expected an object, got {shown(record)}")
+        detections.image_ids.append(json_id(record, "image_id", where))
+        detections.category_ids.append(json_id(record, "category_id", where))
+        detections.boxes.extend(box_of(member(record, "bbox", where), where))
+        detections.scores.append(number(member(record, "score", where), "score", where))
         if model_field is not None:
-            detections.models.append(str(_json_id(record, model_field, where)))
+            detections.models.append(str(json_id(record, model_field, where)))
         detections.records.append(text[span])
         if index == 0:
             detections.head = text[: span.start]
@@ -152,70 +152,75 @@ def _parse_json(text: str, model_field: str | None) -> Detections:
 
 def _start_of_list(text: str) -> int:
     """Position after the opening bracket."""
-    start = _skip_space(text, len(_BOM) if text.startswith(_BOM) else 0)
+    start = skip_space(text, len(BOM) if text.startswith(BOM) else 0)
     if text.startswith("[", start):
         return start + 1
-    value, _ = _json_value(text, start, "")
-    raise CommandError(f"expected a JSON list of detections, got {_shown(value)}")
+    value, _ = json_value(text, start, "")
+    raise CommandError(f"expected a JSON list of detections, got {shown(value)}")
 
 
 def _json_items(text: str, position: int) -> Iterator[tuple[Any, slice]]:
     """Yield each value of a JSON list with its place in the text, and check what stands after the list."""
-    position = _skip_space(text, position)
+    position = skip_space(text, position)
     index = 0
     closed = text.startswith("]", position)
     while not closed:
         where = f"record {index} (counted from 0): "
-        value, end = _json_value(text, position, where)
+        value, end = json_value(text, position, where)
         yield value, slice(position, end)
-        position = _skip_space(text, end)
+        position = skip_space(text, end)
         closed = text.startswith("]", position)
         if not closed:
             if not text.startswith(",", position):
-                raise CommandError(f"after {where}" + _json_fault("expected a comma or ]", text, position))
-            position = _skip_space(text, position + 1)
+                raise CommandError(f"after {where}" + json_fault("expected a comma or ]", text, position))
+            position = skip_space(text, position + 1)
             index += 1
-    position = _skip_space(text, position + 1)
+    position = skip_space(text, position + 1)
     if position < len(text):
-        raise CommandError(_json_fault("expected nothing after the list", text, position))
+        raise CommandError(json_fault("expected nothing after the list", text, position))
 
 
 _decode = json.JSONDecoder().raw_decode
 
 
-def _json_value(text: str, position: int, where: str) -> tuple[Any, int]:
+def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
+    """Read the value at a position of JSON text; return where it ends, too."""
     try:
         return _decode(text, position)
     except json.JSONDecodeError as error:
-        raise CommandError(where + _json_fault(error.msg, text, error.pos)) from None
+        raise CommandError(where + json_fault(error.msg, text, error.pos)) from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets thousands deep
-        raise CommandError(where + _json_fault(str(error), text, position)) from None
+        raise CommandError(where + json_fault(str(error), text, position)) from None
 
 
-def _json_fault(message: str, text: str, position: int) -> str:
+def json_fault(message: str, text: str, position: int) -> str:
+    """Say what is wrong with JSON text, and in which line and column."""
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
     return f"not valid JSON: {message} at line {line}, column {column}"
 
 
-def _skip_space(text: str, position: int) -> int:
+def skip_space(text: str, position: int) -> int:
+    """Position of what stands after white space."""
     match = _SPACE.match(text, position)
     assert match is not None  # the pattern matches no characters too
     return match.end()
 
 
-def _member(record: dict[str, Any], name: str, where: str) -> Any:
+def member(record: dict[str, Any], name: str, where: str) -> Any:
+    """Return a field that a record must have."""
     try:
         return record[name]
     except KeyError:
         raise CommandError(f"{where}: {name}: is missing") from None
 
 
-def _json_id(record: dict[str, Any], name: str, where: str) -> int | str:
-    value = _member(record, name, where)
+def json_id(record: dict[str, Any], name: str, where: str) -> int | str:
+    """Return a field that must be an id."""
+    value = member(record, name, where)
     if type(value) is int or type(value) is str:
         return value
-    raise CommandError(f"{where}: {name}: expected an integer or a string, got {_shown(value)}")
+    raise CommandError(f"{where}: {name}: expected an integer or a string, got {shown(value)}")
 
 
 Edits = list[tuple[slice, str]]
@@ -224,15 +229,15 @@ Edits = list[tuple[slice, str]]
 
 def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> Edits:
     places: dict[str, slice] = {}  # of a name that is there twice, the last value counts
-    position = _skip_space(record, 1)
+    position = skip_space(record, 1)
     while record[position] != "}":
         name, position = _decode(record, position)
-        start = _skip_space(record, _skip_space(record, position) + 1)
+        start = skip_space(record, skip_space(record, position) + 1)
         _, stop = _decode(record, start)
         places[name] = slice(start, stop)
-        position = _skip_space(record, stop)
+        position = skip_space(record, stop)
         if record[position] == ",":
-            position = _skip_space(record, position + 1)
+            position = skip_space(record, position + 1)
     return [(places[name], json.dumps(new)) for name, new in (("score", score), ("bbox", bbox)) if new is not None]
 
 
@@ -240,10 +245,10 @@ def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> E
 
 
 def _parse_csv(text: str, model_field: str | None) -> Detections:
-    rows = _csv_rows(text.removeprefix(_BOM))
+    rows = _csv_rows(text.removeprefix(BOM))
     _, header, head = next(rows)
     columns = _Columns.of([name.strip() for name in header], model_field)
-    detections = Detections(head=_BOM + head if text.startswith(_BOM) else head, columns=columns)
+    detections = Detections(head=BOM + head if text.startswith(BOM) else head, columns=columns)
     for line, cells, raw in rows:
         where = f"line {line}"
         if len(cells) != len(header):
@@ -251,7 +256,7 @@ def _parse_csv(text: str, model_field: str | None) -> Detections:
         detections.image_ids.append(_csv_id(cells[columns.image_id], "image_id", where))
         detections.category_ids.append(_csv_id(cells[columns.category_id], "category_id", where))
         if columns.bbox is not None:
-            detections.boxes.extend(_box(_csv_list(cells[columns.bbox]), where))
+            detections.boxes.extend(box_of(_csv_list(cells[columns.bbox]), where))
         else:
             numbers = [_csv_number(cells[i], name, where) for i, name in zip(columns.sides, _SIDES, strict=True)]
             detections.boxes.extend(_checked_sides(numbers, _SIDES, where))
@@ -351,7 +356,7 @@ def _csv_number(cell: str, name: str, where: str) -> float:
     # Python reads 1_000 as a number; nothing else that reads CSV does.
     if math.isfinite(value) and "_" not in cell:
         return value
-    raise CommandError(f"{where}: {name}: expected a finite number, got {_shown(cell)}")
+    raise CommandError(f"{where}: {name}: expected a finite number, got {shown(cell)}")
 
 
 def _csv_list(cell: str) -> Any:
@@ -364,10 +369,11 @@ def _csv_list(cell: str) -> Any:
 # Both
 
 
-def _box(value: Any, where: str) -> list[float]:
+def box_of(value: Any, where: str) -> list[float]:
+    """Return left, top, width and height, the latter two of 0 or more."""
     if type(value) is not list or len(value) != 4:
-        raise CommandError(f"{where}: bbox: expected {_BBOX}, got {_shown(value)}")
-    return _checked_sides([_number(side, "bbox", where) for side in value], ("bbox",) * 4, where)
+        raise CommandError(f"{where}: bbox: expected {_BBOX}, got {shown(value)}")
+    return _checked_sides([number(side, "bbox", where) for side in value], ("bbox",) * 4, where)
 
 
 def _checked_sides(box: list[float], names: tuple[str, ...], where: str) -> list[float]:
@@ -378,18 +384,19 @@ def _checked_sides(box: list[float], names: tuple[str, ...], where: str) -> list
     return box
 
 
-def _number(value: Any, name: str, where: str) -> float:
+def number(value: Any, name: str, where: str) -> float:
+    """Return a finite number as a float."""
     if type(value) is float or type(value) is int:  # not bool, which is an int to isinstance
         try:
-            number = float(value)
+            result = float(value)
         except OverflowError:
-            number = math.inf
-        if math.isfinite(number):
-            return number
-    raise CommandError(f"{where}: {name}: expected a finite number, got {_shown(value)}")
+            result = math.inf
+        if math.isfinite(result):
+            return result
+    raise CommandError(f"{where}: {name}: expected a finite number, got {shown(value)}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Describe a value in a message, briefly however large it is."""
     if isinstance(value, dict):
         return "an object"

@@ -83,34 +83,42 @@ def kmeans_plusplus(
 
 def check_samples(xp: Namespace, x: Array, k: int, sample_weight: Array | None) -> Host:
     """Return the weights on the host; raise unless there are k finite samples to choose from."""
-    check_dtype(xp, "x", x, "real floating", "integral")
+    weight = check_rows(xp, "x", x, sample_weight)
+    if not 1 <= check_integer("k", k) <= weight.shape[0]:
+        raise ValueError(f"k must be in [1, {weight.shape[0]}] for {weight.shape[0]} samples, got {k}")
+    there = int(HOST.count_nonzero(weight))
+    if there == 0:
+        raise ValueError("sample_weight must not be zero for all samples")
+    if k > there:
+        raise ValueError(f"k must be at most the number of samples of positive weight, {there}, got {k}")
+    return weight
+
+
+def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) -> Host:
+    """Return the weights on the host, ones if there are none; raise unless they and the samples (n, d) are in order."""
+    check_dtype(xp, name, x, "real floating", "integral")
     if is_traced(x) and not is_chunked(xp):
-        raise TypeError("k-means decides by values, which a traced x has not; kmeans_step runs inside jit and vmap")
+        raise TypeError(f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:
-        raise ValueError(f"x must have shape (n, d), got {shape}")
-    check_known_chunks(xp, "x", x)
-    if not 1 <= check_integer("k", k) <= shape[0]:
-        raise ValueError(f"k must be in [1, {shape[0]}] for {shape[0]} samples, got {k}")
+        raise ValueError(f"{name} must have shape (n, d), got {shape}")
+    check_known_chunks(xp, name, x)
     if sample_weight is None:
         weight = HOST.ones(shape[0])
         finite = xp.all(xp.isfinite(x))
     else:
-        namespace(x=x, sample_weight=sample_weight)
+        namespace(**{name: x, "sample_weight": sample_weight})
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         if tuple(sample_weight.shape) != shape[:1]:
-            raise ValueError(f"sample_weight must have shape {shape[:1]} beside x, got {tuple(sample_weight.shape)}")
+            raise ValueError(
+                f"sample_weight must have shape {shape[:1]} beside {name}, got {tuple(sample_weight.shape)}"
+            )
         weight = on_host(sample_weight)
         if not bool(HOST.all(HOST.isfinite(weight) & (weight >= 0))):
             raise ValueError("sample_weight must be finite and not negative, got a value that is not")
-        if not bool(HOST.any(weight > 0)):
-            raise ValueError("sample_weight must not be zero for all samples")
         finite = xp.all(xp.isfinite(x) | ~beside(xp, weight > 0, x)[:, None])
     if not bool(finite):
-        raise ValueError("x must be finite, got NaN or infinity")
-    there = int(HOST.count_nonzero(weight))
-    if k > there:
-        raise ValueError(f"k must be at most the number of samples of positive weight, {there}, got {k}")
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
     return weight
 
 

@@ -9,7 +9,7 @@ from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host
 from .._array.namespace import Array, Namespace, check_dtype, is_at_hand, namespace, result_dtype, stop_gradient
 from .._array.random import Seed, generator
-from .assign import check_metric, kmeans_assign, partial_sums, unit
+from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
 from .bounds import Bounded, Sums
 from .init import beside, check_samples, default_trials, parallel, plusplus, prepared, rows
 
@@ -106,39 +106,31 @@ def kmeans(
         raise ValueError(f"center must be mean or median, got {center!r}")
     weight = check_samples(xp, x, k, sample_weight)
     if metric == "iou":
-        _check_sides(xp, x, weight)
+        check_sides(xp, "x", x, weight)
     tol = check_number("tol", tol, least=0)
     if check_integer("max_iter", max_iter) < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     if is_chunked(xp) and center == "median":
         raise ValueError("center must be 'mean' for a dask array: a median needs all samples at once")
-    starts = _starts(xp, x, k, init, n_init)
+    check_init(xp, "x", x, k, init)
+    starts = _starts(init, n_init)
     rng = generator(seed)
-    samples = _Samples(xp, stop_gradient(x), weight, sample_weight, k, metric, center)
+    samples = Samples(xp, stop_gradient(x), weight, sample_weight, k, metric, center)
     results = (samples.fit(samples.start(init, rng), max_iter, tol, callback) for _ in range(starts))
     return min(results, key=lambda result: result.inertia)
 
 
-def _check_sides(xp: Namespace, x: Array, weight: Host) -> None:
+def check_sides(xp: Namespace, name: str, x: Array, weight: Host) -> None:
+    """Raise ValueError unless samples are widths and heights."""
     if x.shape[1] != 2:
-        raise ValueError(f"x must hold widths and heights, (n, 2), for metric 'iou', got {tuple(x.shape)}")
+        raise ValueError(f"{name} must hold widths and heights, (n, 2), for metric 'iou', got {tuple(x.shape)}")
     if bool(xp.any((x < 0) & beside(xp, weight > 0, x)[:, None])):
-        raise ValueError("x must hold widths and heights of at least 0 for metric 'iou', got a negative one")
+        raise ValueError(f"{name} must hold widths and heights of at least 0 for metric 'iou', got a negative one")
 
 
-def _starts(xp: Namespace, x: Array, k: int, init: str | Array, n_init: int | str) -> int:
+def _starts(init: str | Array, n_init: int | str) -> int:
     """How often to start; raise unless there is a way to."""
     drawn = isinstance(init, str)
-    if drawn and init not in INITS:
-        raise ValueError(f"init must be one of {', '.join(INITS)} or an array, got {init!r}")
-    if not drawn:
-        if not is_chunked(xp):
-            namespace(x=x, init=init)
-        if tuple(getattr(init, "shape", ())) != (k, x.shape[1]):
-            raise ValueError(f"init must have shape ({k}, {x.shape[1]}), got {tuple(getattr(init, 'shape', ()))}")
-        check_dtype(namespace(init=init), "init", init, "real floating", "integral")
-        if not bool(HOST.all(HOST.isfinite(on_host(init)))):
-            raise ValueError("init must be finite, got NaN or infinity")
     if n_init == "auto":
         return 10 if drawn and init == "random" else 1
     if check_integer("n_init", n_init) < 1:
@@ -146,7 +138,22 @@ def _starts(xp: Namespace, x: Array, k: int, init: str | Array, n_init: int | st
     return int(n_init) if drawn else 1
 
 
-class _Samples:
+def check_init(xp: Namespace, name: str, x: Array, k: int, init: str | Array) -> None:
+    """Raise unless `init` names a way to draw centres, or holds k of them."""
+    if isinstance(init, str):
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)} or an array, got {init!r}")
+        return
+    if not is_chunked(xp):
+        namespace(**{name: x, "init": init})
+    if tuple(getattr(init, "shape", ())) != (k, x.shape[1]):
+        raise ValueError(f"init must have shape ({k}, {x.shape[1]}), got {tuple(getattr(init, 'shape', ()))}")
+    check_dtype(namespace(init=init), "init", init, "real floating", "integral")
+    if not bool(HOST.all(HOST.isfinite(on_host(init)))):
+        raise ValueError("init must be finite, got NaN or infinity")
+
+
+class Samples:
     """Samples as they are iterated over, and the passes over them."""
 
     def __init__(self, xp: Namespace, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str):
@@ -154,12 +161,13 @@ class _Samples:
         self.dtype = result_dtype(xp, x=x)
         self.z, self.shift, self.variance = prepared(xp, x, weight, metric)
         self.given = None if given is None else xp.astype(given, self.z.dtype, copy=False)
+        self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
     def start(self, init: str | Array, rng: Any) -> Host:
         """Centres (k, d) on the host."""
         if not isinstance(init, str):
             centers = on_host(init) - self.shift
-            return self._settled(centers, centers)
+            return settled(self.metric, centers, centers)
         if init == "k-means||":
             return parallel(self.xp, self.z, self.weight, self.given, self.k, rng, self.metric)
         if init == "random":
@@ -182,13 +190,19 @@ class _Samples:
             n_iter += 1
             if bounded is not None:
                 sums, changed = bounded.update(centers)
-                repeats, inertia = changed == 0, None
+                repeats, inertia, closest = changed == 0, None, None
+            elif self.center == "median":
+                closest = kmeans_assign(self.z, self._ship(centers), metric=self.metric)
+                counts = HOST.bincount(to_host(closest.labels), weights=self.weight, minlength=self.k)
+                lost = HOST.where(self.weight > 0, on_host(closest.distances), HOST.asarray(0.0)) * self.weight
+                sums, repeats, inertia = Sums(HOST.zeros(centers.shape), counts, counts), False, float(HOST.sum(lost))
             else:
                 # Where labels repeat, so do the sums and the centres, and the shift is 0.
                 part = partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False)
                 counts = on_host(part.counts)
                 sums, inertia, repeats = Sums(on_host(part.sums), counts, counts), float(part.inertia), False
-            new = self._update(sums, centers)
+                closest = None
+            new = self._update(sums, centers, closest)
             shift = float(HOST.sum((new - centers) ** 2))
             if callback is not None:
                 callback(n_iter, self._inertia(centers) if inertia is None else inertia, shift)
@@ -218,14 +232,14 @@ class _Samples:
     def _inertia(self, centers: Host) -> float:
         return float(partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False).inertia)
 
-    def _update(self, found: Sums, centers: Host) -> Host:
+    def _update(self, found: Sums, centers: Host, closest: KMeansAssignment | None) -> Host:
         """Centres of the sums; a centre without samples moves to one of those farthest from their own."""
         sums, counts = found.sums * 1.0, found.weights * 1.0
         empty = HOST.nonzero(counts == 0)[0]
         taken: list[tuple[int, int]] = []
         labels: Any = None
         if empty.shape[0] or self.center == "median":
-            labels, distance = kmeans_assign(self.z, self._ship(centers), metric=self.metric)
+            labels, distance = closest or kmeans_assign(self.z, self._ship(centers), metric=self.metric)
             labels = to_host(labels).copy()
         if empty.shape[0]:
             distance = HOST.where(self.weight > 0, to_host(distance), HOST.asarray(0.0))
@@ -241,28 +255,36 @@ class _Samples:
         if self.center == "median":
             for i, j in taken:
                 labels[i] = j
-            return self._settled(self._medians(labels, centers), centers)
+            return settled(self.metric, self._medians(labels, centers), centers)
         there = counts > 1e-12 * found.weights
         new = HOST.where(there[:, None], sums / HOST.where(there, counts, HOST.asarray(1.0))[:, None], centers)
-        return self._settled(new, centers)
-
-    def _settled(self, new: Host, old: Host) -> Host:
-        """Centres of the metric: of unit length for cosine, the old one where there is no direction."""
-        if self.metric != "cosine":
-            return new
-        new = unit(HOST, new)
-        return HOST.where(HOST.max(HOST.abs(new), axis=1, keepdims=True) > 0, new, old)
+        return settled(self.metric, new, centers)
 
     def _medians(self, labels: Host, centers: Host) -> Host:
         """The weighted median of each coordinate; half of the weight on either side."""
         z, new = on_host(self.z), centers * 1.0
-        for j in range(self.k):
-            mine = HOST.nonzero((labels == j) & (self.weight > 0))[0]
-            for axis in range(z.shape[1] if mine.shape[0] else 0):
-                order = mine[HOST.argsort(z[mine, axis], stable=True)]
-                reached = HOST.cumulative_sum(self.weight[order])
-                half = reached[-1] / 2
-                low = int(HOST.searchsorted(reached, half, side="left"))
-                high = min(int(HOST.searchsorted(reached, half, side="right")), order.shape[0] - 1)
-                new[j, axis] = (z[order[low], axis] + z[order[high], axis]) / 2
+        if self._orders is None:
+            self._orders = [HOST.argsort(z[:, axis], stable=True) for axis in range(z.shape[1])]
+        of = HOST.where(self.weight > 0, labels, HOST.asarray(self.k))  # samples that are not there come last
+        of = of.astype(HOST.uint16 if self.k < 1 << 16 else HOST.int64)  # 16 bits are sorted by counting
+        ends = HOST.cumulative_sum(HOST.bincount(of, minlength=self.k + 1)).tolist()
+        for axis, order in enumerate(self._orders):
+            grouped = order[HOST.argsort(of[order], stable=True)]
+            weight = self.weight[grouped]
+            for j in range(self.k):
+                start, stop = ends[j - 1] if j else 0, ends[j]
+                if start < stop:
+                    reached = HOST.cumulative_sum(weight[start:stop])
+                    half = reached[-1] / 2
+                    low = start + int(HOST.searchsorted(reached, half, side="left"))
+                    high = min(start + int(HOST.searchsorted(reached, half, side="right")), stop - 1)
+                    new[j, axis] = (z[grouped[low], axis] + z[grouped[high], axis]) / 2
         return new
+
+
+def settled(metric: str, new: Host, old: Host) -> Host:
+    """Centres of the metric: of unit length for cosine, the old one where there is no direction."""
+    if metric != "cosine":
+        return new
+    new = unit(HOST, new)
+    return HOST.where(HOST.max(HOST.abs(new), axis=1, keepdims=True) > 0, new, old)

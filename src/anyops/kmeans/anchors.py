@@ -1,0 +1,106 @@
+"""Anchor boxes: the few sizes that stand for the boxes of a data set."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .._array.arguments import check_integer, check_number
+from .._array.host import HOST, Host, from_host, on_host
+from .._array.namespace import Array, Namespace, default_int, namespace, working
+from .._array.random import Seed
+from .init import check_rows
+from .lloyd import kmeans
+
+
+class AnchorResult(NamedTuple):
+    """Anchors, the mean over boxes of the IoU with the best one, and the share of boxes that some anchor can reach."""
+
+    anchors: Array
+    mean_iou: float
+    best_possible_recall: float
+
+
+def anchor_boxes(
+    wh: Array,
+    k: int,
+    *,
+    center: str = "median",
+    seed: Seed = None,
+    max_iter: int = 300,
+    ratio: float = 4.0,
+    callback: Callable[[int, float, float], None] | None = None,
+) -> AnchorResult:
+    """Maximise the mean IoU of co-centred boxes with the best of k anchors by k-means with the distance 1 − IoU [1]_.
+
+    It ends when no box changes its anchor.
+
+    Parameters
+    ----------
+    wh : array (n, 2)
+        Widths and heights, positive and finite, in the unit that the anchors are to have.
+    k : int in [1, n]
+    center : {"median", "mean"}
+        What an anchor becomes of the sizes of its boxes, side by side. The median reproduces the figures of [1]_; the
+        mean gives a lower mean IoU.
+    seed : int, numpy.random.Generator or None
+        Of the k-means++ start, drawn on the host: the same on every library.
+    max_iter : int ≥ 1
+    ratio : float ≥ 1
+        An anchor reaches a box if neither side is `ratio` times as long as the other's, or longer [2]_.
+    callback : callable, optional
+        Called with iteration, Σ (1 − IoU) by the anchors of that iteration, and Σ ‖Δ anchors‖².
+
+    Returns
+    -------
+    anchors : array (k, 2)
+        By ascending area, in the dtype of `wh`, the default float for integers.
+    mean_iou : float
+    best_possible_recall : float
+        Share of boxes that some anchor reaches.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `wh` is no array (n, 2) of positive finite numbers, `k` is not in [1, n], or an option is out of its range.
+
+    References
+    ----------
+    .. [1] Redmon and Farhadi, YOLO9000: Better, Faster, Stronger, CVPR 2017, section 2, "Dimension Clusters".
+    .. [2] Jocher, YOLOv5, 2020: `anchor_t` of its training, 4.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> wh = np.asarray([[10.0, 10.0], [12.0, 12.0], [11.0, 11.0], [60.0, 30.0], [70.0, 30.0], [300.0, 30.0]])
+    >>> anchors, mean_iou, best_possible_recall = anyops.anchor_boxes(wh, 2, seed=0)
+    >>> anchors, round(mean_iou, 3), best_possible_recall
+    (array([[11., 11.],
+           [70., 30.]]), 0.793, 0.8333333333333334)
+    """
+    xp = namespace(wh=wh)
+    check_rows(xp, "wh", wh, None)
+    n = int(wh.shape[0])
+    if wh.shape[1] != 2:
+        raise ValueError(f"wh must hold widths and heights, (n, 2), got {tuple(wh.shape)}")
+    if not 1 <= check_integer("k", k) <= n:
+        raise ValueError(f"k must be in [1, {n}] for {n} boxes, got {k}")
+    if not bool(xp.all(wh > 0)):
+        raise ValueError("wh must be positive, got a side that is not; leave out boxes without area")
+    ratio = check_number("ratio", ratio, least=1)
+    found = kmeans(wh, k, max_iter=max_iter, tol=0.0, metric="iou", center=center, seed=seed, callback=callback)
+    sizes = on_host(found.centers)
+    # Of one area, the narrower first.
+    by_width = HOST.argsort(sizes[:, 0], stable=True)
+    sizes = sizes[by_width, :]
+    sizes = sizes[HOST.argsort(sizes[:, 0] * sizes[:, 1], stable=True), :]
+    anchors = from_host(xp, sizes, found.centers.dtype, wh)
+    return AnchorResult(anchors, 1 - found.inertia / n, _reached(xp, working(xp, wh), sizes, ratio) / n)
+
+
+def _reached(xp: Namespace, wh: Array, sizes: Host, ratio: float) -> int:
+    """How many boxes differ from some anchor by less than `ratio` in both sides; one anchor at a time, never n × k."""
+    w, h = wh[:, 0], wh[:, 1]
+    reached = None
+    for aw, ah in sizes.tolist():
+        now = (w < aw * ratio) & (w > aw / ratio) & (h < ah * ratio) & (h > ah / ratio)
+        reached = now if reached is None else reached | now
+    return int(xp.sum(xp.astype(reached, default_int(xp, wh))))
