@@ -402,7 +402,7 @@ def test_assign_keeps_the_ties_of_whole_numbers(run):
     rng = np.random.default_rng(0)
     x, centers = rng.integers(-3, 4, (400, 2)).astype(np.float32), rng.integers(-3, 4, (7, 2)).astype(np.float32)
     d = distance_to_centers(x, centers, "euclidean")
-    assert np.sum(np.sum(d == d.min(axis=1, keepdims=True), axis=1) > 1) > 50
+    assert np.sum(np.sum(d == d.min(axis=1, keepdims=True), axis=1) > 1) > 15
     labels, _ = run(anyops.kmeans_assign, x, centers)
     np.testing.assert_array_equal(labels, np.argmin(d, axis=1))
 
