@@ -72,18 +72,29 @@ def inverse_diagonal(h: Host, *, eps: float) -> Host:
 
 
 def factored(free: Host | None, h: Host, *, eps: float) -> Callable[[Host], Host]:
-    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once."""
+    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once.
+
+    Directions along which h is 0, which other data may tell of, get its mean diagonal: a multiple of g along them.
+    """
     part = h if free is None else h[free, :][:, free]
     scale = _scale(part)
-    values, vectors = np.linalg.eigh(part * scale[:, None] * scale[None, :])
-    some = values > len(part) * eps * max(values[-1], 0.0)
-    root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
+    scaled = part * scale[:, None] * scale[None, :]
+    if _has_full_rank(scaled, eps):
+        inverse = scale[:, None] * np.linalg.inv(scaled) * scale[None, :]
+    else:
+        values, vectors = np.linalg.eigh(scaled)
+        some = values > len(part) * eps * max(values[-1], 0.0)
+        root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
+        flat = np.linalg.qr(scale[:, None] * vectors[:, ~some])[0]
+        root = root - flat @ (flat.T @ root)
+        level = np.mean(np.diagonal(part))
+        inverse = root @ root.T + flat @ flat.T / (level if level > 0 else 1.0)
 
     def solve(g: Host) -> Host:
         if free is None:
-            return root @ (root.T @ g)
+            return inverse @ g
         found = np.zeros_like(g)
-        found[free] = root @ (root.T @ g[free])
+        found[free] = inverse @ g[free]
         return found
 
     return solve

@@ -16,7 +16,6 @@ class ProximalNewton:
     """
 
     curvature = "full"
-    exact = True
 
     def __init__(self, objective: Objective):
         self.objective = objective
