@@ -4,9 +4,10 @@
     python examples/bootstrap_logistic.py --backend jax         on one of them
     python examples/bootstrap_logistic.py --resamples 200       fewer fits
 
-To draw rows with replacement is to weight each by how often it was drawn. A fit is eight calls of `logistic_step`, which
-decides nothing on the host: `vmap` over the weights makes one program of all fits. One class against the rest (map over
-y) and models of groups (map over x, y and the weights) are written in the same way. NumPy has no vmap, and loops.
+To draw rows with replacement is to weight each by how often it was drawn. A fit is eight calls of `logistic_step`,
+which decides nothing on the host: `vmap` over the weights makes one program of all fits. One class against the rest
+(map over y) and models of groups (map over x, y and the weights) are written in the same way. NumPy has no vmap, and
+loops.
 """
 
 from __future__ import annotations

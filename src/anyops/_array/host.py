@@ -132,6 +132,40 @@ def lasso(h: Host, g: Host, bound: Host, start: Host) -> Host:
     return x
 
 
+def lasso_by_products(base: Host, thin: Host, core: Host, g: Host, bound: Host, start: Host) -> Host:
+    """Return the minimum of g·d + d·Bd / 2 + Σ bound |x|, d = x − start, B = diag(base) − thin core thinᵀ.
+
+    By accelerated proximal gradients in the metric of `base`, begun anew where they turn round [1]_.
+
+    References
+    ----------
+    .. [1] O'Donoghue and Candès, Adaptive restart for accelerated gradient schemes, Foundations of Computational
+       Mathematics 15 (2015).
+    """
+    largest = 1.0
+    if thin.shape[1]:
+        small = np.linalg.eigvals(core @ (thin.T @ (thin / base[:, None])))
+        largest = max(1.0, 1.0 - float(np.min(small.real)))
+    curvature = 1.01 * largest * base
+    least = bound / curvature
+    x = ahead = start
+    pace = 1.0
+    for _ in range(SWEEPS):
+        moved = ahead - start
+        slope = g + base * moved - thin @ (core @ (thin.T @ moved))
+        aim = ahead - slope / curvature
+        new = np.sign(aim) * np.maximum(np.abs(aim) - least, 0.0)
+        step = new - x
+        if np.sum(curvature * (ahead - new) * step) > 0:
+            pace = 1.0
+        following = (1.0 + (1.0 + 4.0 * pace**2) ** 0.5) / 2.0
+        ahead = new + (pace - 1.0) / following * step
+        x, pace = new, following
+        if np.sum(curvature * step**2) <= 1e-12 * np.sum(curvature * (x - start) ** 2):
+            break
+    return x
+
+
 def _scale(h: Host) -> Host:
     diagonal = np.diagonal(h)
     return np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)

@@ -21,7 +21,7 @@ from .descent import Directions, Objective, Outcome, descend
 from .lbfgs import LBFGS, inverse_at_null, inverse_of
 from .newton import Newton, standard_errors
 from .objective import check_penalty, check_rows
-from .proximal import ProximalNewton
+from .proximal import ProximalLBFGS, ProximalNewton
 from .samples import Samples, thin
 from .summary import Report
 
@@ -30,6 +30,7 @@ FEW = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
 HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
 DENSE = 2048  # coefficients whose Hessian is worth its inverse
+SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
 SOME, MANY = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
 WARM_UP = 40  # steps on some of the rows
 
@@ -279,12 +280,11 @@ def _fit(
     if solver == "lbfgs":
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:
-        method = ProximalNewton if solver == "proximal" else Newton
         step = objective.samples.thinning() if start is None else 1
         if step > 1:
             part = objective.thinned(step)
-            theta = _roughly(part, theta, method(part), tol=1e-3)
-        directions = method(objective)
+            theta = _roughly(part, theta, _few_coefficients(part, solver, theta), tol=1e-3)
+        directions = _few_coefficients(objective, solver, theta)
     outcome = descend(objective, theta, directions, tol=tol, max_iter=max_iter)
     hessian = outcome.at.curvature
     if hessian is None and not objective.penalised and objective.samples.coefficients <= HESSIAN_LIMIT:
@@ -300,6 +300,15 @@ def _null(objective: Objective, shares: Array) -> Array:
         logs = HOST.log(shares)
         theta[:, -1] = logs[1] - logs[0] if lines == 1 else logs - HOST.mean(logs)
     return theta
+
+
+def _few_coefficients(objective: Objective, solver: str, theta: Array) -> Directions:
+    """Newton's method, or the proximal one; the latter without a Hessian where there are not few at all."""
+    if solver == "newton":
+        return Newton(objective)
+    if objective.samples.coefficients <= SWEPT:
+        return ProximalNewton(objective)
+    return ProximalLBFGS(objective, objective.at(theta, "diagonal").curvature)
 
 
 def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, warm_up: bool) -> tuple[Array, LBFGS]:
