@@ -161,7 +161,7 @@ def lasso_by_products(base: Host, thin: Host, core: Host, g: Host, bound: Host, 
         following = (1.0 + (1.0 + 4.0 * pace**2) ** 0.5) / 2.0
         ahead = new + (pace - 1.0) / following * step
         x, pace = new, following
-        if np.sum(curvature * step**2) <= 1e-12 * np.sum(curvature * (x - start) ** 2):
+        if np.sum(curvature * step**2) <= 1e-9 * np.sum(curvature * (x - start) ** 2):
             break
     return x
 

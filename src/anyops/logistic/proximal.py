@@ -90,25 +90,29 @@ class ProximalLBFGS(Proximal):
         self.pairs: deque[tuple[Array, Array]] = deque(maxlen=MEMORY)
 
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
-        """By accelerated proximal gradients, on the model alone: no pass over the data."""
+        """By accelerated proximal gradients on the model alone: no pass over the data.
+
+        Coefficients that are 0, and whose gradient is far from what would move them, wait for the next model.
+        """
+        base, thin, core = self._model()
+        near = HOST.nonzero((start != 0) | (HOST.abs(grad) >= 0.5 * self.bound))[0]
+        found = HOST.zeros_like(start)
+        found[near] = lasso_by_products(base[near], thin[near, :], core, grad[near], self.bound[near], start[near])
+        return found
+
+    def _model(self) -> tuple[Array, Array, Array]:
+        """The diagonal of B₀, Ψ and M⁻¹."""
         if not self.pairs:
-            thin, core = HOST.zeros((len(start), 0)), HOST.zeros((0, 0))
-            return lasso_by_products(self.diagonal, thin, core, grad, self.bound, start)
+            return self.diagonal, HOST.zeros((len(self.diagonal), 0)), HOST.zeros((0, 0))
         steps, changes = (HOST.stack(columns, axis=1) for columns in zip(*self.pairs, strict=True))
         last, change = self.pairs[-1]
         base = self.diagonal * float(HOST.sum(change**2 / self.diagonal) / HOST.sum(last * change))
         scaled = base[:, None] * steps
         products = steps.T @ changes
         below = HOST.tril(products, k=-1)
-        middle = HOST.concat(
-            [
-                HOST.concat([steps.T @ scaled, below], axis=1),
-                HOST.concat([below.T, -HOST.eye(len(products)) * products], axis=1),
-            ],
-            axis=0,
-        )
-        thin = HOST.concat([scaled, changes], axis=1)
-        return lasso_by_products(base, thin, HOST.linalg.inv(middle), grad, self.bound, start)
+        top = HOST.concat([steps.T @ scaled, below], axis=1)
+        bottom = HOST.concat([below.T, -HOST.eye(len(products)) * products], axis=1)
+        return base, HOST.concat([scaled, changes], axis=1), HOST.linalg.inv(HOST.concat([top, bottom], axis=0))
 
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""
