@@ -13,7 +13,9 @@ loops.
 from __future__ import annotations
 
 import argparse
+import functools
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,12 +45,20 @@ def counts(resamples: int) -> np.ndarray:
     return np.random.default_rng(1).multinomial(ROWS, np.full(ROWS, 1 / ROWS), resamples).astype(np.float32)
 
 
-def fit(x: Any, y: Any, weight: Any) -> tuple[Any, Any]:
+def plain_loop(start: int, end: int, body: Callable[[int, Any], Any], state: Any) -> Any:
+    """What ``jax.lax.fori_loop`` does without tracing `body` for each turn."""
+    for number in range(start, end):
+        state = body(number, state)
+    return state
+
+
+def fit(x: Any, y: Any, weight: Any, loop: Callable[..., Any] = plain_loop) -> tuple[Any, Any]:
     """Newton's method from 0, in as many steps whatever the data."""
-    coef, intercept = 0 * x[0, :], 0 * x[0, 0]
-    for _ in range(STEPS):
-        coef, intercept, *_ = anyops.logistic_step(x, y, coef, intercept, sample_weight=weight)
-    return coef, intercept
+
+    def step(_: int, at: tuple[Any, Any]) -> tuple[Any, Any]:
+        return anyops.logistic_step(x, y, *at, sample_weight=weight)[:2]
+
+    return loop(0, STEPS, step, (0 * x[0, :], 0 * x[0, 0]))
 
 
 def with_numpy(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Any, Any, Any]:
@@ -67,7 +77,8 @@ def with_jax(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[Any, An
     import jax
 
     x, y, weights = map(jax.numpy.asarray, (x, y, weights))
-    return x, y, jax.jit(jax.vmap(fit, in_axes=(None, None, 0)))(x, y, weights)
+    looped = functools.partial(fit, loop=jax.lax.fori_loop)
+    return x, y, jax.jit(jax.vmap(looped, in_axes=(None, None, 0)))(x, y, weights)
 
 
 LIBRARIES = {"numpy": with_numpy, "torch": with_torch, "jax": with_jax}

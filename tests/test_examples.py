@@ -51,3 +51,11 @@ def test_plot_of_focal_loss(tmp_path):
     pytest.importorskip("matplotlib")
     script("docs/plot_focal.py").draw(tmp_path / "focal.png")
     assert (tmp_path / "focal.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_of_separation(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    plot = script("docs/plot_separation.py")
+    monkeypatch.setattr(plot, "SLOPES", np.linspace(0.0, 12.0, 5))
+    plot.draw(tmp_path / "separation.png")
+    assert (tmp_path / "separation.png").read_bytes().startswith(b"\x89PNG")
