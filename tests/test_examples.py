@@ -38,7 +38,24 @@ def test_train_digits_on_one_library():
     assert list(script("examples/train_digits.py").main(["--backend", "numpy", "--epochs", "1"])) == ["numpy"]
 
 
+def test_bootstrap_of_a_logistic_regression(capsys):
+    found = script("examples/bootstrap_logistic.py").main(["--resamples", "60"])
+    for name, errors in found.items():
+        np.testing.assert_allclose(errors.information, found["numpy"].information, rtol=1e-3, err_msg=name)
+        np.testing.assert_allclose(errors.bootstrap, found["numpy"].bootstrap, rtol=1e-2, err_msg=name)
+        np.testing.assert_allclose(errors.bootstrap, errors.information, rtol=0.4, err_msg=name)
+    assert "60 fits" in capsys.readouterr().out
+
+
 def test_plot_of_focal_loss(tmp_path):
     pytest.importorskip("matplotlib")
     script("docs/plot_focal.py").draw(tmp_path / "focal.png")
     assert (tmp_path / "focal.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_of_separation(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    plot = script("docs/plot_separation.py")
+    monkeypatch.setattr(plot, "SLOPES", np.linspace(0.0, 12.0, 5))
+    plot.draw(tmp_path / "separation.png")
+    assert (tmp_path / "separation.png").read_bytes().startswith(b"\x89PNG")

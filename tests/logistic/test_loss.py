@@ -1,5 +1,7 @@
 """The loss and its parts: against formulas in high precision, differences, and refusals."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from mpmath import mp, mpf
@@ -184,6 +186,13 @@ BAD = {
     "NaN in x": ((np.where(X[3, 1] == X, np.nan, X), Y), {}, ValueError, "finite"),
     "inf in x": ((np.where(X[3, 1] == X, np.inf, X), Y), {}, ValueError, "finite"),
     "NaN in y": ((X, np.where(np.arange(40) == 3, np.nan, Y)), {}, ValueError, "y must be finite"),
+    "inf in y": ((X, np.where(np.arange(40) == 3, np.inf, Y)), {}, ValueError, "y must be finite"),
+    "NaN of a weight": (
+        (X, Y),
+        {"sample_weight": np.where(np.arange(40) == 3, np.nan, W)},
+        ValueError,
+        "sample_weight",
+    ),
     "negative weight": ((X, Y), {"sample_weight": W - 0.5}, ValueError, "sample_weight"),
     "no weight": ((X, Y), {"sample_weight": 0 * W}, ValueError, "two classes"),
     "weights of another length": ((X, Y), {"sample_weight": W[:5]}, ValueError, "sample_weight"),
@@ -192,6 +201,8 @@ BAD = {
     "list x": ((X.tolist(), Y), {}, TypeError, "x"),
     "solver": ((X, Y), {"solver": "sag"}, ValueError, "solver"),
     "l1 by newton": ((X, Y), {"solver": "newton", "l1": 1.0}, ValueError, "proximal"),
+    "l1 of four classes by lbfgs": ((X, LABELS), {"solver": "lbfgs", "l1": 1.0}, ValueError, "proximal"),
+    "l2 of NaN": ((X, Y), {"l2": np.nan}, ValueError, "l2"),
     "negative l2": ((X, Y), {"l2": -1.0}, ValueError, "l2"),
     "negative l1": ((X, Y), {"l1": -1.0}, ValueError, "l1"),
     "tol": ((X, Y), {"tol": -1.0}, ValueError, "tol"),
@@ -209,14 +220,65 @@ def test_bad_input(name):
         anyops.logistic_regression(*args, **options)
 
 
-def test_columns_that_depend_on_each_other():
-    got = anyops.logistic_regression(np.column_stack([X, X[:, 0]]), Y)
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_columns_that_depend_on_each_other(solver):
+    got = anyops.logistic_regression(np.column_stack([X, X[:, 0]]), Y, solver=solver)
     want = anyops.logistic_regression(X, Y)
     np.testing.assert_allclose(got.coef[[0, 3]], want.coef[0] / 2, rtol=1e-6)  # the shortest of those that are best
     np.testing.assert_allclose(got.coef[1:3], want.coef[1:], rtol=1e-6)
+    assert np.all(np.isinf(got.stderr[0][[0, 3]]))  # what x does not tell
+    np.testing.assert_allclose(got.stderr[0][1:3], want.stderr[0][1:], rtol=1e-5)
 
 
-def test_more_columns_than_rows():
-    got = anyops.logistic_regression(RNG.normal(size=(10, 30)), np.arange(10) % 2)
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_more_columns_than_rows(solver, classes):
+    x, y = RNG.normal(size=(12, 30)), np.arange(12) % classes
+    got = anyops.logistic_regression(x, y, solver=solver)
     assert got.separated
+    assert got.stderr is None
     assert np.all(np.isfinite(got.coef))
+    proba = anyops.logistic_predict_proba(x, got.coef, got.intercept)
+    np.testing.assert_array_equal(proba > 0.5 if classes == 2 else np.argmax(proba, axis=1), y)
+
+
+# --- l1 of very many coefficients -------------------------------------------------------------------------------------
+
+
+def sparse(n, p, k):
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(n, p))
+    r = x[:, :10] @ rng.normal(size=(10, k))
+    return x, np.argmax(r + rng.gumbel(size=r.shape), axis=1)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("k", [2, 3])
+def test_l1_of_very_many_coefficients(k, fit_intercept):
+    """No Hessian in memory, and the conditions of a minimum: |gradient| ≤ l1, and −l1 sign(coef) where coef ≠ 0."""
+    x, y = sparse(300, 3_000 // (k - 1), k)
+    l1 = 12.0
+    tracemalloc.start()
+    got = anyops.logistic_regression(x, y, l1=l1, fit_intercept=fit_intercept)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got.converged
+    assert peak < 0.2 * 8 * x.shape[1] ** 2
+    p = anyops.logistic_predict_proba(x, got.coef, got.intercept)
+    miss = p - y if k == 2 else p - np.eye(k)[y]
+    grad = miss.T @ x
+    assert 5 < np.count_nonzero(got.coef) < 0.1 * got.coef.size
+    assert np.max(np.abs(grad)) < l1 * (1 + 1e-3)
+    there = got.coef != 0
+    np.testing.assert_allclose(grad[there], -l1 * np.sign(got.coef[there]), rtol=1e-3)
+    np.testing.assert_allclose(miss.sum(axis=0) if fit_intercept else got.intercept, 0, atol=0.01)
+
+
+def test_l1_of_very_many_coefficients_as_liblinear():
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x, y = sparse(300, 1_500, 2)
+    peer = linear_model.LogisticRegression(C=1 / 8.0, l1_ratio=1.0, solver="liblinear", tol=1e-8, fit_intercept=False)
+    coef = peer.fit(x, y).coef_[0]
+    best = np.logaddexp(0, np.where(y == 1, -1, 1) * (x @ coef)).sum() + 8.0 * np.abs(coef).sum()
+    got = anyops.logistic_regression(x, y, l1=8.0, fit_intercept=False)
+    np.testing.assert_allclose(got.loss * len(x), best, rtol=1e-6)

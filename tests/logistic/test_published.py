@@ -9,8 +9,9 @@ import pytest
 import anyops
 
 datasets = pytest.importorskip("sklearn.datasets")
-ENTRIES = json.loads((Path(__file__).parents[1] / "vectors" / "ml.json").read_text(encoding="utf-8"))
-SPECTOR, SPECTOR_L1, SPECTOR_SWEEP, _, TEMPERATURE, CARS, GLMNET, GLMNET_3 = ENTRIES[:8]
+VECTORS = Path(__file__).parents[1] / "vectors"
+ENTRIES = json.loads((VECTORS / "ml.json").read_text(encoding="utf-8"))
+SPECTOR, SPECTOR_L1, SPECTOR_SWEEP, ANES96, TEMPERATURE, CARS, GLMNET, GLMNET_3 = ENTRIES[:8]
 
 
 def fit(backend, x, y, *, sample_weight=None, **options):
@@ -41,6 +42,23 @@ def test_spector_with_errors(backend):
     np.testing.assert_allclose(got, SPECTOR["expected"]["params"], **near(backend, 5e-6))
     np.testing.assert_allclose(errors, SPECTOR["expected"]["bse"], **near(backend, 1e-6))
     assert f"{SPECTOR['expected']['params'][0]:.3f}" in str(result)
+
+
+def test_anes96(backend):
+    """Stata's and R's mlogit of the party that 944 voters feel near to; the first of seven classes is their base.
+
+    The data is that of statsmodels.datasets.anes96, in the public domain.
+    """
+    if not backend.has_dtype("float64"):
+        pytest.skip("printed to seven digits: float32 does not reach them")
+    table = np.loadtxt(VECTORS / "anes96.csv", delimiter=",", skiprows=1)
+    x = np.column_stack([np.log(table[:, 0] + 0.1), table[:, 1:5]])
+    got, errors, result = fit(backend, x, table[:, 5].astype(int), tol=1e-8)
+    want = ANES96["expected"]
+    np.testing.assert_allclose(got[1:] - got[0], want["params"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(result.report.log_likelihood, want["llf"], rtol=1e-9)
+    np.testing.assert_allclose(result.report.null_log_likelihood, want["llnull"], rtol=1e-9)
+    assert errors.shape == got.shape  # of coefficients that sum to 0, not of differences from the first
 
 
 @pytest.mark.parametrize("entry", [TEMPERATURE, CARS], ids=["temperature", "mtcars"])

@@ -72,18 +72,29 @@ def inverse_diagonal(h: Host, *, eps: float) -> Host:
 
 
 def factored(free: Host | None, h: Host, *, eps: float) -> Callable[[Host], Host]:
-    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once."""
+    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once.
+
+    Directions along which h is 0, which other data may tell of, get its mean diagonal: a multiple of g along them.
+    """
     part = h if free is None else h[free, :][:, free]
     scale = _scale(part)
-    values, vectors = np.linalg.eigh(part * scale[:, None] * scale[None, :])
-    some = values > len(part) * eps * max(values[-1], 0.0)
-    root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
+    scaled = part * scale[:, None] * scale[None, :]
+    if _has_full_rank(scaled, eps):
+        inverse = scale[:, None] * np.linalg.inv(scaled) * scale[None, :]
+    else:
+        values, vectors = np.linalg.eigh(scaled)
+        some = values > len(part) * eps * max(values[-1], 0.0)
+        root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
+        flat = np.linalg.qr(scale[:, None] * vectors[:, ~some])[0]
+        root = root - flat @ (flat.T @ root)
+        level = np.mean(np.diagonal(part))
+        inverse = root @ root.T + flat @ flat.T / (level if level > 0 else 1.0)
 
     def solve(g: Host) -> Host:
         if free is None:
-            return root @ (root.T @ g)
+            return inverse @ g
         found = np.zeros_like(g)
-        found[free] = root @ (root.T @ g[free])
+        found[free] = inverse @ g[free]
         return found
 
     return solve
@@ -118,6 +129,40 @@ def lasso(h: Host, g: Host, bound: Host, start: Host) -> Host:
         else:
             coordinates = np.flatnonzero((x != 0) | (bound == 0))
             coordinates = coordinates[diagonal[coordinates] > 0]
+    return x
+
+
+def lasso_by_products(base: Host, thin: Host, core: Host, g: Host, bound: Host, start: Host) -> Host:
+    """Return the minimum of g·d + d·Bd / 2 + Σ bound |x|, d = x − start, B = diag(base) − thin core thinᵀ.
+
+    By accelerated proximal gradients in the metric of `base`, begun anew where they turn round [1]_.
+
+    References
+    ----------
+    .. [1] O'Donoghue and Candès, Adaptive restart for accelerated gradient schemes, Foundations of Computational
+       Mathematics 15 (2015).
+    """
+    largest = 1.0
+    if thin.shape[1]:
+        small = np.linalg.eigvals(core @ (thin.T @ (thin / base[:, None])))
+        largest = max(1.0, 1.0 - float(np.min(small.real)))
+    curvature = 1.01 * largest * base
+    least = bound / curvature
+    x = ahead = start
+    pace = 1.0
+    for _ in range(SWEEPS):
+        moved = ahead - start
+        slope = g + base * moved - thin @ (core @ (thin.T @ moved))
+        aim = ahead - slope / curvature
+        new = np.sign(aim) * np.maximum(np.abs(aim) - least, 0.0)
+        step = new - x
+        if np.sum(curvature * (ahead - new) * step) > 0:
+            pace = 1.0
+        following = (1.0 + (1.0 + 4.0 * pace**2) ** 0.5) / 2.0
+        ahead = new + (pace - 1.0) / following * step
+        x, pace = new, following
+        if np.sum(curvature * step**2) <= 1e-9 * np.sum(curvature * (x - start) ** 2):
+            break
     return x
 
 

@@ -31,10 +31,9 @@ class Move(NamedTuple):
 
 
 class Directions(Protocol):
-    """A way to find directions: `curvature` is what it needs of a pass; `exact`, whether its steps are Newton's."""
+    """A way to find directions; `curvature` is what it needs of a pass."""
 
     curvature: str
-    exact: bool
 
     def move(self, at: Point) -> Move:
         """The next direction."""
@@ -119,8 +118,8 @@ def descend(objective: Objective, start: Array, directions: Directions, *, tol: 
             settled = HOST.max(HOST.abs(delta)) <= SETTLED * (HOST.max(HOST.abs(at.theta)) + SETTLED)
             if not objective.penalised and not settled and _separates(objective, at, delta):
                 return Outcome(at, n_iter, True, True)
-            if directions.exact:  # Newton's last step squares the error, and costs no pass
-                at = at._replace(theta=at.theta + delta, value=at.value - 0.5 * move.slope)
+            # The last step costs no pass, and Newton's squares the error.
+            at = at._replace(theta=at.theta + delta, value=at.value - 0.5 * move.slope)
             return Outcome(at, n_iter, True, False)
         if n_iter == max_iter:
             break

@@ -18,18 +18,21 @@ from .._array.namespace import (
     result_dtype,
 )
 from .descent import Directions, Objective, Outcome, descend
-from .lbfgs import LBFGS
+from .lbfgs import LBFGS, inverse_at_null, inverse_of
 from .newton import Newton, standard_errors
 from .objective import check_penalty, check_rows
-from .proximal import ProximalNewton
-from .samples import Samples
+from .proximal import ProximalLBFGS, ProximalNewton
+from .samples import Samples, thin
 from .summary import Report
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
 FEW = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
 HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
-WARM_UP = 20  # steps on some of the rows
+DENSE = 2048  # coefficients whose Hessian is worth its inverse
+SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
+SOME, MANY = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
+WARM_UP = 40  # steps on some of the rows
 
 
 class _Fields(NamedTuple):
@@ -178,7 +181,7 @@ def logistic_regression(
     start = None if init is None else _start(xp, init, samples, fit_intercept)
     chosen = _choose(objective) if solver == "auto" else solver
     try:
-        outcome, hessian = _fit(objective, chosen, start, tol=tol, max_iter=max_iter)
+        outcome, hessian = _fit(objective, chosen, start, totals / HOST.sum(totals), tol=tol, max_iter=max_iter)
     except FloatingPointError:
         raise ValueError(
             "x must be finite, in numbers whose squares can be summed, and init finite; the loss or its gradient is not"
@@ -270,23 +273,18 @@ def _choose(objective: Objective) -> str:
 
 
 def _fit(
-    objective: Objective, solver: str, start: Array | None, *, tol: float, max_iter: int
+    objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int
 ) -> tuple[Outcome, Array | None]:
     """Where the descent ends, and the Hessian there if it is known or asked for."""
-    step = 1 if start is not None else objective.samples.thinning()
-    theta = HOST.zeros((objective.samples.lines, objective.samples.x.shape[1] + 1)) if start is None else start
-    part = objective
-    if step > 1:
-        part = objective.thinned(step)
-        theta = _roughly(part, theta)
-    directions: Directions
-    if solver == "newton":
-        directions = Newton(objective)
-    elif solver == "proximal":
-        directions = ProximalNewton(objective)
+    theta = _null(objective, shares) if start is None else start
+    if solver == "lbfgs":
+        theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:
-        full = objective.samples.coefficients <= HESSIAN_LIMIT // 2
-        directions = LBFGS(objective, part.at(theta, "full" if full else "diagonal").curvature)
+        step = objective.samples.thinning() if start is None else 1
+        if step > 1:
+            part = objective.thinned(step)
+            theta = _roughly(part, theta, _few_coefficients(part, solver, theta), tol=1e-3)
+        directions = _few_coefficients(objective, solver, theta)
     outcome = descend(objective, theta, directions, tol=tol, max_iter=max_iter)
     hessian = outcome.at.curvature
     if hessian is None and not objective.penalised and objective.samples.coefficients <= HESSIAN_LIMIT:
@@ -294,10 +292,52 @@ def _fit(
     return outcome, hessian
 
 
-def _roughly(part: Objective, start: Array) -> Array:
+def _null(objective: Objective, shares: Array) -> Array:
+    """The best intercepts, if all coefficients are 0."""
+    lines = objective.samples.lines
+    theta = HOST.zeros((lines, objective.samples.x.shape[1] + 1))
+    if objective.fit_intercept and HOST.all(shares > 0):
+        logs = HOST.log(shares)
+        theta[:, -1] = logs[1] - logs[0] if lines == 1 else logs - HOST.mean(logs)
+    return theta
+
+
+def _few_coefficients(objective: Objective, solver: str, theta: Array) -> Directions:
+    """Newton's method, or the proximal one; the latter without a Hessian where there are not few at all."""
+    if solver == "newton":
+        return Newton(objective)
+    if objective.samples.coefficients <= SWEPT:
+        return ProximalNewton(objective)
+    return ProximalLBFGS(objective, objective.at(theta, "diagonal").curvature)
+
+
+def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, warm_up: bool) -> tuple[Array, LBFGS]:
+    """A start, and the curvature that L-BFGS begins with.
+
+    It is worth many passes to know the Hessian near the minimum from some rows, and there it is the same. To get there,
+    that of no coefficients serves, on still fewer rows, which costs as little as that of two classes.
+    """
+    samples, size = objective.samples, objective.samples.coefficients
+    if samples.x.shape[1] >= DENSE:
+        return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
+    least = samples.thinning()
+    few = objective.thinned(least)
+    at_null = inverse_at_null(few, shares)
+    some = min(least, 2 * thin(size / SOME))
+    if size > DENSE or size > MANY * some or (warm_up and least == 1):
+        return theta, LBFGS(objective, at_null)
+    if warm_up:
+        theta = _roughly(few, theta, LBFGS(few, at_null), tol=1e-2)
+    part = objective.thinned(some)
+    inverse = inverse_of(part, part.at(theta, "full").curvature)
+    if warm_up and some > 1:
+        theta = _roughly(part, theta, LBFGS(part, inverse), tol=1e-3)
+    return theta, LBFGS(objective, inverse)
+
+
+def _roughly(part: Objective, start: Array, directions: Directions, *, tol: float) -> Array:
     """The minimum over some of the rows; `start` if they do not tell, as where one class is not among them."""
-    directions = ProximalNewton(part) if part.l1 > 0 else Newton(part)
-    outcome = descend(part, start, directions, tol=1e-3, max_iter=WARM_UP)
+    outcome = descend(part, start, directions, tol=tol, max_iter=WARM_UP)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
 
 

@@ -10,7 +10,6 @@ class Newton:
     """−H⁻¹g; the shortest such step where columns of x depend on each other."""
 
     curvature = "full"
-    exact = True
 
     def __init__(self, objective: Objective):
         self.objective = objective

@@ -1,7 +1,7 @@
 """The logistic loss of some rows, its gradient and its Hessian: sums over the rows, which parts are merged by.
 
 Notation: r = x·coef + intercept, the logit of a row, or of each class of it; u the margin of the class that is there,
-±r, or its logit less the largest of the others; p the probabilities; w the weight of a row.
+above 0 where it has more than half of the probability: ±r for two classes; p the probabilities; w the weight of a row.
 """
 
 from typing import NamedTuple
@@ -619,7 +619,8 @@ def _more_classes(
     intercept: Array,
     curvature: str,
 ) -> tuple[Array, ...]:
-    p, loss, slope, margin = _class_items(xp, coef @ x.T + intercept[:, None], number)
+    add, *_ = consuming(xp, x, coef)
+    p, loss, slope, margin = _class_items(xp, add(coef @ x.T, intercept[:, None]), number)
     if w is not None:
         zero = xp.zeros_like(loss)
         there = w > 0
@@ -641,23 +642,24 @@ def _more_classes(
 
 
 def _class_items(xp: Namespace, r: Array, number: Array) -> tuple[Array, Array, Array, Array]:
-    """p, the loss, its derivative by r, and the margin, of logits (K, n); none loses its digits where p is near 1."""
+    """p, the loss, its derivative by r, and the margin, of logits (K, n); none loses its digits where p is near 1.
+
+    The logits are lost.
+    """
+    _, subtract, multiply, _ = consuming(xp, r)
     mine = _is_class(xp, number, r.shape[0], r)
     zero = xp.zeros_like(r)
-    top = stop_gradient(xp.max(r, axis=0))
-    r = r - top
+    r = subtract(r, stop_gradient(xp.max(r, axis=0)))
     e = xp.exp(r)
     own = xp.sum(xp.where(mine, r, zero), axis=0)
-    others = xp.where(mine, zero, e)
-    rest = xp.sum(others, axis=0)
-    total = rest + xp.exp(own)
-    best = own == 0
-    loss = xp.where(best, xp.log1p(rest), xp.log(total) - own)
+    rest = xp.sum(xp.where(mine, zero, e), axis=0)
+    same = xp.exp(own)
+    total = same + rest
+    loss = xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
     over = 1.0 / total
-    p = e * over
+    p = multiply(e, over)
     slope = xp.where(mine, -rest * over, p)
-    margin = own - stop_gradient(xp.max(xp.where(mine, xp.full_like(r, -float("inf")), r), axis=0))
-    return p, loss, slope, margin
+    return p, loss, slope, same - rest
 
 
 def _is_class(xp: Namespace, number: Array, classes: int, r: Array) -> Array:

@@ -1,13 +1,17 @@
-"""Proximal Newton: quadratic models of the loss, minimised with the l1 penalty by coordinate descent."""
+"""Proximal Newton methods: quadratic models of the loss, minimised with the l1 penalty."""
 
-from .._array.host import HOST, lasso
+from collections import deque
+
+from .._array.host import HOST, lasso, lasso_by_products
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
 from .newton import free_coefficients
 
+MEMORY = 10
 
-class ProximalNewton:
-    """The step to the minimum of g·d + d·Hd / 2 + l1 ‖coef + d‖₁ [1]_.
+
+class Proximal:
+    """The step to the minimum of g·d + d·Bd / 2 + l1 ‖coef + d‖₁, for a model B of the Hessian [1]_.
 
     References
     ----------
@@ -15,21 +19,20 @@ class ProximalNewton:
        Optimization 24 (2014), algorithm 1.
     """
 
-    curvature = "full"
-    exact = True
-
     def __init__(self, objective: Objective):
         self.objective = objective
         free = free_coefficients(objective)
         self.free = HOST.arange(len(objective.coef)) if free is None else free
         self.bound = objective.l1 / objective.weight * objective.coef[self.free]
 
+    def minimum(self, at: Point, start: Array, grad: Array) -> Array:
+        """The coefficients that minimise the model."""
+        raise NotImplementedError
+
     def move(self, at: Point) -> Move:
         """The model's minimum, and how much the objective falls towards it to first order."""
-        curvature: Array = at.curvature
-        hessian = curvature[self.free, :][:, self.free]
         start, grad = HOST.reshape(at.theta, (-1,))[self.free], at.grad[self.free]
-        found = lasso(hessian, grad - hessian @ start, self.bound, start)
+        found = self.minimum(at, start, grad)
         if self.objective.samples.lines > 1 and self.objective.l2 == 0:
             found = self._least_shared(found)
         delta = HOST.zeros_like(at.grad)
@@ -51,5 +54,69 @@ class ProximalNewton:
         theta[:, :-1] -= HOST.clip(HOST.zeros_like(low), low, high)
         return flat[self.free]
 
+
+class ProximalNewton(Proximal):
+    """B is the Hessian, which each pass brings; the model's minimum by coordinate descent."""
+
+    curvature = "full"
+
+    def minimum(self, at: Point, start: Array, grad: Array) -> Array:
+        """Where no coordinate can be bettered."""
+        curvature: Array = at.curvature
+        hessian = curvature[self.free, :][:, self.free]
+        return lasso(hessian, grad - hessian @ start, self.bound, start)
+
     def learn(self, before: Point, after: Point) -> None:
         """Nothing: each pass brings the Hessian."""
+
+
+class ProximalLBFGS(Proximal):
+    """B = B₀ − ΨM⁻¹Ψᵀ of the last steps and a diagonal B₀, for so many coefficients that a Hessian is out of question.
+
+    It is kept as two thin matrices [2]_, and the model's minimum found by products with them.
+
+    References
+    ----------
+    .. [2] Nocedal and Wright, Numerical Optimization, 2nd edition (2006), theorem 7.4.
+    """
+
+    curvature = "none"
+
+    def __init__(self, objective: Objective, diagonal: Array):
+        super().__init__(objective)
+        diagonal = diagonal[self.free]
+        least = 1e-3 * float(HOST.mean(diagonal))
+        self.diagonal = HOST.maximum(diagonal, HOST.full_like(diagonal, least if least > 0 else 1.0))
+        self.pairs: deque[tuple[Array, Array]] = deque(maxlen=MEMORY)
+
+    def minimum(self, at: Point, start: Array, grad: Array) -> Array:
+        """By accelerated proximal gradients on the model alone: no pass over the data.
+
+        Coefficients that are 0, and whose gradient is far from what would move them, wait for the next model.
+        """
+        base, thin, core = self._model()
+        near = HOST.nonzero((start != 0) | (HOST.abs(grad) >= 0.5 * self.bound))[0]
+        found = HOST.zeros_like(start)
+        found[near] = lasso_by_products(base[near], thin[near, :], core, grad[near], self.bound[near], start[near])
+        return found
+
+    def _model(self) -> tuple[Array, Array, Array]:
+        """The diagonal of B₀, Ψ and M⁻¹."""
+        if not self.pairs:
+            return self.diagonal, HOST.zeros((len(self.diagonal), 0)), HOST.zeros((0, 0))
+        steps, changes = (HOST.stack(columns, axis=1) for columns in zip(*self.pairs, strict=True))
+        last, change = self.pairs[-1]
+        base = self.diagonal * float(HOST.sum(change**2 / self.diagonal) / HOST.sum(last * change))
+        scaled = base[:, None] * steps
+        products = steps.T @ changes
+        below = HOST.tril(products, k=-1)
+        top = HOST.concat([steps.T @ scaled, below], axis=1)
+        bottom = HOST.concat([below.T, -HOST.eye(len(products)) * products], axis=1)
+        return base, HOST.concat([scaled, changes], axis=1), HOST.linalg.inv(HOST.concat([top, bottom], axis=0))
+
+    def learn(self, before: Point, after: Point) -> None:
+        """Remember a step and how the gradient changed along it."""
+        step = HOST.reshape(after.theta - before.theta, (-1,))[self.free]
+        change = (after.grad - before.grad)[self.free]
+        if float(HOST.sum(step * change)) > self.objective.eps * float(HOST.sum(change**2 / self.diagonal)):
+            self.pairs.append((step, change))

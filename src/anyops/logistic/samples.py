@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from math import prod
 from typing import NamedTuple
 
 from .._array.chunked import is_chunked, reduce_chunks
 from .._array.compiled import compiled
 from .._array.host import HOST, from_host, on_host
-from .._array.namespace import Array, DType, Namespace, cast, namespace, widest_dtype
+from .._array.namespace import Array, DType, Namespace, cast, is_at_hand, namespace, widest_dtype
 from .._array.rows import fold_rows, is_sharded, rows_in_cache
+from .._array.threads import in_parts, workers
 from .objective import assembled, losses_along, row_sums
 
-THIN_LEAST = 32  # rows a coefficient that a part of the data must have to say where the whole has its minimum
+THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
+SHARED = 1 << 17  # numbers in x from which a pass is worth the start of threads
 
 
 class Sums(NamedTuple):
@@ -71,6 +73,12 @@ class Samples:
         flat = _with_intercepts(grad, level)
         return Sums(float(margin), float(loss), flat, _with_intercepts(*rest) if rest else None)
 
+    def gram(self) -> Array:
+        """Σ w (x, 1)(x, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
+        sign = self.xp.ones_like(self.target, dtype=self.dtype)
+        two = replace(self, lines=1, target=sign)
+        return 4.0 * two.sums(HOST.zeros((1, self.x.shape[1] + 1)), "full").curvature
+
     def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Along:
         """All trial steps of a line search, in one pass."""
         shapes = [(len(steps),), (), ()]
@@ -80,18 +88,17 @@ class Samples:
 
     def thinned(self, step: int) -> "Samples":
         """Every so manieth row."""
-        weight = None if self.weight is None else self.weight[::step]
-        return replace(self, x=self.x[::step, ...], target=self.target[::step], weight=weight)
+        return self._rows(slice(None, None, step))
+
+    def _rows(self, rows: slice) -> "Samples":
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, x=self.x[rows, ...], target=self.target[rows], weight=weight)
 
     def thinning(self) -> int:
         """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
-        if is_chunked(self.xp) or is_sharded(self.x):
+        if is_chunked(self.xp) or is_sharded(self.x) or self.x.shape[0] * self.x.shape[1] < SHARED:
             return 1
-        n = self.x.shape[0]
-        step = 16
-        while step > 1 and n < step * THIN_LEAST * self.coefficients:
-            step //= 2
-        return step if n * self.x.shape[1] >= 1 << 17 else 1
+        return thin(self.x.shape[0] / (THIN_LEAST * self.coefficients))
 
     def _read(
         self,
@@ -105,14 +112,31 @@ class Samples:
         **options: object,
     ) -> list[Array]:
         at = [*_split(theta), *(_split(move) if move is not None else ())]
+        joined = partial(_merge_flat, merge, shapes)
         if is_chunked(self.xp):
             read = partial(_read_chunk, kernel, merge, at=at, dtype=self.dtype, width=width, options=options)
-            found = on_host(
-                reduce_chunks(read, partial(_merge_flat, merge, shapes), 1, self.x, self.target, self.weight)
-            )
+            found = on_host(reduce_chunks(read, joined, 1, self.x, self.target, self.weight))
         else:
-            found = on_host(_read_rows(self, kernel, merge, at, width, options))
+            found = self._in_parts(lambda part: _read_rows(part, kernel, merge, at, width, options), joined)
         return _unflatten(found, shapes)
+
+    def _in_parts(self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array]) -> Array:
+        """What is read of all rows: on each core of some of them, where they are at hand."""
+        n, p = self.x.shape
+        parts = workers(self.x) if n * p >= SHARED and is_at_hand(self.x) else 1
+        if parts == 1:
+            return on_host(read(self))
+        ends = [n * part // parts for part in range(parts + 1)]
+        made = in_parts(self.x, lambda part: on_host(read(self._rows(slice(*ends[part : part + 2])))), parts)
+        return reduce(merge, made)
+
+
+def thin(most: float) -> int:
+    """The largest of 1, 2 … 16 that is no more than a number; 1 if none is."""
+    step = 16
+    while step > max(most, 1.0):
+        step //= 2
+    return step
 
 
 def _read_rows(

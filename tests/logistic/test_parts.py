@@ -1,0 +1,115 @@
+"""Rows in parts: on several devices of JAX, on the workers of a cluster, on all cores, and how often they are read."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import anyops
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(400, 5))
+W = RNG.random(400)
+R = X @ RNG.normal(size=(5, 3))
+LABELS = {"two": (R[:, 0] + RNG.logistic(size=400) > 0) * 1, "three": np.argmax(R + RNG.gumbel(size=R.shape), axis=1)}
+
+SHARDED = """
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+import anyops
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+rng = np.random.default_rng(0)
+x, w = rng.normal(size=(160, 3)), rng.random(160)
+place = NamedSharding(Mesh(np.asarray(jax.devices()), ("rows",)), PartitionSpec("rows"))
+assert len(jax.devices()) == 8
+for k, shape in ((2, (3,)), (4, (4, 3))):
+    y = rng.integers(0, k, 160)
+    coef, level = rng.normal(size=shape), rng.normal(size=shape[:-1])
+    rows = [jax.device_put(a, place) for a in (x, y, w)]
+    there = jax.numpy.asarray(coef), jax.numpy.asarray(level)
+    for f in (anyops.logistic_partial, lambda *a, **o: anyops.logistic_step(*a, l2=0.5, **o)):
+        got = jax.jit(lambda x, y, w: f(x, y, *there, sample_weight=w))(*rows)
+        for g, v in zip(got, f(x, y, coef, np.asarray(level), sample_weight=w), strict=True):
+            assert np.allclose(g, v, rtol=1e-10, atol=1e-10), (k, g, v)
+    got = anyops.logistic_regression(rows[0], rows[1], sample_weight=rows[2], l2=0.1)
+    want = anyops.logistic_regression(x, y, sample_weight=w, l2=0.1)
+    assert got.converged and len(got.coef.sharding.device_set) == 8
+    for g, v in zip(got[:2], want[:2], strict=True):
+        assert np.allclose(g, v, rtol=1e-9, atol=1e-10), (k, g, v)
+print("same")
+"""
+
+
+def test_sharded_over_eight_devices_of_jax():
+    pytest.importorskip("jax")
+    settings = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error", "-c", SHARDED]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "same", done.stderr[-2000:]
+
+
+def chunked(names):
+    da = pytest.importorskip("dask.array")
+    return [da.from_array(a, chunks=(90, 2)[: a.ndim]) for a in names]
+
+
+@pytest.mark.parametrize("classes", LABELS)
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_a_graph_is_computed_once_an_iteration(classes, solver):
+    """Two more say which labels there are, and which curvature L-BFGS begins with."""
+    callbacks = pytest.importorskip("dask.callbacks")
+    x, y = chunked([X, LABELS[classes]])
+    graphs = []
+    with callbacks.Callback(start=graphs.append):
+        got = anyops.logistic_regression(x, y, l2=1.0, solver=solver)
+    assert got.converged
+    assert got.n_iter + 1 <= len(graphs) <= got.n_iter + 3
+    want = anyops.logistic_regression(X, LABELS[classes], l2=1.0, solver=solver)
+    np.testing.assert_allclose(got.coef, want.coef, rtol=1e-6, atol=1e-8)
+
+
+def test_on_the_workers_of_a_cluster():
+    distributed = pytest.importorskip("distributed")
+    x, y, w = chunked([X, LABELS["three"], W])
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+    ):
+        got = anyops.logistic_regression(x, y, sample_weight=w)
+    want = anyops.logistic_regression(X, LABELS["three"], sample_weight=W)
+    assert got.converged
+    for name in ("coef", "intercept", "loss"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(got.stderr[0], want.stderr[0], rtol=1e-9)
+
+
+# --- many rows, which are shared between cores and thinned for a start ------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(20_000, 12))
+    x[:, 3] = np.arange(20_000) == 1_001  # a column that the rows of a start know nothing of
+    r = x @ rng.normal(size=(12, 4))
+    return x, np.argmax(r + rng.gumbel(size=r.shape), axis=1), rng.random(20_000)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_gradient_is_zero_at_the_fit(backend, many, solver, fit_intercept):
+    x, y, w = many
+    if backend.library in ("strict", "dask") or not backend.has_dtype("float64"):
+        pytest.skip("one thread, or no thinning; or rounding: the other cells tell")
+    options = {"l2": 0.5, "solver": solver, "fit_intercept": fit_intercept, "tol": 1e-9}
+    got = anyops.logistic_regression(
+        backend.asarray(x), backend.asarray(y), sample_weight=backend.asarray(w), **options
+    )
+    coef, level = backend.to_numpy(got.coef), backend.to_numpy(got.intercept)
+    r = x @ coef.T + level
+    p = np.exp(r - r.max(axis=1, keepdims=True))
+    miss = w[:, None] * (p / p.sum(axis=1, keepdims=True) - np.eye(4)[y])
+    np.testing.assert_allclose(miss.T @ x + 0.5 * coef, 0, atol=1e-4)
+    assert np.all(level == 0) if not fit_intercept else np.allclose(miss.sum(axis=0), 0, atol=1e-4)
