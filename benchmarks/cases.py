@@ -31,6 +31,8 @@ STATIC = (
 FOCAL, FOCAL_TRAIN = "focal", "focal_train"  # the loss of each logit; the gradient of their sum
 FOCAL_COMPILED, FOCAL_TRAIN_COMPILED = "focal_compiled", "focal_train_compiled"
 BATCH_NORM = "batch_norm"
+KMEANS, KMEANS_FIXED, KMEANS_STEP, LOGISTIC = "kmeans", "kmeans_iterations", "kmeans_step", "logistic_regression"
+FITS = (KMEANS, KMEANS_FIXED, KMEANS_STEP, LOGISTIC)  # answered by the logarithm of an objective
 SELECTIONS = (
     NMS,
     BATCHED_NMS,
@@ -54,6 +56,7 @@ class Case:
     make: Callable[[], scenes.Problem]
     targets: dict[str, float] = field(default_factory=dict)  # least (peer's time / ours), by our contender's name
     against: dict[str, str] = field(default_factory=dict)  # whom ours is measured against, where each has its own peer
+    tolerance: float = 1e-5  # of a numeric answer
     curve: str | None = None  # the plot it is a point of
     quick: bool = False  # part of --quick
 
@@ -78,6 +81,16 @@ def against(numpy: str | None = None, torch: str | None = None, jax: str | None 
     """Peers by contender."""
     peers = {"anyops numpy": numpy, "anyops torch": torch, "anyops jax": jax}
     return {name: peer for name, peer in peers.items() if peer is not None}
+
+
+# name, n, d, k, and what must be reached
+MIXTURES = (
+    ("1M x 16", 1_000_000, 16, 64, targets(0.8, 0.8, 0.5)),
+    ("100k x 128", 100_000, 128, 256, targets(0.8, 0.8, 0.5)),
+    ("1M x 2", 1_000_000, 2, 9, targets(0.5, 0.6, 0.5)),
+    ("200k x 64", 200_000, 64, 1_000, targets(0.8, 0.8, 0.5)),
+)
+TEN_CLASSES = ("100k x 50, ten classes", 100_000, 50, 10)
 
 
 def million() -> scenes.Logits:
@@ -202,6 +215,63 @@ CASES = (
             quick=True,
         )
         for operation in STATIC
+    ),
+    *(
+        Case(
+            f"kmeans {name}, k = {k}",
+            "kmeans",
+            KMEANS,
+            n,
+            lambda n=n, d=d, k=k: scenes.mixture(n, d, k),
+            wanted,
+            tolerance=1e-3,
+        )
+        for name, n, d, k, wanted in MIXTURES
+    ),
+    *(
+        Case(
+            f"kmeans_step {name}, k = {k}",
+            "kmeans",
+            KMEANS_STEP,
+            n,
+            lambda n=n, d=d, k=k: scenes.mixture(n, d, k),
+            {"anyops jax": 0.25},  # of two passes of scikit-learn's Lloyd: half the speed of one
+            against(*["scikit-learn"] * 3),
+            tolerance=1e-3,
+        )
+        for name, n, d, k, _ in MIXTURES
+    ),
+    Case(
+        "kmeans_step beside its products",
+        "kmeans",
+        KMEANS_STEP,
+        1_000_000,
+        lambda: scenes.mixture(1_000_000, 16, 64),
+        {"anyops jax": 0.5},
+        against(jax="two products"),
+        tolerance=1e-3,
+    ),
+    Case(
+        "25 iterations, 100k x 128, k = 256",
+        "kmeans",
+        KMEANS_FIXED,
+        100_000,
+        lambda: scenes.mixture(100_000, 128, 256),
+        against=against(*["faiss"] * 3),
+        tolerance=1e-2,
+    ),
+    *(
+        Case(
+            f"{name}, {dtype}",
+            "logistic",
+            LOGISTIC,
+            n,
+            lambda n=n, p=p, classes=classes, dtype=dtype: scenes.labelled(n, p, classes, dtype),
+            targets(1, 1, 0.8),
+            tolerance=1e-6,
+        )
+        for name, n, p, classes in (("1M x 20", 1_000_000, 20, 2), ("100k x 200", 100_000, 200, 2), TEN_CLASSES)
+        for dtype in ("float64", "float32")
     ),
     Case("identical-20k", "adversarial", NMS, 20_000, scenes.identical),
     Case("chain-20k", "adversarial", NMS, 20_000, scenes.chain),

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import estimation
 import numpy as np
 from cases import (
     BATCH_NORM,
     BATCHED_NMS,
     BOX_IOU,
     FAST,
+    FITS,
     FOCAL,
     FOCAL_COMPILED,
     FOCAL_TRAIN,
@@ -24,6 +26,10 @@ from cases import (
     IMAGES,
     IMAGES_MASK,
     IOU_THRESHOLD,
+    KMEANS,
+    KMEANS_FIXED,
+    KMEANS_STEP,
+    LOGISTIC,
     MASKS,
     MATRIX,
     NMS,
@@ -159,6 +165,10 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         FUSION: fusion,
         **{name: static(name, library) for name in STATIC},
         BATCH_NORM: batch_norm,
+        KMEANS: estimation.kmeans(library),
+        KMEANS_FIXED: estimation.kmeans_iterations(library),
+        KMEANS_STEP: estimation.kmeans_step(library),
+        LOGISTIC: estimation.logistic(library),
     }
 
 
@@ -478,6 +488,26 @@ ANY = 10**9
 
 CONTENDERS = (
     Contender("torchvision", TORCHVISION, 100_001),
+    Contender(
+        "scikit-learn",
+        {
+            KMEANS: estimation.sklearn_kmeans("lloyd"),
+            KMEANS_STEP: estimation.sklearn_step,
+            LOGISTIC: estimation.sklearn_logistic("newton-cholesky", 1e-4),
+        },
+        ANY,
+        note="k-means by Lloyd's algorithm, logistic regression by newton-cholesky; a step of k-means is two passes",
+    ),
+    Contender("elkan", {KMEANS: estimation.sklearn_kmeans("elkan")}, 0, ANY, note="scikit-learn's, with --slow"),
+    Contender(
+        "lbfgs",
+        {LOGISTIC: estimation.sklearn_logistic("lbfgs", 1e-5)},
+        ANY,
+        note="scikit-learn's, at the loosest tolerance that ends within 1e-6 of the least objective on these problems",
+    ),
+    Contender("newton-cg", {LOGISTIC: estimation.sklearn_logistic("newton-cg", 1e-4)}, ANY, note="scikit-learn's"),
+    Contender("faiss", {KMEANS_FIXED: estimation.faiss_kmeans}, ANY, note="k-means without centring or a tolerance"),
+    Contender("two products", {KMEANS_STEP: estimation.two_products}, ANY, compiles=True, compared=False),
     Contender("torch kernel", {BATCH_NORM: torch_batch_norm}, ANY),
     Contender("anyops numpy", anyops_operations(numpy_library) | NUMPY_FOCAL, ANY, ours=True),
     Contender("anyops torch", anyops_operations(torch_library) | torch_focal(anyops_focal), ANY, ours=True),
@@ -528,6 +558,8 @@ CONTENDERS = (
 
 def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
     """What a contender answered, so that answers can be compared: numbers, or the indices of the boxes it keeps."""
+    if case.operation in FITS:
+        return estimation.goal(problem, result)
     if case.operation == FUSION:  # boxes and scores by the coordinates, for the order of equal scores is free
         boxes, scores, _ = (np.asarray(part) for part in result)
         rows = np.concatenate([boxes, scores[:, None]], axis=1)

@@ -32,6 +32,8 @@ PACKAGES = (
     "supervision",
     "pycocotools",
     "optax",
+    "scikit-learn",
+    "faiss-cpu",
 )
 
 

@@ -113,7 +113,7 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
             return False
         difference = float(np.max(np.abs(each.answer - reference.answer), initial=0))
         each.record["largest_difference"] = difference
-        same = bool(difference < 1e-5)  # NaN is no agreement
+        same = bool(difference < case.tolerance)  # NaN is no agreement
     else:
         wanted = reference.answer
         if each.contender.name == "supervision":
@@ -136,7 +136,8 @@ def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]
         peers = {name: seconds for name, seconds in peers.items() if name == "torchvision"}
     if not peers:
         return
-    fastest = min(peers, key=lambda name: peers[name])
+    compared = {each.name for each in CONTENDERS if each.compared}
+    fastest = min(peers.keys() & compared or peers, key=lambda name: peers[name])
     result["peer"] = ", ".join(dict.fromkeys(case.against.values())) or fastest
     for name in ours & records.keys():
         record = records[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,38 @@ class Batch(NamedTuple):
     var: Floats
 
 
-Problem = Scene | Pair | Masks | Models | Logits | Batch
+class Mixture(NamedTuple):
+    """One problem for k-means: samples, and the centres to start from."""
+
+    x: Floats
+    start: Floats
+
+
+class Labelled(NamedTuple):
+    """One problem for logistic regression: samples, and the number of the class of each."""
+
+    x: NDArray[Any]
+    y: Integers
+
+
+Problem = Scene | Pair | Masks | Models | Logits | Batch | Mixture | Labelled
+
+
+def mixture(n: int, d: int, k: int) -> Mixture:
+    """Samples of k normal distributions that overlap, and k of the samples to start from."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(k, d))
+    x = (centers[rng.integers(0, k, n)] + rng.normal(size=(n, d))).astype(np.float32)
+    return Mixture(x, x[np.random.default_rng(1).choice(n, k, replace=False)])
+
+
+def labelled(n: int, p: int, classes: int, dtype: str) -> Labelled:
+    """Normal samples, and labels drawn by a logistic model of them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, p))
+    r = x @ (rng.normal(size=(classes if classes > 2 else 1, p)) * 0.5).T
+    y = (r[:, 0] + rng.logistic(size=n) > 0) * 1 if classes == 2 else np.argmax(r + rng.gumbel(size=r.shape), axis=1)
+    return Labelled(x.astype(dtype), y)
 
 
 def logits(n: int) -> Logits:
