@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 import array_api_compat as compat
@@ -168,9 +169,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         result: KMeansResult | None = None
         for init in starts:
             report = _Progress() if self.verbose else None
-            found = kmeans(
-                X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options
-            )
+            found = kmeans(X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options)
             if report is not None:
                 report.end(found)
             if result is None or found.inertia < result.inertia:
@@ -191,8 +190,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def predict(self, X: Any) -> Array:
         """Return the closest centre of each sample, ties to the lowest number: array (n,)."""
-        check_is_fitted(self)
-        X = _samples(self, X, reset=False)
+        X = _more_samples(self, X, "cluster_centers_", "predict")
         return kmeans_assign(X, self.cluster_centers_, metric=self.metric).labels
 
     def transform(self, X: Any) -> Array:
@@ -200,8 +198,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
         Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics.
         """
-        check_is_fitted(self)
-        X = _samples(self, X, reset=False)
+        X = _more_samples(self, X, "cluster_centers_", "transform")
         xp = namespace(X=X)
         columns = [
             kmeans_assign(X, self.cluster_centers_[j : j + 1, :], metric=self.metric).distances
@@ -212,8 +209,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return −Σ w · distance of each sample from its closest centre."""
-        check_is_fitted(self)
-        X = _samples(self, X, reset=False)
+        X = _more_samples(self, X, "cluster_centers_", "score")
         weight = _weights(namespace(X=X), X, sample_weight)
         return -float(kmeans_partial(X, self.cluster_centers_, sample_weight=weight, metric=self.metric).inertia)
 
@@ -387,14 +383,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> Array:
         """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
-        check_is_fitted(self)
-        X = _samples(self, X, reset=False)
+        X = _more_samples(self, X, "coef_", "decision_function")
         return self._logits(X)
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of each sample: array (n,), of the type that the labels had."""
-        check_is_fitted(self)
-        X = _samples(self, X, reset=False)
+        X = _more_samples(self, X, "coef_", "predict")
         logits = self._logits(X)
         xp = namespace(X=X)
         if logits.ndim == 1:
@@ -409,11 +403,11 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class: array (n, K)."""
-        return self._by_class(X, logistic_predict_proba)
+        return self._by_class(X, logistic_predict_proba, "predict_proba")
 
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithm of the probability of each class, accurate where that rounds to 0 or 1: array (n, K)."""
-        return self._by_class(X, logistic_log_proba)
+        return self._by_class(X, logistic_log_proba, "predict_log_proba")
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of the samples, or of their weights, whose class is the one predicted."""
@@ -512,17 +506,14 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X: Array) -> Array:
         xp = namespace(X=X)
-        if not is_chunked(xp):
-            namespace(X=X, coef_=self.coef_)
         dtype = compute_dtype(xp, result_dtype(xp, X=X))
         wide = xp.result_type(dtype, compute_dtype(namespace(coef_=self.coef_), self.coef_.dtype))
         coef, intercept = (namespace(a=a).astype(a, wide) for a in (self.coef_, self.intercept_))
         logits = cast(xp, X, wide) @ coef.T + intercept
         return cast(xp, logits[:, 0] if coef.shape[0] == 1 else logits, result_dtype(xp, X=X))
 
-    def _by_class(self, X: Any, f: Callable[[Array, Array, Array], Array]) -> Array:
-        check_is_fitted(self)
-        X = _samples(self, X, reset=False)
+    def _by_class(self, X: Any, f: Callable[[Array, Array, Array], Array], method: str) -> Array:
+        X = _more_samples(self, X, "coef_", method)
         if self.coef_.shape[0] > 1:
             return f(X, self.coef_, self.intercept_)
         # 1 − p would be rounding where p is near 1.
@@ -552,9 +543,23 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
             del estimator.feature_names_in_
         estimator.n_features_in_ = p
     elif p != estimator.n_features_in_:
+        raise ValueError(f"X has {p} features, but {name} is expecting {estimator.n_features_in_} features as input")
+    return X
+
+
+def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str) -> Array:
+    """X as an array (n, p), beside what `fit` has left."""
+    check_is_fitted(estimator)
+    X = _samples(estimator, X, reset=False)
+    if is_chunked(namespace(X=X)):
+        return X
+    try:
+        namespace(**{"X": X, attribute: getattr(estimator, attribute)})
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"X has {p} features, but {name} is expecting {estimator.n_features_in_} features as input"
-        )
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
+            f"as those passed to fit(): {error}"
+        ) from None
     return X
 
 
@@ -581,7 +586,7 @@ def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
     if weight is None:
         return None
     if not _is_other(weight):
-        if np.ndim(weight) == 0:
+        if isinstance(weight, Real):
             weight = np.full(X.shape[0], weight)
         weight = check_array(weight, ensure_2d=False, dtype=FLOATING, input_name="sample_weight")
     if weight.ndim != 1:
