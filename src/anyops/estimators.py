@@ -391,10 +391,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         X = _more_samples(self, X, "coef_", "predict")
         logits = self._logits(X)
         xp = namespace(X=X)
-        if logits.ndim == 1:
-            index = xp.astype(logits > 0, default_int(xp, logits))
-        else:
-            index = xp.argmax(logits, axis=1)
+        index = xp.astype(logits > 0, default_int(xp, logits)) if logits.ndim == 1 else xp.argmax(logits, axis=1)
         if is_chunked(xp):
             return over_chunks(lambda part: self.classes_[part], index)
         if library(xp) != "numpy" and isinstance(self.classes_, np.ndarray):  # text
@@ -443,10 +440,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             ratio = check_number("l1_ratio", self.l1_ratio, least=0, largest=1)
         else:
             ratio = 1.0 if given == "l1" else 0.0
-            if self.l1_ratio not in (0, ratio):
+            if given is not None and self.l1_ratio != ratio:
                 warnings.warn(
-                    f"l1_ratio parameter is only used when penalty is 'elasticnet'. Got (penalty={given})",
-                    UserWarning,
+                    f"Inconsistent values: penalty={given} with l1_ratio={self.l1_ratio}; the l1_ratio parameter is "
+                    f"only used when penalty is 'elasticnet'. Got (penalty={given})",
                     stacklevel=3,
                 )
         if given is None:

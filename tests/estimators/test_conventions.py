@@ -25,5 +25,5 @@ def test_scikit_learn_check(estimator, check):
 
 def test_sample_weight_is_repetition():
     """The check that the draws of k-means++ fail, without draws: from the first of the samples that it makes."""
-    init = np.random.RandomState(42).rand(15, 30)[:4]  # noqa: NPY002
+    init = np.random.RandomState(42).rand(15, 30)[:4]
     check_sample_weight_equivalence_on_dense_data("KMeans", KMeans(4, init=init))
