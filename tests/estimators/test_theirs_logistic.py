@@ -58,7 +58,8 @@ LEFT_OUT = {
         "test_logistic_regression_callback_support_warning",
     ),
     "of how newton-cholesky gives up and lbfgs goes on": ("test_newton_cholesky_fallback_to_lbfgs",),
-    "they pass, and take too long: l1 where columns depend on each other": (
+    "they pass, and take too long: l1 where columns depend on each other, or `LogisticRegressionCV` beside ours": (
+        "test_logistic_regression_solvers_multiclass",
         "test_elastic_net_vs_l1_l2",
         "test_LogisticRegressionCV_GridSearchCV_elastic_net",
         "test_scores_attribute_layout_elasticnet",
@@ -70,9 +71,15 @@ MESSAGES = (
     "Newton solver did not converge after [0-9]* iterations",
 )
 module.SOLVERS = tuple(solver for solver in module.SOLVERS if solver != "liblinear")
-# Among tests of both problems those of LogisticRegressionCV, and what takes as long as those above.
-ONLY = {"test_logistic_regression_sample_weights": ("cv",), "test_elastic_net_l1_l2_equivalence": (100, 1000, 1e6)}
-globals().update(theirs.select(module, LEFT_OUT, (module.LogisticRegressionCV, "liblinear", *MESSAGES), ONLY))
+OTHERS = (module.LogisticRegressionCV, "liblinear", *MESSAGES)
+# What takes as long as those above, libraries and devices that nothing here runs on, and LogisticRegressionCV again.
+ONLY = {
+    "test_logistic_regression_sample_weights": ("cv",),
+    "test_elastic_net_l1_l2_equivalence": (100, 1000, 1e6),
+    "test_logistic_regression_array_api_compliance": ("dpnp", "mps", "xpu", "dict"),
+    "test_logistic_regression_array_api_warm_start": ("dpnp", "mps", "xpu"),
+}
+globals().update(theirs.select(module, LEFT_OUT, OTHERS, ONLY))
 
 pytestmark = [
     module.pytestmark,
