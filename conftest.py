@@ -26,7 +26,7 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "op(name, transforms=...): the row of the capability table that a test belongs to"
     )
-    config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which we run with our estimators")
+    config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which run here too")
     try:
         required, under_test = named_in("ANYOPS_REQUIRE_BACKENDS"), selected()
     except ValueError as e:

@@ -165,7 +165,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if self.algorithm not in ("lloyd", "elkan"):
             raise ValueError(f"algorithm must be lloyd or elkan, got {self.algorithm!r}")
         starts, n_init, seed = self._starts(xp, X, k)
-        options = {"max_iter": self.max_iter, "tol": self.tol, "metric": self.metric, "center": self.center}
+        options: dict[str, Any] = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "metric": self.metric,
+            "center": self.center,
+        }
         result: KMeansResult | None = None
         for init in starts:
             report = _Progress() if self.verbose else None
@@ -477,7 +482,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _init(self, xp: Namespace, X: Array) -> tuple[Array, Array]:
         """Where the last fit ended."""
-        coef, intercept = _beside(xp, X, self.coef_), _beside(xp, X, self.intercept_)
+        last = (self.coef_, self.intercept_)
+        coef, intercept = map(to_host, last) if is_chunked(xp) else (_beside(xp, X, a) for a in last)
         return (coef[0, :], intercept[0]) if coef.shape[0] == 1 else (coef, intercept)
 
     def _tell(self, result: LogisticResult) -> None:
@@ -586,7 +592,7 @@ def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
         if isinstance(weight, Real):
             weight = np.full(X.shape[0], weight)
         weight = check_array(weight, ensure_2d=False, dtype=FLOATING, input_name="sample_weight")
-    if weight.ndim != 1:
+    if tuple(weight.shape) != tuple(X.shape[:1]):
         raise ValueError(f"sample_weight must have shape ({X.shape[0]},), got {tuple(weight.shape)}")
     return _beside(xp, X, weight)
 
@@ -597,7 +603,7 @@ def _beside(xp: Namespace, X: Array, values: Array) -> Array:
         return values
     host = to_host(values)
     if is_chunked(xp):
-        return chunks_like(host, X) if host.ndim == 1 and host.shape[0] == X.shape[0] else host
+        return chunks_like(host, X)
     dtype = compute_dtype(xp, result_dtype(xp, X=X)) if host.dtype.kind == "f" else default_int(xp, X)
     return from_host(xp, host, dtype, X)
 
