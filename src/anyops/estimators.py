@@ -313,8 +313,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     >>> model = LogisticRegression(C=np.inf).fit(X, y)
     >>> model.coef_.round(4), model.intercept_.round(4)
     (array([[0.9082]]), array([-1.3623]))
-    >>> model.predict([[-1.0], [5.0]]), model.predict_log_proba([[-2000.0]]).round(1)
-    (array(['dry', 'wet'], dtype='<U3'), array([[    0. , -1817.7]]))
+    >>> model.predict([[-1.0], [5.0]]), model.predict_log_proba([[-2000.0]])[:, 1].round(1)
+    (array(['dry', 'wet'], dtype='<U3'), array([-1817.7]))
     """
 
     def __init__(

@@ -187,7 +187,7 @@ def test_page_names_the_tests_that_are_left_out():
     page = (Path(__file__).parents[2] / "docs" / "estimators.md").read_text(encoding="utf-8")
     for module in (test_theirs_kmeans, test_theirs_logistic):
         for reason, names in module.LEFT_OUT.items():
-            row = next(line for line in page.splitlines() if reason in line)
+            row = next(line for line in page.splitlines() if line.startswith(f"| {reason} |"))
             assert [name.strip(" `") for name in row.split("|")[2].split(",")] == [
                 n.removeprefix("test_") for n in names
             ]
