@@ -1,5 +1,7 @@
 """The test matrix: fixtures over backends and transforms, and what was not tested."""
 
+import importlib.util
+import os
 from collections import Counter
 
 import hypothesis
@@ -7,6 +9,11 @@ import pytest
 
 from tests.backends import Backend, Run, Transform, named_in, selected
 from tests.capabilities import why_not
+
+# Before anything imports SciPy: without it scikit-learn's checks of estimators leave out those of the array API.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Examples in docstrings that need a library which is not there.
+collect_ignore = [] if importlib.util.find_spec("sklearn") else ["src/anyops/estimators.py"]
 
 NOT_TESTED = "not tested"
 MATRIX = tuple(t for t in Transform if t is not Transform.GRAD)  # gradients have tests of their own
@@ -19,6 +26,7 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "op(name, transforms=...): the row of the capability table that a test belongs to"
     )
+    config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which run here too")
     try:
         required, under_test = named_in("ANYOPS_REQUIRE_BACKENDS"), selected()
     except ValueError as e:

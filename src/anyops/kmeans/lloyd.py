@@ -7,7 +7,16 @@ from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host
-from .._array.namespace import Array, Namespace, check_dtype, is_at_hand, namespace, result_dtype, stop_gradient
+from .._array.namespace import (
+    Array,
+    Namespace,
+    check_dtype,
+    is_at_hand,
+    namespace,
+    result_dtype,
+    stop_gradient,
+    working,
+)
 from .._array.random import Seed, generator
 from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
 from .bounds import Bounded, Sums
@@ -160,6 +169,8 @@ class Samples:
         self.xp, self.k, self.metric, self.center, self.weight = xp, k, metric, center, weight
         self.dtype = result_dtype(xp, x=x)
         self.z, self.shift, self.variance = prepared(xp, x, weight, metric)
+        # Of samples of weight 0, which z does not have, the label alone is asked for.
+        self.absent = None if bool(HOST.all(weight > 0)) else working(xp, x)
         self.given = None if given is None else xp.astype(given, self.z.dtype, copy=False)
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
@@ -215,7 +226,15 @@ class Samples:
             labels = bounded.labels
         else:
             labels = kmeans_assign(self.z, self._ship(centers), metric=self.metric).labels
+        if self.absent is not None:
+            labels = self._with_absent(labels, returned)
         return KMeansResult(returned, labels, self._inertia(centers), n_iter, converged)
+
+    def _with_absent(self, labels: Array, centers: Array) -> Array:
+        """The closest centres of samples of weight 0 too; of one that is not finite, some centre."""
+        xp, x = self.xp, self.absent
+        found = kmeans_assign(xp.where(xp.isfinite(x), x, xp.zeros_like(x)), centers, metric=self.metric).labels
+        return xp.where(beside(xp, self.weight > 0, x), labels, found)
 
     def _has_bounds(self, centers: Host) -> bool:
         """Whether distances are Euclidean, of samples at hand; what is 0 is at no such distance from a direction."""

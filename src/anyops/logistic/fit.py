@@ -167,7 +167,8 @@ def logistic_regression(
     _check_solver(solver, l1)
     found = survey(xp, y, sample_weight)
     if len(found.classes) < 2:
-        raise ValueError(f"y must hold at least two classes, got {found.classes.tolist()} in {x.shape[0]} rows")
+        one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
+        raise ValueError(f"y must hold at least two classes, got {one} in {x.shape[0]} rows")
     factors = by_class(class_weight, found)
     wide = compute_dtype(xp, dtype)
     weights = sample_weight

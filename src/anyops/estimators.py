@@ -1,0 +1,651 @@
+"""KMeans and LogisticRegression with the interface of scikit-learn, for arrays of any library (extra ``sklearn``)."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
+
+import array_api_compat as compat
+import numpy as np
+
+from ._array.arguments import check_integer, check_number
+from ._array.backends import to_host
+from ._array.chunked import chunks_like, is_chunked, over_chunks
+from ._array.host import from_host
+from ._array.labels import is_text, survey
+from ._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    compute_dtype,
+    default_int,
+    device,
+    library,
+    namespace,
+    result_dtype,
+)
+from .kmeans.assign import kmeans_assign, kmeans_partial
+from .kmeans.lloyd import KMeansResult, kmeans
+from .logistic.fit import LogisticResult, logistic_regression
+from .logistic.objective import logistic_log_proba, logistic_predict_proba
+
+try:
+    from sklearn.base import (
+        BaseEstimator,
+        ClassifierMixin,
+        ClassNamePrefixFeaturesOutMixin,
+        ClusterMixin,
+        TransformerMixin,
+    )
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.utils import check_array, check_random_state, column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ModuleNotFoundError as error:
+    # Any other module is missing through a fault of ours, not of the installation.
+    if (error.name or "").partition(".")[0] != "sklearn":
+        raise
+    raise ModuleNotFoundError(
+        "anyops.estimators needs scikit-learn: pip install 'anyops[sklearn]'", name="sklearn"
+    ) from None
+
+__all__ = ["KMeans", "LogisticRegression"]
+
+FLOATING = (np.float64, np.float32, np.float16)
+
+# What scikit-learn calls by these names minimises the same objective. liblinear penalises the intercept: it does not.
+SOLVERS = {
+    **{name: name for name in ("auto", "newton", "lbfgs", "proximal")},
+    "newton-cholesky": "newton",
+    "newton-cg": "newton",
+    "sag": "auto",
+    "saga": "auto",
+}
+
+
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """Minimise Σ w · d(x, c of its label) over `n_clusters` centres, by :func:`anyops.kmeans`.
+
+    Parameters
+    ----------
+    n_clusters : int ≥ 1
+    init : {"k-means++", "k-means||", "random"}, array (n_clusters, p) or callable
+        The centres to start from, or how to draw them; a callable is given X, `n_clusters` and ``random_state=``.
+    n_init : int or "auto"
+        Number of starts, of which the best is kept; "auto" is 10 for "random" and callables, 1 otherwise.
+    max_iter : int ≥ 1
+    tol : float ≥ 0
+        Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of X, or when no label changes.
+    verbose : int or bool
+        Whether to print each iteration.
+    random_state : int, RandomState, numpy.random.Generator or None
+        An integer is the seed of :func:`anyops.kmeans`: the same centres on every library.
+    algorithm : {"lloyd", "elkan"}
+        Names of scikit-learn for ways to one fixed point; they change nothing here.
+    metric : {"euclidean", "cosine", "iou"}
+        As in :func:`anyops.kmeans_assign`.
+    center : {"mean", "median"}
+
+    Attributes
+    ----------
+    cluster_centers_ : array (n_clusters, p)
+        In the library, on the device and in the dtype of X; a NumPy array for a dask one.
+    labels_ : array (n,)
+    inertia_ : float
+    n_iter_ : int
+    n_features_in_ : int
+    feature_names_in_ : array (p,)
+        Of a data frame whose columns have names.
+
+    Notes
+    -----
+    Arrays of other libraries than NumPy are taken as they are, whatever ``array_api_dispatch`` says. X is never
+    changed in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anyops.estimators import KMeans
+    >>> model = KMeans(2, random_state=0).fit(np.asarray([[0.0], [1.0], [8.0], [9.0]]))
+    >>> sorted(model.cluster_centers_[:, 0].tolist()), model.inertia_
+    ([0.5, 8.5], 1.0)
+    >>> model.transform([[4.5]])
+    array([[4., 4.]])
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: Any = "k-means++",
+        n_init: int | str = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        verbose: int = 0,
+        random_state: Any = None,
+        algorithm: str = "lloyd",
+        metric: str = "euclidean",
+        center: str = "mean",
+    ):
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.verbose = verbose
+        self.random_state = random_state
+        self.algorithm = algorithm
+        self.metric = metric
+        self.center = center
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "KMeans":
+        """Find the centres.
+
+        Parameters
+        ----------
+        X : array (n, p)
+        y : ignored
+        sample_weight : array (n,), optional
+            Numbers ≥ 0; weight 0 means that the sample is not there.
+
+        Returns
+        -------
+        KMeans
+            Itself.
+        """
+        X = _samples(self, X, reset=True)
+        xp = namespace(X=X)
+        weight = _weights(xp, X, sample_weight)
+        n, k = X.shape[0], check_integer("n_clusters", self.n_clusters)
+        if k < 1:
+            raise ValueError(f"n_clusters must be at least 1, got {k}")
+        if n < k:  # in the words of scikit-learn, for which its checks look
+            raise ValueError(f"n_samples={n} should be >= n_clusters={k}")
+        if self.algorithm not in ("lloyd", "elkan"):
+            raise ValueError(f"algorithm must be lloyd or elkan, got {self.algorithm!r}")
+        starts, n_init, seed = self._starts(xp, X, k)
+        options: dict[str, Any] = {
+            "max_iter": self.max_iter,
+            "tol": self.tol,
+            "metric": self.metric,
+            "center": self.center,
+        }
+        result: KMeansResult | None = None
+        for init in starts:
+            report = _Progress() if self.verbose else None
+            found = kmeans(X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options)
+            if report is not None:
+                report.end(found)
+            if result is None or found.inertia < result.inertia:
+                result = found
+        assert result is not None
+        if not is_chunked(xp):  # to look at the labels of a lazy array would be a pass over the data
+            _warn_of_empty(result.labels, k)
+        self.cluster_centers_, self.labels_, self.inertia_, self.n_iter_, _ = result
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
+        """Find the centres; return the closest one of each sample, array (n,)."""
+        return self.fit(X, sample_weight=sample_weight).labels_
+
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
+        """Find the centres; return the distance of each sample from each of them, array (n, n_clusters)."""
+        return self.fit(X, sample_weight=sample_weight).transform(X)
+
+    def predict(self, X: Any) -> Array:
+        """Return the closest centre of each sample, ties to the lowest number: array (n,)."""
+        X = _more_samples(self, X, "cluster_centers_", "predict")
+        return kmeans_assign(X, self.cluster_centers_, metric=self.metric).labels
+
+    def transform(self, X: Any) -> Array:
+        """Return the distance of each sample from each centre: array (n, n_clusters).
+
+        Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics.
+        """
+        X = _more_samples(self, X, "cluster_centers_", "transform")
+        xp = namespace(X=X)
+        columns = [
+            kmeans_assign(X, self.cluster_centers_[j : j + 1, :], metric=self.metric).distances
+            for j in range(self.cluster_centers_.shape[0])
+        ]
+        distances = xp.stack(columns, axis=1)
+        return xp.sqrt(distances) if self.metric == "euclidean" else distances
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return −Σ w · distance of each sample from its closest centre."""
+        X = _more_samples(self, X, "cluster_centers_", "score")
+        weight = _weights(namespace(X=X), X, sample_weight)
+        return -float(kmeans_partial(X, self.cluster_centers_, sample_weight=weight, metric=self.metric).inertia)
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.cluster_centers_.shape[0])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.array_api_support = True
+        return tags
+
+    def _starts(self, xp: Namespace, X: Array, k: int) -> tuple[list[Any], int | str, Any]:
+        """Where to start or how, how often each, and the seed of the draws."""
+        if isinstance(self.init, str):
+            return [str(self.init)], self.n_init, _seed(self.random_state)
+        if callable(self.init):
+            rng, n_init = check_random_state(self.random_state), 10 if self.n_init == "auto" else self.n_init
+            drawn = (self.init(X, k, random_state=rng) for _ in range(check_integer("n_init", n_init)))
+            return [self._centers(xp, X, k, centers) for centers in drawn], 1, None
+        if self.n_init not in ("auto", 1):
+            warnings.warn(
+                "Explicit initial center position passed: performing only one init in KMeans instead of "
+                f"n_init={self.n_init}.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return [self._centers(xp, X, k, self.init)], 1, None
+
+    def _centers(self, xp: Namespace, X: Array, k: int, centers: Any) -> Array:
+        """Centres to start from, beside X."""
+        if not _is_other(centers):
+            centers = check_array(centers, dtype=FLOATING, input_name="init")
+        if centers.shape[0] != k:
+            raise ValueError(
+                f"The shape of the initial centers {tuple(centers.shape)} does not match the number of clusters {k}."
+            )
+        if centers.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"The shape of the initial centers {tuple(centers.shape)} does not match the number of features of "
+                f"the data {X.shape[1]}."
+            )
+        return to_host(centers) if is_chunked(xp) else _beside(xp, X, centers)
+
+
+class LogisticRegression(ClassifierMixin, BaseEstimator):
+    """Minimise Σ w·loss + ((1 − l1_ratio)/2 ‖coef‖² + l1_ratio ‖coef‖₁) / C, by :func:`anyops.logistic_regression`.
+
+    Parameters
+    ----------
+    penalty : {"l1", "l2", "elasticnet", None}, optional
+        Deprecated in scikit-learn 1.8, and here: say it by `l1_ratio`, and None by ``C=math.inf``.
+    C : float > 0
+        1 / C is the penalty on the sum of the losses; none for infinity.
+    l1_ratio : float in [0, 1]
+        The share of the l1 penalty.
+    tol : float ≥ 0
+        As in :func:`anyops.logistic_regression`: coefficients are off by about tol of themselves.
+    fit_intercept : bool
+        Whether there is an intercept, which is not penalised; it is 0 if not.
+    class_weight : None, "balanced" or mapping
+        Factors by class; "balanced" is Σw / (K · Σw of the class).
+    random_state : ignored
+        Nothing is drawn.
+    solver : str
+        "auto", "newton", "lbfgs" or "proximal", as in :func:`anyops.logistic_regression`. Of scikit-learn's names
+        "newton-cholesky" and "newton-cg" mean "newton", "sag" and "saga" mean "auto"; there is no "liblinear".
+    max_iter : int ≥ 0
+    verbose : int or bool
+        Whether to print how the fit ended.
+    warm_start : bool
+        Whether to start from the coefficients that are there.
+
+    Attributes
+    ----------
+    coef_ : array (1, p) or (K, p)
+        In the library, on the device and in the dtype of X; NumPy arrays for a dask one.
+    intercept_ : array (1,) or (K,)
+    classes_ : array (K,)
+        The labels in ascending order; text is on the host. A class whose samples all have weight 0 is not there.
+    n_iter_ : array (1,)
+    n_features_in_ : int
+    feature_names_in_ : array (p,)
+        Of a data frame whose columns have names.
+
+    Notes
+    -----
+    Arrays of other libraries than NumPy are taken as they are, whatever ``array_api_dispatch`` says.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anyops.estimators import LogisticRegression
+    >>> X, y = np.asarray([[0.0], [1.0], [2.0], [3.0]]), np.asarray(["dry", "wet", "dry", "wet"])
+    >>> model = LogisticRegression(C=np.inf).fit(X, y)
+    >>> model.coef_.round(4), model.intercept_.round(4)
+    (array([[0.9082]]), array([-1.3623]))
+    >>> model.predict([[-1.0], [5.0]]), model.predict_log_proba([[-2000.0]])[:, 1].round(1)
+    (array(['dry', 'wet'], dtype='<U3'), array([-1817.7]))
+    """
+
+    def __init__(
+        self,
+        penalty: str | None = "deprecated",
+        *,
+        C: float = 1.0,
+        l1_ratio: float = 0.0,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: Mapping[Any, float] | str | None = None,
+        random_state: Any = None,
+        solver: str = "auto",
+        max_iter: int = 100,
+        verbose: int = 0,
+        warm_start: bool = False,
+    ):
+        self.penalty = penalty
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.solver = solver
+        self.max_iter = max_iter
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "LogisticRegression":
+        """Find the coefficients.
+
+        Parameters
+        ----------
+        X : array (n, p)
+        y : array (n,)
+            Labels of any type that can be ordered.
+        sample_weight : array (n,), optional
+            Numbers ≥ 0; weight 0 means that the sample is not there.
+
+        Returns
+        -------
+        LogisticRegression
+            Itself.
+        """
+        l1, l2 = self._penalties()
+        solver = self._solver(l1)
+        X, y = _samples_and_labels(self, X, y)
+        xp = namespace(X=X)
+        weight = _weights(xp, X, sample_weight)
+        result = logistic_regression(
+            X,
+            y,
+            l1=l1,
+            l2=l2,
+            sample_weight=weight,
+            class_weight=self._class_weight(xp, y, weight),
+            fit_intercept=bool(self.fit_intercept),
+            solver=solver,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            init=self._init(xp, X) if self.warm_start and hasattr(self, "coef_") else None,
+        )
+        home = namespace(coef=result.coef)
+        self.classes_ = result.classes
+        self.coef_ = home.reshape(result.coef, (-1, X.shape[1]))
+        self.intercept_ = home.reshape(home.asarray(result.intercept), (-1,))
+        self.n_iter_ = home.asarray([result.n_iter], dtype=home.int32, device=device(result.coef))
+        self._tell(result)
+        return self
+
+    def decision_function(self, X: Any) -> Array:
+        """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
+        X = _more_samples(self, X, "coef_", "decision_function")
+        return self._logits(X)
+
+    def predict(self, X: Any) -> Array:
+        """Return the most probable class of each sample: array (n,), of the type that the labels had."""
+        X = _more_samples(self, X, "coef_", "predict")
+        logits = self._logits(X)
+        xp = namespace(X=X)
+        index = xp.astype(logits > 0, default_int(xp, logits)) if logits.ndim == 1 else xp.argmax(logits, axis=1)
+        if is_chunked(xp):
+            return over_chunks(lambda part: self.classes_[part], index)
+        if library(xp) != "numpy" and isinstance(self.classes_, np.ndarray):  # text
+            return self.classes_[to_host(index)]
+        return xp.take(self.classes_, index, axis=0)
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class: array (n, K)."""
+        return self._by_class(X, logistic_predict_proba, "predict_proba")
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithm of the probability of each class, accurate where that rounds to 0 or 1: array (n, K)."""
+        return self._by_class(X, logistic_log_proba, "predict_log_proba")
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the share of the samples, or of their weights, whose class is the one predicted."""
+        if not _is_other(X):
+            return super().score(X, y, sample_weight)
+        right = _labels_on_host(self.predict(X)) == _labels_on_host(y)
+        weight = None if sample_weight is None else _labels_on_host(sample_weight)
+        return float(np.average(right, weights=weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        return tags
+
+    def _penalties(self) -> tuple[float, float]:
+        """l1 and l2 of the core, by `C`, `l1_ratio` and what scikit-learn lets `penalty` still say."""
+        C = check_number("C", self.C, finite=False)
+        if not C > 0:
+            raise ValueError(f"C must be above 0, got {C}")
+        given = self.penalty
+        if isinstance(given, str) and given == "deprecated":
+            ratio = check_number("l1_ratio", self.l1_ratio, least=0, largest=1)
+            return ratio / C, (1 - ratio) / C
+        if given not in ("l1", "l2", "elasticnet", None):
+            raise ValueError(f"penalty must be l1, l2, elasticnet or None, got {given!r}")
+        warnings.warn(
+            "'penalty' was deprecated in scikit-learn 1.8: use l1_ratio=0 for 'l2', l1_ratio=1 for 'l1', a number "
+            "between them for 'elasticnet', and C=numpy.inf for None",
+            FutureWarning,
+            stacklevel=3,
+        )
+        if given == "elasticnet":
+            ratio = check_number("l1_ratio", self.l1_ratio, least=0, largest=1)
+        else:
+            ratio = 1.0 if given == "l1" else 0.0
+            if given is not None and self.l1_ratio != ratio:
+                warnings.warn(
+                    f"Inconsistent values: penalty={given} with l1_ratio={self.l1_ratio}; the l1_ratio parameter is "
+                    f"only used when penalty is 'elasticnet'. Got (penalty={given})",
+                    stacklevel=3,
+                )
+        if given is None:
+            if self.C != 1:
+                warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
+            C = math.inf
+        return ratio / C, (1 - ratio) / C
+
+    def _solver(self, l1: float) -> str:
+        if self.solver not in SOLVERS:
+            why = ": it penalises the intercept, which nothing here does" if self.solver == "liblinear" else ""
+            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}{why}")
+        solver = SOLVERS[self.solver]
+        if l1 > 0 and solver not in ("auto", "proximal"):
+            raise ValueError(
+                f"Solver {self.solver} supports only 'l2' or None penalties, got l1_ratio={self.l1_ratio}; "
+                "use 'auto' or 'proximal'"
+            )
+        return solver
+
+    def _class_weight(self, xp: Namespace, y: Array, weight: Array | None) -> Mapping[Any, float] | str | None:
+        """The weights of the classes there are: a part of the data, as in cross-validation, may lack some."""
+        if not isinstance(self.class_weight, Mapping):
+            return self.class_weight
+        classes = survey(xp, y, weight).classes.tolist()
+        known = {label: value for label, value in self.class_weight.items() if label in classes}
+        if len(known) < min(len(classes), len(self.class_weight)):
+            without = [label for label in classes if label not in known]
+            raise ValueError(f"class_weight must name the classes of y, {without} among them, got {self.class_weight}")
+        return known
+
+    def _init(self, xp: Namespace, X: Array) -> tuple[Array, Array]:
+        """Where the last fit ended."""
+        last = (self.coef_, self.intercept_)
+        coef, intercept = map(to_host, last) if is_chunked(xp) else (_beside(xp, X, a) for a in last)
+        return (coef[0, :], intercept[0]) if coef.shape[0] == 1 else (coef, intercept)
+
+    def _tell(self, result: LogisticResult) -> None:
+        assert result.report is not None
+        name = self.solver if self.solver != "auto" else result.report.solver
+        if self.verbose:
+            state = "separated" if result.separated else "converged" if result.converged else "not converged"
+            print(f"{name}: {result.n_iter} iterations, loss {result.loss:.6g}, {state}")
+        if result.separated:
+            warnings.warn(
+                "the classes are separated, so that without a penalty there are no best coefficients; "
+                "those that were found are finite, and separate them",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        elif not result.converged:
+            warnings.warn(
+                f"{name} failed to converge after {result.n_iter} iteration(s). Increase the number of iterations "
+                "(max_iter), or scale the data",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _logits(self, X: Array) -> Array:
+        xp = namespace(X=X)
+        dtype = compute_dtype(xp, result_dtype(xp, X=X))
+        wide = xp.result_type(dtype, compute_dtype(namespace(coef_=self.coef_), self.coef_.dtype))
+        coef, intercept = (namespace(a=a).astype(a, wide) for a in (self.coef_, self.intercept_))
+        logits = cast(xp, X, wide) @ coef.T + intercept
+        return cast(xp, logits[:, 0] if coef.shape[0] == 1 else logits, result_dtype(xp, X=X))
+
+    def _by_class(self, X: Any, f: Callable[[Array, Array, Array], Array], method: str) -> Array:
+        X = _more_samples(self, X, "coef_", method)
+        if self.coef_.shape[0] > 1:
+            return f(X, self.coef_, self.intercept_)
+        # 1 − p would be rounding where p is near 1.
+        coef, intercept = self.coef_[0, :], self.intercept_[0, ...]
+        return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
+
+
+# --- what comes in ---------------------------------------------------------------------------------------------------
+
+
+def _is_other(x: Any) -> bool:
+    """Whether this is an array of another library than NumPy, whose own functions it needs."""
+    return compat.is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic)
+
+
+def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
+    """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
+    if not _is_other(X):
+        return validate_data(estimator, X, reset=reset, dtype=FLOATING)
+    xp = namespace(X=X)
+    result_dtype(xp, X=X)
+    if X.ndim != 2:
+        raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(X.shape)}")
+    name, p = type(estimator).__name__, X.shape[1]
+    if reset:
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+        estimator.n_features_in_ = p
+    elif p != estimator.n_features_in_:
+        raise ValueError(f"X has {p} features, but {name} is expecting {estimator.n_features_in_} features as input")
+    return X
+
+
+def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str) -> Array:
+    """X as an array (n, p), beside what `fit` has left."""
+    check_is_fitted(estimator)
+    X = _samples(estimator, X, reset=False)
+    if is_chunked(namespace(X=X)):
+        return X
+    try:
+        namespace(**{"X": X, attribute: getattr(estimator, attribute)})
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Inputs passed to {type(estimator).__name__}.{method}() must use the same namespace and the same device "
+            f"as those passed to fit(): {error}"
+        ) from None
+    return X
+
+
+def _samples_and_labels(estimator: BaseEstimator, X: Any, y: Any) -> tuple[Array, Array]:
+    """X and the labels beside it; text stays on the host."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    if not _is_other(X):
+        if _is_other(y):
+            y = to_host(y)
+        X, y = validate_data(estimator, X, y, dtype=FLOATING)
+        check_classification_targets(y)
+        return X, y
+    X = _samples(estimator, X, reset=True)
+    if not _is_other(y):
+        y = column_or_1d(y, warn=True)
+    if not (_is_other(y) and is_chunked(namespace(y=y))):
+        check_classification_targets(_labels_on_host(y))
+    return X, y if is_text(y) else _beside(namespace(X=X), X, y)
+
+
+def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
+    """Weights beside X; a number is the weight of every sample."""
+    if weight is None:
+        return None
+    if not _is_other(weight):
+        if isinstance(weight, Real):
+            weight = np.full(X.shape[0], weight)
+        weight = check_array(weight, ensure_2d=False, dtype=FLOATING, input_name="sample_weight")
+    if tuple(weight.shape) != tuple(X.shape[:1]):
+        raise ValueError(f"sample_weight must have shape ({X.shape[0]},), got {tuple(weight.shape)}")
+    return _beside(xp, X, weight)
+
+
+def _beside(xp: Namespace, X: Array, values: Array) -> Array:
+    """Numbers of any library in that of X, and on its device."""
+    if namespace(values=values) is xp and device(values) == device(X):
+        return values
+    host = to_host(values)
+    if is_chunked(xp):
+        return chunks_like(host, X)
+    dtype = compute_dtype(xp, result_dtype(xp, X=X)) if host.dtype.kind == "f" else default_int(xp, X)
+    return from_host(xp, host, dtype, X)
+
+
+def _labels_on_host(y: Any) -> Any:
+    return to_host(y) if _is_other(y) else np.asarray(y)
+
+
+def _seed(random_state: Any) -> Any:
+    """The seed of the core: integers and generators themselves, a draw from what else scikit-learn takes."""
+    if isinstance(random_state, int | np.integer | np.random.Generator):
+        return random_state
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """Prints iterations as scikit-learn words them."""
+
+    def __init__(self) -> None:
+        self.shift = math.nan
+
+    def __call__(self, iteration: int, inertia: float, shift: float) -> None:
+        if iteration == 1:
+            print("Initialization complete")
+        print(f"Iteration {iteration}, inertia {inertia}.")
+        self.shift = shift
+
+    def end(self, result: KMeansResult) -> None:
+        if result.converged:
+            why = "strict convergence" if self.shift == 0 else f"center shift {self.shift} within tolerance"
+            print(f"Converged at iteration {result.n_iter}: {why}.")
+
+
+def _warn_of_empty(labels: Array, k: int) -> None:
+    found = int(np.count_nonzero(np.bincount(to_host(labels), minlength=k)))
+    if found < k:
+        warnings.warn(
+            f"Number of distinct clusters ({found}) found smaller than n_clusters ({k}). Possibly due to duplicate "
+            "points in X.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
