@@ -8,6 +8,7 @@ counted. What is not installed is left out.
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import statistics
 import sys
@@ -22,7 +23,7 @@ import scenes
 
 import anyops
 
-BUDGET = 0.4  # seconds of one row, after its first call
+BUDGET = 0.2  # seconds of one row, after its first call
 Call = Callable[[], Any]
 
 
@@ -109,14 +110,6 @@ def suppression(name: str, scene: scenes.Scene) -> tuple[str, dict[str, Any]]:
     )
 
 
-def mixture(n: int, d: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of k normal distributions that overlap, and k of them to start from."""
-    rng = np.random.default_rng(0)
-    centers = rng.normal(size=(k, d))
-    x = (centers[rng.integers(0, k, n)] + rng.normal(size=(n, d))).astype(np.float32)
-    return x, x[np.random.default_rng(1).choice(n, k, replace=False)]
-
-
 def rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """What is timed: a name, and the calls that compete."""
     import torch
@@ -153,7 +146,7 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
         | ours(lambda *a: anyops.batch_norm(*a, training=True)[0], *arrays, jit=True),
     )
     for n, d, k in ((1_000_000, 16, 64), (100_000, 128, 256), (1_000_000, 2, 9), (200_000, 64, 1_000)):
-        arrays = mixture(n, d, k)
+        arrays = scenes.mixture(n, d, k)
         yield (
             f"kmeans_step {n} x {d}, k = {k}",
             ours(lambda x, c: anyops.kmeans_step(x, c).centers, *arrays, jit=True),
@@ -179,12 +172,13 @@ def agreement(reference: Any, result: Any) -> str:
 
 
 def main() -> None:
-    """Time all rows, print them as they come, and write them where asked."""
+    """Time all rows; print each as it comes, and write all so far where asked."""
     torch = _torch()
     device = torch.cuda.get_device_name()
     versions = {m: importlib.import_module(m).__version__ for m in ("torch", "torchvision", "cupy", "jax", "numpy")}
     print(device, versions, flush=True)
     found: list[dict[str, Any]] = []
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     for name, calls in rows():
         reference = None
         for who, (call, wait) in calls.items():
@@ -197,8 +191,9 @@ def main() -> None:
             same = agreement(reference, result)
             found.append({"case": name, "who": who, "seconds": median, "first": first, "agreement": same})
             print(f"{name:45} {who:14} {median * 1e3:9.3f} ms  first {first:6.2f} s  {same}", flush=True)
-    if len(sys.argv) > 1:
-        results.save(Path(sys.argv[1]), {"schema": 1, "device": device, "versions": versions, "rows": found})
+            if len(sys.argv) > 1:
+                record = {"schema": 1, "date": today, "device": device, "versions": versions, "rows": found}
+                results.save(Path(sys.argv[1]), record)
 
 
 if __name__ == "__main__":

@@ -335,7 +335,8 @@ def test_max_output(run, limit):
     everything = run(anyops.cluster_nms, boxes, scores, penalty="score")
     some = run(anyops.cluster_nms, boxes, scores, penalty="score", max_output=limit)
     assert len(everything[0]) > 5
-    assert [x.tolist() for x in some] == [x[:limit].tolist() for x in everything]
+    assert some[0].tolist() == everything[0][:limit].tolist()
+    np.testing.assert_allclose(some[1], everything[1][:limit], rtol=1e-5)  # torch on CUDA sums in any order
 
 
 @pytest.mark.op("weighted_cluster_nms")
