@@ -1,4 +1,5 @@
-"""The generated parts of docs/performance.md, and its plots, from the JSON of benchmarks/run.py.
+"""The generated parts of docs/performance.md, and its plots, from the JSON of benchmarks/run.py; those of docs/gpu.md
+from that of benchmarks/gpu.py.
 
     python benchmarks/report.py            write them
     python benchmarks/report.py --check    write nothing; exit status 1 if the page or a plot is not up to date
@@ -21,6 +22,7 @@ from results import PUBLISHED, ROOT, load
 from text import duration, number
 
 PAGE = ROOT / "docs" / "performance.md"
+GPU_PAGE, GPU_RESULTS = ROOT / "docs" / "gpu.md", PUBLISHED.with_name("gpu.json")
 IMAGES = "images"  # beside the page
 
 BLOCK = re.compile(r"(<!-- begin: generated ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -191,6 +193,24 @@ def agreement(data: Data) -> str:
     return "\n\n".join([found, *(["\n".join(lines)] if lines else [])])
 
 
+def gpu(data: Data) -> str:
+    """Medians of single calls on one GPU, and how the answers of ours relate to those of the first in the row."""
+    who = list(dict.fromkeys(row["who"] for row in data["rows"] if row["who"].startswith("anyops")))
+    rows = []
+    for case in dict.fromkeys(row["case"] for row in data["rows"]):
+        cells = {row["who"]: row for row in data["rows"] if row["case"] == case}
+        peer = next((row for name, row in cells.items() if name not in who), None)
+        row = [case, NONE if peer is None else f"{duration(peer['seconds'])} ({peer['who']})"]
+        for name in who:
+            ratio = "" if peer is None else f" ({number(peer['seconds'] / cells[name]['seconds'])}×)"
+            row.append(duration(cells[name]["seconds"]) + ratio if name in cells else "failed")
+        apart = [row["agreement"] for name, row in cells.items() if name in who and row["agreement"] != "0e+00"]
+        rows.append([*row, max(apart, key=lambda found: (found != "equal", found), default="equal")])
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    header = ["case", "peer", *(name.replace("anyops ", "anyops, ") for name in who), "largest relative difference"]
+    return f"{data['device']}, {data['date']}; {versions}.\n\n{table(header, rows)}"
+
+
 PARTS: dict[str, Callable[[Data], str]] = {
     "setup": setup,
     "targets": targets,
@@ -208,6 +228,7 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "growth": growth,
     "memory": memory,
     "agreement": agreement,
+    "gpu": gpu,
 }
 
 
@@ -319,21 +340,28 @@ def main(argv: list[str] | None = None) -> int:
     if later.exists():  # cases that came after the published run, from a run of their own
         known = {case["name"] for case in data["cases"]}
         data["cases"] += [case for case in load(later)["cases"] if case["name"] not in known]
-    page = options.page.read_text()
-    filled = fill(page, data)
     old_plots = stale_plots(data, options.page.parent / IMAGES)
+    stale = [options.page] if refresh(options.page, data, write=not options.check) else []
+    if options.page == PAGE and refresh(GPU_PAGE, load(GPU_RESULTS), write=not options.check):
+        stale.append(GPU_PAGE)
     if options.check:
-        stale = [options.page.name] * (page != filled) + [path.name for path in old_plots]
-        for name in stale:
-            print(f"{name} is not what {options.results.name} says; run `python benchmarks/report.py`")
-        return 1 if stale else 0
-    if page != filled:
-        options.page.write_text(filled)
+        for path in (*stale, *old_plots):
+            print(f"{path.name} is not what the results say; run `python benchmarks/report.py`")
+        return 1 if stale or old_plots else 0
     for curve in data["curves"]:
         if options.page.parent / IMAGES / plot_name(curve) in old_plots:
             draw(data, curve, options.page.parent / IMAGES / plot_name(curve))
-    print(f"{options.page.name}: {'updated' if page != filled else 'unchanged'}; {len(old_plots)} plots drawn")
+    print(f"{', '.join(path.name for path in stale) or 'no page'} updated; {len(old_plots)} plots drawn")
     return 0
+
+
+def refresh(path: Path, data: Data, *, write: bool) -> bool:
+    """Whether a page is not what the results say; make it so if `write`."""
+    page = path.read_text()
+    filled = fill(page, data)
+    if write and page != filled:
+        path.write_text(filled)
+    return page != filled
 
 
 if __name__ == "__main__":
