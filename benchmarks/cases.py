@@ -262,7 +262,7 @@ CASES = (
     ),
     *(
         Case(
-            f"{name}, {dtype}",
+            f"logistic {name}, {dtype}",
             "logistic",
             LOGISTIC,
             n,

@@ -228,8 +228,8 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "growth": growth,
     "memory": memory,
     "agreement": agreement,
-    "gpu": gpu,
 }
+GPU_PARTS: dict[str, Callable[[Data], str]] = {"gpu": gpu}
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -315,14 +315,14 @@ def stale_plots(data: Data, folder: Path) -> list[Path]:
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-def fill(page: str, data: Data) -> str:
+def fill(page: str, data: Data, parts: dict[str, Callable[[Data], str]] = PARTS) -> str:
     """The page with all generated parts made anew; SystemExit where it names a part that there is not."""
 
     def made(found: re.Match[str]) -> str:
         begin, name, end = found.groups()
-        if name not in PARTS:
-            raise SystemExit(f"no generated part is called {name!r}; there are {', '.join(PARTS)}")
-        return f"{begin}\n{PARTS[name](data)}\n\n{end}"
+        if name not in parts:
+            raise SystemExit(f"no generated part is called {name!r}; there are {', '.join(parts)}")
+        return f"{begin}\n{parts[name](data)}\n\n{end}"
 
     if page.count("<!-- begin: generated ") != len(BLOCK.findall(page)):
         raise SystemExit("a generated part has no `<!-- end -->`, or its first line is not well formed")
@@ -336,13 +336,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
     options = parser.parse_args(argv)
     data = load(options.results)
-    later = options.results.with_name("later.json")
-    if later.exists():  # cases that came after the published run, from a run of their own
-        known = {case["name"] for case in data["cases"]}
-        data["cases"] += [case for case in load(later)["cases"] if case["name"] not in known]
     old_plots = stale_plots(data, options.page.parent / IMAGES)
-    stale = [options.page] if refresh(options.page, data, write=not options.check) else []
-    if options.page == PAGE and refresh(GPU_PAGE, load(GPU_RESULTS), write=not options.check):
+    stale = [options.page] if refresh(options.page, data, PARTS, write=not options.check) else []
+    if options.page == PAGE and refresh(GPU_PAGE, load(GPU_RESULTS), GPU_PARTS, write=not options.check):
         stale.append(GPU_PAGE)
     if options.check:
         for path in (*stale, *old_plots):
@@ -355,10 +351,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def refresh(path: Path, data: Data, *, write: bool) -> bool:
+def refresh(path: Path, data: Data, parts: dict[str, Callable[[Data], str]], *, write: bool) -> bool:
     """Whether a page is not what the results say; make it so if `write`."""
     page = path.read_text()
-    filled = fill(page, data)
+    filled = fill(page, data, parts)
     if write and page != filled:
         path.write_text(filled)
     return page != filled

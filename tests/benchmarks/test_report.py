@@ -92,7 +92,7 @@ def test_every_marker_of_the_real_page_is_known(small):
 def test_check_before_and_after(place, capsys):
     pytest.importorskip("matplotlib")
     assert command(place, "--check") == 1
-    assert "performance.md is not what cpu.json says" in capsys.readouterr().out
+    assert "performance.md is not what the results say" in capsys.readouterr().out
     assert not (place[0].parent / "images").exists()
     assert command(place) == 0
     assert command(place, "--check") == 0

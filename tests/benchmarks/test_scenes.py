@@ -71,13 +71,15 @@ def test_every_case_is_as_large_as_it_says(each):
     problem = each.make()
     if isinstance(problem, scenes.Pair):
         assert len(problem.first) * len(problem.second) == each.n
+    elif isinstance(problem, scenes.Mixture | scenes.Labelled):
+        assert len(problem.x) == each.n
     elif isinstance(problem, scenes.Logits | scenes.Batch):
         assert problem[0].size == each.n
     else:
         assert problem.scores.shape == (each.n,)
         assert (problem.scores >= 0).all()
     for part in problem:
-        assert part is None or part.dtype in (np.float32, np.int64, np.bool_)
+        assert part is None or part.dtype in (np.float32, np.int64, np.bool_) or "float64" in each.name
     if isinstance(problem, scenes.Scene | scenes.Models):
         assert problem.boxes.shape == (each.n, 4)
         assert np.isfinite(problem.boxes).all()
