@@ -8,7 +8,7 @@ nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
-EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli,demo]", "array-api-strict")
+EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli,demo]", "array-api-strict", "distributed")
 PYTEST = ("pytest", "-n", "2", "-q")
 
 # session: what is installed beside NumPy, and the backends that may not be absent then
@@ -18,7 +18,7 @@ ALONE = {
     "torch": ([".[torch]"], "torch:cpu"),
     "jax": ([".[jax]"], "jax:cpu,jax:x64"),
     "cupy": ([".[cupy]"], "cupy"),
-    "dask": ([".[dask]"], "dask"),
+    "dask": ([".[dask]", "distributed"], "dask"),
 }
 
 

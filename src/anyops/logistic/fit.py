@@ -278,6 +278,7 @@ def _fit(
 ) -> tuple[Outcome, Array | None]:
     """Where the descent ends, and the Hessian there if it is known or asked for."""
     theta = _null(objective, shares) if start is None else start
+    directions: Directions
     if solver == "lbfgs":
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:

@@ -77,7 +77,8 @@ class Samples:
         """Σ w (x, 1)(x, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
         sign = self.xp.ones_like(self.target, dtype=self.dtype)
         two = replace(self, lines=1, target=sign)
-        return 4.0 * two.sums(HOST.zeros((1, self.x.shape[1] + 1)), "full").curvature
+        curvature: Array = two.sums(HOST.zeros((1, self.x.shape[1] + 1)), "full").curvature
+        return 4.0 * curvature
 
     def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Along:
         """All trial steps of a line search, in one pass."""
