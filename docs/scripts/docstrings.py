@@ -11,7 +11,7 @@ ROLE = re.compile(r":(?:func|class|meth|mod):`~?(?:anyops\.)?([\w.]+)`")
 CITED = re.compile(r"\[(\d)\]_")
 REFERENCE = re.compile(r"^\.\. \[(\d)\] (.*(?:\n {3,}.*)*)", re.MULTILINE)
 RULE = re.compile(r"^=+(?: +=+)+$\n(.*?)^=+(?: +=+)+$", re.MULTILINE | re.DOTALL)
-SECTION = re.compile(r"^(Notes|References)\n-+$", re.MULTILINE)
+CHOICE = re.compile(r"^(\w+(?:, \w+)* : )\{([^}]*)\}", re.MULTILINE)
 
 
 def markdown(text: str, public: set[str]) -> str:
@@ -19,8 +19,9 @@ def markdown(text: str, public: set[str]) -> str:
     text = RULE.sub(lambda found: "".join(f"    {line}\n" for line in found[1].splitlines()), text)
     text = ROLE.sub(lambda f: f"[`{f[1]}`][anyops.{f[1]}]" if f[1] in public else f"`{f[1]}`", text)
     text = REFERENCE.sub(lambda found: f"{found[1]}. " + " ".join(found[2].split()), text)
-    text = CITED.sub(r"[\1]", text)
-    return SECTION.sub(r"**\1**\n", text)
+    # A set would be read as "the first is the default".
+    text = CHOICE.sub(lambda found: found[1] + found[2].replace(", ", " | "), text)
+    return CITED.sub(r"[\1]", text)
 
 
 class Roles(griffe.Extension):

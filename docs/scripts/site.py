@@ -40,8 +40,8 @@ def public_names() -> dict[str, list[str]]:
 def api_pages() -> dict[str, tuple[str, str]]:
     """Title and text of each page of the API, by its path; functions first, the tuples that they return last."""
     pages = {}
-    for part, names in public_names().items():
-        title = PARTS.get(part, part)
+    for part, names in sorted(public_names().items(), key=lambda item: list(PARTS).index(item[0])):
+        title = PARTS[part]
         ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
         text = "\n\n".join([f"# {title}", *(f"::: anyops.{name}" for name in ordered)])
         pages[f"api/{part.strip('_')}.md"] = title, text + "\n"
