@@ -16,7 +16,7 @@ hypothesis.settings.register_profile("anyops", deadline=None, derandomize=True, 
 hypothesis.settings.register_profile(
     "fuzz",
     deadline=None,
-    max_examples=2000,
+    max_examples=300,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
 )

@@ -138,7 +138,8 @@ TORCHVISION = (
 
 TORCH = (
     Pair(
-        "F.batch_norm(batch, mean, var, training=True)", "anyops.batch_norm(batch, mean, var, training=True, correction=1).y"
+        "F.batch_norm(batch, mean, var, training=True)",
+        "anyops.batch_norm(batch, mean, var, training=True, correction=1).y",
     ),
     Pair("F.batch_norm(batch, mean, var)", "anyops.batch_norm(batch, mean, var).y"),
     Pair(
@@ -158,26 +159,20 @@ TORCH = (
 
 SUPERVISION = (
     Pair("sv.box_iou_batch(a, b)", "anyops.box_iou(a, b)"),
-    Pair(
-        "sv.box_iou_batch(a, b, overlap_metric=sv.OverlapMetric.IOS)", 'anyops.box_iou(a, b, kind="ios")'
-    ),
+    Pair("sv.box_iou_batch(a, b, overlap_metric=sv.OverlapMetric.IOS)", 'anyops.box_iou(a, b, kind="ios")'),
     Pair(
         "sv.box_non_max_suppression(rows, 0.5)",
         "anyops.nms_mask(boxes, scores, 0.5, labels=labels)",
         "rows of corners, score, class",
     ),
-    Pair(
-        "sv.box_non_max_suppression(rows[:, :5], 0.5)", "anyops.nms_mask(boxes, scores, 0.5)", "no class: one of all"
-    ),
+    Pair("sv.box_non_max_suppression(rows[:, :5], 0.5)", "anyops.nms_mask(boxes, scores, 0.5)", "no class: one of all"),
     Pair("sv.mask_iou_batch(masks, masks)", "anyops.mask_iou(masks, masks)"),
     Pair("sv.mask_to_xyxy(masks)", "anyops.masks_to_boxes(masks)"),
     Pair("sv.xyxy_to_xywh(boxes)", 'anyops.box_convert(boxes, "xyxy", "xywh")'),
 )
 
 SKLEARN = (
-    Pair(
-        "cluster.KMeans(3, init=start, n_init=1).fit(x).cluster_centers_", "anyops.kmeans(x, 3, init=start).centers"
-    ),
+    Pair("cluster.KMeans(3, init=start, n_init=1).fit(x).cluster_centers_", "anyops.kmeans(x, 3, init=start).centers"),
     Pair("cluster.KMeans(3, init=start, n_init=1).fit(x).labels_", "anyops.kmeans(x, 3, init=start).labels"),
     Pair(
         "cluster.KMeans(3, init=start, n_init=1).fit(x, sample_weight=weight).inertia_",
@@ -268,8 +263,8 @@ PEERS = (
         TORCHVISION,
         scene,
         (
-            "Integer boxes are exact here: torchvision subtracts before it converts, so that areas of uint8 boxes wrap around.",
-            "`batched_nms` shifts boxes by their class there, which loses bits of large coordinates; here labels are compared.",
+            "Integer boxes are exact here: torchvision subtracts before it converts, so that int32 areas and uint8 sides wrap around.",
+            "`batched_nms` shifts boxes by their class there, which fails for negative coordinates and loses bits for large class numbers; here labels are compared.",
             "More, with every fact tested against both: `nox -s dropin`, and an [application that swaps one for the other]"
             "(../examples/drop_in.py).",
         ),
@@ -281,7 +276,9 @@ PEERS = (
         {"F": "torch.nn.functional"},
         TORCH,
         scene,
-        ("`momentum` here is one minus torch's, and the state is returned: [all settings](batch_norm.md#settings-of-other-libraries).",),
+        (
+            "`momentum` here is one minus torch's, and the state is returned: [all settings](batch_norm.md#settings-of-other-libraries).",
+        ),
         tensors=True,
     ),
     Peer(
@@ -363,7 +360,9 @@ def recorded() -> dict[str, Any]:
     """The record: for each library its version, the date, and the answers by expression."""
     known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     published = {
-        peer.title: {"version": "published", "date": None, "answers": peer.published} for peer in PEERS if peer.published
+        peer.title: {"version": "published", "date": None, "answers": peer.published}
+        for peer in PEERS
+        if peer.published
     }
     return known | published
 

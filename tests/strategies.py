@@ -22,7 +22,9 @@ NOT_FINITE = st.sampled_from([np.nan, np.inf, -np.inf])
 
 def array(shape, elements, dtype=np.float32):
     """An array of fixed shape; fills are drawn too, so that entries repeat."""
-    return hnp.arrays(dtype, shape, elements=elements.map(lambda x: float(np.float32(x))), fill=elements.map(np.float32))
+    return hnp.arrays(
+        dtype, shape, elements=elements.map(lambda x: float(np.float32(x))), fill=elements.map(np.float32)
+    )
 
 
 def ordered(boxes):
@@ -38,6 +40,7 @@ def shuffled_copies(arrays, n):
 
 def exact_boxes(n=N):
     """Corners and sides in halves; sides may be 0 or negative."""
+
     def corners(b):
         return np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1)
 

@@ -67,7 +67,9 @@ def test_code_runs(page):
 def test_commands_exist(page):
     """Blocks are of a language that is checked, and their commands name what there is."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    sessions = re.findall(r"^(?:@nox\.session.*\ndef (\w+)| {4}\"(\w+)\": \(\[)", (ROOT / "noxfile.py").read_text(), re.M)
+    sessions = re.findall(
+        r"^(?:@nox\.session.*\ndef (\w+)| {4}\"(\w+)\": \(\[)", (ROOT / "noxfile.py").read_text(), re.M
+    )
     commands = ("nms", "backends", "demo")
     for kind, text, line in blocks(page):
         where = f"{page.name}:{line}"

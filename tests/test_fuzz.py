@@ -1,13 +1,13 @@
 """What holds whatever the numbers: each family against a reference in float64, and alike on NumPy, torch and JAX.
 
-Short here; `nox -s fuzz` draws thousands, at random.
+Short, the same every time and on NumPy alone, unless `nox -s fuzz` asks for more.
 """
 
 from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anyops
@@ -15,7 +15,8 @@ from tests import reference
 from tests import strategies as draw
 from tests.backends import Backend, selected
 
-OTHERS = [b for b in selected() if b in (Backend.TORCH_CPU, Backend.JAX_CPU) and b.why_unavailable() is None]
+LONG = settings.get_current_profile_name() == "fuzz"
+OTHERS = [b for b in selected() if LONG and b in (Backend.TORCH_CPU, Backend.JAX_CPU) and not b.why_unavailable()]
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 
 
@@ -54,8 +55,11 @@ def test_overlaps_of_wild_boxes(boxes, other, kind):
     (got,) = alike(partial(anyops.box_iou, kind=kind), boxes, other, close=CLOSE)
     nan = np.isnan(boxes).any(axis=1)[:, None] | np.isnan(other).any(axis=1)
     np.testing.assert_array_equal(np.isnan(got), nan)
-    low = {"iou": 0, "iof": 0, "ios": 0}.get(kind, -3)
-    assert np.all((got[~nan] >= low) & (got[~nan] <= 1 + 1e-6))
+    assert np.all(got[~nan] <= 1 + 1e-6)
+    # The centre of an inverted box may lie far outside of the box around both: there is no bound to diou and ciou then.
+    proper = (boxes[:, :2] <= boxes[:, 2:]).all(axis=1)[:, None] & (other[:, :2] <= other[:, 2:]).all(axis=1)
+    bounded = ~nan & (proper | (kind not in ("diou", "ciou")))
+    assert np.all(got[bounded] >= {"iou": 0, "iof": 0, "ios": 0}.get(kind, -3))
 
 
 @given(boxes=draw.any_boxes(), other=draw.any_boxes(), kind=st.sampled_from(["iou", "giou", "diou", "ciou"]))
@@ -81,7 +85,10 @@ INDICES = {
     "fast_nms": (anyops.fast_nms, anyops.fast_nms_mask),
 }
 RESCORED = {
-    "soft gaussian": (partial(anyops.soft_nms, score_threshold=0.01), partial(anyops.soft_nms_scores, score_threshold=0.01)),
+    "soft gaussian": (
+        partial(anyops.soft_nms, score_threshold=0.01),
+        partial(anyops.soft_nms_scores, score_threshold=0.01),
+    ),
     "soft linear": (
         partial(anyops.soft_nms, decay="linear", score_threshold=0.01),
         partial(anyops.soft_nms_scores, decay="linear", score_threshold=0.01),
@@ -176,6 +183,8 @@ def test_weighted_boxes(boxes, scores, labels):
     np.testing.assert_array_equal(found.boxes, moved[found.indices])
     np.testing.assert_array_equal(found.scores, new[found.indices])
     finite = np.isfinite(boxes).all(axis=1)
+    if not finite.any():
+        return
     lowest = boxes[finite].min(axis=0, initial=np.inf)
     highest = boxes[finite].max(axis=0, initial=-np.inf)
     slack = 1e-5 * np.maximum(np.abs(lowest), np.abs(highest))
@@ -216,7 +225,10 @@ ALPHAS = st.sampled_from([None, 0.25, 0.9])
 def test_sigmoid_focal_loss(x, t, alpha, gamma):
     op = partial(anyops.sigmoid_focal_loss_and_grad, alpha=alpha, gamma=gamma)
     loss, grad = alike(op, x, t, close={"rtol": 1e-4, "atol": 1e-30})
-    want = [reference.value(lambda v, u=u: reference.sigmoid_focal(v, u, alpha, gamma), v) for v, u in zip(x, t, strict=True)]
+    want = [
+        reference.value(lambda v, u=u: reference.sigmoid_focal(v, u, alpha, gamma), v)
+        for v, u in zip(x, t, strict=True)
+    ]
     np.testing.assert_allclose(loss, want, rtol=1e-4, atol=1e-30)
     assert np.isfinite(grad).all()
     both = anyops.sigmoid_focal_loss(-x, 1 - t, alpha=None if alpha is None else 1 - alpha, gamma=gamma)
@@ -233,7 +245,10 @@ def test_softmax_focal_loss(x, y, gamma, smoothing):
     op = partial(anyops.softmax_focal_loss_and_grad, gamma=gamma, label_smoothing=smoothing)
     loss, grad = alike(op, x, y, close={"rtol": 1e-4, "atol": 1e-30})
     target = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
-    want = [reference.value(lambda *v, t=t: reference.softmax_focal(v, t, [1] * 3, gamma), *row) for row, t in zip(x, target, strict=True)]
+    want = [
+        reference.value(lambda *v, t=t: reference.softmax_focal(v, t, [1] * 3, gamma), *row)
+        for row, t in zip(x, target, strict=True)
+    ]
     np.testing.assert_allclose(loss, want, rtol=1e-4, atol=1e-30)
     assert np.isfinite(grad).all()
     np.testing.assert_allclose(grad.sum(axis=1), 0, atol=1e-4 * np.abs(grad).max(initial=1))
@@ -274,7 +289,9 @@ def test_batch_norm(x, w, cut, absent):
 def test_batch_norm_grad(x, dy, w):
     scale = np.abs(dy).max(initial=1.0)
     op = partial(anyops.batch_norm_grad, eps=1e-2)
-    dx, _, dbias = alike(lambda dy, x, w: op(dy, x, sample_weight=w), dy, x, w, close={"rtol": 1e-3, "atol": 2e-3 * scale})
+    dx, _, dbias = alike(
+        lambda dy, x, w: op(dy, x, sample_weight=w), dy, x, w, close={"rtol": 1e-3, "atol": 2e-3 * scale}
+    )
     there = w > 0
     np.testing.assert_allclose(dbias, dy[there].sum(axis=0), rtol=1e-4, atol=1e-5 * scale)
     assert np.all(dx[~there] == 0)
@@ -353,7 +370,10 @@ def test_logistic_loss(x, y, coef, w, l2, cut):
     np.testing.assert_allclose(loss[1], want, **close)
     assert all(np.isfinite(part).all() for part in loss)
     assert np.all((loss[0] >= 0) & (loss[0] <= 1))
-    parts = (anyops.logistic_partial(x[s], y[s], coef, level, sample_weight=w[s]) for s in (slice(None, cut), slice(cut, None)))
+    parts = (
+        anyops.logistic_partial(x[s], y[s], coef, level, sample_weight=w[s])
+        for s in (slice(None, cut), slice(cut, None))
+    )
     merged = anyops.logistic_merge(*parts)
     np.testing.assert_allclose(merged.loss, w @ each, rtol=1e-4, atol=1e-6 * scale * w.sum())
     np.testing.assert_allclose(merged.weight, w.sum(), rtol=1e-6)

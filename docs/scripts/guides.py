@@ -89,7 +89,9 @@ def batch_norm() -> Figure:
 def blobs() -> np.ndarray:
     rng = np.random.default_rng(4)
     centre = np.asarray([[-3, -2], [0, 2.5], [3.5, -1.5], [3, 3], [-3.5, 2]], dtype=float)
-    return np.concatenate([c + s * rng.normal(size=(150, 2)) for c, s in zip(centre, (1, 0.7, 0.8, 0.6, 0.9), strict=True)])
+    return np.concatenate(
+        [c + s * rng.normal(size=(150, 2)) for c, s in zip(centre, (1, 0.7, 0.8, 0.6, 0.9), strict=True)]
+    )
 
 
 def kmeans() -> Figure:

@@ -89,9 +89,7 @@ def on_files(files: Any, config: Any) -> Any:
     for uri, text in project.items():
         files.append(File.generated(config, uri, content=text))
     for path in linked_files() - set(project):
-        files.append(
-            File.generated(config, page_of(path), content=shown(path), inclusion=InclusionLevel.NOT_IN_NAV)
-        )
+        files.append(File.generated(config, page_of(path), content=shown(path), inclusion=InclusionLevel.NOT_IN_NAV))
     for uri, (_, text) in api_pages().items():
         files.append(File.generated(config, uri, content=text))
     return files
