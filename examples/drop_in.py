@@ -2,8 +2,8 @@
 
     python examples/drop_in.py [--boxes 20000]
 
-`detections` is the application: it knows `torchvision.ops.nms` and nothing of anyops. `swapped` holds the three lines. Where
-torchvision is installed, both are run, and must find the very same boxes; where it is not, the names that the
+`detections` is the application: it knows `torchvision.ops.nms` and nothing of anyops. `swapped` holds the three lines.
+Where torchvision is installed, both are run, and must find the very same boxes; where it is not, the names that the
 application uses come from anyops alone.
 """
 

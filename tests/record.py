@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from tests import capabilities
-from tests.capabilities import RECORD, load
 from tests.backends import Backend
+from tests.capabilities import RECORD, load
 
 ROOT = Path(__file__).parents[1]
 TEST = "tests/test_matrix.py::test_table_is_true"

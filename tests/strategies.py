@@ -1,7 +1,7 @@
 """Hypothesis strategies for what ops are given: boxes, scores, labels, logits, targets, samples, weights.
 
-Sizes are fixed, because JAX compiles for each. "Exact" numbers are few small multiples of 1/2: sums and products of them
-have no rounding, so that ties and overlaps of exactly a threshold happen, and mean the same to every library.
+Sizes are fixed, because JAX compiles for each. "Exact" numbers are few small multiples of 1/2: sums and products of
+them have no rounding, so that ties and overlaps of exactly a threshold happen, and mean the same to every library.
 Nothing is smaller than 1e-15 but 0: the squares of what is would be subnormal, which XLA and torch may round to 0.
 """
 
