@@ -71,7 +71,7 @@ def test_gradients_of_overlaps_are_finite(boxes, other, kind):
         x[np.abs(x) < 1e-3] = 0
     if kind in ("diou", "ciou"):
         boxes, other = draw.ordered(boxes), draw.ordered(other)
-    for backend in OTHERS:
+    for backend in (b for b in OTHERS if b is Backend.TORCH_CPU):  # JAX would compile each example anew
         with backend.active():
             found = backend.gradient(partial(anyops.box_iou, kind=kind), boxes, other)
         assert all(np.isfinite(g).all() for g in found)
