@@ -19,6 +19,14 @@ NOT_TESTED = "not tested"
 MATRIX = tuple(t for t in Transform if t is not Transform.GRAD)  # gradients have tests of their own
 
 hypothesis.settings.register_profile("anyops", deadline=None, derandomize=True, max_examples=60)
+# `--hypothesis-profile=fuzz`: long and at random; a failure prints how to see it again.
+hypothesis.settings.register_profile(
+    "fuzz",
+    deadline=None,
+    max_examples=300,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
 hypothesis.settings.load_profile("anyops")
 
 

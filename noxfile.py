@@ -1,9 +1,9 @@
-"""Sessions: `nox` runs lint, types, all tests that a CPU can run, and those of NumPy with nothing else installed."""
+"""Sessions: `nox` runs lint, types, the site, all tests that a CPU can run, and those of NumPy with nothing else."""
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "numpy"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "numpy"]
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -49,8 +49,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/site: any warning is an error. `nox -s docs -- serve` shows it while pages are written."""
+    install(session, *nox.project.dependency_groups(PYPROJECT, "docs"))
+    session.run("mkdocs", *(session.posargs or ["build"]), "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
-    """The same, with the lines that no test reaches."""
+    """The same tests, with the lines that none reaches; fails where fewer than 95 % of the lines are reached."""
     install(session, *EVERYTHING, *TEST)
     session.run(*PYTEST, "--cov=anyops", "--cov-report=term-missing:skip-covered", *session.posargs)
 
@@ -69,6 +76,23 @@ def alone(name: str) -> None:
 
 for name in ALONE:
     alone(name)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """The properties of every family with many random examples, alike on NumPy, torch and JAX: minutes to hours."""
+    install(session, *EVERYTHING, *TEST)
+    properties = ("tests/test_fuzz.py", "tests/suppression/test_properties.py")
+    session.run(*PYTEST, *properties, "--hypothesis-profile=fuzz", *session.posargs)
+
+
+@nox.session
+def dropin(session: nox.Session) -> None:
+    """What torchvision and other libraries do, asked of them and of anyops, in an environment that holds them."""
+    test = [name for name in TEST if "cov" not in name]
+    session.install(".", *test, *nox.project.dependency_groups(PYPROJECT, "dropin"))
+    session.run(*PYTEST, "tests/test_drop_in.py", "tests/test_peers.py", *session.posargs)
+    session.run("python", "examples/drop_in.py")
 
 
 @nox.session

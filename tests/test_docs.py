@@ -1,10 +1,14 @@
-"""The pages of docs say what is true: their examples run, and their picture can be drawn."""
+"""The pages say what is true: their code runs, their commands and links exist, their pictures can be drawn."""
 
+import ast
+import contextlib
 import doctest
 import importlib.util
+import io
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,44 +16,117 @@ import pytest
 import anyops
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-BLOCK = re.compile(r"```pycon\n(.*?)```", re.DOTALL)
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CODE = ("python", "pycon")
 
 
-def examples(text):
-    """Return the pycon blocks of a page, each on its lines; those that need an absent library left out."""
-    kept, done = "", 0
-    for block in BLOCK.finditer(text):
-        libraries = re.findall(r"^>>> import (\w+)", block[1], re.MULTILINE)
-        if all(importlib.util.find_spec(name) for name in libraries):
-            kept += "\n" * text.count("\n", done, block.start(1)) + block[1]
-            done = block.end(1)
-    return kept
+def blocks(page):
+    """The fenced blocks of a page: language, text, and the line at which the text begins."""
+    text = page.read_text(encoding="utf-8")
+    return [(b[1], b[2], text.count("\n", 0, b.start(2))) for b in BLOCK.finditer(text)]
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if BLOCK.search(p.read_text(encoding="utf-8"))], ids=lambda p: p.name
-)
-def test_examples(page):
-    test = doctest.DocTestParser().get_doctest(examples(page.read_text(encoding="utf-8")), {}, page.name, str(page), 0)
-    assert test.examples
+def imported(code):
+    """The libraries that a block imports."""
+    return re.findall(r"^(?:>>> )?(?:import|from) (\w+)", code, re.MULTILINE) + re.findall(r", (\w+)\.numpy as", code)
+
+
+def run(kind, code, line, page, names):
+    """Run one block with the names of those before it; return what went otherwise than the page says."""
+    if kind == "python":
+        tree = ast.parse(code)
+        exec(compile(ast.increment_lineno(tree, line), str(page), "exec"), names)
+        return ""
+    test = doctest.DocTestParser().get_doctest(code, names, page.name, str(page), line)
     report = []
-    doctest.DocTestRunner(verbose=False).run(test, out=report.append)
-    assert not report, "".join(report)
+    doctest.DocTestRunner(verbose=False).run(test, out=report.append, clear_globs=False)
+    names.update(test.globs)
+    return "".join(report)
+
+
+# As in tests/backends.py: array-api-compat caches namespaces, https://github.com/pytorch/pytorch/issues/155352
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(kind in CODE for kind, *_ in blocks(p))], ids=lambda page: page.name
+)
+def test_code_runs(page):
+    """A block stands on those before it; one that imports a library which is not here is left out."""
+    names, ran = {"__name__": page.stem}, 0
+    for kind, code, line in blocks(page):
+        if kind in CODE and all(importlib.util.find_spec(library) for library in imported(code)):
+            with contextlib.redirect_stdout(io.StringIO()) if kind == "python" else contextlib.nullcontext():
+                assert not (report := run(kind, code, line, page, names)), report
+            ran += 1
+    if not ran:
+        pytest.skip(f"{page.name}: none of the libraries that its code imports is here")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page):
+    """Blocks are of a language that is checked, and their commands name what there is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    sessions = re.findall(
+        r"^(?:@nox\.session.*\ndef (\w+)| {4}\"(\w+)\": \(\[)", (ROOT / "noxfile.py").read_text(), re.M
+    )
+    commands = ("nms", "backends", "demo")
+    for kind, text, line in blocks(page):
+        where = f"{page.name}:{line}"
+        assert kind in (*CODE, "sh", ""), f"{where}: {kind} is not checked"
+        if kind in CODE:
+            continue
+        for names in re.findall(r"nox -s ((?:\w+ ?)+)", text):
+            assert set(names.split()) <= {name for pair in sessions for name in pair}, f"{where}: nox -s {names}"
+        for extras in re.findall(r"'\.\[([\w,]+)\]'", text):
+            assert set(extras.split(",")) <= set(project["optional-dependencies"]), f"{where}: [{extras}]"
+        for script in re.findall(r"python (?:-\w+ )*([\w/]+\.py)", text):
+            assert (ROOT / script).is_file(), f"{where}: {script}"
+        for command in re.findall(r"(?:^|bin/|[|&] )anyops (\w+)", text, re.M):
+            assert command in commands, f"{where}: anyops {command}"
 
 
 def test_links():
-    for page in (ROOT / "README.md", *PAGES):
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert "://" in target or (page.parent / target).is_file(), f"{page.name}: {target}"
 
 
+def test_navigation_holds_every_page():
+    listed = re.findall(r"^ +- .*: (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    assert len(listed) == len(set(listed))
+    assert {page.name for page in PAGES} - {"README.md"} <= set(listed)
+
+
+def test_reference_holds_every_name():
+    site = script("docs/scripts/site.py", needs="mkdocs")
+    held = [name for names in site.public_names().values() for name in names]
+    assert sorted([*held, "__version__"]) == sorted(anyops.__all__)
+    assert set(site.public_names()) <= set(site.PARTS)
+
+
+def script(path, needs):
+    """A script of the docs as a module."""
+    pytest.importorskip(needs)
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_picture(tmp_path):
     pytest.importorskip("matplotlib")
-    script = ROOT / "docs" / "scripts" / "suppression.py"
-    command = [sys.executable, "-W", "error", str(script), str(tmp_path / "scene.png")]
+    command = [sys.executable, "-W", "error", str(ROOT / "docs/scripts/suppression.py"), str(tmp_path / "scene.png")]
     subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
     assert (tmp_path / "scene.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_pictures_of_the_guides(tmp_path):
+    guides = script("docs/scripts/guides.py", needs="matplotlib")
+    guides.main(tmp_path)
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for name in guides.PICTURES:
+        assert (tmp_path / f"{name}.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert f"images/{name}.png" in pages
 
 
 def test_page_names_every_op_of_the_family():

@@ -2,7 +2,7 @@
 
     python docs/scripts/kmeans.py [PNG]
 
-It needs matplotlib, and writes docs/images/kmeans.png unless told another name.
+It needs matplotlib, and writes docs/images/kmeans-convergence.png unless told another name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import anyops
 
-PICTURE = Path(__file__).parents[1] / "images" / "kmeans.png"
+PICTURE = Path(__file__).parents[1] / "images" / "kmeans-convergence.png"
 K = 7
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7f7f7f")
 STARTS = {"k-means++": ("#0072b2", "o"), "k-means||": ("#d55e00", "s"), "random": ("#009e73", "^")}

@@ -4,25 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 import anyops
 from tests import reference
+from tests.strategies import THRESHOLDS, N, exact_boxes, labels, ordered, tied_scores, untied_scores
 
-N = 12
-THRESHOLDS = st.sampled_from([0.0, 0.125, 0.25, 1 / 3, 0.5, 0.75, 1.0])
-BOXES = hnp.arrays(np.float32, (N, 4), elements=st.integers(-4, 12).map(lambda i: i / 2)).map(
-    lambda b: np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1)
-)
-SCORES = hnp.arrays(np.float32, N, elements=st.integers(0, 6).map(lambda i: i / 4))
-UNTIED = st.permutations(range(N)).map(np.float32)
-LABELS = hnp.arrays(np.int32, N, elements=st.integers(-1, 2))
+BOXES, SCORES, UNTIED, LABELS = exact_boxes(), tied_scores(), untied_scores(), labels()
 per_backend = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-
-
-def proper(boxes):
-    """With corners in order; for others a centre may lie outside the enclosing box."""
-    return np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], 1)
 
 
 def mask(backend, boxes, scores, t, **options):
@@ -88,7 +76,7 @@ def test_invariant_to_exact_shifts_and_scales(boxes, scores, shift, scale):
     assert anyops.nms(moved, scores, 0.5).tolist() == anyops.nms(boxes, scores, 0.5).tolist()
 
 
-@given(boxes=BOXES.map(proper), other=BOXES.map(proper))
+@given(boxes=BOXES.map(ordered), other=BOXES.map(ordered))
 def test_iou_is_symmetric_and_bounded(boxes, other):
     for kind in ("iou", "ios", "giou", "diou", "ciou"):
         o = anyops.box_iou(boxes, other, kind=kind)

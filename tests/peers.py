@@ -1,0 +1,410 @@
+"""Calls of other libraries and what to write here; drives docs/coming_from.md and the tests that both give the same.
+
+    python -m tests.peers > docs/coming_from.md    the page
+    python -m tests.peers --record                 ask those of the libraries that are installed, and keep their answers
+
+A pair is two expressions over the same arrays. What the other library answers is recorded with its version and the date
+(tests/vectors/peers.json), so that our side is held to it also where that library is not installed. mmcv, which has to
+be compiled, is not run: its answers are those that its own tests and documentation publish.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import anyops
+
+RECORD = Path(__file__).with_name("vectors") / "peers.json"
+
+
+class Pair(NamedTuple):
+    """An expression there, the same here, how close they are, and what else there is to know."""
+
+    theirs: str
+    ours: str
+    note: str = ""
+    atol: float = 1e-6
+
+
+class Peer(NamedTuple):
+    """A library: its distribution, how it is imported, its pairs, and the NumPy arrays that both sides are given."""
+
+    title: str
+    package: str
+    imports: dict[str, str]  # name in expressions: module
+    pairs: tuple[Pair, ...]
+    arrays: Callable[[], dict[str, Any]]
+    remarks: tuple[str, ...] = ()
+    tensors: bool = False  # whether it wants torch's, not NumPy's
+    published: dict[str, Any] | None = None  # answers taken from publications
+
+
+def scene() -> dict[str, Any]:
+    """Boxes in clusters with scores and labels, two sets to compare, logits, samples and masks, as NumPy arrays."""
+    rng = np.random.default_rng(7)
+    corner = rng.integers(0, 6, (12, 1)) * 40 + rng.integers(0, 12, (12, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(20, 40, (12, 2))], axis=1).astype(np.float32)
+    x = np.concatenate([rng.normal(size=(30, 2)), rng.normal(size=(30, 2)) + 2.5])
+    masks = np.zeros((3, 8, 8), bool)
+    masks[0, 1:5, 2:7], masks[1, 3:8, 0:4], masks[2, 2:6, 2:7] = True, True, True
+    return {
+        "boxes": boxes,
+        "scores": rng.permutation(12).astype(np.float32) / 16 + 0.125,
+        "labels": np.arange(12) % 3,
+        "a": boxes[:5],
+        "b": boxes[5:10],
+        "logits": rng.normal(size=(4, 3)).astype(np.float32) * 3,
+        "targets": rng.integers(0, 2, (4, 3)).astype(np.float32),
+        "masks": masks,
+        "batch": rng.normal(size=(6, 3, 2)).astype(np.float32),
+        "mean": np.zeros(3, np.float32),
+        "var": np.ones(3, np.float32),
+        "x": x,
+        "y": np.repeat([0, 1], 30),
+        "three": np.arange(60) % 3,
+        "start": x[[0, 20, 40]],
+        "weight": rng.integers(1, 4, 60).astype(np.float64),
+    }
+
+
+def supervision_scene() -> dict[str, Any]:
+    """With the rows (x1, y1, x2, y2, score, class) that supervision takes."""
+    arrays = scene()
+    columns = (arrays["boxes"], arrays["scores"][:, None], arrays["labels"][:, None].astype(np.float32))
+    return arrays | {"rows": np.concatenate(columns, axis=1)}
+
+
+def fusion_scene() -> dict[str, Any]:
+    """Two models, boxes in [0, 1] as ensemble-boxes wants them."""
+    arrays = scene()
+    unit, labels = (arrays["boxes"] / 512).astype(np.float64), np.asarray([0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1])
+    scores = arrays["scores"].astype(np.float64)
+    one = (unit[::2], scores[::2], labels[::2])
+    two = (unit[::2] + 1 / 256, scores[1::2], labels[::2])
+    return {
+        "boxes": [one[0], two[0]],
+        "scores": [one[1], two[1]],
+        "labels": [one[2], two[2]],
+        "all_boxes": np.concatenate([one[0], two[0]]),
+        "all_scores": np.concatenate([one[1], two[1]]),
+        "all_labels": np.concatenate([one[2], two[2]]),
+        "models": np.repeat([0, 1], 6),
+    }
+
+
+def mmcv_scene() -> dict[str, Any]:
+    """The inputs of mmcv's tests: tests/test_ops/test_nms.py, test_focal_loss.py, and the docstring of bbox_overlaps."""
+    return {
+        "boxes": np.float32([[6, 3, 8, 7], [3, 6, 9, 11], [3, 7, 10, 12], [1, 4, 13, 7]]),
+        "scores": np.float32([0.6, 0.9, 0.7, 0.2]),
+        "a": np.float32([[0, 0, 10, 10], [10, 10, 20, 20], [32, 32, 38, 42]]),
+        "b": np.float32([[0, 0, 10, 20], [0, 10, 10, 19], [10, 10, 20, 20]]),
+        "logits": np.float32([[1, 0], [0, 1]]),
+        "labels": np.asarray([0, 1]),
+        "one_hot": np.float32([[1, 0], [0, 1]]),
+    }
+
+
+TORCHVISION = (
+    Pair("ops.nms(boxes, scores, 0.5)", "anyops.nms(boxes, scores, 0.5)"),
+    Pair("ops.batched_nms(boxes, scores, labels, 0.5)", "anyops.batched_nms(boxes, scores, labels, 0.5)"),
+    Pair("ops.box_iou(a, b)", "anyops.box_iou(a, b)"),
+    Pair("ops.generalized_box_iou(a, b)", 'anyops.box_iou(a, b, kind="giou")'),
+    Pair("ops.distance_box_iou(a, b)", 'anyops.box_iou(a, b, kind="diou")', "they add ε = 1e-7 to the diagonal"),
+    Pair("ops.complete_box_iou(a, b)", 'anyops.box_iou(a, b, kind="ciou")', "as above"),
+    Pair("ops.box_area(boxes)", "anyops.box_area(boxes)"),
+    Pair('ops.box_convert(boxes, "xyxy", "cxcywh")', 'anyops.box_convert(boxes, "xyxy", "cxcywh")'),
+    Pair("ops.clip_boxes_to_image(boxes, (100, 60))", "anyops.clip_boxes(boxes, (100, 60))", "height, width"),
+    Pair("ops.masks_to_boxes(masks)", "anyops.masks_to_boxes(masks)"),
+    Pair("ops.sigmoid_focal_loss(logits, targets)", "anyops.sigmoid_focal_loss(logits, targets)"),
+    Pair(
+        'ops.sigmoid_focal_loss(logits, targets, alpha=-1, reduction="mean")',
+        'anyops.sigmoid_focal_loss(logits, targets, alpha=None, reduction="mean")',
+        "a negative α switches it off there",
+    ),
+    Pair("ops.generalized_box_iou_loss(a, b)", 'anyops.box_iou_loss(a, b, kind="giou")'),
+    Pair("ops.distance_box_iou_loss(a, b)", 'anyops.box_iou_loss(a, b, kind="diou")'),
+    Pair("ops.complete_box_iou_loss(a, b)", 'anyops.box_iou_loss(a, b, kind="ciou")'),
+)
+
+TORCH = (
+    Pair(
+        "F.batch_norm(batch, mean, var, training=True)",
+        "anyops.batch_norm(batch, mean, var, training=True, correction=1).y",
+    ),
+    Pair("F.batch_norm(batch, mean, var)", "anyops.batch_norm(batch, mean, var).y"),
+    Pair(
+        "F.binary_cross_entropy_with_logits(logits, targets)",
+        'anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0, reduction="mean")',
+    ),
+    Pair(
+        "F.cross_entropy(logits, labels[:4])",
+        'anyops.softmax_focal_loss(logits, labels[:4], gamma=0, reduction="mean")',
+    ),
+    Pair(
+        'F.cross_entropy(logits, labels[:4], label_smoothing=0.1, ignore_index=0, reduction="sum")',
+        'anyops.softmax_focal_loss(logits, labels[:4], gamma=0, label_smoothing=0.1, ignore_index=0, reduction="sum")',
+        "with class weights, their mean divides by the weights, ours by the items",
+    ),
+)
+
+SUPERVISION = (
+    Pair("sv.box_iou_batch(a, b)", "anyops.box_iou(a, b)"),
+    Pair("sv.box_iou_batch(a, b, overlap_metric=sv.OverlapMetric.IOS)", 'anyops.box_iou(a, b, kind="ios")'),
+    Pair(
+        "sv.box_non_max_suppression(rows, 0.5)",
+        "anyops.nms_mask(boxes, scores, 0.5, labels=labels)",
+        "rows of corners, score, class",
+    ),
+    Pair("sv.box_non_max_suppression(rows[:, :5], 0.5)", "anyops.nms_mask(boxes, scores, 0.5)", "no class: one of all"),
+    Pair("sv.mask_iou_batch(masks, masks)", "anyops.mask_iou(masks, masks)"),
+    Pair("sv.mask_to_xyxy(masks)", "anyops.masks_to_boxes(masks)"),
+    Pair("sv.xyxy_to_xywh(boxes)", 'anyops.box_convert(boxes, "xyxy", "xywh")'),
+)
+
+SKLEARN = (
+    Pair("cluster.KMeans(3, init=start, n_init=1).fit(x).cluster_centers_", "anyops.kmeans(x, 3, init=start).centers"),
+    Pair("cluster.KMeans(3, init=start, n_init=1).fit(x).labels_", "anyops.kmeans(x, 3, init=start).labels"),
+    Pair(
+        "cluster.KMeans(3, init=start, n_init=1).fit(x, sample_weight=weight).inertia_",
+        "anyops.kmeans(x, 3, init=start, sample_weight=weight).inertia",
+    ),
+    Pair(
+        "cluster.KMeans(3, init=start, n_init=1).fit(x).predict(x[:9])",
+        "anyops.kmeans_assign(x[:9], anyops.kmeans(x, 3, init=start).centers).labels",
+    ),
+    Pair(
+        "linear_model.LogisticRegression(C=0.5, tol=1e-10).fit(x, y).coef_[0]",
+        "anyops.logistic_regression(x, y, l2=2.0).coef",
+        "l2 is 1 / C",
+        1e-5,
+    ),
+    Pair(
+        "linear_model.LogisticRegression(C=0.5, tol=1e-10).fit(x, three).predict_proba(x)",
+        "anyops.logistic_predict_proba(x, *anyops.logistic_regression(x, three, l2=2.0)[:2])",
+        "",
+        1e-5,
+    ),
+    Pair(
+        'linear_model.LogisticRegression(tol=1e-10, class_weight="balanced").fit(x, x[:, 0] > 1.5).intercept_[0]',
+        'anyops.logistic_regression(x, x[:, 0] > 1.5, l2=1.0, class_weight="balanced").intercept',
+        "",
+        1e-4,
+    ),
+    Pair(
+        "metrics.log_loss(y, special.expit(x[:, 0] - 1))",
+        "anyops.logistic_loss(x, y, np.asarray([1.0, 0.0]), np.asarray(-1.0)).loss",
+    ),
+)
+
+ENSEMBLE = (
+    Pair(
+        "ensemble_boxes.weighted_boxes_fusion(boxes, scores, labels, iou_thr=0.55)[0]",
+        "anyops.weighted_boxes_fusion(all_boxes, all_scores, all_labels, model_ids=models).boxes",
+        "one array, and who found what",
+    ),
+    Pair(
+        "ensemble_boxes.weighted_boxes_fusion(boxes, scores, labels, weights=[2, 1], iou_thr=0.55)[1]",
+        "anyops.weighted_boxes_fusion(all_boxes, all_scores, all_labels, model_ids=models, model_weights=[2, 1]).scores",
+    ),
+)
+
+MMCV = (
+    Pair(
+        'mmcv.ops.soft_nms(boxes, scores, 0.3, min_score=0.01, method="linear")',
+        'anyops.soft_nms(boxes, scores, decay="linear", score_threshold=0.01)',
+        "they return boxes with scores, and indices",
+        1e-5,
+    ),
+    Pair(
+        'mmcv.ops.soft_nms(boxes, scores, 0.3, min_score=0.01, method="naive")',
+        'anyops.soft_nms(boxes, scores, decay="hard", score_threshold=0.01)',
+        "",
+        1e-5,
+    ),
+    Pair("mmcv.ops.nms(boxes, scores, 0.3)", "anyops.nms(boxes, scores, 0.3)", "they return the boxes too"),
+    Pair("mmcv.ops.bbox_overlaps(a, b)", "anyops.box_iou(a, b)", "`offset=0`, their default", 1e-4),
+    Pair(
+        'mmcv.ops.softmax_focal_loss(logits, labels, 2.0, 0.25, None, "mean")',
+        'anyops.softmax_focal_loss(logits, labels, alpha=0.25, reduction="mean")',
+        "",
+        1e-5,
+    ),
+    Pair(
+        'mmcv.ops.sigmoid_focal_loss(logits, labels, 2.0, 0.25, None, "mean")',
+        'anyops.sigmoid_focal_loss(logits, one_hot, reduction="sum") / 2',
+        "one-hot targets; their mean is over the rows",
+        1e-5,
+    ),
+)
+MMCV_SAYS = {
+    MMCV[0].theirs: [[1, 0, 2, 3], [0.9, 0.6, 0.29024392, 0.2]],
+    MMCV[1].theirs: [[1, 0, 3], [0.9, 0.6, 0.2]],
+    MMCV[2].theirs: [1, 0, 3],  # hard Soft-NMS is NMS
+    MMCV[3].theirs: [[0.5, 0, 0], [0, 0, 1], [0, 0, 0]],
+    MMCV[4].theirs: 0.00566451,
+    MMCV[5].theirs: 0.13562961,
+}
+
+PEERS = (
+    Peer(
+        "torchvision",
+        "torchvision",
+        {"ops": "torchvision.ops"},
+        TORCHVISION,
+        scene,
+        (
+            "Integer boxes are exact here: torchvision subtracts before it converts, so that int32 areas and uint8 sides wrap around.",
+            "`batched_nms` shifts boxes by their class there, which fails for negative coordinates and loses bits for large class numbers; here labels are compared.",
+            "More, with every fact tested against both: `nox -s dropin`, and an [application that swaps one for the other]"
+            "(../examples/drop_in.py).",
+        ),
+        tensors=True,
+    ),
+    Peer(
+        "torch",
+        "torch",
+        {"F": "torch.nn.functional"},
+        TORCH,
+        scene,
+        (
+            "`momentum` here is one minus torch's, and the state is returned: [all settings](batch_norm.md#settings-of-other-libraries).",
+        ),
+        tensors=True,
+    ),
+    Peer(
+        "mmcv",
+        "mmcv",
+        {},
+        MMCV,
+        mmcv_scene,
+        (
+            "mmcv has to be compiled and is not run by us: what it says is what its own tests and documentation publish.",
+            "`mmcv.ops.batched_nms` with `class_agnostic=True` is `nms`, else `nms(..., labels=idxs)`; `nms_match` is `nms_groups`.",
+        ),
+        published=MMCV_SAYS,
+    ),
+    Peer("supervision", "supervision", {"sv": "supervision"}, SUPERVISION, supervision_scene),
+    Peer(
+        "scikit-learn",
+        "scikit-learn",
+        {
+            "cluster": "sklearn.cluster",
+            "linear_model": "sklearn.linear_model",
+            "metrics": "sklearn.metrics",
+            "special": "scipy.special",
+        },
+        SKLEARN,
+        scene,
+        (
+            "Objects with `fit` and `predict` are on the page of the estimators; these are the functions below them.",
+            "k-means++ draws other samples from the same seed, so that starts are given here.",
+        ),
+    ),
+    Peer(
+        "ensemble-boxes",
+        "ensemble-boxes",
+        {"ensemble_boxes": "ensemble_boxes"},
+        ENSEMBLE,
+        fusion_scene,
+    ),
+)
+
+
+def answer(expression: str, names: dict[str, Any]) -> Any:
+    """What an expression gives, as numbers that JSON can hold."""
+    found = eval(expression, {"np": np, "anyops": anyops} | names)
+    parts = [np.asarray(part).tolist() for part in (found if isinstance(found, tuple) else (found,))]
+    return parts if isinstance(found, tuple) else parts[0]
+
+
+def arrays_of(peer: Peer) -> dict[str, Any]:
+    """The arrays in the kind that the library takes."""
+    if not peer.tensors:
+        return peer.arrays()
+    torch = importlib.import_module("torch")
+    return {name: torch.asarray(value) for name, value in peer.arrays().items()}
+
+
+def why_not(peer: Peer) -> str | None:
+    """Why a library cannot be asked here, or None."""
+    if peer.published is not None:
+        return f"{peer.title} is not run: its answers are published ones"
+    for module in peer.imports.values():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            return f"{peer.title}: {error}".splitlines()[0]
+    return None
+
+
+def ask(peer: Peer, pair: Pair) -> Any:
+    """What the other library answers."""
+    names = {}
+    for name, module in peer.imports.items():
+        found = importlib.import_module(module)
+        names[name] = getattr(found, name, found)
+    return answer(pair.theirs, names | arrays_of(peer))
+
+
+def recorded() -> dict[str, Any]:
+    """The record: for each library its version, the date, and the answers by expression."""
+    known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    published = {
+        peer.title: {"version": "published", "date": None, "answers": peer.published}
+        for peer in PEERS
+        if peer.published
+    }
+    return known | published
+
+
+def record() -> None:
+    """Ask every library that is installed."""
+    known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    for peer in PEERS:
+        if why := why_not(peer):
+            print(f"left as it is: {why}", file=sys.stderr)
+            continue
+        known[peer.title] = {
+            "version": metadata.version(peer.package),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "answers": {pair.theirs: ask(peer, pair) for pair in peer.pairs},
+        }
+    part = RECORD.with_suffix(".part")
+    part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    part.replace(RECORD)
+
+
+def render() -> str:
+    """The page."""
+    known = recorded()
+    lines = [
+        "# Coming from torchvision, mmcv, supervision, scikit-learn",
+        "",
+        "What you write there, and what you write here; both give the same, and a test evaluates both sides of each row. Generated by",
+        "`python -m tests.peers > docs/coming_from.md`. Here the arrays may be of any library; there they are that library's.",
+        "",
+        "In the rows `boxes`, `a` and `b` are boxes (N, 4) of corners, `scores` and `labels` go with `boxes`, `x` and `y` are samples and their classes.",
+        "Calls whose results have several parts give them as a named tuple: `.centers`, `.boxes`, `.y`.",
+    ]
+    for peer in PEERS:
+        found = known[peer.title]
+        when = f"Compared with version {found['version']} on {found['date']}." if found["date"] else ""
+        lines += ["", f"## {peer.title}", "", *([when, ""] if when else [])]
+        lines += ["| there | here | |", "|---|---|---|"]
+        lines += [f"| `{pair.theirs}` | `{pair.ours}` | {pair.note} |".replace("|  |", "| |") for pair in peer.pairs]
+        lines += ["", *(f"- {remark}" for remark in peer.remarks)] if peer.remarks else []
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    record() if "--record" in sys.argv[1:] else sys.stdout.write(render())

@@ -1,0 +1,393 @@
+"""What holds whatever the numbers: each family against a reference in float64, and alike on NumPy, torch and JAX.
+
+Short, the same every time and on NumPy alone, unless `nox -s fuzz` asks for more.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import anyops
+from tests import reference
+from tests import strategies as draw
+from tests.backends import Backend, selected
+
+LONG = settings.get_current_profile_name() == "fuzz"
+OTHERS = [b for b in selected() if LONG and b in (Backend.TORCH_CPU, Backend.JAX_CPU) and not b.why_unavailable()]
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+
+
+def on(backend, op, *host, **options):
+    """The results of an op on a backend, as NumPy arrays."""
+    with backend.active():
+        put = [backend.asarray(x) if isinstance(x, np.ndarray) else x for x in host]
+        options = {k: backend.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        found = op(*put, **options)
+        return [backend.to_numpy(y) for y in (found if isinstance(found, tuple) else (found,))]
+
+
+def alike(op, *host, close=None, **options):
+    """The results on NumPy, after those of the others were found to be the same, or as close as is said."""
+    first = on(Backend.NUMPY, op, *host, **options)
+    for backend in OTHERS:
+        for one, other in zip(first, on(backend, op, *host, **options), strict=True):
+            if close is None:
+                np.testing.assert_array_equal(other, one, str(backend))
+            else:
+                np.testing.assert_allclose(other, one, err_msg=str(backend), **close)
+    return first
+
+
+# --- overlaps --------------------------------------------------------------------------------------------------------
+
+
+@given(boxes=draw.plain_boxes(), other=draw.plain_boxes(), kind=st.sampled_from(draw.KINDS))
+def test_overlaps_of_plain_boxes(boxes, other, kind):
+    (got,) = alike(partial(anyops.box_iou, kind=kind), boxes, other, close=CLOSE)
+    np.testing.assert_allclose(got, reference.pairwise(boxes, other, kind), **CLOSE)
+
+
+@given(boxes=draw.wild_boxes(), other=draw.any_boxes(), kind=st.sampled_from(draw.KINDS))
+def test_overlaps_of_wild_boxes(boxes, other, kind):
+    (got,) = alike(partial(anyops.box_iou, kind=kind), boxes, other, close=CLOSE)
+    nan = np.isnan(boxes).any(axis=1)[:, None] | np.isnan(other).any(axis=1)
+    np.testing.assert_array_equal(np.isnan(got), nan)
+    assert np.all(got[~nan] <= 1 + 1e-6)
+    # The centre of an inverted box may lie far outside of the box around both: there is no bound to diou and ciou then.
+    proper = (boxes[:, :2] <= boxes[:, 2:]).all(axis=1)[:, None] & (other[:, :2] <= other[:, 2:]).all(axis=1)
+    bounded = ~nan & (proper | (kind not in ("diou", "ciou")))
+    assert np.all(got[bounded] >= {"iou": 0, "iof": 0, "ios": 0}.get(kind, -3))
+
+
+@given(boxes=draw.any_boxes(), other=draw.any_boxes(), kind=st.sampled_from(["iou", "giou", "diou", "ciou"]))
+def test_gradients_of_overlaps_are_finite(boxes, other, kind):
+    """But where the sides overflow, and diou and ciou of an inverted box beside a tiny one: see the conventions."""
+    for x in (boxes, other):
+        np.nan_to_num(x, copy=False, nan=1.0, posinf=1e3, neginf=-1e3)
+        x[np.abs(x) > 1e9] = 1e9
+        x[np.abs(x) < 1e-3] = 0
+    if kind in ("diou", "ciou"):
+        boxes, other = draw.ordered(boxes), draw.ordered(other)
+    for backend in (b for b in OTHERS if b is Backend.TORCH_CPU):  # JAX would compile each example anew
+        with backend.active():
+            found = backend.gradient(partial(anyops.box_iou, kind=kind), boxes, other)
+        assert all(np.isfinite(g).all() for g in found)
+
+
+# --- suppression -----------------------------------------------------------------------------------------------------
+
+# The op, its static form, and how the first result is found in the second.
+INDICES = {
+    "nms": (anyops.nms, anyops.nms_mask),
+    "fast_nms": (anyops.fast_nms, anyops.fast_nms_mask),
+}
+RESCORED = {
+    "soft gaussian": (
+        partial(anyops.soft_nms, score_threshold=0.01),
+        partial(anyops.soft_nms_scores, score_threshold=0.01),
+    ),
+    "soft linear": (
+        partial(anyops.soft_nms, decay="linear", score_threshold=0.01),
+        partial(anyops.soft_nms_scores, decay="linear", score_threshold=0.01),
+    ),
+    "cluster": (partial(anyops.cluster_nms, score_threshold=0.0), anyops.cluster_nms_scores),
+    "cluster score": (
+        partial(anyops.cluster_nms, penalty="score", score_threshold=0.0),
+        partial(anyops.cluster_nms_scores, penalty="score"),
+    ),
+    "matrix": (partial(anyops.matrix_nms, score_threshold=0.0), anyops.matrix_nms_scores),
+    "matrix linear": (
+        partial(anyops.matrix_nms, kernel="linear", score_threshold=0.0),
+        partial(anyops.matrix_nms_scores, kernel="linear"),
+    ),
+}
+EXPECTED = {
+    "soft gaussian": partial(reference.soft_nms_scores, score_threshold=0.01),
+    "soft linear": partial(reference.soft_nms_scores, decay="linear", score_threshold=0.01),
+    "cluster": reference.cluster_nms_scores,
+    "cluster score": partial(reference.cluster_nms_scores, penalty="score"),
+    "matrix": reference.matrix_nms_scores,
+    "matrix linear": partial(reference.matrix_nms_scores, kernel="linear"),
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+@given(boxes=draw.exact_boxes(), scores=draw.tied_scores(), labels=draw.labels(), t=draw.THRESHOLDS)
+def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
+    """Ties and overlaps of exactly the threshold, decided alike everywhere."""
+    expected = {"nms": reference.greedy_mask, "fast_nms": reference.fast_nms_mask}[name]
+    (got,) = alike(INDICES[name][1], boxes, scores, t, labels=labels)
+    np.testing.assert_array_equal(got, expected(boxes, scores, t, labels=labels, dtype=np.float32))
+    (kept,) = alike(INDICES[name][0], boxes, scores, t, labels=labels)
+    assert sorted(kept.tolist()) == np.flatnonzero(got).tolist()
+
+
+@pytest.mark.parametrize("name", INDICES)
+@given(boxes=draw.wild_boxes(), scores=draw.wild_scores(), t=draw.THRESHOLDS, kind=st.sampled_from(draw.KINDS))
+def test_masks_of_wild_boxes(name, boxes, scores, t, kind):
+    index, static = INDICES[name]
+    kept, mask = index(boxes, scores, t, kind=kind), static(boxes, scores, t, kind=kind)
+    assert sorted(kept.tolist()) == np.flatnonzero(mask).tolist()
+    places = {j: i for i, j in enumerate(reference.rank(scores.tolist()))}
+    assert [places[i] for i in kept.tolist()] == sorted(places[i] for i in kept.tolist())
+    assert mask[np.isnan(boxes).any(axis=1)].all()
+    groups = anyops.nms_groups(boxes, scores, t, kind=kind)
+    if name == "nms":
+        assert np.array_equal(groups[groups], groups)
+        np.testing.assert_array_equal(groups == np.arange(draw.N), mask)
+    for backend in OTHERS:
+        (other,) = on(backend, partial(index, kind=kind), boxes, scores, t)
+        (masked,) = on(backend, partial(static, kind=kind), boxes, scores, t)
+        assert sorted(other.tolist()) == np.flatnonzero(masked).tolist(), str(backend)
+
+
+@pytest.mark.parametrize("name", RESCORED)
+@given(boxes=draw.plain_boxes(), scores=draw.plain_scores(), labels=draw.labels())
+def test_scores_of_plain_boxes(name, boxes, scores, labels):
+    """Against the reference where no decision hangs on a rounding error."""
+    index, static = RESCORED[name]
+    got = static(boxes, scores, labels=labels)
+    want = EXPECTED[name](boxes, scores, labels=labels, dtype=np.float32)
+    moved = EXPECTED[name](boxes, (scores * np.float32(1 - 2e-6)).astype(np.float32), labels=labels, dtype=np.float64)
+    if np.allclose(want, moved, rtol=1e-4, atol=1e-5):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+        for backend in OTHERS:
+            (other,) = on(backend, static, boxes, scores, labels=labels)
+            np.testing.assert_allclose(other, got, rtol=1e-4, atol=1e-5, err_msg=str(backend))
+    indices, new = index(boxes, scores, labels=labels)
+    np.testing.assert_allclose(new, got[indices], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", RESCORED)
+@given(boxes=draw.wild_boxes(), scores=draw.wild_scores())
+def test_scores_of_wild_boxes(name, boxes, scores):
+    """Scores never rise, and both contracts say the same."""
+    index, static = RESCORED[name]
+    for backend in (Backend.NUMPY, *OTHERS):
+        (got,) = on(backend, static, boxes, scores)
+        indices, new = on(backend, index, boxes, scores)
+        there = ~np.isnan(scores)
+        assert np.all(got[there] <= np.maximum(scores[there], 0)), str(backend)
+        np.testing.assert_allclose(new, got[indices], rtol=1e-5, atol=1e-6, err_msg=str(backend))
+        assert len(set(indices.tolist())) == len(indices)
+
+
+@given(boxes=draw.any_boxes(), scores=draw.plain_scores(), labels=draw.labels())
+def test_weighted_boxes(boxes, scores, labels):
+    """A moved box stays within what it averages, and both contracts say the same."""
+    moved, new = anyops.weighted_cluster_nms_boxes(boxes, scores, labels=labels)
+    found = anyops.weighted_cluster_nms(boxes, scores, labels=labels, score_threshold=0.0)
+    np.testing.assert_array_equal(found.boxes, moved[found.indices])
+    np.testing.assert_array_equal(found.scores, new[found.indices])
+    finite = np.isfinite(boxes).all(axis=1)
+    if not finite.any():
+        return
+    lowest = boxes[finite].min(axis=0, initial=np.inf)
+    highest = boxes[finite].max(axis=0, initial=-np.inf)
+    slack = 1e-5 * np.maximum(np.abs(lowest), np.abs(highest))
+    assert np.all((moved[finite] >= lowest - slack) & (moved[finite] <= highest + slack))
+    np.testing.assert_array_equal(moved[~finite], boxes[~finite])
+
+
+@given(
+    boxes=st.one_of(draw.plain_boxes(), draw.wild_boxes()),
+    scores=draw.plain_scores(),
+    labels=draw.labels(),
+    models=st.lists(st.integers(0, 2), min_size=draw.N, max_size=draw.N).map(lambda m: np.asarray(m, np.int32)),
+    conf_type=st.sampled_from(["avg", "max", "box_and_model_avg", "absent_model_aware_avg"]),
+)
+def test_fusion(boxes, scores, labels, models, conf_type):
+    boxes = np.where(np.isfinite(boxes), boxes, np.float32(1))
+    options = {"model_ids": models, "conf_type": conf_type}
+    got = anyops.weighted_boxes_fusion(boxes, scores, labels, **options)
+    want = reference.weighted_boxes_fusion(boxes, scores, labels, dtype=np.float32, **options)
+    assert np.isfinite(got.boxes).all()
+    assert np.isfinite(got.scores).all()
+    if want.clear > 1e-6:
+        np.testing.assert_allclose(got.boxes, want.boxes, rtol=1e-5, atol=1e-5 * np.abs(boxes).max(initial=1))
+        np.testing.assert_allclose(got.scores, want.scores, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(got.labels, want.labels)
+        for backend in OTHERS:
+            other = on(backend, anyops.weighted_boxes_fusion, boxes, scores, labels, **options)
+            np.testing.assert_allclose(other[1], got.scores, rtol=1e-5, atol=1e-6, err_msg=str(backend))
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+GAMMAS = st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0])
+ALPHAS = st.sampled_from([None, 0.25, 0.9])
+
+
+@given(x=draw.logits((6,)), t=draw.soft_targets((6,)), alpha=ALPHAS, gamma=GAMMAS)
+def test_sigmoid_focal_loss(x, t, alpha, gamma):
+    op = partial(anyops.sigmoid_focal_loss_and_grad, alpha=alpha, gamma=gamma)
+    loss, grad = alike(op, x, t, close={"rtol": 1e-4, "atol": 1e-30})
+    want = [
+        reference.value(lambda v, u=u: reference.sigmoid_focal(v, u, alpha, gamma), v)
+        for v, u in zip(x, t, strict=True)
+    ]
+    np.testing.assert_allclose(loss, want, rtol=1e-4, atol=1e-30)
+    assert np.isfinite(grad).all()
+    both = anyops.sigmoid_focal_loss(-x, 1 - t, alpha=None if alpha is None else 1 - alpha, gamma=gamma)
+    np.testing.assert_allclose(both, loss, rtol=1e-4, atol=1e-30)
+
+
+@given(
+    x=draw.logits((4, 3)),
+    y=st.lists(st.integers(0, 2), min_size=4, max_size=4).map(lambda y: np.asarray(y, np.int32)),
+    gamma=GAMMAS,
+    smoothing=st.sampled_from([0.0, 0.1]),
+)
+def test_softmax_focal_loss(x, y, gamma, smoothing):
+    op = partial(anyops.softmax_focal_loss_and_grad, gamma=gamma, label_smoothing=smoothing)
+    loss, grad = alike(op, x, y, close={"rtol": 1e-4, "atol": 1e-30})
+    target = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
+    want = [
+        reference.value(lambda *v, t=t: reference.softmax_focal(v, t, [1] * 3, gamma), *row)
+        for row, t in zip(x, target, strict=True)
+    ]
+    np.testing.assert_allclose(loss, want, rtol=1e-4, atol=1e-30)
+    assert np.isfinite(grad).all()
+    np.testing.assert_allclose(grad.sum(axis=1), 0, atol=1e-4 * np.abs(grad).max(initial=1))
+
+
+# --- batch norm ------------------------------------------------------------------------------------------------------
+
+
+def moments(x, w):
+    """Mean and biased variance in float64 of the samples that are there."""
+    x, w = x[w > 0].astype(np.float64), w[w > 0].astype(np.float64)
+    mean = (w[:, None] * x).sum(axis=0) / w.sum()
+    return mean, (w[:, None] * (x - mean) ** 2).sum(axis=0) / w.sum()
+
+
+@given(x=draw.samples(8, 3), w=draw.weights(8), cut=st.integers(0, 8), absent=st.sampled_from([0.0, np.nan, np.inf]))
+def test_batch_norm(x, w, cut, absent):
+    mean, variance = moments(x, w)
+    scale = np.abs(x).max(initial=1.0)
+    x = np.where(w[:, None] > 0, x, np.float32(absent))
+    close = {"rtol": 1e-4, "atol": 1e-6 * scale}
+    count, found, m2 = alike(lambda x, w: anyops.batch_stats(x, sample_weight=w), x, w, close=close)
+    np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6 * scale)
+    # The samples are float32 themselves: a variance is known as well as the deviations are.
+    spread = 1e-6 * scale * np.sqrt(variance) + 1e-12 * scale**2
+    assert np.all(np.abs(m2 / count - variance) <= 1e-4 * variance + spread)
+    parts = [anyops.batch_stats(x[s], sample_weight=w[s]) for s in (slice(None, cut), slice(cut, None))]
+    merged = anyops.merge_batch_stats(*parts)
+    np.testing.assert_allclose(merged.mean, found, rtol=1e-5, atol=1e-6 * scale)
+    assert np.all(np.abs(merged.m2 - m2) <= (1e-4 * variance + 4 * spread) * count)
+    y = anyops.batch_norm(x, np.zeros(3, np.float32), np.ones(3, np.float32), training=True, sample_weight=w).y
+    there = w > 0
+    assert np.isfinite(y).all()
+    assert np.abs(y[there]).max() <= np.sqrt(w.sum() / w[there].min()) * 1.01 + 1e-3
+
+
+@given(x=draw.samples(8, 3), dy=draw.samples(8, 3), w=draw.weights(8))
+def test_batch_norm_grad(x, dy, w):
+    scale = np.abs(dy).max(initial=1.0)
+    op = partial(anyops.batch_norm_grad, eps=1e-2)
+    dx, _, dbias = alike(
+        lambda dy, x, w: op(dy, x, sample_weight=w), dy, x, w, close={"rtol": 1e-3, "atol": 2e-3 * scale}
+    )
+    there = w > 0
+    np.testing.assert_allclose(dbias, dy[there].sum(axis=0), rtol=1e-4, atol=1e-5 * scale)
+    assert np.all(dx[~there] == 0)
+    np.testing.assert_allclose(dx.sum(axis=0), 0, atol=2e-3 * scale)  # a shift of all samples changes nothing
+
+
+# --- k-means ---------------------------------------------------------------------------------------------------------
+
+
+@given(x=draw.samples(10, 2), w=draw.weights(10), k=st.integers(1, 4), cut=st.integers(0, 10))
+def test_kmeans_parts(x, w, k, cut):
+    centers = x[:k].copy()
+    scale = np.abs(x).max(initial=1.0)
+    every = reference.distance_to_centers(x, centers)
+    best, slack = every.min(axis=1), 4e-6 * scale**2
+    for backend in (Backend.NUMPY, *OTHERS):
+        found, far = on(backend, anyops.kmeans_assign, x, centers)
+        assert np.all(every[np.arange(10), found] <= best + slack), str(backend)
+        np.testing.assert_allclose(far, every[np.arange(10), found], rtol=1e-4, atol=1e-5, err_msg=str(backend))
+    whole = anyops.kmeans_partial(x, centers, sample_weight=w)
+    parts = (anyops.kmeans_partial(x[s], centers, sample_weight=w[s]) for s in (slice(None, cut), slice(cut, None)))
+    merged = anyops.kmeans_merge(*parts)
+    np.testing.assert_allclose(whole.counts.sum(), w.sum(), rtol=1e-6)
+    np.testing.assert_allclose(merged.counts.sum(), w.sum(), rtol=1e-6)
+    np.testing.assert_allclose(whole.sums.sum(axis=0), w @ x, rtol=1e-5, atol=1e-5 * scale * w.sum())
+    np.testing.assert_allclose(merged.inertia, w @ best, rtol=1e-3, atol=4 * slack * w.sum())
+    step = anyops.kmeans_step(x, centers, sample_weight=w)
+    after = reference.distance_to_centers(x, step.centers).min(axis=1)
+    assert w @ after <= w @ best + 4 * slack * w.sum()  # Lloyd's step never makes it worse
+
+
+@given(x=draw.samples(10, 2), w=draw.weights(10), k=st.integers(1, 3), tied=st.booleans())
+def test_kmeans_fits(x, w, k, tied):
+    if tied:
+        x = np.round(x)
+    w = np.maximum(w, np.float32(0.5))
+    found = anyops.kmeans(x, k, init=x[:k].copy(), sample_weight=w)
+    scale = np.abs(x).max(initial=1.0)
+    every = reference.distance_to_centers(x, found.centers)
+    assert np.all(every[np.arange(10), found.labels] <= every.min(axis=1) + 4e-6 * scale**2)
+    start = reference.distance_to_centers(x, x[:k]).min(axis=1)
+    assert found.inertia <= (w @ start) * (1 + 1e-4) + 4e-6 * scale**2 * w.sum()
+    np.testing.assert_allclose(
+        found.inertia, w @ every[np.arange(10), found.labels], rtol=1e-3, atol=1e-5 * scale**2 * w.sum()
+    )
+
+
+# --- logistic regression ---------------------------------------------------------------------------------------------
+
+
+@given(
+    x=draw.samples(9, 2),
+    y=st.lists(st.integers(0, 1), min_size=9, max_size=9).map(lambda y: np.asarray(y, np.int32)),
+    coef=draw.array(2, st.one_of(draw.HALVES, st.sampled_from([1e3, -1e3]))),
+    w=draw.weights(9),
+    l2=st.sampled_from([0.0, 0.5]),
+    cut=st.integers(0, 9),
+)
+def test_logistic_loss(x, y, coef, w, l2, cut):
+    level = np.asarray(0.5, np.float32)
+    scale = float(np.abs(x).max(initial=1.0) * np.abs(coef).max(initial=1.0)) + 1
+    close = {"rtol": 1e-4, "atol": 1e-6 * scale}
+
+    def op(x, c, b, y, w):
+        return anyops.logistic_loss(x, y, c, b, sample_weight=w, l2=l2)
+
+    loss = on(Backend.NUMPY, op, x, coef, level, y, w)
+    r = x.astype(np.float64) @ coef.astype(np.float64) + 0.5
+    each = y * np.logaddexp(0, -r) + (1 - y) * np.logaddexp(0, r)
+    want = (w @ each + l2 / 2 * (coef.astype(np.float64) ** 2).sum()) / w.sum()
+    for backend in OTHERS:
+        other = on(backend, op, x, coef, level, y, w)
+        np.testing.assert_allclose(other[1], want, err_msg=str(backend), **close)
+        assert all(np.isfinite(part).all() for part in other)
+    np.testing.assert_allclose(loss[1], want, **close)
+    assert all(np.isfinite(part).all() for part in loss)
+    assert np.all((loss[0] >= 0) & (loss[0] <= 1))
+    parts = (
+        anyops.logistic_partial(x[s], y[s], coef, level, sample_weight=w[s])
+        for s in (slice(None, cut), slice(cut, None))
+    )
+    merged = anyops.logistic_merge(*parts)
+    np.testing.assert_allclose(merged.loss, w @ each, rtol=1e-4, atol=1e-6 * scale * w.sum())
+    np.testing.assert_allclose(merged.weight, w.sum(), rtol=1e-6)
+
+
+@given(
+    x=draw.samples(9, 2),
+    y=st.lists(st.integers(0, 2), min_size=9, max_size=9).map(lambda y: np.asarray(y, np.int32)),
+    l2=st.sampled_from([0.0, 1e-3, 1.0]),
+)
+def test_logistic_fits_end(x, y, l2):
+    """With any classes, columns that are constant or copies, and classes that a plane separates."""
+    y = np.concatenate([y[:7], [0, 1]]).astype(np.int32)
+    found = anyops.logistic_regression(x, y, l2=l2)
+    assert np.isfinite(found.coef).all()
+    assert np.isfinite(found.intercept).all()
+    assert np.isfinite(found.loss)
+    assert found.loss <= np.log(len(np.unique(y))) + 1e-5  # no worse than knowing nothing
