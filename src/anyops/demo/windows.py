@@ -73,9 +73,7 @@ def window_features(page: Array, view: View, words: Array) -> Array:
     tall = halves[:-1, :, :] + halves[1:, :, :]
     parts = (tall[:, :-1, :] + tall[:, 1:, :]) / 4
     ny, nx = view.shape
-    of_windows = [
-        parts[y : y + ny, x : x + nx, :] for y in range(0, 2 * POOLS, 2) for x in range(0, 2 * POOLS, 2)
-    ]
+    of_windows = [parts[y : y + ny, x : x + nx, :] for y in range(0, 2 * POOLS, 2) for x in range(0, 2 * POOLS, 2)]
     return xp.reshape(xp.concat(of_windows, axis=-1), (ny * nx, -1))
 
 
