@@ -27,10 +27,10 @@ RATIO = 100
 ON, OFF = 0.7, 0.5
 """A window is on a digit from the first overlap on, and on none below the second. The best one of a digit is on it."""
 
-MORE = 25
+MORE = 15
 """Windows on digits that are drawn from each scene beside the best one of each digit."""
 
-L2 = 1.0
+L2 = 10.0
 """Penalty on the squares of the coefficients, of cross-entropy and focal loss alike."""
 
 GAMMA = 2.0
@@ -110,7 +110,7 @@ def train_cross_entropy(windows: Windows) -> Classifier:
     x, y = windows
     start = zero_classifier(x)
     found = anyops.logistic_regression(
-        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=200, init=(start[:, :-1], start[:, -1])
+        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=100, init=(start[:, :-1], start[:, -1])
     )
     return Classifier(found.coef, found.intercept, found.n_iter, found.loss * x.shape[0])
 
@@ -141,7 +141,7 @@ def zero_classifier(x: Array) -> Array:
 
 
 def minimise(
-    objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-5, max_iter: int = 200
+    objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-6, max_iter: int = 100
 ) -> tuple[Array, int, float]:
     """L-BFGS with halved steps, until one lowers the objective by less than a share `tol` of it."""
     xp = array_api_compat.array_namespace(theta)
@@ -151,7 +151,9 @@ def minimise(
 
     value, slope = objective(theta)
     pairs: list[tuple[Array, Array, float]] = []
-    for n_iter in range(1, max_iter + 1):
+    n_iter = 0
+    while n_iter < max_iter:
+        n_iter += 1
         move, factors = -slope, []
         for step, change, product in reversed(pairs):
             factors.append(dot(step, move) / product)
