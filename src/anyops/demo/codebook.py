@@ -6,7 +6,7 @@ detectors call them, those of boxes by how much they overlap (`metric="iou"`, `c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import array_api_compat
@@ -14,11 +14,8 @@ import numpy as np
 
 import anyops
 
+from .arrays import Array
 from .scenes import Digits, Scene, draw_digits, ink_box, resampling
-
-Array = Any
-Ship = Callable[[np.ndarray], Array]
-"""Brings a host array to the library and device that the detector runs on."""
 
 CELLS = 16
 """Side of a window as the detector sees it, whatever its size on the page."""
@@ -46,7 +43,7 @@ MIN_CONTRAST = 0.15
 
 
 class Codebook(NamedTuple):
-    """What k-means found, and how far what it clustered is from it.
+    """What k-means found.
 
     Attributes
     ----------
@@ -54,13 +51,10 @@ class Codebook(NamedTuple):
         ``(WORDS, PATCH**2)``: strokes, of mean 0 and norm 1.
     anchors
         ``(ANCHORS, 2)``: widths and heights by ascending area.
-    mean_iou
-        Of the sizes with the closest anchor.
     """
 
     words: Array
     anchors: Array
-    mean_iou: float
 
 
 def stroke_patches(digits: Digits, *, seed: int = 0) -> np.ndarray:
@@ -92,8 +86,13 @@ def learn_codebook(patches: Array, sizes: Array, *, seed: int = 0) -> Codebook:
     words = anyops.kmeans(patches, WORDS, metric="cosine", seed=seed).centers
     found = anyops.kmeans(sizes, ANCHORS, metric="iou", center="median", seed=seed)
     by_area = xp.argsort(anyops.box_area(_boxes(xp, found.centers)))
-    anchors = xp.take(found.centers, by_area, axis=0)
-    return Codebook(words, anchors, 1 - found.inertia / sizes.shape[0])
+    return Codebook(words, xp.take(found.centers, by_area, axis=0))
+
+
+def mean_iou(sizes: Array, anchors: Array) -> float:
+    """Return the mean IoU of sizes with the closest anchor."""
+    xp = array_api_compat.array_namespace(sizes, anchors)
+    return 1 - float(xp.mean(anyops.kmeans_assign(sizes, anchors, metric="iou").distances))
 
 
 def _boxes(xp: Any, sizes: Array) -> Array:

@@ -13,8 +13,8 @@ import numpy as np
 
 import anyops
 
-from .._array.backends import to_host
-from .codebook import Array, Codebook, Ship
+from .arrays import Array, Ship, to_host
+from .codebook import Codebook
 from .scenes import Scene
 from .training import BACKGROUND, Classifier, Normalisation
 from .windows import View, window_features

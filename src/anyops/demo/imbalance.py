@@ -8,12 +8,15 @@ import numpy as np
 
 import anyops
 
-from .._array.backends import to_host
+from .arrays import to_host
 from .detector import class_probabilities
 from .training import BACKGROUND, GAMMA, Classifier, Windows
 
 EASY = 0.9
 """Probability of its class from which on a window is well classified."""
+
+
+HARDEST = np.logspace(-4, 0, 81)
 
 
 class LossShares(NamedTuple):
@@ -26,8 +29,8 @@ class LossShares(NamedTuple):
     easy
         Share of the windows on no digit that are well classified.
     curve
-        ``(101,)``: share of the loss of all windows on no digit that the easiest 0, 1 … 100 % of them have, as in
-        figure 4 of the paper of the focal loss.
+        Shares of the loss of all windows on no digit that the hardest of them have, the shares `HARDEST` of their number;
+        figure 4 of the paper of the focal loss from its other end.
     """
 
     background: float
@@ -45,8 +48,8 @@ def loss_shares(windows: Windows, classifier: Classifier) -> tuple[LossShares, L
     found = []
     for gamma in (0.0, GAMMA):
         loss = to_host(anyops.softmax_focal_loss(logits, windows.labels, gamma=gamma)).astype(np.float64)
-        cumulative = np.concatenate([[0.0], np.cumsum(np.sort(loss[none]))])
-        at = np.round(np.linspace(0, len(cumulative) - 1, 101)).astype(int)
+        cumulative = np.concatenate([[0.0], np.cumsum(np.sort(loss[none])[::-1])])
+        at = np.round(HARDEST * none.sum()).astype(int)
         total = loss.sum()
         found.append(LossShares(loss[none].sum() / total, loss[easy].sum() / total, cumulative[at] / cumulative[-1]))
     return found[0], found[1]

@@ -10,8 +10,7 @@ import numpy as np
 
 import anyops
 
-from .._array.backends import to_host
-from .codebook import Ship
+from .arrays import Ship, to_host
 from .detector import Detections
 
 REPEATS = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from .codebook import PATCH
 from .detector import Detections
 from .evaluate import Precision, digits_found
+from .imbalance import HARDEST
 from .scenes import Scene
 
 if TYPE_CHECKING:
@@ -208,12 +209,13 @@ def _curve_style(axes: Axes) -> None:
 
 
 def shares(axes: Axes, curves: Mapping[str, np.ndarray]) -> None:
-    """Draw how the loss of windows on no digit is shared among them, the easiest first."""
+    """Draw how the loss of windows on no digit is shared among them, the hardest first."""
     for color, (name, curve) in zip(LOSS_COLORS, curves.items(), strict=True):
-        axes.plot(np.linspace(0, 100, 101), 100 * curve, color=color, label=name, linewidth=1.9)
-    axes.set(xlabel="% of the windows on no digit, the easiest first", ylabel="% of their loss", xlim=(0, 100))
-    axes.set(title="Who has the loss", ylim=(0, 102))
-    axes.legend(loc="upper left", fontsize=9, frameon=False)
+        axes.plot(100 * HARDEST, 100 * curve, color=color, label=name, linewidth=1.9)
+    axes.set(xscale="log", xlabel="hardest windows on no digit, % of all of them", ylabel="% of their loss")
+    axes.set_xticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
+    axes.set(title="Who has the loss", xlim=(0.01, 100), ylim=(0, 102))
+    axes.legend(loc="lower right", fontsize=9, frameon=False)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.title.set_fontsize(11)
@@ -239,16 +241,6 @@ def anchors(axes: Axes, sizes: np.ndarray, found: np.ndarray) -> None:
     axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, None), ylim=(0, None))
     axes.legend(loc="lower right", fontsize=9, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def training_windows(images: Sequence[np.ndarray]) -> Figure:
-    """Draw what some windows show, side by side."""
-    figure = _figure(0.62 * len(images), 0.95)
-    for axes, image in zip(np.atleast_1d(figure.subplots(1, len(images))), images, strict=True):
-        axes.imshow(1 - 0.85 * image**2, cmap="gray", vmin=0, vmax=1, aspect="auto")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("0.8")
-    return figure
 
 
 def _figure(width: float, height: float) -> Figure:

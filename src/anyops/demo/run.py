@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from .._array.backends import to_backend, to_host
 from .._version import __version__
-from .codebook import Codebook, box_sizes, learn_codebook, stroke_patches
+from .arrays import shipper, to_host
+from .codebook import Codebook, box_sizes, learn_codebook, mean_iou, stroke_patches
 from .detector import Detections, detect_all
 from .evaluate import Precision, average_precision, coco_ground_truth, coco_results, digits_found
 from .imbalance import LossShares, loss_shares
@@ -27,7 +26,7 @@ from .picture import before_after, methods
 from .report import compose
 from .scenes import Digits, Scene, load_digits, make_scenes
 from .training import Classifier, Windows, gather_windows, normalise, train_cross_entropy, train_focal
-from .windows import make_view
+from .windows import make_views
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -114,7 +113,7 @@ def run(settings: Settings, backends: Sequence[str], progress: Progress, *, devi
 
 def run_on(backend: str, material: Material, seed: int, progress: Progress, *, device: str | None = None) -> Outcome:
     """Take every step on one backend."""
-    ship = partial(to_backend, name=backend, device=device)
+    ship = shipper(backend, device)
     seconds: dict[str, float] = {}
 
     def track(steps: Iterable[Any], doing: str) -> Iterator[Any]:
@@ -123,7 +122,7 @@ def run_on(backend: str, material: Material, seed: int, progress: Progress, *, d
     with _timed(seconds, "codebook"):
         patches, sizes = ship(stroke_patches(material.digits, seed=seed)), ship(box_sizes(material.training))
         codebook = learn_codebook(patches, sizes, seed=seed)
-        views = [make_view(anchor, ship) for anchor in to_host(codebook.anchors)]
+        views = make_views(codebook.anchors, ship)
     with _timed(seconds, "windows"):
         scenes = track(material.training, "looking at windows to learn from")
         windows, normalisation = normalise(gather_windows(scenes, codebook, views, ship, seed=seed))
@@ -189,7 +188,9 @@ def summary(report: Report) -> dict[str, Any]:
         "training": {
             "on_digits": first.windows[0],
             "background": first.windows[1],
-            "mean_iou_of_anchors": round(first.codebook.mean_iou, 4),
+            "mean_iou_of_anchors": round(
+                mean_iou(box_sizes(report.material.training), to_host(first.codebook.anchors)), 4
+            ),
             "classifiers": {
                 loss: {
                     "iterations": classifier.n_iter,

@@ -13,8 +13,8 @@ import numpy as np
 
 import anyops
 
-from .._array.backends import to_host
-from .codebook import Array, Codebook, Ship
+from .arrays import Array, Ship, to_host
+from .codebook import Codebook
 from .scenes import Scene
 from .windows import View, window_features
 
@@ -55,12 +55,11 @@ class Normalisation(NamedTuple):
 
 
 class Classifier(NamedTuple):
-    """Logits are ``features @ coef.T + intercept``, 11 classes; and how the training went."""
+    """Logits are ``features @ coef.T + intercept``, 11 classes. `n_iter` is the number of steps of the training."""
 
     coef: Array
     intercept: Array
-    n_iter: int
-    loss: float
+    n_iter: int = 0
 
 
 def pick_windows(scene: Scene, views: Sequence[View], rng: np.random.Generator, ship: Ship) -> tuple[Any, Any]:
@@ -112,7 +111,7 @@ def train_cross_entropy(windows: Windows) -> Classifier:
     found = anyops.logistic_regression(
         x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=100, init=(start[:, :-1], start[:, -1])
     )
-    return Classifier(found.coef, found.intercept, found.n_iter, found.loss * x.shape[0])
+    return Classifier(found.coef, found.intercept, found.n_iter)
 
 
 def train_focal(windows: Windows, *, gamma: float = GAMMA) -> Classifier:
@@ -129,8 +128,8 @@ def train_focal(windows: Windows, *, gamma: float = GAMMA) -> Classifier:
         slope = xp.concat([back @ x + L2 * coef, xp.sum(back, axis=1, keepdims=True)], axis=1)
         return float(loss) + L2 / 2 * float(xp.sum(coef * coef)), slope
 
-    theta, n_iter, loss = minimise(objective, zero_classifier(x))
-    return Classifier(theta[:, :-1], theta[:, -1], n_iter, loss)
+    theta, n_iter = minimise(objective, zero_classifier(x))
+    return Classifier(theta[:, :-1], theta[:, -1], n_iter)
 
 
 def zero_classifier(x: Array) -> Array:
@@ -142,8 +141,8 @@ def zero_classifier(x: Array) -> Array:
 
 def minimise(
     objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-6, max_iter: int = 100
-) -> tuple[Array, int, float]:
-    """L-BFGS with halved steps, until one lowers the objective by less than a share `tol` of it."""
+) -> tuple[Array, int]:
+    """L-BFGS with halved steps, until one lowers the objective by less than a share `tol` of it; and their number."""
     xp = array_api_compat.array_namespace(theta)
 
     def dot(a: Array, b: Array) -> float:
@@ -176,4 +175,4 @@ def minimise(
         theta, value, slope = theta + step, new_value, new_slope
         if gain <= tol * value:
             break
-    return theta, n_iter, value
+    return theta, n_iter

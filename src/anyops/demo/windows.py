@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import array_api_compat
 import numpy as np
 
-from .codebook import CELLS, FAINT, MARGIN, PATCH, Array, Ship
+from .arrays import Array, Ship, to_host
+from .codebook import CELLS, FAINT, MARGIN, PATCH
 from .scenes import PAGE, resampling
 
 STEP = 2
@@ -60,6 +61,11 @@ def make_view(anchor: np.ndarray, ship: Ship) -> View:
     yxyx = np.hstack([corners, corners + inside]) * np.tile(page / size, 2)
     boxes = np.round(yxyx[:, [1, 0, 3, 2]] / GRID) * GRID
     return View(rows, columns, down, across, (int(shape[0]), int(shape[1])), ship(boxes.astype(np.float32)))
+
+
+def make_views(anchors: Array, ship: Ship) -> list[View]:
+    """Prepare the windows of all sizes."""
+    return [make_view(anchor, ship) for anchor in to_host(anchors)]
 
 
 def window_features(page: Array, view: View, words: Array) -> Array:
