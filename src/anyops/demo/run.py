@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .._version import __version__
 from .arrays import shipper, to_host
@@ -107,7 +108,9 @@ def run(settings: Settings, backends: Sequence[str], progress: Progress, *, devi
     waiting = progress.add_task("Drawing scenes", total=1)
     material = prepare(settings)
     progress.advance(waiting)
-    outcomes = {backend: run_on(backend, material, settings.seed, progress, device=device) for backend in backends}
+    # Matrices this small gain little from threads, and on a busy machine the threads wait for each other.
+    with threadpool_limits(1):
+        outcomes = {backend: run_on(backend, material, settings.seed, progress, device=device) for backend in backends}
     return Report(settings, material, outcomes)
 
 
