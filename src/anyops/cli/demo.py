@@ -38,9 +38,9 @@ def demo(
     """Build a detector of handwritten digits from k-means, batch norm, logistic regression and the focal loss, on each
     array library; find digits on crowded pages, suppress by each method, and compare them all.
 
-    FOLDER gets report.html, which tells it with pictures; scene.png (a page before and after nms), methods.png (a part of
-    it after each method, their precision and time), summary.json, and the raw boxes, those that nms kept and the true
-    ones as COCO JSON.
+    FOLDER gets report.html, which tells it with pictures; scene.png (a page before and after nms), methods.png (a part
+    of it after each method, their precision and time), summary.json, and the raw boxes, those that nms kept and the
+    true ones as COCO JSON.
     """
     with one_line_errors():
         _check_extras()

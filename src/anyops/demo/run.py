@@ -247,7 +247,7 @@ def _confident(scenes: Sequence[Scene], found: Detections) -> dict[str, int]:
 
 
 def write(report: Report, folder: Path) -> None:
-    """Write the report, the summary, the true, raw and kept boxes in COCO's formats, and pictures of the first scene."""
+    """Write the report, the summary, boxes in COCO's formats (true, raw and kept), and pictures of the first scene."""
     figures, first = summary(report), report.first
     contents = {
         "summary.json": json.dumps(figures, indent=2),

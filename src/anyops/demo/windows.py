@@ -1,7 +1,7 @@
 """What a window of the page looks like in strokes of the codebook, for all windows of the size of an anchor at once.
 
-The page is resampled so that a window, whatever its sides, is `CELLS` by `CELLS`; the correlations of each patch with the
-words are averaged over a 3 by 3 grid in the window, which leaves the place of a stroke roughly known.
+The page is resampled so that a window, whatever its sides, is `CELLS` by `CELLS`; the correlations of each patch with
+the words are averaged over a 3 by 3 grid in the window, which leaves the place of a stroke roughly known.
 """
 
 from __future__ import annotations
