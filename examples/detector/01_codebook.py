@@ -2,8 +2,8 @@
 
     python examples/detector/01_codebook.py --backend torch
 
-Patches of digits are clustered by the angle between them (`kmeans`, metric "cosine"), sizes of boxes by their IoU (metric
-"iou", with medians for centres).
+Patches of digits are clustered by the angle between them (`kmeans`, metric "cosine"), sizes of boxes by their IoU
+(metric "iou", with medians for centres).
 """
 
 from steps import options
@@ -17,9 +17,8 @@ def main(argv=None):
     patches, sizes = step.ship(stroke_patches(digits)), step.ship(box_sizes(training))
     codebook = learn_codebook(patches, sizes, seed=step.settings.seed)
     print(f"{codebook.words.shape[0]} strokes from {patches.shape[0]:,} patches")
-    print(
-        f"{codebook.anchors.shape[0]} anchors, mean IoU with {sizes.shape[0]:,} digits {mean_iou(sizes, codebook.anchors):.3f}"
-    )
+    fit = mean_iou(sizes, codebook.anchors)
+    print(f"{codebook.anchors.shape[0]} anchors, mean IoU with {sizes.shape[0]:,} digits {fit:.3f}")
     step.save("codebook", words=codebook.words, anchors=codebook.anchors)
 
 

@@ -1,4 +1,4 @@
-"""What the steps share: the options of their command lines, and the folder in which one leaves its results to the next."""
+"""What the steps share: the options of the command line, and the folder in which one leaves its results to the next."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class LossShares(NamedTuple):
     easy
         Share of the windows on no digit that are well classified.
     curve
-        Shares of the loss of all windows on no digit that the hardest of them have, the shares `HARDEST` of their number;
+        Shares of the loss of all windows on no digit that the hardest of them have, `HARDEST` of their number;
         figure 4 of the paper of the focal loss from its other end.
     """
 

@@ -149,20 +149,21 @@ def _losses(figures: Mapping[str, Any], after_nms: Mapping[str, Precision], curv
     row = figures["methods"][0]
     for field in ("ap", "ap50"):
         body += _row(f"{field.upper()} after {row['method']}", (f"{row[field][loss]:.3f}" for loss in names))
+    easy = [f"{each['easy_background_share_of_loss']:.0%}" for each in (plain, focal)]
+    sure = [each["digits_found_above_one_half"] for each in (plain, focal)]
+    wrong = [each["wrong_above_one_half"] for each in (plain, focal)]
     share_chart = picture.chart(picture.shares, curves, width=5.4, height=3.9)
     curve_chart = picture.chart(picture.losses_precision_recall, after_nms, width=5.4, height=3.9)
     return f"""<h2>2. Focal loss against cross-entropy</h2>
 <p>The same windows, {training["on_digits"]:,} on digits and {training["background"]:,} on none, the same features, the
 same model of eleven classes and the same penalty, from the same start. One is the minimum of cross-entropy
-(<code>logistic_regression</code>), the other of the focal loss with γ = 2 (<code>softmax_focal_loss_and_grad</code> in a
-loop of L-BFGS).</p>
+(<code>logistic_regression</code>), the other of the focal loss with γ = 2
+(<code>softmax_focal_loss_and_grad</code> in a loop of L-BFGS).</p>
 <p><b>What the focal loss is for:</b> at the classifier that cross-entropy made, the easy windows on no digit have
-{plain["easy_background_share_of_loss"]:.0%} of the cross-entropy, and {focal["easy_background_share_of_loss"]:.0%} of the
-focal loss: what is left to learn from are the hard ones. <b>What it did here:</b> AP after nms is {verdict};
-{focal["digits_found_above_one_half"]} digits instead of {plain["digits_found_above_one_half"]} have a probability above one
-half, with {focal["wrong_above_one_half"]} wrong boxes instead of {plain["wrong_above_one_half"]}. A linear model at the
-very minimum of its loss can bear a hundred to one; the focal loss was made for deep networks, whose many steps the easy
-windows would otherwise fill.</p>
+{easy[0]} of the cross-entropy, and {easy[1]} of the focal loss: what is left to learn from are the hard ones.
+<b>What it did here:</b> AP after nms is {verdict}; {sure[1]} digits instead of {sure[0]} have a probability above one half,
+with {wrong[1]} wrong boxes instead of {wrong[0]}. A linear model at the very minimum of its loss can bear a hundred to
+one; the focal loss was made for deep networks, whose many steps the easy windows would otherwise fill.</p>
 <div class="two">
 <figure>{_img(share_chart, "share of the loss by windows, the hardest first", "svg")}
 <figcaption>How the loss of the windows on no digit is shared among them, at the classifier that cross-entropy
@@ -192,11 +193,11 @@ def _methods(figures: Mapping[str, Any], scene: Scene, raw: Detections, found: M
         )
     overview = picture.crops(scene, raw, found)
     return f"""<h2>3. A scene before and after each method</h2>
-<p>{escape(picture.CAPTION)} Boxes are the fainter the lower they score; the lowest have no tag. The boxes and the digits
-found are counted among those with a tag. Choose a method:</p>
+<p>{escape(picture.CAPTION)} Boxes are the fainter the lower they score; the lowest have no tag. The boxes and the
+digits found are counted among those with a tag. Choose a method:</p>
 <div class="tabs">{"".join(tabs)}
-<div class="two"><figure>{before}<figcaption><b>Before</b>: {len(raw.scores):,} boxes for {len(scene.labels)} digits. The
-colour is the digit.</figcaption></figure><div>{"".join(panes)}</div></div></div>
+<div class="two"><figure>{before}<figcaption><b>Before</b>: {len(raw.scores):,} boxes for {len(scene.labels)} digits.
+The colour is the digit.</figcaption></figure><div>{"".join(panes)}</div></div></div>
 <h3>All of them, on the most crowded part of that scene</h3>
 <figure>{_img(overview, "a part of the scene after each method", "png")}</figure>"""
 
@@ -223,9 +224,9 @@ def _precisions(figures: Mapping[str, Any], precisions: Mapping[str, Precision])
 <figure>{_img(chart, "precision-recall curves", "svg")}</figure>
 <figure>{_img(bars, "AP of each method", "svg")}</figure></div>
 <p>By pycocotools, over {figures["scenes"]} scenes; AP is the mean over IoU thresholds of 0.5 to 0.95. The curves, the
-pictures and the numbers of boxes are of the classifier by {escape(losses[0])}. No step refines a window to the digit in it,
-so that AP50 tells more of what is found, and AP of how well the windows fit: fusion, which averages boxes, gains most in
-AP.</p>
+pictures and the numbers of boxes are of the classifier by {escape(losses[0])}. No step refines a window to the digit in
+it, so that AP50 tells more of what is found, and AP of how well the windows fit, which fusion, the average of many,
+improves.</p>
 <div class="scroll"><table><tr><th>method</th><th>call</th><th class="n">boxes</th>{heads}</tr>{body}</table></div>"""
 
 
@@ -243,13 +244,14 @@ def _backends(figures: Mapping[str, Any]) -> str:
     times = "".join(
         _row(row["method"], (f"{row['milliseconds'][name]:,.1f}" for name in names)) for row in figures["methods"]
     )
+    heads = "".join(f'<th class="n">{step}<br>s</th>' for step in steps)
     steps_chart = picture.chart(picture.step_bars, figures, width=10.8, height=1.4 + 0.55 * len(entries))
     bars = picture.chart(picture.time_bars, figures, width=5.6, height=5.6)
     return f"""<h2>5. The same on every library</h2>
 <figure>{_img(steps_chart, "seconds for each step and library", "svg")}
 <figcaption>End to end, compilation and first calls included, one library after another in one process, with one thread.
 Suppression is that of both classifiers, with the repetitions that time it.</figcaption></figure>
-<div class="scroll"><table><tr><th>library</th><th>device</th>{"".join(f'<th class="n">{step}<br>s</th>' for step in steps)}
+<div class="scroll"><table><tr><th>library</th><th>device</th>{heads}
 <th class="n">all<br>s</th><th class="n">largest difference<br>of an AP</th></tr>{body}</table></div>
 <p>The last column is over all methods and both classifiers, against {escape(names[0])}.</p>
 <div class="two"><figure>{_img(bars, "time of each method and library", "svg")}</figure>
