@@ -38,6 +38,40 @@ def test_train_digits_on_one_library():
     assert list(script("examples/train_digits.py").main(["--backend", "numpy", "--epochs", "1"])) == ["numpy"]
 
 
+@pytest.fixture
+def detector(monkeypatch):
+    """A step of the detector by its file."""
+    for name in ("sklearn", "pycocotools", "matplotlib", "rich"):
+        pytest.importorskip(name)
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "detector"))
+    return lambda name: script(f"examples/detector/{name}.py")
+
+
+def test_detector_step_by_step(detector, tmp_path, capsys):
+    small = ["--folder", str(tmp_path / "steps"), "--scenes", "1", "--training-scenes", "1"]
+    for name in ("01_codebook", "02_windows", "03_train", "04_detect", "05_suppress"):
+        detector(name).main(small)
+    table = detector("06_evaluate").main(small)
+    out = capsys.readouterr().out
+    for (loss, name), precision in table.items():
+        assert f"{loss:14} {name:16}  {precision.ap:.3f}" in out
+        assert precision.ap > 0.1
+        assert name == "raw" or precision.ap50 > table[loss, "raw"].ap50
+    assert "24 strokes" in out
+
+
+def test_steps_of_the_detector_need_those_before(detector, tmp_path):
+    with pytest.raises(SystemExit, match=r"codebook.npz is not there: run the steps before"):
+        detector("04_detect").main(["--folder", str(tmp_path)])
+
+
+def test_detector_in_one(detector, tmp_path):
+    from anyops.demo.run import Settings
+
+    detector("07_report").main(tmp_path / "new", Settings(1, 1), ["numpy"])
+    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
 def test_plot_of_focal_loss(tmp_path):
     pytest.importorskip("matplotlib")
     script("docs/plot_focal.py").draw(tmp_path / "focal.png")
