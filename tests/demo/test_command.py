@@ -64,7 +64,7 @@ def test_everything_is_written(demo, tmp_path, monkeypatch):
     assert (summary["raw"]["boxes"], rows["nms"]["boxes"]) == (len(raw), len(kept))
     for name, row in rows.items():
         for loss in ("cross-entropy", "focal"):
-            assert summary["raw"]["ap"][loss] < row["ap"][loss] < row["ap50"][loss] < 1
+            assert 0.1 < row["ap"][loss] < row["ap50"][loss] < 1
         assert row["milliseconds"]["numpy"] > 0
         (line,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
         assert f"{row['boxes']:,}" in line

@@ -66,7 +66,8 @@ def page(scene: Scene, found: Detections, *, raw: bool = False) -> Figure:
     """Draw a scene under its raw detections, or what a method made of them."""
     height, width = scene.image.shape
     figure = _figure(7.2, 7.2 * height / width)
-    axes = figure.subplots()
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
     (_draw_raw if raw else _draw_kept)(axes, scene, found)
     return figure
 
@@ -289,7 +290,9 @@ def _draw_boxes(axes: Axes, detections: Detections, **style: Any) -> None:
     x1, y1, x2, y2 = detections.boxes.T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
     colors = [_COLORS[label] for label in detections.labels]
-    axes.add_collection(PolyCollection(list(corners), facecolors="none", edgecolors=colors, **style))
+    boxes = PolyCollection(list(corners), facecolors="none", edgecolors=colors, **style)
+    boxes.set_in_layout(False)  # they lie within the axes, and to measure them all takes long
+    axes.add_collection(boxes)
 
 
 def _draw_tags(axes: Axes, detections: Detections) -> None:
@@ -297,4 +300,5 @@ def _draw_tags(axes: Axes, detections: Detections) -> None:
     for (left, top, _, _), score, label in zip(best_last.boxes, best_last.scores, best_last.labels, strict=True):
         tag = {"boxstyle": "square,pad=0.15", "facecolor": _COLORS[label], "edgecolor": "none", "alpha": 0.9}
         text = f"{label}  {score:.2f}"
-        axes.text(left, top, text, color="white", fontsize=6.5, va="bottom", bbox=tag, clip_on=True)
+        tag_text = axes.text(left, top, text, color="white", fontsize=6.5, va="bottom", bbox=tag, clip_on=True)
+        tag_text.set_in_layout(False)
