@@ -46,6 +46,9 @@ _VIEW = (180, 240)
 _SHOWN = 0.4
 """Score down to which a box has a tag, and counts as one that was not lowered."""
 
+_INVISIBLE = 0.1
+"""Score down to which a box is drawn, its opacity being the square."""
+
 _METHODS_CAPTION = f"{CAPTION} Boxes of low scores are faint; below {_SHOWN} they have no tag."
 
 
@@ -102,11 +105,12 @@ def crops(scene: Scene, raw: Detections, found: Mapping[str, Detections]) -> Fig
 def _draw_crops(figure: Any, scene: Scene, raw: Detections, found: Mapping[str, Detections]) -> None:
     top, left = _most_crowded(scene)
     for axes, (name, ours) in zip(figure.subplots(3, 4).flat, {"raw": raw, **found}.items(), strict=True):
+        there = _meeting(ours, top, left)
         if name == "raw":
-            _draw_raw(axes, scene, ours)
+            _draw_raw(axes, scene, there)
             axes.set_title(f"before: {len(raw.scores):,} boxes in the whole scene", fontsize=11)
         else:
-            _draw_kept(axes, scene, ours)
+            _draw_kept(axes, scene, there)
             lowered = int(np.sum(ours.scores <= _SHOWN))
             others = f", {lowered:,} below {_SHOWN}" if lowered else ""
             axes.set_title(f"{name}: {len(ours.scores) - lowered} boxes{others}", fontsize=11)
@@ -126,7 +130,7 @@ def precision_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
             axes.text(value, place, f" {value:.3f}", va="center", fontsize=7)
     axes.set_yticks(np.arange(len(rows)), ["raw", *(row["method"] for row in figures["methods"])])
     axes.set(title=f"COCO's AP over {figures['scenes']} scenes, by the classifier's loss")
-    axes.set_xlim(right=1.18 * max(max(row["ap"].values()) for row in rows))
+    axes.set_xlim(right=1.4 * max(max(row["ap"].values()) for row in rows))
     axes.legend(loc="upper right", fontsize=8, framealpha=1)
     _bars_style(axes)
 
@@ -144,7 +148,7 @@ def time_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
     axes.set_yticks(np.arange(len(figures["methods"])), [row["method"] for row in figures["methods"]])
     axes.set(xscale="log", title=f"Milliseconds for {figures['raw']['boxes']:,} boxes, on a logarithmic scale")
     axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
-    axes.margins(x=0.15)
+    axes.set_xlim(right=4 * max(max(row["milliseconds"].values()) for row in figures["methods"]))
     axes.legend(loc="upper right", fontsize=8, framealpha=1)
     _bars_style(axes)
 
@@ -258,6 +262,7 @@ def _draw_raw(axes: Axes, scene: Scene, raw: Detections) -> None:
 def _draw_kept(axes: Axes, scene: Scene, found: Detections) -> None:
     """Draw boxes the fainter the lower they score, and tags on those that score well."""
     _draw_page(axes, scene)
+    found = found.take(found.scores > _INVISIBLE)
     right = digits_found(scene, found) >= 0
     for which, style in ((right, {"linewidth": 1.8}), (~right, {"linewidth": 1.2, "linestyle": "dashed"})):
         _draw_boxes(axes, found.take(which), alpha=np.clip(found.scores[which], 0, 1) ** 2, **style)
@@ -274,6 +279,13 @@ def _most_crowded(scene: Scene) -> tuple[int, int]:
             if whole.sum() > best:
                 best, place = int(whole.sum()), (top, left)
     return place
+
+
+def _meeting(detections: Detections, top: int, left: int) -> Detections:
+    """Return the boxes that show in a part of a scene, with their tags above them."""
+    x1, y1, x2, y2 = detections.boxes.T
+    height, width = _VIEW
+    return detections.take((x2 > left) & (x1 < left + width) & (y2 > top) & (y1 < top + height + 20))
 
 
 def _draw_page(axes: Axes, scene: Scene) -> None:
