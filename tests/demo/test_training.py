@@ -63,12 +63,13 @@ def objective(windows, classifier, gamma):
     return np.sum(-((1 - p) ** gamma) * np.log(p)) + L2 / 2 * np.sum(classifier.coef**2)
 
 
-def test_without_focus_it_is_scikit_learns_logistic_regression(few):
+def test_without_focus_it_is_scikit_learns_logistic_regression(few, monkeypatch):
+    monkeypatch.setattr(module, "STEPS", 400)
     linear = pytest.importorskip("sklearn.linear_model")
     theirs = linear.LogisticRegression(C=1 / L2, tol=1e-6, max_iter=500).fit(*few)
     expected = objective(few, Classifier(theirs.coef_, theirs.intercept_), 0)
     for ours in (train_focal(few, gamma=0.0), module.train_cross_entropy(few)):
-        assert abs(objective(few, ours, 0) / expected - 1) < 1e-4
+        assert abs(objective(few, ours, 0) / expected - 1) < 1e-3
         assert np.abs(softmax(few, ours) - theirs.predict_proba(few.features)).max() < 0.02
 
 

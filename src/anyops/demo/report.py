@@ -156,13 +156,13 @@ def _losses(figures: Mapping[str, Any], after_nms: Mapping[str, Precision], curv
     curve_chart = picture.chart(picture.losses_precision_recall, after_nms, width=5.4, height=3.9)
     return f"""<h2>2. Focal loss against cross-entropy</h2>
 <p>The same windows, {training["on_digits"]:,} on digits and {training["background"]:,} on none, the same features, the
-same model of eleven classes and the same penalty, from the same start. One is the minimum of cross-entropy
-(<code>logistic_regression</code>), the other of the focal loss with γ = 2
+same model of eleven classes and the same penalty, from the same start. One minimises cross-entropy
+(<code>logistic_regression</code>), the other the focal loss with γ = 2
 (<code>softmax_focal_loss_and_grad</code> in a loop of L-BFGS).</p>
 <p><b>What the focal loss is for:</b> at the classifier that cross-entropy made, the easy windows on no digit have
 {easy[0]} of the cross-entropy, and {easy[1]} of the focal loss: what is left to learn from are the hard ones.
 <b>What it did here:</b> AP after nms is {verdict}; {sure[1]} digits instead of {sure[0]} have a probability above
-one half, with {wrong[1]} wrong boxes instead of {wrong[0]}. A linear model at the very minimum of its loss can bear a
+one half, with {wrong[1]} wrong boxes instead of {wrong[0]}. A linear model near the minimum of its loss can bear a
 hundred to one; the focal loss was made for deep networks, whose many steps the easy windows would otherwise fill.</p>
 <div class="two">
 <figure>{_img(share_chart, "share of the loss by windows, the hardest first", "svg")}

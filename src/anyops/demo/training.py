@@ -36,6 +36,9 @@ L2 = 10.0
 GAMMA = 2.0
 """The focal loss multiplies the cross-entropy of a window by the (1 - p)^GAMMA of its class."""
 
+STEPS = 100
+"""Of either training, at most."""
+
 PAIRS = 10
 """Steps that L-BFGS remembers."""
 
@@ -109,7 +112,7 @@ def train_cross_entropy(windows: Windows) -> Classifier:
     x, y = windows
     start = zero_classifier(x)
     found = anyops.logistic_regression(
-        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=100, init=(start[:, :-1], start[:, -1])
+        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=STEPS, init=(start[:, :-1], start[:, -1])
     )
     return Classifier(found.coef, found.intercept, found.n_iter)
 
@@ -128,7 +131,7 @@ def train_focal(windows: Windows, *, gamma: float = GAMMA) -> Classifier:
         slope = xp.concat([back @ x + L2 * coef, xp.sum(back, axis=1, keepdims=True)], axis=1)
         return float(loss) + L2 / 2 * float(xp.sum(coef * coef)), slope
 
-    theta, n_iter = minimise(objective, zero_classifier(x))
+    theta, n_iter = minimise(objective, zero_classifier(x), max_iter=STEPS)
     return Classifier(theta[:, :-1], theta[:, -1], n_iter)
 
 
