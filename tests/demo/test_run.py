@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress
 
+from anyops.demo import codebook, training
 from anyops.demo import run as module
 from anyops.demo.arrays import shipper
 from anyops.demo.evaluate import average_precision, coco_ground_truth, coco_results
@@ -69,6 +70,10 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     for name in ("sklearn", "pycocotools", "torch", "jax"):
         pytest.importorskip(name)
     monkeypatch.setattr(module, "METHODS", METHODS[:2])
+    # Few sizes, for JAX compiles anew for each; and a training that ends at the minimum, where all libraries meet.
+    monkeypatch.setattr(codebook, "ANCHORS", 2)
+    monkeypatch.setattr(training, "L2", 30.0)
+    monkeypatch.setattr(training, "STEPS", 400)
     report = run(Settings(2, 1), ["numpy", "torch", "jax"], Progress(disable=True))
     assert report.disagreeing() == []
     numpy, *others = report.outcomes.values()

@@ -48,6 +48,7 @@ table { border-collapse: collapse; width: 100%; margin: 14px 0; font-size: 14.5p
 th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 2px solid var(--line);
   vertical-align: bottom; }
 th, td { padding: 6px 10px; }
+td:first-child { white-space: nowrap; }
 td { border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.best { font-weight: 700; color: var(--accent); }
@@ -149,7 +150,7 @@ def _losses(figures: Mapping[str, Any], after_nms: Mapping[str, Precision], curv
     row = figures["methods"][0]
     for field in ("ap", "ap50"):
         body += _row(f"{field.upper()} after {row['method']}", (f"{row[field][loss]:.3f}" for loss in names))
-    easy = [f"{each['easy_background_share_of_loss']:.0%}" for each in (plain, focal)]
+    easy = [f"{each['easy_background_share_of_loss']:.1%}" for each in (plain, focal)]
     sure = [each["digits_found_above_one_half"] for each in (plain, focal)]
     wrong = [each["wrong_above_one_half"] for each in (plain, focal)]
     share_chart = picture.chart(picture.shares, curves, width=5.4, height=3.9)
@@ -161,9 +162,10 @@ same model of eleven classes and the same penalty, from the same start. One mini
 (<code>softmax_focal_loss_and_grad</code> in a loop of L-BFGS).</p>
 <p><b>What the focal loss is for:</b> at the classifier that cross-entropy made, the easy windows on no digit have
 {easy[0]} of the cross-entropy, and {easy[1]} of the focal loss: what is left to learn from are the hard ones.
-<b>What it did here:</b> AP after nms is {verdict}; {sure[1]} digits instead of {sure[0]} have a probability above
-one half, with {wrong[1]} wrong boxes instead of {wrong[0]}. A linear model near the minimum of its loss can bear a
-hundred to one; the focal loss was made for deep networks, whose many steps the easy windows would otherwise fill.</p>
+<b>What it did here:</b> AP after nms is {verdict}; boxes with a probability above one half are right for {sure[1]} digits
+and wrong {wrong[1]} times, those of cross-entropy right for {sure[0]} and wrong {wrong[0]} times. A linear model near the
+minimum of its loss can bear a hundred to one; the focal loss was made for deep networks, whose many steps the easy
+windows would otherwise fill.</p>
 <div class="two">
 <figure>{_img(share_chart, "share of the loss by windows, the hardest first", "svg")}
 <figcaption>How the loss of the windows on no digit is shared among them, at the classifier that cross-entropy

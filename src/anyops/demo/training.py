@@ -86,16 +86,13 @@ def gather_windows(
     """Draw windows of each scene and look at them."""
     xp = array_api_compat.array_namespace(codebook.words)
     rng = np.random.default_rng(seed)
-    first = np.cumsum([0, *(view.shape[0] * view.shape[1] for view in views)])
     features, labels = [], []
     for scene in scenes:
         picked, classes = pick_windows(scene, views, rng, ship)
         page = ship(scene.image)
-        for number, view in enumerate(views):
-            mine = (first[number] <= picked) & (picked < first[number + 1])
-            seen = window_features(page, view, codebook.words)
-            features.append(xp.take(seen, ship(picked[mine] - first[number]), axis=0))
-            labels.append(classes[mine])
+        seen = xp.concat([window_features(page, view, codebook.words) for view in views], axis=0)
+        features.append(xp.take(seen, ship(picked), axis=0))
+        labels.append(classes)
     return Windows(xp.concat(features, axis=0), ship(np.concatenate(labels)))
 
 
