@@ -162,10 +162,10 @@ same model of eleven classes and the same penalty, from the same start. One mini
 (<code>softmax_focal_loss_and_grad</code> in a loop of L-BFGS).</p>
 <p><b>What the focal loss is for:</b> at the classifier that cross-entropy made, the easy windows on no digit have
 {easy[0]} of the cross-entropy, and {easy[1]} of the focal loss: what is left to learn from are the hard ones.
-<b>What it did here:</b> AP after nms is {verdict}; boxes with a probability above one half are right for {sure[1]} digits
-and wrong {wrong[1]} times, those of cross-entropy right for {sure[0]} and wrong {wrong[0]} times. A linear model near the
-minimum of its loss can bear a hundred to one; the focal loss was made for deep networks, whose many steps the easy
-windows would otherwise fill.</p>
+<b>What it did here:</b> AP after nms is {verdict}; boxes with a probability above one half are right for
+{sure[1]} digits and wrong {wrong[1]} times, those of cross-entropy right for {sure[0]} and wrong {wrong[0]} times. A
+linear model near the minimum of its loss can bear a hundred to one; the focal loss was made for deep networks, whose
+many steps the easy windows would otherwise fill.</p>
 <div class="two">
 <figure>{_img(share_chart, "share of the loss by windows, the hardest first", "svg")}
 <figcaption>How the loss of the windows on no digit is shared among them, at the classifier that cross-entropy
