@@ -39,6 +39,9 @@ GAMMA = 2.0
 STEPS = 100
 """Of either training, at most."""
 
+IDLE = 5
+"""Steps in a row that hardly gain, after which L-BFGS ends: one alone may be a short one."""
+
 PAIRS = 10
 """Steps that L-BFGS remembers."""
 
@@ -142,7 +145,7 @@ def zero_classifier(x: Array) -> Array:
 def minimise(
     objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-6, max_iter: int = 100
 ) -> tuple[Array, int]:
-    """L-BFGS with halved steps, until one lowers the objective by less than a share `tol` of it; and their number."""
+    """L-BFGS with halved steps, until `IDLE` lower the objective by less than a share `tol` each; and their number."""
     xp = array_api_compat.array_namespace(theta)
 
     def dot(a: Array, b: Array) -> float:
@@ -150,7 +153,7 @@ def minimise(
 
     value, slope = objective(theta)
     pairs: list[tuple[Array, Array, float]] = []
-    n_iter = 0
+    n_iter = idle = 0
     while n_iter < max_iter:
         n_iter += 1
         move, factors = -slope, []
@@ -166,13 +169,17 @@ def minimise(
         while not new_value <= value + 1e-4 * length * expected and length > 1e-4:
             length /= 2
             new_value, new_slope = objective(theta + length * move)
-        if new_value >= value:  # all that rounding lets it find
-            break
+        if new_value >= value:  # a bad direction, or all that rounding lets it find
+            if not pairs:
+                break
+            pairs = []
+            continue
         step, change = length * move, new_slope - slope
         if (product := dot(step, change)) > 0:
             pairs = [*pairs, (step, change, product)][-PAIRS:]
         gain = value - new_value
         theta, value, slope = theta + step, new_value, new_slope
-        if gain <= tol * value:
+        idle = idle + 1 if gain <= tol * value else 0
+        if idle == IDLE:
             break
     return theta, n_iter
