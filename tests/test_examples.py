@@ -47,6 +47,41 @@ def test_bootstrap_of_a_logistic_regression(capsys):
     assert "60 fits" in capsys.readouterr().out
 
 
+@pytest.fixture
+def detector(monkeypatch):
+    """A step of the detector by its file."""
+    for name in ("sklearn", "pycocotools", "matplotlib", "rich"):
+        pytest.importorskip(name)
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "detector"))
+    return lambda name: script(f"examples/detector/{name}.py")
+
+
+def test_detector_step_by_step(detector, tmp_path, capsys):
+    small = ["--folder", str(tmp_path / "steps"), "--scenes", "1", "--training-scenes", "1"]
+    for name in ("01_codebook", "02_windows", "03_train", "04_detect", "05_suppress"):
+        detector(name).main(small)
+    table = detector("06_evaluate").main(small)
+    out = capsys.readouterr().out
+    for (loss, name), precision in table.items():
+        assert f"{loss:14} {name:16}  {precision.ap:.3f}" in out
+        assert 0.1 < precision.ap < precision.ap50 < 1
+    assert "24 strokes" in out
+
+
+def test_steps_of_the_detector_need_those_before(detector, tmp_path):
+    with pytest.raises(SystemExit, match=r"codebook.npz is not there: run the steps before"):
+        detector("04_detect").main(["--folder", str(tmp_path)])
+
+
+def test_detector_in_one(detector, tmp_path, monkeypatch):
+    # What it calls is tested as the command `anyops demo`.
+    module = detector("07_report")
+    monkeypatch.setattr(module, "run", lambda settings, libraries, progress: (settings, libraries))
+    monkeypatch.setattr(module, "write", lambda report, folder: (folder / "report").write_text(repr(report)))
+    module.main(tmp_path / "new", libraries=["numpy", "abacus"])
+    assert (tmp_path / "new" / "report").read_text() == repr((module.Settings(), ["numpy"]))
+
+
 def test_plot_of_focal_loss(tmp_path):
     pytest.importorskip("matplotlib")
     script("docs/plot_focal.py").draw(tmp_path / "focal.png")

@@ -1,10 +1,13 @@
-"""Two scenes and what the detector finds in them, shared by the tests."""
+"""A detector that has learnt from two scenes, and what it finds in two others, shared by the tests."""
 
 import numpy as np
 import pytest
 
-from anyops.demo.detector import detect_all, learn_templates
+from anyops.demo.codebook import box_sizes, learn_codebook, stroke_patches
+from anyops.demo.detector import detect_all
 from anyops.demo.scenes import load_digits, make_scenes
+from anyops.demo.training import gather_windows, normalise, train_cross_entropy
+from anyops.demo.windows import make_views
 
 
 @pytest.fixture(scope="session")
@@ -14,15 +17,41 @@ def digits():
 
 
 @pytest.fixture(scope="session")
-def templates(digits):
-    return learn_templates(digits[0])
-
-
-@pytest.fixture(scope="session")
 def scenes(digits):
     return make_scenes(digits[1], 2, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="session")
-def raw(scenes, templates):
-    return detect_all([scene.image for scene in scenes], templates)
+def training(digits):
+    return make_scenes(digits[0], 2, np.random.default_rng(1))
+
+
+@pytest.fixture(scope="session")
+def patches(digits):
+    return stroke_patches(digits[0])
+
+
+@pytest.fixture(scope="session")
+def codebook(patches, training):
+    return learn_codebook(patches, box_sizes(training))
+
+
+@pytest.fixture(scope="session")
+def views(codebook):
+    return make_views(codebook.anchors, np.asarray)
+
+
+@pytest.fixture(scope="session")
+def learnt(training, codebook, views):
+    """Windows and their normalisation."""
+    return normalise(gather_windows(training, codebook, views, np.asarray))
+
+
+@pytest.fixture(scope="session")
+def classifier(learnt):
+    return train_cross_entropy(learnt[0])
+
+
+@pytest.fixture(scope="session")
+def raw(scenes, codebook, views, learnt, classifier):
+    return detect_all(scenes, codebook, views, learnt[1], [classifier], np.asarray)[0]

@@ -1,4 +1,8 @@
+import base64
+import html
+import html.parser
 import json
+import re
 import sys
 
 import pytest
@@ -15,9 +19,8 @@ from typer.testing import CliRunner
 
 from anyops.cli import demo as module
 from anyops.cli.nms import Library
-from anyops.demo.evaluate import Precision
-from anyops.demo.methods import METHODS, Suppression
-from anyops.demo.run import Report, Settings
+from anyops.demo.methods import METHODS
+from anyops.demo.training import RATIO
 
 
 @pytest.fixture
@@ -38,38 +41,87 @@ def demo(tmp_path, monkeypatch):
 
 def test_everything_is_written(demo, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    result = demo("--backend", "numpy", "--scenes", "1", "--seed", "3")
+    result = demo("--backend", "numpy", "--scenes", "1", "--training-scenes", "1", "--seed", "3")
     assert result.exit_code == 0
     folder = tmp_path / "demo"
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     assert {path.name for path in folder.iterdir()} == {
-        *("summary.json", "scene.png", "methods.png", "raw.json", "kept.json", "ground_truth.json")
+        *("report.html", "summary.json", "scene.png", "methods.png", "raw.json", "kept.json", "ground_truth.json")
     }
     contents = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     summary, raw, kept = contents["summary"], contents["raw"], contents["kept"]
-    assert {key: summary[key] for key in ("scenes", "seed", "digits")} == {"scenes": 1, "seed": 3, "digits": 40}
+    settings = {"scenes": 1, "training_scenes": 1, "seed": 3, "digits": 40}
+    assert {key: summary[key] for key in settings} == settings
     (backend,) = summary["backends"]
     assert (backend["backend"], backend["version"]) == ("numpy", np.__version__)
+    assert all(seconds > 0 for seconds in backend["seconds"].values())
+    assert summary["training"]["background"] == RATIO * summary["training"]["on_digits"]
+    focal, plain = (summary["training"]["classifiers"][loss] for loss in ("focal", "cross-entropy"))
+    assert focal["easy_background_share_of_loss"] < plain["easy_background_share_of_loss"] / 3
+    assert 10 < plain["digits_found_above_one_half"] <= 40
     rows = {row["method"]: row for row in summary["methods"]}
-    assert list(rows) == ["nms", "fast", "soft", "cluster", "weighted", "matrix", "wbf"]
+    assert list(rows) == [method.name for method in METHODS]
     assert (summary["raw"]["boxes"], rows["nms"]["boxes"]) == (len(raw), len(kept))
     for name, row in rows.items():
-        assert summary["raw"]["ap"] + 0.05 < row["ap"] < 1
+        for loss in ("cross-entropy", "focal"):
+            assert 0.1 < row["ap"][loss] < row["ap50"][loss] < 1
         assert row["milliseconds"]["numpy"] > 0
         (line,) = [line for line in result.stdout.splitlines() if f" {name} " in line]
         assert f"{row['boxes']:,}" in line
-        assert f"{row['ap']:.3f}" in line
-    assert "iou_threshold=0.3" in result.stdout
+        assert all(f"{row['ap'][loss]:.3f}" in line for loss in ("cross-entropy", "focal"))
     assert len(contents["ground_truth"]["annotations"]) == 40
     assert all(record in raw for record in kept)
     for name in ("scene.png", "methods.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-        assert f"demo/{name}" in result.stdout.replace("\\", "/")
-    assert "Detecting" in result.stderr
+    assert "demo/report.html" in result.stdout.replace("\\", "/")
+    assert "sliding windows" in result.stderr
     from pycocotools.coco import COCO
 
     truth = COCO(folder / "ground_truth.json")
     assert len(truth.loadRes(str(folder / "kept.json")).anns) == len(kept)
+    _check_page((folder / "report.html").read_text(encoding="utf-8"), summary)
+
+
+def _check_page(page, summary):
+    """It is well-formed, asks for nothing from elsewhere, and says what the summary says."""
+    parser = Page()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.pictures) == 10 + len(METHODS)
+    for source in parser.pictures:
+        kind, data = source.split(";base64,")
+        content = base64.b64decode(data)
+        if kind == "data:image/png":
+            assert content.startswith(b"\x89PNG")
+        else:
+            assert kind == "data:image/svg+xml"
+            assert content.startswith(b"<?xml")
+            assert content.rstrip().endswith(b"</svg>")
+    without_pictures = re.sub(r'src="data:[^"]*"', "", page)
+    assert not re.search(r"https?:|url\(|<script|<link|@import", without_pictures)
+    for row in summary["methods"]:
+        assert html.escape(row["call"]) in page
+        assert f"{row['ap']['cross-entropy']:.3f}" in without_pictures
+    found = summary["training"]["classifiers"]["focal"]["digits_found_above_one_half"]
+    assert f"are right for\n{found} digits" in without_pictures
+
+
+class Page(html.parser.HTMLParser):
+    """Elements that are open, and the sources of pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.pictures = [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"])
+            assert dict(attrs)["alt"]
+        if tag not in ("img", "input", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
 
 def test_filled_folder_is_refused_at_once(demo, tmp_path):
@@ -121,25 +173,18 @@ def test_backends_that_do_not_work_are_left_out(monkeypatch):
     assert module._usable(libraries, None, Progress(disable=True)) == ["numpy"]
 
 
-def test_disagreement_is_an_error(demo, scenes, raw, monkeypatch):
-    def suppressions(count, factor=1.0):
-        found = raw.take(np.arange(count))
-        found = found._replace(scores=found.scores * factor)
-        return {method.name: Suppression(np.arange(count), found, "cpu", 1.0) for method in METHODS}
+def test_disagreement_is_an_error(demo, monkeypatch):
+    class Report:
+        def disagreeing(self):
+            return ["nms after focal on torch", "wbf after focal on jax"]
 
-    results = {"numpy": suppressions(60), "torch": suppressions(59), "jax": suppressions(60, 1.01)}
-    precisions = {method.name: Precision(0.5, 0.7) for method in METHODS}
-    report = Report(Settings(2), scenes, raw, results, Precision(0.3, 0.4), precisions)
-    assert report.disagreeing() == [
-        *("nms on torch", "fast on torch"),  # one more of many new scores may be above the limit, by rounding
-        *("soft on jax", "cluster on jax", "weighted on jax", "matrix on jax", "wbf on jax"),
-    ]
-    monkeypatch.setattr(module, "run", lambda *args, **options: report)
+    monkeypatch.setattr(module, "run", lambda *args, **options: Report())
     monkeypatch.setattr(module, "write", lambda *args: None)
     monkeypatch.setattr(module, "_print", lambda *args: None)
     monkeypatch.setattr(module, "summary", lambda report: {})
     result = demo("--backend", "numpy")
     assert result.exit_code == 1
     assert (
-        "anyops: other boxes than on numpy, which is a bug: nms on torch, fast on torch, soft on jax" in result.stderr
+        "anyops: another AP than on numpy, which is a bug: nms after focal on torch, wbf after focal on jax"
+        in result.stderr
     )

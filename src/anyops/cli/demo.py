@@ -1,4 +1,4 @@
-"""``anyops demo``: what suppression is worth, by each method, shown on handwritten digits."""
+"""``anyops demo``: a detector made of the library's parts, on each array library, and a report of it."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,14 +30,17 @@ def demo(
     device: Annotated[
         str | None, typer.Option(help="Device of that library, such as cuda:0; its default device if not given.")
     ] = None,
-    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes; each yields about 2,000 boxes.")] = 12,
+    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes to find digits in.")] = 12,
+    training_scenes: Annotated[int, typer.Option(min=1, help="Number of scenes to learn from.")] = 12,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other scenes.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the files of an earlier run in FOLDER.")] = False,
 ) -> None:
-    """Find handwritten digits on crowded pages, suppress by each method on each array library, and compare them.
+    """Build a detector of handwritten digits from k-means, batch norm, logistic regression and the focal loss, on each
+    array library; find digits on crowded pages, suppress by each method, and compare them all.
 
-    FOLDER gets scene.png (a page before and after nms), methods.png (a part of it after each method, their precision
-    and time), summary.json, and the raw boxes, those that nms kept and the true ones as COCO JSON.
+    FOLDER gets report.html, which tells it with pictures; scene.png (a page before and after nms), methods.png (a part
+    of it after each method, their precision and time), summary.json, and the raw boxes, those that nms kept and the
+    true ones as COCO JSON.
     """
     with one_line_errors():
         _check_extras()
@@ -47,13 +50,13 @@ def demo(
             check_folder(output, force=force)
             with filled_at_once(output) as folder, _progress() as progress:
                 usable = _usable(list(Library) if backend is None else [backend], device, progress)
-                report = run(Settings(scenes, seed), usable, progress, device=device)
+                report = run(Settings(scenes, training_scenes, seed), usable, progress, device=device)
                 write(report, folder)
         except OSError as error:
             raise CommandError(str(error)) from None
     _print(summary(report), output)
     if disagreeing := report.disagreeing():
-        typer.echo(f"anyops: other boxes than on {usable[0]}, which is a bug: {', '.join(disagreeing)}", err=True)
+        typer.echo(f"anyops: another AP than on {usable[0]}, which is a bug: {', '.join(disagreeing)}", err=True)
         raise typer.Exit(1)
 
 
@@ -64,7 +67,7 @@ def _check_extras() -> None:
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description:11}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:39}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True))
 
 
@@ -84,18 +87,23 @@ def _usable(libraries: list[Library], device: str | None, progress: Progress) ->
 
 def _print(figures: dict[str, Any], output: Path) -> None:
     backends = [entry["backend"] for entry in figures["backends"]]
+    main, other = figures["losses"]
     title = f"{figures['digits']} digits in {figures['scenes']} scenes; boxes and AP on {backends[0]}"
-    table = Table("method", "parameters", title=title)
-    for heading in ("boxes", "AP", "AP50", *(f"{backend}\nms" for backend in backends)):
+    table = Table("method", title=title)
+    for heading in ("boxes", f"AP\n{main}", "AP50\n", f"AP\n{other}", *(f"{backend}\nms" for backend in backends)):
         table.add_column(heading, justify="right")
-    rows = [{"method": "raw", "parameters": {}, **figures["raw"], "milliseconds": {}}, *figures["methods"]]
+    rows = [{"method": "raw", **figures["raw"], "milliseconds": {}}, *figures["methods"]]
     for row in rows:
         table.add_row(
             row["method"],
-            " ".join(f"{name}={value}" for name, value in row["parameters"].items()),
             f"{row['boxes']:,}",
-            *(f"{row[name]:.3f}" for name in ("ap", "ap50")),
+            *(f"{row[field][loss]:.3f}" for field, loss in (("ap", main), ("ap50", main), ("ap", other))),
             *(f"{row['milliseconds'][name]:,.1f}" if row["milliseconds"] else "" for name in backends),
         )
     Console().print(table)
-    typer.echo(f"Look at {output / 'methods.png'} and {output / 'scene.png'}")
+    for entry in figures["backends"]:
+        seconds = sum(entry["seconds"].values())
+        typer.echo(
+            f"{entry['backend']}: {seconds:.0f} s, AP within {entry['largest_ap_difference']:.4f} of {backends[0]}"
+        )
+    typer.echo(f"Look at {output / 'report.html'}")

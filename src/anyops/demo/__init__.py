@@ -1,6 +1,9 @@
 """The demonstration behind ``anyops demo``: an application of the library, not a part of it.
 
-Handwritten digits on noisy pages (`scenes`), a sliding-window template matcher that finds every digit many times
-over (`detector`), all variants of suppression on the array library of your choice (`methods`) and COCO's AP before and
-after them (`evaluate`), pictures (`picture`), and the steps in order (`run`). Needs the extra ``anyops[demo]``.
+A detector of handwritten digits whose every step is an op of the library, on any array library: a codebook of strokes
+and sizes of windows by k-means (`codebook`), features of windows (`windows`), batch norm and a classifier by logistic
+regression and by the focal loss (`training`, `imbalance`), sliding windows (`detector`), all variants of suppression
+(`methods`). Around it the noisy pages (`scenes`), COCO's AP (`evaluate`), pictures (`picture`), the page that holds
+them (`report`), and the steps in order (`run`). Needs the extra ``anyops[demo]``; the scripts in ``examples/detector/``
+take one step each.
 """

@@ -1,110 +1,272 @@
-"""The pictures: one scene before and after NMS, and what each method makes of its most crowded part."""
+"""The pictures: scenes before and after suppression, what was learnt, curves and bars. Each is a Matplotlib figure."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import anyops
-
+from .codebook import PATCH
 from .detector import Detections
+from .evaluate import Precision, digits_found
+from .imbalance import HARDEST
 from .scenes import Scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLORS = ("#d62728", "#1a3fbf", "#e8780c", "#008b8b", "#8e24aa", "#2a9134", "#e0219b", "#8c564b", "#a08000", "#1e88e5")
 """One for each digit: all show on paper, and white text shows on all."""
 
-_BACKEND_COLORS = ("#2a9134", "#e8780c", "#8e24aa", "#1e88e5")
+BACKEND_COLORS = ("#1a3fbf", "#e8780c", "#2a9134", "#8e24aa")
 
-_CAPTION = "Tags: digit and score. Solid: right, the same digit is there with an IoU of at least 0.5. Dashed: wrong."
+LOSS_COLORS = ("#1a3fbf", "#d1495b")
+
+_STEP_COLORS = ("#12355b", "#2f6690", "#81a4cd", "#d1495b", "#edae49", "#66a182")
+
+_FAMILIES = {
+    "raw": "0.6",
+    "nms": "#111111",
+    "fast": "#008b8b",
+    "soft": "#d62728",
+    "cluster": "#1a3fbf",
+    "weighted": "#8e24aa",
+    "matrix": "#e8780c",
+    "wbf": "#2a9134",
+}
+"""Colour of the methods by the first word of their names; variants differ in the dashes."""
+
+CAPTION = "Tags: digit and score. Solid: right, the same digit is there with an IoU of at least 0.5. Dashed: wrong."
 
 _VIEW = (180, 240)
 """Height and width of the part of a scene that shows what each method does."""
 
-_SHOWN = 0.7
-"""Score down to which a box has a tag, and counts as one that was not lowered; all raw boxes are above it."""
+_SHOWN = 0.4
+"""Score down to which a box has a tag, and counts as one that was not lowered."""
 
-_METHODS_CAPTION = f"{_CAPTION} Boxes of low new scores are faint; below {_SHOWN} they have no tag."
+_INVISIBLE = 0.1
+"""Score down to which a box is drawn, its opacity being the square."""
+
+_METHODS_CAPTION = f"{CAPTION} Boxes of low scores are faint; below {_SHOWN} they have no tag."
 
 
-def draw_before_after(path: Path, scene: Scene, raw: Detections, kept: Detections) -> None:
-    """Write a PNG of a scene under its raw detections and, beside it, under those that NMS kept."""
-    from matplotlib.figure import Figure
-
+def before_after(scene: Scene, raw: Detections, kept: Detections) -> Figure:
+    """Draw a scene under its raw detections and, beside it, under those that NMS kept."""
     height, width = scene.image.shape
-    figure = Figure(figsize=(12.8, 6.4 * height / width + 0.8), layout="constrained")
+    figure = _figure(12.8, 6.4 * height / width + 0.8)
     before, after = figure.subplots(1, 2)
-    _draw_page(before, scene)
-    _draw_boxes(before, raw, linewidth=0.5, alpha=0.25)
-    _draw_page(after, scene)
-    _draw_right_and_wrong(after, scene, kept)
-    _draw_tags(after, kept)
-    truth = _truth_found(scene, kept)
-    digits, found = len(scene.labels), len(np.unique(truth[truth >= 0]))
-    before.set_title(f"Before: {len(raw.scores):,} boxes for {digits} digits", fontsize=15, pad=9)
-    after.set_title(f"After anyops.nms: {len(kept.scores)} boxes, {found} digits found", fontsize=15, pad=9)
-    figure.supxlabel(_CAPTION, fontsize=11)
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    _draw_raw(before, scene, raw)
+    _draw_kept(after, scene, kept)
+    before.set_title(f"Before: {len(raw.scores):,} boxes for {len(scene.labels)} digits", fontsize=15, pad=9)
+    after.set_title(f"After anyops.nms: {told(scene, kept)}", fontsize=15, pad=9)
+    figure.supxlabel(_METHODS_CAPTION, fontsize=11)
+    return figure
 
 
-def draw_methods(
-    path: Path, scene: Scene, raw: Detections, found: dict[str, Detections], figures: dict[str, Any]
-) -> None:
-    """Write a PNG of the crowded part of a scene as each method leaves it, above their precision and time."""
-    from matplotlib.figure import Figure
+def page(scene: Scene, found: Detections, *, raw: bool = False) -> Figure:
+    """Draw a scene under its raw detections, or what a method made of them."""
+    height, width = scene.image.shape
+    figure = _figure(7.2, 7.2 * height / width)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    (_draw_raw if raw else _draw_kept)(axes, scene, found)
+    return figure
 
-    figure = Figure(figsize=(12.8, 8.6), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(5.6, 2.6))
+
+def told(scene: Scene, found: Detections) -> str:
+    """Tell how many boxes score well, and how many digits those find."""
+    good = found.take(found.scores > _SHOWN)
+    truth = digits_found(scene, good)
+    return f"{len(good.scores)} boxes, {len(np.unique(truth[truth >= 0]))} digits found"
+
+
+def methods(scene: Scene, raw: Detections, found: Mapping[str, Detections], figures: Mapping[str, Any]) -> Figure:
+    """Draw the crowded part of a scene as each method leaves it, above their precision and time."""
+    figure = _figure(12.8, 12.2)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(8.4, 3.8))
     pages, bars = parts
-    top, left = _most_crowded(scene)
-    panels = list(pages.subplots(2, 4).flat)
-    for axes in panels:
-        _draw_page(axes, scene)
-        axes.set(xlim=(left, left + _VIEW[1]), ylim=(top + _VIEW[0], top))
-    _draw_boxes(panels[0], raw, linewidth=0.5, alpha=0.25)
-    panels[0].set_title(f"raw: {len(raw.scores):,} boxes in the whole scene", fontsize=11)
-    for axes, (name, ours) in zip(panels[1:], found.items(), strict=True):
-        tagged = ours.take(ours.scores > _SHOWN)
-        _draw_right_and_wrong(axes, scene, ours, fading=2)
-        _draw_tags(axes, tagged, clip_on=True)
-        lowered = len(ours.scores) - len(tagged.scores)
-        others = f", {lowered:,} below {_SHOWN}" if lowered else ""
-        axes.set_title(f"{name}: {len(tagged.scores)} boxes{others}", fontsize=11)
+    _draw_crops(pages, scene, raw, found)
     pages.supxlabel(_METHODS_CAPTION, fontsize=10)
-    _draw_bars(bars.subplots(1, 2), figures)
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    precision, times = bars.subplots(1, 2)
+    precision_bars(precision, figures)
+    time_bars(times, figures)
+    return figure
 
 
-def _draw_bars(axes: Any, figures: dict[str, Any]) -> None:
-    """Draw the precision and the time of each method as bars."""
-    names = ["raw", *(row["method"] for row in figures["methods"])]
-    precision, times = axes
-    ap = [row["ap"] for row in (figures["raw"], *figures["methods"])]
-    precision.barh(names, ap, color=["0.75", *["#1a3fbf"] * (len(names) - 1)])
-    for place, value in enumerate(ap):
-        precision.text(value, place, f" {value:.3f}", va="center", fontsize=9)
-    precision.set(xlim=(0, 1.12 * max(ap)), title=f"COCO's AP over {figures['scenes']} scenes")
+def crops(scene: Scene, raw: Detections, found: Mapping[str, Detections]) -> Figure:
+    """Draw the crowded part of a scene as each method leaves it."""
+    figure = _figure(12.8, 8.2)
+    _draw_crops(figure, scene, raw, found)
+    return figure
+
+
+def _draw_crops(figure: Any, scene: Scene, raw: Detections, found: Mapping[str, Detections]) -> None:
+    top, left = _most_crowded(scene)
+    for axes, (name, ours) in zip(figure.subplots(3, 4).flat, {"raw": raw, **found}.items(), strict=True):
+        there = _meeting(ours, top, left)
+        if name == "raw":
+            _draw_raw(axes, scene, there)
+            axes.set_title(f"before: {len(raw.scores):,} boxes in the whole scene", fontsize=11)
+        else:
+            _draw_kept(axes, scene, there)
+            lowered = int(np.sum(ours.scores <= _SHOWN))
+            others = f", {lowered:,} below {_SHOWN}" if lowered else ""
+            axes.set_title(f"{name}: {len(ours.scores) - lowered} boxes{others}", fontsize=11)
+        axes.set(xlim=(left, left + _VIEW[1]), ylim=(top + _VIEW[0], top))
+
+
+def precision_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
+    """Draw the precision before and after each method, by the loss of the classifier."""
+    losses = list(figures["losses"])
+    rows = [figures["raw"], *figures["methods"]]
+    height = 0.8 / len(losses)
+    for number, loss in enumerate(losses):
+        places = np.arange(len(rows)) + (number - (len(losses) - 1) / 2) * height
+        values = [row["ap"][loss] for row in rows]
+        axes.barh(places, values, height, label=loss, color=LOSS_COLORS[number])
+        for place, value in zip(places, values, strict=True):
+            axes.text(value, place, f" {value:.3f}", va="center", fontsize=7)
+    axes.set_yticks(np.arange(len(rows)), ["raw", *(row["method"] for row in figures["methods"])])
+    axes.set(title=f"COCO's AP over {figures['scenes']} scenes, by the classifier's loss")
+    axes.set_xlim(right=1.4 * max(max(row["ap"].values()) for row in rows))
+    axes.legend(loc="upper right", fontsize=8, framealpha=1)
+    _bars_style(axes)
+
+
+def time_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
+    """Draw the time of each method on each backend."""
     backends = [entry["backend"] for entry in figures["backends"]]
     height = 0.8 / len(backends)
     for number, backend in enumerate(backends):
         places = np.arange(len(figures["methods"])) + (number - (len(backends) - 1) / 2) * height
         values = [row["milliseconds"][backend] for row in figures["methods"]]
-        times.barh(places, values, height, label=backend, color=_BACKEND_COLORS[number])
+        axes.barh(places, values, height, label=backend, color=BACKEND_COLORS[number])
         for place, value in zip(places, values, strict=True):
-            times.text(value, place, f" {value:,.0f}" if value >= 10 else f" {value:.1f}", va="center", fontsize=7)
-    times.set_yticks(np.arange(len(figures["methods"])), names[1:])
-    times.set(xscale="log", title=f"Milliseconds for {figures['raw']['boxes']:,} boxes, on a logarithmic scale")
-    times.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
-    times.margins(x=0.15)
-    times.legend(loc="upper right", fontsize=8)
-    for each in axes:
-        each.invert_yaxis()
-        each.spines[["top", "right"]].set_visible(False)
-        each.title.set_fontsize(11)
+            axes.text(value, place, f" {value:,.0f}" if value >= 10 else f" {value:.1f}", va="center", fontsize=7)
+    axes.set_yticks(np.arange(len(figures["methods"])), [row["method"] for row in figures["methods"]])
+    axes.set(xscale="log", title=f"Milliseconds for {figures['raw']['boxes']:,} boxes, on a logarithmic scale")
+    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+    axes.set_xlim(right=4 * max(max(row["milliseconds"].values()) for row in figures["methods"]))
+    axes.legend(loc="upper right", fontsize=8, framealpha=1)
+    _bars_style(axes)
+
+
+def step_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
+    """Draw the seconds of each step on each backend, end to end."""
+    backends = [entry["backend"] for entry in figures["backends"]]
+    left = np.zeros(len(backends))
+    for color, step in zip(_STEP_COLORS, figures["backends"][0]["seconds"], strict=True):
+        values = np.asarray([entry["seconds"][step] for entry in figures["backends"]])
+        axes.barh(backends, values, 0.55, left=left, color=color, label=step)
+        left += values
+    for place, value in enumerate(left):
+        axes.text(value, place, f" {value:.1f} s", va="center", fontsize=9)
+    axes.set(title="Seconds for each step")
+    axes.set_xlim(right=1.12 * left.max())
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=len(_STEP_COLORS), fontsize=8, frameon=False)
+    _bars_style(axes)
+
+
+def _bars_style(axes: Axes) -> None:
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.title.set_fontsize(11)
+
+
+def chart(draw: Any, *arguments: Any, width: float, height: float) -> Figure:
+    """Draw one chart alone on a figure."""
+    figure = _figure(width, height)
+    draw(figure.subplots(), *arguments)
+    return figure
+
+
+def precision_recall(axes: Axes, curves: Mapping[str, Precision]) -> None:
+    """Draw precision against recall, one line for each method."""
+    variants: dict[str, int] = {}
+    for name, precision in curves.items():
+        family = name.split()[0]
+        style = ("-", "--", ":")[variants.setdefault(family, 0)]
+        variants[family] += 1
+        label = f"{name}  {precision.ap50:.3f}"
+        axes.plot(np.linspace(0, 1, 101), precision.curve, style, color=_FAMILIES[family], label=label, linewidth=1.7)
+    axes.set(title="Precision at an IoU of 0.5, mean of the ten digits")
+    axes.legend(title="AP50", loc="lower left", fontsize=8.5, frameon=False)
+    _curve_style(axes)
+
+
+def losses_precision_recall(axes: Axes, curves: Mapping[str, Precision]) -> None:
+    """Draw precision against recall, one line for each loss."""
+    for color, (name, precision) in zip(LOSS_COLORS, curves.items(), strict=True):
+        label = f"{name}  {precision.ap50:.3f}"
+        axes.plot(np.linspace(0, 1, 101), precision.curve, color=color, label=label, linewidth=1.9)
+    axes.set(title="After nms, precision at an IoU of 0.5")
+    axes.legend(title="AP50", loc="lower left", fontsize=9, frameon=False)
+    _curve_style(axes)
+
+
+def _curve_style(axes: Axes) -> None:
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.title.set_fontsize(11)
+
+
+def shares(axes: Axes, curves: Mapping[str, np.ndarray]) -> None:
+    """Draw how the loss of windows on no digit is shared among them, the hardest first."""
+    for color, (name, curve) in zip(LOSS_COLORS, curves.items(), strict=True):
+        axes.plot(100 * HARDEST, 100 * curve, color=color, label=name, linewidth=1.9)
+    axes.set(xscale="log", xlabel="hardest windows on no digit, % of all of them", ylabel="% of their loss")
+    axes.set_xticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
+    axes.set(title="Who has the loss", xlim=(0.01, 100), ylim=(0, 102))
+    axes.legend(loc="lower right", fontsize=9, frameon=False)
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.title.set_fontsize(11)
+
+
+def words(codebook_words: np.ndarray) -> Figure:
+    """Draw the strokes of the codebook."""
+    columns = 8
+    rows = -(-len(codebook_words) // columns)
+    figure = _figure(4.8, 4.8 * rows / columns)
+    for axes, word in zip(figure.subplots(rows, columns).flat, codebook_words, strict=True):
+        limit = np.abs(word).max()
+        axes.imshow(-word.reshape(PATCH, PATCH), cmap="gray", vmin=-limit, vmax=limit)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("0.8")
+    return figure
+
+
+def anchors(axes: Axes, sizes: np.ndarray, found: np.ndarray) -> None:
+    """Draw the sizes of boxes, and the anchors among them."""
+    axes.scatter(sizes[:, 0], sizes[:, 1], s=7, color="0.7", linewidths=0, label="digits of the training scenes")
+    axes.scatter(found[:, 0], found[:, 1], s=45, marker="s", color=LOSS_COLORS[1], label="anchors")
+    axes.set(xlabel="width, pixels", ylabel="height, pixels", xlim=(0, None), ylim=(0, None))
+    axes.legend(loc="lower right", fontsize=9, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw_raw(axes: Axes, scene: Scene, raw: Detections) -> None:
+    _draw_page(axes, scene)
+    _draw_boxes(axes, raw, linewidth=0.5, alpha=0.3)
+
+
+def _draw_kept(axes: Axes, scene: Scene, found: Detections) -> None:
+    """Draw boxes the fainter the lower they score, and tags on those that score well."""
+    _draw_page(axes, scene)
+    found = found.take(found.scores > _INVISIBLE)
+    right = digits_found(scene, found) >= 0
+    for which, style in ((right, {"linewidth": 1.8}), (~right, {"linewidth": 1.2, "linestyle": "dashed"})):
+        _draw_boxes(axes, found.take(which), alpha=np.clip(found.scores[which], 0, 1) ** 2, **style)
+    _draw_tags(axes, found.take(found.scores > _SHOWN))
 
 
 def _most_crowded(scene: Scene) -> tuple[int, int]:
@@ -119,6 +281,13 @@ def _most_crowded(scene: Scene) -> tuple[int, int]:
     return place
 
 
+def _meeting(detections: Detections, top: int, left: int) -> Detections:
+    """Return the boxes that show in a part of a scene, with their tags above them."""
+    x1, y1, x2, y2 = detections.boxes.T
+    height, width = _VIEW
+    return detections.take((x2 > left) & (x1 < left + width) & (y2 > top) & (y1 < top + height + 20))
+
+
 def _draw_page(axes: Axes, scene: Scene) -> None:
     height, width = scene.image.shape
     # Squared, which fades the paper more than the ink.
@@ -127,32 +296,21 @@ def _draw_page(axes: Axes, scene: Scene) -> None:
     axes.spines[:].set_color("0.8")
 
 
-def _draw_right_and_wrong(axes: Axes, scene: Scene, found: Detections, *, fading: int = 0) -> None:
-    """Draw boxes the fainter the lower they score, with a power for how much."""
-    right = _truth_found(scene, found) >= 0
-    for which, style in ((right, {"linewidth": 1.8}), (~right, {"linewidth": 1.2, "linestyle": "dashed"})):
-        _draw_boxes(axes, found.take(which), alpha=np.clip(found.scores[which] ** fading, 0, 1), **style)
-
-
-def _truth_found(scene: Scene, kept: Detections) -> np.ndarray:
-    """For each box, return the number of the true box of its class that it overlaps by half or more, else -1."""
-    overlaps = anyops.box_iou(kept.boxes.astype(np.float64), scene.boxes)
-    overlaps = np.where(kept.labels[:, None] == scene.labels, overlaps, 0)
-    return np.where(overlaps.max(axis=1) >= 0.5, overlaps.argmax(axis=1), -1)
-
-
 def _draw_boxes(axes: Axes, detections: Detections, **style: Any) -> None:
     from matplotlib.collections import PolyCollection
 
     x1, y1, x2, y2 = detections.boxes.T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
     colors = [_COLORS[label] for label in detections.labels]
-    axes.add_collection(PolyCollection(list(corners), facecolors="none", edgecolors=colors, **style))
+    boxes = PolyCollection(list(corners), facecolors="none", edgecolors=colors, **style)
+    boxes.set_in_layout(False)  # they lie within the axes, and to measure them all takes long
+    axes.add_collection(boxes)
 
 
-def _draw_tags(axes: Axes, detections: Detections, *, clip_on: bool = False) -> None:
+def _draw_tags(axes: Axes, detections: Detections) -> None:
     best_last = detections.take(np.argsort(detections.scores, stable=True))  # the best lie on top
     for (left, top, _, _), score, label in zip(best_last.boxes, best_last.scores, best_last.labels, strict=True):
         tag = {"boxstyle": "square,pad=0.15", "facecolor": _COLORS[label], "edgecolor": "none", "alpha": 0.9}
         text = f"{label}  {score:.2f}"
-        axes.text(left, top, text, color="white", fontsize=6.5, va="bottom", bbox=tag, clip_on=clip_on)
+        tag_text = axes.text(left, top, text, color="white", fontsize=6.5, va="bottom", bbox=tag, clip_on=True)
+        tag_text.set_in_layout(False)

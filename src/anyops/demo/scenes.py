@@ -52,12 +52,13 @@ def load_digits() -> tuple[Digits, Digits]:
 
 def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resample the last two axes through a Gaussian half a pixel wide, the pixel being that of the coarser grid."""
-    rows = _resampling(images.shape[-2], height).astype(images.dtype)
-    columns = _resampling(images.shape[-1], width).astype(images.dtype)
+    rows = resampling(images.shape[-2], height).astype(images.dtype)
+    columns = resampling(images.shape[-1], width).astype(images.dtype)
     return rows @ images @ columns.T
 
 
-def _resampling(size: int, new_size: int) -> np.ndarray:
+def resampling(size: int, new_size: int) -> np.ndarray:
+    """Return the matrix ``(new_size, size)`` that resamples one axis."""
     ratio = size / new_size
     centers = (np.arange(new_size) + 0.5) * ratio - 0.5
     distances = (centers[:, None] - np.arange(size)) / (0.5 * max(ratio, 1.0))

@@ -1,0 +1,30 @@
+"""Step 2. Windows to learn from, a hundred on no digit for each one on a digit, in normalised features.
+
+    python examples/detector/02_windows.py --backend torch
+
+A feature is how much a part of a window looks like a stroke; which window is on a digit, `box_iou` tells. `batch_norm`
+brings each feature to mean 0 and variance 1 and returns the running statistics, which the detector needs for windows of
+its own.
+"""
+
+from steps import options
+
+from anyops.demo.codebook import Codebook
+from anyops.demo.training import BACKGROUND, gather_windows, normalise
+from anyops.demo.windows import make_views
+
+
+def main(argv=None):
+    step = options(__doc__, argv)
+    codebook = Codebook(**step.load("codebook"))
+    views = make_views(codebook.anchors, step.ship)
+    training = step.material().training
+    windows, normalisation = normalise(gather_windows(training, codebook, views, step.ship, seed=step.settings.seed))
+    on = int((windows.labels != BACKGROUND).sum())
+    print(f"{on:,} windows on digits, {windows.labels.shape[0] - on:,} on none, {windows.features.shape[1]} features")
+    step.save("windows", features=windows.features, labels=windows.labels)
+    step.save("normalisation", mean=normalisation.mean, var=normalisation.var)
+
+
+if __name__ == "__main__":
+    main()

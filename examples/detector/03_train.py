@@ -1,0 +1,26 @@
+"""Step 3. One linear classifier of ten digits and the background, trained twice.
+
+    python examples/detector/03_train.py --backend torch
+
+By cross-entropy, `logistic_regression`; and by the focal loss, whose gradient `softmax_focal_loss_and_grad` gives in
+closed form to a loop of L-BFGS. Then: what part of either loss is that of easy windows on no digit?
+"""
+
+from steps import options
+
+from anyops.demo.imbalance import loss_shares
+from anyops.demo.training import Windows, train_cross_entropy, train_focal
+
+
+def main(argv=None):
+    step = options(__doc__, argv)
+    windows = Windows(**step.load("windows"))
+    classifiers = {"cross-entropy": train_cross_entropy(windows), "focal": train_focal(windows)}
+    shares = loss_shares(windows, classifiers["cross-entropy"])
+    for (loss, found), share in zip(classifiers.items(), shares, strict=True):
+        print(f"{loss:14} {found.n_iter} iterations; easy windows on no digit have {share.easy:.1%} of this loss")
+        step.save(loss, coef=found.coef, intercept=found.intercept)
+
+
+if __name__ == "__main__":
+    main()

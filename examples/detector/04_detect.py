@@ -1,0 +1,30 @@
+"""Step 4. Windows of all sizes slide over scenes by other writers; the thousand most like a digit stay, in each scene.
+
+    python examples/detector/04_detect.py --backend torch
+
+Features as in step 2, `batch_norm` with the statistics from there, `logistic_predict_proba`, `top_scores`.
+"""
+
+from steps import options
+
+from anyops.demo.codebook import Codebook
+from anyops.demo.detector import detect_all
+from anyops.demo.training import Classifier, Normalisation
+from anyops.demo.windows import make_views
+
+
+def main(argv=None):
+    step = options(__doc__, argv)
+    codebook = Codebook(**step.load("codebook"))
+    views = make_views(codebook.anchors, step.ship)
+    normalisation = Normalisation(**step.load("normalisation"))
+    losses = ("cross-entropy", "focal")
+    classifiers = [Classifier(**step.load(loss)) for loss in losses]
+    found = detect_all(step.material().scenes, codebook, views, normalisation, classifiers, step.ship)
+    for loss, raw in zip(losses, found, strict=True):
+        print(f"{loss:14} {len(raw.scores):,} raw boxes, scores from {raw.scores.min():.3f} to {raw.scores.max():.3f}")
+        step.save(f"raw-{loss}", **raw._asdict())
+
+
+if __name__ == "__main__":
+    main()

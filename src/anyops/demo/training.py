@@ -1,0 +1,185 @@
+"""The classifier, trained twice on the same windows: by cross-entropy, and by the focal loss.
+
+Of the windows on a page hardly any is on a digit. Here a hundred are not for one that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import array_api_compat
+import numpy as np
+
+import anyops
+
+from .arrays import Array, Ship, to_host
+from .codebook import Codebook
+from .scenes import Scene
+from .windows import View, window_features
+
+BACKGROUND = 10
+"""The class of a window on no digit."""
+
+RATIO = 100
+"""Windows on no digit for each one on a digit."""
+
+ON, OFF = 0.7, 0.5
+"""A window is on a digit from the first overlap on, and on none below the second. The best one of a digit is on it."""
+
+MORE = 15
+"""Windows on digits that are drawn from each scene beside the best one of each digit."""
+
+L2 = 10.0
+"""Penalty on the squares of the coefficients, of cross-entropy and focal loss alike."""
+
+GAMMA = 2.0
+"""The focal loss multiplies the cross-entropy of a window by the (1 - p)^GAMMA of its class."""
+
+STEPS = 100
+"""Of either training, at most."""
+
+IDLE = 5
+"""Steps in a row that hardly gain, after which L-BFGS ends: one alone may be a short one."""
+
+PAIRS = 10
+"""Steps that L-BFGS remembers."""
+
+
+class Windows(NamedTuple):
+    """Features ``(n, p)`` of windows and their classes ``(n,)``, digits or `BACKGROUND`."""
+
+    features: Array
+    labels: Array
+
+
+class Normalisation(NamedTuple):
+    """Mean and variance ``(p,)`` of each feature over the training windows."""
+
+    mean: Array
+    var: Array
+
+
+class Classifier(NamedTuple):
+    """Logits are ``features @ coef.T + intercept``, 11 classes. `n_iter` is the number of steps of the training."""
+
+    coef: Array
+    intercept: Array
+    n_iter: int = 0
+
+
+def pick_windows(scene: Scene, views: Sequence[View], rng: np.random.Generator, ship: Ship) -> tuple[Any, Any]:
+    """Draw windows of a scene, `RATIO` on no digit for each on one: their numbers, over all views, and classes."""
+    truth = ship(scene.boxes.astype(np.float32))
+    overlaps = np.concatenate([to_host(anyops.box_iou(view.boxes, truth)) for view in views])
+    best = overlaps.max(axis=1)
+    on = np.union1d(overlaps.argmax(axis=0)[overlaps.max(axis=0) > OFF], _some(rng, best > ON, MORE))
+    off = _some(rng, best < OFF, RATIO * len(on))
+    labels = scene.labels[overlaps[on].argmax(axis=1)]
+    return np.concatenate([on, off]), np.concatenate([labels, np.full(len(off), BACKGROUND)])
+
+
+def _some(rng: np.random.Generator, which: np.ndarray, count: int) -> np.ndarray:
+    return rng.permutation(np.flatnonzero(which))[:count]
+
+
+def gather_windows(
+    scenes: Iterable[Scene], codebook: Codebook, views: Sequence[View], ship: Ship, *, seed: int = 0
+) -> Windows:
+    """Draw windows of each scene and look at them."""
+    xp = array_api_compat.array_namespace(codebook.words)
+    rng = np.random.default_rng(seed)
+    features, labels = [], []
+    for scene in scenes:
+        picked, classes = pick_windows(scene, views, rng, ship)
+        page = ship(scene.image)
+        seen = xp.concat([window_features(page, view, codebook.words) for view in views], axis=0)
+        features.append(xp.take(seen, ship(picked), axis=0))
+        labels.append(classes)
+    return Windows(xp.concat(features, axis=0), ship(np.concatenate(labels)))
+
+
+def normalise(windows: Windows) -> tuple[Windows, Normalisation]:
+    """Bring each feature to mean 0 and variance 1; what that takes becomes the running state, momentum being 0."""
+    xp = array_api_compat.array_namespace(windows.features)
+    zeros = xp.zeros_like(windows.features[0, :])
+    y, mean, var = anyops.batch_norm(windows.features, zeros, zeros + 1, training=True, momentum=0.0)
+    return Windows(y, windows.labels), Normalisation(mean, var)
+
+
+def train_cross_entropy(windows: Windows) -> Classifier:
+    """Logistic regression over the eleven classes."""
+    x, y = windows
+    start = zero_classifier(x)
+    found = anyops.logistic_regression(
+        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=STEPS, init=(start[:, :-1], start[:, -1])
+    )
+    return Classifier(found.coef, found.intercept, found.n_iter)
+
+
+def train_focal(windows: Windows, *, gamma: float = GAMMA) -> Classifier:
+    """The same model by the focal loss, whose gradient by the logits is known in closed form."""
+    x, y = windows
+    xp = array_api_compat.array_namespace(x)
+
+    def objective(theta: Array) -> tuple[float, Array]:
+        coef, intercept = theta[:, :-1], theta[:, -1]
+        loss, dlogits = anyops.softmax_focal_loss_and_grad(
+            x @ xp.permute_dims(coef, (1, 0)) + intercept, y, gamma=gamma, reduction="sum"
+        )
+        back = xp.permute_dims(dlogits, (1, 0))
+        slope = xp.concat([back @ x + L2 * coef, xp.sum(back, axis=1, keepdims=True)], axis=1)
+        return float(loss) + L2 / 2 * float(xp.sum(coef * coef)), slope
+
+    theta, n_iter = minimise(objective, zero_classifier(x), max_iter=STEPS)
+    return Classifier(theta[:, :-1], theta[:, -1], n_iter)
+
+
+def zero_classifier(x: Array) -> Array:
+    """Coefficients and, last, the intercept of each class, with which all are as likely: ``(11, p + 1)``."""
+    xp = array_api_compat.array_namespace(x)
+    row = xp.concat([x[0, :], x[0, :1]], axis=0)
+    return xp.zeros_like(xp.stack([row] * (BACKGROUND + 1)))
+
+
+def minimise(
+    objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-6, max_iter: int = 100
+) -> tuple[Array, int]:
+    """L-BFGS with halved steps, until `IDLE` lower the objective by less than a share `tol` each; and their number."""
+    xp = array_api_compat.array_namespace(theta)
+
+    def dot(a: Array, b: Array) -> float:
+        return float(xp.sum(a * b))
+
+    value, slope = objective(theta)
+    pairs: list[tuple[Array, Array, float]] = []
+    n_iter = idle = 0
+    while n_iter < max_iter:
+        n_iter += 1
+        move, factors = -slope, []
+        for step, change, product in reversed(pairs):
+            factors.append(dot(step, move) / product)
+            move = move - factors[-1] * change
+        # The first step is of length 1; later ones are scaled by the curvature along the last one.
+        move = move * (pairs[-1][2] / dot(pairs[-1][1], pairs[-1][1]) if pairs else dot(slope, slope) ** -0.5)
+        for (step, change, product), factor in zip(pairs, reversed(factors), strict=True):
+            move = move + (factor - dot(change, move) / product) * step
+        length, expected = 1.0, dot(slope, move)
+        new_value, new_slope = objective(theta + move)
+        while not new_value <= value + 1e-4 * length * expected and length > 1e-4:
+            length /= 2
+            new_value, new_slope = objective(theta + length * move)
+        if new_value >= value:  # a bad direction, or all that rounding lets it find
+            if not pairs:
+                break
+            pairs = []
+            continue
+        step, change = length * move, new_slope - slope
+        if (product := dot(step, change)) > 0:
+            pairs = [*pairs, (step, change, product)][-PAIRS:]
+        gain = value - new_value
+        theta, value, slope = theta + step, new_value, new_slope
+        idle = idle + 1 if gain <= tol * value else 0
+        if idle == IDLE:
+            break
+    return theta, n_iter
