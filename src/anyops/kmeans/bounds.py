@@ -17,7 +17,6 @@ References
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.backends import to_host
@@ -49,24 +48,30 @@ class Sums(NamedTuple):
     members: Host  # (k,) how many have a positive weight
 
 
+def with_one(xp: Namespace, x: Array) -> Array:
+    """Samples (n, d) with a one behind each: one product with (c, ‖c‖²) gives ‖c‖² − 2x·c."""
+    n, d = x.shape
+    rows = xp.ones((n, d + 1), dtype=x.dtype, device=device(x))
+    rows[:, :d] = x
+    return rows
+
+
 class Bounded:
     """Samples (n, d) that know which centre is closest to them, and for how long that is certain."""
 
-    def __init__(self, xp: Namespace, rows: Callable[[slice], Array], like: Array, weight: Array | None, k: int):
-        """Take the rows of a slice, centred, in the dtype and on the device of `like` (n, d)."""
-        n, d = like.shape
-        self.xp, self.weight, self.k, self.place = xp, weight, k, {"dtype": like.dtype, "device": device(like)}
-        self.eps = float(xp.finfo(like.dtype).eps)
-        row_bytes = k * xp.finfo(like.dtype).bits // 8
+    def __init__(self, xp: Namespace, rows: Array, weight: Array | None, k: int):
+        """Take (n, d + 1) of :func:`with_one`, around 0."""
+        n, d = rows.shape[0], rows.shape[1] - 1
+        self.xp, self.rows, self.weight, self.k = xp, rows, weight, k
+        self.place = {"dtype": rows.dtype, "device": device(rows)}
+        self.eps = float(xp.finfo(rows.dtype).eps)
+        row_bytes = k * xp.finfo(rows.dtype).bits // 8
         self.tile = max(min(ROWS, CACHE // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
         self.tiles = [slice(start, min(start + self.tile, n)) for start in range(0, n, self.tile)]
-        # Each row with a one behind it: one product gives ‖c‖² − 2x·c.
-        self.rows = xp.ones((n, d + 1), **self.place)
         self.square = xp.empty(n, **self.place)
         for tile in self.tiles:
-            self.rows[tile, :d] = rows(tile)
             self.square[tile] = xp.sum(self.rows[tile, :d] ** 2, axis=1)
-        self.labels = xp.zeros(n, dtype=default_int(xp, like), device=device(like))
+        self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
         self.gap = xp.full(n, -math.inf, **self.place)
         self.upper = xp.zeros(n, **self.place)
         self.radius = float(xp.max(self.square)) ** 0.5

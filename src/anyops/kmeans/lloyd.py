@@ -19,7 +19,7 @@ from .._array.namespace import (
 )
 from .._array.random import Seed, generator
 from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
-from .bounds import Bounded, Sums
+from .bounds import Bounded, Sums, with_one
 from .init import beside, check_samples, default_trials, parallel, plusplus, prepared, rows
 
 INITS = ("k-means++", "k-means||", "random")
@@ -172,6 +172,7 @@ class Samples:
         # Of samples of weight 0, which z does not have, the label alone is asked for.
         self.absent = None if bool(HOST.all(weight > 0)) else working(xp, x)
         self.given = None if given is None else xp.astype(given, self.z.dtype, copy=False)
+        self._rows: Array = None  # z with a one behind each, once bounds are kept
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
     def start(self, init: str | Array, rng: Any) -> Host:
@@ -195,7 +196,10 @@ class Samples:
         """Iterate from some centres."""
         bounded = None
         if self._has_bounds(centers):
-            bounded = Bounded(self.xp, lambda tile: self.z[tile, :], self.z, self.given, self.k)
+            if self._rows is None:
+                self._rows = with_one(self.xp, self.z)
+                self.z = self._rows[:, :-1]  # and not a second time
+            bounded = Bounded(self.xp, self._rows, self.given, self.k)
         converged, n_iter = False, 0
         while n_iter < max_iter and not converged:
             n_iter += 1
