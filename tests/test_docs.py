@@ -98,15 +98,14 @@ def test_navigation_holds_every_page():
 
 
 def test_reference_holds_every_name():
-    site = script("docs/scripts/site.py", needs="mkdocs")
+    site = script("docs/scripts/site.py")
     held = [name for names in site.public_names().values() for name in names]
     assert sorted([*held, "__version__"]) == sorted(anyops.__all__)
     assert set(site.public_names()) <= set(site.PARTS)
 
 
-def script(path, needs):
+def script(path):
     """A script of the docs as a module."""
-    pytest.importorskip(needs)
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -121,7 +120,8 @@ def test_picture(tmp_path):
 
 
 def test_pictures_of_the_guides(tmp_path):
-    guides = script("docs/scripts/guides.py", needs="matplotlib")
+    pytest.importorskip("matplotlib")
+    guides = script("docs/scripts/guides.py")
     guides.main(tmp_path)
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in guides.PICTURES:

@@ -285,9 +285,10 @@ def test_batch_norm(x, w, cut, absent):
     assert np.abs(y[there]).max() <= np.sqrt(w.sum() / w[there].min()) * 1.01 + 1e-3
 
 
-@given(x=draw.samples(8, 3), dy=draw.samples(8, 3), w=draw.weights(8))
+@given(x=draw.samples(8, 3), dy=draw.array((8, 3), draw.HALVES), w=draw.weights(8))
 def test_batch_norm_grad(x, dy, w):
-    scale = np.abs(dy).max(initial=1.0)
+    # float32 rounds the mean of samples at an offset: what that costs grows with a common part of dy, so dy has none.
+    scale = np.abs(dy).max(initial=1.0) * (1 + np.abs(x).max(initial=0.0) / 100)
     op = partial(anyops.batch_norm_grad, eps=1e-2)
     dx, _, dbias = alike(
         lambda dy, x, w: op(dy, x, sample_weight=w), dy, x, w, close={"rtol": 1e-3, "atol": 2e-3 * scale}

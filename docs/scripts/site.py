@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.structure.files import File, InclusionLevel
-
 ROOT = Path(__file__).parents[2]
 # Titles of the parts of the API, by the module of the package that holds them.
 PARTS = {
@@ -85,6 +83,8 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not in docs/."""
+    from mkdocs.structure.files import File, InclusionLevel  # here, so that the tests can read the rest without it
+
     project = {name: shown(name) for name in ("CONTRIBUTING.md", "RELEASING.md", "CHANGELOG.md")}
     for uri, text in project.items():
         files.append(File.generated(config, uri, content=text))

@@ -304,6 +304,20 @@ def test_many_classes_to_the_last_digits(run, backend, gamma, smoothing):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-16)
 
 
+@pytest.mark.op("softmax_focal_loss", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize("level", [0.0, 104.0, -1e4, 1e4, -1e6])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_common_level_of_the_logits_does_not_show(run, level, smoothing):
+    """Found by the fuzz: the logarithm of the sum was rounded beside the level, and 4 digits of 7 were left."""
+    x = np.float32([[0, 0, 0], [0, 1, -1], [2, 0, 0]])
+    got = run(anyops.softmax_focal_loss, x + np.float32(level), np.array([2, 0, 1]), label_smoothing=smoothing)
+    want = [
+        reference.value(lambda *v, t=onehot: reference.softmax_focal(v, t, [1] * 3, 2), *row)
+        for row, onehot in zip(x, (1 - smoothing) * np.eye(3)[[2, 0, 1]] + smoothing / 3, strict=True)
+    ]
+    np.testing.assert_allclose(got, want, rtol=2e-6)
+
+
 @pytest.mark.op("softmax_focal_loss", transforms=(Transform.GRAD,))
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

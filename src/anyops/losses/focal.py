@@ -561,8 +561,7 @@ def _one_class(
     zero = xp.zeros_like(x)
     # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
     others = xp.where(chosen, xp.full_like(x, float(xp.finfo(x.dtype).min)), x)
-    z, shares = _log_sum(xp, others)
-    z = z - xp.sum(xp.where(chosen, x, zero), axis=-1, keepdims=True)
+    z, shares = _log_sum_above(xp, others, xp.sum(xp.where(chosen, x, zero), axis=-1, keepdims=True))
     if weight.shape[-1] != 1:
         weight = xp.sum(xp.where(chosen, weight, zero), axis=-1, keepdims=True)
     loss, *slopes = _focal(xp, z, None, weight, gamma, slope=slope)
@@ -586,11 +585,11 @@ def _all_classes(
     first = xp.argmax(x, axis=-1, keepdims=True)
     best = first == xp.arange(x.shape[-1], dtype=first.dtype, device=device(x))
     top = xp.sum(xp.where(best, x, zero), axis=-1, keepdims=True)
-    rest, shares = _log_sum(xp, xp.where(best, xp.full_like(x, float(xp.finfo(x.dtype).min)), x))
-    below = xp.exp(rest - top)  # Σ e^{x_c − top} of all but the best
+    rest, shares = _log_sum_above(xp, xp.where(best, xp.full_like(x, float(xp.finfo(x.dtype).min)), x), top)
+    below = xp.exp(rest)  # Σ e^{x_c − top} of all but the best
     mine = xp.exp(x - top)
     against = xp.where(best, one, 1.0 + (below - mine))
-    z = xp.where(best, rest - top, xp.log(against) - (x - top))
+    z = xp.where(best, rest, xp.log(against) - (x - top))
     weight = t if each is None else t * each
     z = xp.where(weight == 0, zero, z)  # a class that is impossible and does not count
     found = _focal(xp, z, None, weight, gamma, slope=slope)
@@ -605,9 +604,12 @@ def _all_classes(
     return loss, elsewhere - found[1] + xp.where(best, zero, of_best * shares)
 
 
-def _log_sum(xp: Namespace, x: Array) -> tuple[Array, Array]:
-    """log Σ e^x along the last axis, which stays, and the share of each in the sum."""
+def _log_sum_above(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
+    """log Σ e^x − level along the last axis, which stays, and the share of each in the sum.
+
+    The largest x meets the level before the logarithm joins: beside logits of ±10 000 that would lose its digits.
+    """
     top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
     parts = xp.exp(x - top)
     total = xp.sum(parts, axis=-1, keepdims=True)
-    return top + xp.log(total), parts / total
+    return (top - level) + xp.log(total), parts / total
