@@ -241,6 +241,19 @@ CASES = (
         )
         for name, n, d, k, _ in MIXTURES
     ),
+    *(
+        Case(
+            f"kmeans {n:,} x 16, 25 iterations",
+            "kmeans",
+            KMEANS_FIXED,
+            n,
+            lambda n=n: scenes.mixture(n, 16, 64),
+            against=against(*["faiss"] * 3),
+            tolerance=1e-2,
+            curve="kmeans",
+        )
+        for n in (10_000, 100_000, 1_000_000)
+    ),
     Case(
         "kmeans_step beside its products",
         "kmeans",
@@ -269,9 +282,22 @@ CASES = (
             lambda n=n, p=p, classes=classes, dtype=dtype: scenes.labelled(n, p, classes, dtype),
             targets(1, 1, 0.8),
             tolerance=1e-6,
+            curve="logistic" if (p, dtype) == (20, "float32") else None,
         )
         for name, n, p, classes in (("1M x 20", 1_000_000, 20, 2), ("100k x 200", 100_000, 200, 2), TEN_CLASSES)
         for dtype in ("float64", "float32")
+    ),
+    *(
+        Case(
+            f"logistic {n:,} x 20",
+            "logistic",
+            LOGISTIC,
+            n,
+            lambda n=n: scenes.labelled(n, 20, 2, "float32"),
+            tolerance=1e-6,
+            curve="logistic",
+        )
+        for n in (10_000, 100_000)
     ),
     Case("identical-20k", "adversarial", NMS, 20_000, scenes.identical),
     Case("chain-20k", "adversarial", NMS, 20_000, scenes.chain),

@@ -55,8 +55,22 @@ NAMES = {
 OURS = ("anyops numpy", "anyops torch", "anyops jax")
 NONE = "–"
 CURVES = {
-    "aerial": "Sparse boxes at constant density, nearly all kept",
-    "crowd": "Clustered boxes at constant density, one in ten kept",
+    "aerial": ("Sparse boxes at constant density, nearly all kept", "boxes"),
+    "crowd": ("Clustered boxes at constant density, one in ten kept", "boxes"),
+    "kmeans": ("k-means, 25 iterations on 16 columns, k = 64", "samples"),
+    "logistic": ("Logistic regression on 20 columns, two classes", "samples"),
+}
+RATIOS = "performance-ratios.png"
+FAMILIES = {
+    "scenes": "NMS",
+    "labelled": "NMS by class",
+    "images": "NMS of many images",
+    "box_iou": "IoU",
+    "family": "other variants",
+    "losses": "losses",
+    "norm": "batch norm",
+    "kmeans": "k-means",
+    "logistic": "logistic regression",
 }
 # A colour-blind-safe palette; ours are lines in full, peers dashed.
 STYLE = {
@@ -66,6 +80,10 @@ STYLE = {
     "torchvision": ("#000000", "D", "--"),
     "opencv": ("#999999", "v", "--"),
     "supervision": ("#cc79a7", "x", "--"),
+    "scikit-learn": ("#000000", "P", "--"),
+    "faiss": ("#999999", "v", "--"),
+    "lbfgs": ("#cc79a7", "x", "--"),
+    "newton-cg": ("#56b4e9", "*", "--"),
 }
 
 Data = dict[str, Any]
@@ -147,7 +165,8 @@ def growth(data: Data) -> str:
     ]
     header = ["scene", "who", "boxes", "time at the largest", "growth from 10k on", "steepest step"]
     pictures = [
-        f"![{title(curve)}: time against the number of boxes]({IMAGES}/{plot_name(curve)})" for curve in data["curves"]
+        f"![{title(curve)}: time against the number of {unit(curve)}]({IMAGES}/{plot_name(curve)})"
+        for curve in data["curves"]
     ]
     return "\n\n".join([table(header, rows), *pictures])
 
@@ -270,7 +289,12 @@ def mark(record: Data) -> str:
 
 
 def title(curve: str) -> str:
-    return CURVES.get(curve, curve)
+    return CURVES.get(curve, (curve, ""))[0]
+
+
+def unit(curve: str) -> str:
+    """What n counts."""
+    return CURVES.get(curve, ("", "boxes"))[1]
 
 
 def plot_name(curve: str) -> str:
@@ -295,7 +319,7 @@ def draw(data: Data, curve: str, path: Path) -> None:
         if points := data["curves"][curve].get(name):
             milliseconds = [seconds * 1e3 for seconds in points["seconds"]]
             axes.plot(points["sizes"], milliseconds, line, color=colour, marker=marker, label=NAMES[name])
-    axes.set(xscale="log", yscale="log", xlabel="boxes", ylabel="milliseconds")
+    axes.set(xscale="log", yscale="log", xlabel=unit(curve), ylabel="milliseconds")
     axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
     axes.yaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
     axes.set_title(title(curve), fontsize="medium", loc="left")
@@ -306,9 +330,57 @@ def draw(data: Data, curve: str, path: Path) -> None:
     figure.savefig(path, metadata={"Source": digest(data, curve)})
 
 
+def ratios(data: Data) -> dict[str, list[tuple[str, dict[str, float]]]]:
+    """By family: each case that has a peer, and how much faster each of ours is."""
+    found: dict[str, list[tuple[str, dict[str, float]]]] = {}
+    for case in data["cases"]:
+        measured = {name: case["results"].get(name, {}).get("ratio") for name in OURS}
+        if case["group"] in FAMILIES and any(measured.values()):
+            ours = {name: ratio for name, ratio in measured.items() if ratio}
+            found.setdefault(FAMILIES[case["group"]], []).append((case["name"], ours))
+    return found
+
+
+def ratios_digest(data: Data) -> str:
+    """What the plot of all ratios was made from."""
+    return hashlib.sha256(json.dumps(ratios(data), sort_keys=True).encode()).hexdigest()
+
+
+def draw_ratios(data: Data, path: Path) -> None:
+    """How much faster than the peer, a row for each case, a panel for each family."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = ratios(data)
+    rows = sum(map(len, found.values()))
+    figure = Figure(figsize=(8, 1.2 + 0.24 * rows + 0.35 * len(found)), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    heights = [len(cases) + 0.6 for cases in found.values()]
+    panels = figure.subplots(len(found), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (family, cases) in zip(panels, found.items(), strict=True):
+        for name in OURS:
+            colour, marker, _ = STYLE[name]
+            points = [(case[name], -row) for row, (_, case) in enumerate(cases) if name in case]
+            if points:
+                axes.scatter(*zip(*points, strict=True), color=colour, marker=marker, s=30, label=NAMES[name], zorder=3)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set(xscale="log", ylim=(0.6 - len(cases), 0.6))
+        axes.set_yticks([-row for row in range(len(cases))], [name for name, _ in cases], fontsize=7)
+        axes.set_title(family, fontsize="small", loc="left", pad=2)
+        axes.grid(which="major", color="#e5e5e5")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[-1].xaxis.set_major_formatter(lambda ratio, _: f"{ratio:g}×")
+    panels[-1].set_xlabel("times as fast as the peer")
+    panels[0].legend(frameon=False, fontsize=7, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Source": ratios_digest(data)})
+
+
 def stale_plots(data: Data, folder: Path) -> list[Path]:
     """Plots that are missing or were made from other numbers."""
     wanted = {folder / plot_name(curve): digest(data, curve).encode() for curve in data["curves"]}
+    if ratios(data):
+        wanted[folder / RATIOS] = ratios_digest(data).encode()
     return [path for path, mark in wanted.items() if not path.exists() or mark not in path.read_bytes()]
 
 
@@ -347,6 +419,8 @@ def main(argv: list[str] | None = None) -> int:
     for curve in data["curves"]:
         if options.page.parent / IMAGES / plot_name(curve) in old_plots:
             draw(data, curve, options.page.parent / IMAGES / plot_name(curve))
+    if options.page.parent / IMAGES / RATIOS in old_plots:
+        draw_ratios(data, options.page.parent / IMAGES / RATIOS)
     print(f"{', '.join(path.name for path in stale) or 'no page'} updated; {len(old_plots)} plots drawn")
     return 0
 
