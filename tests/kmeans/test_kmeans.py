@@ -397,6 +397,24 @@ def test_assign(run, metric):
     np.testing.assert_allclose(distances, np.min(want, axis=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.op("kmeans_step")
+def test_step_over_many_tiles(run):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 400, (2, 1_501, 2)).astype(np.float32)
+    w = rng.integers(0, 3, (2, 1_501)).astype(np.float32)
+    centers = np.ascontiguousarray(x[:, :1_400, :])
+    new, labels, inertia, _ = run(anyops.kmeans_step, x, centers, sample_weight=w)
+    for i in range(2):
+        d = distance_to_centers(x[i], centers[i])
+        want = np.argmin(d, axis=1)
+        np.testing.assert_array_equal(labels[i], want)
+        np.testing.assert_allclose(inertia[i], np.sum(w[i] * d.min(axis=1)), rtol=1e-5)
+        counts = np.bincount(want, w[i], 1_400)
+        sums = np.stack([np.bincount(want, w[i] * x[i][:, axis], 1_400) for axis in range(2)], axis=1)
+        mean = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centers[i])
+        np.testing.assert_allclose(new[i], mean, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.op("kmeans_assign")
 def test_assign_keeps_the_ties_of_whole_numbers(run):
     rng = np.random.default_rng(0)

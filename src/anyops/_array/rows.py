@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .namespace import Array, Namespace, is_traced, library
 
 Sums = tuple[Array, ...]
+Parts = tuple[Sums, Sums]  # by name: torch.compile does not subscript types
 
 BYTES = 1 << 20  # of a chunk of rows: about a close cache
 
@@ -53,7 +54,7 @@ def fold_rows(
 ) -> Sums:
     """Return the merged results of `kernel` on chunks of `rows` rows, along the first axis of the arrays."""
 
-    def chunk(*parts: Array | None) -> tuple[Sums, Sums]:
+    def chunk(*parts: Array | None) -> Parts:
         return (), kernel(*parts)
 
     return scan_rows(xp, chunk, merge, rows, 0, *arrays)[1]
@@ -61,12 +62,12 @@ def fold_rows(
 
 def scan_rows(
     xp: Namespace,
-    kernel: Callable[..., tuple[Sums, Sums]],
+    kernel: Callable[..., Parts],
     merge: Callable[[Sums, Sums], Sums],
     rows: int,
     axis: int,
     *arrays: Array | None,
-) -> tuple[Sums, Sums]:
+) -> Parts:
     """Return what `kernel` makes of each row, and the merged rest, from chunks of `rows` rows along an axis.
 
     A loop in the compiled program on JAX, so that neither it nor its memory grows with the number of rows.
@@ -76,7 +77,7 @@ def scan_rows(
         return kernel(*arrays)
     lead = (slice(None),) * axis
 
-    def part(start: int, stop: int) -> tuple[Sums, Sums]:
+    def part(start: int, stop: int) -> Parts:
         return kernel(*(None if x is None else x[(*lead, slice(start, stop), ...)] for x in arrays))
 
     first = n % rows or rows
@@ -84,7 +85,7 @@ def scan_rows(
     if library(xp) == "jax":
         import jax
 
-        def body(total: Sums, start: Array) -> tuple[Sums, Sums]:
+        def body(total: Sums, start: Array) -> Parts:
             each, more = kernel(
                 *(None if x is None else jax.lax.dynamic_slice_in_dim(x, start, rows, axis=axis) for x in arrays)
             )
