@@ -239,6 +239,43 @@ def test_weights_are_repetition(backend):
 
 
 @pytest.mark.op("kmeans")
+@pytest.mark.parametrize("unit", [1e-290, 1e-60, 1e39, 1e290])
+def test_the_unit_of_weights_does_not_matter(backend, unit):
+    if not backend.has_dtype("float64"):
+        pytest.skip("it has no float64, which such weights need")
+    x, w = blobs(60).astype(np.float32), np.random.default_rng(1).random(60)
+    there, start = (
+        backend.asarray(x, "float32"),
+        x[:4] if backend is Backend.DASK else backend.asarray(x[:4], "float32"),
+    )
+    weights = (backend.asarray(v, "float64") for v in (w, w * unit))
+    want, got = (anyops.kmeans(there, 4, init=start, sample_weight=v) for v in weights)
+    np.testing.assert_array_equal(backend.to_numpy(got.labels), backend.to_numpy(want.labels))
+    np.testing.assert_allclose(host(backend, got.centers), host(backend, want.centers), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got.inertia / unit, want.inertia, rtol=1e-5)
+
+
+@pytest.mark.op("kmeans")
+def test_a_center_that_loses_all_samples_to_empty_ones_stays(backend):
+    x = np.float32([[1, 3], [3, 1], [2, 1.5], [900, 900], [901, 901]])
+    centers = np.float32([[2, 2], [900.5, 900.5], [1e6, 1e-3], [1e-3, 1e6], [1e7, 1e-3]])
+    w = np.float32([0.61, 1.05, 0.24, 1.05, 0.41])
+    got = fit(backend, x, 5, init=centers, sample_weight=w, metric="iou", max_iter=1)
+    np.testing.assert_allclose(got.centers[0], [2, 2], rtol=1e-6)
+
+
+@pytest.mark.op("kmeans")
+def test_bfloat16_in_bfloat16_out(backend):
+    if not backend.has_dtype("bfloat16"):
+        pytest.skip("it has no bfloat16")
+    x = backend.asarray(blobs(60).astype(np.float32), "bfloat16")
+    w = backend.asarray(np.ones(60, np.float32), "bfloat16")
+    got = anyops.kmeans(x, 4, sample_weight=w, seed=0)
+    assert got.centers.dtype == x.dtype
+    assert np.isfinite(backend.to_numpy(got.centers)).all()
+
+
+@pytest.mark.op("kmeans")
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_weight_zero_removes_a_sample(backend, value):
     x, there = blobs(80), np.random.default_rng(1).random(80) < 0.7

@@ -128,7 +128,8 @@ def to_host(x: Array) -> np.ndarray:
     """Return the values of an array of any library as a NumPy array, sharing memory where it can."""
     name = library(namespace(x=x))
     if name == "torch":
-        return x.detach().cpu().numpy()
+        x = x.detach().cpu()
+        return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()  # NumPy has no bfloat16
     if name == "cupy":
         return x.get()
     if name == "array_api_strict":

@@ -1,5 +1,6 @@
 """k-means by Lloyd's iteration, from a start to the fixed point."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -166,12 +167,19 @@ class Samples:
     """Samples as they are iterated over, and the passes over them."""
 
     def __init__(self, xp: Namespace, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str):
-        self.xp, self.k, self.metric, self.center, self.weight = xp, k, metric, center, weight
+        self.xp, self.k, self.metric, self.center = xp, k, metric, center
+        # Weights that the dtype of the samples may not hold, or their sums, are counted in a unit of their own.
+        largest = float(HOST.max(weight))
+        self.unit = 1.0 if 2.0**-60 < largest < 2.0**60 else 2.0 ** math.floor(math.log2(largest))
+        self.weight = weight / self.unit
         self.dtype = result_dtype(xp, x=x)
         self.z, self.shift, self.variance = prepared(xp, x, weight, metric)
         # Of samples of weight 0, which z does not have, the label alone is asked for.
         self.absent = None if bool(HOST.all(weight > 0)) else working(xp, x)
-        self.given = None if given is None else xp.astype(given, self.z.dtype, copy=False)
+        self.given = None
+        if given is not None:
+            given = given if self.unit == 1 else beside(xp, self.weight, self.z)
+            self.given = xp.astype(given, self.z.dtype, copy=False)
         self._rows: Array = None  # z with a one behind each, once bounds are kept
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
@@ -220,7 +228,7 @@ class Samples:
             new = self._update(sums, centers, closest)
             shift = float(HOST.sum((new - centers) ** 2))
             if callback is not None:
-                callback(n_iter, self._inertia(centers) if inertia is None else inertia, shift)
+                callback(n_iter, self._inertia(centers) if inertia is None else inertia * self.unit, shift)
             centers, converged = new, repeats or shift <= tol * self.variance
         # The labels are those of the centres as they are returned, in the dtype of x.
         returned = from_host(self.xp, centers + self.shift, self.dtype, self.z)
@@ -253,7 +261,8 @@ class Samples:
         return from_host(self.xp, centers, self.z.dtype, self.z)
 
     def _inertia(self, centers: Host) -> float:
-        return float(partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False).inertia)
+        part = partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False)
+        return float(part.inertia) * self.unit
 
     def _update(self, found: Sums, centers: Host, closest: KMeansAssignment | None) -> Host:
         """Centres of the sums; a centre without samples moves to one of those farthest from their own."""
@@ -264,7 +273,9 @@ class Samples:
         if empty.shape[0] or self.center == "median":
             labels, distance = closest or kmeans_assign(self.z, self._ship(centers), metric=self.metric)
             labels = to_host(labels).copy()
+        there = counts > 0
         if empty.shape[0]:
+            members = HOST.bincount(labels[self.weight > 0], minlength=self.k)
             distance = HOST.where(self.weight > 0, to_host(distance), HOST.asarray(0.0))
             farthest = HOST.argsort(-distance, stable=True)[: empty.shape[0]]
             points = on_host(rows(self.xp, self.z, farthest))
@@ -274,12 +285,15 @@ class Samples:
                     sums[old] -= w * point
                     counts[old] -= w
                     sums[j], counts[j] = w * point, w
+                    members[old], members[j] = members[old] - 1, 1
                     taken.append((i, j))
+            # What is left of a centre that lost nearly all of its weight is rounding.
+            share = 64 * float(self.xp.finfo(self.z.dtype).eps)
+            there = (members > 0) & (counts > share * found.weights)
         if self.center == "median":
             for i, j in taken:
                 labels[i] = j
             return settled(self.metric, self._medians(labels, centers), centers)
-        there = counts > 1e-12 * found.weights
         new = HOST.where(there[:, None], sums / HOST.where(there, counts, HOST.asarray(1.0))[:, None], centers)
         return settled(self.metric, new, centers)
 
