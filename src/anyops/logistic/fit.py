@@ -324,12 +324,14 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
         return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
     least = samples.thinning()
     few = objective.thinned(least)
-    at_null = inverse_at_null(few, shares)
     some = min(least, 2 * thin(size / SOME))
     if size > DENSE or size > MANY * some or (warm_up and least == 1):
-        return theta, LBFGS(objective, at_null)
+        if warm_up:
+            return theta, LBFGS(objective, inverse_at_null(few, shares))
+        # Where classes are rare the curvature of no coefficients is a hundredth of what it is elsewhere.
+        return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
     if warm_up:
-        theta = _roughly(few, theta, LBFGS(few, at_null), tol=1e-2)
+        theta = _roughly(few, theta, LBFGS(few, inverse_at_null(few, shares)), tol=1e-2)
     part = objective.thinned(some)
     inverse = inverse_of(part, part.at(theta, "full").curvature)
     if warm_up and some > 1:
