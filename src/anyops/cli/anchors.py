@@ -1,5 +1,6 @@
 """``anyops anchors``: the sizes that a detector starts from, found in the annotations it is trained on."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -199,10 +200,12 @@ def _print(
         table.add_row(str(number), f"{w:,.2f}", f"{h:,.2f}", f"{w * h:,.0f}", f"{count:,}", share)
     summary = f"mean IoU {found.mean_iou:.4f}, best possible recall {found.best_possible_recall:.4f} at ratio {ratio:g}"
     console = Console(stderr=to_stderr)
-    with console.capture() as capture:
-        console.print(table)
-    text = f"{capture.get()}{summary}"
     if to_stderr:
-        typer.echo(text, err=True)
-    else:
-        write_bytes(f"{text}\n".encode(console.encoding, "replace"), STREAM, force=False)
+        console.print(table)
+        typer.echo(summary, err=True)
+        return
+    # Drawn for the terminal, if it is one, but written as any other output, so that one that is full is one line.
+    drawn = io.BytesIO()
+    console.file = io.TextIOWrapper(drawn, encoding=console.encoding, errors="replace")
+    console.print(table)
+    write_bytes(drawn.getvalue() + f"{summary}\n".encode(), STREAM, force=False)
