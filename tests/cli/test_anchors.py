@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,10 +56,11 @@ def test_what_is_left_out_is_told(find):
         {"image_id": 1, "category_id": 0, "bbox": [0, 0, 7, 0]},
         {"image_id": 1, "category_id": 0, "bbox": [0, 0, 0, 7.5]},
         {"image_id": 1, "category_id": 0, "bbox": [0, 0, 600, 7], "iscrowd": 1},
+        {"image_id": 1, "category_id": 0, "bbox": [0, 0, 600, 7], "iscrowd": True},
     ]
     written, result = find(COCO | {"annotations": ANNOTATIONS + others}, "-k", "3")
     assert written["boxes"] == [20, 20, 20]
-    assert result.stderr == "left out: 1 crowds, 2 boxes without area\n"
+    assert result.stderr == "left out: 2 crowds, 2 boxes without area\n"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,12 @@ def one(**changes):
     return COCO | {"annotations": [ANNOTATIONS[0], changed, *ANNOTATIONS[2:]]}
 
 
+def boxes(*sizes, width=640, height=480):
+    """COCO annotations of one image with boxes of these sizes."""
+    annotations = [{"image_id": 1, "bbox": [0, 0, *size]} for size in sizes]
+    return {"images": [{"id": 1, "width": width, "height": height}], "annotations": annotations}
+
+
 BAD = {
     "a list": ([], [], "in.json: expected COCO annotations, an object with a list of annotations, got a list of 0"),
     "no list": ({}, [], "annotations: is missing"),
@@ -163,6 +171,35 @@ BAD = {
     "size of 0": (COCO | {"images": [{"id": 1, "width": 2, "height": 0}]}, ["--size", "64"], "got 2 and 0"),
     "unknown category": (COCO, ["--category", "cow"], "categories: expected one of the name or id cow"),
     "no categories": ({"annotations": ANNOTATIONS}, ["--category", "cat"], "categories: is missing"),
+    "huge box": (boxes([1e300, 1e300], [1, 1]), ["-k", "1"], "boxes that numpy cannot compute with: x must hold"),
+    "tiny image": (
+        boxes([1, 1], width=1e-320, height=1e-320),
+        ["-k", "1", "--size", "640"],
+        "images[0]: expected a width and a height that can be scaled to 640, got 9.99989e-321 and",
+    ),
+    "side that vanishes": (
+        boxes([1, 1], [1e-50, 1], width=1e300, height=1e300),
+        ["-k", "1", "--size", "640"],
+        "annotations[1]: bbox: expected sides that a float can hold when scaled by 6.4e-298, got 1e-50 and 1",
+    ),
+    "side that overflows": (
+        boxes([1, 1], [1e300, 1], width=1e-10, height=1e-10),
+        ["-k", "1", "--size", "640"],
+        "annotations[1]: bbox: expected sides that a float can hold when scaled by 6.4e+12, got 1e+300 and 1",
+    ),
+    **{
+        f"iscrowd {value!r}": (
+            COCO | {"annotations": [*ANNOTATIONS, ANNOTATIONS[0] | {"iscrowd": value}]},
+            [],
+            f"annotations[60]: iscrowd: expected 0, 1, true or false, got {json.dumps(value)}",
+        )
+        for value in (None, "no", 2, 1.0)
+    },
+    "an image twice": (
+        COCO | {"images": [*IMAGES, IMAGES[0]]},
+        ["--size", "64"],
+        "images[2]: id: expected an id that no image before has, got 1",
+    ),
 }
 
 
@@ -176,6 +213,36 @@ def test_malformed(run, tmp_path, name):
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("size", [[1e39, 1e39], [1e-50, 1]])
+def test_sides_beyond_float32(run, tmp_path, size):
+    pytest.importorskip("jax")
+    (tmp_path / "in.json").write_text(json.dumps(boxes(size)))
+    result = run("anchors", "in.json", "-k", "1", "-o", "out.json", "--backend", "jax")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("anyops: in.json: boxes that jax cannot compute with: wh must be ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_size_beyond_floats(run, tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps(COCO))
+    result = run("anchors", "in.json", "--size", "9" * 309)
+    message = "anyops: --size: expected an integer that a float can hold, got one of 309 digits\n"
+    assert (result.exit_code, result.stderr) == (2, message)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_standard_output_that_is_full(command, tmp_path):
+    (tmp_path / "in.json").write_text(json.dumps(COCO))
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [*command, "anchors", "in.json", "-k", "3"],
+            stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, check=False, timeout=120,
+        )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr == b"anyops: standard output: cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(

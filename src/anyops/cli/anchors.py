@@ -1,6 +1,8 @@
 """``anyops anchors``: the sizes that a detector starts from, found in the annotations it is trained on."""
 
+import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -88,18 +90,24 @@ def anchors(
     If the input is malformed, one line says where, nothing is written, and the exit code is 2.
     """
     with one_line_errors():
+        if size is not None and size > sys.float_info.max:
+            raise CommandError(f"--size: expected an integer that a float can hold, got one of {len(str(size))} digits")
         _check_destinations(output, plot, force=force)
         send = loaded(backend, device)
         sizes = _read(file, category or [], size)
         boxes = len(sizes.wh)
         if k > boxes:
             raise CommandError(f"{display_name(file)}: expected at least {k} boxes for {k} anchors, got {boxes}")
-        wh = send(sizes.wh)
-        with _progress(boxes) as callback:
-            found = anyops.anchor_boxes(
-                wh, k, center=center.value, seed=seed, max_iter=_MAX_ITER, ratio=ratio, callback=callback
-            )
-        labels = to_host(anyops.kmeans_assign(wh, found.anchors, metric="iou").labels)
+        with np.errstate(over="ignore"):  # of what is infinite in float32 the error below tells
+            wh = send(sizes.wh)
+        try:
+            with _progress(boxes) as callback:
+                found = anyops.anchor_boxes(
+                    wh, k, center=center.value, seed=seed, max_iter=_MAX_ITER, ratio=ratio, callback=callback
+                )
+            labels = to_host(anyops.kmeans_assign(wh, found.anchors, metric="iou").labels)
+        except ValueError as error:  # the options are checked; sides may be too large or small for the library's floats
+            raise CommandError(f"{display_name(file)}: boxes that {backend} cannot compute with: {error}") from None
         sides = to_host(found.anchors).astype(np.float64)
         counts = np.bincount(labels, minlength=k)
         unit = "pixels" if size is None else f"pixels in images of {size}"
@@ -111,7 +119,8 @@ def anchors(
             picture = draw_anchors(sizes.wh, labels, sides, f"{k} anchors: {figures}", unit)
             write_bytes(picture, plot, force=force)
     _report(sizes)
-    _print(found, sides, counts, unit, ratio, to_stderr=output == STREAM)
+    with one_line_errors():
+        _print(found, sides, counts, unit, ratio, to_stderr=output == STREAM)
 
 
 def _check_destinations(output: str | None, plot: str | None, *, force: bool) -> None:
@@ -189,8 +198,14 @@ def _print(
     for number, ((w, h), count) in enumerate(zip(sides.tolist(), counts.tolist(), strict=True), 1):
         share = f"{count / counts.sum():.1%}"
         table.add_row(str(number), f"{w:,.2f}", f"{h:,.2f}", f"{w * h:,.0f}", f"{count:,}", share)
-    Console(stderr=to_stderr).print(table)
-    typer.echo(
-        f"mean IoU {found.mean_iou:.4f}, best possible recall {found.best_possible_recall:.4f} at ratio {ratio:g}",
-        err=to_stderr,
-    )
+    summary = f"mean IoU {found.mean_iou:.4f}, best possible recall {found.best_possible_recall:.4f} at ratio {ratio:g}"
+    console = Console(stderr=to_stderr)
+    if to_stderr:
+        console.print(table)
+        typer.echo(summary, err=True)
+        return
+    # Drawn for the terminal, if it is one, but written as any other output, so that one that is full is one line.
+    drawn = io.BytesIO()
+    console.file = io.TextIOWrapper(drawn, encoding=console.encoding, errors="replace")
+    console.print(table)
+    write_bytes(drawn.getvalue() + f"{summary}\n".encode(), STREAM, force=False)

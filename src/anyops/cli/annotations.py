@@ -1,5 +1,6 @@
 """COCO annotations: the sizes of the boxes that people have drawn."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ def parse_sizes(text: str, categories: Sequence[str], size: int | None) -> Sizes
     for where, record in _records(contents, "annotations"):
         category = json_id(record, "category_id", where) if wanted is not None else None
         _, _, w, h = box_of(member(record, "bbox", where), where)
+        crowd = _is_crowd(record, where)
         scale = 1.0
         if scales is not None:
             image = json_id(record, "image_id", where)
@@ -43,13 +45,26 @@ def parse_sizes(text: str, categories: Sequence[str], size: int | None) -> Sizes
             scale = scales[image]
         if wanted is not None and category not in wanted:
             others += 1
-        elif record.get("iscrowd", 0) not in (0, False):
+        elif crowd:
             crowds += 1
         elif not (w > 0 and h > 0):
             flat += 1
         else:
-            sides += [w * scale, h * scale]
+            scaled = [w * scale, h * scale]
+            # A side may overflow, or vanish and leave a box without area that was none.
+            if not all(0 < side < math.inf for side in scaled):
+                raise CommandError(
+                    f"{where}: bbox: expected sides that a float can hold when scaled by {scale:g}, got {w:g} and {h:g}"
+                )
+            sides += scaled
     return Sizes(np.asarray(sides, dtype=np.float64).reshape(-1, 2), crowds, flat, others)
+
+
+def _is_crowd(record: dict[str, Any], where: str) -> bool:
+    value = record.get("iscrowd", 0)
+    if type(value) not in (int, bool) or value not in (0, 1):
+        raise CommandError(f"{where}: iscrowd: expected 0, 1, true or false, got {shown(value)}")
+    return bool(value)
 
 
 def _contents(text: str) -> dict[str, Any]:
@@ -91,10 +106,19 @@ def _category_ids(contents: dict[str, Any], categories: Sequence[str]) -> set[in
 
 def _scales(contents: dict[str, Any], size: int) -> dict[int | str, float]:
     """By what each image is scaled so that its longer side has `size` pixels."""
-    scales = {}
+    scales: dict[int | str, float] = {}
     for where, record in _records(contents, "images"):
         sides = [number(member(record, name, where), name, where) for name in ("width", "height")]
         if not min(sides) > 0:
             raise CommandError(f"{where}: expected a width and a height above 0, got {sides[0]:g} and {sides[1]:g}")
-        scales[json_id(record, "id", where)] = size / max(sides)
+        scale = size / max(sides)
+        if scale == math.inf:
+            raise CommandError(
+                f"{where}: expected a width and a height that can be scaled to {size:g}, "
+                f"got {sides[0]:g} and {sides[1]:g}"
+            )
+        identity = json_id(record, "id", where)
+        if identity in scales:
+            raise CommandError(f"{where}: id: expected an id that no image before has, got {shown(identity)}")
+        scales[identity] = scale
     return scales
