@@ -137,6 +137,9 @@ def write_bytes(data: bytes, target: str, *, force: bool) -> None:
         raise _already_there(target) from None
     except OSError as error:
         name = "standard output" if target == STREAM else target
+        if target == STREAM:  # what could not be written is still buffered: Python would try again, and fail, at exit
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise CommandError(f"{name}: cannot be written: {error.strerror}") from None
 
 
