@@ -1,6 +1,6 @@
 """An application written for torchvision, run with anyops after a swap of three lines.
 
-    python examples/drop_in.py [--boxes 20000]
+    python examples/drop_in.py [--boxes 20000]          needs torch
 
 `detections` is the application: it knows `torchvision.ops.nms` and nothing of anyops. `swapped` holds the three lines.
 Where torchvision is installed, both are run, and must find the very same boxes; where it is not, the names that the

@@ -69,7 +69,7 @@ def test_commands_exist(page):
     sessions = re.findall(
         r"^(?:@nox\.session.*\ndef (\w+)| {4}\"(\w+)\": \(\[)", (ROOT / "noxfile.py").read_text(), re.M
     )
-    commands = ("nms", "backends", "demo")
+    commands = ("nms", "anchors", "backends", "demo")
     for kind, text, line in blocks(page):
         where = f"{page.name}:{line}"
         assert kind in (*CODE, "sh", ""), f"{where}: {kind} is not checked"
