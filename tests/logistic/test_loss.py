@@ -222,7 +222,7 @@ def test_bad_input(name):
 
 @pytest.mark.parametrize(
     "labels",
-    [np.asarray([-100, 0, 100], np.int8), np.asarray([0, 128, 255], np.uint8), 2**63 + np.arange(1, 4, dtype=np.uint64)],
+    [np.int8([-100, 0, 100]), np.uint8([0, 128, 255]), np.uint64([2**63 + 1, 2**63 + 2, 2**63 + 3])],
     ids=["int8", "uint8", "uint64"],
 )
 def test_labels_at_the_ends_of_their_dtype(labels):

@@ -1,6 +1,7 @@
 """Logistic regression: from arrays and labels to coefficients."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
@@ -182,14 +183,20 @@ def logistic_regression(
     start = None if init is None else _start(xp, init, samples, fit_intercept)
     chosen = _choose(objective) if solver == "auto" else solver
     try:
+        if chosen == "proximal" and fit_intercept:
+            objective = replace(objective, samples=samples.centred())
+            start = _moved(start, objective, 1.0)
         outcome, hessian = _fit(objective, chosen, start, totals / HOST.sum(totals), tol=tol, max_iter=max_iter)
     except FloatingPointError:
         raise ValueError(
             "x must be finite, in numbers whose squares can be summed, and init finite; the loss or its gradient is not"
         ) from None
-    theta = _centred(outcome.at.theta, lines, l1)
+    theta = _centred(_moved(outcome.at.theta, objective, -1.0), lines, l1)
     errors = None
     if hessian is not None and not objective.penalised and not outcome.separated:
+        if objective.samples.centre is not None:
+            objective = replace(objective, samples=samples)
+            hessian = objective.at(theta, "full").curvature
         errors = _ship(xp, standard_errors(objective, hessian), dtype, x)
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
@@ -341,6 +348,14 @@ def _roughly(part: Objective, start: Array, directions: Directions, *, tol: floa
     """The minimum over some of the rows; `start` if they do not tell, as where one class is not among them."""
     outcome = descend(part, start, directions, tol=tol, max_iter=WARM_UP)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
+
+
+def _moved(theta: Array, objective: Objective, sign: float) -> Array:
+    """Coefficients of the same model for x less its centre; with a sign of −1 back for x."""
+    centre = objective.samples.centre
+    if theta is None or centre is None:
+        return theta
+    return HOST.concat([theta[:, :-1], theta[:, -1:] + sign * (theta[:, :-1] @ centre[:, None])], axis=1)
 
 
 def _centred(theta: Array, lines: int, l1: float) -> Array:
