@@ -68,6 +68,27 @@ def test_separated(backend, x):
     assert got.stderr is None
 
 
+@pytest.mark.parametrize("scale", [1e-60, 2.0**-149, 1e39, 1e200])
+@pytest.mark.parametrize("options", [{}, {"l2": 2.0}, {"l1": 2.0}, {"solver": "lbfgs"}, {"class_weight": "balanced"}])
+def test_weights_beyond_the_dtype_of_x(scale, options):
+    """Weights times a factor, penalties too, are the same model; its log-likelihood and errors tell of the factor."""
+    x = X.astype(np.float32)
+    want = anyops.logistic_regression(x, Y, sample_weight=W, **options)
+    scaled = {k: v * scale if k in ("l1", "l2") else v for k, v in options.items()}
+    got = anyops.logistic_regression(x, Y, sample_weight=W * scale, **scaled)
+    np.testing.assert_allclose(got.coef, want.coef, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got.loss, want.loss, rtol=1e-5)
+    np.testing.assert_allclose(got.report.weight, want.report.weight * scale, rtol=1e-6)
+    np.testing.assert_allclose(got.report.log_likelihood, want.report.log_likelihood * scale, rtol=1e-5)
+    if want.stderr is not None and scale == 2.0**-149:
+        np.testing.assert_allclose(got.stderr[0], want.stderr[0] / scale**0.5, rtol=1e-4)
+
+
+def test_weights_without_a_sum():
+    with pytest.raises(ValueError, match=r"sample_weight.*finite sum"):
+        anyops.logistic_regression(X, Y, sample_weight=np.full(500, 1e308))
+
+
 # --- columns far from 0 ----------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Logistic regression: from arrays and labels to coefficients."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -172,11 +173,14 @@ def logistic_regression(
         raise ValueError(f"y must hold at least two classes, got {one} in {x.shape[0]} rows")
     factors = by_class(class_weight, found)
     wide = compute_dtype(xp, dtype)
-    weights = sample_weight
-    if factors is not None or sample_weight is not None:
-        ones = HOST.ones(len(found.classes)) if factors is None else factors
-        weights = class_weights(xp, y, found.classes, ones, sample_weight, wide, x)
     totals = found.weights if factors is None else found.weights * factors
+    weights, unit = sample_weight, 1.0
+    if factors is not None or sample_weight is not None:
+        # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
+        unit = _unit(totals, found.counts)
+        ones = HOST.ones(len(found.classes)) if factors is None else factors
+        weights = class_weights(xp, y, found.classes, ones / unit, sample_weight, wide, x)
+        totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     samples = Samples(xp, x, targets(xp, y, found.classes, wide, x), weights, lines, wide)
     objective = Objective(samples, float(HOST.sum(totals)), l2, l1, float(xp.finfo(wide).eps), fit_intercept)
@@ -197,7 +201,7 @@ def logistic_regression(
         if objective.samples.centre is not None:
             objective = replace(objective, samples=samples)
             hessian = objective.at(theta, "full").curvature
-        errors = _ship(xp, standard_errors(objective, hessian), dtype, x)
+        errors = _ship(xp, standard_errors(objective, hessian) / unit**0.5, dtype, x)
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
         ship_classes(xp, found.classes, y),
@@ -207,9 +211,10 @@ def logistic_regression(
         outcome.separated,
         errors,
     )
-    likelihood = objective.penalty(outcome.at.theta[:, :-1]) - outcome.at.value * objective.weight
+    likelihood = unit * (objective.penalty(outcome.at.theta[:, :-1]) - outcome.at.value * objective.weight)
+    totals = totals * unit
     result.report = Report(
-        chosen, x.shape[0], objective.weight, float(likelihood), tuple(totals.tolist()), fit_intercept
+        chosen, x.shape[0], float(HOST.sum(totals)), float(likelihood), tuple(totals.tolist()), fit_intercept
     )
     return result
 
@@ -249,6 +254,16 @@ def _check_solver(solver: str, l1: float) -> None:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     if l1 > 0 and solver not in ("auto", "proximal"):
         raise ValueError(f"solver must be 'proximal' or 'auto' for l1 > 0, got {solver!r} with l1={l1:g}")
+
+
+def _unit(totals: Array, counts: Array) -> float:
+    """The power of 2 next to the mean weight of the rows."""
+    mean = sum(totals.tolist()) / sum(counts.tolist())
+    if not 1e-300 <= mean < math.inf:
+        raise ValueError(
+            f"sample_weight, with class_weight, must have a finite sum, and mean at least 1e-300, got {mean:g}"
+        )
+    return math.ldexp(1.0, math.frexp(mean)[1])
 
 
 def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
