@@ -330,6 +330,7 @@ def test_verbose(capsys):
         (KMeans(metric="manhattan"), ValueError, "metric"),
         (KMeans(random_state=-1), ValueError, "seed"),
         (LogisticRegression(C=0), ValueError, "C must be above 0"),
+        (LogisticRegression(C=float("nan")), ValueError, "C must be a number, got nan"),
         (LogisticRegression(C="1"), TypeError, "C must be a number"),
         (LogisticRegression(l1_ratio=2), ValueError, "l1_ratio"),
         (LogisticRegression(penalty="l3"), ValueError, "penalty"),

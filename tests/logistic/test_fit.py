@@ -66,3 +66,95 @@ def test_separated(backend, x):
     assert got.separated
     assert np.all(np.isfinite(host(backend, got.coef)))
     assert got.stderr is None
+
+
+@pytest.mark.parametrize("scale", [1e-60, 2.0**-149, 1e39, 1e200])
+@pytest.mark.parametrize("options", [{}, {"l2": 2.0}, {"l1": 2.0}, {"solver": "lbfgs"}, {"class_weight": "balanced"}])
+def test_weights_beyond_the_dtype_of_x(scale, options):
+    """Weights times a factor, penalties too, are the same model; its log-likelihood and errors tell of the factor."""
+    x = X.astype(np.float32)
+    want = anyops.logistic_regression(x, Y, sample_weight=W, **options)
+    scaled = {k: v * scale if k in ("l1", "l2") else v for k, v in options.items()}
+    got = anyops.logistic_regression(x, Y, sample_weight=W * scale, **scaled)
+    np.testing.assert_allclose(got.coef, want.coef, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got.loss, want.loss, rtol=1e-5)
+    np.testing.assert_allclose(got.report.weight, want.report.weight * scale, rtol=1e-6)
+    np.testing.assert_allclose(got.report.log_likelihood, want.report.log_likelihood * scale, rtol=1e-5)
+    if want.stderr is not None and scale == 2.0**-149:
+        np.testing.assert_allclose(got.stderr[0], want.stderr[0] / scale**0.5, rtol=1e-4)
+
+
+def test_weights_without_a_sum():
+    with pytest.raises(ValueError, match=r"sample_weight.*finite sum"):
+        anyops.logistic_regression(X, Y, sample_weight=np.full(500, 1e308))
+
+
+# --- columns far from 0 ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("l1", [0.5, 0.0])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_l1_of_columns_far_from_zero(backend, classes, l1):
+    """The conditions of a minimum, in columns that are moved back: |gradient| ≤ l1, −l1 sign(coef) where coef ≠ 0."""
+    rng = np.random.default_rng(0)
+    near, y = rng.normal(size=(40, 5)), rng.integers(0, classes, 40)
+    x, w = (near + 100).astype(np.float32), rng.random(40)  # the same numbers on every library
+    w[3], bad = 0.0, x.copy()
+    bad[3, 0] = np.nan  # no row
+    got = anyops.logistic_regression(
+        *map(backend.asarray, (bad, y)), sample_weight=backend.asarray(w), l1=l1, solver="proximal"
+    )
+    assert got.converged
+    assert got.n_iter < 15
+    coef = np.reshape(host(backend, got.coef).astype(np.float64), (-1, 5))
+    moved = x.astype(np.float64) - 100
+    r = moved @ coef.T + np.ravel(host(backend, got.intercept)).astype(np.float64) + 100 * coef.sum(axis=1)
+    r = np.column_stack([0 * r, r]) if classes == 2 else r
+    p = np.exp(r) / np.exp(r).sum(axis=1, keepdims=True)
+    grad = ((p - np.eye(classes)[y]) * w[:, None])[:, -len(coef) :].T @ np.column_stack([moved, np.ones(40)])
+    atol = 2e-3  # in float32 an intercept of 200 has steps of 2e-5, and a logit is 100 coefficients
+    np.testing.assert_allclose(grad[:, -1], 0, atol=atol)
+    zero = coef == 0
+    assert np.all(np.abs(grad[:, :-1][zero]) <= l1 + atol)
+    np.testing.assert_allclose(grad[:, :-1][~zero], -l1 * np.sign(coef[~zero]), atol=atol)
+
+
+def test_proximal_of_columns_far_from_zero():
+    """A narrow column, a constant one, one near 0, a start, and standard errors, as by Newton's method."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([2000 + 20 * rng.random(300), np.full(300, 0.1), rng.normal(size=300)])
+    y = (x[:, 0] + 8 * rng.normal(size=300) > 2010).astype(int)
+    near = x - np.asarray([2010, 0, 0])
+    for start in (None, (np.asarray([0.2, 0.0, 0.0]), np.asarray(-402.0))):
+        got = anyops.logistic_regression(x, y, l1=1.0, init=start)
+        want = anyops.logistic_regression(near, y, l1=1.0)
+        np.testing.assert_allclose(got.coef, want.coef, rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(got.intercept, want.intercept - 2010 * want.coef[0], rtol=1e-5)
+        np.testing.assert_allclose(got.loss, want.loss, rtol=1e-9)
+        assert got.converged
+    plain = [0, 2]
+    got = anyops.logistic_regression(x[:, plain], y, solver="proximal")
+    beta, errors = reference(near[:, plain], y, np.ones(300), 0.0)
+    np.testing.assert_allclose(got.coef, beta[:-1], rtol=1e-5)
+    np.testing.assert_allclose(got.stderr[0], errors[:-1], rtol=1e-4)
+    variance = np.linalg.inv(_information(near[:, plain], beta))
+    move = np.asarray([-2010, 0, 1])
+    np.testing.assert_allclose(got.stderr[1], np.sqrt(move @ variance @ move), rtol=1e-4)
+    got = anyops.logistic_regression(x, y, solver="proximal")
+    assert np.abs(got.coef[1]) < 1e4  # a constant, not its rounding, which would be divided by
+
+
+def _information(x, beta):
+    rows = np.column_stack([x, np.ones(len(x))])
+    p = 1 / (1 + np.exp(-rows @ beta))
+    return rows.T @ ((p * (1 - p))[:, None] * rows)
+
+
+def test_l1_of_very_many_columns_far_from_zero():
+    rng = np.random.default_rng(0)
+    near = rng.normal(size=(200, 1100))
+    y = (near[:, 0] - near[:, 1] + rng.normal(size=200) > 0).astype(int)
+    got, want = (anyops.logistic_regression(x, y, l1=5.0) for x in (near + 100, near))
+    assert got.converged
+    np.testing.assert_allclose(got.loss, want.loss, rtol=1e-9)
+    np.testing.assert_allclose(got.coef, want.coef, atol=1e-4)

@@ -220,6 +220,19 @@ def test_bad_input(name):
         anyops.logistic_regression(*args, **options)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [np.int8([-100, 0, 100]), np.uint8([0, 128, 255]), np.uint64([2**63 + 1, 2**63 + 2, 2**63 + 3])],
+    ids=["int8", "uint8", "uint64"],
+)
+def test_labels_at_the_ends_of_their_dtype(labels):
+    got = anyops.logistic_regression(X[:39], np.repeat(labels, 13), l2=1.0)
+    np.testing.assert_array_equal(got.classes, labels)
+    assert got.classes.dtype == labels.dtype
+    want = anyops.logistic_regression(X[:39], np.repeat(np.asarray(["a", "b", "c"]), 13), l2=1.0)
+    np.testing.assert_array_equal(got.coef, want.coef)
+
+
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_columns_that_depend_on_each_other(solver):
     got = anyops.logistic_regression(np.column_stack([X, X[:, 0]]), Y, solver=solver)

@@ -20,7 +20,7 @@ def check_number(
         if largest < math.inf:
             limits = f"in [{least:g}, {largest:g}]"
         else:
-            limits = " and ".join(["finite"] * finite + [f"at least {least:g}"] * (least > -math.inf))
+            limits = " and ".join(["finite"] * finite + [f"at least {least:g}"] * (least > -math.inf)) or "a number"
         raise ValueError(f"{name} must be {limits}, got {value}")
     return value
 

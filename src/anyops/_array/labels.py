@@ -70,7 +70,8 @@ def _classes(y: Host) -> Host:
         if np.all((y == least) | (y == most)):  # two numbers are the common case, and need no sort
             return np.asarray([least, most] if least != most else [least], dtype=y.dtype)
         if y.dtype.kind in "iu" and int(most) - int(least) < FEW:
-            return (np.flatnonzero(np.bincount((y - least).astype(np.intp))) + least).astype(y.dtype)
+            above = (y - least).view(f"u{y.itemsize}")  # a difference may wrap in y's dtype, and wraps back unsigned
+            return np.flatnonzero(np.bincount(above.astype(np.intp))).astype(y.dtype) + least
     try:
         return np.unique(y)
     except TypeError as error:

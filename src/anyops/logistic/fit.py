@@ -1,6 +1,8 @@
 """Logistic regression: from arrays and labels to coefficients."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
@@ -171,26 +173,35 @@ def logistic_regression(
         raise ValueError(f"y must hold at least two classes, got {one} in {x.shape[0]} rows")
     factors = by_class(class_weight, found)
     wide = compute_dtype(xp, dtype)
-    weights = sample_weight
-    if factors is not None or sample_weight is not None:
-        ones = HOST.ones(len(found.classes)) if factors is None else factors
-        weights = class_weights(xp, y, found.classes, ones, sample_weight, wide, x)
     totals = found.weights if factors is None else found.weights * factors
+    weights, unit = sample_weight, 1.0
+    if factors is not None or sample_weight is not None:
+        # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
+        unit = _unit(totals, found.counts)
+        ones = HOST.ones(len(found.classes)) if factors is None else factors
+        weights = class_weights(xp, y, found.classes, ones / unit, sample_weight, wide, x)
+        totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     samples = Samples(xp, x, targets(xp, y, found.classes, wide, x), weights, lines, wide)
     objective = Objective(samples, float(HOST.sum(totals)), l2, l1, float(xp.finfo(wide).eps), fit_intercept)
     start = None if init is None else _start(xp, init, samples, fit_intercept)
     chosen = _choose(objective) if solver == "auto" else solver
     try:
+        if chosen == "proximal" and fit_intercept:
+            objective = replace(objective, samples=samples.centred())
+            start = _moved(start, objective, 1.0)
         outcome, hessian = _fit(objective, chosen, start, totals / HOST.sum(totals), tol=tol, max_iter=max_iter)
     except FloatingPointError:
         raise ValueError(
             "x must be finite, in numbers whose squares can be summed, and init finite; the loss or its gradient is not"
         ) from None
-    theta = _centred(outcome.at.theta, lines, l1)
+    theta = _centred(_moved(outcome.at.theta, objective, -1.0), lines, l1)
     errors = None
     if hessian is not None and not objective.penalised and not outcome.separated:
-        errors = _ship(xp, standard_errors(objective, hessian), dtype, x)
+        if objective.samples.centre is not None:
+            objective = replace(objective, samples=samples)
+            hessian = objective.at(theta, "full").curvature
+        errors = _ship(xp, standard_errors(objective, hessian) / unit**0.5, dtype, x)
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
         ship_classes(xp, found.classes, y),
@@ -200,9 +211,10 @@ def logistic_regression(
         outcome.separated,
         errors,
     )
-    likelihood = objective.penalty(outcome.at.theta[:, :-1]) - outcome.at.value * objective.weight
+    likelihood = unit * (objective.penalty(outcome.at.theta[:, :-1]) - outcome.at.value * objective.weight)
+    totals = totals * unit
     result.report = Report(
-        chosen, x.shape[0], objective.weight, float(likelihood), tuple(totals.tolist()), fit_intercept
+        chosen, x.shape[0], float(HOST.sum(totals)), float(likelihood), tuple(totals.tolist()), fit_intercept
     )
     return result
 
@@ -242,6 +254,16 @@ def _check_solver(solver: str, l1: float) -> None:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
     if l1 > 0 and solver not in ("auto", "proximal"):
         raise ValueError(f"solver must be 'proximal' or 'auto' for l1 > 0, got {solver!r} with l1={l1:g}")
+
+
+def _unit(totals: Array, counts: Array) -> float:
+    """The power of 2 next to the mean weight of the rows."""
+    mean = sum(totals.tolist()) / sum(counts.tolist())
+    if not 1e-300 <= mean < math.inf:
+        raise ValueError(
+            f"sample_weight, with class_weight, must have a finite sum, and mean at least 1e-300, got {mean:g}"
+        )
+    return math.ldexp(1.0, math.frexp(mean)[1])
 
 
 def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
@@ -343,6 +365,14 @@ def _roughly(part: Objective, start: Array, directions: Directions, *, tol: floa
     """The minimum over some of the rows; `start` if they do not tell, as where one class is not among them."""
     outcome = descend(part, start, directions, tol=tol, max_iter=WARM_UP)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
+
+
+def _moved(theta: Array, objective: Objective, sign: float) -> Array:
+    """Coefficients of the same model for x less its centre; with a sign of −1 back for x."""
+    centre = objective.samples.centre
+    if theta is None or centre is None:
+        return theta
+    return HOST.concat([theta[:, :-1], theta[:, -1:] + sign * (theta[:, :-1] @ centre[:, None])], axis=1)
 
 
 def _centred(theta: Array, lines: int, l1: float) -> Array:

@@ -5,7 +5,7 @@ from collections import deque
 from .._array.host import HOST, lasso, lasso_by_products
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
-from .newton import free_coefficients
+from .newton import free_coefficients, regular_hessian
 
 MEMORY = 10
 
@@ -63,6 +63,11 @@ class ProximalNewton(Proximal):
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
         """Where no coordinate can be bettered."""
         curvature: Array = at.curvature
+        if self.objective.samples.lines > 1:
+            # Along what all classes share, unpenalised, rounding would be all that sweeps follow.
+            flat = self.objective.coef * (self.objective.l1 + self.objective.l2) == 0
+            shift = regular_hessian(self.objective, curvature) - curvature
+            curvature = curvature + shift * flat[:, None] * flat[None, :]
         hessian = curvature[self.free, :][:, self.free]
         return lasso(hessian, grad - hessian @ start, self.bound, start)
 

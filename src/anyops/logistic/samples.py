@@ -15,6 +15,8 @@ from .._array.threads import in_parts, workers
 from .objective import assembled, losses_along, row_sums
 
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
+FAR = 0.3  # of the root of the mean square of a column, which its mean is when it matters where 0 is
+CONSTANT = 64.0  # roundings of the mean that a column must spread over to be no constant
 SHARED = 1 << 17  # numbers in x from which a pass is worth the start of threads
 
 
@@ -40,7 +42,10 @@ class Along(NamedTuple):
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number."""
+    """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number.
+
+    What is read of the rows is x − centre, where there is a centre (p,).
+    """
 
     xp: Namespace
     x: Array
@@ -48,6 +53,7 @@ class Samples:
     weight: Array | None
     lines: int
     dtype: DType  # that of the computation
+    centre: Array | None = None
 
     @property
     def coefficients(self) -> int:
@@ -75,10 +81,32 @@ class Samples:
 
     def gram(self) -> Array:
         """Σ w (x, 1)(x, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
-        sign = self.xp.ones_like(self.target, dtype=self.dtype)
-        two = replace(self, lines=1, target=sign)
-        curvature: Array = two.sums(HOST.zeros((1, self.x.shape[1] + 1)), "full").curvature
+        curvature: Array = self._moments("full").curvature
         return 4.0 * curvature
+
+    def centred(self) -> "Samples":
+        """The same rows less the means of their columns; as they are where no mean is far from 0 beside its column.
+
+        Constant columns stay: the mean would leave nothing of them but its rounding.
+        """
+        eps = float(self.xp.finfo(self.dtype).eps)
+        mean, square = self._means()
+        if not HOST.any(HOST.abs(mean) > FAR * HOST.sqrt(square)):
+            return self
+        centre = on_host(from_host(self.xp, mean, self.dtype, self.x))
+        spread = replace(self, centre=centre)._means()[1]
+        return replace(self, centre=HOST.where(HOST.sqrt(spread) > CONSTANT * eps * HOST.abs(centre), centre, 0.0))
+
+    def _means(self) -> tuple[Array, Array]:
+        """The means of the columns and of their squares."""
+        sums = self._moments("diagonal")
+        curvature: Array = sums.curvature
+        return sums.grad[:-1] / sums.grad[-1], curvature[:-1] / curvature[-1]
+
+    def _moments(self, curvature: str) -> Sums:
+        """The sums of one class at no coefficients: −½ Σ w (x, 1), and ¼ Σ w of the products."""
+        sign = self.xp.ones_like(self.target, dtype=self.dtype)
+        return replace(self, lines=1, target=sign).sums(HOST.zeros((1, self.x.shape[1] + 1)), curvature)
 
     def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Along:
         """All trial steps of a line search, in one pass."""
@@ -115,7 +143,8 @@ class Samples:
         at = [*_split(theta), *(_split(move) if move is not None else ())]
         joined = partial(_merge_flat, merge, shapes)
         if is_chunked(self.xp):
-            read = partial(_read_chunk, kernel, merge, at=at, dtype=self.dtype, width=width, options=options)
+            how = {"dtype": self.dtype, "centre": self.centre, "width": width, "options": options}
+            read = partial(_read_chunk, kernel, merge, at=at, **how)
             found = on_host(reduce_chunks(read, joined, 1, self.x, self.target, self.weight))
         else:
             found = self._in_parts(lambda part: _read_rows(part, kernel, merge, at, width, options), joined)
@@ -150,10 +179,10 @@ def _read_rows(
 ) -> Array:
     xp, x = samples.xp, samples.x
     rows = 0 if is_sharded(x) else rows_in_cache(xp, x, width)
-    shipped = [from_host(xp, a, samples.dtype, x) for a in at]
+    centre, *shipped = (None if a is None else from_host(xp, a, samples.dtype, x) for a in (samples.centre, *at))
     wide = widest_dtype(xp, samples.dtype, x)
     return compiled(
-        _pass, xp, x, samples.target, samples.weight, *shipped,
+        _pass, xp, x, samples.target, samples.weight, centre, *shipped,
         kernel=kernel, merge=merge, rows=rows, dtype=samples.dtype, wide=wide, **options,
     )  # fmt: skip
 
@@ -167,12 +196,13 @@ def _read_chunk(
     *,
     at: list[Array],
     dtype: DType,
+    centre: Array | None,
     width: int,
     options: dict,
 ) -> Array:
     """What a chunk of a lazy array gives, from the library that the chunk is of."""
     xp = namespace(x=x)
-    return on_host(_read_rows(Samples(xp, x, target, weight, 0, dtype), kernel, merge, at, width, options))
+    return on_host(_read_rows(Samples(xp, x, target, weight, 0, dtype, centre), kernel, merge, at, width, options))
 
 
 def _pass(
@@ -180,6 +210,7 @@ def _pass(
     x: Array,
     target: Array,
     w: Array | None,
+    centre: Array | None,
     *at: Array,
     kernel: Callable[..., tuple[Array, ...]],
     merge: Callable[..., tuple[Array, ...]],
@@ -191,7 +222,8 @@ def _pass(
     """One vector of all sums, so that they are one transfer."""
 
     def chunk(x: Array, target: Array, w: Array | None) -> tuple[Array, ...]:
-        return kernel(xp, cast(xp, x, dtype), target, w, *at, wide=wide, **options)
+        x = cast(xp, x, dtype)
+        return kernel(xp, x if centre is None else x - centre, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)
     return xp.concat([xp.reshape(part, (-1,)) for part in parts])
