@@ -158,3 +158,16 @@ def test_l1_of_very_many_columns_far_from_zero():
     assert got.converged
     np.testing.assert_allclose(got.loss, want.loss, rtol=1e-9)
     np.testing.assert_allclose(got.coef, want.coef, atol=1e-4)
+
+
+def test_lbfgs_from_a_start_with_rare_classes():
+    # So many coefficients that the curvature is known roughly: that of no coefficients is too small by far here.
+    rng = np.random.default_rng(0)
+    n, p, classes = 6_000, 200, 11
+    y = np.where(rng.random(n) < 0.01, rng.integers(0, classes - 1, n), classes - 1)
+    x = rng.normal(size=(n, 8)) @ rng.normal(size=(8, p)) + 0.5 * rng.normal(size=(n, p))
+    x += 1.5 * rng.normal(size=(classes, p))[y] * (y < classes - 1)[:, None]
+    options = {"solver": "lbfgs", "l2": 1.0, "max_iter": 40}
+    want = anyops.logistic_regression(x, y, **options)
+    got = anyops.logistic_regression(x, y, init=(np.zeros((classes, p)), np.zeros(classes)), **options)
+    assert got.loss < 1.1 * want.loss
