@@ -158,3 +158,16 @@ def test_l1_of_very_many_columns_far_from_zero():
     assert got.converged
     np.testing.assert_allclose(got.loss, want.loss, rtol=1e-9)
     np.testing.assert_allclose(got.coef, want.coef, atol=1e-4)
+
+
+def test_l1_of_columns_that_are_nearly_one():
+    """Without an intercept nothing moves 0: coordinates alone would creep. The conditions of a minimum."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5)) + 100, rng.integers(0, 2, 40)
+    got = anyops.logistic_regression(x, y, l1=0.5, fit_intercept=False)
+    assert got.converged
+    assert got.n_iter < 15
+    grad = x.T @ (1 / (1 + np.exp(-x @ got.coef)) - y)
+    zero = got.coef == 0
+    assert np.all(np.abs(grad[zero]) <= 0.5 + 1e-3)
+    np.testing.assert_allclose(grad[~zero], -0.5 * np.sign(got.coef[~zero]), atol=1e-3)
