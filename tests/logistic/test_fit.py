@@ -160,7 +160,6 @@ def test_l1_of_very_many_columns_far_from_zero():
     np.testing.assert_allclose(got.coef, want.coef, atol=1e-4)
 
 
-<<<<<<< HEAD
 def test_lbfgs_from_a_start_with_rare_classes():
     # So many coefficients that the curvature is known roughly: that of no coefficients is too small by far here.
     rng = np.random.default_rng(0)
@@ -172,7 +171,8 @@ def test_lbfgs_from_a_start_with_rare_classes():
     want = anyops.logistic_regression(x, y, **options)
     got = anyops.logistic_regression(x, y, init=(np.zeros((classes, p)), np.zeros(classes)), **options)
     assert got.loss < 1.1 * want.loss
-=======
+
+
 def test_l1_of_columns_that_are_nearly_one():
     """Without an intercept nothing moves 0: coordinates alone would creep. The conditions of a minimum."""
     rng = np.random.default_rng(0)
@@ -184,4 +184,3 @@ def test_l1_of_columns_that_are_nearly_one():
     zero = got.coef == 0
     assert np.all(np.abs(grad[zero]) <= 0.5 + 1e-3)
     np.testing.assert_allclose(grad[~zero], -0.5 * np.sign(got.coef[~zero]), atol=1e-3)
->>>>>>> fixlog
