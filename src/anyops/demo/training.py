@@ -154,7 +154,7 @@ def minimise(
     value, slope = objective(theta)
     pairs: list[tuple[Array, Array, float]] = []
     n_iter = idle = 0
-    while n_iter < max_iter:
+    while n_iter < max_iter and dot(slope, slope) > 0:
         n_iter += 1
         move, factors = -slope, []
         for step, change, product in reversed(pairs):
