@@ -79,7 +79,7 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     numpy, *others = report.outcomes.values()
     assert numpy.windows[1] == 100 * numpy.windows[0]
     for loss in LOSSES:
-        assert numpy.precisions[loss]["nms"].ap > numpy.precisions[loss]["raw"].ap > 0.05
+        assert min(precision.ap for precision in numpy.precisions[loss].values()) > 0.1
         for other in others:
             assert other.windows == numpy.windows
             for method, precision in numpy.precisions[loss].items():

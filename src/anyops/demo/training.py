@@ -112,7 +112,7 @@ def train_cross_entropy(windows: Windows) -> Classifier:
     x, y = windows
     start = zero_classifier(x)
     found = anyops.logistic_regression(
-        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=STEPS, init=(start[:, :-1], start[:, -1])
+        x, y, l2=L2, solver="lbfgs", tol=1e-4, max_iter=STEPS, init=(start[:, :-1], start[:, -1])
     )
     return Classifier(found.coef, found.intercept, found.n_iter)
 
