@@ -7,7 +7,7 @@ from anyops.demo import run as module
 from anyops.demo.arrays import shipper
 from anyops.demo.evaluate import average_precision, coco_ground_truth, coco_results
 from anyops.demo.methods import IOU_THRESHOLD, METHODS, suppress
-from anyops.demo.run import LOSSES, TOLERANCE, Settings, run
+from anyops.demo.run import LOSSES, TOLERANCE, Settings, run, summary
 from tests.reference import greedy
 
 NMS = METHODS[0]
@@ -74,12 +74,12 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     monkeypatch.setattr(codebook, "ANCHORS", 2)
     monkeypatch.setattr(training, "L2", 30.0)
     monkeypatch.setattr(training, "STEPS", 400)
-    report = run(Settings(2, 1), ["numpy", "torch", "jax"], Progress(disable=True))
-    assert report.disagreeing() == []
+    report = run(Settings(4, 2), ["numpy", "torch", "jax"], Progress(disable=True))
+    assert report.disagreeing() == [], summary(report)["backends"]
     numpy, *others = report.outcomes.values()
     assert numpy.windows[1] == 100 * numpy.windows[0]
     for loss in LOSSES:
-        assert numpy.precisions[loss]["nms"].ap > numpy.precisions[loss]["raw"].ap > 0.05
+        assert min(precision.ap for precision in numpy.precisions[loss].values()) > 0.1
         for other in others:
             assert other.windows == numpy.windows
             for method, precision in numpy.precisions[loss].items():

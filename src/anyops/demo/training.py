@@ -112,7 +112,7 @@ def train_cross_entropy(windows: Windows) -> Classifier:
     x, y = windows
     start = zero_classifier(x)
     found = anyops.logistic_regression(
-        x, y, l2=L2, solver="lbfgs", tol=1e-3, max_iter=STEPS, init=(start[:, :-1], start[:, -1])
+        x, y, l2=L2, solver="lbfgs", tol=1e-4, max_iter=STEPS, init=(start[:, :-1], start[:, -1])
     )
     return Classifier(found.coef, found.intercept, found.n_iter)
 
@@ -154,7 +154,7 @@ def minimise(
     value, slope = objective(theta)
     pairs: list[tuple[Array, Array, float]] = []
     n_iter = idle = 0
-    while n_iter < max_iter:
+    while n_iter < max_iter and dot(slope, slope) > 0:
         n_iter += 1
         move, factors = -slope, []
         for step, change, product in reversed(pairs):
