@@ -57,6 +57,7 @@ LEFT_OUT = {
         "test_logistic_regression_callback_fitted_estimator",
         "test_logistic_regression_callback_support_warning",
     ),
+    "of a start at 0, where ours starts at the best intercepts": ("test_zero_max_iter",),
     "of how newton-cholesky gives up and lbfgs goes on": ("test_newton_cholesky_fallback_to_lbfgs",),
     "they pass, and take too long: l1 where columns depend on each other, or `LogisticRegressionCV` beside ours": (
         "test_logistic_regression_solvers_multiclass",
