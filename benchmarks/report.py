@@ -408,6 +408,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
     options = parser.parse_args(argv)
     data = load(options.results)
+    later = options.results.with_name("later.json")
+    if later.exists():  # cases that came after the published run, from runs of their own
+        known = {case["name"] for case in data["cases"]}
+        data["cases"] += [case for case in load(later)["cases"] if case["name"] not in known]
     old_plots = stale_plots(data, options.page.parent / IMAGES)
     stale = [options.page] if refresh(options.page, data, PARTS, write=not options.check) else []
     if options.page == PAGE and refresh(GPU_PAGE, load(GPU_RESULTS), GPU_PARTS, write=not options.check):
