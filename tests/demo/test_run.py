@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+
+pytest.importorskip("rich")
 from rich.progress import Progress
 
 from anyops.demo import codebook, training
