@@ -10,7 +10,7 @@ def divide(xp: Namespace, x: Array, y: Array) -> Array:
     """Return x / y.
 
     JAX differentiates it by x·y⁻², which overflows for a divisor whose square underflows, such as a small area. On a
-    GPU its float32 quotient is off by an ulp or two in a quarter of all cases: an area over itself, or a pair exactly
+    GPU its float32 quotient is off by an ulp or two in three of ten cases: an area over itself, or a pair exactly
     at a threshold. https://github.com/openxla/xla/issues/37181
     """
     return _jax_divide()(x, y) if library(xp) == "jax" else x / y

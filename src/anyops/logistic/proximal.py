@@ -1,5 +1,6 @@
 """Proximal Newton methods: quadratic models of the loss, minimised with the l1 penalty."""
 
+from abc import ABC, abstractmethod
 from collections import deque
 
 from .._array.host import HOST, lasso, lasso_by_products
@@ -10,7 +11,7 @@ from .newton import free_coefficients, regular_hessian
 MEMORY = 10
 
 
-class Proximal:
+class Proximal(ABC):
     """The step to the minimum of g·d + d·Bd / 2 + l1 ‖coef + d‖₁, for a model B of the Hessian [1]_.
 
     References
@@ -25,9 +26,9 @@ class Proximal:
         self.free = HOST.arange(len(objective.coef)) if free is None else free
         self.bound = objective.l1 / objective.weight * objective.coef[self.free]
 
+    @abstractmethod
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
         """The coefficients that minimise the model."""
-        raise NotImplementedError
 
     def move(self, at: Point) -> Move:
         """The model's minimum, and how much the objective falls towards it to first order."""
