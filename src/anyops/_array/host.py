@@ -7,7 +7,8 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .backends import to_host
-from .namespace import Array, DType, Namespace, device, library
+from .namespace import Array, DType, Namespace, device, is_at_hand, is_eager_jax, library
+from .rows import is_sharded, on_cpu
 
 HOST: Namespace = numpy_namespace  # for small results that are kept in float64, whatever the arrays' library can do
 Host = np.ndarray[Any, Any]
@@ -33,6 +34,18 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
         one = len(places) == 1
         return jax.device_put(made, next(iter(places)) if one else _replicated(like))
     return xp.asarray(values, dtype=dtype, device=device(like))
+
+
+def writable(xp: Namespace, x: Array, *others: Array | None) -> tuple[Any, ...]:
+    """Return a namespace that can write into its arrays at positions, and the arrays in it.
+
+    Those of JAX, which cannot be written, and of torch that lie in the host's memory share it with NumPy: there each
+    core can work on its part of the samples, where torch and JAX start threads, or compile, for every operation.
+    """
+    shared = on_cpu(x) and not is_sharded(x) if is_eager_jax(x) else library(xp) == "torch" and is_at_hand(x)
+    if not shared:
+        return xp, x, *others
+    return HOST, to_host(x), *(None if y is None else to_host(y) for y in others)
 
 
 def _replicated(like: Array) -> Any:

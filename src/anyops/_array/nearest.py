@@ -51,9 +51,7 @@ class Scratch:
     """Memory for one large product after another, where a library can write into it: mapping it anew costs more."""
 
     def __init__(self, xp: Namespace, like: Array, size: int):
-        self._room = (
-            xp.empty(size, dtype=like.dtype, device=device(like)) if library(xp) in ("numpy", "torch") else None
-        )
+        self._room = np.empty(size, like.dtype) if library(xp) == "numpy" else None
         self._xp = xp
 
     def product(self, a: Array, b: Array) -> Array:
@@ -69,17 +67,13 @@ def own_and_rest(xp: Namespace, scores: Array, labels: Array) -> tuple[Array, Ar
 
     The scores are lost.
     """
-    name = library(xp)
-    if name == "numpy":
+    if library(xp) == "numpy":
         flat = scores.reshape(-1)
         at = labels * scores.shape[1]
         at += np.arange(labels.shape[0])
         own = flat.take(at)
         flat[at] = math.inf
         return own, np.minimum.reduce(scores, axis=0)
-    if name == "torch":
-        own = scores.gather(0, labels[None])[0]
-        return own, scores.scatter_(0, labels[None], math.inf).amin(0)
     mine = xp.arange(scores.shape[0], dtype=labels.dtype, device=device(scores))[:, None] == labels[None, :]
     own = xp.sum(xp.where(mine, scores, xp.zeros_like(scores)), axis=0)
     return own, xp.min(xp.where(mine, xp.full_like(scores, math.inf), scores), axis=0)
@@ -90,17 +84,13 @@ def two_lowest(xp: Namespace, scores: Array) -> tuple[Array, Array, Array]:
 
     The scores are lost.
     """
-    name = library(xp)
     labels = xp.argmin(scores, axis=1)
-    if name == "numpy":
+    if library(xp) == "numpy":
         flat, start = scores.reshape(-1), np.arange(labels.shape[0]) * scores.shape[1]
         at = start + labels
         least = flat.take(at)
         flat[at] = math.inf
         return labels, least, flat.take(np.add(start, np.argmin(scores, axis=1), out=start))
-    if name == "torch":
-        least = scores.gather(1, labels[:, None])[:, 0]
-        return labels, least, scores.scatter_(1, labels[:, None], math.inf).amin(1)
     mine = xp.arange(scores.shape[1], dtype=labels.dtype, device=device(scores)) == labels[:, None]
     rest = xp.min(xp.where(mine, xp.full_like(scores, math.inf), scores), axis=1)
     return labels, xp.min(scores, axis=1), rest
@@ -115,7 +105,7 @@ def row_dot(xp: Namespace, a: Array, b: Array) -> Array:
 
 def put(xp: Namespace, x: Array, index: Array, values: Array | float) -> None:
     """Set the items of our own 1-D `x` at distinct positions."""
-    if library(xp) in ("numpy", "torch"):
+    if library(xp) == "numpy":
         x[index] = values
         return
     # The standard assigns to slices and masks only.

@@ -19,7 +19,7 @@ def rows_in_cache(xp: Namespace, x: Array, columns: int) -> int:
     size = 8 if "64" in str(x.dtype) else 4
     name = library(xp)
     many = 1
-    if name == "cupy" or (name == "torch" and x.device.type != "cpu") or (name == "jax" and not _on_cpu(x)):
+    if name == "cupy" or (name == "torch" and x.device.type != "cpu") or (name == "jax" and not on_cpu(x)):
         many = 64
     elif name == "torch":
         many = 16 if is_traced(x) else 4
@@ -27,7 +27,7 @@ def rows_in_cache(xp: Namespace, x: Array, columns: int) -> int:
     return min(rows, 4096) if name == "jax" and many == 1 else rows
 
 
-def _on_cpu(x: Array) -> bool:
+def on_cpu(x: Array) -> bool:
     """Tell whether JAX computes on a CPU: of traced values it is not known, so whether it does by default."""
     import jax
 

@@ -49,15 +49,11 @@ def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Arr
     return _reduce_runs(xp, values, segments, size, xp.add, 0)
 
 
-def sum_rows(xp: Namespace, rows: Array, labels: Array, size: int) -> np.ndarray:
+def sum_rows(rows: Array, labels: Array, size: int) -> np.ndarray:
     """Return on the host, in float64, (size, d): the sum of the rows (m, d) of each label."""
-    name = library(xp)
     out = np.zeros((size, rows.shape[1]))
     if rows.shape[0] == 0:
         return out
-    if name == "torch":
-        wide = xp.zeros(out.shape, dtype=xp.float64, device=rows.device)
-        return to_host(wide.index_add(0, labels, rows.to(wide.dtype)))
     labels, rows = to_host(labels), to_host(rows)
     # Runs of equal labels; numbers of 16 bits NumPy sorts by radix.
     order = np.argsort(labels.astype(np.int16) if size < 1 << 15 else labels, kind="stable")

@@ -16,7 +16,7 @@ from .._array.namespace import (
     namespace,
     result_dtype,
 )
-from .._array.nearest import across, counting, lowest, rows_at
+from .._array.nearest import across, counting, lowest, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
 
 METRICS = ("euclidean", "cosine", "iou")
@@ -271,12 +271,12 @@ def _iou(xp: Namespace, a: Array, b: Array) -> Array:
     return xp.where(there, inter / xp.where(there, union, xp.ones_like(union)), xp.zeros_like(inter))
 
 
-def to_each(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
-    """(n, k): the distance of each sample from each centre; of x and centres around 0, or of unit length."""
-    found = scores(xp, x, centers, metric)
+def to_each(xp: Namespace, centers: Array, x: Array, metric: str) -> Array:
+    """(k, n): the distance from each centre of each sample; both around 0, or of unit length."""
+    found = scores(xp, centers, x, metric, of=-2)
     if metric == "iou":
         return found
-    found = found + (1.0 if metric == "cosine" else xp.sum(x * x, axis=-1, keepdims=True))
+    found = found + (1.0 if metric == "cosine" else row_dot(xp, x, x))
     return xp.maximum(found, xp.zeros_like(found))
 
 

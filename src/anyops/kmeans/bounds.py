@@ -201,9 +201,9 @@ class _Pass:
                 weight = items(xp, of.weight, index[part])[:, None]
                 rows, there = rows * weight, xp.astype(weight > 0, rows.dtype)
             for labels, sign in ((new, 1), *(() if self.first else ((old, -1),))):
-                total = total + sign * sum_rows(xp, rows, labels[part], k)
+                total = total + sign * sum_rows(rows, labels[part], k)
                 if of.weight is not None:
-                    members = members + sign * sum_rows(xp, there, labels[part], k)
+                    members = members + sign * sum_rows(there, labels[part], k)
         if of.weight is None:
             members = total[:, d:]
         return Sums(total[:, :d], total[:, d], members[:, 0]), index.shape[0]

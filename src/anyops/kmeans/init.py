@@ -8,8 +8,20 @@ from .._array.backends import to_host
 from .._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
 from .._array.compiled import compiled
 from .._array.host import HOST, Host, from_host, on_host
-from .._array.namespace import Array, Namespace, check_dtype, default_int, device, is_traced, namespace, working
+from .._array.namespace import (
+    Array,
+    Namespace,
+    check_dtype,
+    default_int,
+    device,
+    is_at_hand,
+    is_traced,
+    namespace,
+    working,
+)
 from .._array.random import Seed, generator
+from .._array.rows import rows_in_cache
+from .._array.threads import in_parts, workers
 from ..norm import batch_stats
 from .assign import kmeans_assign, kmeans_partial, to_each, unit
 
@@ -172,7 +184,10 @@ def default_trials(k: int) -> int:
 def plusplus(xp: Namespace, z: Array, weight: Host, k: int, rng: Any, trials: int, metric: str) -> Host:
     """Indices (k,) of the samples drawn."""
     chosen = [int(_draw(weight, rng.random(1))[0])]
-    nearest = _distances(xp, z, chosen, metric)[:, 0]
+    nearest = HOST.full(weight.shape[0], math.inf)
+    found = HOST.empty((trials, weight.shape[0]))  # once: to map its memory anew costs more than a pass
+    _lower(xp, z, weight, nearest, chosen, metric, found[:1, :])
+    nearest[...] = found[0, :]
     while len(chosen) < k:
         nearest[chosen] = 0.0  # rounding would let them be drawn again
         potential = nearest * weight
@@ -180,10 +195,9 @@ def plusplus(xp: Namespace, z: Array, weight: Host, k: int, rng: Any, trials: in
             potential = weight * 1.0
             potential[chosen] = 0.0
         candidates = _draw(potential, rng.random(trials)).tolist()
-        found = HOST.minimum(nearest[:, None], _distances(xp, z, candidates, metric))
-        best = int(HOST.argmin(HOST.matmul(weight, found)))
+        best = int(HOST.argmin(_lower(xp, z, weight, nearest, candidates, metric, found)))
         chosen.append(candidates[best])
-        nearest = found[:, best]
+        nearest[...] = found[best, :]
     return HOST.asarray(chosen)
 
 
@@ -214,14 +228,35 @@ def _draw(weights: Host, uniforms: Host) -> Host:
     return HOST.minimum(found, HOST.nonzero(weights)[0][-1])
 
 
-def _distances(xp: Namespace, z: Array, candidates: list[int], metric: str) -> Host:
-    """(n, candidates) on the host."""
-    centers = rows(xp, z, HOST.asarray(candidates))
-    if is_chunked(xp):
-        found = over_rows(lambda part: to_each(namespace(x=part), part, centers, metric), z, len(candidates), z.dtype)
-    else:
-        found = compiled(to_each, xp, z, centers, metric=metric)
-    return on_host(found)
+def _lower(xp: Namespace, z: Array, weight: Host, nearest: Host, candidates: list[int], metric: str, out: Host) -> Host:
+    """Write the distances (candidates, n) to the closest centre with each of some candidates; return Σ w · distance."""
+    n, centers = weight.shape[0], rows(xp, z, HOST.asarray(candidates))
+    step = rows_in_cache(xp, z, z.shape[1] + 2 * len(candidates)) if is_at_hand(z) else n
+    tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    totals = HOST.zeros((len(tiles), len(candidates)))
+
+    parts = min(workers(z), len(tiles)) if is_at_hand(z) else 1
+
+    def lower(part: int) -> None:
+        for at in range(part, len(tiles), parts):
+            tile = tiles[at]
+            distances = _distances(xp, z if len(tiles) == 1 else z[tile, :], centers, metric)
+            out[:, tile] = HOST.minimum(nearest[tile], distances)
+            totals[at, :] = HOST.matmul(out[:, tile], weight[tile])
+
+    in_parts(z, lower, parts)
+    return HOST.sum(totals, axis=0)
+
+
+def _distances(xp: Namespace, z: Array, centers: Array, metric: str) -> Host:
+    """(k, n) on the host."""
+    if not is_chunked(xp):
+        return to_host(compiled(to_each, xp, centers, z, metric=metric))
+
+    def rows_of_chunk(x: Array) -> Array:
+        return to_each(namespace(x=x), centers, x, metric).T
+
+    return to_host(over_rows(rows_of_chunk, z, centers.shape[0], z.dtype)).T
 
 
 def rows(xp: Namespace, z: Array, index: Host) -> Array:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import is_chunked
-from .._array.host import HOST, Host, from_host, on_host
+from .._array.host import HOST, Host, from_host, on_host, writable
 from .._array.namespace import (
     Array,
     Namespace,
     check_dtype,
+    default_int,
     is_at_hand,
     namespace,
     result_dtype,
@@ -96,7 +97,8 @@ def kmeans(
     Notes
     -----
     A centre that loses all samples moves to one of those farthest from their centres, as long as they are not on them.
-    On NumPy and torch CPU arrays, samples whose bounds prove that they cannot change their centre are not looked at.
+    In the memory of the host, samples whose bounds prove that they cannot change their centre are not looked at; arrays
+    of torch and JAX that lie there are iterated over as the NumPy arrays that they are.
 
     References
     ----------
@@ -167,19 +169,22 @@ class Samples:
     """Samples as they are iterated over, and the passes over them."""
 
     def __init__(self, xp: Namespace, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str):
-        self.xp, self.k, self.metric, self.center = xp, k, metric, center
+        self.k, self.metric, self.center = k, metric, center
         # Weights that the dtype of the samples may not hold, or their sums, are counted in a unit of their own.
         largest = float(HOST.max(weight))
         self.unit = 1.0 if 2.0**-60 < largest < 2.0**60 else 2.0 ** math.floor(math.log2(largest))
         self.weight = weight / self.unit
         self.dtype = result_dtype(xp, x=x)
-        self.z, self.shift, self.variance = prepared(xp, x, weight, metric)
+        self.home, self.like, self.xp, x = xp, x, xp, working(xp, x)
+        if center == "mean" and metric != "iou":  # which bounds can be kept for
+            self.xp, x, given = writable(xp, x, given)
+        self.z, self.shift, self.variance = prepared(self.xp, x, weight, metric)
         # Of samples of weight 0, which z does not have, the label alone is asked for.
-        self.absent = None if bool(HOST.all(weight > 0)) else working(xp, x)
+        self.absent = None if bool(HOST.all(weight > 0)) else x
         self.given = None
         if given is not None:
-            given = given if self.unit == 1 else beside(xp, self.weight, self.z)
-            self.given = xp.astype(given, self.z.dtype, copy=False)
+            given = given if self.unit == 1 else beside(self.xp, self.weight, self.z)
+            self.given = self.xp.astype(given, self.z.dtype, copy=False)
         self._rows: Array = None  # z with a one behind each, once bounds are kept
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
@@ -231,15 +236,18 @@ class Samples:
                 callback(n_iter, self._inertia(centers) if inertia is None else inertia * self.unit, shift)
             centers, converged = new, repeats or shift <= tol * self.variance
         # The labels are those of the centres as they are returned, in the dtype of x.
-        returned = from_host(self.xp, centers + self.shift, self.dtype, self.z)
-        centers = on_host(self._ship(on_host(returned) - self.shift))
+        returned = from_host(self.home, centers + self.shift, self.dtype, self.like)
+        kept = on_host(returned)
+        centers = on_host(self._ship(kept - self.shift))
         if bounded is not None:
             bounded.update(centers)
             labels = bounded.labels
         else:
             labels = kmeans_assign(self.z, self._ship(centers), metric=self.metric).labels
         if self.absent is not None:
-            labels = self._with_absent(labels, returned)
+            labels = self._with_absent(labels, self._ship(kept))
+        if self.home is not self.xp:
+            labels = from_host(self.home, labels, default_int(self.home, self.like), self.like)
         return KMeansResult(returned, labels, self._inertia(centers), n_iter, converged)
 
     def _with_absent(self, labels: Array, centers: Array) -> Array:
