@@ -58,7 +58,18 @@ def test_anes96(backend):
     np.testing.assert_allclose(got[1:] - got[0], want["params"], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(result.report.log_likelihood, want["llf"], rtol=1e-9)
     np.testing.assert_allclose(result.report.null_log_likelihood, want["llnull"], rtol=1e-9)
-    assert errors.shape == got.shape  # of coefficients that sum to 0, not of differences from the first
+    # Ours are of coefficients that sum to 0 over the classes, those published of differences from the first class.
+    place = (backend.asarray(v) for v in (x, table[:, 5].astype(np.int32), got[:, :-1], got[:, -1]))
+    information = anyops.logistic_partial(*place).hessian
+    if not isinstance(information, np.ndarray):
+        information = backend.to_numpy(information)
+    covariance = np.linalg.pinv(information, rcond=1e-10)
+    np.testing.assert_allclose(errors.ravel(), np.diag(covariance) ** 0.5, rtol=1e-5)
+    base = got.shape[1]
+    difference = np.kron([[-1.0]] * (len(got) - 1), np.eye(base)), np.eye(len(information) - base)
+    difference = np.concatenate(difference, axis=1)
+    between = np.diag(difference @ covariance @ difference.T).reshape(-1, base) ** 0.5
+    np.testing.assert_allclose(between, want["bse"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("entry", [TEMPERATURE, CARS], ids=["temperature", "mtcars"])

@@ -147,7 +147,7 @@ def time_bars(axes: Axes, figures: Mapping[str, Any]) -> None:
             axes.text(value, place, f" {value:,.0f}" if value >= 10 else f" {value:.1f}", va="center", fontsize=7)
     axes.set_yticks(np.arange(len(figures["methods"])), [row["method"] for row in figures["methods"]])
     axes.set(xscale="log", title=f"Milliseconds for {figures['raw']['boxes']:,} boxes, on a logarithmic scale")
-    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+    axes.xaxis.set_major_formatter("{x:,g}")
     axes.set_xlim(right=4 * max(max(row["milliseconds"].values()) for row in figures["methods"]))
     axes.legend(loc="upper right", fontsize=8, framealpha=1)
     _bars_style(axes)

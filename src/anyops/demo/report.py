@@ -139,6 +139,12 @@ def _losses(figures: Mapping[str, Any], after_nms: Mapping[str, Precision], curv
         if abs(change) < 0.005
         else f"{'higher' if change > 0 else 'lower'} by {abs(change):.3f}"
     )
+    why = (
+        ""
+        if change >= 0.005
+        else """ A linear model near the minimum of its loss can bear a hundred to one; the focal loss was made for deep
+networks, whose many steps the easy windows would otherwise fill."""
+    )
     rows = [
         ("share of the loss that windows on no digit have", "background_share_of_loss", "{:.1%}"),
         ("the easy ones among them, with a probability above 0.9", "easy_background_share_of_loss", "{:.1%}"),
@@ -163,9 +169,8 @@ same model of eleven classes and the same penalty, from the same start. One mini
 <p><b>What the focal loss is for:</b> at the classifier that cross-entropy made, the easy windows on no digit have
 {easy[0]} of the cross-entropy, and {easy[1]} of the focal loss: what is left to learn from are the hard ones.
 <b>What it did here:</b> AP after nms is {verdict}; boxes with a probability above one half are right for
-{sure[1]} digits and wrong {wrong[1]} times, those of cross-entropy right for {sure[0]} and wrong {wrong[0]} times. A
-linear model near the minimum of its loss can bear a hundred to one; the focal loss was made for deep networks, whose
-many steps the easy windows would otherwise fill.</p>
+{sure[1]} digits and wrong {wrong[1]} times, those of cross-entropy right for {sure[0]} and wrong {wrong[0]}
+times.{why}</p>
 <div class="two">
 <figure>{_img(share_chart, "share of the loss by windows, the hardest first", "svg")}
 <figcaption>How the loss of the windows on no digit is shared among them, at the classifier that cross-entropy
