@@ -1,5 +1,5 @@
-"""The generated parts of docs/performance.md, and its plots, from the JSON of benchmarks/run.py; those of docs/gpu.md
-from that of benchmarks/gpu.py.
+"""The generated parts of docs/performance.md and README.md, and the plots, from the JSON of benchmarks/run.py; those of
+docs/gpu.md from that of benchmarks/gpu.py.
 
     python benchmarks/report.py            write them
     python benchmarks/report.py --check    write nothing; exit status 1 if the page or a plot is not up to date
@@ -22,6 +22,7 @@ from results import PUBLISHED, ROOT, load
 from text import duration, number
 
 PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
 GPU_PAGE, GPU_RESULTS = ROOT / "docs" / "gpu.md", PUBLISHED.with_name("gpu.json")
 IMAGES = "images"  # beside the page
 
@@ -61,6 +62,27 @@ CURVES = {
     "logistic": ("Logistic regression on 20 columns, two classes", "samples"),
 }
 RATIOS = "performance-ratios.png"
+# What the README says of speed: cases and what a reader may call them.
+SPEED = {
+    "clustered-200": "`nms`, 200 boxes in clusters",
+    "clustered-1k": "`nms`, 1 000 in clusters",
+    "clustered-10k": "`nms`, 10 000 in clusters",
+    "spread-10k": "`nms`, 10 000 spread out",
+    "clustered-50k": "`nms`, 50 000 in clusters",
+    "aerial-100k": "`nms`, 100 000, aerial",
+    "classes-50k": "`batched_nms`, 50 000 of 80 classes",
+    "images-64x1k": "`batched_nms`, 64 images of 1 000",
+    "soft_nms clustered-10k": "`soft_nms`, 10 000 in clusters",
+    "weighted_boxes_fusion 5x2k": "`weighted_boxes_fusion`, 5 models of 2 000",
+    "iou-2000x2000": "`box_iou`, 2 000 by 2 000",
+    "focal-1M-train": "`sigmoid_focal_loss` with gradient, 1M logits",
+    "batch-norm-32x64x56x56": "`batch_norm`, 32 × 64 × 56 × 56",
+    "kmeans 1M x 16, k = 64": "`kmeans`, 1M × 16, k = 64",
+    "kmeans 1M x 2, k = 9": "`kmeans`, 1M × 2, k = 9",
+    "kmeans 200k x 64, k = 1000": "`kmeans`, 200k × 64, k = 1000",
+    "logistic 1M x 20, float32": "`logistic_regression`, 1M × 20",
+    "logistic 100k x 50, ten classes, float32": "`logistic_regression`, 100k × 50, ten classes",
+}
 FAMILIES = {
     "scenes": "NMS",
     "labelled": "NMS by class",
@@ -146,6 +168,18 @@ def group_table(group: str, what: str = "pairs") -> Callable[[Data], str]:
         return table([*header, *(NAMES[name] for name in present)], rows)
 
     return made
+
+
+def speed(data: Data) -> str:
+    """The README's table: some cases of every family, each beside its peer."""
+    cases = {case["name"]: case for case in data["cases"]}
+    rows = []
+    for name, label in SPEED.items():
+        if case := cases.get(name):
+            peers = [peer.strip() for peer in case.get("peer", "").split(",")]
+            times = [f"{duration(case['results'][peer]['seconds'])}, {NAMES[peer]}" for peer in peers]
+            rows.append([label, "; ".join(times), *(time_cell(case["results"].get(name)) for name in OURS)])
+    return table(["float32", "the peer", "NumPy", "torch CPU", "JAX"], rows)
 
 
 def growth(data: Data) -> str:
@@ -248,6 +282,7 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "memory": memory,
     "agreement": agreement,
 }
+README_PARTS: dict[str, Callable[[Data], str]] = {"speed": speed}
 GPU_PARTS: dict[str, Callable[[Data], str]] = {"gpu": gpu}
 
 
@@ -408,14 +443,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE")
     options = parser.parse_args(argv)
     data = load(options.results)
-    later = options.results.with_name("later.json")
-    if later.exists():  # cases that came after the published run, from runs of their own
-        known = {case["name"] for case in data["cases"]}
-        data["cases"] += [case for case in load(later)["cases"] if case["name"] not in known]
     old_plots = stale_plots(data, options.page.parent / IMAGES)
     stale = [options.page] if refresh(options.page, data, PARTS, write=not options.check) else []
-    if options.page == PAGE and refresh(GPU_PAGE, load(GPU_RESULTS), GPU_PARTS, write=not options.check):
-        stale.append(GPU_PAGE)
+    if options.page == PAGE:
+        others = (README, data, README_PARTS), (GPU_PAGE, load(GPU_RESULTS), GPU_PARTS)
+        stale += [page for page, *made in others if refresh(page, *made, write=not options.check)]
     if options.check:
         for path in (*stale, *old_plots):
             print(f"{path.name} is not what the results say; run `python benchmarks/report.py`")
