@@ -7,7 +7,7 @@ from collections import Counter
 import hypothesis
 import pytest
 
-from tests.backends import Backend, Run, Transform, named_in, selected
+from tests.backends import Backend, Run, Transform, is_due, named_in, selected
 from tests.capabilities import why_not
 
 # Before anything imports SciPy: without it scikit-learn's checks of estimators leave out those of the array API.
@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc):
     if marker:  # a transform that an op has on no backend makes no skips; test_table_is_true holds the table to that
         op = marker.args[0]
         transforms = [t for t in transforms if any(why_not(op, b, t) is None for b in Backend if t.belongs_to(b))]
-    cells = [(b, t) for b in selected() for t in transforms if t.belongs_to(b)]
+    cells = [(b, t) for b in selected() for t in transforms if is_due(b, t)]
     params = [
         pytest.param(*cell[: len(names)], id="-".join(map(str, cell[: len(names)])), marks=_skips(marker, *cell))
         for cell in cells

@@ -191,6 +191,16 @@ class Transform(Enum):
                 return backend.library in ("torch", "jax")
 
 
+def is_due(backend: Backend, transform: Transform) -> bool:
+    """Whether tests run this cell. x64 changes dtypes, as calls and gradients show; all that JAX would have to compile
+    for it under a jit and a vmap too runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
+    """
+    if not transform.belongs_to(backend):
+        return False
+    asked = Backend.JAX_X64 in named_in("ANYOPS_BACKENDS")
+    return asked or backend is not Backend.JAX_X64 or transform in (Transform.EAGER, Transform.GRAD)
+
+
 class Run:
     """Calls an op on one backend under one transform with host arrays; checks what holds for every op.
 

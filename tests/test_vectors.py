@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import anyops
-from tests.backends import Transform
+from tests.backends import Backend, Transform
 
 FILES = [Path(__file__).with_name("vectors") / name for name in ("detection.json", "ml.json")]
 VECTORS = [entry for file in FILES for entry in json.loads(file.read_text(encoding="utf-8"))]
@@ -394,5 +394,7 @@ def test_every_entry_is_used_or_has_a_reason():
 
 @pytest.mark.op("nms", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("entry", USED, ids=lambda e: f"{VECTORS.index(e)}-{e['op']}")
-def test_published(run, entry):
+def test_published(run, backend, entry):
+    if backend is Backend.JAX_X64:
+        pytest.skip("the numbers go in as float32: jax:cpu computes the same")
     OPS[entry["op"]](run, entry)

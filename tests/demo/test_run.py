@@ -76,7 +76,9 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     monkeypatch.setattr(codebook, "ANCHORS", 2)
     monkeypatch.setattr(training, "L2", 30.0)
     monkeypatch.setattr(training, "STEPS", 400)
-    report = run(Settings(4, 2), ["numpy", "torch", "jax"], Progress(disable=True))
+    # A digit more or less moves the AP of two scenes ten times as far as that of twenty.
+    monkeypatch.setattr(module, "TOLERANCE", 10 * TOLERANCE)
+    report = run(Settings(2, 2), ["numpy", "torch", "jax"], Progress(disable=True))
     assert report.disagreeing() == [], summary(report)["backends"]
     numpy, *others = report.outcomes.values()
     assert numpy.windows[1] == 100 * numpy.windows[0]
@@ -85,8 +87,8 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
         for other in others:
             assert other.windows == numpy.windows
             for method, precision in numpy.precisions[loss].items():
-                assert abs(other.precisions[loss][method].ap - precision.ap) <= TOLERANCE
+                assert abs(other.precisions[loss][method].ap - precision.ap) <= 10 * TOLERANCE
     assert list(numpy.seconds) == ["codebook", "windows", *LOSSES, "detection", "suppression"]
-    moved = numpy.precisions["focal"]["nms"]._replace(ap=numpy.precisions["focal"]["nms"].ap + 2 * TOLERANCE)
+    moved = numpy.precisions["focal"]["nms"]._replace(ap=numpy.precisions["focal"]["nms"].ap + 20 * TOLERANCE)
     numpy.precisions["focal"]["nms"] = moved
     assert report.disagreeing() == ["nms after focal on torch", "nms after focal on jax"]

@@ -129,15 +129,17 @@ def test_hessian(run, name):
 
 @pytest.mark.op("logistic_step", transforms=(Transform.EAGER, Transform.JIT, Transform.VMAP, Transform.FUNC_VMAP))
 def test_steps_end_at_the_fit(run):
-    def fit(x, y, w):
-        c, b = 0 * x[0, :], 0 * x[0, 0]
-        for _ in range(8):
+    x, w = X.astype(np.float32), W.astype(np.float32)
+    want = anyops.logistic_regression(x.astype(float), Y, sample_weight=w.astype(float), l2=0.5)
+    start = (want.coef + 0.3).astype(np.float32)  # so that few steps do, which a jit unrolls
+
+    def fit(x, y, w, c):
+        b = 0 * c[0]
+        for _ in range(4):
             c, b, *_ = anyops.logistic_step(x, y, c, b, sample_weight=w, l2=0.5)
         return c, b
 
-    x, w = X.astype(np.float32), W.astype(np.float32)
-    got = run(fit, x, Y, w)
-    want = anyops.logistic_regression(x.astype(float), Y, sample_weight=w.astype(float), l2=0.5)
+    got = run(fit, x, Y, w, start)
     np.testing.assert_allclose(got[0], want.coef, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got[1], want.intercept, rtol=1e-4, atol=1e-5)
 
