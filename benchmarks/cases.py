@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from typing import Any
 
 import scenes
 
@@ -32,7 +33,19 @@ FOCAL, FOCAL_TRAIN = "focal", "focal_train"  # the loss of each logit; the gradi
 FOCAL_COMPILED, FOCAL_TRAIN_COMPILED = "focal_compiled", "focal_train_compiled"
 BATCH_NORM = "batch_norm"
 KMEANS, KMEANS_FIXED, KMEANS_STEP, LOGISTIC = "kmeans", "kmeans_iterations", "kmeans_step", "logistic_regression"
-FITS = (KMEANS, KMEANS_FIXED, KMEANS_STEP, LOGISTIC)  # answered by the logarithm of an objective
+SEEDS, MINIBATCH = "kmeans_plusplus", "minibatch_kmeans"
+FITS = (KMEANS, KMEANS_FIXED, KMEANS_STEP, LOGISTIC, SEEDS, MINIBATCH)  # answered by the logarithm of an objective
+# The ops that are one call (ops.py).
+BOX_AREA, BOX_CONVERT, CLIP_BOXES = "box_area", "box_convert", "clip_boxes"
+MASKS_TO_BOXES, MASK_IOU = "masks_to_boxes", "mask_iou"
+KINDS = ("giou", "diou", "ciou")
+IOU_KINDS = tuple(f"box_iou {kind}" for kind in KINDS)
+CLUSTER, CLUSTER_SCORE, WEIGHTED_CLUSTER = "cluster_nms", "cluster_nms score", "weighted_cluster_nms score"
+GROUPS = "nms_groups"
+BOX_LOSSES = tuple(f"box_iou_loss {kind}" for kind in KINDS)
+BOX_LOSSES_TRAIN = tuple(f"{operation} train" for operation in BOX_LOSSES)
+SOFTMAX, SOFTMAX_TRAIN, BATCH_NORM_GRAD = "softmax_focal_loss", "softmax_focal_loss train", "batch_norm_grad"
+KMEANS_ASSIGN, LOGISTIC_PROBA, LOGISTIC_LOSS = "kmeans_assign", "logistic_predict_proba", "logistic_loss"
 SELECTIONS = (
     NMS,
     BATCHED_NMS,
@@ -59,6 +72,7 @@ class Case:
     tolerance: float = 1e-5  # of a numeric answer
     curve: str | None = None  # the plot it is a point of
     quick: bool = False  # part of --quick
+    share: float = 1.0  # of the sampling time
 
     @property
     def compiled(self) -> bool:
@@ -97,6 +111,56 @@ def million() -> scenes.Logits:
     """The logits of every case of a loss."""
     return scenes.logits(1_000_000)
 
+
+FORMULAS = against("numpy formula", "torch formula", "jnp formula")
+# operation, problem, n, how it is made, and more of the case where there is more
+OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str, Any]], ...]] = {
+    "boxes": (
+        *(
+            (operation, "1M", 1_000_000, lambda: scenes.spread(1_000_000), {})
+            for operation in (BOX_AREA, BOX_CONVERT, CLIP_BOXES)
+        ),
+        *((operation, "1000x1000", 1_000_000, lambda: scenes.pair(1_000, 1_000), {}) for operation in IOU_KINDS),
+        (MASKS_TO_BOXES, "200 of 200x300", 200, lambda: scenes.masks(200, 200, 300), {}),
+        (MASK_IOU, "200 of 200x300", 200, lambda: scenes.masks(200, 200, 300), {"against": FORMULAS}),
+    ),
+    "cluster": (
+        (CLUSTER, "clustered-10k", 10_000, lambda: scenes.clustered(10_000), {}),
+        (CLUSTER_SCORE, "clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40), {}),
+        # Averages of coordinates that reach 1e3.
+        (WEIGHTED_CLUSTER, "clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40), {"tolerance": 1e-2}),
+        (GROUPS, "clustered-5k", 5_000, lambda: scenes.clustered(5_000), {}),
+    ),
+    "training": (
+        *(
+            (operation, "100k", 100_000, lambda: scenes.matched(100_000), {})
+            for operation in (*BOX_LOSSES, *BOX_LOSSES_TRAIN)
+        ),
+        *(
+            (operation, "20k x 80", 1_600_000, lambda: scenes.class_logits(20_000, 80), {"against": peers})
+            for operation, peers in (
+                (SOFTMAX, against("numpy formula", "torch formula", "optax")),
+                (SOFTMAX_TRAIN, against("torch formula", "torch formula", "optax")),
+            )
+        ),
+        (
+            BATCH_NORM_GRAD,
+            "32x64x56x56",
+            32 * 64 * 56 * 56,
+            lambda: scenes.backward(32, 64, 56, 56),
+            {"against": against("numpy formula", "torch kernel", "jnp formula")},
+        ),
+    ),
+    "parts": (
+        # Draws differ between libraries, and so do the seeds and the batches they make.
+        (SEEDS, "20k x 16, k = 64", 20_000, lambda: scenes.mixture(20_000, 16, 64), {"tolerance": 0.1}),
+        (MINIBATCH, "100k x 16, k = 64", 100_000, lambda: scenes.mixture(100_000, 16, 64), {"tolerance": 0.1}),
+        (KMEANS_ASSIGN, "100k x 16, k = 64", 100_000, lambda: scenes.mixture(100_000, 16, 64), {"tolerance": 1e-3}),
+        (LOGISTIC_PROBA, "200k x 20", 200_000, lambda: scenes.linear(200_000, 20, 2), {}),
+        (LOGISTIC_PROBA, TEN_CLASSES[0], 100_000, lambda: scenes.linear(*TEN_CLASSES[1:]), {}),
+        (LOGISTIC_LOSS, "200k x 20", 200_000, lambda: scenes.linear(200_000, 20, 2), {"against": FORMULAS}),
+    ),
+}
 
 CASES = (
     Case("clustered-200", "scenes", NMS, 200, lambda: scenes.clustered(200, 20), targets(0.4, 0.25, 0.1), quick=True),
@@ -298,6 +362,11 @@ CASES = (
             curve="logistic",
         )
         for n in (10_000, 100_000)
+    ),
+    *(
+        Case(f"{operation} {name}", group, operation, n, make, quick=True, share=0.25, **more)
+        for group, rows in OPS.items()
+        for operation, name, n, make, more in rows
     ),
     Case("identical-20k", "adversarial", NMS, 20_000, scenes.identical),
     Case("chain-20k", "adversarial", NMS, 20_000, scenes.chain),

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import estimation
 import numpy as np
+import ops
 from cases import (
     BATCH_NORM,
+    BATCH_NORM_GRAD,
     BATCHED_NMS,
     BOX_IOU,
+    BOX_LOSSES,
+    BOX_LOSSES_TRAIN,
     FAST,
     FITS,
     FOCAL,
@@ -26,19 +31,26 @@ from cases import (
     IMAGES,
     IMAGES_MASK,
     IOU_THRESHOLD,
+    KINDS,
     KMEANS,
+    KMEANS_ASSIGN,
     KMEANS_FIXED,
     KMEANS_STEP,
     LOGISTIC,
+    LOGISTIC_PROBA,
     MASKS,
     MATRIX,
+    MINIBATCH,
     NMS,
+    SEEDS,
     SOFT,
+    SOFTMAX,
+    SOFTMAX_TRAIN,
     STATIC,
     Case,
 )
 from numpy.typing import NDArray
-from scenes import Batch, Floats, Logits, Masks, Models, Pair, Scene
+from scenes import Batch, Classes, Floats, Logits, Masks, Models, Pair, Scene
 
 Prepare = Callable[[Any], Callable[[], object]]
 
@@ -169,6 +181,9 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         KMEANS_FIXED: estimation.kmeans_iterations(library),
         KMEANS_STEP: estimation.kmeans_step(library),
         LOGISTIC: estimation.logistic(library),
+        SEEDS: estimation.kmeans_plusplus(library),
+        MINIBATCH: estimation.minibatch_kmeans(library),
+        **ops.calls("anyops", library, ops.ANYOPS),
     }
 
 
@@ -188,13 +203,16 @@ def numpy_focal_train(problem: Logits) -> Callable[[], object]:
 # --- losses, as each library differentiates and compiles -------------------------------------------------------------
 
 Loss = Callable[[Any, Any], Any]
+# Forward and with the gradient, eager and compiled; on JAX both are compiled.
+FOCALS = (FOCAL, FOCAL_TRAIN, FOCAL_COMPILED, FOCAL_TRAIN_COMPILED)
+SOFTMAXES = (SOFTMAX, SOFTMAX_TRAIN)
 
 
-def torch_focal(loss: Callable[[], Loss]) -> dict[str, Prepare]:
-    """A loss on torch tensors, forward and backward, eager and compiled."""
+def torch_loss(loss: Callable[[], Loss], operations: tuple[str, ...] = FOCALS) -> dict[str, Prepare]:
+    """A loss on torch tensors: forward, with the gradient, and both compiled, as far as there are operations."""
 
     def prepare(*, train: bool, compiled: bool) -> Prepare:
-        def prepared(problem: Logits) -> Callable[[], object]:
+        def prepared(problem: Any) -> Callable[[], object]:
             import torch
 
             x, t = (torch.from_numpy(part) for part in problem)
@@ -206,14 +224,14 @@ def torch_focal(loss: Callable[[], Loss]) -> dict[str, Prepare]:
 
         return prepared
 
-    return four(prepare)
+    return as_far(operations, prepare)
 
 
-def jax_focal(loss: Callable[[], Loss]) -> dict[str, Prepare]:
+def jax_loss(loss: Callable[[], Loss], operations: tuple[str, ...] = FOCALS) -> dict[str, Prepare]:
     """A loss on JAX arrays, jitted."""
 
     def prepare(*, train: bool, compiled: bool) -> Prepare:
-        def prepared(problem: Logits) -> Callable[[], object]:
+        def prepared(problem: Any) -> Callable[[], object]:
             import jax
 
             x, t = (jax.numpy.asarray(part) for part in problem)
@@ -225,16 +243,15 @@ def jax_focal(loss: Callable[[], Loss]) -> dict[str, Prepare]:
 
         return prepared
 
-    return four(prepare)
+    return as_far(operations, prepare)
 
 
-def four(prepare: Callable[..., Prepare]) -> dict[str, Prepare]:
-    """Forward and with the gradient, eager and compiled; on JAX both are compiled."""
+def as_far(operations: tuple[str, ...], prepare: Callable[..., Prepare]) -> dict[str, Prepare]:
+    """The operations of a loss, in the order of FOCALS."""
+    variants = ((train, compiled) for compiled in (False, True) for train in (False, True))
     return {
-        FOCAL: prepare(train=False, compiled=False),
-        FOCAL_TRAIN: prepare(train=True, compiled=False),
-        FOCAL_COMPILED: prepare(train=False, compiled=True),
-        FOCAL_TRAIN_COMPILED: prepare(train=True, compiled=True),
+        operation: prepare(train=train, compiled=compiled)
+        for operation, (train, compiled) in zip(operations, variants, strict=False)
     }
 
 
@@ -265,6 +282,69 @@ def jnp_focal() -> Loss:
         p = jax.nn.sigmoid(x)
         ce = jnp.maximum(x, 0) - x * t + jnp.log1p(jnp.exp(-jnp.abs(x)))
         return (0.25 * t + 0.75 * (1 - t)) * (1 - (p * t + (1 - p) * (1 - t))) ** 2 * ce
+
+    return loss
+
+
+def box_losses(make: Callable[..., dict[str, Prepare]], loss: Callable[[str], Loss]) -> dict[str, Prepare]:
+    """The losses of boxes of each kind, forward and with the gradient."""
+    found: dict[str, Prepare] = {}
+    for kind, *operations in zip(KINDS, BOX_LOSSES, BOX_LOSSES_TRAIN, strict=True):
+        found |= make(partial(loss, kind), tuple(operations))
+    return found
+
+
+def anyops_box_loss(kind: str) -> Loss:
+    import anyops
+
+    return partial(anyops.box_iou_loss, kind=kind)
+
+
+def torchvision_box_loss(kind: str) -> Loss:
+    import torchvision
+
+    names = {"giou": "generalized_box_iou_loss", "diou": "distance_box_iou_loss", "ciou": "complete_box_iou_loss"}
+    return getattr(torchvision.ops, names[kind])
+
+
+def anyops_softmax() -> Loss:
+    import anyops
+
+    return anyops.softmax_focal_loss
+
+
+def torch_softmax() -> Loss:
+    """By the cross-entropy that the library has."""
+    import torch
+
+    def loss(x: Any, labels: Any) -> Any:
+        ce = torch.nn.functional.cross_entropy(x, labels, reduction="none")
+        return (1 - torch.exp(-ce)) ** 2 * ce
+
+    return loss
+
+
+def optax_softmax() -> Loss:
+    """By the cross-entropy that the library has."""
+    import jax.numpy as jnp
+    import optax
+
+    def loss(x: Any, labels: Any) -> Any:
+        ce = optax.losses.softmax_cross_entropy_with_integer_labels(x, labels)
+        return (1 - jnp.exp(-ce)) ** 2 * ce
+
+    return loss
+
+
+def scipy_softmax(problem: Classes) -> Callable[[], object]:
+    from scipy.special import logsumexp
+
+    x, labels = problem
+    rows = np.arange(len(x))
+
+    def loss() -> object:
+        ce = logsumexp(x, axis=1) - x[rows, labels]
+        return (1 - np.exp(-ce)) ** 2 * ce
 
     return loss
 
@@ -481,9 +561,26 @@ TORCHVISION: dict[str, Prepare] = {
     IMAGES: torchvision_images,
     IMAGES_MASK: torchvision_images,
     BOX_IOU: torchvision_box_iou,
-    **torch_focal(torchvision_focal),
+    **torch_loss(torchvision_focal),
+    **box_losses(torch_loss, torchvision_box_loss),
+    **ops.calls("torchvision.ops", torch_library, ops.TORCHVISION),
 }
-NUMPY_FOCAL: dict[str, Prepare] = {FOCAL: numpy_focal, FOCAL_TRAIN: numpy_focal_train}
+NUMPY_LOSSES: dict[str, Prepare] = {
+    FOCAL: numpy_focal,
+    FOCAL_TRAIN: numpy_focal_train,
+    **ops.calls("anyops", numpy_library, ops.NUMPY_LOSSES),
+}
+TORCH_LOSSES = {
+    **torch_loss(anyops_focal),
+    **torch_loss(anyops_softmax, SOFTMAXES),
+    **box_losses(torch_loss, anyops_box_loss),
+}
+JAX_LOSSES = {
+    **jax_loss(anyops_focal),
+    **jax_loss(anyops_softmax, SOFTMAXES),
+    **box_losses(jax_loss, anyops_box_loss),
+}
+OPTAX = {**jax_loss(optax_focal, (FOCAL, FOCAL_TRAIN)), **jax_loss(optax_softmax, SOFTMAXES)}
 ANY = 10**9
 
 CONTENDERS = (
@@ -494,6 +591,10 @@ CONTENDERS = (
             KMEANS: estimation.sklearn_kmeans("lloyd"),
             KMEANS_STEP: estimation.sklearn_step,
             LOGISTIC: estimation.sklearn_logistic("newton-cholesky", 1e-4),
+            SEEDS: estimation.sklearn_plusplus,
+            MINIBATCH: estimation.sklearn_minibatch,
+            KMEANS_ASSIGN: ops.sklearn_assign,
+            LOGISTIC_PROBA: ops.sklearn_proba,
         },
         ANY,
         note="k-means by Lloyd's algorithm, logistic regression by newton-cholesky; a step of k-means is two passes",
@@ -506,20 +607,35 @@ CONTENDERS = (
         note="scikit-learn's, at the loosest tolerance that ends within 1e-6 of the least objective on these problems",
     ),
     Contender("newton-cg", {LOGISTIC: estimation.sklearn_logistic("newton-cg", 1e-4)}, ANY, note="scikit-learn's"),
-    Contender("faiss", {KMEANS_FIXED: estimation.faiss_kmeans}, ANY, note="k-means without centring or a tolerance"),
+    Contender(
+        "faiss",
+        {KMEANS_FIXED: estimation.faiss_kmeans, KMEANS_ASSIGN: ops.faiss_assign},
+        ANY,
+        note="k-means without centring or a tolerance",
+    ),
     Contender("two products", {KMEANS_STEP: estimation.two_products}, ANY, compiles=True, compared=False),
-    Contender("torch kernel", {BATCH_NORM: torch_batch_norm}, ANY),
-    Contender("anyops numpy", anyops_operations(numpy_library) | NUMPY_FOCAL, ANY, ours=True),
-    Contender("anyops torch", anyops_operations(torch_library) | torch_focal(anyops_focal), ANY, ours=True),
+    Contender("torch kernel", {BATCH_NORM: torch_batch_norm, BATCH_NORM_GRAD: ops.torch_batch_norm_grad}, ANY),
+    Contender("anyops numpy", anyops_operations(numpy_library) | NUMPY_LOSSES, ANY, ours=True),
+    Contender("anyops torch", anyops_operations(torch_library) | TORCH_LOSSES, ANY, ours=True),
     # The static kernel compares all pairs: a million boxes would take minutes.
+    Contender("anyops jax", anyops_operations(jax_library) | JAX_LOSSES, 100_001, compiles=True, ours=True),
+    Contender("optax", OPTAX, ANY, compiles=True),
     Contender(
-        "anyops jax", anyops_operations(jax_library) | jax_focal(anyops_focal), 100_001, compiles=True, ours=True
+        "jnp formula",
+        jax_loss(jnp_focal) | {BATCH_NORM: jnp_batch_norm} | ops.calls("jax.numpy", jax_library, ops.NUMPY_FORMULAS),
+        ANY,
+        compiles=True,
     ),
     Contender(
-        "optax", {k: v for k, v in jax_focal(optax_focal).items() if k in (FOCAL, FOCAL_TRAIN)}, ANY, compiles=True
+        "torch formula",
+        torch_loss(torch_softmax, SOFTMAXES) | ops.calls("torch", torch_library, ops.TORCH_FORMULAS),
+        ANY,
     ),
-    Contender("jnp formula", jax_focal(jnp_focal) | {BATCH_NORM: jnp_batch_norm}, ANY, compiles=True),
-    Contender("numpy formula", {BATCH_NORM: numpy_batch_norm}, ANY),
+    Contender(
+        "numpy formula",
+        {BATCH_NORM: numpy_batch_norm, SOFTMAX: scipy_softmax} | ops.calls("numpy", numpy_library, ops.NUMPY_FORMULAS),
+        ANY,
+    ),
     Contender("exp, log1p", {FOCAL: exp_log1p}, ANY, compared=False, note="on NumPy, into memory that is there"),
     Contender(
         "loss alone", {FOCAL_TRAIN: loss_alone}, ANY, compared=False, note="anyops on NumPy, without the gradient"
@@ -560,6 +676,8 @@ def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
     """What a contender answered, so that answers can be compared: numbers, or the indices of the boxes it keeps."""
     if case.operation in FITS:
         return estimation.goal(problem, result)
+    if case.operation in ops.ANSWERS:
+        return ops.ANSWERS[case.operation](problem, result)
     if case.operation == FUSION:  # boxes and scores by the coordinates, for the order of equal scores is free
         boxes, scores, _ = (np.asarray(part) for part in result)
         rows = np.concatenate([boxes, scores[:, None]], axis=1)

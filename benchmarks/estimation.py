@@ -14,6 +14,7 @@ from scenes import Labelled, Mixture
 
 Fit = Callable[[], Any]
 FAISS_ITERATIONS = 25
+BATCH = 1024  # samples a batch, scikit-learn's default
 
 
 # --- what is answered ------------------------------------------------------------------------------------------------
@@ -72,6 +73,36 @@ def kmeans_step(library: Callable[[], Any]) -> Callable[[Mixture], Fit]:
     return prepare
 
 
+def kmeans_plusplus(library: Callable[[], Any]) -> Callable[[Mixture], Fit]:
+    def prepare(problem: Mixture) -> Fit:
+        import anyops
+
+        lib = library()
+        x, k = lib.asarray(problem.x), len(problem.start)
+        return lambda: lib.wait(anyops.kmeans_plusplus(x, k, seed=0).centers)
+
+    return prepare
+
+
+def minibatch_kmeans(library: Callable[[], Any]) -> Callable[[Mixture], Fit]:
+    """One pass over the samples."""
+
+    def prepare(problem: Mixture) -> Fit:
+        import anyops
+
+        lib = library()
+        x, start = (lib.asarray(part) for part in problem)
+        options = {"init": start, "seed": 0, "max_no_improvement": None}
+
+        def fit() -> Any:
+            batches = (x[at : at + BATCH] for at in range(0, len(problem.x), BATCH))
+            return lib.wait(anyops.minibatch_kmeans(batches, len(problem.start), **options).centers)
+
+        return fit
+
+    return prepare
+
+
 def logistic(library: Callable[[], Any], tol: float = 1e-4) -> Callable[[Labelled], Fit]:
     """At scikit-learn's tolerance, which ends within about 1e-8 of the least objective."""
 
@@ -104,6 +135,21 @@ def sklearn_step(problem: Mixture) -> Fit:
 
     x, start = problem
     return lambda: KMeans(len(start), init=start, n_init=1, max_iter=1).fit(x).cluster_centers_
+
+
+def sklearn_plusplus(problem: Mixture) -> Fit:
+    from sklearn.cluster import kmeans_plusplus
+
+    return lambda: kmeans_plusplus(problem.x, len(problem.start), random_state=0)[0]
+
+
+def sklearn_minibatch(problem: Mixture) -> Fit:
+    """As many batches as one pass has, drawn at random."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    x, start = problem
+    options = {"n_init": 1, "max_iter": 1, "max_no_improvement": None, "compute_labels": False, "random_state": 0}
+    return lambda: MiniBatchKMeans(len(start), init=start, batch_size=BATCH, **options).fit(x).cluster_centers_
 
 
 def faiss_kmeans(problem: Mixture) -> Fit:

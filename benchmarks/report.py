@@ -50,6 +50,7 @@ NAMES = {
     "optax": "optax",
     "jnp formula": "jnp formula",
     "numpy formula": "NumPy formula",
+    "torch formula": "torch formula",
     "exp, log1p": "exp, log1p",
     "loss alone": "loss alone",
 }
@@ -93,6 +94,10 @@ FAMILIES = {
     "norm": "batch norm",
     "kmeans": "k-means",
     "logistic": "logistic regression",
+    "boxes": "boxes and masks",
+    "cluster": "Cluster-NMS and groups",
+    "training": "box and class losses, gradient of batch norm",
+    "parts": "parts of fits",
 }
 # A colour-blind-safe palette; ours are lines in full, peers dashed.
 STYLE = {
@@ -277,6 +282,10 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "norm": group_table("norm", "values"),
     "kmeans": group_table("kmeans", "samples"),
     "logistic": group_table("logistic", "samples"),
+    "boxes": group_table("boxes", "boxes, pairs or masks"),
+    "cluster": group_table("cluster", "boxes"),
+    "training": group_table("training", "boxes or values"),
+    "parts": group_table("parts", "samples"),
     "adversarial": group_table("adversarial"),
     "growth": growth,
     "memory": memory,

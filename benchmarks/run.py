@@ -341,7 +341,7 @@ def main(argv: list[str] | None = None) -> int:
     data["cases"] = []
     for case in chosen:
         taking_part = [each for each in contenders if each.takes(case, slow=options.slow)]
-        data["cases"].append(run_case(case, taking_part, budget))
+        data["cases"].append(run_case(case, taking_part, budget * case.share))
         print_case(data["cases"][-1])
     data["curves"] = curves(data["cases"])
     print_growth(data["curves"])

@@ -50,6 +50,20 @@ class Logits(NamedTuple):
     targets: Floats
 
 
+class Classes(NamedTuple):
+    """One problem for a loss over classes: (n, classes) logits, and the number of the class of each row."""
+
+    logits: Floats
+    labels: Integers
+
+
+class Matched(NamedTuple):
+    """One problem for a loss of boxes: what was predicted of each, and what it is."""
+
+    pred: Floats
+    target: Floats
+
+
 class Batch(NamedTuple):
     """One problem for batch norm: (N, C, H, W), and what there is of a channel."""
 
@@ -58,6 +72,14 @@ class Batch(NamedTuple):
     bias: Floats
     mean: Floats
     var: Floats
+
+
+class Backward(NamedTuple):
+    """One problem for the gradient of batch norm: that by its result, its input, and the weights of the channels."""
+
+    dy: Floats
+    x: Floats
+    weight: Floats
 
 
 class Mixture(NamedTuple):
@@ -74,7 +96,16 @@ class Labelled(NamedTuple):
     y: Integers
 
 
-Problem = Scene | Pair | Masks | Models | Logits | Batch | Mixture | Labelled
+class Linear(NamedTuple):
+    """One problem for what logistic regression is made of: samples, their classes, and a model of them."""
+
+    x: Floats
+    y: Integers
+    coef: Floats
+    intercept: Floats
+
+
+Problem = Scene | Pair | Masks | Models | Logits | Classes | Matched | Batch | Backward | Mixture | Labelled | Linear
 
 
 def mixture(n: int, d: int, k: int) -> Mixture:
@@ -94,10 +125,34 @@ def labelled(n: int, p: int, classes: int, dtype: str) -> Labelled:
     return Labelled(x.astype(dtype), y)
 
 
+def linear(n: int, p: int, classes: int) -> Linear:
+    """`labelled`, with a model of normal coefficients that is not the one of the labels."""
+    rng = np.random.default_rng(1)
+    coef = rng.normal(size=(classes, p) if classes > 2 else p) * 0.5
+    intercept = np.asarray(rng.normal(size=classes if classes > 2 else ()))
+    return Linear(*labelled(n, p, classes, "float32"), coef.astype(np.float32), intercept.astype(np.float32))
+
+
 def logits(n: int) -> Logits:
     """Logits as of a detector that has learnt something, one target in ten positive."""
     rng = np.random.default_rng(0)
     return Logits((rng.normal(size=n) * 3).astype(np.float32), (rng.random(n) < 0.1).astype(np.float32))
+
+
+def class_logits(n: int, classes: int) -> Classes:
+    """Logits as of a detector that has learnt something: that of the label is higher than the others."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), labels] += 3
+    return Classes(logits.astype(np.float32), labels)
+
+
+def matched(n: int) -> Matched:
+    """Boxes, and what a detector makes of each: moved and scaled a little."""
+    target = spread(n).boxes
+    side = np.concatenate([target[:, 2:] - target[:, :2]] * 2, axis=1)
+    return Matched((target + np.random.default_rng(1).normal(0, 0.1, target.shape) * side).astype(np.float32), target)
 
 
 def batch(*shape: int) -> Batch:
@@ -106,6 +161,12 @@ def batch(*shape: int) -> Batch:
     c = shape[1]
     x, weight, bias = (rng.normal(size=s).astype(np.float32) for s in (shape, c, c))
     return Batch(x, weight, bias, np.zeros(c, np.float32), np.ones(c, np.float32))
+
+
+def backward(*shape: int) -> Backward:
+    """`batch`, with a normal derivative by its result."""
+    made = batch(*shape)
+    return Backward(np.random.default_rng(1).normal(size=shape).astype(np.float32), made.x, made.weight)
 
 
 def spread(n: int, extent: float = 1000.0, largest: float = 100.0, seed: int = 0) -> Scene:

@@ -6,17 +6,55 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import ops
 import pytest
 import run
 import scenes
-from cases import BATCHED_NMS, BOX_IOU, FOCAL, IMAGES, NMS, Case, growth, matches, select
+from cases import (
+    BATCH_NORM_GRAD,
+    BATCHED_NMS,
+    BOX_IOU,
+    CASES,
+    FOCAL,
+    IMAGES,
+    LOGISTIC_LOSS,
+    MASK_IOU,
+    NMS,
+    OPS,
+    Case,
+    growth,
+    matches,
+    select,
+)
 from contenders import CONTENDERS, Contender, kept, reference_order
 from memory import peak_in_fresh_process, status
 from results import load, save
 from text import duration, number
 from timing import Entrant, measure
 
+import anyops
+
 CASE = Case("three", "scenes", NMS, 3, lambda: scenes.clustered(3, 2), {"anyops numpy": 1e-9, "anyops torch": 1e9})
+
+
+# Public functions that no operation is named after.
+ELSEWHERE = {
+    "sigmoid_focal_loss": "focal",
+    "sigmoid_focal_loss_and_grad": "focal, train, on NumPy",
+    "nms_mask": "images_mask",
+    "softmax_focal_loss_and_grad": "softmax_focal_loss train, on NumPy",
+    "anchor_boxes": "no peer",
+    "backends": "no op",
+    "top_scores": "a sort",
+    "batch_stats": "part of batch_norm",
+    "merge_batch_stats": "an addition",
+    "kmeans_partial": "part of kmeans_step",
+    "kmeans_merge": "an addition",
+    "logistic_log_proba": "part of logistic_predict_proba",
+    "logistic_partial": "part of logistic_regression",
+    "logistic_step": "part of logistic_regression",
+    "logistic_merge": "an addition",
+}
 
 
 def contender(name, answer, *, ours=False, operation=NMS):
@@ -137,6 +175,62 @@ def test_answers_are_brought_into_one_order():
     batched = Case("", "", BATCHED_NMS, 4, lambda: scene)
     assert reference_order(np.array([1, 3, 2, 0]), batched, scene).tolist() == [1, 2, 3, 0]
     assert reference_order(np.array([1, 3, 2]), CASE, scene).tolist() == [1, 3, 2]
+
+
+def test_every_op_has_a_case_or_a_reason():
+    measured = {case.operation.split()[0] for case in CASES}
+    public = {name for name in anyops.__all__ if name.islower() and not name.startswith("_")}
+    assert measured.isdisjoint(ELSEWHERE)
+    assert public - measured == set(ELSEWHERE)
+
+
+def test_every_op_has_ours_and_a_peer():
+    for case in (case for case in CASES if case.group in OPS):
+        names = {each.name for each in CONTENDERS if each.takes(case, slow=True)}
+        assert "anyops torch" in names
+        assert not all(name.startswith("anyops") for name in names)
+        assert set(case.against.values()) <= names
+
+
+@pytest.mark.parametrize(
+    ("operation", "problem"),
+    [
+        (MASK_IOU, scenes.masks(10, 20, 30)),
+        (LOGISTIC_LOSS, scenes.linear(50, 3, 2)),
+        (BATCH_NORM_GRAD, scenes.backward(4, 3, 5, 2)),
+    ],
+)
+def test_formulas_say_what_ours_say(operation, problem):
+    taking_part = [each for each in CONTENDERS if each.name in ("anyops numpy", "numpy formula")]
+    result = run.run_case(Case("", "", operation, 1, lambda: problem), taking_part, budget=0.0)
+    assert result["reference"] == "numpy formula"
+    assert result["results"]["anyops numpy"]["identical"]
+
+
+def test_what_is_returned_goes_back_to_its_rows():
+    scene = scenes.clustered(4, 2)
+    found = ops.in_place(scene, (np.float32([[1, 2], [3, 4]]), np.float32([5, 6]), np.array([2, 0])))
+    assert found.tolist() == [[3, 4, 6], [0, 0, 0], [1, 2, 5], [0, 0, 0]]
+
+
+def test_any_of_equally_near_centres_will_do():
+    problem = scenes.Mixture(np.float32([[0], [3]]), np.float32([[-1], [1], [3]]))
+    assert ops.distances(problem, np.array([0, 2])).tolist() == [1, 0]
+    assert ops.distances(problem, np.array([1, 2])).tolist() == [1, 0]
+
+
+def test_share_of_the_sampling_time(tmp_path, monkeypatch):
+    budgets = []
+
+    def measured(entrants, budget):
+        budgets.append(budget)
+        measure(entrants, 0.0)
+
+    monkeypatch.setattr(run, "measure", measured)
+    options = ["--contenders", "anyops numpy", "--budget", "2", "--output", str(tmp_path / "results.json")]
+    for name in ("clustered-200", "masks_to_boxes"):
+        run.main(["--only", name, *options])
+    assert budgets == [2, 0.5]
 
 
 def test_growth_is_the_slope_of_logarithms():

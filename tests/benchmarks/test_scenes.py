@@ -71,10 +71,12 @@ def test_every_case_is_as_large_as_it_says(each):
     problem = each.make()
     if isinstance(problem, scenes.Pair):
         assert len(problem.first) * len(problem.second) == each.n
-    elif isinstance(problem, scenes.Mixture | scenes.Labelled):
+    elif isinstance(problem, scenes.Mixture | scenes.Labelled | scenes.Linear):
         assert len(problem.x) == each.n
-    elif isinstance(problem, scenes.Logits | scenes.Batch):
+    elif isinstance(problem, scenes.Logits | scenes.Classes | scenes.Batch | scenes.Backward):
         assert problem[0].size == each.n
+    elif isinstance(problem, scenes.Matched):
+        assert len(problem.pred) == len(problem.target) == each.n
     else:
         assert problem.scores.shape == (each.n,)
         assert (problem.scores >= 0).all()
