@@ -44,7 +44,7 @@ def options(description: str | None, argv: list[str] | None = None) -> Options:
     parser.add_argument("--backend", default="numpy", choices=["numpy", "torch", "jax", "cupy"])
     parser.add_argument("--device", help="in the words of that library, such as cuda:0; its default one if not given")
     parser.add_argument("--folder", type=Path, default=Path("detector"), help="where the steps leave their results")
-    parser.add_argument("--scenes", type=int, default=12, help="to find digits in")
+    parser.add_argument("--scenes", type=int, default=24, help="to find digits in")
     parser.add_argument("--training-scenes", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(argv)

@@ -4,7 +4,7 @@ import pytest
 pytest.importorskip("rich")
 from rich.progress import Progress
 
-from anyops.demo import codebook, training
+from anyops.demo import codebook
 from anyops.demo import run as module
 from anyops.demo.arrays import shipper
 from anyops.demo.evaluate import average_precision, coco_ground_truth, coco_results
@@ -72,10 +72,8 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     for name in ("sklearn", "pycocotools", "torch", "jax"):
         pytest.importorskip(name)
     monkeypatch.setattr(module, "METHODS", METHODS[:2])
-    # Few sizes, for JAX compiles anew for each; and a training that ends at the minimum, where all libraries meet.
+    # Few sizes, for JAX compiles anew for each.
     monkeypatch.setattr(codebook, "ANCHORS", 2)
-    monkeypatch.setattr(training, "L2", 30.0)
-    monkeypatch.setattr(training, "STEPS", 400)
     # A digit more or less moves the AP of two scenes ten times as far as that of twenty.
     monkeypatch.setattr(module, "TOLERANCE", 10 * TOLERANCE)
     report = run(Settings(2, 2), ["numpy", "torch", "jax"], Progress(disable=True))

@@ -30,7 +30,7 @@ def demo(
     device: Annotated[
         str | None, typer.Option(help="Device of that library, such as cuda:0; its default device if not given.")
     ] = None,
-    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes to find digits in.")] = 12,
+    scenes: Annotated[int, typer.Option(min=1, help="Number of scenes to find digits in.")] = 24,
     training_scenes: Annotated[int, typer.Option(min=1, help="Number of scenes to learn from.")] = 12,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other scenes.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace the files of an earlier run in FOLDER.")] = False,

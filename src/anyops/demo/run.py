@@ -42,7 +42,7 @@ TOLERANCE = 0.002
 class Settings(NamedTuple):
     """How many scenes, to find digits in and to learn from, drawn from which seed."""
 
-    scenes: int = 12
+    scenes: int = 24
     training_scenes: int = 12
     seed: int = 0
 

@@ -30,13 +30,13 @@ ON, OFF = 0.7, 0.5
 MORE = 15
 """Windows on digits that are drawn from each scene beside the best one of each digit."""
 
-L2 = 10.0
+L2 = 30.0
 """Penalty on the squares of the coefficients, of cross-entropy and focal loss alike."""
 
 GAMMA = 2.0
 """The focal loss multiplies the cross-entropy of a window by the (1 - p)^GAMMA of its class."""
 
-STEPS = 100
+STEPS = 250
 """Of either training, at most."""
 
 IDLE = 5
@@ -143,7 +143,7 @@ def zero_classifier(x: Array) -> Array:
 
 
 def minimise(
-    objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-6, max_iter: int = 100
+    objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-7, max_iter: int = 100
 ) -> tuple[Array, int]:
     """L-BFGS with halved steps, until `IDLE` lower the objective by less than a share `tol` each; and their number."""
     xp = array_api_compat.array_namespace(theta)
