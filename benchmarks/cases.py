@@ -14,8 +14,8 @@ IOU_THRESHOLD = 0.5
 EXPONENT_TARGET = 1.2  # time against n, from the first to the last size of EXPONENT_SIZES
 EXPONENT_SIZES = (10_000, 1_000_000)
 MEMORY_TARGET = 1.5e9  # bytes, the whole process
-MEMORY_SCENE = ("aerial-1M", 1_000_000)
-QUICK_MEMORY_SCENE = ("aerial-100k", 100_000)
+MEMORY_SCENES = {"aerial-10k": 10_000, "aerial-100k": 100_000, "aerial-1M": 1_000_000}
+QUICK_MEMORY_SCENES = {"aerial-100k": 100_000}
 
 # The operations. Each contender (contenders.py) says which of them it can do.
 NMS, BATCHED_NMS, IMAGES, IMAGES_MASK, BOX_IOU = "nms", "batched_nms", "images", "images_mask", "box_iou"

@@ -61,7 +61,9 @@ CURVES = {
     "crowd": ("Clustered boxes at constant density, one in ten kept", "boxes"),
     "kmeans": ("k-means, 25 iterations on 16 columns, k = 64", "samples"),
     "logistic": ("Logistic regression on 20 columns, two classes", "samples"),
+    "memory": ("Memory of NMS beside its input, sparse boxes", "boxes"),
 }
+MEMORY = "memory"  # the plot of memory against n
 RATIOS = "performance-ratios.png"
 # What the README says of speed: cases and what a reader may call them.
 SPEED = {
@@ -224,7 +226,10 @@ def memory(data: Data) -> str:
     ]
     methods = sorted({record["method"] for record in data["memory"] if "method" in record})
     header = ["scene", "who", "before the call", "peak", "by the call"]
-    return "\n\n".join([table(header, rows), *(f"Measured by {method}." for method in methods)])
+    parts = [table(header, rows), *(f"Measured by {method}." for method in methods)]
+    if MEMORY in plots(data):
+        parts.append(f"![{title(MEMORY)}: megabytes against the number of boxes]({IMAGES}/{plot_name(MEMORY)})")
+    return "\n\n".join(parts)
 
 
 def agreement(data: Data) -> str:
@@ -345,14 +350,34 @@ def plot_name(curve: str) -> str:
     return f"performance-{curve}.png"
 
 
+def plots(data: Data) -> list[str]:
+    """The curves that are drawn."""
+    sizes = {record.get("n") for record in data["memory"]}
+    return [*data["curves"], *([MEMORY] if len(sizes - {None}) > 1 else [])]
+
+
+def lines(data: Data, curve: str) -> dict[str, tuple[list[int], list[float]]]:
+    """By contender sizes, and milliseconds or megabytes."""
+    if curve != MEMORY:
+        by_name = data["curves"][curve]
+        return {name: (each["sizes"], [s * 1e3 for s in each["seconds"]]) for name, each in by_name.items()}
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for record in data["memory"]:
+        if "extra" in record:
+            sizes, megabytes = found.setdefault(record["contender"], ([], []))
+            sizes.append(record["n"])
+            megabytes.append(record["extra"] / 1e6)
+    return found
+
+
 def digest(data: Data, curve: str) -> str:
     """What a plot was made from; kept inside the PNG, so that a stale one can be told without drawing it again."""
-    made_from = json.dumps([title(curve), data["machine"]["cpu"], data["curves"][curve]], sort_keys=True)
+    made_from = json.dumps([title(curve), data["machine"]["cpu"], lines(data, curve)], sort_keys=True)
     return hashlib.sha256(made_from.encode()).hexdigest()
 
 
 def draw(data: Data, curve: str, path: Path) -> None:
-    """Time against the number of boxes, both logarithmic."""
+    """Time, or memory, against the size of the problem, both logarithmic."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -360,10 +385,9 @@ def draw(data: Data, curve: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, (colour, marker, line) in STYLE.items():
-        if points := data["curves"][curve].get(name):
-            milliseconds = [seconds * 1e3 for seconds in points["seconds"]]
-            axes.plot(points["sizes"], milliseconds, line, color=colour, marker=marker, label=NAMES[name])
-    axes.set(xscale="log", yscale="log", xlabel=unit(curve), ylabel="milliseconds")
+        if points := lines(data, curve).get(name):
+            axes.plot(*points, line, color=colour, marker=marker, label=NAMES[name])
+    axes.set(xscale="log", yscale="log", xlabel=unit(curve), ylabel="MB" if curve == MEMORY else "milliseconds")
     axes.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
     axes.yaxis.set_major_formatter(lambda ms, _: f"{ms:g}")
     axes.set_title(title(curve), fontsize="medium", loc="left")
@@ -422,7 +446,7 @@ def draw_ratios(data: Data, path: Path) -> None:
 
 def stale_plots(data: Data, folder: Path) -> list[Path]:
     """Plots that are missing or were made from other numbers."""
-    wanted = {folder / plot_name(curve): digest(data, curve).encode() for curve in data["curves"]}
+    wanted = {folder / plot_name(curve): digest(data, curve).encode() for curve in plots(data)}
     if ratios(data):
         wanted[folder / RATIOS] = ratios_digest(data).encode()
     return [path for path, mark in wanted.items() if not path.exists() or mark not in path.read_bytes()]
@@ -461,7 +485,7 @@ def main(argv: list[str] | None = None) -> int:
         for path in (*stale, *old_plots):
             print(f"{path.name} is not what the results say; run `python benchmarks/report.py`")
         return 1 if stale or old_plots else 0
-    for curve in data["curves"]:
+    for curve in plots(data):
         if options.page.parent / IMAGES / plot_name(curve) in old_plots:
             draw(data, curve, options.page.parent / IMAGES / plot_name(curve))
     if options.page.parent / IMAGES / RATIOS in old_plots:
