@@ -452,6 +452,24 @@ def test_step_over_many_tiles(run):
         np.testing.assert_allclose(new[i], mean, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.op("kmeans_partial", transforms=(Transform.GRAD,))
+def test_gradient_over_many_tiles(backend, transform):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3_000, 2)).astype(np.float32)
+    centers = x[:700].copy()
+    by_samples, by_centers = backend.gradient(lambda x, c: anyops.kmeans_partial(x, c).inertia, x, centers)
+    away = x - centers[np.argmin(distance_to_centers(x, centers), axis=1)]
+    np.testing.assert_allclose(by_samples, 2 * away, atol=1e-5)
+    np.testing.assert_allclose(np.sum(by_centers, axis=0), -2 * np.sum(away, axis=0), rtol=1e-4, atol=1e-3)
+
+
+def test_what_is_undefined_in_a_tile_of_another_core_is_no_news():
+    x = np.zeros((100_000, 16), np.float32)
+    x[-1] = np.inf  # inf − inf, of which NumPy warns
+    labels, _ = anyops.kmeans_assign(x, np.repeat(np.arange(64, dtype=np.float32)[:, None], 16, axis=1))
+    assert not np.any(labels[:-1])
+
+
 @pytest.mark.op("kmeans_assign")
 def test_assign_keeps_the_ties_of_whole_numbers(run):
     rng = np.random.default_rng(0)

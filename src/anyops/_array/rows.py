@@ -1,11 +1,15 @@
 """Sums over the rows of a large array, by chunks whose temporaries stay in cache."""
 
+import functools
+import itertools
 from collections.abc import Callable
 
 from .namespace import Array, Namespace, is_traced, library
+from .threads import in_parts
 
 Sums = tuple[Array, ...]
 Parts = tuple[Sums, Sums]  # by name: torch.compile does not subscript types
+Share = tuple[list[Sums], Sums]
 
 BYTES = 1 << 20  # of a chunk of rows: about a close cache
 
@@ -67,12 +71,15 @@ def scan_rows(
     rows: int,
     axis: int,
     *arrays: Array | None,
+    parts: int = 1,
 ) -> Parts:
     """Return what `kernel` makes of each row, and the merged rest, from chunks of `rows` rows along an axis.
 
-    A loop in the compiled program on JAX, so that neither it nor its memory grows with the number of rows.
+    A loop in the compiled program on JAX, so that neither it nor its memory grows with the number of rows. Elsewhere
+    in a number of parts at once, each on a core.
     """
-    n = next(x for x in arrays if x is not None).shape[axis]
+    whole = next(x for x in arrays if x is not None)
+    n = whole.shape[axis]
     if rows <= 0 or n <= rows:
         return kernel(*arrays)
     lead = (slice(None),) * axis
@@ -81,9 +88,10 @@ def scan_rows(
         return kernel(*(None if x is None else x[(*lead, slice(start, stop), ...)] for x in arrays))
 
     first = n % rows or rows
-    each, total = part(0, first)
     if library(xp) == "jax":
         import jax
+
+        each, total = part(0, first)
 
         def body(total: Sums, start: Array) -> Parts:
             each, more = kernel(
@@ -92,16 +100,25 @@ def scan_rows(
             return merge(total, more), each
 
         total, others = jax.lax.scan(body, total, xp.arange(first, n, rows))
-        pieces = [[_side_by_side(xp, y, axis)] for y in others]
-    else:
-        pieces = [[] for _ in each]
-        for start in range(first, n, rows):
-            made, more = part(start, start + rows)
+        return tuple(
+            xp.concat([y, _side_by_side(xp, z, axis)], axis=axis) for y, z in zip(each, others, strict=True)
+        ), total
+    bounds = list(itertools.pairwise([0, *range(first, n + 1, rows)]))
+    parts = min(parts, len(bounds))
+
+    def share(number: int) -> Share:
+        own = bounds[len(bounds) * number // parts : len(bounds) * (number + 1) // parts]
+        made, total = part(*own[0])
+        pieces = [made]
+        for bound in own[1:]:
+            made, more = part(*bound)
             total = merge(total, more)
-            for piece, y in zip(pieces, made, strict=True):
-                piece.append(y)
-    whole = (xp.concat([y, *piece], axis=axis) for y, piece in zip(each, pieces, strict=True))
-    return tuple(whole), total
+            pieces.append(made)
+        return pieces, total
+
+    pieces, totals = zip(*in_parts(whole, share, parts), strict=True)
+    columns = zip(*itertools.chain(*pieces), strict=True)
+    return tuple(xp.concat(list(column), axis=axis) for column in columns), functools.reduce(merge, totals)
 
 
 def _side_by_side(xp: Namespace, x: Array, axis: int) -> Array:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
 from typing import Any, TypeVar
 
@@ -31,8 +32,9 @@ def in_parts(x: Array, work: Callable[[int], T], parts: int) -> list[T]:
     if parts == 1:
         return [work(0)]
     name = library(namespace(x=x))
+    states = [copy_context() for _ in range(parts)]  # as where NumPy warns, which threads do not inherit
     with _one_thread_each(name):
-        return list(_pool().map(lambda part: _alone(name, work, part), range(parts)))
+        return list(_pool().map(lambda part: states[part].run(_alone, name, work, part), range(parts)))
 
 
 def _alone(name: str, work: Callable[[int], T], part: int) -> T:

@@ -13,11 +13,14 @@ from .._array.namespace import (
     cast,
     check_dtype,
     compute_dtype,
+    is_at_hand,
+    may_be_differentiated,
     namespace,
     result_dtype,
 )
 from .._array.nearest import across, counting, lowest, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
+from .._array.threads import workers
 
 METRICS = ("euclidean", "cosine", "iou")
 
@@ -316,21 +319,30 @@ def _pass(
     dtype: DType,
     rows: int,
     around: bool = True,
+    sums: bool = True,
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """(labels, distances) and (Σ w x, Σ w, Σ w · distance), by a loop over samples that JAX does not unroll."""
+    """(labels, distances) and, if asked for, (Σ w x, Σ w, Σ w · distance), by a loop that JAX does not unroll."""
     wide = compute_dtype(xp, dtype)
+    parts = 1 if may_be_differentiated(x, centers, weight) or not is_at_hand(x) else workers(x)
     centers, middle = _around(xp, cast(xp, centers, wide), metric, around=around)
 
     def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        x = cast(xp, x, wide)
+        if middle is not None:
+            x = x - middle
+        elif metric == "cosine":
+            x = unit(xp, x)
+        labels = _closest(xp, x, centers, metric)
+        found = distances(xp, x, rows_at(xp, centers, labels), metric)
         w = None if weight is None else cast(xp, weight, wide)
-        return _tile(xp, cast(xp, x, wide), centers, w, middle, metric)
+        return (labels, found), _sums(xp, x, labels, found, w, centers) if sums else ()
 
-    (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight)
-    return (labels, cast(xp, found, dtype)), _moved_back(totals, middle)
+    (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight, parts=parts)
+    return (labels, cast(xp, found, dtype)), _moved_back(totals, middle) if sums else ()
 
 
 def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
-    return _pass(xp, x, centers, None, **options)[0]
+    return _pass(xp, x, centers, None, sums=False, **options)[0]
 
 
 def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
@@ -347,33 +359,24 @@ def _moved_back(totals: tuple[Array, ...], middle: Array | None) -> tuple[Array,
     return sums if middle is None else sums + counts[..., None] * middle, counts, inertia
 
 
-def _tile(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, middle: Array | None, metric: str
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    if middle is not None:
-        x = x - middle
-    elif metric == "cosine":
-        x = unit(xp, x)
-    labels, mine = _closest(xp, x, centers, metric)
-    found = distances(xp, x, rows_at(xp, centers, labels), metric)
-    weighed = found
+def _closest(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+    """The number of the closest centre of each sample."""
+    if across(xp):
+        return lowest(xp, scores(xp, centers, x, metric, of=-2), -2)
+    return lowest(xp, scores(xp, x, centers, metric), -1)
+
+
+def _sums(
+    xp: Namespace, x: Array, labels: Array, found: Array, weight: Array | None, centers: Array
+) -> tuple[Array, ...]:
+    """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile."""
+    mine = xp.astype(labels[..., None, :] == counting(xp, centers, -2), x.dtype)
     if weight is not None:
         there = weight > 0
         x = xp.where(there[..., None], x, xp.zeros_like(x))
-        weighed = xp.where(there, found, xp.zeros_like(found)) * weight
+        found = xp.where(there, found, xp.zeros_like(found)) * weight
         mine = mine * weight[..., None, :]
-    return (labels, found), (xp.matmul(mine, x), xp.sum(mine, axis=-1), xp.sum(weighed, axis=-1))
-
-
-def _closest(xp: Namespace, x: Array, centers: Array, metric: str) -> tuple[Array, Array]:
-    """The closest centre of each sample (..., n), and 1 where a centre (..., k, n) is that."""
-    if across(xp):
-        found = scores(xp, centers, x, metric, of=-2)
-        labels = lowest(xp, found, -2)
-        return labels, xp.astype(labels[..., None, :] == counting(xp, found, -2), x.dtype)
-    found = scores(xp, x, centers, metric)
-    labels = lowest(xp, found, -1)
-    return labels, xp.matrix_transpose(xp.astype(labels[..., :, None] == counting(xp, found, -1), x.dtype))
+    return xp.matmul(mine, x), xp.sum(mine, axis=-1), xp.sum(found, axis=-1)
 
 
 def _step(
