@@ -9,7 +9,8 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
 EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli,demo]", "array-api-strict", "distributed")
-PYTEST = ("pytest", "-n", "2", "-q")
+# Each worker begins with a half of its own: tests of one file use the same compiled programs.
+PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
 
 # session: what is installed beside NumPy, and the backends that may not be absent then
 ALONE = {
