@@ -1,10 +1,12 @@
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import anyops
+from anyops.kmeans import bounds
 from tests.backends import Backend, Transform
 from tests.reference import distance_to_centers, lloyd
 
@@ -468,6 +470,19 @@ def test_what_is_undefined_in_a_tile_of_another_core_is_no_news():
     x[-1] = np.inf  # inf − inf, of which NumPy warns
     labels, _ = anyops.kmeans_assign(x, np.repeat(np.arange(64, dtype=np.float32)[:, None], 16, axis=1))
     assert not np.any(labels[:-1])
+
+
+def test_samples_settled_by_the_centers_that_moved_farthest():
+    rng = np.random.default_rng(0)
+    groups = rng.normal(size=(150, 2)) * 8
+    x = groups[rng.integers(0, 150, 33_000)] + rng.normal(size=(33_000, 2))
+    start = x[:150].copy()
+    with mock.patch.object(bounds._Pass, "_unsettled", autospec=True, side_effect=bounds._Pass._unsettled) as looked:
+        got = anyops.kmeans(x, 150, init=start, tol=0.0, max_iter=12)
+    assert looked.call_count > 20
+    want = lloyd(x, start, tol=0.0, max_iter=12)
+    np.testing.assert_array_equal(got.labels, want.labels)
+    np.testing.assert_allclose(got.centers, want.centers, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.op("kmeans_assign")
