@@ -65,7 +65,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     Returns
     -------
     labels : array (..., n)
-        In the index dtype of the namespace. A sample that is not a number gets some label.
+        In the index dtype of the namespace; some label where the sample is not a number, or squares overflow or vanish.
     distances : array (..., n)
 
     Raises
