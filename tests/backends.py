@@ -192,12 +192,12 @@ class Transform(Enum):
 
 
 def is_due(backend: Backend, transform: Transform) -> bool:
-    """Whether tests run this cell. x64 changes dtypes, as calls and gradients show; all that JAX would have to compile
-    for it under a jit and a vmap too runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
+    """Whether tests run this cell. x64 changes dtypes, as calls show; all that JAX would have to compile for it under a
+    transform too runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
     """
     if not transform.belongs_to(backend):
         return False
-    return not is_thinned(backend) or transform in (Transform.EAGER, Transform.GRAD)
+    return not is_thinned(backend) or transform is Transform.EAGER
 
 
 def is_thinned(backend: Backend) -> bool:

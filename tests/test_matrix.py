@@ -133,6 +133,8 @@ def test_table_is_true(backend, op):
         if not is_due(backend, transform):
             continue
         reason = capabilities.why_not(op, backend, transform)
+        if transform is Transform.JIT and capabilities.why_not(op, backend, Transform.VMAP) is reason is None:
+            continue  # the lanes of a vmap are compared with a jit
 
         def example(transform=transform):
             if transform is not Transform.GRAD:
@@ -156,7 +158,7 @@ def test_table_is_true(backend, op):
 @pytest.mark.parametrize(
     "op",
     [  # one of each kind: outside a jit, JAX compiles every operation on its own
-        *("box_iou", "nms_mask", "soft_nms_scores", "cluster_nms_scores", "weighted_boxes_fusion_padded"),
+        *("box_iou", "nms_mask", "soft_nms_scores", "cluster_nms_scores"),
         *("sigmoid_focal_loss", "batch_norm", "kmeans_step", "logistic_loss"),
     ],
 )
