@@ -625,3 +625,19 @@ def test_gradients_are_finite_and_none_come_from_padding(backend, transform):
     for g in backend.gradient(total, more.boxes, more.scores):
         assert np.isfinite(g[:, :-3][finite]).all()
         assert not g[:, -3:].any()
+
+
+@pytest.mark.op("cluster_nms_scores")
+def test_nothing_is_left_of_an_infinite_score(run):
+    boxes, scores = np.tile(np.float32([0, 0, 1, 1]), (3, 1)), np.full(3, np.inf, np.float32)
+    np.testing.assert_array_equal(
+        run(anyops.cluster_nms_scores, boxes, scores, penalty="score", sigma=1e-4), [np.inf, 0, 0]
+    )
+
+
+@pytest.mark.op("cluster_nms", transforms=(Transform.EAGER,))
+def test_of_equal_infinite_scores_one_is_left(backend, transform):
+    boxes, scores = np.tile(np.float32([0, 0, 1, 1]), (3, 1)), np.full(3, np.inf, np.float32)
+    found = anyops.cluster_nms(*map(backend.asarray, (boxes, scores)), penalty="score", sigma=1e-4)
+    assert backend.to_numpy(found[0]).tolist() == [0]
+    assert backend.to_numpy(found[1]).tolist() == [np.inf]

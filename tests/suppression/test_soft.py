@@ -541,3 +541,17 @@ def test_functional_gradient_of_the_index_contract():
     want = reference.slopes(lambda b, s: float(np.sum(reference.soft_nms_scores(b, s) * weights)), boxes, scores)
     for g, slope in zip(got, want, strict=True):
         np.testing.assert_allclose(g.numpy(), slope, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.op("soft_nms_scores")
+def test_nothing_is_left_of_an_infinite_score(run):
+    boxes, scores = np.tile(np.float32([0, 0, 1, 1]), (3, 1)), np.full(3, np.inf, np.float32)
+    np.testing.assert_array_equal(run(anyops.soft_nms_scores, boxes, scores, decay="linear"), [np.inf, 0, 0])
+
+
+@pytest.mark.op("soft_nms", transforms=(Transform.EAGER,))
+def test_of_equal_infinite_scores_one_is_left(backend, transform):
+    boxes, scores = np.tile(np.float32([0, 0, 1, 1]), (3, 1)), np.full(3, np.inf, np.float32)
+    found = anyops.soft_nms(*map(backend.asarray, (boxes, scores)), decay="linear")
+    assert backend.to_numpy(found[0]).tolist() == [0]
+    assert backend.to_numpy(found[1]).tolist() == [np.inf]

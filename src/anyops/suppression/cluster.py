@@ -15,7 +15,7 @@ from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, wo
 from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
-from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
 PENALTIES = (None, "score", "score+distance")
 # From which overlap on a box takes part in the average of a better one.
@@ -345,7 +345,7 @@ def _penalised(
         return xp.where(pair.better(kept), exponent, xp.zeros_like(exponent))
 
     factor = xp.exp(rivals.sum(log_factor))
-    return scores * cast(xp, factor, scores.dtype)
+    return decayed(xp, scores, factor)
 
 
 def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:

@@ -6,9 +6,9 @@ With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewh
 """
 
 from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, cast
+from .._array.namespace import Array, Namespace
 from .arguments import check_choice, check_positive, index_call, static_call
-from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
 KERNELS = ("gaussian", "linear")
 
@@ -158,4 +158,4 @@ def _rescore(
         return xp.where(acts, (1 - over) / xp.where(acts, 1 - made_up, one), one)
 
     factor = rivals.min(decay, none + 1)
-    return scores * cast(xp, factor, scores.dtype), xp.ones_like(scores, dtype=xp.bool), None
+    return decayed(xp, scores, factor), xp.ones_like(scores, dtype=xp.bool), None

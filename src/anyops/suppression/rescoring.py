@@ -222,3 +222,9 @@ def _old_scores(xp: Namespace, scores: Array, boxes: Array | None, overlaps: Arr
     """Return scores in the dtype they are rescored in."""
     given = {"scores": scores, **({"boxes": boxes} if overlaps is None else {"overlaps": overlaps})}
     return cast(xp, scores, compute_dtype(xp, result_dtype(xp, **given)))
+
+
+def decayed(xp: Namespace, scores: Array, factor: Array) -> Array:
+    """Scores times factors; 0 where the factor is, of an infinite score too."""
+    factor = cast(xp, factor, scores.dtype)
+    return xp.where((factor == 0) & xp.isinf(scores), xp.zeros_like(scores), scores) * factor

@@ -18,7 +18,7 @@ from .._array.queue import lies_on_host, pick_falling
 from .._array.selection import indices_of
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .graph import Graph
-from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, in_place
+from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 from .select import as_floating
 from .tiles import Tiles
 
@@ -221,7 +221,7 @@ def _rescore(
         new, turn = _pick_in_rounds(xp, rivals, *constants)
     stays = turn < scores.shape[-1]
     if differentiable:
-        new = scores * cast(xp, _product(xp, rivals, turn, given, decay), scores.dtype)
+        new = decayed(xp, scores, _product(xp, rivals, turn, given, decay))
     return new, stays, None
 
 
