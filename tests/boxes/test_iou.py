@@ -242,6 +242,14 @@ def finite_differences(a, b, kind, h=1e-5):
     return grads
 
 
+@pytest.mark.op("box_iou")
+@pytest.mark.parametrize("kind", ["diou", "ciou"])
+def test_inverted_far_beyond_what_encloses_it(run, kind):
+    boxes = np.array([[1e30, 1e10, 1e10, 1e10], [1e10, 1e10, 1e10, 1e10]], np.float32)
+    got = run(anyops.box_iou, boxes, np.zeros((1, 4), np.float32), kind=kind)
+    np.testing.assert_allclose(got, [[0], [-1]], rtol=1e-6)
+
+
 @pytest.mark.op("box_iou", transforms=(Transform.GRAD,))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pairwise", [True, False])

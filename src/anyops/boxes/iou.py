@@ -278,7 +278,7 @@ def _enclosing(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array, Array]:
 
 
 def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
-    """ρ² / c²; 0 where a corner is infinite or the enclosing box is a point. Boxes canonical for "diou"."""
+    """ρ² / c²; 0 where a corner is infinite or the enclosing box is a point beside ρ. Boxes canonical for "diou"."""
     assert a.given is not None
     assert b.given is not None
     ax1, ay1, ax2, ay2, *_ = rows_of(a.given)
@@ -293,7 +293,8 @@ def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
     dx, dy = divide(xp, xp.where(bounded, dx, zero), unit), divide(xp, xp.where(bounded, dy, zero), unit)
     wide, high = divide(xp, xp.where(bounded, width, zero), unit), divide(xp, xp.where(bounded, height, zero), unit)
     diagonal = wide**2 + high**2
-    some = diagonal > 0  # not of inverted boxes, nor of points
+    # Not of points, nor of inverted boxes far larger than what encloses them; XLA takes subnormal numbers for 0.
+    some = diagonal >= float(xp.finfo(diagonal.dtype).smallest_normal)
     return divide(xp, xp.where(some, dx**2 + dy**2, zero), xp.where(some, diagonal, one))
 
 
