@@ -180,8 +180,7 @@ def test_weighted_boxes(boxes, scores, labels):
     """A moved box stays within what it averages, and both contracts say the same."""
     moved, new = anyops.weighted_cluster_nms_boxes(boxes, scores, labels=labels)
     found = anyops.weighted_cluster_nms(boxes, scores, labels=labels, score_threshold=0.0)
-    np.testing.assert_array_equal(found.boxes, moved[found.indices])
-    np.testing.assert_array_equal(found.scores, new[found.indices])
+    np.testing.assert_allclose(found.scores, new[found.indices], rtol=1e-5)
     finite = np.isfinite(boxes).all(axis=1)
     if not finite.any():
         return
@@ -189,6 +188,8 @@ def test_weighted_boxes(boxes, scores, labels):
     highest = boxes[finite].max(axis=0, initial=-np.inf)
     slack = 1e-5 * np.maximum(np.abs(lowest), np.abs(highest))
     assert np.all((moved[finite] >= lowest - slack) & (moved[finite] <= highest + slack))
+    there = finite[found.indices]  # sums over pairs and over tiles have other orders
+    assert np.all(np.abs(found.boxes[there] - moved[found.indices][there]) <= slack)
     np.testing.assert_array_equal(moved[~finite], boxes[~finite])
 
 
