@@ -72,16 +72,19 @@ def solve_psd(h: Host, g: Host, *, eps: float) -> Host:
     return x - flat @ (flat.T @ x)
 
 
-def inverse_diagonal(h: Host, *, eps: float) -> Host:
-    """Return the diagonal of h⁻¹ for a positive semidefinite h known to `eps`; ∞ for what h does not determine."""
+def solve_damped(h: Host, g: Host, *, eps: float) -> Host:
+    """Return h⁻¹g for a positive semidefinite h known to `eps`, in columns scaled to a unit diagonal.
+
+    Where h is singular to rounding, its small eigenvalues are taken for as large as rounding may be: a long step along
+    them is a direction of descent still, where to leave them out would hide a slope.
+    """
     scale = _scale(h)
     scaled = h * scale[:, None] * scale[None, :]
     if _has_full_rank(scaled, eps):
-        return scale**2 * np.diagonal(np.linalg.inv(scaled))
+        return scale * np.linalg.solve(scaled, scale * g)
     values, vectors = np.linalg.eigh(scaled)
-    some = values > len(h) * eps * max(values[-1], 0.0)
-    variance = scale**2 * np.sum(vectors[:, some] ** 2 / values[some], axis=1)
-    return np.where(np.sum(vectors[:, ~some] ** 2, axis=1) > 1e-6, np.inf, variance)
+    values = np.maximum(values, len(g) * eps * max(float(values[-1]), 1.0))
+    return scale * (vectors @ ((vectors.T @ (scale * g)) / values))
 
 
 def factored(free: Host | None, h: Host, *, eps: float) -> Callable[[Host], Host]:

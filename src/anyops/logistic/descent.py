@@ -7,10 +7,11 @@ from .._array.host import HOST
 from .._array.namespace import Array
 from .objective import ARMIJO
 from .samples import Samples
+from .separation import separates
 
-TRIALS = tuple(0.5**k for k in range(1, 13))
-SETTLED = 1e-3  # a step this small beside the coefficients is one towards them, not one of many on a way to infinity
-RECESSION = 1e-4  # how little a direction may worsen a row, beside what it does for others, and count as separating
+TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
+LEAP = 1e4  # how far a step may move a logit
+NOISE = 32.0  # roundings of the dtype within which values of the objective are taken for equal
 
 
 class Point(NamedTuple):
@@ -31,9 +32,18 @@ class Move(NamedTuple):
 
 
 class Directions(Protocol):
-    """A way to find directions; `curvature` is what it needs of a pass."""
+    """A way to find directions.
+
+    Attributes
+    ----------
+    curvature : str
+        What it needs of a pass.
+    patience : int
+        Steps after which a fit without a penalty is suspected to have no minimum.
+    """
 
     curvature: str
+    patience: int
 
     def move(self, at: Point) -> Move:
         """The next direction."""
@@ -41,17 +51,24 @@ class Directions(Protocol):
     def learn(self, before: Point, after: Point) -> None:
         """Take note of a step."""
 
+    def certify(self, at: Point, move: Move, goal: float) -> float | None:
+        """A bound on what is left to gain after the move, at most `goal`; None where there is none.
+
+        Directions may be better after that.
+        """
+
 
 @dataclass(frozen=True)
 class Objective:
-    """(Σ w·loss + l2/2 ‖coef‖² + l1 ‖coef‖₁) / Σw, on the host."""
+    """(Σ w·loss + ½ Σ ridge θ² + Σ bound |θ|) / Σw, on the host, in coefficients θ of z, the scaled columns."""
 
     samples: Samples
     weight: float
-    l2: float
-    l1: float
-    eps: float  # the rounding of the data's dtype
+    ridge: Array
+    bound: Array
+    eps: float  # the rounding of the dtype of the computation
     fit_intercept: bool
+    flat: Array  # (p + 1, q): the combinations of columns that are 0 in every row
 
     @property
     def coef(self) -> Array:
@@ -62,76 +79,107 @@ class Objective:
     @property
     def penalised(self) -> bool:
         """Whether there is a minimum, however the classes lie."""
-        return self.l1 > 0 or self.l2 > 0
+        return bool(HOST.any(self.ridge > 0) or HOST.any(self.bound > 0))
 
     def at(self, theta: Array, curvature: str) -> Point:
         """One pass over the data."""
         sums = self.samples.sums(theta, curvature)
-        coef = theta[:, :-1]
-        value = (sums.loss + self.penalty(coef)) / self.weight
-        flat = HOST.reshape(theta, (-1,)) * self.coef
-        grad = (sums.grad + self.l2 * flat) / self.weight
+        value = (sums.loss + self.penalty(theta)) / self.weight
+        grad = (sums.grad + self.ridge * HOST.reshape(theta, (-1,))) / self.weight
         bend = sums.curvature
         if bend is not None:
-            ridge = self.l2 * self.coef
-            bend = (bend + (ridge if bend.ndim == 1 else ridge * HOST.eye(len(ridge)))) / self.weight
+            bend = (bend + (self.ridge if bend.ndim == 1 else HOST.diag(self.ridge))) / self.weight
         return Point(theta, value, grad, bend, sums.margin)
 
     def thinned(self, step: int) -> "Objective":
-        """That of every so manieth row, penalised to match."""
-        return replace(
-            self, samples=self.samples.thinned(step), weight=self.weight / step, l2=self.l2 / step, l1=self.l1 / step
-        )
+        """The same of a random part of the rows, whose weights make up for the others."""
+        return replace(self, samples=self.samples.thinned(step))
 
-    def penalty(self, coef: Array) -> float:
-        """l2/2 ‖coef‖² + l1 ‖coef‖₁."""
-        return float(0.5 * self.l2 * HOST.sum(coef**2) + self.l1 * HOST.sum(HOST.abs(coef)))
+    def penalty(self, theta: Array) -> float:
+        """½ Σ ridge θ² + Σ bound |θ|."""
+        flat = HOST.reshape(theta, (-1,))
+        return float(0.5 * HOST.sum(self.ridge * flat**2) + HOST.sum(self.bound * HOST.abs(flat)))
+
+    def is_apart(self, at: Point) -> bool:
+        """Whether the coefficients put every row on its side of the boundary, by more than rounding."""
+        reach = self.samples.columns.change(at.theta)
+        return not self.penalised and at.margin > NOISE * self.eps * reach
 
 
 class Outcome(NamedTuple):
-    """Where a descent ended, after how many steps, and why."""
+    """Where a descent ended, after how many steps, and why; `gap` bounds what is left to gain of the objective."""
 
     at: Point
     n_iter: int
     converged: bool
     separated: bool
+    gap: float | None = None
 
 
-def descend(objective: Objective, start: Array, directions: Directions, *, tol: float, max_iter: int) -> Outcome:
-    """Follow directions until the next is expected to gain less than tol² of the objective.
+def descend(objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int) -> Outcome:
+    """Follow directions until it is certain that less than tol² of the objective is left to gain.
 
-    Raises FloatingPointError where the objective is not finite to begin with.
-
-    Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it; and
-    if steps stay large while they gain nothing, one more pass tells whether their direction worsens any row.
+    Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it;
+    where many steps have not led to a minimum, :func:`separates` decides.
     """
-    at = objective.at(start, directions.curvature)
-    noise = 8.0 * objective.eps
-    if not HOST.isfinite(at.value) or not HOST.all(HOST.isfinite(at.grad)):
-        raise FloatingPointError
+    noise = NOISE * objective.eps
+    goal = 2.0 * max(tol, noise) ** 2
+    suspicion, stalled = directions.patience, 0
     for n_iter in range(max_iter + 1):
-        if not objective.penalised and at.margin > 0:
+        if objective.is_apart(at):
             return Outcome(at, n_iter, True, True)
-        move = directions.move(at)
-        delta = HOST.reshape(move.delta, at.theta.shape)
-        if move.slope <= 2.0 * tol**2 * at.value:
-            settled = HOST.max(HOST.abs(delta)) <= SETTLED * (HOST.max(HOST.abs(at.theta)) + SETTLED)
-            if not objective.penalised and not settled and _separates(objective, at, delta):
+        move = _bounded(objective, directions.move(at))
+        settled = move.slope <= goal * at.value
+        if settled and (gap := directions.certify(at, move, goal * at.value)) is not None:
+            return Outcome(_ended(at, move), n_iter, True, False, gap)
+        if not objective.penalised and (settled or n_iter == suspicion):
+            if separates(objective.samples, at.theta, objective.fit_intercept):
                 return Outcome(at, n_iter, True, True)
-            # The last step costs no pass, and Newton's squares the error.
-            at = at._replace(theta=at.theta + delta, value=at.value - 0.5 * move.slope)
-            return Outcome(at, n_iter, True, False)
+            suspicion = 2 * max(n_iter, directions.patience)
         if n_iter == max_iter:
             break
-        after = objective.at(at.theta + delta, directions.curvature)
-        if not _good_enough(at, move, after, noise):
-            length = _shorter(objective, at, move, delta)
-            if length is None:  # rounding hides what is left to gain
-                return Outcome(at, n_iter, move.slope <= 1e3 * noise * at.value, False)
-            after = objective.at(at.theta + length * delta, directions.curvature)
+        if settled:
+            move = _bounded(objective, directions.move(at))  # the certificate may have brought a better one
+        after = _stepped(objective, at, move, directions.curvature, noise)
+        if after is None:
+            stalled += 1
+            gap = directions.certify(at, move, max(goal, 2.0 * noise) * at.value)
+            if gap is not None or stalled > 1:
+                return Outcome(at, n_iter, gap is not None, False, gap)
+            continue
         directions.learn(at, after)
         at = after
     return Outcome(at, max_iter, False, False)
+
+
+def _ended(at: Point, move: Move) -> Point:
+    """The end of a step that costs no pass, and with Newton's directions squares the error."""
+    theta = at.theta + HOST.reshape(move.delta, at.theta.shape)
+    return at._replace(theta=theta, value=at.value - 0.5 * move.slope)
+
+
+def _bounded(objective: Objective, move: Move) -> Move:
+    """A direction that moves no logit too far to be computed with."""
+    lines = objective.samples.lines
+    reach = objective.samples.columns.change(HOST.reshape(move.delta, (lines, -1)))
+    return move if reach <= LEAP else Move(move.delta * (LEAP / reach), move.slope * (LEAP / reach))
+
+
+def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise: float) -> Point | None:
+    """The point after the step, or the longest of ever shorter ones, that lowers the objective enough; None if none."""
+    delta = HOST.reshape(move.delta, at.theta.shape)
+    after = objective.at(at.theta + delta, curvature)
+    if _good_enough(at, move, after, noise):
+        return after
+    for trials in TRIALS:
+        losses = objective.samples.along(at.theta, delta, trials)
+        for step, loss in zip(trials, losses, strict=True):
+            theta = at.theta + step * delta
+            if (float(loss) + objective.penalty(theta)) / objective.weight <= at.value - ARMIJO * step * move.slope:
+                return objective.at(theta, curvature)
+        if move.slope <= noise * at.value:
+            return None  # rounding hides what is left to gain
+    return None
 
 
 def _good_enough(at: Point, move: Move, after: Point, noise: float) -> bool:
@@ -144,19 +192,3 @@ def _good_enough(at: Point, move: Move, after: Point, noise: float) -> bool:
         return True
     end = float(HOST.sum(after.grad * move.delta))
     return after.value <= at.value + noise * abs(at.value) and abs(end) <= 0.9 * move.slope
-
-
-def _shorter(objective: Objective, at: Point, move: Move, delta: Array) -> float | None:
-    """The longest of ever shorter steps that lowers the objective enough; None if none does."""
-    losses = objective.samples.along(at.theta, delta, TRIALS).losses
-    for step, loss in zip(TRIALS, losses, strict=True):
-        value = (float(loss) + objective.penalty((at.theta + step * delta)[:, :-1])) / objective.weight
-        if value <= at.value - ARMIJO * step * move.slope:
-            return step
-    return None
-
-
-def _separates(objective: Objective, at: Point, delta: Array) -> bool:
-    """Whether a direction worsens no row, and betters some."""
-    along = objective.samples.along(at.theta, delta, (1.0,))
-    return along.most > SETTLED and along.least >= -RECESSION * along.most

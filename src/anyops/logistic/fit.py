@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from .._array.backends import to_host
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks, is_chunked
-from .._array.host import HOST, from_host, on_host
+from .._array.host import HOST, from_host, on_host, writable
 from .._array.labels import by_class, class_weights, is_text, ship_classes, survey, targets
 from .._array.namespace import (
     Array,
@@ -18,10 +19,12 @@ from .._array.namespace import (
     is_traced,
     namespace,
     result_dtype,
+    widest_dtype,
 )
+from .columns import involved, unshifted
 from .descent import Directions, Objective, Outcome, descend
-from .lbfgs import LBFGS, inverse_at_null, inverse_of
-from .newton import Newton, standard_errors
+from .lbfgs import HESSIAN_LIMIT, LBFGS, inverse_at_null, inverse_of
+from .newton import Newton, free_coefficients, inverse_hessian, standard_errors
 from .objective import check_penalty, check_rows
 from .proximal import ProximalLBFGS, ProximalNewton
 from .samples import Samples, thin
@@ -30,7 +33,6 @@ from .summary import Report
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
 FEW = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
-HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
 DENSE = 2048  # coefficients whose Hessian is worth its inverse
 SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
 SOME, MANY = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
@@ -172,36 +174,39 @@ def logistic_regression(
         one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
         raise ValueError(f"y must hold at least two classes, got {one} in {x.shape[0]} rows")
     factors = by_class(class_weight, found)
-    wide = compute_dtype(xp, dtype)
+    # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
+    home, rows, weights = writable(xp, x, sample_weight)
+    wide, labels = compute_dtype(xp, dtype), y
+    if home is HOST:
+        labels = y if is_text(y) else to_host(y)
+        wide = HOST.float64 if HOST.isdtype(rows.dtype, "integral") else compute_dtype(HOST, rows.dtype)
     totals = found.weights if factors is None else found.weights * factors
-    weights, unit = sample_weight, 1.0
+    unit = 1.0
     if factors is not None or sample_weight is not None:
         # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
         unit = _unit(totals, found.counts)
         ones = HOST.ones(len(found.classes)) if factors is None else factors
-        weights = class_weights(xp, y, found.classes, ones / unit, sample_weight, wide, x)
+        weights = class_weights(home, labels, found.classes, ones / unit, weights, wide, rows)
         totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
     lines = 1 if len(found.classes) == 2 else len(found.classes)
-    samples = Samples(xp, x, targets(xp, y, found.classes, wide, x), weights, lines, wide)
-    objective = Objective(samples, float(HOST.sum(totals)), l2, l1, float(xp.finfo(wide).eps), fit_intercept)
+    target = targets(home, labels, found.classes, wide, rows)
+    samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]))
+    shares = totals / HOST.sum(totals)
     start = None if init is None else _start(xp, init, samples, fit_intercept)
-    chosen = _choose(objective) if solver == "auto" else solver
+    chosen = _choose(samples, l1) if solver == "auto" else solver
     try:
-        if chosen == "proximal" and fit_intercept:
-            objective = replace(objective, samples=samples.centred())
-            start = _moved(start, objective, 1.0)
-        outcome, hessian = _fit(objective, chosen, start, totals / HOST.sum(totals), tol=tol, max_iter=max_iter)
+        with HOST.errstate(all="ignore"):
+            objective = _objective(samples.scaled(fit_intercept), float(HOST.sum(totals)), l2, l1, fit_intercept)
+            start = None if start is None else objective.samples.columns.inward(start)
+            objective, outcome, hessian = _fit(objective, chosen, start, shares, tol=tol, max_iter=max_iter)
+            columns = objective.samples.columns
+            theta = _centred(outcome.at.theta, lines, l1)
+            theta = columns.shortest(theta, objective.flat) if objective.flat.shape[1] else columns.outward(theta)
+            errors = None
+            if hessian is not None and not objective.penalised and not outcome.separated:
+                errors = _ship(xp, standard_errors(objective, hessian) / unit**0.5, dtype, x)
     except FloatingPointError:
-        raise ValueError(
-            "x must be finite, in numbers whose squares can be summed, and init finite; the loss or its gradient is not"
-        ) from None
-    theta = _centred(_moved(outcome.at.theta, objective, -1.0), lines, l1)
-    errors = None
-    if hessian is not None and not objective.penalised and not outcome.separated:
-        if objective.samples.centre is not None:
-            objective = replace(objective, samples=samples)
-            hessian = objective.at(theta, "full").curvature
-        errors = _ship(xp, standard_errors(objective, hessian) / unit**0.5, dtype, x)
+        raise ValueError("x must be finite, in numbers that can be summed, and init finite; it, or the loss, is not") from None
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
         ship_classes(xp, found.classes, y),
@@ -211,10 +216,18 @@ def logistic_regression(
         outcome.separated,
         errors,
     )
-    likelihood = unit * (objective.penalty(outcome.at.theta[:, :-1]) - outcome.at.value * objective.weight)
+    likelihood = unit * (objective.penalty(outcome.at.theta) - outcome.at.value * objective.weight)
     totals = totals * unit
     result.report = Report(
-        chosen, x.shape[0], float(HOST.sum(totals)), float(likelihood), tuple(totals.tolist()), fit_intercept
+        chosen,
+        x.shape[0],
+        float(HOST.sum(totals)),
+        float(likelihood),
+        tuple(totals.tolist()),
+        fit_intercept,
+        gradient=float(HOST.max(HOST.abs(_sought(objective, outcome.at.grad)), initial=0.0)),
+        gap=outcome.gap,
+        dependent=tuple(HOST.nonzero(involved(objective.flat)[:-1])[0].tolist()),
     )
     return result
 
@@ -286,34 +299,78 @@ def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_inter
 # --- the fit ---------------------------------------------------------------------------------------------------------
 
 
-def _choose(objective: Objective) -> str:
+def _choose(samples: Samples, l1: float) -> str:
     """Newton's method where a Hessian costs little beside a gradient, or little at all."""
-    if objective.l1 > 0:
+    if l1 > 0:
         return "proximal"
-    d = objective.samples.coefficients
-    cheap = objective.samples.x.shape[0] * d**2 <= CHEAP and d <= HESSIAN_LIMIT
+    d = samples.coefficients
+    cheap = samples.x.shape[0] * d**2 <= CHEAP and d <= HESSIAN_LIMIT
     return "newton" if d <= FEW or cheap else "lbfgs"
+
+
+def _objective(samples: Samples, weight: float, l2: float, l1: float, fit_intercept: bool) -> Objective:
+    """The objective in scaled columns, where each has a penalty of its own."""
+    scale = HOST.concat([samples.columns.scale, HOST.full(1, HOST.inf)])
+    ridge, bound = (HOST.tile(a, samples.lines) for a in (l2 / scale**2, l1 / scale))
+    eps = float(samples.xp.finfo(samples.dtype).eps)
+    flat = HOST.zeros((len(scale), 0))
+    return Objective(samples, weight, ridge, bound, eps, fit_intercept, flat)
 
 
 def _fit(
     objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int
-) -> tuple[Outcome, Array | None]:
+) -> tuple[Objective, Outcome, Array | None]:
     """Where the descent ends, and the Hessian there if it is known or asked for."""
+    newton = solver == "newton" or (solver == "proximal" and not HOST.any(objective.bound > 0))
     theta = _null(objective, shares) if start is None else start
     directions: Directions
     if solver == "lbfgs":
+        objective = _independent(objective)
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:
         step = objective.samples.thinning() if start is None else 1
         if step > 1:
             part = objective.thinned(step)
-            theta = _roughly(part, theta, _few_coefficients(part, solver, theta), tol=1e-3)
-        directions = _few_coefficients(objective, solver, theta)
-    outcome = descend(objective, theta, directions, tol=tol, max_iter=max_iter)
+            theta = _roughly(part, theta, _few_coefficients(part, newton, theta), tol=1e-3)
+        directions = _few_coefficients(objective, newton, theta)
+    at = objective.at(theta, directions.curvature)
+    if not at.value <= _null_value(objective, shares):  # a start, given or found, that is worse than none
+        at = objective.at(_null(objective, shares), directions.curvature)
+    if not HOST.isfinite(at.value) or not HOST.all(HOST.isfinite(at.grad)):
+        raise FloatingPointError
+    if newton and inverse_hessian(objective, at.curvature) is None:
+        objective = _independent(objective)
+        directions = Newton(objective)
+        at = objective.at(at.theta, directions.curvature)
+    outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter)
     hessian = outcome.at.curvature
-    if hessian is None and not objective.penalised and objective.samples.coefficients <= HESSIAN_LIMIT:
+    if isinstance(directions, LBFGS):
+        hessian = directions.hessian
+    if (
+        hessian is None
+        and not (objective.penalised or outcome.separated)
+        and objective.samples.coefficients <= HESSIAN_LIMIT
+    ):
         hessian = objective.at(outcome.at.theta, "full").curvature
-    return outcome, hessian
+    return objective, outcome, hessian
+
+
+def _independent(objective: Objective) -> Objective:
+    """The objective that knows which columns depend on each other, if nothing but the loss decides on them.
+
+    Where columns depend so nearly on each other that a narrow dtype cannot tell, it computes in a wide one.
+    """
+    samples = objective.samples
+    if samples.coefficients > HESSIAN_LIMIT:
+        return objective
+    wide = replace(samples, dtype=widest_dtype(samples.xp, samples.dtype, samples.x))
+    gram = wide.gram()
+    if not objective.penalised:
+        objective = replace(objective, flat=wide.columns.dependences(gram, objective.fit_intercept))
+    alike = replace(objective, samples=replace(samples, lines=1), ridge=HOST.zeros(len(gram)))
+    if wide.dtype != samples.dtype and inverse_hessian(alike, gram) is None:
+        objective = replace(objective, samples=wide, eps=float(samples.xp.finfo(wide.dtype).eps))
+    return objective
 
 
 def _null(objective: Objective, shares: Array) -> Array:
@@ -326,9 +383,15 @@ def _null(objective: Objective, shares: Array) -> Array:
     return theta
 
 
-def _few_coefficients(objective: Objective, solver: str, theta: Array) -> Directions:
+def _null_value(objective: Objective, shares: Array) -> float:
+    """The objective there, and what rounding may add to it."""
+    logs = HOST.log(HOST.where(shares > 0, shares, 1.0)) if objective.fit_intercept else HOST.log(1 / len(shares))
+    return (1.0 + 1e3 * objective.eps) * -float(HOST.sum(shares * logs))
+
+
+def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Directions:
     """Newton's method, or the proximal one; the latter without a Hessian where there are not few at all."""
-    if solver == "newton":
+    if newton:
         return Newton(objective)
     if objective.samples.coefficients <= SWEPT:
         return ProximalNewton(objective)
@@ -339,13 +402,13 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
     """A start, and the curvature that L-BFGS begins with.
 
     It is worth many passes to know the Hessian near the minimum from some rows, and there it is the same. To get there,
-    that of no coefficients serves, on still fewer rows, which costs as little as that of two classes.
+    the Hessian of the null model serves, of still fewer rows, which costs as little as one of two classes.
     """
     samples, size = objective.samples, objective.samples.coefficients
     if samples.x.shape[1] >= DENSE:
         return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
     least = samples.thinning()
-    few = objective.thinned(least)
+    few = objective.thinned(least) if least > 1 else objective
     some = min(least, 2 * thin(size / SOME))
     if size > DENSE or size > MANY * some or (warm_up and least == 1):
         if warm_up:
@@ -354,7 +417,7 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
         return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
     if warm_up:
         theta = _roughly(few, theta, LBFGS(few, inverse_at_null(few, shares)), tol=1e-2)
-    part = objective.thinned(some)
+    part = objective.thinned(some) if some > 1 else objective
     inverse = inverse_of(part, part.at(theta, "full").curvature)
     if warm_up and some > 1:
         theta = _roughly(part, theta, LBFGS(part, inverse), tol=1e-3)
@@ -362,17 +425,16 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
 
 
 def _roughly(part: Objective, start: Array, directions: Directions, *, tol: float) -> Array:
-    """The minimum over some of the rows; `start` if they do not tell, as where one class is not among them."""
-    outcome = descend(part, start, directions, tol=tol, max_iter=WARM_UP)
+    """The minimum over some of the rows; `start` if they do not tell."""
+    outcome = descend(part, part.at(start, directions.curvature), directions, tol=tol, max_iter=WARM_UP)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
 
 
-def _moved(theta: Array, objective: Objective, sign: float) -> Array:
-    """Coefficients of the same model for x less its centre; with a sign of −1 back for x."""
-    centre = objective.samples.centre
-    if theta is None or centre is None:
-        return theta
-    return HOST.concat([theta[:, :-1], theta[:, -1:] + sign * (theta[:, :-1] @ centre[:, None])], axis=1)
+def _sought(objective: Objective, grad: Array) -> Array:
+    """The derivatives by the coefficients that are sought, less what the l1 penalty takes of them."""
+    grad = grad[free_coefficients(objective)]
+    bound = objective.bound[free_coefficients(objective)] / objective.weight
+    return HOST.clip(HOST.abs(grad) - bound, 0.0, None)
 
 
 def _centred(theta: Array, lines: int, l1: float) -> Array:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from .._array.host import HOST, factored
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
-from .newton import free_coefficients, regular_hessian
+from .newton import free_coefficients, newton_gap, newton_move, regular_hessian
 
 MEMORY = 10
+HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
+AFFORDED = 1e10  # products, for a Hessian that certifies the end
+STEEP = 1e-4  # of the objective, the largest derivative by a coefficient of z where no Hessian can be afforded
 
 
 class LBFGS:
@@ -20,15 +23,17 @@ class LBFGS:
     """
 
     curvature = "none"
+    patience = 50
 
     def __init__(self, objective: Objective, rough: Callable[[Array], Array]):
-        self.sought = 1.0 if objective.fit_intercept else objective.coef
+        self.objective = objective
         self.rough = rough
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
+        self.hessian: Array | None = None  # as it was certified
 
     def move(self, at: Point) -> Move:
         """The two loops over the last steps."""
-        grad = at.grad * self.sought
+        grad = self._sought(at.grad)
         q, shares = grad, []
         for step, change, product in reversed(self.pairs):
             share = float(HOST.sum(step * q)) / product
@@ -45,10 +50,34 @@ class LBFGS:
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""
         step = HOST.reshape(after.theta - before.theta, (-1,))
-        change = (after.grad - before.grad) * self.sought
+        change = self._sought(after.grad - before.grad)
         product = float(HOST.sum(step * change))
         if product > 0:  # rounding aside it is, for the loss is convex
             self.pairs.append((step, change, product))
+
+    def certify(self, at: Point, move: Move, goal: float) -> float | None:
+        """The square of Newton's decrement, by a Hessian, which later steps begin with; else a small gradient."""
+        objective, size = self.objective, self.objective.samples.coefficients
+        if size > HESSIAN_LIMIT or objective.samples.x.shape[0] * size**2 > AFFORDED:
+            steepest = float(HOST.max(HOST.abs(self._sought(at.grad)), initial=0.0))
+            return 2.0 * move.slope if steepest <= STEEP * at.value else None
+        hessian: Array = objective.at(at.theta, "full").curvature
+        gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
+        if gap is None:
+            self.rough = inverse_of(objective, hessian)
+            self.pairs.clear()
+        else:
+            self.hessian = hessian
+        return gap
+
+    def _sought(self, grad: Array) -> Array:
+        """The gradient by the coefficients that are sought, without its part along null directions: rounding."""
+        objective = self.objective
+        grad = grad if objective.fit_intercept else grad * objective.coef
+        if not objective.flat.shape[1]:
+            return grad
+        lines = HOST.reshape(grad, (objective.samples.lines, -1))
+        return HOST.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
 
 
 def inverse_of(objective: Objective, curvature: Array) -> Callable[[Array], Array]:
@@ -57,7 +86,8 @@ def inverse_of(objective: Objective, curvature: Array) -> Callable[[Array], Arra
         some = curvature > 0
         inverse = HOST.where(some, 1.0 / HOST.where(some, curvature, 1.0), 1.0)
         return lambda g: inverse * g
-    return factored(free_coefficients(objective), regular_hessian(objective, curvature), eps=objective.eps)
+    free = None if objective.fit_intercept else free_coefficients(objective)
+    return factored(free, regular_hessian(objective, curvature), eps=objective.eps)
 
 
 def inverse_at_null(objective: Objective, shares: Array) -> Callable[[Array], Array]:
@@ -73,8 +103,7 @@ def inverse_at_null(objective: Objective, shares: Array) -> Callable[[Array], Ar
         levels, mixing = HOST.linalg.eigh(HOST.eye(len(shares)) * shares - shares[:, None] * shares[None, :])
         levels[0] = HOST.mean(levels)  # of what all classes share; as in shared_shift, any curvature will do
     size = len(gram)
-    ridge = objective.l2 * HOST.eye(size)
-    ridge[-1, -1] = 0.0
+    ridge = HOST.diag(objective.ridge[:size])
     free = None if objective.fit_intercept else HOST.arange(size - 1)
     blocks = [factored(free, (level * gram + ridge) / objective.weight, eps=objective.eps) for level in levels.tolist()]
 

@@ -1,64 +1,120 @@
 """Newton's method, which for this loss is iteratively reweighted least squares."""
 
-from .._array.host import HOST, inverse_diagonal, solve_psd
+from .._array.host import HOST, solve_damped
 from .._array.namespace import Array
-from .descent import Move, Objective, Point
+from .columns import involved
+from .descent import NOISE, Move, Objective, Point
 from .objective import shared_shift
+
+NEAR = 0.05  # a Newton decrement, times the largest norm of a row, below which the Hessian is nearly constant
 
 
 class Newton:
-    """−H⁻¹g; the shortest such step where columns of x depend on each other."""
+    """−H⁻¹g."""
 
     curvature = "full"
+    patience = 12
 
     def __init__(self, objective: Objective):
         self.objective = objective
-        self.free = free_coefficients(objective)
 
     def move(self, at: Point) -> Move:
         """Solve on the host, in float64."""
-        hessian = regular_hessian(self.objective, at.curvature)
-        delta = -solve_free(self.free, hessian, at.grad, eps=self.objective.eps)
-        return Move(delta, -float(HOST.sum(at.grad * delta)))
+        return newton_move(self.objective, at.grad, at.curvature)
 
     def learn(self, before: Point, after: Point) -> None:
         """Nothing: each pass brings the Hessian."""
 
+    def certify(self, at: Point, move: Move, goal: float) -> float | None:
+        """The square of Newton's decrement, where that is a bound."""
+        return newton_gap(self.objective, at.curvature, move.slope, goal)
 
-def free_coefficients(objective: Objective) -> Array | None:
-    """The numbers of the coefficients that are sought, where they are not all of them."""
-    return None if objective.fit_intercept else HOST.nonzero(objective.coef)[0]
+
+def newton_move(objective: Objective, grad: Array, hessian: Array) -> Move:
+    """−H⁻¹g, which leaves alone what no row tells of."""
+    free = free_coefficients(objective)
+    full = regular_hessian(objective, hessian)
+    delta = HOST.zeros_like(grad)
+    delta[free] = -solve_damped(full[free, :][:, free], grad[free], eps=objective.eps)
+    return Move(delta, -float(HOST.sum(grad * delta)))
+
+
+def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) -> float | None:
+    """λ² = gᵀH⁻¹g, which bounds f − min f if λ ‖a‖ is small for the norm by H⁻¹ of every row a [1]_; else None.
+
+    The loss is self-concordant in a generalised sense: its third derivative along a line is at most its second times
+    the largest change of a logit. By the same argument there is a minimum, so the classes are not separated.
+
+    References
+    ----------
+    .. [1] Bach, Self-concordant analysis for logistic regression, Electronic Journal of Statistics 4 (2010),
+       proposition 2.
+    """
+    if not slope <= goal:
+        return None
+    inverse = inverse_hessian(objective, hessian)
+    if inverse is None:
+        return None
+    roots = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(inverse), 0.0, None))
+    samples, most = objective.samples, NEAR / max(slope, 1e-300) ** 0.5
+    near = samples.columns.change(HOST.reshape(roots, (samples.lines, -1))) <= most  # a bound that costs no pass
+    return slope if near or samples.largest_norm(inverse) <= most else None
+
+
+def free_coefficients(objective: Objective) -> Array:
+    """The indices of the coefficients that are sought: all, or all but the intercepts."""
+    size = objective.samples.coefficients
+    return HOST.arange(size) if objective.fit_intercept else HOST.nonzero(objective.coef)[0]
 
 
 def regular_hessian(objective: Objective, hessian: Array) -> Array:
-    """The Hessian, with curvature along what the softmax does not see."""
+    """The Hessian, regularised in its null directions: of the softmax, and of columns that depend on each other."""
     lines = objective.samples.lines
-    return hessian if lines == 1 else hessian + shared_shift(HOST, hessian, lines)
+    if lines > 1:
+        hessian = hessian + shared_shift(HOST, hessian, lines)
+    if objective.flat.shape[1]:
+        level = HOST.mean(HOST.linalg.diagonal(hessian))
+        hessian = hessian + (level or 1.0) * HOST.kron(HOST.eye(lines), objective.flat @ objective.flat.T)
+    return hessian
 
 
-def solve_free(free: Array | None, hessian: Array, grad: Array, *, eps: float) -> Array:
-    """H⁻¹g over the coefficients that are sought, 0 for the others."""
-    if free is None:
-        return solve_psd(hessian, grad, eps=eps)
-    found = HOST.zeros_like(grad)
-    found[free] = solve_psd(hessian[free, :][:, free], grad[free], eps=eps)
+def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
+    """The inverse of the regular Hessian, 0 for intercepts that are not sought; None where rounding hides it."""
+    free = free_coefficients(objective)
+    full = regular_hessian(objective, hessian)[free, :][:, free]
+    diagonal = HOST.linalg.diagonal(full)
+    if not HOST.all(diagonal > 0):
+        return None
+    root = HOST.sqrt(diagonal)
+    scaled = full / root[:, None] / root[None, :]
+    try:
+        factor = HOST.linalg.cholesky(scaled)
+    except HOST.linalg.LinAlgError:
+        return None
+    if HOST.min(HOST.linalg.diagonal(factor)) ** 2 <= NOISE * len(free) * objective.eps:
+        return None
+    found = HOST.zeros_like(hessian)
+    found[free[:, None], free[None, :]] = HOST.linalg.inv(scaled) / root[:, None] / root[None, :]
     return found
 
 
 def standard_errors(objective: Objective, hessian: Array) -> Array:
-    """√ of the diagonal of the inverse of the observed information, as (lines, p + 1); ∞ for what x does not tell.
+    """√ of the diagonal of the inverse of the observed information, of x, as (lines, p + 1); ∞ for what x hides.
 
     For K classes of the coefficients whose sums over the classes are 0.
     """
-    lines, size = objective.samples.lines, len(hessian)
-    free = free_coefficients(objective)
-    kept = HOST.arange(size) if free is None else free
-    full = regular_hessian(objective, hessian)[kept, :][:, kept]
-    variance = HOST.zeros(size)
-    variance[kept] = inverse_diagonal(full, eps=objective.eps)
-    if lines > 1:  # less what the inverse has along the direction that all classes share, 1/K of it each
-        shift = regular_hessian(objective, hessian) - hessian
-        shared = HOST.zeros(size)
-        shared[kept] = 1.0 / HOST.linalg.diagonal(shift)[kept] / lines**2
-        variance = variance - shared
-    return HOST.reshape(HOST.sqrt(HOST.maximum(variance, HOST.zeros(size)) / objective.weight), (lines, -1))
+    lines, columns = objective.samples.lines, objective.samples.columns
+    size = len(columns.scale) + 1
+    inverse = inverse_hessian(objective, hessian)
+    if inverse is None:
+        return HOST.full((lines, size), HOST.inf)
+    if lines > 1:  # less the direction that all classes share
+        blocks = HOST.reshape(inverse, (lines, size, lines, size))
+        blocks = blocks - HOST.mean(blocks, axis=0, keepdims=True)
+        inverse = HOST.reshape(blocks - HOST.mean(blocks, axis=2, keepdims=True), inverse.shape)
+    outward = columns.outward(HOST.eye(size)).T  # of z to those of x
+    own = [inverse[k * size : (k + 1) * size, k * size : (k + 1) * size] for k in range(lines)]
+    variance = HOST.stack([HOST.sum((outward @ block) * outward, axis=1) for block in own])
+    hidden = involved(outward @ objective.flat / HOST.sum(HOST.abs(outward), axis=1)[:, None])
+    variance = HOST.where(hidden[None, :], HOST.inf, HOST.clip(variance, 0.0, None))
+    return HOST.sqrt(variance / objective.weight)

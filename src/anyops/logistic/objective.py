@@ -428,7 +428,7 @@ def _step(
     gain = -xp.sum(grad * delta)
     move = xp.reshape(delta, (k, p + 1))
     move_coef, move_intercept = xp.reshape(move[:, :p], coef.shape), xp.reshape(move[:, p], intercept.shape)
-    losses, _, _ = losses_along(xp, x, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
+    losses = losses_along(xp, x, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
     squares = [xp.sum((coef + t * move_coef) ** 2) for t in STEPS]
     start = (loss + 0.5 * l2 * xp.sum(coef * coef)) * over
     length = xp.zeros_like(loss)
@@ -520,25 +520,19 @@ def losses_along(
     *,
     steps: tuple[float, ...],
     wide: DType,
-) -> tuple[list[Array], Array, Array]:
-    """The sums of the loss at some steps along a direction; the least change of a margin by it, and the largest."""
+) -> list[Array]:
+    """The sums of the loss at some steps along a direction."""
     if w is not None:
         x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
     if coef.ndim == 1:
         u, v = target * (x @ coef + intercept), target * (x @ move_coef + move_intercept)
-        least, most = v, xp.abs(v)
         at = [_margin_loss(xp, u + t * v) for t in steps]
     else:
         u, v = coef @ x.T + intercept[:, None], move_coef @ x.T + move_intercept[:, None]
-        mine = _is_class(xp, target, coef.shape[0], u)
-        gained = xp.sum(xp.where(mine, v, xp.zeros_like(v)), axis=0) - v
-        least, most = xp.min(gained, axis=0), xp.max(xp.abs(gained), axis=0)
         at = [_class_items(xp, u + t * v, target)[1] for t in steps]
     if w is not None:
-        zero = xp.zeros_like(least)
-        least, most = xp.where(w > 0, least, zero), xp.where(w > 0, most, zero)
-        at = [xp.where(w > 0, w * each, zero) for each in at]
-    return [cast(xp, xp.sum(each), wide) for each in at], xp.min(least), xp.max(most)
+        at = [xp.where(w > 0, w * each, xp.zeros_like(each)) for each in at]
+    return [cast(xp, xp.sum(each), wide) for each in at]
 
 
 def assembled(xp: Namespace, grad: Array, level: Array, *curvature: Array) -> tuple[Array, Array]:

@@ -24,7 +24,11 @@ class Proximal(ABC):
         self.objective = objective
         free = free_coefficients(objective)
         self.free = HOST.arange(len(objective.coef)) if free is None else free
-        self.bound = objective.l1 / objective.weight * objective.coef[self.free]
+        self.bound = objective.bound[self.free] / objective.weight
+
+    def certify(self, at: Point, move: Move, goal: float) -> float | None:
+        """To be replaced by the duality gap."""
+        return move.slope
 
     @abstractmethod
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
@@ -34,7 +38,7 @@ class Proximal(ABC):
         """The model's minimum, and how much the objective falls towards it to first order."""
         start, grad = HOST.reshape(at.theta, (-1,))[self.free], at.grad[self.free]
         found = self.minimum(at, start, grad)
-        if self.objective.samples.lines > 1 and self.objective.l2 == 0:
+        if self.objective.samples.lines > 1 and not HOST.any(self.objective.ridge > 0):
             found = self._least_shared(found)
         delta = HOST.zeros_like(at.grad)
         delta[self.free] = found - start
@@ -60,13 +64,14 @@ class ProximalNewton(Proximal):
     """B is the Hessian, which each pass brings; the model's minimum by coordinate descent."""
 
     curvature = "full"
+    patience = 12
 
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
         """Where no coordinate can be bettered."""
         curvature: Array = at.curvature
         if self.objective.samples.lines > 1:
             # Along what all classes share, unpenalised, rounding would be all that sweeps follow.
-            flat = self.objective.coef * (self.objective.l1 + self.objective.l2) == 0
+            flat = self.objective.bound + self.objective.ridge == 0
             shift = regular_hessian(self.objective, curvature) - curvature
             curvature = curvature + shift * flat[:, None] * flat[None, :]
         hessian = curvature[self.free, :][:, self.free]
@@ -87,6 +92,7 @@ class ProximalLBFGS(Proximal):
     """
 
     curvature = "none"
+    patience = 50
 
     def __init__(self, objective: Objective, diagonal: Array):
         super().__init__(objective)

@@ -10,14 +10,16 @@ from .._array.chunked import is_chunked, reduce_chunks
 from .._array.compiled import compiled
 from .._array.host import HOST, from_host, on_host
 from .._array.namespace import Array, DType, Namespace, cast, is_at_hand, namespace, widest_dtype
+from .._array.random import generator
 from .._array.rows import fold_rows, is_sharded, rows_in_cache
 from .._array.threads import in_parts, workers
+from .columns import EXPONENTS, FAR, Columns, powers, unshifted
 from .objective import assembled, losses_along, row_sums
 
+GUESS = 64  # rows that a first guess of centres and scales is made from
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
-FAR = 0.3  # of the root of the mean square of a column, which its mean is when it matters where 0 is
-CONSTANT = 64.0  # roundings of the mean that a column must spread over to be no constant
 SHARED = 1 << 17  # numbers in x from which a pass is worth the start of threads
+BLOCK = 1 << 16  # rows whose margins are compared at once
 
 
 class Sums(NamedTuple):
@@ -32,19 +34,21 @@ class Sums(NamedTuple):
     curvature: Array | None
 
 
-class Along(NamedTuple):
-    """The losses at some steps along a direction, and the least and the largest change of a margin by it."""
+class Closest(NamedTuple):
+    """Rows with the smallest margins: (z, 1), the class of the row, the class it is compared with, and the margin."""
 
-    losses: Array
-    least: float
-    most: float
+    rows: Array
+    own: Array
+    rival: Array
+    margin: Array
+    largest: float  # the largest |margin| of all rows
 
 
 @dataclass(frozen=True)
 class Samples:
     """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number.
 
-    What is read of the rows is x − centre, where there is a centre (p,).
+    What is read of the rows is z, as `columns` makes it of x.
     """
 
     xp: Namespace
@@ -53,7 +57,7 @@ class Samples:
     weight: Array | None
     lines: int
     dtype: DType  # that of the computation
-    centre: Array | None = None
+    columns: Columns
 
     @property
     def coefficients(self) -> int:
@@ -71,57 +75,130 @@ class Samples:
         elif curvature == "full":
             d = k * p
             shapes += [(p, p), (p,), ()] if k == 1 else [(k, p, p), (k, p), (k,), (d, d), (d, k), (k, k)]
-        parts = self._read(_sums, _merge_sums, theta, None, shapes, width=width, curvature=curvature)
+        options = {"curvature": curvature}
+        parts = self._read(_sums, _merge_sums, self._folded(theta), shapes, width=width, **options)
         margin, loss, grad, level, *rest = parts
+        unit = self._unit
+        unit = None if unit is None else HOST.tile(HOST.concat([unit, HOST.ones(1)]), k)
         if curvature == "full":
-            flat, hessian = assembled(HOST, grad, level, *rest)
-            return Sums(float(margin), float(loss), flat, hessian)
-        flat = _with_intercepts(grad, level)
-        return Sums(float(margin), float(loss), flat, _with_intercepts(*rest) if rest else None)
+            flat, bend = assembled(HOST, grad, level, *rest)
+            bend = bend if unit is None else bend / unit[:, None] / unit[None, :]
+        else:
+            flat = _with_intercepts(grad, level)
+            bend = _with_intercepts(*rest) if rest else None
+            bend = bend if unit is None or bend is None else bend / unit**2
+        return Sums(float(margin), float(loss), flat if unit is None else flat / unit, bend)
 
     def gram(self) -> Array:
-        """Σ w (x, 1)(x, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
-        curvature: Array = self._moments("full").curvature
+        """Σ w (z, 1)(z, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
+        sign = self.xp.ones_like(self.target, dtype=self.dtype)
+        alike = replace(self, lines=1, target=sign)
+        curvature: Array = alike.sums(HOST.zeros((1, self.x.shape[1] + 1)), "full").curvature
         return 4.0 * curvature
 
-    def centred(self) -> "Samples":
-        """The same rows less the means of their columns; as they are where no mean is far from 0 beside its column.
+    def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Array:
+        """The losses at all trial steps of a line search, in one pass."""
+        width = self.x.shape[1] + 4 * self.lines
+        at = [*self._folded(theta), *self._folded(move)]
+        return self._read(_along, _merge_along, at, [(len(steps),)], width=width, steps=steps)[0]
 
-        Constant columns stay: the mean would leave nothing of them but its rounding.
+    def largest_norm(self, form: Array) -> float:
+        """The largest √(aᵀ form a) of a row's vectors a, or a bound on it: (z, 1), or its difference of two lines."""
+        k, size = self.lines, self.x.shape[1] + 1
+        own = HOST.stack([form[i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(k)])
+        if (unit := self._unit) is not None:
+            unit = HOST.concat([unit, HOST.ones(1)])
+            own = own / unit[:, None] / unit[None, :]
+        at = [own[:, :-1, :-1], own[:, :-1, -1], own[:, -1, -1]]
+        largest = self._read(_norms, _merge_largest, at, [()], width=3 * size)[0]
+        return float(HOST.maximum(largest, 0.0)) ** 0.5 * (1.0 if k == 1 else 2.0)
+
+    def scaled(self, fit_intercept: bool) -> "Samples":
+        """The same rows with centres and scales; centres are 0 without an intercept, which would have to move.
+
+        Raises FloatingPointError where x is not finite.
         """
         eps = float(self.xp.finfo(self.dtype).eps)
-        mean, square = self._means()
-        if not HOST.any(HOST.abs(mean) > FAR * HOST.sqrt(square)):
-            return self
-        centre = on_host(from_host(self.xp, mean, self.dtype, self.x))
-        spread = replace(self, centre=centre)._means()[1]
-        return replace(self, centre=HOST.where(HOST.sqrt(spread) > CONSTANT * eps * HOST.abs(centre), centre, 0.0))
+        near, far = EXPONENTS[8 if eps < 1e-10 else 4]
+        size = 8 if far > 126 else 4
+        origin, unit = self._guess(fit_intercept, size)
+        for _ in range(4):
+            total, first, second, most = self._moments(origin, unit)
+            if not HOST.all(HOST.isfinite(most)) and not HOST.all(HOST.isfinite(first)):
+                raise FloatingPointError
+            mean, square = first / total, second / total
+            spread = HOST.sqrt(HOST.maximum(square - mean**2 if fit_intercept else square, HOST.zeros_like(mean)))
+            lost = (most > 0) & ~((spread > 1e-12) & (spread < 1e12) & (HOST.abs(mean) < 1e3 * spread))
+            if not HOST.any(lost):
+                break
+            # The guess knew too little of these columns: begin at their mean, in units of their reach.
+            origin = HOST.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
+            unit = HOST.where(lost, powers(unit * most, size), unit)
+        middle = origin + unit * mean
+        spread = unit * spread
+        rms = HOST.hypot(middle, spread)
+        centre = HOST.where(most > 0, self._rounded(middle), origin)
+        centre = HOST.where((HOST.abs(middle) > FAR * rms) & fit_intercept, centre, 0.0)
+        scale = powers(HOST.where(centre == 0, rms, spread) if not fit_intercept else spread, size)
+        reach = (unit * most + HOST.abs(origin - centre)) / scale
+        noise = _rounding(self.xp, self.x, eps) * (unit * most + HOST.abs(origin)) / scale
+        extreme = bool(HOST.any(HOST.abs(HOST.log2(scale)) > near))
+        found = Columns(centre, scale, (middle - centre) / scale, reach, noise, extreme)
+        return replace(self, columns=found)
 
-    def _means(self) -> tuple[Array, Array]:
-        """The means of the columns and of their squares."""
-        sums = self._moments("diagonal")
-        curvature: Array = sums.curvature
-        return sums.grad[:-1] / sums.grad[-1], curvature[:-1] / curvature[-1]
+    def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
+        """A value of each column near its middle, and a power of 2 near its spread, from a few rows."""
+        n, p = self.x.shape
+        if is_chunked(self.xp):
+            rows = HOST.asarray(self.x[: min(GUESS, n)].compute())
+            weight = None if self.weight is None else HOST.asarray(self.weight[: min(GUESS, n)].compute())
+        else:
+            some = generator(0).integers(0, n, min(GUESS, n))
+            rows, weight = (None if a is None else on_host(self._take(a, some)) for a in (self.x, self.weight))
+        rows = HOST.asarray(rows, dtype=HOST.float64)
+        if weight is not None:
+            rows = rows[weight > 0, :]
+        if not len(rows):
+            return HOST.zeros(p), HOST.ones(p)
+        middle = HOST.sort(rows, axis=0)[len(rows) // 2, :]
+        origin = HOST.where(HOST.isfinite(middle) & fit_intercept, middle, 0.0)
+        return origin, powers(HOST.mean(HOST.abs(rows - origin), axis=0), size)
 
-    def _moments(self, curvature: str) -> Sums:
-        """The sums of one class at no coefficients: −½ Σ w (x, 1), and ¼ Σ w of the products."""
-        sign = self.xp.ones_like(self.target, dtype=self.dtype)
-        return replace(self, lines=1, target=sign).sums(HOST.zeros((1, self.x.shape[1] + 1)), curvature)
+    def _moments(self, origin: Array, unit: Array) -> tuple[float, Array, Array, Array]:
+        """Σw, Σw z, Σw z² and the largest |z| of z = (x − origin) / unit."""
+        p = self.x.shape[1]
+        plain = replace(unshifted(p), centre=origin, scale=unit, extreme=True)
+        read = replace(self, columns=plain)
+        total, first, second, most = read._read(
+            _moment_sums, _merge_moments, [], [(), (p,), (p,), (p,)], width=2 * p
+        )
+        return float(total), first, second, HOST.sqrt(most)
 
-    def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Along:
-        """All trial steps of a line search, in one pass."""
-        shapes = [(len(steps),), (), ()]
-        width = self.x.shape[1] + 4 * self.lines
-        losses, least, most = self._read(_along, _merge_along, theta, move, shapes, width=width, steps=steps)
-        return Along(losses, float(least), float(most))
+    def _rounded(self, values: Array) -> Array:
+        """Numbers that the dtype of the computation holds."""
+        return on_host(from_host(self.xp, values, self.dtype, self.x))
+
+    # --- parts of the rows ---
 
     def thinned(self, step: int) -> "Samples":
-        """Every so manieth row."""
-        return self._rows(slice(None, None, step))
+        """One row in `step` of each class, all rows of a rare one, drawn at random; their weights make up for it.
 
-    def _rows(self, rows: slice) -> "Samples":
-        weight = None if self.weight is None else self.weight[rows]
-        return replace(self, x=self.x[rows, ...], target=self.target[rows], weight=weight)
+        The draw has a fixed seed. A draw, since the order of the rows may have a period.
+        """
+        target = on_host(self.target)
+        rng, rows, factors = generator(0), [], []
+        for label in HOST.unique_values(target):
+            own = HOST.nonzero(target == label)[0]
+            many = min(len(own), max(-(-len(own) // step), THIN_LEAST * (self.x.shape[1] + 1)))
+            rows.append(own if many == len(own) else own[rng.choice(len(own), many, replace=False)])
+            factors.append(HOST.full(many, len(own) / many))
+        chosen = HOST.concat(rows)
+        order = HOST.argsort(chosen)
+        chosen, factor = chosen[order], HOST.concat(factors)[order]
+        if self.weight is not None:
+            factor = factor * on_host(self._take(self.weight, chosen))
+        x, target = self._take(self.x, chosen), self._take(self.target, chosen)
+        return replace(self, x=x, target=target, weight=from_host(self.xp, factor, self.dtype, self.x))
 
     def thinning(self) -> int:
         """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
@@ -129,25 +206,53 @@ class Samples:
             return 1
         return thin(self.x.shape[0] / (THIN_LEAST * self.coefficients))
 
+    def closest(self, theta: Array, many: int) -> Closest:
+        """The rows, each with a class it is compared with, whose margins at some coefficients are smallest."""
+        if is_chunked(self.xp):
+            read = partial(_closest_of_chunk, replace(self, x=None, target=None, weight=None), theta, many)
+            return reduce_chunks(read, partial(_merge_closest, many), 1, self.x, self.target, self.weight)
+        n = self.x.shape[0]
+        blocks = (self._rows(slice(i, min(i + BLOCK, n))) for i in range(0, n, BLOCK))
+        return reduce(partial(_merge_closest, many), (_closest(block, theta, many) for block in blocks))
+
+    def _take(self, a: Array, rows: Array) -> Array:
+        """Rows by their numbers on the host."""
+        return a[rows] if self.xp is HOST else self.xp.take(a, from_host(self.xp, rows, self.xp.int64, a), axis=0)
+
+    def _rows(self, rows: slice) -> "Samples":
+        weight = None if self.weight is None else self.weight[rows]
+        return replace(self, x=self.x[rows, ...], target=self.target[rows], weight=weight)
+
+    # --- a pass ---
+
+    @property
+    def _unit(self) -> Array | None:
+        """Scales that coefficients take, where the rows need not."""
+        return None if self.columns.extreme else self.columns.scale
+
+    def _folded(self, theta: Array) -> list[Array]:
+        """Coefficients and intercepts as the kernels take them; for two classes (p,) and ()."""
+        coef, intercept = theta[:, :-1], theta[:, -1]
+        coef = coef if self.columns.extreme else coef / self.columns.scale
+        return [coef, intercept] if len(theta) > 1 else [coef[0, :], intercept[0, ...]]
+
     def _read(
         self,
         kernel: Callable[..., tuple[Array, ...]],
         merge: Callable[[tuple[Array, ...], tuple[Array, ...]], tuple[Array, ...]],
-        theta: Array,
-        move: Array | None,
+        at: list[Array],
         shapes: list[tuple[int, ...]],
         *,
         width: int,
         **options: object,
     ) -> list[Array]:
-        at = [*_split(theta), *(_split(move) if move is not None else ())]
         joined = partial(_merge_flat, merge, shapes)
+        how = {"at": at, "width": width, "options": options}
         if is_chunked(self.xp):
-            how = {"dtype": self.dtype, "centre": self.centre, "width": width, "options": options}
-            read = partial(_read_chunk, kernel, merge, at=at, **how)
+            read = partial(_read_chunk, kernel, merge, dtype=self.dtype, columns=self.columns, **how)
             found = on_host(reduce_chunks(read, joined, 1, self.x, self.target, self.weight))
         else:
-            found = self._in_parts(lambda part: _read_rows(part, kernel, merge, at, width, options), joined)
+            found = self._in_parts(lambda part: _read_rows(part, kernel, merge, **how), joined)
         return _unflatten(found, shapes)
 
     def _in_parts(self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array]) -> Array:
@@ -169,6 +274,12 @@ def thin(most: float) -> int:
     return step
 
 
+def _rounding(xp: Namespace, x: Array, eps: float) -> float:
+    """Half the spacing of the numbers of x beside their size."""
+    own = float(xp.finfo(x.dtype).eps) if xp.isdtype(x.dtype, "real floating") else 0.0
+    return 0.5 * max(own, eps if own else 0.0)
+
+
 def _read_rows(
     samples: Samples,
     kernel: Callable[..., object],
@@ -177,12 +288,14 @@ def _read_rows(
     width: int,
     options: dict,
 ) -> Array:
-    xp, x = samples.xp, samples.x
+    xp, x, columns = samples.xp, samples.x, samples.columns
     rows = 0 if is_sharded(x) else rows_in_cache(xp, x, width)
-    centre, *shipped = (None if a is None else from_host(xp, a, samples.dtype, x) for a in (samples.centre, *at))
+    centre = columns.centre if columns.shifted else None
+    factor = 1.0 / columns.scale if columns.extreme else None
+    shipped = (None if a is None else from_host(xp, a, samples.dtype, x) for a in (centre, factor, *at))
     wide = widest_dtype(xp, samples.dtype, x)
     return compiled(
-        _pass, xp, x, samples.target, samples.weight, centre, *shipped,
+        _pass, xp, x, samples.target, samples.weight, *shipped,
         kernel=kernel, merge=merge, rows=rows, dtype=samples.dtype, wide=wide, **options,
     )  # fmt: skip
 
@@ -196,13 +309,13 @@ def _read_chunk(
     *,
     at: list[Array],
     dtype: DType,
-    centre: Array | None,
+    columns: Columns,
     width: int,
     options: dict,
 ) -> Array:
     """What a chunk of a lazy array gives, from the library that the chunk is of."""
-    xp = namespace(x=x)
-    return on_host(_read_rows(Samples(xp, x, target, weight, 0, dtype, centre), kernel, merge, at, width, options))
+    samples = Samples(namespace(x=x), x, target, weight, 0, dtype, columns)
+    return on_host(_read_rows(samples, kernel, merge, at, width, options))
 
 
 def _pass(
@@ -211,6 +324,7 @@ def _pass(
     target: Array,
     w: Array | None,
     centre: Array | None,
+    factor: Array | None,
     *at: Array,
     kernel: Callable[..., tuple[Array, ...]],
     merge: Callable[..., tuple[Array, ...]],
@@ -222,8 +336,10 @@ def _pass(
     """One vector of all sums, so that they are one transfer."""
 
     def chunk(x: Array, target: Array, w: Array | None) -> tuple[Array, ...]:
-        x = cast(xp, x, dtype)
-        return kernel(xp, x if centre is None else x - centre, target, w, *at, wide=wide, **options)
+        z = cast(xp, x, dtype)
+        z = z if centre is None else z - centre
+        z = z if factor is None else z * factor
+        return kernel(xp, z, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)
     return xp.concat([xp.reshape(part, (-1,)) for part in parts])
@@ -238,12 +354,38 @@ def _merge_sums(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]
 
 
 def _along(xp: Namespace, *arrays: Array, wide: DType, steps: tuple[float, ...]) -> tuple[Array, ...]:
-    losses, least, most = losses_along(xp, *arrays, steps=steps, wide=wide)
-    return xp.stack(losses), cast(xp, least, wide), cast(xp, most, wide)
+    return (xp.stack(losses_along(xp, *arrays, steps=steps, wide=wide)),)
 
 
 def _merge_along(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return a[0] + b[0], _least(a[1], b[1]), -_least(-a[2], -b[2])
+    return (a[0] + b[0],)
+
+
+def _norms(
+    xp: Namespace, z: Array, target: Array, w: Array | None, xx: Array, x1: Array, ones: Array, *, wide: DType
+) -> tuple[Array, ...]:
+    if w is not None:
+        z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
+    squares = xp.sum(xp.matmul(z, xx) * z, axis=2) + 2.0 * (x1 @ z.T) + ones[:, None]
+    return (cast(xp, xp.max(squares) if z.shape[0] else xp.sum(squares), wide),)
+
+
+def _merge_largest(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return (-_least(-a[0], -b[0]),)
+
+
+def _moment_sums(xp: Namespace, z: Array, target: Array, w: Array | None, *, wide: DType) -> tuple[Array, ...]:
+    level = xp.ones_like(z[:, 0])
+    if w is not None:
+        z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
+        level = w
+    square = z * z
+    most = xp.max(square, axis=0) if z.shape[0] else xp.sum(square, axis=0)
+    return tuple(cast(xp, a, wide) for a in (xp.sum(level), level @ z, level @ square, most))
+
+
+def _merge_moments(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
 
 
 def _least(a: Array, b: Array) -> Array:
@@ -264,13 +406,52 @@ def _unflatten(values: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
     return parts
 
 
-def _split(theta: Array) -> tuple[Array, Array]:
-    """Coefficients and intercepts of (lines, p + 1); for two classes (p,) and ()."""
-    coef, intercept = theta[:, :-1], theta[:, -1]
-    return (coef, intercept) if len(theta) > 1 else (coef[0, :], intercept[0, ...])
-
-
 def _with_intercepts(by_coef: Array, by_intercept: Array) -> Array:
     k = by_intercept.size
     columns = HOST.reshape(by_coef, (k, -1)), HOST.reshape(by_intercept, (k, 1))
     return HOST.reshape(HOST.concat(columns, axis=1), (-1,))
+
+
+# --- margins ---------------------------------------------------------------------------------------------------------
+
+
+def _closest_of_chunk(
+    samples: Samples, theta: Array, many: int, x: Array, target: Array, weight: Array | None
+) -> Closest:
+    part = replace(samples, xp=namespace(x=x), x=x, target=target, weight=weight)
+    return _closest(part, theta, many)
+
+
+def _closest(samples: Samples, theta: Array, many: int) -> Closest:
+    """In float64 on the host: margins near 0 tell whether classes touch or overlap."""
+    z = (on_host(samples.x) - samples.columns.centre) / samples.columns.scale
+    target = on_host(samples.target)
+    if samples.weight is not None:
+        kept = on_host(samples.weight) > 0
+        z, target = z[kept, :], target[kept]
+    rows = HOST.concat([z, HOST.ones((len(z), 1))], axis=1)
+    logits = rows @ theta.T
+    if samples.lines == 1:
+        own = HOST.astype(target > 0, HOST.int64)
+        margin, rival, row = logits[:, 0] * target, 1 - own, HOST.arange(len(z))
+    else:
+        own = HOST.astype(target, HOST.int64)
+        each = HOST.arange(len(z))
+        margin = logits[each, own][:, None] - logits
+        margin[each, own] = HOST.inf
+        row, rival = (HOST.reshape(a, (-1,)) for a in HOST.indices(margin.shape))
+        margin = HOST.reshape(margin, (-1,))
+        keep = HOST.isfinite(margin)
+        margin, rival, row = margin[keep], rival[keep], row[keep]
+    first = HOST.argpartition(margin, many)[:many] if len(margin) > many else HOST.arange(len(margin))
+    chosen = row[first]
+    largest = float(HOST.max(HOST.abs(margin), initial=0.0))
+    return Closest(rows[chosen, :], own[chosen], rival[first], margin[first], largest)
+
+
+def _merge_closest(many: int, a: Closest, b: Closest) -> Closest:
+    parts = [HOST.concat(pair) for pair in zip(a[:4], b[:4], strict=True)]
+    if len(parts[3]) > many:
+        first = HOST.argpartition(parts[3], many)[:many]
+        parts = [part[first] for part in parts]
+    return Closest(*parts, max(a.largest, b.largest))

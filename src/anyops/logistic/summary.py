@@ -27,6 +27,13 @@ class Report:
     class_weights : tuple of float
         Σw of each class.
     fit_intercept : bool
+    gradient : float
+        The largest derivative of the mean objective by a coefficient of the scaled columns, before the last step.
+    gap : float or None
+        A bound on how far the objective is above its minimum, by the square of Newton's decrement, or the duality gap
+        with l1; None if there is none.
+    dependent : tuple of int
+        The columns that depend on each other, or on the intercept.
     """
 
     solver: str
@@ -35,6 +42,9 @@ class Report:
     log_likelihood: float
     class_weights: tuple[float, ...]
     fit_intercept: bool
+    gradient: float
+    gap: float | None
+    dependent: tuple[int, ...]
 
     @property
     def null_log_likelihood(self) -> float:

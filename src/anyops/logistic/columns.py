@@ -1,0 +1,113 @@
+"""The columns of x as a fit computes with them: z = (x − centre) / scale, of mean near 0 and spread near 1.
+
+A shift of the columns moves the intercept alone, and a power of 2 changes no digit. So every solver works on z, whatever
+the units of x, and however far from 0 its columns lie: float32 keeps the digits that x − centre has.
+"""
+
+from dataclasses import dataclass
+
+from .._array.host import HOST
+from .._array.namespace import Array
+
+FAR = 0.3  # of a column's root mean square: a mean above this is subtracted
+EXPONENTS = {4: (20, 126), 8: (200, 500)}  # by bytes: powers of 2 that squares can bear, and that scales may have
+DEPENDENT = 1e-13  # the variance, of 1, below which a combination of columns is constant but for float64's rounding
+INVOLVED = 1e-6  # the part of a unit vector that a column must have to belong to a dependence
+
+
+@dataclass(frozen=True)
+class Columns:
+    """z = (x − centre) / scale, and what is known of z.
+
+    Attributes
+    ----------
+    centre : array (p,)
+    scale : array (p,)
+        Powers of 2.
+    mean : array (p,)
+        The means of z.
+    reach : array (p,)
+        The largest |z|.
+    noise : array (p,)
+        The rounding of x in its dtype, in units of z.
+    extreme : bool
+        Whether x is so large or small that the squares of its numbers leave the dtype.
+    """
+
+    centre: Array
+    scale: Array
+    mean: Array
+    reach: Array
+    noise: Array
+    extreme: bool
+
+    @property
+    def shifted(self) -> bool:
+        """Whether anything is to be subtracted."""
+        return bool(HOST.any(self.centre != 0))
+
+    def inward(self, theta: Array) -> Array:
+        """Coefficients (lines, p + 1) of z from those of x; the intercept is last."""
+        coef = theta[:, :-1]
+        return _beside(coef * self.scale, theta[:, -1] + coef @ self.centre)
+
+    def outward(self, theta: Array) -> Array:
+        """Coefficients of x from those of z."""
+        coef = theta[:, :-1] / self.scale
+        return _beside(coef, theta[:, -1] - coef @ self.centre)
+
+    def change(self, delta: Array) -> float:
+        """A bound on how much any logit, or difference of two, changes with coefficients (lines, p + 1)."""
+        each = HOST.abs(delta[:, :-1]) @ self.reach + HOST.abs(delta[:, -1])
+        return float(HOST.max(each)) * (1.0 if len(delta) == 1 else 2.0)
+
+    def dependences(self, gram: Array, fit_intercept: bool) -> Array:
+        """An orthonormal basis (p + 1, q) of the combinations of the columns, and of 1, that are 0 in every row.
+
+        `gram` is Σ w (z, 1)(z, 1)ᵀ. A variance counts as 0 if the rounding of x, or of `gram`, would explain it.
+        """
+        p = len(self.scale)
+        gram = gram / gram[-1, -1]
+        mean = gram[-1, :-1] if fit_intercept else HOST.zeros(p)
+        cover = gram[:-1, :-1] - mean[:, None] * mean[None, :]
+        spread = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(cover), 0.0, None))
+        constant = spread <= 4.0 * self.noise
+        spread = HOST.where(constant, 1.0, spread)
+        cover = HOST.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
+        values, vectors = HOST.linalg.eigh(cover)
+        least = max(DEPENDENT * p, float(HOST.max(HOST.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2)
+        flat = vectors[:, values <= least] / spread[:, None]
+        if not flat.shape[1]:
+            return HOST.zeros((p + 1, 0))
+        return HOST.linalg.qr(HOST.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
+
+    def shortest(self, theta: Array, flat: Array) -> Array:
+        """Among the coefficients of x with the same logits as `theta`, of z, the shortest but for the intercept."""
+        theta = self.outward(theta)
+        move = self.outward(flat.T)
+        unit = HOST.max(HOST.abs(move[:, :-1]), axis=1, keepdims=True)
+        move = move / HOST.where(unit > 0, unit, 1.0)
+        parts = HOST.linalg.lstsq(move[:, :-1].T, theta[:, :-1].T, rcond=None)[0]
+        return theta - parts.T @ move
+
+
+def unshifted(p: int) -> Columns:
+    """Columns as they are."""
+    zero, one = HOST.zeros(p), HOST.ones(p)
+    return Columns(zero, one, zero, one, zero, False)
+
+
+def involved(flat: Array) -> Array:
+    """Which rows of a basis take part in it, as (p + 1,)."""
+    return HOST.max(HOST.abs(flat), axis=1, initial=0.0) > INVOLVED
+
+
+def powers(values: Array, bytes_: int) -> Array:
+    """The powers of 2 next to some positive numbers, within the range of a dtype; 1 for 0."""
+    most = EXPONENTS[bytes_][1]
+    exponent = HOST.round(HOST.log2(HOST.where(values > 0, values, 1.0)))
+    return 2.0 ** HOST.clip(exponent, -most, most)
+
+
+def _beside(coef: Array, intercept: Array) -> Array:
+    return HOST.concat([coef, intercept[:, None]], axis=1)
