@@ -26,8 +26,8 @@ class Columns:
         Powers of 2.
     mean : array (p,)
         The means of z.
-    reach : array (p,)
-        The largest |z|.
+    radius : float
+        A bound on the length of any row (z, 1).
     noise : array (p,)
         The rounding of x in its dtype, in units of z.
     extreme : bool
@@ -37,7 +37,7 @@ class Columns:
     centre: Array
     scale: Array
     mean: Array
-    reach: Array
+    radius: float
     noise: Array
     extreme: bool
 
@@ -58,8 +58,8 @@ class Columns:
 
     def change(self, delta: Array) -> float:
         """A bound on how much any logit, or difference of two, changes with coefficients (lines, p + 1)."""
-        each = HOST.abs(delta[:, :-1]) @ self.reach + HOST.abs(delta[:, -1])
-        return float(HOST.max(each)) * (1.0 if len(delta) == 1 else 2.0)
+        longest = float(HOST.max(HOST.linalg.vector_norm(delta, axis=1)))
+        return self.radius * longest * (1.0 if len(delta) == 1 else 2.0)
 
     def dependences(self, gram: Array, fit_intercept: bool) -> Array:
         """An orthonormal basis (p + 1, q) of the combinations of the columns, and of 1, that are 0 in every row.
@@ -94,7 +94,7 @@ class Columns:
 def unshifted(p: int) -> Columns:
     """Columns as they are."""
     zero, one = HOST.zeros(p), HOST.ones(p)
-    return Columns(zero, one, zero, one, zero, False)
+    return Columns(zero, one, zero, HOST.inf, zero, False)
 
 
 def involved(flat: Array) -> Array:

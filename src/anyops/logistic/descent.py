@@ -116,8 +116,10 @@ class Outcome(NamedTuple):
     gap: float | None = None
 
 
-def descend(objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int) -> Outcome:
-    """Follow directions until it is certain that less than tol² of the objective is left to gain.
+def descend(
+    objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int, certain: bool = True
+) -> Outcome:
+    """Follow directions until it is certain, or likely, that less than tol² of the objective is left to gain.
 
     Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it;
     where many steps have not led to a minimum, :func:`separates` decides.
@@ -130,9 +132,10 @@ def descend(objective: Objective, at: Point, directions: Directions, *, tol: flo
             return Outcome(at, n_iter, True, True)
         move = _bounded(objective, directions.move(at))
         settled = move.slope <= goal * at.value
-        if settled and (gap := directions.certify(at, move, goal * at.value)) is not None:
+        gap = directions.certify(at, move, goal * at.value) if settled and certain else None
+        if settled and (gap is not None or not certain):
             return Outcome(_ended(at, move), n_iter, True, False, gap)
-        if not objective.penalised and (settled or n_iter == suspicion):
+        if certain and not objective.penalised and (settled or n_iter == suspicion):
             if separates(objective.samples, at.theta, objective.fit_intercept):
                 return Outcome(at, n_iter, True, True)
             suspicion = 2 * max(n_iter, directions.patience)

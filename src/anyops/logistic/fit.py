@@ -180,16 +180,19 @@ def logistic_regression(
     if home is HOST:
         labels = y if is_text(y) else to_host(y)
         wide = HOST.float64 if HOST.isdtype(rows.dtype, "integral") else compute_dtype(HOST, rows.dtype)
-    totals = found.weights if factors is None else found.weights * factors
+    classes, totals = found.classes, found.weights if factors is None else found.weights * factors
     unit = 1.0
     if factors is not None or sample_weight is not None:
         # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
         unit = _unit(totals, found.counts)
         ones = HOST.ones(len(found.classes)) if factors is None else factors
         weights = class_weights(home, labels, found.classes, ones / unit, weights, wide, rows)
-        totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
-    lines = 1 if len(found.classes) == 2 else len(found.classes)
-    target = targets(home, labels, found.classes, wide, rows)
+        kept = totals > 0  # rows of a class whose factor is 0 have weight 0 now
+        classes, totals, l1, l2 = classes[kept], totals[kept] / unit, l1 / unit, l2 / unit
+    if len(classes) < 2:
+        raise ValueError(f"class_weight must leave at least two classes a weight above 0, got {class_weight!r}")
+    lines = 1 if len(classes) == 2 else len(classes)
+    target = targets(home, labels, classes, wide, rows)
     samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]))
     shares = totals / HOST.sum(totals)
     start = None if init is None else _start(xp, init, samples, fit_intercept)
@@ -209,7 +212,7 @@ def logistic_regression(
         raise ValueError("x must be finite, in numbers that can be summed, and init finite; it, or the loss, is not") from None
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
-        ship_classes(xp, found.classes, y),
+        ship_classes(xp, classes, y),
         float(outcome.at.value),
         outcome.n_iter,
         outcome.converged,
@@ -325,7 +328,7 @@ def _fit(
     theta = _null(objective, shares) if start is None else start
     directions: Directions
     if solver == "lbfgs":
-        objective = _independent(objective)
+        objective = objective if objective.penalised else _independent(objective)
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:
         step = objective.samples.thinning() if start is None else 1
@@ -418,15 +421,15 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
     if warm_up:
         theta = _roughly(few, theta, LBFGS(few, inverse_at_null(few, shares)), tol=1e-2)
     part = objective.thinned(some) if some > 1 else objective
-    inverse = inverse_of(part, part.at(theta, "full").curvature)
+    rough = inverse_of(part, part.at(theta, "full").curvature, excess=2.0 * some)
     if warm_up and some > 1:
-        theta = _roughly(part, theta, LBFGS(part, inverse), tol=1e-3)
-    return theta, LBFGS(objective, inverse)
+        theta = _roughly(part, theta, LBFGS(part, rough), tol=1e-3)
+    return theta, LBFGS(objective, rough)
 
 
 def _roughly(part: Objective, start: Array, directions: Directions, *, tol: float) -> Array:
     """The minimum over some of the rows; `start` if they do not tell."""
-    outcome = descend(part, part.at(start, directions.curvature), directions, tol=tol, max_iter=WARM_UP)
+    outcome = descend(part, part.at(start, directions.curvature), directions, tol=tol, max_iter=WARM_UP, certain=False)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
 
 

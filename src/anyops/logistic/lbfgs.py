@@ -2,16 +2,36 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .._array.host import HOST, factored
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
-from .newton import free_coefficients, newton_gap, newton_move, regular_hessian
+from .newton import NEAR, free_coefficients, inverse_hessian, newton_gap, newton_move, regular_hessian, row_norm
 
 MEMORY = 10
 HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
 AFFORDED = 1e10  # products, for a Hessian that certifies the end
+PATIENT = 3  # steps that may be tried before
 STEEP = 1e-4  # of the objective, the largest derivative by a coefficient of z where no Hessian can be afforded
+
+
+class Rough(NamedTuple):
+    """An inverse of the Hessian as it is somewhere, or nearly.
+
+    Attributes
+    ----------
+    solve : callable
+        g ↦ H⁻¹g.
+    excess : float
+        How many times the Hessian near the minimum it may belong to; ∞ if that is unknown.
+    norm : float
+        A bound on √(aᵀH⁻¹a) of every row a.
+    """
+
+    solve: Callable[[Array], Array]
+    excess: float = HOST.inf
+    norm: float = HOST.inf
 
 
 class LBFGS:
@@ -25,11 +45,12 @@ class LBFGS:
     curvature = "none"
     patience = 50
 
-    def __init__(self, objective: Objective, rough: Callable[[Array], Array]):
+    def __init__(self, objective: Objective, rough: Rough):
         self.objective = objective
         self.rough = rough
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
         self.hessian: Array | None = None  # as it was certified
+        self.refused = 0
 
     def move(self, at: Point) -> Move:
         """The two loops over the last steps."""
@@ -39,10 +60,10 @@ class LBFGS:
             share = float(HOST.sum(step * q)) / product
             shares.append(share)
             q = q - share * change
-        q = self.rough(q)
+        q = self.rough.solve(q)
         if self.pairs:
             step, change, product = self.pairs[-1]
-            q = q * (product / float(HOST.sum(change * self.rough(change))))
+            q = q * (product / float(HOST.sum(change * self.rough.solve(change))))
         for (step, change, product), share in zip(self.pairs, reversed(shares), strict=True):
             q = q + (share - float(HOST.sum(change * q)) / product) * step
         return Move(-q, float(HOST.sum(grad * q)))
@@ -56,15 +77,23 @@ class LBFGS:
             self.pairs.append((step, change, product))
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """The square of Newton's decrement, by a Hessian, which later steps begin with; else a small gradient."""
+        """A bound on the square of Newton's decrement, by the Hessian of some rows, or all; else a small gradient."""
         objective, size = self.objective, self.objective.samples.coefficients
+        if objective.penalised and self.rough.excess < HOST.inf:
+            grad = self._sought(at.grad)
+            bound = self.rough.excess * float(HOST.sum(grad * self.rough.solve(grad)))
+            if bound <= goal and bound**0.5 * self.rough.excess**0.5 * self.rough.norm <= NEAR:
+                return bound
+            self.refused += 1
+            if self.refused <= PATIENT and bound <= 1e3 * goal:
+                return None  # a few more steps cost less than a Hessian
         if size > HESSIAN_LIMIT or objective.samples.x.shape[0] * size**2 > AFFORDED:
             steepest = float(HOST.max(HOST.abs(self._sought(at.grad)), initial=0.0))
             return 2.0 * move.slope if steepest <= STEEP * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
         gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
         if gap is None:
-            self.rough = inverse_of(objective, hessian)
+            self.rough = inverse_of(objective, hessian, excess=1.0)
             self.pairs.clear()
         else:
             self.hessian = hessian
@@ -80,18 +109,21 @@ class LBFGS:
         return HOST.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
 
 
-def inverse_of(objective: Objective, curvature: Array) -> Callable[[Array], Array]:
-    """g ↦ H⁻¹g of a Hessian, or of its diagonal."""
+def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.inf) -> Rough:
+    """The inverse of a Hessian, or of its diagonal; of a part of the rows, whose weights were multiplied by `excess`."""
     if curvature.ndim == 1:
         some = curvature > 0
-        inverse = HOST.where(some, 1.0 / HOST.where(some, curvature, 1.0), 1.0)
-        return lambda g: inverse * g
+        diagonal = HOST.where(some, 1.0 / HOST.where(some, curvature, 1.0), 1.0)
+        return Rough(lambda g: diagonal * g)
+    inverse = inverse_hessian(objective, curvature)
+    if inverse is not None:
+        return Rough(lambda g: inverse @ g, excess, row_norm(objective, inverse))
     free = None if objective.fit_intercept else free_coefficients(objective)
-    return factored(free, regular_hessian(objective, curvature), eps=objective.eps)
+    return Rough(factored(free, regular_hessian(objective, curvature), eps=objective.eps))
 
 
-def inverse_at_null(objective: Objective, shares: Array) -> Callable[[Array], Array]:
-    """g ↦ H⁻¹g of the Hessian where all rows have the same probabilities: one Gram matrix of x makes all of it.
+def inverse_at_null(objective: Objective, shares: Array) -> Rough:
+    """The inverse of the Hessian where all rows have the same probabilities: one Gram matrix of x makes all of it.
 
     With the shares π of the classes it is (diag π − ππᵀ) ⊗ Σ w (x, 1)(x, 1)ᵀ, and the penalty: in the eigenvectors of
     the first factor, one matrix of p + 1 lines for each class.
@@ -112,4 +144,4 @@ def inverse_at_null(objective: Objective, shares: Array) -> Callable[[Array], Ar
         solved = HOST.stack([block(line) for block, line in zip(blocks, turned, strict=True)])
         return HOST.reshape(mixing @ solved, (-1,))
 
-    return solve
+    return Rough(solve)

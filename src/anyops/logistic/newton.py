@@ -55,10 +55,18 @@ def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) 
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
         return None
-    roots = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(inverse), 0.0, None))
     samples, most = objective.samples, NEAR / max(slope, 1e-300) ** 0.5
-    near = samples.columns.change(HOST.reshape(roots, (samples.lines, -1))) <= most  # a bound that costs no pass
+    roots = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(inverse), 0.0, None))
+    # Two bounds that cost no pass.
+    near = samples.columns.change(HOST.reshape(roots, (samples.lines, -1))) <= most
+    near = near or row_norm(objective, inverse) <= most
     return slope if near or samples.largest_norm(inverse) <= most else None
+
+
+def row_norm(objective: Objective, inverse: Array) -> float:
+    """A bound on √(aᵀ inverse a) of every row a."""
+    largest = float(HOST.max(HOST.sum(HOST.abs(inverse), axis=1)))  # at least its largest eigenvalue
+    return objective.samples.columns.radius * (largest * min(objective.samples.lines, 2)) ** 0.5
 
 
 def free_coefficients(objective: Objective) -> Array:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .._array.chunked import is_chunked, reduce_chunks
 from .._array.compiled import compiled
 from .._array.host import HOST, from_host, on_host
-from .._array.namespace import Array, DType, Namespace, cast, is_at_hand, namespace, widest_dtype
+from .._array.namespace import Array, DType, Namespace, cast, default_int, is_at_hand, namespace, widest_dtype
 from .._array.random import generator
 from .._array.rows import fold_rows, is_sharded, rows_in_cache
 from .._array.threads import in_parts, workers
@@ -18,7 +18,8 @@ from .objective import assembled, losses_along, row_sums
 
 GUESS = 64  # rows that a first guess of centres and scales is made from
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
-SHARED = 1 << 17  # numbers in x from which a pass is worth the start of threads
+SHARED = 1 << 18  # numbers in x from which a pass is worth the start of threads
+MANY = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
 BLOCK = 1 << 16  # rows whose margins are compared at once
 
 
@@ -121,58 +122,66 @@ class Samples:
         eps = float(self.xp.finfo(self.dtype).eps)
         near, far = EXPONENTS[8 if eps < 1e-10 else 4]
         size = 8 if far > 126 else 4
-        origin, unit = self._guess(fit_intercept, size)
+        origin, unit = self._guess(fit_intercept, near, size)
         for _ in range(4):
-            total, first, second, most = self._moments(origin, unit)
-            if not HOST.all(HOST.isfinite(most)) and not HOST.all(HOST.isfinite(first)):
+            total, first, second, longest = self._moments(origin, unit)
+            if not HOST.all(HOST.isfinite(first)):
                 raise FloatingPointError
             mean, square = first / total, second / total
             spread = HOST.sqrt(HOST.maximum(square - mean**2 if fit_intercept else square, HOST.zeros_like(mean)))
-            lost = (most > 0) & ~((spread > 1e-12) & (spread < 1e12) & (HOST.abs(mean) < 1e3 * spread))
+            lost = ~((spread > 1e-12) & (spread < 1e12) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
             if not HOST.any(lost):
                 break
-            # The guess knew too little of these columns: begin at their mean, in units of their reach.
+            # The guess knew too little of these columns: begin at their mean, in units of their largest number.
             origin = HOST.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
-            unit = HOST.where(lost, powers(unit * most, size), unit)
+            unit = HOST.where(lost, powers(unit * HOST.clip(HOST.sqrt(square), 1e-30, longest), size), unit)
         middle = origin + unit * mean
         spread = unit * spread
         rms = HOST.hypot(middle, spread)
-        centre = HOST.where(most > 0, self._rounded(middle), origin)
-        centre = HOST.where((HOST.abs(middle) > FAR * rms) & fit_intercept, centre, 0.0)
-        scale = powers(HOST.where(centre == 0, rms, spread) if not fit_intercept else spread, size)
-        reach = (unit * most + HOST.abs(origin - centre)) / scale
-        noise = _rounding(self.xp, self.x, eps) * (unit * most + HOST.abs(origin)) / scale
+        far = (HOST.abs(middle) > FAR * rms) & fit_intercept
+        centre = HOST.where(far, HOST.where(square > 0, self._rounded(middle), origin), 0.0)
+        scale = powers(spread, size)
+        noise = _rounding(self.xp, self.x, eps) * (unit * longest + HOST.abs(origin)) / scale
         extreme = bool(HOST.any(HOST.abs(HOST.log2(scale)) > near))
-        found = Columns(centre, scale, (middle - centre) / scale, reach, noise, extreme)
+        away = HOST.linalg.vector_norm((origin - centre) / scale)
+        radius = float(HOST.hypot(1.0, HOST.max(unit / scale, initial=0.0) * longest + away))
+        found = Columns(centre, scale, (middle - centre) / scale, radius, noise, extreme)
         return replace(self, columns=found)
 
-    def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
-        """A value of each column near its middle, and a power of 2 near its spread, from a few rows."""
+    def _guess(self, fit_intercept: bool, near: int, size: int) -> tuple[Array, Array]:
+        """A value of each column near its middle, and a power of 2 near its spread, from a few rows.
+
+        0 and 1 where that does as well, which spares two operations on all rows.
+        """
         n, p = self.x.shape
         if is_chunked(self.xp):
-            rows = HOST.asarray(self.x[: min(GUESS, n)].compute())
-            weight = None if self.weight is None else HOST.asarray(self.weight[: min(GUESS, n)].compute())
+            some = slice(0, min(GUESS, n))
+            rows, weight = (None if a is None else a[some].compute() for a in (self.x, self.weight))
         else:
-            some = generator(0).integers(0, n, min(GUESS, n))
-            rows, weight = (None if a is None else on_host(self._take(a, some)) for a in (self.x, self.weight))
+            drawn = generator(0).integers(0, n, min(GUESS, n))
+            rows, weight = (None if a is None else on_host(self._take(a, drawn)) for a in (self.x, self.weight))
         rows = HOST.asarray(rows, dtype=HOST.float64)
         if weight is not None:
-            rows = rows[weight > 0, :]
+            rows = rows[HOST.asarray(weight) > 0, :]
         if not len(rows):
             return HOST.zeros(p), HOST.ones(p)
         middle = HOST.sort(rows, axis=0)[len(rows) // 2, :]
         origin = HOST.where(HOST.isfinite(middle) & fit_intercept, middle, 0.0)
-        return origin, powers(HOST.mean(HOST.abs(rows - origin), axis=0), size)
+        spread = HOST.mean(HOST.abs(rows - origin), axis=0)
+        if HOST.all(HOST.abs(origin) < spread):
+            origin = HOST.zeros(p)
+        unit = powers(spread, size)
+        return origin, unit if HOST.any(HOST.abs(HOST.log2(unit)) > near // 2) else HOST.ones(p)
 
-    def _moments(self, origin: Array, unit: Array) -> tuple[float, Array, Array, Array]:
-        """Σw, Σw z, Σw z² and the largest |z| of z = (x − origin) / unit."""
+    def _moments(self, origin: Array, unit: Array) -> tuple[float, Array, Array, float]:
+        """Σw, Σw z, Σw z² and the largest ‖z‖ of z = (x − origin) / unit."""
         p = self.x.shape[1]
-        plain = replace(unshifted(p), centre=origin, scale=unit, extreme=True)
-        read = replace(self, columns=plain)
-        total, first, second, most = read._read(
-            _moment_sums, _merge_moments, [], [(), (p,), (p,), (p,)], width=2 * p
+        plain = replace(unshifted(p), centre=origin, scale=unit, extreme=bool(HOST.any(unit != 1)))
+        shapes = [(), (p,), (p,), ()]
+        total, first, second, longest = replace(self, columns=plain)._read(
+            _moment_sums, _merge_moments, [], shapes, width=2 * p
         )
-        return float(total), first, second, HOST.sqrt(most)
+        return float(total), first, second, float(HOST.sqrt(longest))
 
     def _rounded(self, values: Array) -> Array:
         """Numbers that the dtype of the computation holds."""
@@ -202,7 +211,7 @@ class Samples:
 
     def thinning(self) -> int:
         """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
-        if is_chunked(self.xp) or is_sharded(self.x) or self.x.shape[0] * self.x.shape[1] < SHARED:
+        if is_chunked(self.xp) or is_sharded(self.x) or self.x.shape[0] * self.x.shape[1] < MANY:
             return 1
         return thin(self.x.shape[0] / (THIN_LEAST * self.coefficients))
 
@@ -217,7 +226,8 @@ class Samples:
 
     def _take(self, a: Array, rows: Array) -> Array:
         """Rows by their numbers on the host."""
-        return a[rows] if self.xp is HOST else self.xp.take(a, from_host(self.xp, rows, self.xp.int64, a), axis=0)
+        rows = rows if self.xp is HOST else from_host(self.xp, rows, default_int(self.xp, a), a)
+        return self.xp.take(a, rows, axis=0)
 
     def _rows(self, rows: slice) -> "Samples":
         weight = None if self.weight is None else self.weight[rows]
@@ -380,8 +390,9 @@ def _moment_sums(xp: Namespace, z: Array, target: Array, w: Array | None, *, wid
         z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
         level = w
     square = z * z
-    most = xp.max(square, axis=0) if z.shape[0] else xp.sum(square, axis=0)
-    return tuple(cast(xp, a, wide) for a in (xp.sum(level), level @ z, level @ square, most))
+    length = square @ xp.ones_like(z[0, :])
+    longest = xp.max(length) if z.shape[0] else xp.sum(length)
+    return tuple(cast(xp, a, wide) for a in (xp.sum(level), level @ z, level @ square, longest))
 
 
 def _merge_moments(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
