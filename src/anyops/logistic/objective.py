@@ -413,32 +413,53 @@ def _step(
     x, y, w = _present(xp, x, y, w, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, wide) - 1.0 if coef.ndim == 1 else y
-    _, loss, *rest = row_sums(xp, x, target, w, coef, intercept, curvature="full", wide=wide)
-    over = 1.0 / _mass(xp, x[:, 0], w)
+    mass = _mass(xp, x[:, 0], w)
+    z, centre, scale = _scaled(xp, x, w, mass, l2)
+    intercept = intercept + coef @ centre
+    coef = coef * scale
+    _, loss, *rest = row_sums(xp, z, target, w, coef, intercept, curvature="full", wide=wide)
     grad, hessian = assembled(xp, *rest)
     k, p = (1, coef.shape[0]) if coef.ndim == 1 else coef.shape
-    slopes = xp.concat([xp.reshape(coef, (k, p)), xp.zeros_like(xp.reshape(intercept, (k, 1)))], axis=1)
-    grad = (grad + l2 * xp.reshape(slopes, (-1,))) * over
-    penalised = xp.reshape(xp.concat([xp.ones_like(slopes[:, :p]), xp.zeros_like(slopes[:, p:])], axis=1), (-1,))
+    ridge = xp.broadcast_to(l2 * (1.0 / scale) * (1.0 / scale), (k, p))
+    ridge = xp.reshape(xp.concat([ridge, xp.zeros_like(ridge[:, :1])], axis=1), (-1,))
+    theta = xp.concat([xp.reshape(coef, (k, p)), xp.reshape(intercept, (k, 1))], axis=1)
+    theta = xp.reshape(theta, (-1,))
+    grad = (grad + ridge * theta) / mass
     diagonal = xp.eye(k * (p + 1), dtype=wide, device=device(x))
-    hessian = (hessian + l2 * penalised[:, None] * diagonal) * over
+    hessian = (hessian + ridge[:, None] * diagonal) / mass
     if k > 1:
         hessian = hessian + shared_shift(xp, hessian, k)
     delta = -solve_spd(xp, hessian, grad)
     gain = -xp.sum(grad * delta)
     move = xp.reshape(delta, (k, p + 1))
     move_coef, move_intercept = xp.reshape(move[:, :p], coef.shape), xp.reshape(move[:, p], intercept.shape)
-    losses = losses_along(xp, x, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
-    squares = [xp.sum((coef + t * move_coef) ** 2) for t in STEPS]
-    start = (loss + 0.5 * l2 * xp.sum(coef * coef)) * over
+    losses = losses_along(xp, z, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
+    squares = [xp.sum(ridge * (theta + t * delta) ** 2) for t in STEPS]
+    start = (loss + 0.5 * xp.sum(ridge * theta**2)) / mass
     length = xp.zeros_like(loss)
     for i in range(len(STEPS) - 1, -1, -1):  # so that the longest that is good enough comes last
-        value = (losses[i] + 0.5 * l2 * squares[i]) * over
+        value = (losses[i] + 0.5 * squares[i]) / mass
         length = xp.where(value <= start - ARMIJO * STEPS[i] * gain, xp.full_like(length, STEPS[i]), length)
     # At the minimum rounding hides what a step gains: Newton's own is the best there is.
     length = xp.where(gain <= 64.0 * float(xp.finfo(wide).eps) * start, xp.ones_like(length), length)
-    new = coef + length * move_coef, intercept + length * move_intercept
+    coef = (coef + length * move_coef) / scale
+    new = coef, intercept + length * move_intercept - coef @ centre
     return tuple(cast(xp, a, dtype) for a in (*new, start, 0.5 * gain))
+
+
+def _scaled(
+    xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float
+) -> tuple[Array, Array, Array]:
+    """(x − centre) / scale, and both: columns of mean 0 and size 1, or less where a penalty rules them."""
+    level = xp.ones_like(x[:, 0]) if w is None else w
+    centre = (level @ x) / mass
+    z = x - centre
+    if w is not None:
+        z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
+    size = xp.max(xp.abs(z), axis=0) if x.shape[0] else xp.sum(z, axis=0)
+    size = xp.maximum(size, xp.ones_like(size) * xp.sqrt(l2 / mass))
+    scale = xp.where(size > 0, size, xp.ones_like(size))
+    return z / scale, centre, scale
 
 
 def _probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
