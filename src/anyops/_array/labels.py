@@ -8,7 +8,7 @@ import numpy as np
 from .backends import to_host
 from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
 from .host import Host
-from .namespace import Array, DType, Namespace, default_int, device, library
+from .namespace import Array, DType, Namespace, compute_dtype, default_int, device, library, namespace, result_dtype
 
 FEW = 1 << 10  # integers in so narrow a range are counted, not sorted
 
@@ -23,7 +23,78 @@ class Survey(NamedTuple):
 
 def is_text(y: Any) -> bool:
     """Tell whether labels are of a type that only NumPy holds: strings, bytes, objects, dates."""
-    return isinstance(y, np.ndarray) and y.dtype.kind in "OSUTMm"
+    return isinstance(y, np.ndarray) and not isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "OSUTMm"
+
+
+def stays_on_host(y: Any, x: Array) -> bool:
+    """Tell whether labels stay with NumPy beside `x`: text, and numbers that the library of `x` would change."""
+    if is_text(y):
+        return True
+    if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray) or y.dtype.kind not in "iuf":
+        return False
+    xp = namespace(x=x)
+    return library(xp) not in ("numpy", "dask") and label_dtype(xp, y, x) is None
+
+
+def label_dtype(xp: Namespace, y: Host, x: Array) -> DType | None:
+    """Return the dtype that host labels get beside `x`; None for labels that stay on the host.
+
+    Integers get the index dtype, floating numbers the one that `x` is computed in: labels that these round, or wrap,
+    would be others, or become one.
+    """
+    if is_text(y):
+        return None
+    if y.dtype.kind == "b":
+        return xp.bool
+    if y.dtype.kind in "iu":
+        dtype = default_int(xp, x)
+        limits = xp.iinfo(dtype)
+        return dtype if not y.size or limits.min <= int(y.min()) <= int(y.max()) <= limits.max else None
+    dtype = compute_dtype(xp, result_dtype(xp, x=x))
+    with np.errstate(over="ignore"):
+        rounded = y.astype(np.float32 if xp.finfo(dtype).bits == 32 else np.float64)
+    return dtype if np.all((rounded == y) | np.isnan(y)) else None
+
+
+def check_no_missing(y: Host) -> None:
+    """Raise ValueError if a host label is missing: None, NaN, NA or NaT."""
+    if y.dtype.kind in "mM":
+        missing = np.isnat(y)
+    elif y.dtype.kind == "O":
+        missing = np.fromiter(map(_is_missing, y.flat), bool, y.size)
+    else:
+        return
+    if np.any(missing):
+        number = int(np.argmax(missing))
+        raise ValueError(f"y must have no missing labels, got {y.flat[number]!r} in row {number}")
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # whether pandas.NA differs from itself is NA
+        return True
+
+
+def plain(y: Any) -> Any:
+    """Return labels of pandas as a NumPy array of the dtype that theirs extends; others as they are.
+
+    Raises
+    ------
+    ValueError
+        If one is missing.
+    """
+    if not hasattr(y, "isna"):
+        return y
+    if len(y.shape) == 2:  # a data frame
+        return plain(y.iloc[:, 0])[:, None] if y.shape[1] == 1 else y
+    missing = np.asarray(y.isna())
+    if np.any(missing):
+        number = int(np.argmax(missing))
+        raise ValueError(f"y must have no missing labels, got {np.asarray(y, dtype=object)[number]!r} in row {number}")
+    if hasattr(y.dtype, "categories"):
+        return plain(y.astype(y.dtype.categories.dtype))
+    return np.asarray(y.to_numpy(dtype=getattr(y.dtype, "numpy_dtype", None)))
 
 
 def survey(xp: Namespace, y: Array, sample_weight: Array | None) -> Survey:
@@ -50,6 +121,7 @@ def _survey(y: Host, w: Host | None) -> Survey:
         y, w = (y, w) if np.all(w > 0) else (y[w > 0], w[w > 0])
     if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
         raise ValueError(f"y must be finite, got {y[~np.isfinite(y)][0]}")
+    check_no_missing(y)
     classes = _classes(y)
     codes = encode(y, classes)
     counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
@@ -127,7 +199,7 @@ def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> H
     Raises
     ------
     ValueError
-        If a weight is not finite and at least 0, or is for no class there is.
+        If a weight is not finite and above 0, or is for no class there is.
     """
     if class_weight is None:
         return None
@@ -142,17 +214,37 @@ def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> H
     for label, weight in class_weight.items():
         if label not in classes:
             raise ValueError(f"class_weight must name classes of y, got {label!r}; they are {classes}")
-        weights[classes.index(label)] = float(weight)
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights > 0):
-        raise ValueError(f"class_weight must hold finite weights of at least 0, some above, got {dict(class_weight)}")
+        try:
+            weights[classes.index(label)] = float(weight)
+        except (TypeError, ValueError):
+            raise TypeError(f"class_weight must hold numbers, got {weight!r} for class {label!r}") from None
+    wrong = ~(np.isfinite(weights) & (weights > 0))
+    if np.any(wrong):
+        number = int(np.argmax(wrong))
+        hint = "; to ignore a class, leave its rows out or give them sample_weight 0" if weights[number] == 0 else ""
+        raise ValueError(
+            f"class_weight must be finite and above 0, got {weights[number]:g} for class {classes[number]!r}{hint}"
+        )
     return weights
 
 
 def ship_classes(xp: Namespace, classes: Host, y: Array) -> Array:
-    """Return the classes as an array of the library of their labels; text, and those of a lazy array, on the host."""
-    if is_text(y) or is_chunked(xp) or library(xp) == "numpy":
+    """Return the classes as an array of the library of their labels; those of a lazy array on the host."""
+    if isinstance(y, np.ndarray) or is_chunked(xp):
         return classes
     return xp.asarray(classes, dtype=y.dtype, device=device(y))
+
+
+def take_classes(xp: Namespace, classes: Array, numbers: Array) -> Array:
+    """Return the classes of some numbers, beside the classes."""
+    if isinstance(classes, np.ndarray):
+        if is_chunked(xp):
+            return over_chunks(lambda part: classes[part], numbers)
+        return classes[_host(numbers)]
+    if library(xp) == "torch" and classes.dtype in (xp.uint16, xp.uint32, xp.uint64):
+        # Which torch has no gather for; int64 wraps those above its range, and back.
+        return xp.astype(xp.take(xp.astype(classes, xp.int64), numbers, axis=0), classes.dtype)
+    return xp.take(classes, numbers, axis=0)
 
 
 def _host(x: Array) -> Host:

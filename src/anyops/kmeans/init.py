@@ -15,7 +15,7 @@ from .._array.namespace import (
     default_int,
     device,
     is_at_hand,
-    is_traced,
+    hides_values,
     namespace,
     working,
 )
@@ -109,7 +109,7 @@ def check_samples(xp: Namespace, x: Array, k: int, sample_weight: Array | None) 
 def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) -> Host:
     """Return the weights on the host, ones if there are none; raise unless they and the samples (n, d) are in order."""
     check_dtype(xp, name, x, "real floating", "integral")
-    if is_traced(x) and not is_chunked(xp):
+    if not is_chunked(xp) and hides_values(x):
         raise TypeError(f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks, is_chunked
 from .._array.host import HOST, from_host, on_host
-from .._array.labels import by_class, class_weights, is_text, ship_classes, survey, targets
+from .._array.labels import by_class, class_weights, ship_classes, stays_on_host, survey, targets
 from .._array.namespace import (
     Array,
     DType,
     Namespace,
     check_dtype,
     compute_dtype,
-    is_traced,
+    hides_values,
     namespace,
     result_dtype,
 )
@@ -110,14 +110,14 @@ def logistic_regression(
     x : array (n, p)
         Floating or integer, dask arrays included, which are read chunk by chunk.
     y : array (n,)
-        Labels: numbers, bools, or a NumPy array of strings beside any `x`. Two classes make a binary model, more a
-        multinomial one.
+        Labels: numbers or bools; beside any `x` a NumPy array of strings, or of numbers that the library of `x` cannot
+        hold. Two classes make a binary model, more a multinomial one.
     l2, l1 : float ≥ 0
         Penalties on the sum of the losses, not on their mean; none on the intercept.
     sample_weight : array (n,), optional
         Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
     class_weight : None, "balanced" or mapping
-        Factors by class; "balanced" is Σw / (K · Σw of the class).
+        Factors above 0 by class, 1 if not named; "balanced" is Σw / (K · Σw of the class).
     fit_intercept : bool
         Whether there is an intercept; it is 0 if not.
     solver : str
@@ -223,18 +223,25 @@ def logistic_regression(
 
 
 def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool) -> tuple[Namespace, DType]:
-    arrays = {"x": x, "y": y, "sample_weight": sample_weight}
-    text = is_text(y)
-    xp = namespace(**{k: v for k, v in arrays.items() if k == "x" or not (v is None or (k == "y" and text))})
-    if any(is_traced(v) for k, v in arrays.items() if v is not None and not text and not is_chunked(xp)):
-        raise TypeError("x, y: logistic_regression decides by values, which a trace has not; logistic_step does not")
-    if not text:
+    apart = stays_on_host(y, x)
+    beside = {"x": x} if apart else {"x": x, "y": y}
+    if sample_weight is not None:
+        beside["sample_weight"] = sample_weight
+    xp = namespace(**beside)
+    if not is_chunked(xp):
+        for name, value in beside.items():
+            if hides_values(value):
+                raise TypeError(
+                    f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
+                    "them; logistic_regression decides by values, logistic_step does not"
+                )
+    if not apart:
         check_dtype(xp, "y", y, "real floating", "integral", "bool")
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         check_known_chunks(xp, "sample_weight", sample_weight)
     check_known_chunks(xp, "x", x)
-    if not text:
+    if not apart:
         check_known_chunks(xp, "y", y)
     check_rows(xp, x, y=y, sample_weight=sample_weight)
     if not isinstance(fit_intercept, bool):
