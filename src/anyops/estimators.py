@@ -14,7 +14,7 @@ from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
 from ._array.chunked import check_known_chunks, chunks_like, is_chunked
 from ._array.host import from_host
-from ._array.labels import check_no_missing, is_text, label_dtype, plain, survey, take_classes
+from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
 from ._array.namespace import (
     Array,
     Namespace,
@@ -25,6 +25,7 @@ from ._array.namespace import (
     hides_values,
     namespace,
     result_dtype,
+    widest_dtype,
 )
 from .kmeans.assign import kmeans_assign, kmeans_partial
 from .kmeans.lloyd import KMeansResult, kmeans
@@ -278,7 +279,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     fit_intercept : bool
         Whether there is an intercept, which is not penalised; it is 0 if not.
     class_weight : None, "balanced" or mapping
-        Factors above 0 by class; "balanced" is Σw / (K · Σw of the class). To ignore a class, give its samples weight 0.
+        Factors by class; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
     random_state : ignored
         Nothing is drawn.
     solver : str
@@ -297,8 +298,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     intercept_ : array (1,) or (K,)
     classes_ : array (K,)
         The labels in ascending order. A NumPy array if `y` was one that the library of X cannot hold: text, integers
-        beyond its index dtype, floating numbers that the dtype of X would round. A class whose samples all have
-        weight 0 is ignored.
+        beyond its index dtype, floating numbers that the dtype of X would round. A class of weight 0, by
+        `sample_weight` or `class_weight`, is not among them.
     n_iter_ : array (1,)
     n_features_in_ : int
     feature_names_in_ : array (p,)
@@ -371,7 +372,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         y = _labels(X, y)
         xp = namespace(X=X)
         weight = _weights(xp, X, sample_weight)
-        init = self._init(xp, X, y, weight) if self.warm_start and hasattr(self, "coef_") else None
+        class_weight = self._class_weight(xp, y, weight)
+        init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
         try:
             result = logistic_regression(
                 X,
@@ -379,7 +381,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 l1=l1,
                 l2=l2,
                 sample_weight=weight,
-                class_weight=self._class_weight(xp, y, weight),
+                class_weight=class_weight,
                 fit_intercept=bool(self.fit_intercept),
                 solver=solver,
                 max_iter=self.max_iter,
@@ -503,14 +505,17 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             raise ValueError(f"class_weight must name the classes of y, {without} among them, got {self.class_weight}")
         return known
 
-    def _init(self, xp: Namespace, X: Array, y: Array, weight: Array | None) -> tuple[Array, Array]:
+    def _init(
+        self, xp: Namespace, X: Array, y: Array, weight: Array | None, class_weight: Mapping[Any, float] | str | None
+    ) -> tuple[Array, Array]:
         """Where the last fit ended; raise unless it had these columns and classes."""
         if X.shape[1] != self.coef_.shape[1]:
             raise ValueError(
                 f"X must have the {self.coef_.shape[1]} features of the last fit for a warm start, got {X.shape[1]}; "
                 "set warm_start=False to begin anew"
             )
-        now, then = survey(xp, y, weight).classes.tolist(), _on_host(self.classes_).tolist()
+        found, _ = by_class(class_weight, survey(xp, y, weight))
+        now, then = found.classes.tolist(), _on_host(self.classes_).tolist()
         if now != then:
             raise ValueError(
                 f"y must have the classes of the last fit, {then}, for a warm start, got {now}; "
@@ -628,13 +633,16 @@ def _labels(X: Array, y: Any) -> Array:
         home = namespace(y=y)
         check_known_chunks(home, "y", y)
         if home is not xp or device(y) != device(X):
-            y = to_host(y)
+            y = labels_on_host(y)
     if not _is_other(y):
         y = column_or_1d(y, warn=True)
         check_no_missing(y)
         assert_all_finite(y, input_name="y")
     if tuple(y.shape) != (X.shape[0],):
-        raise ValueError(f"y must have shape ({X.shape[0]},), a label for each row of X, got {tuple(y.shape)}")
+        raise ValueError(  # which begins with scikit-learn's words, for which its tests look
+            f"Found input variables with inconsistent numbers of samples: y must have shape ({X.shape[0]},), a label "
+            f"for each row of X, got {tuple(y.shape)}"
+        )
     if not (_is_other(y) and is_chunked(xp)):
         check_classification_targets(_on_host(y))
     if _is_other(y) or is_text(y):
@@ -658,7 +666,18 @@ def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
         weight = check_array(weight, ensure_2d=False, dtype=FLOATING, input_name="sample_weight")
     if tuple(weight.shape) != tuple(X.shape[:1]):
         raise ValueError(f"sample_weight must have shape ({X.shape[0]},), got {tuple(weight.shape)}")
-    return _beside(xp, X, weight)
+    if not _is_other(X) or (_is_other(weight) and namespace(weight=weight) is xp):
+        return _beside(xp, X, weight)
+    # Weights may be of any scale, also beyond the dtype of X.
+    host = to_host(weight)
+    dtype = compute_dtype(xp, result_dtype(xp, X=X))
+    for held in (dtype, widest_dtype(xp, dtype, X)):
+        with np.errstate(over="ignore"):
+            narrow = host.astype(f"f{xp.finfo(held).bits // 8}")
+        changed = (np.isfinite(host) & np.isinf(narrow)) | ((host > 0) & (narrow == 0))
+        if not np.any(changed):
+            return chunks_like(host, X) if is_chunked(xp) else from_host(xp, host, held, X)
+    raise ValueError(f"sample_weight must hold numbers of the range of {held}, got {host[changed][0]:g}; scale them")
 
 
 def _beside(xp: Namespace, X: Array, values: Array) -> Array:
@@ -673,7 +692,7 @@ def _beside(xp: Namespace, X: Array, values: Array) -> Array:
 
 
 def _on_host(y: Any) -> Any:
-    return to_host(y) if _is_other(y) else np.asarray(y)
+    return labels_on_host(y) if _is_other(y) else np.asarray(y)
 
 
 def _seed(random_state: Any) -> Any:

@@ -117,7 +117,7 @@ def logistic_regression(
     sample_weight : array (n,), optional
         Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
     class_weight : None, "balanced" or mapping
-        Factors above 0 by class, 1 if not named; "balanced" is Σw / (K · Σw of the class).
+        Factors by class, 1 if not named; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
     fit_intercept : bool
         Whether there is an intercept; it is 0 if not.
     solver : str
@@ -167,11 +167,10 @@ def logistic_regression(
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
     _check_solver(solver, l1)
-    found = survey(xp, y, sample_weight)
+    found, factors = by_class(class_weight, survey(xp, y, sample_weight))
     if len(found.classes) < 2:
         one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
-        raise ValueError(f"y must hold at least two classes, got {one} in {x.shape[0]} rows")
-    factors = by_class(class_weight, found)
+        raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     wide = compute_dtype(xp, dtype)
     totals = found.weights if factors is None else found.weights * factors
     weights, unit = sample_weight, 1.0
