@@ -176,7 +176,7 @@ def logistic_regression(
     weights, unit = sample_weight, 1.0
     if factors is not None or sample_weight is not None:
         # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
-        unit = _unit(totals, found.counts)
+        unit = _unit(totals, found.counts, float(xp.finfo(wide).smallest_normal))
         ones = HOST.ones(len(found.classes)) if factors is None else factors
         weights = class_weights(xp, y, found.classes, ones / unit, sample_weight, wide, x)
         totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
@@ -262,14 +262,21 @@ def _check_solver(solver: str, l1: float) -> None:
         raise ValueError(f"solver must be 'proximal' or 'auto' for l1 > 0, got {solver!r} with l1={l1:g}")
 
 
-def _unit(totals: Array, counts: Array) -> float:
-    """The power of 2 next to the mean weight of the rows."""
+def _unit(totals: Array, counts: Array, least: float) -> float:
+    """The power of 2 next to the mean weight of the rows; raise if it puts the weights of a class below `least`."""
     mean = sum(totals.tolist()) / sum(counts.tolist())
     if not 1e-300 <= mean < math.inf:
         raise ValueError(
             f"sample_weight, with class_weight, must have a finite sum, and mean at least 1e-300, got {mean:g}"
         )
-    return math.ldexp(1.0, math.frexp(mean)[1])
+    unit = math.ldexp(1.0, math.frexp(mean)[1])
+    light = min(total / count for total, count in zip(totals.tolist(), counts.tolist(), strict=True))
+    if light / unit < least:
+        raise ValueError(
+            "sample_weight, with class_weight, must have mean weights by class that the dtype of x holds side by side, "
+            f"got {light:g} beside {mean:g} of all; to ignore a class, give it weight 0"
+        )
+    return unit
 
 
 def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
