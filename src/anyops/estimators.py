@@ -452,7 +452,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         C = check_number("C", self.C, finite=False)
         if not C > 0:
             raise ValueError(f"C must be above 0, got {C}")
-        if 1 / C == math.inf:
+        if math.isinf(1 / C):
             raise ValueError(f"C must be at least 5.6e-309, so that 1 / C is finite, got {C}")
         given = self.penalty
         if isinstance(given, str) and given == "deprecated":
@@ -620,7 +620,8 @@ def _refuse_transform(name: str, values: Array, why: str) -> None:
     """Raise TypeError if a transform is under way in which the values of an array are not known."""
     if not is_chunked(namespace(**{name: values})) and hides_values(values):
         raise TypeError(
-            f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides them; {why}"
+            f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides them; "
+            f"{why}"
         )
 
 

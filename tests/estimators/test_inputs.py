@@ -231,7 +231,7 @@ def test_weights_of_a_score(backend):
 
 
 @pytest.mark.parametrize("scale", [2.0**130, 1e-60])
-def test_weights_beyond_the_dtype_of_X(backend, scale):
+def test_weights_beyond_the_dtype_of_the_samples(backend, scale):
     """Beside float32 they became infinite, or 0."""
     x, y = backend.asarray(X.astype(np.float32)), backend.asarray(Y)
     model = LogisticRegression(C=1 / scale)
@@ -240,7 +240,7 @@ def test_weights_beyond_the_dtype_of_X(backend, scale):
         want = LogisticRegression().fit(X, Y)
         np.testing.assert_allclose(host(backend, got.coef_), want.coef_, rtol=1e-4)
     else:
-        with pytest.raises(ValueError, match="sample_weight must hold numbers of the range of .*float32, got 1"):
+        with pytest.raises(ValueError, match=r"sample_weight must hold numbers of the range of .*float32, got 1"):
             model.fit(x, y, sample_weight=np.full(96, scale))
 
 
@@ -262,7 +262,7 @@ def test_no_columns_and_no_rows(backend, model):
 
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("C", [1e-310, 5e-324])
-def test_C_whose_inverse_is_infinite(backend, C, l1_ratio):
+def test_strength_whose_inverse_is_infinite(backend, C, l1_ratio):
     with pytest.raises(ValueError, match=rf"C must be at least 5.6e-309, .* got {C}"):
         LogisticRegression(C=C, l1_ratio=l1_ratio).fit(backend.asarray(X), backend.asarray(Y))
     model = LogisticRegression(C=1e-300, l1_ratio=l1_ratio).fit(backend.asarray(X), backend.asarray(Y))
@@ -273,7 +273,7 @@ def test_warm_start_of_another_problem(backend):
     x = backend.asarray(X)
     model = fitted(backend, warm_start=True)
     for y in (THREE, Y + 5, Y.astype(str)):
-        with pytest.raises(ValueError, match=r"y must have the classes of the last fit, \[0, 1\], for a warm start, got"):
+        with pytest.raises(ValueError, match=r"y must have the classes of the last fit, \[0, 1\], for a warm"):
             model.fit(x, y)
     with pytest.raises(ValueError, match="X must have the 3 features of the last fit for a warm start, got 2"):
         model.fit(x[:, :2], backend.asarray(Y))

@@ -105,7 +105,7 @@ def test_a_class_of_a_weight_that_the_dtype_cannot_hold(options):
 def test_missing_labels(backend, missing):
     y = np.where(Y == 1, "b", "a").astype(object)
     y[17] = missing
-    with pytest.raises(ValueError, match="y must have no missing labels, got (None|nan) in row 17"):
+    with pytest.raises(ValueError, match=r"y must have no missing labels, got (None|nan) in row 17"):
         anyops.logistic_regression(backend.asarray(X), y)
 
 
@@ -113,7 +113,7 @@ def test_missing_dates():
     y = np.asarray(["2020-01-01", "2021-01-01"], "datetime64[D]")[Y]
     assert anyops.logistic_regression(X, y).classes.dtype == y.dtype
     y[4] = np.datetime64("NaT")
-    with pytest.raises(ValueError, match="y must have no missing labels, got .*NaT.* in row 4"):
+    with pytest.raises(ValueError, match=r"y must have no missing labels, got .*NaT.* in row 4"):
         anyops.logistic_regression(X, y)
 
 
@@ -128,7 +128,7 @@ def test_a_missing_label_of_weight_0_is_ignored(backend):
 
 
 def test_masked_text():
-    with pytest.raises(TypeError, match="y must be a plain array, got numpy.MaskedArray"):
+    with pytest.raises(TypeError, match=r"y must be a plain array, got numpy\.MaskedArray"):
         anyops.logistic_regression(X, np.ma.masked_array(np.where(Y == 1, "b", "a")))
 
 
@@ -191,6 +191,23 @@ def test_weights_under_a_transform_are_refused(backend):
         with pytest.raises(TypeError, match=r"(sample_weight|x) must have values, .*by values") as error:
             call(lambda z: anyops.logistic_regression(x, y, sample_weight=z[:, 0] ** 2).coef)
         assert type(error.value) is TypeError, name
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")
+def test_starts_and_weights_of_kmeans_under_a_transform_are_refused(backend):
+    if backend.library not in ("torch", "jax"):
+        pytest.skip("the library has no transforms")
+    x, y = backend.asarray(X), backend.asarray(Y)
+    level = backend.asarray(np.asarray(0.0))
+    calls = (
+        lambda z: anyops.logistic_regression(x, y, init=(z[0, :], level)).coef,
+        lambda z: anyops.kmeans(x, 2, sample_weight=z[:, 0] ** 2, seed=0).centers,
+    )
+    for name, call in transforms(backend).items():
+        for f in calls:
+            with pytest.raises(TypeError, match="by values") as error:
+                call(f)
+            assert type(error.value) is TypeError, name
 
 
 def test_a_fit_of_constants_in_a_vmap(backend):

@@ -1,5 +1,6 @@
 """Classes of labels of any type: numbers of any library, and text, which NumPy alone holds."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def _missing(label: Any, number: int) -> ValueError:
 
 def _is_missing(label: Any) -> bool:
     try:
-        return label is None or bool(label != label)
+        return label is None or bool(operator.ne(label, label))
     except TypeError:  # whether pandas.NA differs from itself is NA
         return True
     except ValueError:  # an array, whose shape is refused elsewhere

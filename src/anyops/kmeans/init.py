@@ -14,8 +14,8 @@ from .._array.namespace import (
     check_dtype,
     default_int,
     device,
-    is_at_hand,
     hides_values,
+    is_at_hand,
     namespace,
     working,
 )
@@ -120,6 +120,8 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
         finite = xp.all(xp.isfinite(x))
     else:
         namespace(**{name: x, "sample_weight": sample_weight})
+        if not is_chunked(xp) and hides_values(sample_weight):
+            raise TypeError("k-means decides by values, which a traced sample_weight has not; kmeans_step does not")
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         if tuple(sample_weight.shape) != shape[:1]:
             raise ValueError(

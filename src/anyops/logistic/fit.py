@@ -228,12 +228,7 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
         beside["sample_weight"] = sample_weight
     xp = namespace(**beside)
     if not is_chunked(xp):
-        for name, value in beside.items():
-            if hides_values(value):
-                raise TypeError(
-                    f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
-                    "them; logistic_regression decides by values, logistic_step does not"
-                )
+        _check_values(**beside)
     if not apart:
         check_dtype(xp, "y", y, "real floating", "integral", "bool")
     if sample_weight is not None:
@@ -246,6 +241,15 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not isinstance(fit_intercept, bool):
         raise TypeError(f"fit_intercept must be True or False, got {fit_intercept!r}")
     return xp, result_dtype(xp, x=x)
+
+
+def _check_values(**arrays: Array) -> None:
+    for name, value in arrays.items():
+        if hides_values(value):
+            raise TypeError(
+                f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
+                "them; logistic_regression decides by values, logistic_step does not"
+            )
 
 
 def _check_iterations(max_iter: int) -> int:
@@ -286,6 +290,7 @@ def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_inter
     shapes = ((p,), ()) if lines == 1 else ((lines, p), (lines,))
     for name, value, shape in zip(("init[0]", "init[1]"), init, shapes, strict=True):
         home = namespace(**{name: value})
+        _check_values(**{name: value})
         check_dtype(home, name, value, "real floating", "integral")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
