@@ -1,6 +1,7 @@
 """KMeans and LogisticRegression with the interface of scikit-learn, for arrays of any library (extra ``sklearn``)."""
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from numbers import Real
@@ -11,9 +12,9 @@ import numpy as np
 
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
-from ._array.chunked import chunks_like, is_chunked, over_chunks
+from ._array.chunked import check_known_chunks, chunks_like, is_chunked
 from ._array.host import from_host
-from ._array.labels import is_text, survey
+from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
 from ._array.namespace import (
     Array,
     Namespace,
@@ -21,9 +22,10 @@ from ._array.namespace import (
     compute_dtype,
     default_int,
     device,
-    library,
+    hides_values,
     namespace,
     result_dtype,
+    widest_dtype,
 )
 from .kmeans.assign import kmeans_assign, kmeans_partial
 from .kmeans.lloyd import KMeansResult, kmeans
@@ -39,7 +41,7 @@ try:
         TransformerMixin,
     )
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.utils import check_array, check_random_state, column_or_1d
+    from sklearn.utils import assert_all_finite, check_array, check_random_state, column_or_1d
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ModuleNotFoundError as error:
@@ -277,7 +279,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     fit_intercept : bool
         Whether there is an intercept, which is not penalised; it is 0 if not.
     class_weight : None, "balanced" or mapping
-        Factors by class; "balanced" is Σw / (K · Σw of the class).
+        Factors by class; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
     random_state : ignored
         Nothing is drawn.
     solver : str
@@ -287,7 +289,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     verbose : int or bool
         Whether to print how the fit ended.
     warm_start : bool
-        Whether to start from the coefficients that are there.
+        Whether to start from the coefficients of the last fit, which must have had the same classes and columns.
 
     Attributes
     ----------
@@ -295,7 +297,9 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         In the library, on the device and in the dtype of X; NumPy arrays for a dask one.
     intercept_ : array (1,) or (K,)
     classes_ : array (K,)
-        The labels in ascending order; text is on the host. A class whose samples all have weight 0 is not there.
+        The labels in ascending order. A NumPy array if `y` was one that the library of X cannot hold: text, integers
+        beyond its index dtype, floating numbers that the dtype of X would round. A class of weight 0, by
+        `sample_weight` or `class_weight`, is not among them.
     n_iter_ : array (1,)
     n_features_in_ : int
     feature_names_in_ : array (p,)
@@ -351,7 +355,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         ----------
         X : array (n, p)
         y : array (n,)
-            Labels of any type that can be ordered.
+            Labels of any type that can be ordered, none of them missing.
         sample_weight : array (n,), optional
             Numbers ≥ 0; weight 0 means that the sample is not there.
 
@@ -362,22 +366,30 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         """
         l1, l2 = self._penalties()
         solver = self._solver(l1)
-        X, y = _samples_and_labels(self, X, y)
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        X = _samples(self, X, reset=True)
+        y = _labels(X, y)
         xp = namespace(X=X)
         weight = _weights(xp, X, sample_weight)
-        result = logistic_regression(
-            X,
-            y,
-            l1=l1,
-            l2=l2,
-            sample_weight=weight,
-            class_weight=self._class_weight(xp, y, weight),
-            fit_intercept=bool(self.fit_intercept),
-            solver=solver,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            init=self._init(xp, X) if self.warm_start and hasattr(self, "coef_") else None,
-        )
+        class_weight = self._class_weight(xp, y, weight)
+        init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
+        try:
+            result = logistic_regression(
+                X,
+                y,
+                l1=l1,
+                l2=l2,
+                sample_weight=weight,
+                class_weight=class_weight,
+                fit_intercept=bool(self.fit_intercept),
+                solver=solver,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                init=init,
+            )
+        except ValueError as error:
+            raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None
         home = namespace(coef=result.coef)
         self.classes_ = result.classes
         self.coef_ = home.reshape(result.coef, (-1, X.shape[1]))
@@ -393,15 +405,15 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of each sample: array (n,), of the type that the labels had."""
-        X = _more_samples(self, X, "coef_", "predict")
-        logits = self._logits(X)
+        return self._predict(_more_samples(self, X, "coef_", "predict"))
+
+    def _predict(self, X: Array) -> Array:
+        if isinstance(self.classes_, np.ndarray):
+            _refuse_transform("X", X, "LogisticRegression.predict returns labels that NumPy holds")
         xp = namespace(X=X)
+        logits = self._logits(X)
         index = xp.astype(logits > 0, default_int(xp, logits)) if logits.ndim == 1 else xp.argmax(logits, axis=1)
-        if is_chunked(xp):
-            return over_chunks(lambda part: self.classes_[part], index)
-        if library(xp) != "numpy" and isinstance(self.classes_, np.ndarray):  # text
-            return self.classes_[to_host(index)]
-        return xp.take(self.classes_, index, axis=0)
+        return take_classes(xp, self.classes_, index)
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class: array (n, K)."""
@@ -413,11 +425,22 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of the samples, or of their weights, whose class is the one predicted."""
-        if not _is_other(X):
-            return super().score(X, y, sample_weight)
-        right = _labels_on_host(self.predict(X)) == _labels_on_host(y)
-        weight = None if sample_weight is None else _labels_on_host(sample_weight)
-        return float(np.average(right, weights=weight))
+        X = _more_samples(self, X, "coef_", "score")
+        if y is None:
+            raise ValueError("y must be an array of labels, got None")
+        weight = None if sample_weight is None else _on_host(_weights(namespace(X=X), X, sample_weight))
+        y, predicted = _on_host(_labels(X, y)), _on_host(self._predict(X))
+        if is_text(y) != is_text(predicted):
+            raise ValueError(f"y must hold labels of the type of classes_, {predicted.dtype}, got {y.dtype}")
+        if weight is None:
+            return float(np.mean(y == predicted))
+        weight = weight.astype(np.float64)
+        wrong = ~(np.isfinite(weight) & (weight >= 0))
+        if np.any(wrong):
+            raise ValueError(f"sample_weight must be finite and at least 0, got {weight[wrong][0]}")
+        if not np.any(weight > 0):
+            raise ValueError("sample_weight must be above 0 for some samples, got none")
+        return float(np.average(y == predicted, weights=weight / np.max(weight)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -429,6 +452,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         C = check_number("C", self.C, finite=False)
         if not C > 0:
             raise ValueError(f"C must be above 0, got {C}")
+        if math.isinf(1 / C):
+            raise ValueError(f"C must be at least 5.6e-309, so that 1 / C is finite, got {C}")
         given = self.penalty
         if isinstance(given, str) and given == "deprecated":
             ratio = check_number("l1_ratio", self.l1_ratio, least=0, largest=1)
@@ -480,8 +505,22 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             raise ValueError(f"class_weight must name the classes of y, {without} among them, got {self.class_weight}")
         return known
 
-    def _init(self, xp: Namespace, X: Array) -> tuple[Array, Array]:
-        """Where the last fit ended."""
+    def _init(
+        self, xp: Namespace, X: Array, y: Array, weight: Array | None, class_weight: Mapping[Any, float] | str | None
+    ) -> tuple[Array, Array]:
+        """Where the last fit ended; raise unless it had these columns and classes."""
+        if X.shape[1] != self.coef_.shape[1]:
+            raise ValueError(
+                f"X must have the {self.coef_.shape[1]} features of the last fit for a warm start, got {X.shape[1]}; "
+                "set warm_start=False to begin anew"
+            )
+        found, _ = by_class(class_weight, survey(xp, y, weight))
+        now, then = found.classes.tolist(), _on_host(self.classes_).tolist()
+        if now != then:
+            raise ValueError(
+                f"y must have the classes of the last fit, {then}, for a warm start, got {now}; "
+                "set warm_start=False to begin anew"
+            )
         last = (self.coef_, self.intercept_)
         coef, intercept = map(to_host, last) if is_chunked(xp) else (_beside(xp, X, a) for a in last)
         return (coef[0, :], intercept[0]) if coef.shape[0] == 1 else (coef, intercept)
@@ -536,12 +575,21 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
     if not _is_other(X):
         return validate_data(estimator, X, reset=reset, dtype=FLOATING)
+    name = type(estimator).__name__
+    if reset:
+        _refuse_transform("X", X, f"{name}.fit decides by values")
     xp = namespace(X=X)
     result_dtype(xp, X=X)
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(X.shape)}")
-    name, p = type(estimator).__name__, X.shape[1]
+    check_known_chunks(xp, "X", X)
+    p = X.shape[1]
     if reset:
+        for size, items in ((X.shape[0], "sample(s)"), (p, "feature(s)")):
+            if size == 0:  # in the words of scikit-learn, for which its checks look
+                raise ValueError(
+                    f"Found array with 0 {items} (shape={tuple(X.shape)}) while a minimum of 1 is required by {name}."
+                )
         if hasattr(estimator, "feature_names_in_"):
             del estimator.feature_names_in_
         estimator.n_features_in_ = p
@@ -553,6 +601,8 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
 def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str) -> Array:
     """X as an array (n, p), beside what `fit` has left."""
     check_is_fitted(estimator)
+    if method == "score" and _is_other(X):
+        _refuse_transform("X", X, f"{type(estimator).__name__}.score returns a number")
     X = _samples(estimator, X, reset=False)
     if is_chunked(namespace(X=X)):
         return X
@@ -566,35 +616,69 @@ def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str)
     return X
 
 
-def _samples_and_labels(estimator: BaseEstimator, X: Any, y: Any) -> tuple[Array, Array]:
-    """X and the labels beside it; text stays on the host."""
-    if y is None:
-        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
-    if not _is_other(X):
-        if _is_other(y):
-            y = to_host(y)
-        X, y = validate_data(estimator, X, y, dtype=FLOATING)
-        check_classification_targets(y)
-        return X, y
-    X = _samples(estimator, X, reset=True)
+def _refuse_transform(name: str, values: Array, why: str) -> None:
+    """Raise TypeError if a transform is under way in which the values of an array are not known."""
+    if not is_chunked(namespace(**{name: values})) and hides_values(values):
+        raise TypeError(
+            f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides them; "
+            f"{why}"
+        )
+
+
+def _labels(X: Array, y: Any) -> Array:
+    """Labels of the rows of X: in its library and on its device, or on the host if that would change them."""
+    xp = namespace(X=X)
+    y = plain(y)
+    if _is_other(y):
+        _refuse_transform("y", y, "labels are looked at")
+        home = namespace(y=y)
+        check_known_chunks(home, "y", y)
+        if home is not xp or device(y) != device(X):
+            y = labels_on_host(y)
     if not _is_other(y):
         y = column_or_1d(y, warn=True)
-    if not (_is_other(y) and is_chunked(namespace(y=y))):
-        check_classification_targets(_labels_on_host(y))
-    return X, y if is_text(y) else _beside(namespace(X=X), X, y)
+        check_no_missing(y)
+        assert_all_finite(y, input_name="y")
+    if tuple(y.shape) != (X.shape[0],):
+        raise ValueError(  # which begins with scikit-learn's words, for which its tests look
+            f"Found input variables with inconsistent numbers of samples: y must have shape ({X.shape[0]},), a label "
+            f"for each row of X, got {tuple(y.shape)}"
+        )
+    if not (_is_other(y) and is_chunked(xp)):
+        check_classification_targets(_on_host(y))
+    if _is_other(y) or is_text(y):
+        return y
+    if is_chunked(xp):
+        return chunks_like(y, X)
+    dtype = label_dtype(xp, y, X) if _is_other(X) else None
+    return y if dtype is None else from_host(xp, y, dtype, X)
 
 
 def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
     """Weights beside X; a number is the weight of every sample."""
     if weight is None:
         return None
-    if not _is_other(weight):
+    if _is_other(weight):
+        _refuse_transform("sample_weight", weight, "weights are looked at")
+        check_known_chunks(namespace(sample_weight=weight), "sample_weight", weight)
+    else:
         if isinstance(weight, Real):
             weight = np.full(X.shape[0], weight)
         weight = check_array(weight, ensure_2d=False, dtype=FLOATING, input_name="sample_weight")
     if tuple(weight.shape) != tuple(X.shape[:1]):
         raise ValueError(f"sample_weight must have shape ({X.shape[0]},), got {tuple(weight.shape)}")
-    return _beside(xp, X, weight)
+    if not _is_other(X) or (_is_other(weight) and namespace(weight=weight) is xp):
+        return _beside(xp, X, weight)
+    # Weights may be of any scale, also beyond the dtype of X.
+    host = to_host(weight)
+    dtype = compute_dtype(xp, result_dtype(xp, X=X))
+    for held in (dtype, widest_dtype(xp, dtype, X)):
+        with np.errstate(over="ignore"):
+            narrow = host.astype(f"f{xp.finfo(held).bits // 8}")
+        changed = (np.isfinite(host) & np.isinf(narrow)) | ((host > 0) & (narrow == 0))
+        if not np.any(changed):
+            return chunks_like(host, X) if is_chunked(xp) else from_host(xp, host, held, X)
+    raise ValueError(f"sample_weight must hold numbers of the range of {held}, got {host[changed][0]:g}; scale them")
 
 
 def _beside(xp: Namespace, X: Array, values: Array) -> Array:
@@ -608,8 +692,8 @@ def _beside(xp: Namespace, X: Array, values: Array) -> Array:
     return from_host(xp, host, dtype, X)
 
 
-def _labels_on_host(y: Any) -> Any:
-    return to_host(y) if _is_other(y) else np.asarray(y)
+def _on_host(y: Any) -> Any:
+    return labels_on_host(y) if _is_other(y) else np.asarray(y)
 
 
 def _seed(random_state: Any) -> Any:

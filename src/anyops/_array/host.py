@@ -33,6 +33,8 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
         places = like.sharding.device_set
         one = len(places) == 1
         return jax.device_put(made, next(iter(places)) if one else _replicated(like))
+    if isinstance(values, np.ndarray) and not values.flags.writeable:  # memory that torch would share, and warns of
+        values = values.copy()
     return xp.asarray(values, dtype=dtype, device=device(like))
 
 

@@ -1,5 +1,6 @@
 """Classes of labels of any type: numbers of any library, and text, which NumPy alone holds."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 from .backends import to_host
 from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
 from .host import Host
-from .namespace import Array, DType, Namespace, default_int, device, library
+from .namespace import Array, DType, Namespace, compute_dtype, default_int, device, library, namespace, result_dtype
 
 FEW = 1 << 10  # integers in so narrow a range are counted, not sorted
 
@@ -23,7 +24,94 @@ class Survey(NamedTuple):
 
 def is_text(y: Any) -> bool:
     """Tell whether labels are of a type that only NumPy holds: strings, bytes, objects, dates."""
-    return isinstance(y, np.ndarray) and y.dtype.kind in "OSUTMm"
+    return isinstance(y, np.ndarray) and not isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "OSUTMm"
+
+
+def labels_on_host(y: Array) -> Host:
+    """Return labels of any library as a NumPy array; bfloat16, which NumPy's functions do not take, as float32."""
+    y = y if isinstance(y, np.ndarray) else to_host(y)
+    return y.astype(np.float32) if y.dtype.name == "bfloat16" else y
+
+
+def stays_on_host(y: Any, x: Array) -> bool:
+    """Tell whether labels stay with NumPy beside `x`: text, and numbers that the library of `x` would change."""
+    if is_text(y):
+        return True
+    if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray) or y.dtype.kind not in "iuf":
+        return False
+    xp = namespace(x=x)
+    return library(xp) not in ("numpy", "dask") and label_dtype(xp, y, x) is None
+
+
+def label_dtype(xp: Namespace, y: Host, x: Array) -> DType | None:
+    """Return the dtype that host labels get beside `x`; None for labels that stay on the host.
+
+    Integers get the index dtype, floating numbers the one that `x` is computed in: labels that these round, or wrap,
+    would be others, or become one.
+    """
+    if is_text(y):
+        return None
+    if y.dtype.kind == "b":
+        return xp.bool
+    if y.dtype.kind in "iu":
+        dtype = default_int(xp, x)
+        limits = xp.iinfo(dtype)
+        return dtype if not y.size or limits.min <= int(y.min()) <= int(y.max()) <= limits.max else None
+    dtype = compute_dtype(xp, result_dtype(xp, x=x))
+    with np.errstate(over="ignore"):
+        rounded = y.astype(np.float32 if xp.finfo(dtype).bits == 32 else np.float64)
+    return dtype if np.all((rounded == y) | np.isnan(y)) else None
+
+
+def check_no_missing(y: Host) -> None:
+    """Raise ValueError if a host label is missing: None, NaN, NA or NaT."""
+    if y.dtype.kind in "mM":
+        missing = np.isnat(y)
+    elif y.dtype.kind == "O":
+        missing = np.fromiter(map(_is_missing, y.flat), bool, y.size)
+    else:
+        return
+    if np.any(missing):
+        number = int(np.argmax(missing))
+        raise _missing(y.flat[number], number)
+
+
+def _missing(label: Any, number: int) -> ValueError:
+    return ValueError(f"y must have no missing labels, got {label!r} in row {number}")
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(operator.ne(label, label))
+    except TypeError:  # whether pandas.NA differs from itself is NA
+        return True
+    except ValueError:  # an array, whose shape is refused elsewhere
+        return False
+
+
+def plain(y: Any) -> Any:
+    """Return labels of pandas as a NumPy array of the dtype that theirs extends; others as they are.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, in a list too, where NumPy would make text of NaN beside text.
+    """
+    if isinstance(y, list | tuple):
+        for number, label in enumerate(y):
+            if _is_missing(label):
+                raise _missing(label, number)
+    if not hasattr(y, "isna"):
+        return y
+    if len(y.shape) == 2:  # a data frame
+        return plain(y.iloc[:, 0])[:, None] if y.shape[1] == 1 else y
+    missing = np.asarray(y.isna())
+    if np.any(missing):
+        number = int(np.argmax(missing))
+        raise _missing(np.asarray(y, dtype=object)[number], number)
+    if hasattr(y.dtype, "categories"):
+        return plain(y.astype(y.dtype.categories.dtype))
+    return np.asarray(y.to_numpy(dtype=getattr(y.dtype, "numpy_dtype", None)))
 
 
 def survey(xp: Namespace, y: Array, sample_weight: Array | None) -> Survey:
@@ -35,7 +123,7 @@ def survey(xp: Namespace, y: Array, sample_weight: Array | None) -> Survey:
         If a label is not finite, or a weight not finite and at least 0.
     """
     if not is_chunked(xp):
-        return _survey(_host(y), None if sample_weight is None else _host(sample_weight))
+        return _survey(labels_on_host(y), None if sample_weight is None else to_host(sample_weight))
     if is_text(y):
         y = chunks_like(y, sample_weight) if sample_weight is not None else chunks_like(y, None)
     return reduce_chunks(_survey, _merge, 1, y, sample_weight)
@@ -50,6 +138,7 @@ def _survey(y: Host, w: Host | None) -> Survey:
         y, w = (y, w) if np.all(w > 0) else (y[w > 0], w[w > 0])
     if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
         raise ValueError(f"y must be finite, got {y[~np.isfinite(y)][0]}")
+    check_no_missing(y)
     classes = _classes(y)
     codes = encode(y, classes)
     counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
@@ -82,6 +171,9 @@ def encode(y: Host, classes: Host) -> Host:
     """Return the number of the class of each host label; that of a label of no class is some class."""
     if len(classes) == 2 and y.dtype.kind in "biuf":
         return (y == classes[1]).astype(np.intp)
+    if y.dtype.kind == "O":  # rows of weight 0 may hold None, which has no order
+        numbers = {label: number for number, label in enumerate(classes.tolist())}
+        return np.fromiter((numbers.get(label, 0) for label in y), np.intp, len(y))
     return np.minimum(np.searchsorted(classes, y), len(classes) - 1)
 
 
@@ -93,9 +185,9 @@ def targets(xp: Namespace, y: Array, classes: Host, dtype: DType, x: Array) -> A
     if library(xp) == "numpy":
         return _targets(y, classes, dtype)
     if len(classes) == 2:
-        signs = _targets(_host(y), classes, np.float32)
+        signs = _targets(labels_on_host(y), classes, np.float32)
         return xp.asarray(signs, dtype=dtype, device=device(x))
-    return xp.asarray(_targets(_host(y), classes, None), dtype=default_int(xp, x), device=device(x))
+    return xp.asarray(_targets(labels_on_host(y), classes, None), dtype=default_int(xp, x), device=device(x))
 
 
 def _targets(y: Host, classes: Host, dtype: Any) -> Host:
@@ -106,35 +198,36 @@ def _targets(y: Host, classes: Host, dtype: Any) -> Host:
 def class_weights(
     xp: Namespace, y: Array, classes: Host, by_class: Host, sample_weight: Array | None, dtype: DType, x: Array
 ) -> Array:
-    """Return the weight of each sample, that of its class included, beside `x`."""
+    """Return the weight of each sample, that of its class included, beside `x`; 0 for a label of no class."""
 
     def weights(y: Host, w: Host | None = None) -> Host:
-        each = by_class[encode(y, classes)]
+        codes = encode(y, classes)
+        each = np.where(classes[codes] == y, by_class[codes], 0.0)
         return each if w is None else each * w.astype(np.float64)
 
     given = () if sample_weight is None else (sample_weight,)
     if is_chunked(xp):
         lazy = chunks_like(y, x) if is_text(y) else y
         return over_chunks(lambda *parts: weights(*parts).astype(dtype), lazy, *given)
-    return xp.asarray(weights(_host(y), *map(_host, given)), dtype=dtype, device=device(x))
+    return xp.asarray(weights(labels_on_host(y), *map(to_host, given)), dtype=dtype, device=device(x))
 
 
-def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> Host | None:
-    """Return the weight of each class that "balanced", or a mapping from classes to weights, says; None without any.
+def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> tuple[Survey, Host | None]:
+    """Return the classes of a factor above 0 and these factors, by "balanced" or a mapping; None if none are given.
 
-    "balanced" is Σw / (K · weight of the class). A class that the mapping does not name has weight 1.
+    "balanced" is Σw / (K · weight of the class). A class that the mapping does not name has factor 1.
 
     Raises
     ------
     ValueError
-        If a weight is not finite and at least 0, or is for no class there is.
+        If a factor is not finite and at least 0, or is for no class there is.
     """
     if class_weight is None:
-        return None
+        return found, None
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight must be None, 'balanced' or a mapping, got {class_weight!r}")
-        return found.weights.sum() / (len(found.weights) * found.weights)
+        return found, found.weights.sum() / (len(found.weights) * found.weights)
     if not isinstance(class_weight, Mapping):
         raise TypeError(f"class_weight must be None, 'balanced' or a mapping, got {type(class_weight).__name__}")
     classes = found.classes.tolist()
@@ -142,18 +235,34 @@ def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> H
     for label, weight in class_weight.items():
         if label not in classes:
             raise ValueError(f"class_weight must name classes of y, got {label!r}; they are {classes}")
-        weights[classes.index(label)] = float(weight)
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights > 0):
-        raise ValueError(f"class_weight must hold finite weights of at least 0, some above, got {dict(class_weight)}")
-    return weights
+        try:
+            weights[classes.index(label)] = float(weight)
+        except (TypeError, ValueError):
+            raise TypeError(f"class_weight must hold numbers, got {weight!r} for class {label!r}") from None
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    if np.any(wrong):
+        number = int(np.argmax(wrong))
+        raise ValueError(
+            f"class_weight must be finite and at least 0, got {weights[number]:g} for class {classes[number]!r}"
+        )
+    kept = weights > 0
+    return Survey(*(a[kept] for a in found)), weights[kept]
 
 
 def ship_classes(xp: Namespace, classes: Host, y: Array) -> Array:
-    """Return the classes as an array of the library of their labels; text, and those of a lazy array, on the host."""
-    if is_text(y) or is_chunked(xp) or library(xp) == "numpy":
+    """Return the classes as an array of the library of their labels; those of a lazy array on the host."""
+    if isinstance(y, np.ndarray) or is_chunked(xp):
         return classes
     return xp.asarray(classes, dtype=y.dtype, device=device(y))
 
 
-def _host(x: Array) -> Host:
-    return x if isinstance(x, np.ndarray) else to_host(x)
+def take_classes(xp: Namespace, classes: Array, numbers: Array) -> Array:
+    """Return the classes of some numbers, beside the classes."""
+    if isinstance(classes, np.ndarray):
+        if is_chunked(xp):
+            return over_chunks(lambda part: classes[part], numbers)
+        return classes[to_host(numbers)]
+    if library(xp) == "torch" and classes.dtype in (xp.uint16, xp.uint32, xp.uint64):
+        # Which torch has no gather for; int64 wraps those above its range, and back.
+        return xp.astype(xp.take(xp.astype(classes, xp.int64), numbers, axis=0), classes.dtype)
+    return xp.take(classes, numbers, axis=0)

@@ -229,6 +229,26 @@ def is_traced(x: Array) -> bool:
     return name in ("dask", "ndonnx")
 
 
+def hides_values(x: Array) -> bool:
+    """Tell whether a transform is under way in which the values of `x`, or of results made from it, cannot be read.
+
+    Beyond :func:`is_traced`: ``jax.jit`` and ``torch.func.grad`` follow results made from constants too.
+    """
+    name = library(namespace(x=x))
+    if name == "jax":
+        import jax
+
+        return is_traced(x) or isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+    if name != "torch":
+        return is_traced(x)
+    import torch
+
+    if torch.compiler.is_compiling():
+        return True
+    active = torch._C._are_functorch_transforms_active()
+    return active and torch._C._functorch.is_functorch_wrapped_tensor(x.detach())
+
+
 def may_be_differentiated(*arrays: Array | None) -> bool:
     """Tell whether somebody may ask for the derivative of what is computed from some arrays."""
     return any(_tracks_gradient(x) for x in arrays if x is not None)

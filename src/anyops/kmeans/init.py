@@ -14,8 +14,8 @@ from .._array.namespace import (
     check_dtype,
     default_int,
     device,
+    hides_values,
     is_at_hand,
-    is_traced,
     namespace,
     working,
 )
@@ -109,7 +109,7 @@ def check_samples(xp: Namespace, x: Array, k: int, sample_weight: Array | None) 
 def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) -> Host:
     """Return the weights on the host, ones if there are none; raise unless they and the samples (n, d) are in order."""
     check_dtype(xp, name, x, "real floating", "integral")
-    if is_traced(x) and not is_chunked(xp):
+    if not is_chunked(xp) and hides_values(x):
         raise TypeError(f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:
@@ -120,6 +120,8 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
         finite = xp.all(xp.isfinite(x))
     else:
         namespace(**{name: x, "sample_weight": sample_weight})
+        if not is_chunked(xp) and hides_values(sample_weight):
+            raise TypeError("k-means decides by values, which a traced sample_weight has not; kmeans_step does not")
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         if tuple(sample_weight.shape) != shape[:1]:
             raise ValueError(

@@ -5,18 +5,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .._array.backends import to_host
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks, is_chunked
 from .._array.host import HOST, from_host, on_host, writable
-from .._array.labels import by_class, class_weights, is_text, ship_classes, survey, targets
+from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
 from .._array.namespace import (
     Array,
     DType,
     Namespace,
     check_dtype,
     compute_dtype,
-    is_traced,
+    hides_values,
     namespace,
     result_dtype,
     widest_dtype,
@@ -112,14 +111,14 @@ def logistic_regression(
     x : array (n, p)
         Floating or integer, dask arrays included, which are read chunk by chunk.
     y : array (n,)
-        Labels: numbers, bools, or a NumPy array of strings beside any `x`. Two classes make a binary model, more a
-        multinomial one.
+        Labels: numbers or bools; beside any `x` a NumPy array of strings, or of numbers that the library of `x` cannot
+        hold. Two classes make a binary model, more a multinomial one.
     l2, l1 : float ≥ 0
         Penalties on the sum of the losses, not on their mean; none on the intercept.
     sample_weight : array (n,), optional
         Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
     class_weight : None, "balanced" or mapping
-        Factors by class; "balanced" is Σw / (K · Σw of the class).
+        Factors by class, 1 if not named; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
     fit_intercept : bool
         Whether there is an intercept; it is 0 if not.
     solver : str
@@ -169,30 +168,26 @@ def logistic_regression(
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
     _check_solver(solver, l1)
-    found = survey(xp, y, sample_weight)
+    found, factors = by_class(class_weight, survey(xp, y, sample_weight))
     if len(found.classes) < 2:
         one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
-        raise ValueError(f"y must hold at least two classes, got {one} in {x.shape[0]} rows")
-    factors = by_class(class_weight, found)
+        raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
     home, rows, weights = writable(xp, x, sample_weight)
     wide, labels = compute_dtype(xp, dtype), y
     if home is HOST:
-        labels = y if is_text(y) else to_host(y)
+        labels = labels_on_host(y)
         wide = HOST.float64 if HOST.isdtype(rows.dtype, "integral") else compute_dtype(HOST, rows.dtype)
-    classes, totals = found.classes, found.weights if factors is None else found.weights * factors
+    totals = found.weights if factors is None else found.weights * factors
     unit = 1.0
     if factors is not None or sample_weight is not None:
         # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
-        unit = _unit(totals, found.counts)
+        unit = _unit(totals, found.counts, float(home.finfo(wide).smallest_normal))
         ones = HOST.ones(len(found.classes)) if factors is None else factors
         weights = class_weights(home, labels, found.classes, ones / unit, weights, wide, rows)
-        kept = totals > 0  # rows of a class whose factor is 0 have weight 0 now
-        classes, totals, l1, l2 = classes[kept], totals[kept] / unit, l1 / unit, l2 / unit
-    if len(classes) < 2:
-        raise ValueError(f"class_weight must leave at least two classes a weight above 0, got {class_weight!r}")
-    lines = 1 if len(classes) == 2 else len(classes)
-    target = targets(home, labels, classes, wide, rows)
+        totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
+    lines = 1 if len(found.classes) == 2 else len(found.classes)
+    target = targets(home, labels, found.classes, wide, rows)
     samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]))
     shares = totals / HOST.sum(totals)
     start = None if init is None else _start(xp, init, samples, fit_intercept)
@@ -212,7 +207,7 @@ def logistic_regression(
         raise ValueError("x must be finite, in numbers that can be summed, and init finite; it, or the loss, is not") from None
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
-        ship_classes(xp, classes, y),
+        ship_classes(xp, found.classes, y),
         float(outcome.at.value),
         outcome.n_iter,
         outcome.converged,
@@ -239,23 +234,34 @@ def logistic_regression(
 
 
 def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool) -> tuple[Namespace, DType]:
-    arrays = {"x": x, "y": y, "sample_weight": sample_weight}
-    text = is_text(y)
-    xp = namespace(**{k: v for k, v in arrays.items() if k == "x" or not (v is None or (k == "y" and text))})
-    if any(is_traced(v) for k, v in arrays.items() if v is not None and not text and not is_chunked(xp)):
-        raise TypeError("x, y: logistic_regression decides by values, which a trace has not; logistic_step does not")
-    if not text:
+    apart = stays_on_host(y, x)
+    beside = {"x": x} if apart else {"x": x, "y": y}
+    if sample_weight is not None:
+        beside["sample_weight"] = sample_weight
+    xp = namespace(**beside)
+    if not is_chunked(xp):
+        _check_values(**beside)
+    if not apart:
         check_dtype(xp, "y", y, "real floating", "integral", "bool")
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         check_known_chunks(xp, "sample_weight", sample_weight)
     check_known_chunks(xp, "x", x)
-    if not text:
+    if not apart:
         check_known_chunks(xp, "y", y)
     check_rows(xp, x, y=y, sample_weight=sample_weight)
     if not isinstance(fit_intercept, bool):
         raise TypeError(f"fit_intercept must be True or False, got {fit_intercept!r}")
     return xp, result_dtype(xp, x=x)
+
+
+def _check_values(**arrays: Array) -> None:
+    for name, value in arrays.items():
+        if hides_values(value):
+            raise TypeError(
+                f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
+                "them; logistic_regression decides by values, logistic_step does not"
+            )
 
 
 def _check_iterations(max_iter: int) -> int:
@@ -272,14 +278,21 @@ def _check_solver(solver: str, l1: float) -> None:
         raise ValueError(f"solver must be 'proximal' or 'auto' for l1 > 0, got {solver!r} with l1={l1:g}")
 
 
-def _unit(totals: Array, counts: Array) -> float:
-    """The power of 2 next to the mean weight of the rows."""
+def _unit(totals: Array, counts: Array, least: float) -> float:
+    """The power of 2 next to the mean weight of the rows; raise if it puts the weights of a class below `least`."""
     mean = sum(totals.tolist()) / sum(counts.tolist())
     if not 1e-300 <= mean < math.inf:
         raise ValueError(
             f"sample_weight, with class_weight, must have a finite sum, and mean at least 1e-300, got {mean:g}"
         )
-    return math.ldexp(1.0, math.frexp(mean)[1])
+    unit = math.ldexp(1.0, math.frexp(mean)[1])
+    light = min(total / count for total, count in zip(totals.tolist(), counts.tolist(), strict=True))
+    if light / unit < least:
+        raise ValueError(
+            "sample_weight, with class_weight, must have mean weights by class that the dtype of x holds side by side, "
+            f"got {light:g} beside {mean:g} of all; to ignore a class, give it weight 0"
+        )
+    return unit
 
 
 def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
@@ -289,6 +302,7 @@ def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_inter
     shapes = ((p,), ()) if lines == 1 else ((lines, p), (lines,))
     for name, value, shape in zip(("init[0]", "init[1]"), init, shapes, strict=True):
         home = namespace(**{name: value})
+        _check_values(**{name: value})
         check_dtype(home, name, value, "real floating", "integral")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
