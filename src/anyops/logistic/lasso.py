@@ -13,41 +13,74 @@ References
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from .._array.host import HOST
 from .._array.namespace import Array
 
 EPS = float(HOST.finfo(HOST.float64).eps)
 ROUNDS = 500
-SWEEPS = 4  # of coordinate descent before a face is solved
+RAISED = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # of the diagonal, for an h that rounding made indefinite
+DAMPING = 1e-10  # of the diagonal, for faces without full rank
+SWEEPS = 30  # of coordinate descent before a face is solved
 GRADIENTS = 30  # proximal gradients before a face is solved
 EXACT = 1e-13  # slopes this small beside the gradient and the bound are 0
-STALLED = 3  # rounds that gain nothing before the search ends
+QUIET = 3  # rounds that gain nothing but rounding before the search ends
 
 
 def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
     """Return the minimum of g·x + x·hx / 2 + Σ bound |x|, or `start` if rounding finds nothing lower.
 
     Coordinate descent finds the signs. Coefficients whose row of h is 0 become 0 if their bound holds them, and else
-    stay. An h that rounding has made indefinite is raised by a multiple of its diagonal, about `start`.
+    stay. An h that rounding has made indefinite is raised by a multiple of its diagonal, about `start`, so that
+    iterations of models still end where the slope at `start` says.
     """
     diagonal = HOST.linalg.diagonal(h)
     live = diagonal > 0
     scale = HOST.where(live, 1.0 / HOST.sqrt(HOST.where(live, diagonal, 1.0)), 0.0)
-    h, g = _semidefinite(h, g, start, scale)
     x = HOST.where(live | (bound == 0) | (HOST.abs(g) > bound), start, 0.0)
+    for raised in RAISED:
+        more = raised * diagonal
+        higher = h + HOST.eye(len(h)) * more if raised else h
 
-    def product(v: Array) -> Array:
-        return h @ v
+        def product(v: Array, higher: Array = higher) -> Array:
+            return higher @ v
 
-    def solve(face: Array, slope: Array) -> Array:
-        s = scale[face]
-        return s * _solve_damped(h[face, :][:, face] * s[:, None] * s[None, :], s * slope)
+        def approach(x: Array, slope: Array, work: Array, higher: Array = higher) -> Array:
+            return _sweeps(higher, bound, x, slope, work)
 
-    def approach(x: Array, slope: Array, work: Array) -> Array:
-        return _sweeps(h, bound, x, slope, work)
+        faces = partial(_Faces, higher, scale)
+        try:
+            return _lowest(product, faces, approach, g - more * start, bound, start, x, scale)
+        except HOST.linalg.LinAlgError:
+            continue
+    return start
 
-    return _lowest(product, solve, approach, g, bound, start, x, scale)
+
+class _Faces:
+    """Solve (h + δ) x = g over ever fewer coefficients: the inverse is made once, and what is left of it is updated.
+
+    δ, in units of the diagonal, is 0 if h has full rank over them.
+    """
+
+    def __init__(self, h: Array, scale: Array):
+        self.h, self.scale = h, scale
+        self.face = HOST.zeros(0, dtype=HOST.int64)
+        self.inverse = HOST.zeros((0, 0))
+
+    def __call__(self, face: Array, g: Array) -> Array:
+        kept = HOST.isin(self.face, face)
+        if len(self.face) == 0 or int(HOST.sum(kept)) < len(face):
+            s = self.scale[face]
+            self.inverse = _inverse(self.h[face, :][:, face] * s[:, None] * s[None, :])
+        elif len(face) < len(self.face):
+            left, gone = HOST.nonzero(kept)[0], HOST.nonzero(~kept)[0]
+            beside = self.inverse[left, :][:, gone]
+            corner = self.inverse[gone, :][:, gone]
+            self.inverse = self.inverse[left, :][:, left] - beside @ HOST.linalg.inv(corner) @ beside.T
+        self.face = face
+        s = self.scale[face]
+        return s * (self.inverse @ (s * g))
 
 
 def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Array, start: Array) -> Array:
@@ -70,7 +103,7 @@ def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Ar
     def product(v: Array) -> Array:
         return base * v - thin @ (core @ (thin.T @ v))
 
-    def solve(face: Array, slope: Array) -> Array:
+    def solved(face: Array, slope: Array) -> Array:
         some, over = thin[face, :], 1.0 / base[face]
         found = over * slope
         if some.shape[1] == 0:
@@ -83,12 +116,12 @@ def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Ar
 
     # In terms of x, the linear term is g − B start.
     shifted = g - product(start)
-    return _lowest(product, solve, approach, shifted, bound, start, start, 1.0 / HOST.sqrt(base))
+    return _lowest(product, lambda: solved, approach, shifted, bound, start, start, 1.0 / HOST.sqrt(base))
 
 
 def _lowest(
     product: Callable[[Array], Array],
-    solve: Callable[[Array, Array], Array],
+    faces: Callable[[], Callable[[Array, Array], Array]],
     approach: Callable[[Array, Array, Array], Array],
     g: Array,
     bound: Array,
@@ -98,14 +131,18 @@ def _lowest(
 ) -> Array:
     """Alternate between first-order steps, which find the signs, and the minimum for these signs."""
     free = (bound == 0) & (scale > 0)
+    first = g + product(start)
     slope = g + product(x)
-    stalled = 0
+    best, least, quiet = (x, slope), HOST.inf, 0
     for _ in range(ROUNDS):
         excess = _excess(x, slope, bound, scale)
         # Rounding of h x, by Cauchy and Schwarz: |h_jk| ≤ √(h_jj h_kk).
         rounding = 4.0 * EPS * float(HOST.sum(HOST.where(scale > 0, HOST.abs(x) / _positive(scale), 0.0)))
         wrong = excess > EXACT * scale * (HOST.abs(g) + bound) + rounding
-        if stalled == STALLED or not HOST.any(wrong):
+        worst = float(HOST.max(excess, initial=0.0))
+        if quiet == 0 or worst < least:
+            best, least = (x, slope), worst
+        if quiet == QUIET or not HOST.any(wrong):
             break
         before, x_before = slope, x
         face = (x != 0) & (scale > 0) | free
@@ -115,11 +152,11 @@ def _lowest(
         face[outside] = True
         x = approach(x, slope, HOST.nonzero(face)[0])
         slope = g + product(x)
-        x, slope = _on_face(product, solve, g, bound, x, slope, scale, free)
-        stalled = 0 if _gain(before, slope, bound, x_before, x) > 0 else stalled + 1
-        if stalled:
-            x, slope = (x_before, before) if stalled == STALLED else (x, slope)
-    return x if _gain(g + product(start), slope, bound, start, x) >= 0 else start
+        x, slope = _on_face(product, faces(), g, bound, x, slope, scale, free)
+        size = float(HOST.sum((HOST.abs(g) + bound) * HOST.abs(x)))
+        quiet = quiet + 1 if _gain(before, slope, bound, x_before, x) <= EPS * size else 0
+    x, slope = best
+    return x if _gain(first, slope, bound, start, x) >= 0 else start
 
 
 def _on_face(
@@ -137,10 +174,7 @@ def _on_face(
         face = HOST.nonzero((x != 0) & (scale > 0) | free)[0]
         signed = (slope + bound * HOST.sign(x))[face]
         move = HOST.zeros_like(x)
-        try:
-            move[face] = -solve(face, signed)
-        except HOST.linalg.LinAlgError:
-            break
+        move[face] = -solve(face, signed)
         if not HOST.all(HOST.isfinite(move)):
             break
         bent = product(move)
@@ -148,15 +182,14 @@ def _on_face(
         new = x + length * move
         if turned is not None:
             new[turned] = 0.0
-        # A sum of products with h, and not with its update, so that rounding does not build up.
-        after = g + product(new)
+        after = slope + length * bent
         if not _gain(slope, after, bound, x, new) > 0:
             break
         changed = HOST.any((HOST.sign(new) != HOST.sign(x))[bound > 0])
         x, slope = new, after
         if not changed:
             break
-    return x, slope
+    return x, g + product(x)  # without the rounding that rays have added up
 
 
 def _along_ray(x: Array, move: Array, slope: float, bend: float, bound: Array) -> tuple[float, Array | None]:
@@ -234,38 +267,19 @@ def _gradients(
     return x
 
 
-def _semidefinite(h: Array, g: Array, start: Array, scale: Array) -> tuple[Array, Array]:
-    """h raised by the least of a few multiples of its diagonal that make it positive semidefinite, and g to match.
-
-    The slope at `start` stays, so that iterations of models end at the same minimum.
-    """
-    scaled = h * scale[:, None] * scale[None, :]
-    one = HOST.eye(len(h))
-    for raised in (0.0, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
-        try:
-            HOST.linalg.cholesky(scaled + (raised + 10.0 * len(h) * EPS) * one)
-        except HOST.linalg.LinAlgError:
-            continue
-        break
-    if raised == 0.0:
-        return h, g
-    more = raised * HOST.linalg.diagonal(h)
-    return h + HOST.eye(len(h)) * more, g - more * start
-
-
-def _solve_damped(scaled: Array, g: Array) -> Array:
-    """(h + δ)⁻¹g for a unit diagonal; δ is 0 if h has full rank, and else as little as Cholesky's factors need."""
-    one = HOST.eye(len(g))
-    damped = scaled
-    for damping in (0.0, 1e-12, 1e-10, 1e-8):
-        damped = scaled + damping * one
-        try:
-            factor = HOST.linalg.cholesky(damped)
-        except HOST.linalg.LinAlgError:
-            continue
-        if damping or HOST.min(HOST.linalg.diagonal(factor), initial=1.0) ** 2 > len(g) * EPS:
-            break
-    return HOST.linalg.solve(damped, g)
+def _inverse(scaled: Array) -> Array:
+    """(h + δ)⁻¹ for an h of unit diagonal; raise LinAlgError if h is indefinite by more than rounding in float64."""
+    if len(scaled) == 0:
+        return scaled
+    try:
+        factor = HOST.linalg.cholesky(scaled)
+        if HOST.min(HOST.linalg.diagonal(factor)) ** 2 > len(scaled) * EPS:
+            return HOST.linalg.inv(scaled)
+    except HOST.linalg.LinAlgError:
+        pass
+    damped = scaled + DAMPING * HOST.eye(len(scaled))
+    HOST.linalg.cholesky(damped)
+    return HOST.linalg.inv(damped)
 
 
 def _positive(scale: Array) -> Array:
