@@ -3,9 +3,10 @@
 from abc import ABC, abstractmethod
 from collections import deque
 
-from .._array.host import HOST, lasso, lasso_by_products
+from .._array.host import HOST
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
+from .lasso import lasso, lasso_by_products
 from .newton import free_coefficients, regular_hessian
 
 MEMORY = 10

@@ -1,0 +1,185 @@
+"""The duality gap of the l1 and l2 penalised logistic objective: a bound on its distance to the minimum.
+
+The objective, for weights of sum W, is
+
+    P = (1/W) Σ w loss + Σ ½ ridge_j coef_j² + bound_j |coef_j|.
+
+A row's loss is the largest of ρ·r + H over the probabilities q of its classes, where ρ = q − e_y, with 1 taken off at
+the class y that is there, and H is the entropy of q. Exchanging maximum and minimum gives the dual [1]_ [2]_
+
+    D = (1/W) Σ w H − Σ conjugate_j(v_j),    v = −(1/W) Σ w ρ x,    conjugate_j(v) = max(|v| − bound_j, 0)² / 2 ridge_j,
+
+at most P for every q with Σ w ρ = 0 if there is a free intercept, and |v_j| ≤ bound_j where ridge_j is 0. The model's
+own p is such a q only at the minimum. Any q = f p + (1 − f) e_y, f from 0 to 1, has the residuals f (p − e_y):
+
+- One f for each class y, in proportion to the stationary distribution of the chain whose rates from a class to another
+  are Σ w p over its rows, makes Σ w ρ = 0. For two classes the smaller side keeps its residuals.
+- One more factor s for all rows shrinks v into its bounds.
+
+The gap P − D is a sum of terms that are at least 0, so nothing cancels at the minimum:
+
+    (1/W) Σ w KL(q ‖ p) + Σ (½ ridge_j coef_j² + bound_j |coef_j| + conjugate_j(v_j) − v_j coef_j).
+
+KL is convex in q, and the loss at q = e_y. So s KL + (1 − s) loss bounds it after shrinking, without another pass.
+
+References
+----------
+.. [1] Koh, Kim and Boyd, An interior-point method for large-scale l1-regularized logistic regression, Journal of
+   Machine Learning Research 8 (2007), section 3.
+.. [2] Massias, Vaiter, Gramfort and Salmon, Dual extrapolation for sparse generalized linear models, Journal of Machine
+   Learning Research 21 (2020), section 2.
+"""
+
+from .._array.host import HOST
+from .._array.namespace import Array, DType, Namespace, cast, device
+
+
+def dual_sums(
+    xp: Namespace,
+    x: Array,
+    target: Array,
+    w: Array | None,
+    coef: Array,
+    intercept: Array,
+    factors: Array,
+    *,
+    wide: DType,
+) -> tuple[Array, Array, Array, Array]:
+    """Sums over the rows in `wide`, which merge by addition: what :func:`duality_gap` needs.
+
+    Parameters
+    ----------
+    x, target, w, coef, intercept
+        As in ``row_sums``: `target` is ±1 for two classes, else the number of the class.
+    factors : array (K,)
+        f of the rows of each class, from 0 to 1; for two classes those of −1 and of +1. Ones to begin with.
+
+    Returns
+    -------
+    loss : array ()
+    divergence : array ()
+        Σ w KL(q ‖ p).
+    slope : array (p,) or (K, p)
+        Σ w ρ x.
+    levels : array (K, K)
+        Σ w ρ of each class by the class of the row; for two classes of ρ = ± f (1 − p).
+    """
+    if w is not None:
+        x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
+    k = factors.shape[0]
+    number = target if coef.ndim == 2 else xp.astype(target > 0, xp.int32)
+    mine = xp.arange(k, dtype=number.dtype, device=device(x))[:, None] == number[None, :]
+    ones = cast(xp, mine, x.dtype)
+    f = factors @ ones
+    if coef.ndim == 1:
+        u = target * (x @ coef + intercept)
+        e = xp.exp(-xp.abs(u))
+        off = xp.where(u >= 0, e, xp.ones_like(e)) / (1.0 + e)  # 1 − p of the class that is there
+        loss, odds = _softplus(xp, -u), -u
+        rho = -target * f * off
+        rho = xp.stack([-rho, rho])
+    else:
+        r = coef @ x.T + intercept[:, None]
+        r = r - xp.max(r, axis=0)
+        e = xp.exp(r)
+        zero = xp.zeros_like(r)
+        rest, own = xp.sum(xp.where(mine, zero, e), axis=0), xp.sum(xp.where(mine, r, zero), axis=0)
+        total = rest + xp.exp(own)
+        off = rest / total
+        loss = xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
+        # log of rest / same; where rest is 0 there is nothing to lose.
+        odds = xp.log(xp.where(rest > 0, rest, xp.ones_like(rest))) - own
+        odds = xp.where(rest > 0, odds, xp.full_like(odds, -float("inf")))
+        rho = f * xp.where(mine, -off, e / total)
+    divergence = _divergence(xp, f, off, odds)
+    if w is not None:
+        zero = xp.zeros_like(loss)
+        loss, divergence = (xp.where(w > 0, w * each, zero) for each in (loss, divergence))
+        rho = rho * w
+    slope = rho @ x if coef.ndim == 2 else rho[1, :] @ x
+    made = xp.sum(loss), xp.sum(divergence), slope, rho @ ones.T
+    loss, divergence, slope, levels = (cast(xp, a, wide) for a in made)
+    return loss, divergence, slope, levels
+
+
+def balancing_factors(levels: Array) -> Array:
+    """The f of each class, at most 1, for which the residuals of each class sum to 0: for a free intercept.
+
+    By the elimination of Grassmann, Taksar and Heyman [3]_, which subtracts nothing, so each is accurate.
+
+    References
+    ----------
+    .. [3] Grassmann, Taksar and Heyman, Regenerative analysis and steady state distributions for Markov chains,
+       Operations Research 33 (1985).
+    """
+    rates = HOST.maximum(HOST.asarray(levels, dtype=HOST.float64).T, 0.0)  # from a row's class to others
+    rates = rates * (1.0 - HOST.eye(len(rates)))
+    size = len(rates)
+    out = HOST.zeros(size)
+    for k in range(size - 1, 0, -1):
+        out[k] = HOST.sum(rates[k, :k])
+        if out[k] > 0:
+            rates[:k, :k] += rates[:k, k : k + 1] * (rates[k : k + 1, :k] / out[k])
+    found = HOST.zeros(size)
+    found[0] = 1.0
+    for k in range(1, size):
+        into = float(HOST.sum(found[:k] * rates[:k, k]))
+        if out[k] > 0:
+            found[k] = into / out[k]
+        elif into > 0:  # nothing leaves this class: it takes all
+            found[:k], found[k] = 0.0, 1.0
+        found = found / HOST.max(found)
+    return found
+
+
+def shrinkage(slope: Array, weight: float, bound: Array, ridge: Array) -> float:
+    """The largest s ≤ 1 for which s v is within the bounds of all coefficients without a ridge."""
+    v = HOST.abs(slope) / weight
+    beyond = (ridge == 0) & (v > bound)
+    return float(HOST.min(bound[beyond] / v[beyond], initial=1.0))
+
+
+def duality_gap(
+    loss: float, divergence: float, slope: Array, weight: float, coef: Array, bound: Array, ridge: Array
+) -> float:
+    """P − D ≥ P − min P, from what :func:`dual_sums` gives of all rows, on the host.
+
+    The sums are those at factors of one for a model without intercepts, and else at :func:`balancing_factors` of the
+    levels that a pass before has found. A pass at these factors times :func:`shrinkage` makes the gap smaller still.
+
+    Parameters
+    ----------
+    loss, divergence : float
+    slope, coef, bound, ridge : array (p,) or (K, p)
+        Without intercepts. A column with neither bound nor ridge can say nothing: the gap is then P itself.
+    weight : float
+        W, the sum of the weights.
+    """
+    s = shrinkage(slope, weight, bound, ridge)
+    v = -s * slope / weight
+    over = HOST.maximum(HOST.abs(v) - bound, 0.0)
+    curved = ridge > 0
+    conjugate = HOST.where(curved, over**2 / (2.0 * HOST.where(curved, ridge, 1.0)), 0.0)
+    # ½ ridge (|coef| − over/ridge)² and bound |coef| + … − v coef, each of which is at least 0.
+    terms = 0.5 * ridge * coef**2 + bound * HOST.abs(coef) + conjugate - v * coef
+    rows = s * divergence + (1.0 - s) * loss
+    return float(rows / weight + HOST.sum(HOST.maximum(terms, 0.0)))
+
+
+def _divergence(xp: Namespace, f: Array, off: Array, odds: Array) -> Array:
+    """KL(q ‖ p) for q = f p + (1 − f) e_y: by 1 − p of the class that is there, and log((1 − p) / p).
+
+    It is f (1 − p) log f + (1 − f (1 − p)) log(1 + (1 − f) (1 − p) / p).
+    """
+    one, zero = xp.ones_like(f), xp.zeros_like(f)
+    some, less = f > 0, f < 1
+    log_f = xp.log(xp.where(some, f, one))
+    log_rest = xp.log1p(-xp.where(less, f, zero))
+    kept = f * off
+    gained = xp.where(less, _softplus(xp, xp.where(less, log_rest, zero) + odds), zero)
+    # Rounding of two terms that nearly cancel must not give less than 0.
+    return xp.maximum(kept * log_f + (1.0 - kept) * gained, zero)
+
+
+def _softplus(xp: Namespace, z: Array) -> Array:
+    return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z))

@@ -1,0 +1,286 @@
+"""Quadratics with an l1 penalty on the host in float64: g·x + x·hx / 2 + Σ bound |x|, h positive semidefinite.
+
+The minimum is characterised by its slope g + hx: −bound · sign(x) where x is not 0, within ±bound where x is 0. Both
+solvers find the signs by a cheap first-order method, and then minimise on the face of the coefficients that are not 0,
+which is a linear system [1]_. A ray towards the minimum of the face goes on through changes of sign as long as the
+objective falls, and drops the coefficient at which it stops. At the minimum of a face only coefficients that break the
+conditions can lower the objective, and each face is left for a lower one, so the search ends.
+
+References
+----------
+.. [1] Lee, Battle, Raina and Ng, Efficient sparse coding algorithms, Advances in Neural Information Processing
+   Systems 19 (2006), algorithm 1.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from .._array.host import HOST
+from .._array.namespace import Array
+
+EPS = float(HOST.finfo(HOST.float64).eps)
+ROUNDS = 500
+RAISED = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # of the diagonal, for an h that rounding made indefinite
+DAMPING = 1e-10  # of the diagonal, for faces without full rank
+SWEEPS = 30  # of coordinate descent before a face is solved
+GRADIENTS = 30  # proximal gradients before a face is solved
+EXACT = 1e-13  # slopes this small beside the gradient and the bound are 0
+QUIET = 3  # rounds that gain nothing but rounding before the search ends
+
+
+def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
+    """Return the minimum of g·x + x·hx / 2 + Σ bound |x|, or `start` if rounding finds nothing lower.
+
+    Coordinate descent finds the signs. Coefficients whose row of h is 0 become 0 if their bound holds them, and else
+    stay. An h that rounding has made indefinite is raised by a multiple of its diagonal, about `start`, so that
+    iterations of models still end where the slope at `start` says.
+    """
+    diagonal = HOST.linalg.diagonal(h)
+    live = diagonal > 0
+    scale = HOST.where(live, 1.0 / HOST.sqrt(HOST.where(live, diagonal, 1.0)), 0.0)
+    x = HOST.where(live | (bound == 0) | (HOST.abs(g) > bound), start, 0.0)
+    for raised in RAISED:
+        more = raised * diagonal
+        higher = h + HOST.eye(len(h)) * more if raised else h
+
+        def product(v: Array, higher: Array = higher) -> Array:
+            return higher @ v
+
+        def approach(x: Array, slope: Array, work: Array, higher: Array = higher) -> Array:
+            return _sweeps(higher, bound, x, slope, work)
+
+        faces = partial(_Faces, higher, scale)
+        try:
+            return _lowest(product, faces, approach, g - more * start, bound, start, x, scale)
+        except HOST.linalg.LinAlgError:
+            continue
+    return start
+
+
+class _Faces:
+    """Solve (h + δ) x = g over ever fewer coefficients: the inverse is made once, and what is left of it is updated.
+
+    δ, in units of the diagonal, is 0 if h has full rank over them.
+    """
+
+    def __init__(self, h: Array, scale: Array):
+        self.h, self.scale = h, scale
+        self.face = HOST.zeros(0, dtype=HOST.int64)
+        self.inverse = HOST.zeros((0, 0))
+
+    def __call__(self, face: Array, g: Array) -> Array:
+        kept = HOST.isin(self.face, face)
+        if len(self.face) == 0 or int(HOST.sum(kept)) < len(face):
+            s = self.scale[face]
+            self.inverse = _inverse(self.h[face, :][:, face] * s[:, None] * s[None, :])
+        elif len(face) < len(self.face):
+            left, gone = HOST.nonzero(kept)[0], HOST.nonzero(~kept)[0]
+            beside = self.inverse[left, :][:, gone]
+            corner = self.inverse[gone, :][:, gone]
+            self.inverse = self.inverse[left, :][:, left] - beside @ HOST.linalg.inv(corner) @ beside.T
+        self.face = face
+        s = self.scale[face]
+        return s * (self.inverse @ (s * g))
+
+
+def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Array, start: Array) -> Array:
+    """Return the minimum of g·d + d·Bd / 2 + Σ bound |x|, d = x − start, B = diag(base) − thin core thinᵀ.
+
+    Accelerated proximal gradients in the metric of `base`, begun anew where they turn round [2]_, find the signs; a
+    face is solved by Woodbury's formula.
+
+    References
+    ----------
+    .. [2] O'Donoghue and Candès, Adaptive restart for accelerated gradient schemes, Foundations of Computational
+       Mathematics 15 (2015).
+    """
+    largest = 1.0
+    if thin.shape[1]:
+        small = HOST.linalg.eigvals(core @ (thin.T @ (thin / base[:, None])))
+        largest = max(1.0, 1.0 - float(HOST.min(HOST.real(small))))
+    curvature = 1.01 * largest * base
+
+    def product(v: Array) -> Array:
+        return base * v - thin @ (core @ (thin.T @ v))
+
+    def solved(face: Array, slope: Array) -> Array:
+        some, over = thin[face, :], 1.0 / base[face]
+        found = over * slope
+        if some.shape[1] == 0:
+            return found
+        inner = HOST.eye(some.shape[1]) - core @ (some.T @ (over[:, None] * some))
+        return found + over * (some @ HOST.linalg.solve(inner, core @ (some.T @ found)))
+
+    def approach(x: Array, slope: Array, work: Array) -> Array:
+        return _gradients(base, thin, core, curvature, bound, x, slope)
+
+    # In terms of x, the linear term is g − B start.
+    shifted = g - product(start)
+    return _lowest(product, lambda: solved, approach, shifted, bound, start, start, 1.0 / HOST.sqrt(base))
+
+
+def _lowest(
+    product: Callable[[Array], Array],
+    faces: Callable[[], Callable[[Array, Array], Array]],
+    approach: Callable[[Array, Array, Array], Array],
+    g: Array,
+    bound: Array,
+    start: Array,
+    x: Array,
+    scale: Array,
+) -> Array:
+    """Alternate between first-order steps, which find the signs, and the minimum for these signs."""
+    free = (bound == 0) & (scale > 0)
+    first = g + product(start)
+    slope = g + product(x)
+    best, least, quiet = (x, slope), HOST.inf, 0
+    for _ in range(ROUNDS):
+        excess = _excess(x, slope, bound, scale)
+        # Rounding of h x, by Cauchy and Schwarz: |h_jk| ≤ √(h_jj h_kk).
+        rounding = 4.0 * EPS * float(HOST.sum(HOST.where(scale > 0, HOST.abs(x) / _positive(scale), 0.0)))
+        wrong = excess > EXACT * scale * (HOST.abs(g) + bound) + rounding
+        worst = float(HOST.max(excess, initial=0.0))
+        if quiet == 0 or worst < least:
+            best, least = (x, slope), worst
+        if quiet == QUIET or not HOST.any(wrong):
+            break
+        before, x_before = slope, x
+        face = (x != 0) & (scale > 0) | free
+        outside = HOST.nonzero(wrong & ~face)[0]
+        if len(outside) > (most := max(10, int(HOST.sum(face)))):
+            outside = outside[HOST.argsort(-excess[outside])[:most]]
+        face[outside] = True
+        x = approach(x, slope, HOST.nonzero(face)[0])
+        slope = g + product(x)
+        x, slope = _on_face(product, faces(), g, bound, x, slope, scale, free)
+        size = float(HOST.sum((HOST.abs(g) + bound) * HOST.abs(x)))
+        quiet = quiet + 1 if _gain(before, slope, bound, x_before, x) <= EPS * size else 0
+    x, slope = best
+    return x if _gain(first, slope, bound, start, x) >= 0 else start
+
+
+def _on_face(
+    product: Callable[[Array], Array],
+    solve: Callable[[Array, Array], Array],
+    g: Array,
+    bound: Array,
+    x: Array,
+    slope: Array,
+    scale: Array,
+    free: Array,
+) -> tuple[Array, Array]:
+    """Move along rays to minima of faces until one is reached without a change of sign."""
+    for _ in range(2 * len(x) + 10):
+        face = HOST.nonzero((x != 0) & (scale > 0) | free)[0]
+        signed = (slope + bound * HOST.sign(x))[face]
+        move = HOST.zeros_like(x)
+        move[face] = -solve(face, signed)
+        if not HOST.all(HOST.isfinite(move)):
+            break
+        bent = product(move)
+        length, turned = _along_ray(x, move, float(HOST.sum(signed * move[face])), float(HOST.sum(move * bent)), bound)
+        new = x + length * move
+        if turned is not None:
+            new[turned] = 0.0
+        after = slope + length * bent
+        if not _gain(slope, after, bound, x, new) > 0:
+            break
+        changed = HOST.any((HOST.sign(new) != HOST.sign(x))[bound > 0])
+        x, slope = new, after
+        if not changed:
+            break
+    return x, g + product(x)  # without the rounding that rays have added up
+
+
+def _along_ray(x: Array, move: Array, slope: float, bend: float, bound: Array) -> tuple[float, Array | None]:
+    """The minimum over t ≥ 0 at x + t move, and the coefficient that becomes 0 there, if one does.
+
+    The objective is a quadratic whose slope rises by 2 bound |move| where a coefficient changes its sign.
+    """
+    turning = HOST.nonzero((bound > 0) & (x * move < 0))[0]
+    at = -x[turning] / move[turning]
+    order = HOST.argsort(at)
+    turning, at = turning[order], at[order]
+    rises = HOST.cumulative_sum(2.0 * bound[turning] * HOST.abs(move[turning]), include_initial=True)
+    bend = max(bend, 0.0)
+    late = HOST.nonzero(slope + bend * at + rises[1:] >= 0)[0]
+    k = int(late[0]) if len(late) else len(at)
+    if k < len(at) and slope + bend * float(at[k]) + float(rises[k]) < 0:
+        return float(at[k]), turning[k]
+    rest = slope + float(rises[k])
+    if bend > 0 and -rest / bend < HOST.inf:
+        return max(-rest / bend, 0.0), None
+    # Without curvature, and not held by a bound: no minimum along this ray.
+    return (float(at[-1]), turning[-1]) if len(at) else (1.0, None)
+
+
+def _excess(x: Array, slope: Array, bound: Array, scale: Array) -> Array:
+    """How far each slope is from its condition, in coordinates whose h has a diagonal of 1."""
+    off = HOST.where(x != 0, HOST.abs(slope + bound * HOST.sign(x)), HOST.maximum(HOST.abs(slope) - bound, 0.0))
+    return off * scale
+
+
+def _gain(before: Array, after: Array, bound: Array, x: Array, new: Array) -> float:
+    """How much lower the objective is at `new`, from the slopes of its quadratic part at both."""
+    step = new - x
+    return -float(HOST.sum(0.5 * (before + after) * step + bound * (HOST.abs(new) - HOST.abs(x))))
+
+
+def _sweeps(h: Array, bound: Array, x: Array, slope: Array, work: Array) -> Array:
+    """A few sweeps of descent along one coordinate after another; fewer where no sign changes."""
+    x, slope = x.copy(), slope.copy()
+    diagonal = HOST.linalg.diagonal(h)
+    for _ in range(SWEEPS):
+        signs = HOST.sign(x[work])
+        for j in work.tolist():
+            old, curvature, limit = float(x[j]), float(diagonal[j]), float(bound[j])
+            aim = old * curvature - float(slope[j])
+            new = (aim - limit if aim > limit else aim + limit if aim < -limit else 0.0) / curvature
+            if new != old:
+                slope += (new - old) * h[j, :]
+                x[j] = new
+        if HOST.all(HOST.sign(x[work]) == signs):
+            break
+    return x
+
+
+def _gradients(
+    base: Array, thin: Array, core: Array, curvature: Array, bound: Array, start: Array, slope: Array
+) -> Array:
+    """Accelerated proximal gradients from `start`, where the slope is `slope`; fewer where no sign changes."""
+    least = bound / curvature
+    x = ahead = start
+    pace, same = 1.0, 0
+    for _ in range(GRADIENTS):
+        moved = ahead - start
+        aim = ahead - (slope + base * moved - thin @ (core @ (thin.T @ moved))) / curvature
+        new = HOST.sign(aim) * HOST.maximum(HOST.abs(aim) - least, 0.0)
+        step = new - x
+        same = same + 1 if HOST.all(HOST.sign(new) == HOST.sign(x)) else 0
+        if HOST.sum(curvature * (ahead - new) * step) > 0:
+            pace = 1.0
+        following = (1.0 + (1.0 + 4.0 * pace**2) ** 0.5) / 2.0
+        ahead = new + (pace - 1.0) / following * step
+        x, pace = new, following
+        if same == 3:
+            break
+    return x
+
+
+def _inverse(scaled: Array) -> Array:
+    """(h + δ)⁻¹ for an h of unit diagonal; raise LinAlgError if h is indefinite by more than rounding in float64."""
+    if len(scaled) == 0:
+        return scaled
+    try:
+        factor = HOST.linalg.cholesky(scaled)
+        if HOST.min(HOST.linalg.diagonal(factor)) ** 2 > len(scaled) * EPS:
+            return HOST.linalg.inv(scaled)
+    except HOST.linalg.LinAlgError:
+        pass
+    damped = scaled + DAMPING * HOST.eye(len(scaled))
+    HOST.linalg.cholesky(damped)
+    return HOST.linalg.inv(damped)
+
+
+def _positive(scale: Array) -> Array:
+    return HOST.where(scale > 0, scale, 1.0)
