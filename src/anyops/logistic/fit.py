@@ -34,6 +34,7 @@ FEW = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
 DENSE = 2048  # coefficients whose Hessian is worth its inverse
 SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
+FINE = 1e4  # roundings, of the dtype, that an l1 penalty of the mean loss should exceed
 SOME, MANY = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
 WARM_UP = 40  # steps on some of the rows
 
@@ -338,7 +339,10 @@ def _fit(
     objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int
 ) -> tuple[Objective, Outcome, Array | None]:
     """Where the descent ends, and the Hessian there if it is known or asked for."""
-    newton = solver == "newton" or (solver == "proximal" and not HOST.any(objective.bound > 0))
+    bounded = objective.bound[objective.bound > 0] / objective.weight
+    newton = solver == "newton" or (solver == "proximal" and not len(bounded))
+    if HOST.min(bounded, initial=HOST.inf) < FINE * objective.eps:  # the rounding of a gradient would show beside it
+        objective = _widened(objective)
     theta = _null(objective, shares) if start is None else start
     directions: Directions
     if solver == "lbfgs":
@@ -380,14 +384,20 @@ def _independent(objective: Objective) -> Objective:
     samples = objective.samples
     if samples.coefficients > HESSIAN_LIMIT:
         return objective
-    wide = replace(samples, dtype=widest_dtype(samples.xp, samples.dtype, samples.x))
-    gram = wide.gram()
+    wide = _widened(objective)
+    gram = wide.samples.gram()
     if not objective.penalised:
-        objective = replace(objective, flat=wide.columns.dependences(gram, objective.fit_intercept))
+        flat = samples.columns.dependences(gram, objective.fit_intercept)
+        objective, wide = (replace(each, flat=flat) for each in (objective, wide))
     alike = replace(objective, samples=replace(samples, lines=1), ridge=HOST.zeros(len(gram)))
-    if wide.dtype != samples.dtype and inverse_hessian(alike, gram) is None:
-        objective = replace(objective, samples=wide, eps=float(samples.xp.finfo(wide.dtype).eps))
-    return objective
+    return wide if inverse_hessian(alike, gram) is None else objective
+
+
+def _widened(objective: Objective) -> Objective:
+    """The objective in float64, where the library has it."""
+    samples = objective.samples
+    wide = widest_dtype(samples.xp, samples.dtype, samples.x)
+    return replace(objective, samples=replace(samples, dtype=wide), eps=float(samples.xp.finfo(wide).eps))
 
 
 def _null(objective: Objective, shares: Array) -> Array:

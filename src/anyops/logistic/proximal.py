@@ -6,10 +6,13 @@ from collections import deque
 from .._array.host import HOST
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
+from .gap import balancing_factors, duality_gap
 from .lasso import lasso, lasso_by_products
 from .newton import free_coefficients, regular_hessian
 
 MEMORY = 10
+ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
+LOOSE = 1e-4  # of the objective, the largest gap of a fit that has converged
 
 
 class Proximal(ABC):
@@ -28,8 +31,21 @@ class Proximal(ABC):
         self.bound = objective.bound[self.free] / objective.weight
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """To be replaced by the duality gap."""
-        return move.slope
+        """The duality gap after the move, which falls as the distance does: to the root of the goal."""
+        objective = self.objective
+        theta = at.theta + HOST.reshape(move.delta, at.theta.shape)
+        classes = max(len(theta), 2)
+        factors = HOST.ones(classes)
+        loss, divergence, slope, levels = objective.samples.dual(theta, factors)
+        if objective.fit_intercept:
+            factors = balancing_factors(levels)
+            loss, divergence, slope, levels = objective.samples.dual(theta, factors)
+        bound, ridge = (
+            HOST.reshape(a, theta.shape)[:, :-1] / objective.weight for a in (objective.bound, objective.ridge)
+        )
+        gap = duality_gap(float(loss), float(divergence), slope, objective.weight, theta[:, :-1], bound, ridge)
+        least = max(min((goal * at.value) ** 0.5, LOOSE * at.value), ROUNDING * objective.eps * at.value)
+        return gap if gap <= least else None
 
     @abstractmethod
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:

@@ -14,6 +14,7 @@ from .._array.random import generator
 from .._array.rows import fold_rows, is_sharded, rows_in_cache
 from .._array.threads import in_parts, workers
 from .columns import EXPONENTS, FAR, Columns, powers, unshifted
+from .gap import dual_sums
 from .objective import assembled, losses_along, row_sums
 
 GUESS = 64  # rows that a first guess of centres and scales is made from
@@ -101,7 +102,17 @@ class Samples:
         """The losses at all trial steps of a line search, in one pass."""
         width = self.x.shape[1] + 4 * self.lines
         at = [*self._folded(theta), *self._folded(move)]
-        return self._read(_along, _merge_along, at, [(len(steps),)], width=width, steps=steps)[0]
+        return self._read(_along, _merge_added, at, [(len(steps),)], width=width, steps=steps)[0]
+
+    def dual(self, theta: Array, factors: Array) -> list[Array]:
+        """What :func:`~anyops.logistic.gap.dual_sums` gives of all rows, with slopes by the coefficients of z."""
+        p, k = self.x.shape[1], self.lines
+        shapes = [(), (), (k, p) if k > 1 else (p,), (len(factors), len(factors))]
+        loss, divergence, slope, levels = self._read(
+            dual_sums, _merge_added, [*self._folded(theta), factors], shapes, width=p + 6 * k
+        )
+        slope = slope if self._unit is None else slope / self._unit
+        return [loss, divergence, HOST.reshape(slope, (k, p)), levels]
 
     def largest_norm(self, form: Array) -> float:
         """The largest √(aᵀ form a) of a row's vectors a, or a bound on it: (z, 1), or its difference of two lines."""
@@ -367,8 +378,8 @@ def _along(xp: Namespace, *arrays: Array, wide: DType, steps: tuple[float, ...])
     return (xp.stack(losses_along(xp, *arrays, steps=steps, wide=wide)),)
 
 
-def _merge_along(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return (a[0] + b[0],)
+def _merge_added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(s + t for s, t in zip(a, b, strict=True))
 
 
 def _norms(
