@@ -39,14 +39,26 @@ def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
     live = diagonal > 0
     scale = HOST.where(live, 1.0 / HOST.sqrt(HOST.where(live, diagonal, 1.0)), 0.0)
     x = HOST.where(live | (bound == 0) | (HOST.abs(g) > bound), start, 0.0)
-    more = _lacking(h * scale[:, None] * scale[None, :]) * diagonal
-    if HOST.any(more > 0):
-        h, g = h + HOST.eye(len(h)) * more, g - more * start
+    try:
+        return _by_coordinates(h, g, bound, start, x, scale, checked=False)
+    except _IndefiniteError:
+        more = _lacking(h * scale[:, None] * scale[None, :]) * diagonal
+        higher = h + HOST.eye(len(h)) * more
+        return _by_coordinates(higher, g - more * start, bound, start, x, scale, checked=True)
 
+
+class _IndefiniteError(Exception):
+    """The Hessian by the coefficients that are in use is not positive semidefinite."""
+
+
+def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, scale: Array, *, checked: bool) -> Array:
     def product(v: Array) -> Array:
         return h @ v
 
     def approach(x: Array, slope: Array, work: Array) -> Array:
+        # Only of these, which are few where the bounds are not small.
+        if not checked and _lacking(h[work, :][:, work] * scale[work, None] * scale[None, work]) > 0:
+            raise _IndefiniteError
         return _sweeps(h, bound, x, slope, work)
 
     return _lowest(product, partial(_Faces, h, scale), approach, g, bound, start, x, scale)
