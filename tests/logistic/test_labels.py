@@ -105,7 +105,7 @@ def test_a_class_of_a_weight_that_the_dtype_cannot_hold(options):
 def test_missing_labels(backend, missing):
     y = np.where(Y == 1, "b", "a").astype(object)
     y[17] = missing
-    with pytest.raises(ValueError, match=r"y must have no missing labels, got (None|nan) in row 17"):
+    with pytest.raises(ValueError, match=r"y must have no missing labels, got (None|nan)$"):
         anyops.logistic_regression(backend.asarray(X), y)
 
 
@@ -113,7 +113,7 @@ def test_missing_dates():
     y = np.asarray(["2020-01-01", "2021-01-01"], "datetime64[D]")[Y]
     assert anyops.logistic_regression(X, y).classes.dtype == y.dtype
     y[4] = np.datetime64("NaT")
-    with pytest.raises(ValueError, match=r"y must have no missing labels, got .*NaT.* in row 4"):
+    with pytest.raises(ValueError, match=r"y must have no missing labels, got .*NaT"):
         anyops.logistic_regression(X, y)
 
 

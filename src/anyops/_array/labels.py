@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,21 +64,25 @@ def label_dtype(xp: Namespace, y: Host, x: Array) -> DType | None:
     return dtype if np.all((rounded == y) | np.isnan(y)) else None
 
 
-def check_no_missing(y: Host) -> None:
-    """Raise ValueError if a host label is missing: None, NaN, NA or NaT."""
+def check_no_missing(y: Host, *, part: bool = False) -> None:
+    """Raise ValueError if a host label is missing: None, NaN, NA or NaT. The rows of a part have no known numbers."""
     if y.dtype.kind in "mM":
         missing = np.isnat(y)
     elif y.dtype.kind == "O":
-        missing = np.fromiter(map(_is_missing, y.flat), bool, y.size)
+        try:
+            missing = (np.not_equal(y, y) | np.equal(y, np.asarray(None, dtype=object))).astype(bool)
+        except (TypeError, ValueError):  # where to compare gives no bool, as for pandas.NA
+            missing = np.fromiter(map(_is_missing, y.flat), bool, y.size)
     else:
         return
     if np.any(missing):
         number = int(np.argmax(missing))
-        raise _missing(y.flat[number], number)
+        raise _missing(y.flat[number], None if part else number)
 
 
-def _missing(label: Any, number: int) -> ValueError:
-    return ValueError(f"y must have no missing labels, got {label!r} in row {number}")
+def _missing(label: Any, number: int | None) -> ValueError:
+    where = "" if number is None else f" in row {number}"
+    return ValueError(f"y must have no missing labels, got {label!r}{where}")
 
 
 def _is_missing(label: Any) -> bool:
@@ -111,7 +116,8 @@ def plain(y: Any) -> Any:
         raise _missing(np.asarray(y, dtype=object)[number], number)
     if hasattr(y.dtype, "categories"):
         return plain(y.astype(y.dtype.categories.dtype))
-    return np.asarray(y.to_numpy(dtype=getattr(y.dtype, "numpy_dtype", None)))
+    own = getattr(y.dtype, "numpy_dtype", None)
+    return np.asarray(y) if own is None else np.asarray(y.to_numpy(dtype=own))
 
 
 def survey(xp: Namespace, y: Array, sample_weight: Array | None) -> Survey:
@@ -138,7 +144,7 @@ def _survey(y: Host, w: Host | None) -> Survey:
         y, w = (y, w) if np.all(w > 0) else (y[w > 0], w[w > 0])
     if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
         raise ValueError(f"y must be finite, got {y[~np.isfinite(y)][0]}")
-    check_no_missing(y)
+    check_no_missing(y, part=True)
     classes = _classes(y)
     codes = encode(y, classes)
     counts = np.bincount(codes, minlength=len(classes)).astype(np.float64)
@@ -173,7 +179,7 @@ def encode(y: Host, classes: Host) -> Host:
         return (y == classes[1]).astype(np.intp)
     if y.dtype.kind == "O":  # rows of weight 0 may hold None, which has no order
         numbers = {label: number for number, label in enumerate(classes.tolist())}
-        return np.fromiter((numbers.get(label, 0) for label in y), np.intp, len(y))
+        return np.fromiter(map(numbers.get, y.tolist(), repeat(0)), np.intp, len(y))
     return np.minimum(np.searchsorted(classes, y), len(classes) - 1)
 
 

@@ -20,7 +20,7 @@ from .._array.namespace import Array
 
 EPS = float(HOST.finfo(HOST.float64).eps)
 ROUNDS = 500
-RAISED = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # of the diagonal, for an h that rounding made indefinite
+RAISED = (0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)  # of the diagonal, for an h that rounding made indefinite
 DAMPING = 1e-10  # of the diagonal, for faces without full rank
 SWEEPS = 30  # of coordinate descent before a face is solved
 GRADIENTS = 30  # proximal gradients before a face is solved
@@ -39,22 +39,43 @@ def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
     live = diagonal > 0
     scale = HOST.where(live, 1.0 / HOST.sqrt(HOST.where(live, diagonal, 1.0)), 0.0)
     x = HOST.where(live | (bound == 0) | (HOST.abs(g) > bound), start, 0.0)
+    try:
+        return _by_coordinates(h, g, bound, start, x, scale, checked=False)
+    except _IndefiniteError:
+        more = _lacking(h * scale[:, None] * scale[None, :]) * diagonal
+        higher = h + HOST.eye(len(h)) * more
+        return _by_coordinates(higher, g - more * start, bound, start, x, scale, checked=True)
+
+
+class _IndefiniteError(Exception):
+    """The Hessian by the coefficients that are in use is not positive semidefinite."""
+
+
+def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, scale: Array, *, checked: bool) -> Array:
+    def product(v: Array) -> Array:
+        return h @ v
+
+    def approach(x: Array, slope: Array, work: Array) -> Array:
+        # Only of these, which are few where the bounds are not small.
+        if not checked and _lacking(h[work, :][:, work] * scale[work, None] * scale[None, work]) > 0:
+            raise _IndefiniteError
+        return _sweeps(h, bound, x, slope, work)
+
+    return _lowest(product, partial(_Faces, h, scale), approach, g, bound, start, x, scale)
+
+
+def _lacking(scaled: Array) -> float:
+    """What the diagonal of 1 has to be raised by for a matrix that rounding has made indefinite; ten times that."""
+    damped = scaled.copy()
+    one = HOST.arange(len(scaled))
     for raised in RAISED:
-        more = raised * diagonal
-        higher = h + HOST.eye(len(h)) * more if raised else h
-
-        def product(v: Array, higher: Array = higher) -> Array:
-            return higher @ v
-
-        def approach(x: Array, slope: Array, work: Array, higher: Array = higher) -> Array:
-            return _sweeps(higher, bound, x, slope, work)
-
-        faces = partial(_Faces, higher, scale)
+        damped[one, one] = scaled[one, one] + raised + 10.0 * len(scaled) * EPS
         try:
-            return _lowest(product, faces, approach, g - more * start, bound, start, x, scale)
+            HOST.linalg.cholesky(damped)
         except HOST.linalg.LinAlgError:
             continue
-    return start
+        break
+    return 10.0 * raised
 
 
 class _Faces:
@@ -152,7 +173,7 @@ def _lowest(
         face[outside] = True
         x = approach(x, slope, HOST.nonzero(face)[0])
         slope = g + product(x)
-        x, slope = _on_face(product, faces(), g, bound, x, slope, scale, free)
+        x, slope = _on_face(product, faces, g, bound, x, slope, scale, free)
         size = float(HOST.sum((HOST.abs(g) + bound) * HOST.abs(x)))
         quiet = quiet + 1 if _gain(before, slope, bound, x_before, x) <= EPS * size else 0
     x, slope = best
@@ -161,7 +182,7 @@ def _lowest(
 
 def _on_face(
     product: Callable[[Array], Array],
-    solve: Callable[[Array, Array], Array],
+    faces: Callable[[], Callable[[Array, Array], Array]],
     g: Array,
     bound: Array,
     x: Array,
@@ -170,11 +191,15 @@ def _on_face(
     free: Array,
 ) -> tuple[Array, Array]:
     """Move along rays to minima of faces until one is reached without a change of sign."""
+    solve, fresh = faces(), True
     for _ in range(2 * len(x) + 10):
         face = HOST.nonzero((x != 0) & (scale > 0) | free)[0]
         signed = (slope + bound * HOST.sign(x))[face]
         move = HOST.zeros_like(x)
-        move[face] = -solve(face, signed)
+        try:
+            move[face] = -solve(face, signed)
+        except HOST.linalg.LinAlgError:
+            break
         if not HOST.all(HOST.isfinite(move)):
             break
         bent = product(move)
@@ -184,9 +209,13 @@ def _on_face(
             new[turned] = 0.0
         after = slope + length * bent
         if not _gain(slope, after, bound, x, new) > 0:
-            break
+            if fresh:
+                break
+            # What is left of the inverse may have lost its digits, and the slope a few.
+            solve, fresh, slope = faces(), True, g + product(x)
+            continue
         changed = HOST.any((HOST.sign(new) != HOST.sign(x))[bound > 0])
-        x, slope = new, after
+        x, slope, fresh = new, after, False
         if not changed:
             break
     return x, g + product(x)  # without the rounding that rays have added up
@@ -268,7 +297,7 @@ def _gradients(
 
 
 def _inverse(scaled: Array) -> Array:
-    """(h + δ)⁻¹ for an h of unit diagonal; raise LinAlgError if h is indefinite by more than rounding in float64."""
+    """(h + δ)⁻¹ for an h of unit diagonal."""
     if len(scaled) == 0:
         return scaled
     try:
@@ -277,9 +306,7 @@ def _inverse(scaled: Array) -> Array:
             return HOST.linalg.inv(scaled)
     except HOST.linalg.LinAlgError:
         pass
-    damped = scaled + DAMPING * HOST.eye(len(scaled))
-    HOST.linalg.cholesky(damped)
-    return HOST.linalg.inv(damped)
+    return HOST.linalg.inv(scaled + DAMPING * HOST.eye(len(scaled)))
 
 
 def _positive(scale: Array) -> Array:
