@@ -126,7 +126,7 @@ def descend(
     """
     noise = NOISE * objective.eps
     goal = 2.0 * max(tol, noise) ** 2
-    suspicion, stalled = directions.patience, 0
+    suspicion, stalled, suspected = directions.patience, 0, False
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
             return Outcome(at, n_iter, True, True)
@@ -135,10 +135,10 @@ def descend(
         gap = directions.certify(at, move, goal * at.value) if settled and certain else None
         if settled and (gap is not None or not certain):
             return Outcome(_ended(at, move), n_iter, True, False, gap)
-        if certain and not objective.penalised and (settled or n_iter == suspicion):
+        if certain and not objective.penalised and (n_iter >= suspicion or (settled and not suspected)):
             if separates(objective.samples, at.theta, objective.fit_intercept):
                 return Outcome(at, n_iter, True, True)
-            suspicion = 2 * max(n_iter, directions.patience)
+            suspicion, suspected = 2 * max(n_iter, directions.patience), True
         if n_iter == max_iter:
             break
         if settled:

@@ -364,6 +364,13 @@ def _fit(
         directions = Newton(objective)
         at = objective.at(at.theta, directions.curvature)
     outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter)
+    wide = _widened(objective)
+    if not (outcome.converged or wide.eps == objective.eps) and outcome.n_iter < max_iter:
+        # Rounding has stopped it: on in a wider dtype.
+        steps, objective, at = outcome.n_iter, wide, wide.at(outcome.at.theta, "full")
+        directions = _few_coefficients(objective, newton or solver == "lbfgs", at.theta)
+        outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter - steps)
+        outcome = outcome._replace(n_iter=outcome.n_iter + steps)
     hessian = outcome.at.curvature
     if isinstance(directions, LBFGS):
         hessian = directions.hessian

@@ -140,12 +140,13 @@ class Samples:
                 raise FloatingPointError
             mean, square = first / total, second / total
             spread = HOST.sqrt(HOST.maximum(square - mean**2 if fit_intercept else square, HOST.zeros_like(mean)))
-            lost = ~((spread > 1e-12) & (spread < 1e12) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
+            lost = ~((spread > 1e-3) & (spread < 1e3) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
             if not HOST.any(lost):
                 break
-            # The guess knew too little of these columns: begin at their mean, in units of their largest number.
+            # The guess knew too little of these columns: begin at their mean, in units of their spread.
             origin = HOST.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
-            unit = HOST.where(lost, powers(unit * HOST.clip(HOST.sqrt(square), 1e-30, longest), size), unit)
+            spread = HOST.where(spread > 0.01 * HOST.abs(mean), spread, HOST.sqrt(square))
+            unit = HOST.where(lost, powers(unit * HOST.clip(spread, 0.0, longest), size), unit)
         middle = origin + unit * mean
         spread = unit * spread
         rms = HOST.hypot(middle, spread)

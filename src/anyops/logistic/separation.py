@@ -18,8 +18,9 @@ from .samples import Closest, Samples
 ROWS = 20  # a coefficient, among the rows with the smallest margins, to begin with
 ROUNDS = 20  # in which rows that contradict a direction are added
 LARGEST = 30_000_000  # numbers in the rows that are compared
-TOUCHING = 1e-9  # of the largest, a margin that counts as 0
+TOUCHING = 1e-9  # of the length of a row, a margin that counts as 0
 NOTHING = 1e-9  # of its parts, a sum that counts as 0
+SAME = 1e-14  # of the largest eigenvalue of rows, one that counts as 0
 
 
 def separates(samples: Samples, theta: Array, fit_intercept: bool) -> bool:
@@ -31,23 +32,35 @@ def separates(samples: Samples, theta: Array, fit_intercept: bool) -> bool:
     many = min(ROWS * size + 100, LARGEST // size)
     if many < size:
         return False
-    found = samples.closest(theta, many)
-    rows = _vectors(found, samples.lines, fit_intercept)
-    for _ in range(ROUNDS):
-        direction = recession(rows)
-        if direction is None:
-            return False
-        lines = HOST.reshape(direction, (samples.lines, -1))
-        if not fit_intercept:
-            lines = HOST.concat([lines, HOST.zeros((len(lines), 1))], axis=1)
-        found = samples.closest(lines, many)
-        norms = HOST.linalg.norm(_vectors(found, samples.lines, fit_intercept), axis=1)
-        against = found.margin < -TOUCHING * found.largest
-        against = against | (found.margin < -TOUCHING * norms * HOST.linalg.norm(direction))
+    free = HOST.arange(size)
+    if not fit_intercept:
+        free = HOST.reshape(HOST.reshape(free, theta.shape)[:, :-1], (-1,))
+    rows = _vectors(samples.closest(theta, many), samples.lines)[:, free]
+    aim = HOST.reshape(theta, (-1,))[free]
+    space = HOST.eye(len(free))  # a basis of the directions that are left
+    for _ in range(ROUNDS + len(free)):
+        direction = recession(rows @ space)
+        if direction is None:  # all rows so far touch: no direction but those along them
+            space = space @ _null_space(rows @ space)
+            if not space.shape[1]:
+                return False
+            direction = space.T @ aim
+            direction = direction if HOST.any(direction != 0) else HOST.ones(space.shape[1])
+        direction = space @ direction
+        direction = direction / HOST.linalg.vector_norm(direction)
+        lines = HOST.zeros(size)
+        lines[free] = direction
+        found = samples.closest(HOST.reshape(lines, theta.shape), many)
+        vectors = _vectors(found, samples.lines)[:, free]
+        if found.largest <= TOUCHING * samples.columns.radius:  # no row at all tells of this direction
+            space = space @ _null_space((direction @ space)[None, :])
+            if not space.shape[1]:
+                return False
+            continue
+        against = found.margin < -TOUCHING * HOST.linalg.vector_norm(vectors, axis=1)
         if not HOST.any(against):
-            return found.largest > 0
-        worst = Closest(*(part[against] for part in found[:4]), found.largest)
-        rows = HOST.concat([rows, _vectors(worst, samples.lines, fit_intercept)])
+            return True
+        rows = HOST.concat([rows, vectors[against, :]])
         if rows.size > LARGEST:
             return False
     return False
@@ -62,24 +75,24 @@ def recession(rows: Array) -> Array | None:
     ----------
     .. [1] Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23.
     """
-    norms = HOST.linalg.norm(rows, axis=1)
-    rows = rows[norms > 0, :] / norms[norms > 0][:, None]
-    rows = HOST.unique(rows, axis=0)
+    norms = HOST.linalg.vector_norm(rows, axis=1)
+    kept = norms > TOUCHING * HOST.max(norms, initial=0.0)
+    rows = HOST.unique(rows[kept, :] / norms[kept][:, None], axis=0)
     if not len(rows):
         return None
     fixed = HOST.sum(rows, axis=0)
-    size = HOST.linalg.norm(fixed)
+    size = HOST.linalg.vector_norm(fixed)
     extra = HOST.zeros(len(rows))
     free: list[int] = []
     direction = fixed
     for _ in range(10 * rows.shape[1] + 100):
-        length = HOST.linalg.norm(direction)
+        length = HOST.linalg.vector_norm(direction)
         if length <= NOTHING * (size + HOST.sum(extra)):
             return None
         change = rows @ direction
         change[free] = 0.0
         worst = int(HOST.argmin(change))
-        if change[worst] >= -TOUCHING * length:
+        if change[worst] >= -0.5 * TOUCHING * length:
             return direction / length
         free.append(worst)
         while free:
@@ -96,14 +109,28 @@ def recession(rows: Array) -> Array | None:
             extra[free] = HOST.where(ratio <= step, 0.0, moved)
             free = [j for j, stays in zip(free, (ratio > step).tolist(), strict=True) if stays]
         direction = fixed + extra @ rows
+        if free:  # what rounding has left of it along these rows
+            along = HOST.linalg.qr(rows[free, :].T)[0]
+            for _ in range(2):
+                direction = direction - along @ (along.T @ direction)
     return None
 
 
-def _vectors(found: Closest, lines: int, fit_intercept: bool) -> Array:
+def _null_space(rows: Array) -> Array:
+    """An orthonormal basis of the directions that are orthogonal to all rows."""
+    norms = HOST.linalg.vector_norm(rows, axis=1, keepdims=True)
+    rows = rows[norms[:, 0] > TOUCHING * HOST.max(norms, initial=0.0), :]
+    if not len(rows):
+        return HOST.eye(rows.shape[1])
+    rows = rows / HOST.linalg.vector_norm(rows, axis=1, keepdims=True)
+    values, vectors = HOST.linalg.eigh(rows.T @ rows)
+    return vectors[:, values <= SAME * values[-1]]
+
+
+def _vectors(found: Closest, lines: int) -> Array:
     """a of rows and the classes they are compared with, as (m, D)."""
-    rows = found.rows if fit_intercept else found.rows[:, :-1]
     if lines == 1:
-        return rows * (2.0 * found.own - 1.0)[:, None]
+        return found.rows * (2.0 * found.own - 1.0)[:, None]
     each = HOST.arange(lines)
     sign = 1.0 * (found.own[:, None] == each) - 1.0 * (found.rival[:, None] == each)
-    return HOST.reshape(sign[:, :, None] * rows[:, None, :], (len(rows), -1))
+    return HOST.reshape(sign[:, :, None] * found.rows[:, None, :], (len(found.rows), -1))
