@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 import anyops
 from anyops._array.namespace import namespace
@@ -199,6 +198,7 @@ def primal(x, target, w, coef, intercept, bound, ridge):
 
 def optimum(x, target, w, bound, ridge, classes, fit_intercept):
     """By L-BFGS-B in the positive and the negative parts of the coefficients, which shares nothing with the package."""
+    minimize = pytest.importorskip("scipy.optimize").minimize
     n, p = x.shape
     lines, mass = 1 if classes == 2 else classes, np.sum(w)
     size = lines * p
