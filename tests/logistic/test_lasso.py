@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 import anyops
+from anyops._array.namespace import namespace
 from anyops.logistic.gap import balancing_factors, dual_sums, duality_gap, shrinkage
 from anyops.logistic.lasso import lasso, lasso_by_products
 from anyops.logistic.objective import row_sums
+from tests.backends import Backend
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -197,6 +198,7 @@ def primal(x, target, w, coef, intercept, bound, ridge):
 
 def optimum(x, target, w, bound, ridge, classes, fit_intercept):
     """By L-BFGS-B in the positive and the negative parts of the coefficients, which shares nothing with the package."""
+    minimize = pytest.importorskip("scipy.optimize").minimize
     n, p = x.shape
     lines, mass = 1 if classes == 2 else classes, np.sum(w)
     size = lines * p
@@ -325,3 +327,23 @@ def test_balancing_factors_of_chains_that_fall_apart():
     # Rows of class 2 are certain: nothing leaves it.
     levels = np.asarray([[-1.0, 0.5, 0.0], [0.5, -1.0, 0.0], [0.5, 0.5, 0.0]])
     assert balancing_factors(levels).tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_dual_sums_on_every_library(backend, classes):
+    if backend is Backend.DASK:
+        pytest.skip("kernels see chunks, which are NumPy's")
+    rng = np.random.default_rng(classes)
+    x, y, w = rng.normal(size=(20, 3)), rng.integers(0, classes, 20), rng.exponential(size=20)
+    x, w = x.astype(np.float32), w.astype(np.float32)
+    w[3], x[3] = 0, np.nan
+    target = (2 * y - 1).astype(np.float32) if classes == 2 else y
+    shape = () if classes == 2 else (classes,)
+    at = [rng.normal(size=(*shape, 3)), rng.normal(size=shape), rng.uniform(0, 1, size=classes)]
+    arrays = [x, target, w, *(a.astype(np.float32) for a in at)]
+    shipped = [backend.asarray(a) for a in arrays]
+    home = namespace(x=shipped[0])
+    got = dual_sums(home, *shipped, wide=home.float32)
+    want = dual_sums(xp, *(a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays), wide=np.float64)
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(backend.to_numpy(one), other, rtol=2e-5, atol=2e-6)

@@ -20,7 +20,8 @@ The gap P − D is a sum of terms that are at least 0, so nothing cancels at the
 
     (1/W) Σ w KL(q ‖ p) + Σ (½ ridge_j coef_j² + bound_j |coef_j| + conjugate_j(v_j) − v_j coef_j).
 
-KL is convex in q, and the loss at q = e_y. So s KL + (1 − s) loss bounds it after shrinking, without another pass.
+KL is convex in q, and equals the loss at q = e_y. So s KL + (1 − s) loss bounds it after shrinking, without another
+pass. Sums in float32 know the gap to about 1e-7 of the objective.
 
 References
 ----------

@@ -25,7 +25,7 @@ DAMPING = 1e-10  # of the diagonal, for faces without full rank
 SWEEPS = 30  # of coordinate descent before a face is solved
 GRADIENTS = 30  # proximal gradients before a face is solved
 EXACT = 1e-13  # slopes this small beside the gradient and the bound are 0
-QUIET = 3  # rounds that gain nothing but rounding before the search ends
+QUIET = 3  # rounds in a row that gain no more than rounding, after which the search ends
 
 
 def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
@@ -52,6 +52,8 @@ class _IndefiniteError(Exception):
 
 
 def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, scale: Array, *, checked: bool) -> Array:
+    """The minimum, with coordinate descent between faces; raise unless h is `checked` to be semidefinite or is."""
+
     def product(v: Array) -> Array:
         return h @ v
 
@@ -65,7 +67,7 @@ def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, sc
 
 
 def _lacking(scaled: Array) -> float:
-    """What the diagonal of 1 has to be raised by for a matrix that rounding has made indefinite; ten times that."""
+    """Ten times the least of RAISED that makes a matrix of unit diagonal positive semidefinite; 0 if it is already."""
     damped = scaled.copy()
     one = HOST.arange(len(scaled))
     for raised in RAISED:
