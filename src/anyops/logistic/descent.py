@@ -10,7 +10,8 @@ from .samples import Samples
 from .separation import separates
 
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
-LEAP = 1e4  # how far a step may move a logit
+LEAP = 1e15  # a bound on how far a step may move a logit
+REFUSALS = 8  # of a certificate, or steps without gain, after which rounding is taken to be in the way
 NOISE = 32.0  # roundings of the dtype within which values of the objective are taken for equal
 
 
@@ -126,7 +127,8 @@ def descend(
     """
     noise = NOISE * objective.eps
     goal = 2.0 * max(tol, noise) ** 2
-    suspicion, stalled, suspected = directions.patience, 0, False
+    suspicion, stalled, refused = directions.patience, 0, 0
+    still = suspected = False
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
             return Outcome(at, n_iter, True, True)
@@ -139,8 +141,9 @@ def descend(
             if separates(objective.samples, at.theta, objective.fit_intercept):
                 return Outcome(at, n_iter, True, True)
             suspicion, suspected = 2 * max(n_iter, directions.patience), True
-        if n_iter == max_iter:
-            break
+        refused += settled or still
+        if n_iter == max_iter or refused > REFUSALS:
+            return Outcome(at, n_iter, False, False)
         if settled:
             move = _bounded(objective, directions.move(at))  # the certificate may have brought a better one
         after = _stepped(objective, at, move, directions.curvature, noise)
@@ -151,8 +154,9 @@ def descend(
                 return Outcome(at, n_iter, gap is not None, False, gap)
             continue
         directions.learn(at, after)
+        still = after.value > (1.0 - 0.1 * noise) * at.value
         at = after
-    return Outcome(at, max_iter, False, False)
+    raise AssertionError  # the last turn returns
 
 
 def _ended(at: Point, move: Move) -> Point:

@@ -12,6 +12,7 @@ from .newton import NEAR, free_coefficients, inverse_hessian, newton_gap, newton
 MEMORY = 10
 HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
 AFFORDED = 1e10  # products, for a Hessian that certifies the end
+RENEWED = 25  # steps after which a new Hessian pays
 PATIENT = 3  # steps that may be tried before
 STEEP = 1e-4  # of the objective, the largest derivative by a coefficient of z where no Hessian can be afforded
 
@@ -50,7 +51,7 @@ class LBFGS:
         self.rough = rough
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
         self.hessian: Array | None = None  # as it was certified
-        self.refused = 0
+        self.refused = self.steps = 0
 
     def move(self, at: Point) -> Move:
         """The two loops over the last steps."""
@@ -75,10 +76,13 @@ class LBFGS:
         product = float(HOST.sum(step * change))
         if product > 0:  # rounding aside it is, for the loss is convex
             self.pairs.append((step, change, product))
+        self.steps += 1
+        if self.steps % RENEWED == 0 and self._affords():
+            self._renew(self.objective.at(after.theta, "full").curvature)
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
         """A bound on the square of Newton's decrement, by the Hessian of some rows, or all; else a small gradient."""
-        objective, size = self.objective, self.objective.samples.coefficients
+        objective = self.objective
         if objective.penalised and self.rough.excess < HOST.inf:
             grad = self._sought(at.grad)
             bound = self.rough.excess * float(HOST.sum(grad * self.rough.solve(grad)))
@@ -87,17 +91,26 @@ class LBFGS:
             self.refused += 1
             if self.refused <= PATIENT and bound <= 1e3 * goal:
                 return None  # a few more steps cost less than a Hessian
-        if size > HESSIAN_LIMIT or objective.samples.x.shape[0] * size**2 > AFFORDED:
+        if not self._affords():
             steepest = float(HOST.max(HOST.abs(self._sought(at.grad)), initial=0.0))
             return 2.0 * move.slope if steepest <= STEEP * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
         gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
         if gap is None:
-            self.rough = inverse_of(objective, hessian, excess=1.0)
-            self.pairs.clear()
+            self._renew(hessian)
         else:
             self.hessian = hessian
         return gap
+
+    def _affords(self) -> bool:
+        """Whether a Hessian takes neither too much memory nor too long."""
+        samples, size = self.objective.samples, self.objective.samples.coefficients
+        return size <= HESSIAN_LIMIT and samples.x.shape[0] * size**2 <= AFFORDED
+
+    def _renew(self, hessian: Array) -> None:
+        """Begin anew with a Hessian of all rows."""
+        self.rough = inverse_of(self.objective, hessian, excess=1.0)
+        self.pairs.clear()
 
     def _sought(self, grad: Array) -> Array:
         """The gradient by the coefficients that are sought, without its part along null directions: rounding."""

@@ -566,9 +566,10 @@ def assembled(xp: Namespace, grad: Array, level: Array, *curvature: Array) -> tu
     k, p = grad.shape
     own_xx, own_x1, own_ones, xx, x1, ones = curvature
     same = xp.eye(k, dtype=grad.dtype, device=device(grad))
-    xx = same[:, None, :, None] * own_xx[:, :, None, :] - xp.reshape(xx, (k, p, k, p))
-    x1 = same[:, None, :] * own_x1[:, :, None] - xp.reshape(x1, (k, p, k))
-    ones = same * own_ones[:, None] - ones
+    other = 1.0 - same
+    xx = same[:, None, :, None] * own_xx[:, :, None, :] - other[:, None, :, None] * xp.reshape(xx, (k, p, k, p))
+    x1 = same[:, None, :] * own_x1[:, :, None] - other[:, None, :] * xp.reshape(x1, (k, p, k))
+    ones = same * own_ones[:, None] - other * ones
     top = xp.concat([xx, x1[..., None]], axis=3)
     bottom = xp.concat([xp.permute_dims(x1, (2, 0, 1)), ones[..., None]], axis=2)[:, None, ...]
     size = k * (p + 1)
@@ -636,6 +637,7 @@ def _more_classes(
 ) -> tuple[Array, ...]:
     add, *_ = consuming(xp, x, coef)
     p, loss, slope, margin = _class_items(xp, add(coef @ x.T, intercept[:, None]), number)
+    mine = _is_class(xp, number, p.shape[0], p)
     if w is not None:
         zero = xp.zeros_like(loss)
         there = w > 0
@@ -645,10 +647,11 @@ def _more_classes(
     sums = (least, xp.sum(loss), slope @ x, xp.sum(slope, axis=1))
     if curvature == "none":
         return sums
-    own = p if w is None else p * w
+    # p (1 − p), where the slope has the digits of 1 − p of the class that is there.
+    own = p * (1.0 - p) if w is None else w * (p * (1.0 - p))
+    own = xp.where(mine, -slope * p, own)
     if curvature == "diagonal":
-        bend = own * (1.0 - p)
-        return *sums, bend @ (x * x), xp.sum(bend, axis=1)
+        return *sums, own @ (x * x), xp.sum(own, axis=1)
     k, n = p.shape
     root = p if w is None else p * xp.sqrt(w)
     each = xp.reshape(root.T[:, :, None] * x[:, None, :], (n, k * x.shape[1]))

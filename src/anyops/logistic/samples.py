@@ -134,19 +134,21 @@ class Samples:
         near, far = EXPONENTS[8 if eps < 1e-10 else 4]
         size = 8 if far > 126 else 4
         origin, unit = self._guess(fit_intercept, near, size)
-        for _ in range(4):
+        for trial in range(4):
             total, first, second, longest = self._moments(origin, unit)
             if not HOST.all(HOST.isfinite(first)):
                 raise FloatingPointError
             mean, square = first / total, second / total
             spread = HOST.sqrt(HOST.maximum(square - mean**2 if fit_intercept else square, HOST.zeros_like(mean)))
             lost = ~((spread > 1e-3) & (spread < 1e3) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
-            if not HOST.any(lost):
+            hidden = (square == 0) & (trial == 0)  # a constant, or numbers whose squares vanish
+            if not HOST.any(lost | hidden):
                 break
             # The guess knew too little of these columns: begin at their mean, in units of their spread.
             origin = HOST.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
             spread = HOST.where(spread > 0.01 * HOST.abs(mean), spread, HOST.sqrt(square))
             unit = HOST.where(lost, powers(unit * HOST.clip(spread, 0.0, longest), size), unit)
+            unit = HOST.where(hidden, 0.5 ** (2 * far // 3), unit)
         middle = origin + unit * mean
         spread = unit * spread
         rms = HOST.hypot(middle, spread)
