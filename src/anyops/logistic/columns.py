@@ -1,7 +1,7 @@
 """The columns of x as a fit computes with them: z = (x − centre) / scale, of mean near 0 and spread near 1.
 
-A shift of the columns moves the intercept alone, and a power of 2 changes no digit. So every solver works on z, whatever
-the units of x, and however far from 0 its columns lie: float32 keeps the digits that x − centre has.
+A shift of the columns moves the intercept alone, and a power of 2 changes no digit. So every solver works on z, in
+whatever units x is and however far from 0 its columns lie. float32 keeps the digits of x − centre.
 """
 
 from dataclasses import dataclass

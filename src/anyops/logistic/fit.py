@@ -205,7 +205,7 @@ def logistic_regression(
             if hessian is not None and not objective.penalised and not outcome.separated:
                 errors = _ship(xp, standard_errors(objective, hessian) / unit**0.5, dtype, x)
     except FloatingPointError:
-        raise ValueError("x must be finite, in numbers that can be summed, and init finite; it, or the loss, is not") from None
+        raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     result = LogisticResult(
         *_ship(xp, theta, dtype, x),
         ship_classes(xp, found.classes, y),

@@ -123,7 +123,7 @@ class LBFGS:
 
 
 def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.inf) -> Rough:
-    """The inverse of a Hessian, or of its diagonal; of a part of the rows, whose weights were multiplied by `excess`."""
+    """The inverse of a Hessian, or of its diagonal; of some rows, whose weights were multiplied by `excess` at most."""
     if curvature.ndim == 1:
         some = curvature > 0
         diagonal = HOST.where(some, 1.0 / HOST.where(some, curvature, 1.0), 1.0)

@@ -447,9 +447,7 @@ def _step(
     return tuple(cast(xp, a, dtype) for a in (*new, start, 0.5 * gain))
 
 
-def _scaled(
-    xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float
-) -> tuple[Array, Array, Array]:
+def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) -> tuple[Array, Array, Array]:
     """(x − centre) / scale, and both: columns of mean 0 and size 1, or less where a penalty rules them."""
     level = xp.ones_like(x[:, 0]) if w is None else w
     centre = (level @ x) / mass

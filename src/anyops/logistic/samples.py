@@ -1,6 +1,6 @@
 """The rows of a data set, read in passes: each pass sums over chunks of rows, and its sums come to the host at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from math import prod
@@ -17,6 +17,7 @@ from .columns import EXPONENTS, FAR, Columns, powers, unshifted
 from .gap import dual_sums
 from .objective import assembled, losses_along, row_sums
 
+ROUGH, ALIKE = 128.0, 5  # how far from 1 a guessed spread may be; powers of 2 within which 1 will do for all columns
 GUESS = 64  # rows that a first guess of centres and scales is made from
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
 SHARED = 1 << 18  # numbers in x from which a pass is worth the start of threads
@@ -133,14 +134,14 @@ class Samples:
         eps = float(self.xp.finfo(self.dtype).eps)
         near, far = EXPONENTS[8 if eps < 1e-10 else 4]
         size = 8 if far > 126 else 4
-        origin, unit = self._guess(fit_intercept, near, size)
+        origin, unit = self._guess(fit_intercept, size)
         for trial in range(4):
             total, first, second, longest = self._moments(origin, unit)
             if not HOST.all(HOST.isfinite(first)):
                 raise FloatingPointError
             mean, square = first / total, second / total
             spread = HOST.sqrt(HOST.maximum(square - mean**2 if fit_intercept else square, HOST.zeros_like(mean)))
-            lost = ~((spread > 1e-3) & (spread < 1e3) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
+            lost = ~((spread > 1 / ROUGH) & (spread < ROUGH) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
             hidden = (square == 0) & (trial == 0)  # a constant, or numbers whose squares vanish
             if not HOST.any(lost | hidden):
                 break
@@ -155,14 +156,14 @@ class Samples:
         far = (HOST.abs(middle) > FAR * rms) & fit_intercept
         centre = HOST.where(far, HOST.where(square > 0, self._rounded(middle), origin), 0.0)
         scale = powers(spread, size)
-        noise = _rounding(self.xp, self.x, eps) * (unit * longest + HOST.abs(origin)) / scale
+        noise = _rounding(self.xp, self.x, eps) * rms / scale
         extreme = bool(HOST.any(HOST.abs(HOST.log2(scale)) > near))
         away = HOST.linalg.vector_norm((origin - centre) / scale)
         radius = float(HOST.hypot(1.0, HOST.max(unit / scale, initial=0.0) * longest + away))
         found = Columns(centre, scale, (middle - centre) / scale, radius, noise, extreme)
         return replace(self, columns=found)
 
-    def _guess(self, fit_intercept: bool, near: int, size: int) -> tuple[Array, Array]:
+    def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
         """A value of each column near its middle, and a power of 2 near its spread, from a few rows.
 
         0 and 1 where that does as well, which spares two operations on all rows.
@@ -185,7 +186,8 @@ class Samples:
         if HOST.all(HOST.abs(origin) < spread):
             origin = HOST.zeros(p)
         unit = powers(spread, size)
-        return origin, unit if HOST.any(HOST.abs(HOST.log2(unit)) > near // 2) else HOST.ones(p)
+        alike = HOST.all(HOST.abs(HOST.log2(unit)) < ALIKE)
+        return origin, HOST.ones(p) if alike else unit
 
     def _moments(self, origin: Array, unit: Array) -> tuple[float, Array, Array, float]:
         """Σw, Σw z, Σw z² and the largest ‖z‖ of z = (x − origin) / unit."""
@@ -265,18 +267,19 @@ class Samples:
         kernel: Callable[..., tuple[Array, ...]],
         merge: Callable[[tuple[Array, ...], tuple[Array, ...]], tuple[Array, ...]],
         at: list[Array],
-        shapes: list[tuple[int, ...]],
+        shapes: Sequence[tuple[int, ...]],
         *,
         width: int,
         **options: object,
     ) -> list[Array]:
         joined = partial(_merge_flat, merge, shapes)
-        how = {"at": at, "width": width, "options": options}
         if is_chunked(self.xp):
-            read = partial(_read_chunk, kernel, merge, dtype=self.dtype, columns=self.columns, **how)
+            read = partial(
+                _read_chunk, kernel, merge, at=at, dtype=self.dtype, columns=self.columns, width=width, options=options
+            )
             found = on_host(reduce_chunks(read, joined, 1, self.x, self.target, self.weight))
         else:
-            found = self._in_parts(lambda part: _read_rows(part, kernel, merge, **how), joined)
+            found = self._in_parts(lambda part: _read_rows(part, kernel, merge, at, width, options), joined)
         return _unflatten(found, shapes)
 
     def _in_parts(self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array]) -> Array:
@@ -417,12 +420,14 @@ def _least(a: Array, b: Array) -> Array:
     return namespace(a=a).where(a < b, a, b)
 
 
-def _merge_flat(merge: Callable[..., tuple[Array, ...]], shapes: list[tuple[int, ...]], a: Array, b: Array) -> Array:
+def _merge_flat(
+    merge: Callable[..., tuple[Array, ...]], shapes: Sequence[tuple[int, ...]], a: Array, b: Array
+) -> Array:
     merged = merge(tuple(_unflatten(a, shapes)), tuple(_unflatten(b, shapes)))
     return HOST.concat([HOST.reshape(part, (-1,)) for part in merged])
 
 
-def _unflatten(values: Array, shapes: list[tuple[int, ...]]) -> list[Array]:
+def _unflatten(values: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     parts, start = [], 0
     for shape in shapes:
         size = prod(shape)
@@ -475,8 +480,6 @@ def _closest(samples: Samples, theta: Array, many: int) -> Closest:
 
 
 def _merge_closest(many: int, a: Closest, b: Closest) -> Closest:
-    parts = [HOST.concat(pair) for pair in zip(a[:4], b[:4], strict=True)]
-    if len(parts[3]) > many:
-        first = HOST.argpartition(parts[3], many)[:many]
-        parts = [part[first] for part in parts]
-    return Closest(*parts, max(a.largest, b.largest))
+    rows, own, rival, margin = (HOST.concat(pair) for pair in zip(a[:4], b[:4], strict=True))
+    first = HOST.argpartition(margin, many)[:many] if len(margin) > many else HOST.arange(len(margin))
+    return Closest(rows[first, :], own[first], rival[first], margin[first], max(a.largest, b.largest))

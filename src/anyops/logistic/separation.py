@@ -1,9 +1,9 @@
 """Whether a plane separates the classes: whether some direction worsens no row and improves some.
 
-Each row, with a class k that it is compared with, is a vector a: (z, 1) in the coefficients of its own class, −(z, 1) in
-those of k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without end [1]_. By
-Stiemke's theorem there is one, or positive weights λ of all rows with Σ λ a = 0. Both are found at once: the minimum of
-‖Σ λ a‖² over λ ≥ 1 is a nonnegative least squares problem, and d = Σ λ a there; if it is 0 there is no such direction.
+A row and a class k other than its own make a vector a: (z, 1) at the coefficients of its own class, −(z, 1) at those of
+k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without end [1]_. By Stiemke's
+theorem there is such a direction, or there are positive weights λ of all rows with Σ λ a = 0. One problem decides: the
+minimum of ‖Σ λ a‖² over λ ≥ 1, a nonnegative least squares problem, where d = Σ λ a. If d = 0 there is no direction.
 
 References
 ----------
