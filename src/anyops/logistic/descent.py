@@ -82,6 +82,11 @@ class Objective:
         """Whether there is a minimum, however the classes lie."""
         return bool(HOST.any(self.ridge > 0) or HOST.any(self.bound > 0))
 
+    @property
+    def narrow(self) -> bool:
+        """Whether there may be a wider dtype to go on in."""
+        return self.eps > 1e-10
+
     def at(self, theta: Array, curvature: str) -> Point:
         """One pass over the data."""
         sums = self.samples.sums(theta, curvature)
@@ -141,7 +146,7 @@ def descend(
             if separates(objective.samples, at.theta, objective.fit_intercept):
                 return Outcome(at, n_iter, True, True)
             suspicion, suspected = 2 * max(n_iter, directions.patience), True
-        refused += settled or still
+        refused += still or (settled and objective.narrow)
         if n_iter == max_iter or refused > REFUSALS:
             return Outcome(at, n_iter, False, False)
         if settled:
