@@ -76,9 +76,10 @@ class Columns:
         cover = HOST.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
         values, vectors = HOST.linalg.eigh(cover)
         least = max(DEPENDENT * p, float(HOST.max(HOST.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2)
-        flat = vectors[:, values <= least] / spread[:, None]
+        flat = vectors[:, values <= least]
         if not flat.shape[1]:
             return HOST.zeros((p + 1, 0))
+        flat = HOST.where(involved(flat)[:, None], flat, 0.0) / spread[:, None]  # rounding may be large in other units
         return HOST.linalg.qr(HOST.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
 
     def shortest(self, theta: Array, flat: Array) -> Array:

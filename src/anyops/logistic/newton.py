@@ -96,13 +96,14 @@ def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
     root = HOST.sqrt(diagonal)
     scaled = full / root[:, None] / root[None, :]
     try:
-        factor = HOST.linalg.cholesky(scaled)
+        HOST.linalg.cholesky(scaled)
     except HOST.linalg.LinAlgError:
         return None
-    if HOST.min(HOST.linalg.diagonal(factor)) ** 2 <= NOISE * len(free) * objective.eps:
+    inverse = HOST.linalg.inv(scaled)
+    if not HOST.max(HOST.linalg.diagonal(inverse)) * NOISE * len(free) * objective.eps < 1.0:
         return None
     found = HOST.zeros_like(hessian)
-    found[free[:, None], free[None, :]] = HOST.linalg.inv(scaled) / root[:, None] / root[None, :]
+    found[free[:, None], free[None, :]] = inverse / root[:, None] / root[None, :]
     return found
 
 
