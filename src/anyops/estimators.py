@@ -12,7 +12,7 @@ import numpy as np
 
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
-from ._array.chunked import check_known_chunks, chunks_like, is_chunked
+from ._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
 from ._array.host import from_host
 from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
 from ._array.namespace import (
@@ -27,7 +27,7 @@ from ._array.namespace import (
     result_dtype,
     widest_dtype,
 )
-from .kmeans.assign import kmeans_assign, kmeans_partial
+from .kmeans.assign import distances_to_each, kmeans_assign, kmeans_partial
 from .kmeans.lloyd import KMeansResult, kmeans
 from .logistic.fit import LogisticResult, logistic_regression
 from .logistic.objective import logistic_log_proba, logistic_predict_proba
@@ -198,6 +198,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def predict(self, X: Any) -> Array:
         """Return the closest centre of each sample, ties to the lowest number: array (n,)."""
         X = _more_samples(self, X, "cluster_centers_", "predict")
+        xp = namespace(X=X)
+        if (
+            _is_other(X) and not is_chunked(xp) and not bool(xp.all(xp.isfinite(X)))
+        ):  # as scikit-learn checks the others
+            raise ValueError("Input X contains NaN or infinity.")
         return kmeans_assign(X, self.cluster_centers_, metric=self.metric).labels
 
     def transform(self, X: Any) -> Array:
@@ -206,19 +211,24 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics.
         """
         X = _more_samples(self, X, "cluster_centers_", "transform")
-        xp = namespace(X=X)
-        columns = [
-            kmeans_assign(X, self.cluster_centers_[j : j + 1, :], metric=self.metric).distances
-            for j in range(self.cluster_centers_.shape[0])
-        ]
-        distances = xp.stack(columns, axis=1)
-        return xp.sqrt(distances) if self.metric == "euclidean" else distances
+        if is_chunked(namespace(X=X)):
+            centers, metric = to_host(self.cluster_centers_), self.metric
+            return over_rows(lambda part: distances_to_each(part, centers, metric), X, centers.shape[0], centers.dtype)
+        return distances_to_each(X, self.cluster_centers_, self.metric)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return −Σ w · distance of each sample from its closest centre."""
         X = _more_samples(self, X, "cluster_centers_", "score")
-        weight = _weights(namespace(X=X), X, sample_weight)
-        return -float(kmeans_partial(X, self.cluster_centers_, sample_weight=weight, metric=self.metric).inertia)
+        xp, unit = namespace(X=X), 1.0
+        weight = _weights(xp, X, sample_weight)
+        if weight is not None and not is_chunked(xp):  # sums of weights may leave their dtype
+            host = to_host(weight).astype(np.float64)
+            largest = float(np.max(np.abs(host), initial=0.0))
+            if 0 < largest < math.inf:
+                unit = 2.0 ** math.floor(math.log2(largest))
+                weight = from_host(xp, host / unit, compute_dtype(xp, result_dtype(xp, X=X)), X)
+        part = kmeans_partial(X, self.cluster_centers_, sample_weight=weight, metric=self.metric)
+        return -float(part.inertia) * unit
 
     @property
     def _n_features_out(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from .._array.backends import to_host
 from .._array.chunked import is_chunked, over_rows, reduce_chunks
 from .._array.compiled import compiled
+from .._array.host import HOST, from_host, writable
 from .._array.namespace import (
     Array,
     DType,
@@ -14,6 +15,7 @@ from .._array.namespace import (
     check_dtype,
     compute_dtype,
     is_at_hand,
+    is_traced,
     may_be_differentiated,
     namespace,
     result_dtype,
@@ -23,6 +25,11 @@ from .._array.rows import is_sharded, rows_in_cache, scan_rows
 from .._array.threads import workers
 
 METRICS = ("euclidean", "cosine", "iou")
+# By bits: bounds of centres whose squares, and sums of them, the dtype holds; the power of 2 for centres beyond.
+LEVELS = {
+    32: ((2.0**-40, 2.0**60), (2.0**-90, 2.0**100), (2.0**40, 2.0**-60), (2.0**90, 2.0**-100)),
+    64: ((2.0**-300, 2.0**400), (2.0**-700, 2.0**800), (2.0**300, 2.0**-400), (2.0**700, 2.0**-800)),
+}
 
 
 class KMeansAssignment(NamedTuple):
@@ -253,15 +260,18 @@ def unit(xp: Namespace, x: Array) -> Array:
     return x / xp.where(some, norm, one)
 
 
-def scores(xp: Namespace, a: Array, b: Array, metric: str, *, of: int = -1) -> Array:
-    """(..., n, m): what orders centres by their distance from each sample; which of the axes is that of the centres."""
+def scores(xp: Namespace, a: Array, b: Array, metric: str, *, of: int = -1, extra: Array | None = None) -> Array:
+    """(..., n, m): the distance of each sample to each centre, up to a term of the sample; `of` is the centres' axis.
+
+    For "cosine" samples and centres are of unit length, less a point near them; `extra` is 1 for a centre of 0.
+    """
     if metric == "iou":
         return 1 - _iou(xp, a[..., :, None, :], b[..., None, :, :])
     product = xp.matmul(a, xp.matrix_transpose(b))
-    if metric == "cosine":
-        return -product
     centers = b if of == -1 else a
     squares = xp.sum(centers * centers, axis=-1)
+    if extra is not None:
+        squares = squares + extra
     return (squares[..., None, :] if of == -1 else squares[..., :, None]) - 2.0 * product
 
 
@@ -276,11 +286,44 @@ def _iou(xp: Namespace, a: Array, b: Array) -> Array:
 
 def to_each(xp: Namespace, centers: Array, x: Array, metric: str) -> Array:
     """(k, n): the distance from each centre of each sample; both around 0, or of unit length."""
-    found = scores(xp, centers, x, metric, of=-2)
     if metric == "iou":
-        return found
-    found = found + (1.0 if metric == "cosine" else row_dot(xp, x, x))
-    return xp.maximum(found, xp.zeros_like(found))
+        return scores(xp, centers, x, metric, of=-2)
+    if metric == "euclidean":
+        found = scores(xp, centers, x, metric, of=-2) + row_dot(xp, x, x)
+        return xp.maximum(found, xp.zeros_like(found))
+    # Half the squares of differences: 1 − cos of nearly parallel rows would be rounding.
+    middle, zero = centers[:1, :], _is_zero(xp, centers)[:, None] | _is_zero(xp, x)[None, :]
+    away = x - middle
+    found = scores(xp, centers - middle, away, metric, of=-2) + row_dot(xp, away, away)
+    return xp.where(zero, xp.ones_like(found), xp.maximum(found, xp.zeros_like(found)) / 2)
+
+
+def distances_to_each(x: Array, centers: Array, metric: str) -> Array:
+    """(n, k): the distance of each sample from each centre, itself and not its square for "euclidean"."""
+    xp, dtype = _check(x, centers, None, metric)
+    home, near, at = writable(xp, x, centers)
+    rows = rows_in_cache(home, near, 2 * centers.shape[0])
+    wide = HOST.float64 if home is HOST else compute_dtype(home, dtype)
+    found = compiled(_each, home, near, at, metric=metric, dtype=wide, rows=rows)
+    return from_host(xp, found, dtype, x) if home is not xp else cast(xp, found, dtype)
+
+
+def _each(xp: Namespace, x: Array, centers: Array, *, metric: str, dtype: DType, rows: int) -> Array:
+    centers = cast(xp, centers, dtype)
+    middle = xp.mean(centers, axis=0, keepdims=True) if metric == "euclidean" else xp.zeros_like(centers[:1, :])
+    centers = unit(xp, centers) if metric == "cosine" else centers - middle
+
+    def tile(x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        x = cast(xp, x, dtype)
+        found = to_each(xp, centers, unit(xp, x) if metric == "cosine" else x - middle, metric)
+        return (xp.sqrt(found).T if metric == "euclidean" else found.T,), ()
+
+    return scan_rows(xp, tile, _added, rows, 0, x)[0][0]
+
+
+def _is_zero(xp: Namespace, x: Array) -> Array:
+    """Whether a vector is 0, along the last axis."""
+    return xp.max(xp.abs(x), axis=-1) == 0
 
 
 def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
@@ -292,21 +335,46 @@ def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
     if metric == "euclidean":
         return squared
     # What has no direction is at a right angle to all.
-    zero = (xp.max(xp.abs(x), axis=-1) == 0) | (xp.max(xp.abs(closest), axis=-1) == 0)
+    zero = _is_zero(xp, x) | _is_zero(xp, closest)
     return xp.where(zero, xp.ones_like(squared), squared / 2)
 
 
-def _around(xp: Namespace, centers: Array, metric: str, *, around: bool) -> tuple[Array, Array | None]:
-    """Centres as they are compared with samples, and what is taken off the samples first."""
+class _Compared(NamedTuple):
+    """Centres as they are compared with samples: (c − middle) · factor; of unit length for "cosine" before that."""
+
+    centers: Array
+    middle: Array | None
+    factor: Array | None  # a power of 2
+    extra: Array | None  # 1 for a centre of "cosine" that is 0
+
+
+def _compared(xp: Namespace, centers: Array, metric: str, *, around: bool) -> _Compared:
+    extra = None
     if metric == "cosine":
-        return unit(xp, centers), None
-    if not around or metric != "euclidean":
-        return centers, None
-    # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and equal
-    # distances equal, as they would not around a mean.
-    away = centers - xp.mean(centers, axis=-2, keepdims=True)
-    middle = rows_at(xp, centers, lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None])
-    return centers - middle, middle
+        centers = unit(xp, centers)
+        extra = cast(xp, _is_zero(xp, centers), centers.dtype)
+    middle = None
+    if metric == "cosine" or (metric == "euclidean" and around):
+        # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and
+        # equal distances equal, as they would not around a mean.
+        away = centers - xp.mean(centers, axis=-2, keepdims=True)
+        middle = rows_at(xp, centers, lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None])
+        centers = centers - middle
+    factor = None if metric == "cosine" else _factor(xp, centers)
+    return _Compared(centers if factor is None else centers * factor, middle, factor, extra)
+
+
+def _factor(xp: Namespace, centers: Array) -> Array | None:
+    """A power of 2 by which the squares of very small or large numbers stay in their dtype; None if known to be 1."""
+    size = xp.max(xp.abs(centers), axis=(-2, -1), keepdims=True)
+    one = xp.ones_like(size)
+    factor = one
+    for bound, power in LEVELS[max(32, xp.finfo(centers.dtype).bits)]:
+        beyond = (size < bound) & (size > 0) if bound < 1 else size > bound
+        factor = xp.where(beyond, power * one, factor)
+    if is_at_hand(centers) and not is_traced(centers) and bool(xp.all(factor == 1)):
+        return None
+    return factor
 
 
 def _pass(
@@ -324,21 +392,41 @@ def _pass(
     """(labels, distances) and, if asked for, (Σ w x, Σ w, Σ w · distance), by a loop that JAX does not unroll."""
     wide = compute_dtype(xp, dtype)
     parts = 1 if may_be_differentiated(x, centers, weight) or not is_at_hand(x) else workers(x)
-    centers, middle = _around(xp, cast(xp, centers, wide), metric, around=around)
+    centers = cast(xp, centers, wide)
+    heavy = None if weight is None or xp.isdtype(weight.dtype, "bool") else _weight_factor(xp, weight)
+    if heavy is not None:
+        weight = weight * heavy[..., 0]
+    to = _compared(xp, centers, metric, around=around)
+    own = unit(xp, centers) if metric == "cosine" else to.centers
 
     def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         x = cast(xp, x, wide)
-        if middle is not None:
-            x = x - middle
-        elif metric == "cosine":
+        if metric == "cosine":
             x = unit(xp, x)
-        labels = _closest(xp, x, centers, metric)
-        found = distances(xp, x, rows_at(xp, centers, labels), metric)
+            labels = _closest(xp, x - to.middle, to.centers, metric, to.extra)
+            labels = xp.where(_is_zero(xp, x), xp.zeros_like(labels), labels)
+        else:
+            x = x if to.middle is None else x - to.middle
+            x = x if to.factor is None else x * to.factor
+            labels = _closest(xp, x, to.centers, metric, None)
+        found = distances(xp, x, rows_at(xp, own, labels), metric)
         w = None if weight is None else cast(xp, weight, wide)
         return (labels, found), _sums(xp, x, labels, found, w, centers) if sums else ()
 
     (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight, parts=parts)
-    return (labels, cast(xp, found, dtype)), _moved_back(totals, middle) if sums else ()
+    if to.factor is not None and metric == "euclidean":
+        back = 1.0 / to.factor[..., 0]
+        found = found * back * back
+    if not sums:
+        return (labels, cast(xp, found, dtype)), ()
+    return (labels, cast(xp, found, dtype)), (*_moved_back(totals, to, metric), heavy)
+
+
+def _weight_factor(xp: Namespace, weight: Array) -> Array | None:
+    """A power of 2 that keeps sums of very large or small weights in their dtype; None if it is known to be 1."""
+    if xp.isdtype(weight.dtype, "integral"):
+        return None
+    return _factor(xp, weight[..., None])
 
 
 def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
@@ -346,24 +434,35 @@ def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tupl
 
 
 def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
-    return _pass(xp, x, centers, weight, **options)[1]
+    *totals, heavy = _pass(xp, x, centers, weight, **options)[1]
+    if heavy is None:
+        return tuple(totals)
+    back = cast(xp, 1.0 / heavy, totals[0].dtype)
+    return totals[0] * back, totals[1] * back[..., 0], totals[2] * back[..., 0, 0]
 
 
 def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(p + q for p, q in zip(a, b, strict=True))
 
 
-def _moved_back(totals: tuple[Array, ...], middle: Array | None) -> tuple[Array, ...]:
-    """Sums of the samples themselves, from those around the middle."""
+def _moved_back(totals: tuple[Array, ...], to: _Compared, metric: str) -> tuple[Array, ...]:
+    """Sums of the samples themselves, from those of the samples as they were compared."""
     sums, counts, inertia = totals
-    return sums if middle is None else sums + counts[..., None] * middle, counts, inertia
+    if to.factor is not None:
+        back = 1.0 / to.factor
+        sums = sums * back
+        if metric == "euclidean":
+            inertia = inertia * back[..., 0, 0] * back[..., 0, 0]
+    if to.middle is not None and metric == "euclidean":
+        sums = sums + counts[..., None] * to.middle
+    return sums, counts, inertia
 
 
-def _closest(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+def _closest(xp: Namespace, x: Array, centers: Array, metric: str, extra: Array | None) -> Array:
     """The number of the closest centre of each sample."""
     if across(xp):
-        return lowest(xp, scores(xp, centers, x, metric, of=-2), -2)
-    return lowest(xp, scores(xp, x, centers, metric), -1)
+        return lowest(xp, scores(xp, centers, x, metric, of=-2, extra=extra), -2)
+    return lowest(xp, scores(xp, x, centers, metric, extra=extra), -1)
 
 
 def _sums(
@@ -382,7 +481,10 @@ def _sums(
 def _step(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
-    (labels, _), (sums, counts, inertia) = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows)
+    (labels, _), totals = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows)
+    sums, counts, inertia, heavy = totals
+    if heavy is not None:
+        inertia = inertia * cast(xp, 1.0 / heavy[..., 0, 0], inertia.dtype)
     old = cast(xp, centers, sums.dtype)
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))

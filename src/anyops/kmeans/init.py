@@ -12,6 +12,7 @@ from .._array.namespace import (
     Array,
     Namespace,
     check_dtype,
+    default_float,
     default_int,
     device,
     hides_values,
@@ -113,7 +114,7 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
         raise TypeError(f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:
-        raise ValueError(f"{name} must have shape (n, d), got {shape}")
+        raise ValueError(f"{name} must have shape (n, d) with at least one column, got {shape}")
     check_known_chunks(xp, name, x)
     if sample_weight is None:
         weight = HOST.ones(shape[0])
@@ -133,19 +134,38 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
         finite = xp.all(xp.isfinite(x) | ~beside(xp, weight > 0, x)[:, None])
     if not bool(finite):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
+    check_exact(xp, name, x)
     return weight
 
 
+def check_exact(xp: Namespace, name: str, x: Array) -> None:
+    """Raise ValueError for whole numbers that the default float, in which they are computed, would round."""
+    if not xp.isdtype(x.dtype, "integral") or xp.iinfo(x.dtype).bits < 32 or not x.shape[0]:
+        return
+    dtype = default_float(xp, x)
+    most = 2.0 / float(xp.finfo(dtype).eps)
+    largest = max(abs(int(xp.max(x))), abs(int(xp.min(x))))
+    if largest > most:
+        raise ValueError(
+            f"{name} must hold integers up to {most:.0f}, which {dtype} does not round, got {largest}; pass float64, "
+            "or subtract an offset"
+        )
+
+
 class Prepared(NamedTuple):
-    """Samples as they are iterated over, what was taken off each, and the mean over features of their variance."""
+    """Samples as they are iterated over, (x − shift) / unit, and the mean over features of the variance of these."""
 
     z: Array  # (n, d) around 0, of unit length, or widths and heights; zeros where the weight is 0
     shift: Host  # (d,)
+    unit: float  # a power of 2
     variance: float
 
 
 def prepared(xp: Namespace, x: Array, weight: Host, metric: str) -> Prepared:
-    """Bring the samples that are there close to 0 for "euclidean", to unit length for "cosine"."""
+    """Bring the samples that are there close to 0 for "euclidean", to unit length for "cosine".
+
+    In a unit in which their squares neither overflow nor vanish.
+    """
     z, there, lazy = working(xp, x), None, is_chunked(xp)
     if not bool(HOST.all(weight > 0)):
         there = beside(xp, weight > 0, z)
@@ -154,9 +174,21 @@ def prepared(xp: Namespace, x: Array, weight: Host, metric: str) -> Prepared:
         z = over_rows(lambda part: unit(namespace(x=part), part), z, z.shape[1], z.dtype) if lazy else unit(xp, z)
     stats = batch_stats(z, axis=1, sample_weight=there)
     mean, m2 = on_host(stats.mean), on_host(stats.m2)
-    # Squared distances between samples are at most four times Σ m2.
-    if not float(HOST.sum(m2)) < float(xp.finfo(z.dtype).max) / 16:
-        raise ValueError(f"x must hold numbers whose squares can be summed in {z.dtype}, got larger ones")
+    scale, far = 1.0, 2.0 ** (60 if xp.finfo(z.dtype).bits == 32 else 600)
+    spread = float(HOST.sum(m2)) / float(HOST.count_nonzero(weight))
+    # Areas of boxes that are alike have no spread, and vanish still.
+    beside_0 = spread if metric != "iou" else max(spread, float(HOST.max(HOST.abs(mean))) ** 2)
+    if metric != "cosine" and not 1 / far < beside_0 < far:
+        largest = float(xp.max(xp.abs(z)))
+        if largest > 0:
+            scale = 2.0 ** math.floor(math.log2(largest))
+            half = 2.0 ** (math.floor(math.log2(largest)) // 2)  # twice, for the reciprocal may overflow
+            z = z / half / (scale / half)
+            stats = batch_stats(z, axis=1, sample_weight=there)
+            mean, m2 = on_host(stats.mean), on_host(stats.m2)
+    # Squared distances between samples are at most four times Σ m2; their sum is given back as a float.
+    if not 4.0 * float(HOST.sum(m2)) * scale < 1e308 / scale:
+        raise ValueError("x must hold numbers whose squares can be summed, got larger ones")
     variance = m2 / float(HOST.count_nonzero(weight))
     shift = HOST.zeros(mean.shape[0])
     if metric == "euclidean":
@@ -167,7 +199,7 @@ def prepared(xp: Namespace, x: Array, weight: Host, metric: str) -> Prepared:
         shift, z = on_host(taken), z - taken
         if there is not None:
             z = xp.where(there[:, None], z, xp.zeros_like(z))
-    return Prepared(z, shift, float(HOST.mean(variance)))
+    return Prepared(z, shift * scale, scale, float(HOST.mean(variance)))
 
 
 def beside(xp: Namespace, values: Host, like: Array) -> Array:

@@ -65,7 +65,9 @@ def kmeans(
         Number of starts, of which the best is returned; "auto" is 10 for "random" and 1 otherwise.
     max_iter : int ≥ 1
     tol : float ≥ 0
-        Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes.
+        Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes. Medians, and
+        means under "iou", may raise the inertia: then the best centres seen are returned; with tol = 0 the last ones,
+        the fixed point, as published anchors are.
     sample_weight : array (n,), optional
         Numbers ≥ 0; weight 0 means that the sample is not there, in the variance and for empty clusters too.
     metric : {"euclidean", "cosine", "iou"}
@@ -178,20 +180,24 @@ class Samples:
         self.home, self.like, self.xp, x = xp, x, xp, working(xp, x)
         if center == "mean" and metric != "iou":  # which bounds can be kept for
             self.xp, x, given = writable(xp, x, given)
-        self.z, self.shift, self.variance = prepared(self.xp, x, weight, metric)
+        self.z, self.shift, self.scale, self.variance = prepared(self.xp, x, weight, metric)
         # Of samples of weight 0, which z does not have, the label alone is asked for.
         self.absent = None if bool(HOST.all(weight > 0)) else x
         self.given = None
         if given is not None:
-            given = given if self.unit == 1 else beside(self.xp, self.weight, self.z)
+            if self.unit != 1:
+                lazy = is_chunked(self.xp)
+                given = beside(self.xp, self.weight, self.z) if lazy else self._ship(self.weight)
             self.given = self.xp.astype(given, self.z.dtype, copy=False)
+        self.inertia_unit = self.unit * (self.scale**2 if metric == "euclidean" else 1.0)
+        self.middle = HOST.zeros(x.shape[1])  # what is taken off directions, once bounds are kept
         self._rows: Array = None  # z with a one behind each, once bounds are kept
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
     def start(self, init: str | Array, rng: Any) -> Host:
         """Centres (k, d) on the host."""
         if not isinstance(init, str):
-            centers = on_host(init) - self.shift
+            centers = (on_host(init) - self.shift) / self.scale
             return settled(self.metric, centers, centers)
         if init == "k-means||":
             return parallel(self.xp, self.z, self.weight, self.given, self.k, rng, self.metric)
@@ -210,14 +216,15 @@ class Samples:
         bounded = None
         if self._has_bounds(centers):
             if self._rows is None:
-                self._rows = with_one(self.xp, self.z)
-                self.z = self._rows[:, :-1]  # and not a second time
+                self._direct()
             bounded = Bounded(self.xp, self._rows, self.given, self.k)
         converged, n_iter = False, 0
+        best, least = centers, math.inf  # a median, or a mean of boxes, may make it worse
         while n_iter < max_iter and not converged:
             n_iter += 1
             if bounded is not None:
-                sums, changed = bounded.update(centers)
+                sums, changed = bounded.update(centers - self.middle)
+                sums = sums._replace(sums=sums.sums + sums.weights[:, None] * self.middle)
                 repeats, inertia, closest = changed == 0, None, None
             elif self.center == "median":
                 closest = kmeans_assign(self.z, self._ship(centers), metric=self.metric)
@@ -230,17 +237,22 @@ class Samples:
                 counts = on_host(part.counts)
                 sums, inertia, repeats = Sums(on_host(part.sums), counts, counts), float(part.inertia), False
                 closest = None
+            if inertia is not None and inertia < least:
+                best, least = centers, inertia
             new = self._update(sums, centers, closest)
             shift = float(HOST.sum((new - centers) ** 2))
             if callback is not None:
-                callback(n_iter, self._inertia(centers) if inertia is None else inertia * self.unit, shift)
+                lost = self._inertia(centers) if inertia is None else inertia * self.inertia_unit
+                callback(n_iter, lost, shift * self.scale**2)
             centers, converged = new, repeats or shift <= tol * self.variance
+        if tol > 0 and self._may_rise and least * self.inertia_unit < self._inertia(centers):
+            centers = best
         # The labels are those of the centres as they are returned, in the dtype of x.
-        returned = from_host(self.home, centers + self.shift, self.dtype, self.like)
+        returned = from_host(self.home, centers * self.scale + self.shift, self.dtype, self.like)
         kept = on_host(returned)
-        centers = on_host(self._ship(kept - self.shift))
+        centers = on_host(self._ship((kept - self.shift) / self.scale))
         if bounded is not None:
-            bounded.update(centers)
+            bounded.update(centers - self.middle)
             labels = bounded.labels
         else:
             labels = kmeans_assign(self.z, self._ship(centers), metric=self.metric).labels
@@ -256,6 +268,11 @@ class Samples:
         found = kmeans_assign(xp.where(xp.isfinite(x), x, xp.zeros_like(x)), centers, metric=self.metric).labels
         return xp.where(beside(xp, self.weight > 0, x), labels, found)
 
+    @property
+    def _may_rise(self) -> bool:
+        """Whether an iteration may make the inertia larger: the centres do not minimise it."""
+        return self.metric == "iou" or self.center == "median"
+
     def _has_bounds(self, centers: Host) -> bool:
         """Whether distances are Euclidean, of samples at hand; what is 0 is at no such distance from a direction."""
         if self.metric == "iou" or self.center == "median" or not is_at_hand(self.z):
@@ -270,7 +287,17 @@ class Samples:
 
     def _inertia(self, centers: Host) -> float:
         part = partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False)
-        return float(part.inertia) * self.unit
+        return float(part.inertia) * self.inertia_unit
+
+    def _direct(self) -> None:
+        """Put a one behind each sample; directions around one of them, where differences of near ones have digits."""
+        z = self.z
+        if self.metric == "cosine":
+            self.middle = on_host(rows(self.xp, z, HOST.asarray([int(HOST.argmax(self.weight))])))[0, :]
+            z = z - self._ship(self.middle)
+        self._rows = with_one(self.xp, z)
+        if self.metric == "euclidean":
+            self.z = self._rows[:, :-1]  # and not a second time
 
     def _update(self, found: Sums, centers: Host, closest: KMeansAssignment | None) -> Host:
         """Centres of the sums; a centre without samples moves to one of those farthest from their own."""

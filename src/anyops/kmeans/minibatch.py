@@ -1,5 +1,6 @@
 """k-means of data that come in batches, each looked at once: a stream, or files larger than memory."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host
-from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient, working
+from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient, widest_dtype, working
 from .._array.random import Seed, generator
 from .assign import check_metric, partial_sums
 from .init import beside, check_rows, rows
@@ -128,7 +129,7 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
     like = None
     for number, given in enumerate(iterator):
         name = f"batch {number}"
-        x, sample_weight = given if isinstance(given, tuple | list) and len(given) == 2 else (given, None)
+        x, sample_weight = _parts(name, given)
         xp = namespace(**{name: x})
         if is_chunked(xp):
             x = to_host(x)
@@ -148,6 +149,21 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
         if bool(HOST.any(weight > 0)):
             _check_squares(xp, name, x, weight)
             yield _Batch(xp, x, weight, sample_weight is not None)
+
+
+def _parts(name: str, given: Any) -> tuple[Array, Array | None]:
+    """Samples and weights of a batch; torch's loaders make lists, of one tensor where there is no target."""
+    if not isinstance(given, tuple | list) or len(given) not in (1, 2):
+        return given, None
+    if len(given) == 1:
+        return given[0], None
+    x, weight = given
+    if weight is not None and namespace(weight=weight).isdtype(weight.dtype, "integral"):
+        raise TypeError(
+            f"{name} must be samples, or samples and floating or bool weights, got a second array of {weight.dtype}, "
+            "as labels are; pass the samples alone"
+        )
+    return x, weight
 
 
 def _check_squares(xp: Namespace, name: str, x: Array, weight: Host) -> None:
@@ -189,9 +205,12 @@ class _Centers:
         weight = HOST.concat([batch.weight for batch in first])
         check_init(xp, "batch 0", x, k, init)
         self._dtype = result_dtype(xp, x=x)
-        given = from_host(xp, weight, self._dtype, x) if any(batch.weighted for batch in first) else None
+        given = from_host(xp, weight, widest_dtype(xp, self._dtype, x), x) if any(b.weighted for b in first) else None
         samples = Samples(xp, x, weight, given, k, metric, "mean")
-        self.variance, self._shift = samples.variance, samples.shift
+        self.variance, self._shift, self._scale = samples.variance, samples.shift, samples.scale
+        mean = float(HOST.sum(weight)) / int(HOST.count_nonzero(weight))
+        self._unit = 2.0 ** math.floor(math.log2(mean))  # of all weights
+        self._inertia_unit = self._unit * (self._scale**2 if metric == "euclidean" else 1.0)
         self._at = samples.start(init, rng)
         self._sums, self._weights = HOST.zeros(self._at.shape), HOST.zeros(k)
         self._metric, self._rng, self._since = metric, rng, 0
@@ -200,8 +219,9 @@ class _Centers:
         """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
         xp, old = batch.xp, self._at
         z = working(xp, batch.x)
-        z = z - from_host(xp, self._shift, z.dtype, z)
-        given = from_host(xp, batch.weight, z.dtype, z) if batch.weighted else None
+        z = (z - from_host(xp, self._shift, z.dtype, z)) / self._scale
+        weighted = batch.weighted or self._unit != 1
+        given = from_host(xp, batch.weight / self._unit, z.dtype, z) if weighted else None
         there = int(HOST.count_nonzero(batch.weight))
         if bool(HOST.any(self._weights > 0)) and (
             bool(HOST.any(self._weights == 0)) or self._since >= PATIENCE * old.shape[0]
@@ -215,7 +235,7 @@ class _Centers:
         some = self._weights > 0
         mean = self._sums / HOST.where(some, self._weights, HOST.asarray(1.0))[:, None]
         self._at = settled(self._metric, HOST.where(some[:, None], mean, self._at), self._at)
-        return float(part.inertia), float(HOST.sum((self._at - old) ** 2))
+        return float(part.inertia) * self._inertia_unit, float(HOST.sum((self._at - old) ** 2))
 
     def _reassign(self, xp: Namespace, z: Array, weight: Host, most: int) -> None:
         """Move the centres that have next to nothing, at most so many of them, to samples of a batch."""
@@ -234,7 +254,7 @@ class _Centers:
 
     def result(self, xp: Namespace, like: Array) -> Array:
         """The centres (k, d) where the samples were, in their dtype and library."""
-        return from_host(xp, self._at + self._shift, self._dtype, like)
+        return from_host(xp, self._at * self._scale + self._shift, self._dtype, like)
 
 
 class _Stop:
