@@ -120,7 +120,8 @@ def _labels(rng: Any, pick: Any, z: np.ndarray, k: int, tags: list[str]) -> np.n
         y = np.argmax(z @ rng.normal(size=(p, k)) + 0.3 * rng.normal(size=k), axis=1)
     elif how == "quasi":
         z[:, 0] = rng.integers(-2, 3, size=n)
-        y = np.where(z[:, 0] == 0, rng.integers(0, k, size=n), np.where(z[:, 0] > 0, k - 1, rng.integers(0, k - 1, size=n)))
+        y = np.where(z[:, 0] > 0, k - 1, rng.integers(0, k - 1, size=n))
+        y = np.where(z[:, 0] == 0, rng.integers(0, k, size=n), y)
     elif how == "apart":  # one value of a dummy holds one class only
         z[:, 0] = rng.random(n) < 0.3
         y = np.where(z[:, 0] > 0, 0, np.argmax(logits + rng.gumbel(size=(n, k)), axis=1))
@@ -141,7 +142,7 @@ def _labels(rng: Any, pick: Any, z: np.ndarray, k: int, tags: list[str]) -> np.n
 
 
 def _units(rng: Any, pick: Any, z: np.ndarray, tags: list[str]) -> np.ndarray:
-    n, p = z.shape
+    p = z.shape[1]
     far = pick([0.0, 1e3, 1e4, 1e5], [0.55, 0.15, 0.15, 0.15])
     if far:
         chosen = rng.random(p) < pick([0.3, 1.0])
@@ -293,7 +294,8 @@ class Model:
     def value(self, theta: np.ndarray, smooth: float = 0.0) -> float:
         loss, _ = self.losses(self.rows @ theta.T)
         coef = theta[:, :-1]
-        return float(self.w @ loss + 0.5 * np.sum(self.ridge * coef**2) + np.sum(_smoothed(coef, self.bound, smooth)[0]))
+        penalty = 0.5 * np.sum(self.ridge * coef**2) + np.sum(_smoothed(coef, self.bound, smooth)[0])
+        return float(self.w @ loss + penalty)
 
     def value_of_x(self, coef: np.ndarray, intercept: np.ndarray) -> float:
         """The objective at coefficients of x; only where the basis is one of all columns."""
@@ -378,7 +380,9 @@ def reference(given: Problem) -> Reference:
     fit_intercept = o["fit_intercept"]
     unit = np.max(np.abs(x), axis=0)
     unit = np.where(unit > 0, 2.0 ** np.round(np.log2(np.where(unit > 0, unit, 1.0))), 1.0)
-    centre = np.mean(x / unit, axis=0) * unit if fit_intercept else np.zeros(x.shape[1])
+    centre = np.zeros(x.shape[1])
+    for _ in range(2 if fit_intercept else 0):  # the second time for what rounding left of the mean
+        centre = centre + np.mean((x - centre) / unit, axis=0) * unit
     spread = np.sqrt(np.mean(((x - centre) / unit) ** 2, axis=0)) * unit
     eps = float(np.finfo(given.x.dtype).eps)
     noise = eps * np.max(np.abs(x), axis=0)
@@ -392,19 +396,19 @@ def reference(given: Problem) -> Reference:
     full = Model(z, label, w, lines, ridge, bound, fit_intercept, centre, scale, np.eye(p))
     level = np.where(flat, np.inf, noise / scale)
     rank = _rank(z, w, fit_intercept, level)
-    nothing = dict(classes=classes, full=full, value=np.nan, least=-np.inf, theta=None, errors=None, condition=np.inf)
+    unknown = (classes, full, np.nan, -np.inf, None, None, np.inf, rank)
     if full.penalised:
         if not (np.all(np.isfinite(ridge)) and np.all(np.isfinite(bound))):
             # A penalty beyond float64, in units of the loss, leaves nothing of a coefficient.
-            return Reference("unclear", "penalty overflows", rank=rank, **nothing)
+            return Reference("unclear", "penalty overflows", *unknown)
         found = _minimum(full)
         if found is None:
-            return Reference("unclear", "no certain minimum with a penalty", rank=rank, **nothing)
+            return Reference("unclear", "no certain minimum with a penalty", *unknown)
         theta, value, _ = found
         least = value - 2.0 * BARRIER * abs(value)
         return Reference("minimum", "", classes, full, value, least, _outward(full, theta), None, 1.0, rank)
     if not rank.clear:
-        return Reference("unclear", "columns that may depend on each other", rank=rank, **nothing)
+        return Reference("unclear", "columns that may depend on each other", *unknown)
     reduced = _replace_columns(full, rank.kept)
     found = _minimum(reduced)
     # Columns that depend on each other but for rounding are, as they are given, a little better.
@@ -412,16 +416,17 @@ def reference(given: Problem) -> Reference:
     if found is None:
         apart = separation(reduced)
         if exact is not reduced and separation(exact) != apart:
-            return Reference("unclear", "separated by rounding", rank=rank, **nothing)
+            return Reference("unclear", "separated by rounding", *unknown)
         why = {"separated": "", "not separated": "no certain minimum"}.get(apart, "separated within rounding")
-        return Reference(apart, why, rank=rank, **nothing)
+        return Reference(apart, why, *unknown)
     theta, value, hessian = found
     least = value
     if exact is not reduced:
         finest = _minimum(exact)
         least = -np.inf if finest is None else finest[1]
-        if finest is None and np.linalg.matrix_rank(exact.z) > reduced.z.shape[1] and separation(exact) != "not separated":
-            return Reference("unclear", "separated by rounding", rank=rank, **nothing)
+        more = np.linalg.matrix_rank(exact.z) > reduced.z.shape[1]
+        if finest is None and more and separation(exact) != "not separated":
+            return Reference("unclear", "separated by rounding", *unknown)
     errors, condition = _errors(reduced, hessian, total, rank)
     return Reference("minimum", "", classes, full, value, least, _outward(reduced, theta), errors, condition, rank)
 
@@ -581,7 +586,7 @@ def _newton(model: Model, theta: np.ndarray, smooth: float, goal: float) -> tupl
 
 
 def _is_near(model: Model, hessian: np.ndarray, slope: float) -> bool:
-    """Whether Newton's decrement bounds the distance to the minimum, and there is one (self-concordance; Bach, 2010)."""
+    """Whether Newton's decrement bounds the distance to the minimum, and there is one (Bach, 2010)."""
     root = np.sqrt(np.diag(hessian))
     try:
         inverse = np.linalg.inv(hessian / root[:, None] / root[None, :]) / root[:, None] / root[None, :]
@@ -635,12 +640,12 @@ def involved(null: np.ndarray) -> np.ndarray:
 
 
 def separation(model: Model) -> str:
-    """"separated" if a direction worsens no row and improves some, by linear programming; else "not separated".
+    """Say "separated" if a direction worsens no row and improves some, by linear programming; else "not separated".
 
     "borderline" where rounding decides. Maximised is Σ a·d over the rows a and the classes they are compared with,
     a·d ≥ 0 and |d| ≤ 1.
     """
-    from scipy.optimize import linprog  # noqa: PLC0415
+    from scipy.optimize import linprog
 
     rows, lines = model.rows, model.lines
     if not model.fit_intercept:
@@ -654,7 +659,7 @@ def separation(model: Model) -> str:
             part = np.zeros((np.sum(at), lines, rows.shape[1]))
             part[np.arange(len(part)), model.label[at]] = rows[at]
             part[:, k] = -rows[at]
-            parts.append(part[:, :-1] - part[:, -1:] if False else part)
+            parts.append(part)
         a = np.concatenate(parts).reshape(-1, lines * rows.shape[1])
         a = a[:, rows.shape[1] :]  # the first class as the reference: its direction is 0
     norm = np.sqrt(np.sum(a**2, axis=1))
@@ -732,7 +737,8 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
     if np.any(np.isfinite(got[hidden])):
         faults.append(Fault("stderr finite", float(np.sum(np.isfinite(got[hidden])))))
     seen = np.isfinite(want)
-    held = seen & (want > 0) & (want < (1e38 if dtype == "float32" else 1e300))
+    least, most = (1e-36, 1e36) if dtype == "float32" else (1e-290, 1e290)
+    held = seen & (want > least) & (want < most)
     if np.any(np.isinf(got[held])):
         faults.append(Fault("stderr infinite", float(np.sum(np.isinf(got[held])))))
     elif ref.condition < (1e8 if dtype == "float64" else 1e3):
@@ -762,14 +768,14 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
 
 
 def peers(given: Problem) -> dict[str, tuple[str, float]]:
-    """Of each peer that can express the problem: "right", "wrong, silent", "wrong, told" or "refused"; and the excess."""
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    """How each peer that can express the problem did, and how far its objective is above the minimum."""
+    from sklearn.linear_model import LogisticRegression
 
     o, found = given.options, {}
     x, y = given.x, given.y
     if "l1" in o:
         return {}
-    present, w = _present(x, y, o)
+    present = _present(x, y, o)[0]
     if len(present) != len(np.unique(y)):
         return {}
     l2 = o.get("l2", 0.0)
@@ -788,17 +794,14 @@ def peers(given: Problem) -> dict[str, tuple[str, float]]:
 
         found[f"scikit-learn {solver}"] = _peer(given, fit)
     if not l2 and "sample_weight" not in o and "class_weight" not in o:
-        import statsmodels.api as sm  # noqa: PLC0415
+        import statsmodels.api as sm
 
         rows = np.column_stack([x, np.ones(len(x))]) if o["fit_intercept"] else x
 
         def discrete() -> tuple[np.ndarray, np.ndarray]:
             kind = sm.Logit if len(present) == 2 else sm.MNLogit
             params = np.asarray(kind(y, rows).fit(disp=0, maxiter=o["max_iter"]).params)
-            if len(present) == 2:
-                params = params[:, None]
-            else:
-                params = np.column_stack([np.zeros(len(params)), params])
+            params = params[:, None] if len(present) == 2 else np.column_stack([np.zeros(len(params)), params])
             if not o["fit_intercept"]:
                 params = np.vstack([params, np.zeros(params.shape[1])])
             return params[:-1].T, params[-1]
@@ -834,7 +837,7 @@ def _peer(given: Problem, fit: Any) -> tuple[str, float]:
 
 def attempt(given: Problem) -> tuple[Any, list[Fault]]:
     """The library's result, None if it refused; and the faults."""
-    import anyops  # noqa: PLC0415
+    import anyops
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -855,49 +858,46 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int, default=15)
-    parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--only", choices=["float64", "float32"])
+    parser.add_argument("--only", choices=["float64", "float32"], help="of both in turn if not given")
+    parser.add_argument("--peers", action="store_true", help="ask the peers too, about the problems in float64")
+    parser.add_argument("--verbose", action="store_true", help="print each fault as it is found")
     given = parser.parse_args()
-    kinds: Counter[tuple[str, str]] = Counter()
-    faults: dict[str, list[tuple[float, int, Problem]]] = defaultdict(list)
-    rivals: dict[str, Counter[str]] = defaultdict(Counter)
-    worst: dict[tuple[str, str], tuple[float, int]] = {}
-    spent = {"reference": 0.0, "fit": 0.0, "peers": 0.0}
+    kinds: Counter[str] = Counter()
+    faults: dict[str, list[tuple[float, Problem]]] = defaultdict(list)
+    rivals: dict[str, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
+    spent: Counter[str] = Counter()
     for index in range(given.first, given.first + given.count):
-        dtype = given.only or ("float64", "float32")[index % 2]
-        one = problem(given.seed, index, dtype)
+        one = problem(given.seed, index, given.only or ("float64", "float32")[index % 2])
         start = time.perf_counter()
         with np.errstate(all="ignore"):
             ref = one.reference
         spent["reference"] += time.perf_counter() - start
-        kinds[ref.kind, ref.why] += 1
+        kinds[f"{ref.kind}: {ref.why}" if ref.why else ref.kind] += 1
         start = time.perf_counter()
-        if given.peers:
-            if dtype == "float64":
-                for name, (state, size) in peers(one).items():
-                    rivals[name][state] += 1
-                    worst[name, state] = max(worst.get((name, state), (-1.0, 0)), (size, index))
-            spent["peers"] += time.perf_counter() - start
-            start = time.perf_counter()
-        _, found = attempt(one)
+        for fault in attempt(one)[1]:
+            faults[fault.name].append((fault.size, one))
+            if given.verbose:
+                print(index, fault, one, flush=True)
         spent["fit"] += time.perf_counter() - start
-        for name, size in found:
-            faults[name].append((size, index, one))
-    print(f"seed {given.seed}, problems {given.first} to {given.first + given.count - 1}, seconds {spent}")
-    for (kind, why), count in sorted(kinds.items()):
-        print(f"  {count:6d} {kind}{f': {why}' if why else ''}")
-    print(f"\n{'fault':44}{'all':>6}{'f64':>6}{'f32':>6}{'auto':>6}{'newton':>8}{'lbfgs':>7}{'prox':>6}  worst (index, size)")
+        if given.peers and one.dtype == "float64":
+            for name, (state, size) in peers(one).items():
+                rivals[name][state].append((size, index))
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in spent.items())
+    print(f"seed {given.seed}, problems {given.first} to {given.first + given.count - 1}; {seconds}")
+    for kind, count in sorted(kinds.items()):
+        print(f"{count:8d} {kind}")
+    columns = ("float64", "float32", "auto", "newton", "lbfgs", "proximal")
+    print("".join([f"\n{'fault':44}", f"{'all':>6}", *(f"{c:>9}" for c in columns), "  worst (index: size)"]))
     for name, those in sorted(faults.items(), key=lambda item: -len(item[1])):
-        by = Counter(d for _, _, one in those for d in (one.dtype, one.options["solver"]))
-        top = sorted(those, key=lambda item: -item[0])[:4]
-        shown = ", ".join(f"{i}: {size:.2g}" for size, i, _ in top)
-        counts = [len(those), by["float64"], by["float32"], by["auto"], by["newton"], by["lbfgs"], by["proximal"]]
-        print(f"{name:44}" + "".join(f"{c:{s}d}" for c, s in zip(counts, (6, 6, 6, 6, 8, 7, 6), strict=True)), "", shown)
+        by = Counter(word for _, one in those for word in (one.dtype, one.options["solver"]))
+        top = sorted(((size, one.index) for size, one in those), reverse=True)[:5]
+        shown = ", ".join(f"{index}: {size:.2g}" for size, index in top)
+        print("".join([f"{name[:43]:44}", f"{len(those):6d}", *(f"{by[c]:9d}" for c in columns), f"  {shown}"]))
     for name, states in sorted(rivals.items()):
-        print(f"\n{name}, {sum(states.values())} problems in float64")
-        for state, count in sorted(states.items()):
-            size, index = worst[name, state]
-            print(f"  {count:6d} {state}  (worst {index}: {size:.2g})")
+        print(f"\n{name}: {sum(map(len, states.values()))} problems in float64")
+        for state, found in sorted(states.items()):
+            size, index = max(found)
+            print(f"{len(found):8d} {state} ({index}: {size:.2g})")
 
 
 if __name__ == "__main__":
