@@ -588,10 +588,11 @@ def _newton(model: Model, theta: np.ndarray, smooth: float, goal: float) -> tupl
 def _is_near(model: Model, hessian: np.ndarray, slope: float) -> bool:
     """Whether Newton's decrement bounds the distance to the minimum, and there is one (Bach, 2010)."""
     root = np.sqrt(np.diag(hessian))
-    try:
-        inverse = np.linalg.inv(hessian / root[:, None] / root[None, :]) / root[:, None] / root[None, :]
-    except np.linalg.LinAlgError:
+    scaled = hessian / root[:, None] / root[None, :]
+    values, vectors = np.linalg.eigh(scaled)
+    if not values[0] > 1e-11:  # rounding
         return False
+    inverse = (vectors / values) @ vectors.T / root[:, None] / root[None, :]
     rows, lines = model.rows, model.lines
     blocks = inverse.reshape(lines, rows.shape[1], lines, rows.shape[1])
     forms = np.stack([[np.sum((rows @ blocks[k, :, j]) * rows, axis=1) for j in range(lines)] for k in range(lines)])
