@@ -705,7 +705,8 @@ def judge(result: Any, given: Problem) -> list[Fault]:
     if ref.kind == "separated":
         return [Fault("separation missed, limit" if limit else "separation missed", 1.0)]
     if not result.converged:
-        faults.append(Fault("limit" if limit else "not converged", float(result.n_iter)))
+        nor = "" if ref.kind == "minimum" else ", nor the reference"
+        faults.append(Fault(("limit" if limit else "not converged") + nor, float(result.n_iter)))
     if ref.kind != "minimum":
         return faults
     tolerance = TOLERANCE[dtype]
@@ -756,8 +757,9 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
         if np.max(units) / np.min(units) < 1e4:
             unit = np.min(units)
             basis = np.linalg.qr(null / (scale / unit)[:, None])[0]
-            flat = np.reshape(np.asarray(coef, np.float64), (lines, p))[:, dependent]
-            size = np.linalg.norm(flat)
+            flat = np.reshape(np.asarray(coef, np.float64), (lines, p))
+            size = np.linalg.norm(flat * scale / unit)
+            flat = flat[:, dependent]
             part = np.linalg.norm(flat @ basis[dependent]) / size if size > 0 else 0.0
             noise = float(np.max(np.finfo(given.x.dtype).eps * np.max(np.abs(given.x), axis=0) / scale))
             if part > max(1e-6 if dtype == "float64" else 1e-3, 100.0 * noise):
