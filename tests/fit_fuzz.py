@@ -439,7 +439,7 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
     spread = np.where(spread > 0, spread, 1.0)
     unit = np.where(constant, 0.0, z / spread)
     noise = max(float(np.max(np.where(constant, 0.0, level / spread), initial=0.0)), 1e-15)
-    _, values, right = np.linalg.svd(unit / np.sqrt(len(z)), full_matrices=True)
+    _, values, right = np.linalg.svd(np.linalg.qr(unit / np.sqrt(len(z)), mode="r"), full_matrices=True)
     values = np.concatenate([values, np.zeros(p - len(values))])
     mean = w @ unit if fit_intercept else np.zeros(p)
     heavy = unit - mean
