@@ -69,7 +69,9 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return None
     # A dispatch mode sees every operation: it counts, fakes or records them.
-    if torch._C._len_torch_dispatch_stack() or (differentiable and torch.autograd.forward_ad._current_level >= 0):
+    if torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active():
+        return None
+    if differentiable and torch.autograd.forward_ad._current_level >= 0:
         return None
     recorded = differentiable and torch.is_grad_enabled()
     held = _torch_held()

@@ -23,7 +23,8 @@ Host = np.ndarray[Any, Any]
 
 TILE = 64  # boxes decided at once: one machine word
 ROOM = 1 << 14  # pairs compared at once: as many as stay in a close cache
-LARGE = 4096  # boxes of one label from which on a graph is the better way, unless the sweep finds few candidates
+LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
+WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
 FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
 SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
 DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
@@ -43,14 +44,18 @@ def suits(boxes: Host) -> bool:
 
 def kept(boxes: Host, scores: Host, labels: Host | None, threshold: float, least: float | None) -> Host | None:
     """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
-    order = (-scores).argsort(kind="stable")
-    if least is not None:  # ranked by score, those above the threshold come first
-        order = order[: np.count_nonzero(scores > least)]
-    if order.shape[0] == 0:
-        return order
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
+        if labels is not None and scores.shape[0]:
+            labels = _numbered(labels)
+        if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, threshold):
+            return None
+        order = _ranking(scores)
+        if least is not None:  # ranked by score, those above the threshold come first
+            order = order[: np.count_nonzero(scores > least)]
+        if order.shape[0] == 0:
+            return order
         planes, proper = _planes(boxes.take(order, axis=0))
         labels = None if labels is None else labels.take(order)
         if proper is not None:  # the others are kept, and suppress none
@@ -64,6 +69,44 @@ def kept(boxes: Host, scores: Host, labels: Host | None, threshold: float, least
         stay[some.take(stays)] = True
         stays = stay.nonzero()[0]
     return order.take(stays)
+
+
+def _numbered(labels: Host) -> Host:
+    """Numbers for labels, from 0 on and few for the labels there are, equal for equal ones."""
+    if labels.dtype.kind != "f":
+        lowest, highest = int(labels.min()), int(labels.max())
+        if highest - lowest <= 4 * labels.shape[0] + 1024:
+            return labels - labels.dtype.type(lowest)
+    return np.unique(labels, return_inverse=True, equal_nan=False)[1]
+
+
+def _worthwhile(boxes: Host, labels: Host | None, threshold: float) -> bool:
+    """Whether one of the ways is for as many boxes as there are, by a look at some of them."""
+    n = boxes.shape[0]
+    planes, proper = _planes(boxes[:: max(n // 1024, 1)])
+    planes = planes if proper is None else planes[:, proper]
+    if planes.shape[1] == 0:
+        return False
+    expected = _axis(planes, threshold)[1] * n / planes.shape[1]
+    if labels is not None:
+        count = np.bincount(labels)
+        return bool(count.max() <= LARGE or 0 < expected <= np.count_nonzero(count) * FEW / 2)
+    return 0 < expected <= FEW / 2 or _dense(_among_best(planes, boxes.dtype.type(threshold))) >= DENSE
+
+
+def _ranking(scores: Host) -> Host:
+    """Positions by descending score, ties to the lowest position, NaN last."""
+    falling = 0.0 - scores  # not −scores: a zero has one sign
+    if scores.dtype != np.float32 or not 1 << 14 <= scores.shape[0] < 1 << 31:
+        return falling.argsort(kind="stable")
+    # A number for score and position, sorted as it is: NumPy has no fast stable sort of floats.
+    falling[np.isnan(falling)] = np.nan
+    bits = falling.view(np.int32)
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
+    keys |= np.arange(scores.shape[0])
+    keys.sort()
+    keys &= 0xFFFFFFFF
+    return keys
 
 
 def walk(over: Host) -> list[int]:
@@ -105,19 +148,16 @@ def _stay(planes: Host, labels: Host | None, threshold: Any) -> Host | None:
     if n == 0:
         return np.arange(0)
     if labels is not None:
-        number, count = _numbered(labels)
-        largest, some = int(count.max()), np.count_nonzero(count)
+        count = np.bincount(labels)
+        largest, some = int(count.max()), int(np.count_nonzero(count))
         if some > 1:
             axis, expected = _axis(planes, threshold)
             if largest <= TILE or 0 < expected <= some * FEW / 2:
-                stays = _by_sweep(planes, axis, number, threshold, n * max(min(largest, TILE), FEW))
+                stays = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW))
                 if stays is not None:
                     return stays
-            return _by_label(planes, number, count, threshold) if largest <= LARGE else None
-    if n <= LARGE:
-        return _of_one_label(planes, threshold)
-    axis, expected = _axis(planes, threshold)
-    return _by_sweep(planes, axis, None, threshold, n * FEW) if 0 < expected <= FEW / 2 else None
+            return _by_label(planes, labels, count, threshold)
+    return _of_one_label(planes, threshold)
 
 
 def _axis(planes: Host, threshold: Any) -> tuple[int, float]:
@@ -136,31 +176,32 @@ def _share(threshold: Any) -> float:
     return (1 - float(threshold) * SLACK) * (1 + 1e-6)
 
 
-def _numbered(labels: Host) -> tuple[Host, Host]:
-    """Small numbers for labels, equal for equal ones, and how many boxes have each."""
-    if labels.dtype.kind != "f":
-        lowest, highest = int(labels.min()), int(labels.max())
-        if highest - lowest <= 4 * labels.shape[0] + 1024:
-            number = labels - labels.dtype.type(lowest)
-            return number, np.bincount(number)
-    *_, number, count = np.unique(labels, return_inverse=True, return_counts=True, equal_nan=False)
-    return number, count
-
-
-def _of_one_label(planes: Host, threshold: Any) -> Host:
+def _of_one_label(planes: Host, threshold: Any) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
-    n = planes.shape[1]
-    over = _overlap(planes[:, :TILE, None], planes[:, None, :TILE], threshold)
-    share = max(int(np.count_nonzero(over)) - TILE, 0) / (TILE * (TILE - 1))  # of all pairs, those that overlap
-    if n > TILE and share < DENSE:
+    n, over = planes.shape[1], _among_best(planes, threshold)
+    if n > TILE and (share := _dense(over)) < DENSE:
         axis, expected = _axis(planes, threshold)
         # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 64 boxes against all.
         sweep = 2 * expected * n + 16 * share * n * n / 2
-        if expected > 0 and sweep < n * max(TILE, 1 / max(share, 1e-6)):
+        few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
+        if expected > 0 and few:
             stays = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)))
             if stays is not None:
                 return stays
+        if n > LARGE:
+            return None
     return _by_tiles(planes, over, threshold)
+
+
+def _among_best(planes: Host, threshold: Any) -> Host:
+    """Whether each of the best boxes overlaps each of them."""
+    return _overlap(planes[:, :TILE, None], planes[:, None, :TILE], threshold)
+
+
+def _dense(over: Host) -> float:
+    """Of all pairs of the best boxes, the share that overlap."""
+    size = over.shape[0]
+    return max(int(np.count_nonzero(over)) - size, 0) / max(size * (size - 1), 1)
 
 
 def _overlap(a: Host, b: Host, threshold: Any) -> Host:
@@ -181,8 +222,8 @@ def _overlap(a: Host, b: Host, threshold: Any) -> Host:
     return over
 
 
-def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host:
-    """Ranks kept, given the overlaps of the best ones among each other."""
+def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
+    """Ranks kept, given the overlaps of the best ones among each other; None if of many boxes few are suppressed."""
     ranks, parts = None, []
     while True:
         stays = np.asarray(walk(over))
@@ -198,27 +239,32 @@ def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host:
         live = (~gone).nonzero()[0]
         if live.shape[0] == 0:
             break
+        if live.shape[0] > LARGE and live.shape[0] > (1 - WORTHWHILE) * gone.shape[0]:
+            return None
         live += size
         planes, ranks = planes.take(live, axis=1), live if ranks is None else ranks.take(live)
-        over = _overlap(planes[:, :TILE, None], planes[:, None, :TILE], threshold)
+        over = _among_best(planes, threshold)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host:
+def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host | None:
     """Ranks kept, of each label by itself."""
     order = number.astype(np.uint16 if count.shape[0] <= 1 << 16 else number.dtype).argsort(kind="stable")
     planes = planes.take(order, axis=1)
     ends = count.cumsum().tolist()
     bounds = [(end - size, end) for end, size in zip(ends, count.tolist(), strict=True) if size]
 
-    def decide(bound: tuple[int, int]) -> Host:
+    def decide(bound: tuple[int, int]) -> Host | None:
         own = planes[:, slice(*bound)]
         with np.errstate(over="ignore", invalid="ignore"):  # which threads do not inherit
-            return order[slice(*bound)].take(_of_one_label(own, threshold))
+            stays = _of_one_label(own, threshold)
+            return None if stays is None else order[slice(*bound)].take(stays)
 
     parts = on_cores(decide, bounds) if order.shape[0] >= CORES else [decide(bound) for bound in bounds]
     stays = np.zeros(order.shape[0], bool)
     for part in parts:
+        if part is None:
+            return None
         stays[part] = True
     return stays.nonzero()[0]
 
