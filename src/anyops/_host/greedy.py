@@ -179,7 +179,8 @@ def _share(threshold: Any) -> float:
 def _of_one_label(planes: Host, threshold: Any) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
     n, over = planes.shape[1], _among_best(planes, threshold)
-    if n > TILE and (share := _dense(over)) < DENSE:
+    share = _dense(over)
+    if n > LARGE or (n > TILE and share < DENSE):
         axis, expected = _axis(planes, threshold)
         # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 64 boxes against all.
         sweep = 2 * expected * n + 16 * share * n * n / 2
@@ -188,9 +189,7 @@ def _of_one_label(planes: Host, threshold: Any) -> Host | None:
             stays = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)))
             if stays is not None:
                 return stays
-        if n > LARGE:
-            return None
-    return _by_tiles(planes, over, threshold)
+    return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold)
 
 
 def _among_best(planes: Host, threshold: Any) -> Host:
