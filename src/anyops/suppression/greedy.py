@@ -12,8 +12,9 @@ from itertools import chain, product
 
 from .._array.backends import to_host
 from .._array.compiled import compiled
+from .._array.loop import branch, branches
 from .._array.namespace import Array, Namespace, chunk_size, default_int, device
-from .._array.segments import mark
+from .._array.segments import mark, put_along_last
 from .._array.selection import compress, indices_of
 from .._array.threads import on_cores
 from .._host import greedy as host
@@ -35,6 +36,8 @@ from .overlaps import (
 from .select import above, ranking
 from .tiles import ranked_mask
 
+# Boxes in fixed shape from which on a kernel is compiled for each of several numbers of valid ones.
+PARTED = 1024
 # Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
@@ -226,10 +229,42 @@ def _by_scene(call: Call, threshold: float, kind: str) -> Array:
     return mask
 
 
-def _mask(xp: Namespace, *arguments: Array | float | None, kind: str) -> Array:
+def _mask(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    threshold: Array | float,
+    *,
+    kind: str,
+) -> Array:
     """Whether each box is kept, in the order of the arguments."""
-    order, live = ranked_mask(xp, *arguments, kind=kind)
-    return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
+    n = scores.shape[-1]
+    sizes = branches(scores, (n // 16, n // 4, n))
+    if valid is None or n < PARTED or len(sizes) == 1 or 0 in scores.shape:
+        order, live = ranked_mask(xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+        return put_along_last(xp, live, order)
+    # The valid boxes first, so that the work follows their number.
+    count = xp.cumulative_sum(xp.astype(valid, default_int(xp, scores)), axis=-1)
+    number = xp.broadcast_to(xp.arange(n, dtype=count.dtype), count.shape)
+    first = put_along_last(xp, number, xp.where(valid, count - 1, count[..., -1:] + number - count))
+
+    def decide(size: int) -> Array:
+        some = first[..., :size]
+        alone = (None if x is None else xp.take_along_axis(x, some, axis=-1) for x in (scores, labels, valid))
+        near = None if boxes is None else xp.take_along_axis(boxes, some[..., None], axis=-2)
+        matrix = None
+        if overlaps is not None:
+            matrix = xp.take_along_axis(
+                xp.take_along_axis(overlaps, some[..., None], axis=-2), some[..., None, :], axis=-1
+            )
+        ranks, live = ranked_mask(xp, near, *alone, matrix, threshold, kind=kind)
+        live = put_along_last(xp, live, ranks)
+        return xp.concat((live, xp.zeros((*live.shape[:-1], n - size), dtype=xp.bool)), axis=-1)
+
+    return put_along_last(xp, branch(xp.max(count), sizes, decide), first)
 
 
 def _indices(call: Call, threshold: float, kind: str) -> Array:
