@@ -253,14 +253,14 @@ def _mask(
 
     def decide(size: int) -> Array:
         some = first[..., :size]
-        alone = (None if x is None else xp.take_along_axis(x, some, axis=-1) for x in (scores, labels, valid))
+        own, same, real = (None if x is None else xp.take_along_axis(x, some, axis=-1) for x in (scores, labels, valid))
         near = None if boxes is None else xp.take_along_axis(boxes, some[..., None], axis=-2)
         matrix = None
         if overlaps is not None:
             matrix = xp.take_along_axis(
                 xp.take_along_axis(overlaps, some[..., None], axis=-2), some[..., None, :], axis=-1
             )
-        ranks, live = ranked_mask(xp, near, *alone, matrix, threshold, kind=kind)
+        ranks, live = ranked_mask(xp, near, own, same, real, matrix, threshold, kind=kind)
         live = put_along_last(xp, live, ranks)
         return xp.concat((live, xp.zeros((*live.shape[:-1], n - size), dtype=xp.bool)), axis=-1)
 
