@@ -370,6 +370,28 @@ def test_static_at_many_tiles(run, n):
         np.testing.assert_array_equal(got, reference.greedy_mask(boxes, scores, 0.5, dtype=np.float32))
 
 
+@pytest.mark.op("nms_mask", transforms=(Transform.EAGER, Transform.JIT, Transform.VMAP))
+@pytest.mark.parametrize("extra", [(), ("labels",), ("overlaps",)])
+def test_few_valid_of_many(run, extra):
+    """A compiler makes a kernel for each of several numbers of valid boxes."""
+    if not run.backend.is_fast:
+        pytest.skip(TOO_SLOW)
+    boxes, scores = (np.stack(x) for x in zip(*(scenes.tied(1040, seed=k) for k in range(4)), strict=True))
+    scores[:, ::50] = NAN
+    valid = np.random.default_rng(0).random(scores.shape) < np.asarray([0.0, 0.04, 0.2, 0.9])[:, None]
+    matrix = np.stack([overlap_matrix(1040, seed=k) for k in range(4)])
+    more = {
+        k: v for k, v in (("labels", labels(1040) + np.zeros((4, 1), np.int32)), ("overlaps", matrix)) if k in extra
+    }
+    for lanes in (slice(0, 2), slice(2, 4)):
+        given = {"valid": valid[lanes], **{k: v[lanes] for k, v in more.items()}}
+        got = run(anyops.nms_mask, boxes[lanes], scores[lanes], 0.5, **given)
+        for k in range(2):
+            one = {name: x[k] for name, x in given.items()}
+            want = reference.greedy_mask(boxes[lanes][k], scores[lanes][k], 0.5, dtype=np.float32, **one)
+            np.testing.assert_array_equal(got[k], want)
+
+
 @pytest.mark.op("nms")
 @pytest.mark.parametrize("kind", ["iof", "ios", "giou", "diou"])
 def test_kinds_at_size(run, kind):

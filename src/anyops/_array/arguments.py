@@ -10,7 +10,7 @@ def check_number(
     name: str, value: Any, *, least: float = -math.inf, largest: float = math.inf, finite: bool = True
 ) -> float:
     """Return a Python or NumPy number as a float; raise unless it is in [least, largest], and finite where asked."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     try:
         value = float(value)

@@ -57,6 +57,22 @@ def for_each(values: Sequence[int], body: Callable[..., State], state: State) ->
     return tuple(state)
 
 
+def branches(x: Array, sizes: Sequence[int]) -> Sequence[int]:
+    """Return the sizes that a compiled program may choose from by a value: the last one where it has no choice."""
+    return sizes if library(namespace(x=x)) == "jax" and is_traced(x) else sizes[-1:]
+
+
+def branch(count: Array, sizes: Sequence[int], function: Callable[[int], Array]) -> Array:
+    """Return ``function(size)`` of the first of some sizes that is no less than a 0-d `count`; the last one is for any.
+
+    Compiled for each size. For the sizes of :func:`branches`.
+    """
+    import jax
+
+    number = sum((count > size).astype("int32") for size in sizes[:-1])
+    return jax.lax.switch(number, [lambda size=size: function(size) for size in sizes])
+
+
 def _eager_loop(cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
     while bool(cond(*state)):
         state = tuple(body(*state))

@@ -161,12 +161,21 @@ def result_dtype(xp: Namespace, **arrays: Array) -> DType:
 def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
     """Raise TypeError unless an array has a dtype of one of some kinds, in the standard's words."""
     dtype = x.dtype
+    key = xp.__name__, dtype  # dtypes of two libraries are not to be compared
+    if _KINDS.get(key) in kinds:
+        return
     # NumPy's isdtype knows no dtypes but its own, among which bfloat16 is not.
     foreign = library(xp) == "numpy" and "bfloat16" in str(dtype)
-    if foreign or not xp.isdtype(dtype, kinds):
+    found = None if foreign else next((kind for kind in kinds if xp.isdtype(dtype, kind)), None)
+    if found is not None:
+        _KINDS[key] = found
+    else:
         words = {"real floating": "floating", "integral": "integer", "bool": "bool"}
         hint = "; NumPy has no bfloat16 arithmetic, pass float32" if foreign else ""
         raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {dtype}{hint}")
+
+
+_KINDS: dict[tuple[str, DType], str] = {}
 
 
 def check_can_order(xp: Namespace, op: str) -> None:

@@ -27,6 +27,13 @@ def mark(xp: Namespace, index: Array, size: int) -> Array:
     return xp.searchsorted(index, position, side="right") > xp.searchsorted(index, position, side="left")
 
 
+def put_along_last(xp: Namespace, x: Array, index: Array) -> Array:
+    """Return y with ``y[..., index] = x`` along the last axis, `index` being a permutation in each row."""
+    if library(xp) == "jax":
+        return xp.put_along_axis(xp.zeros_like(x), index, x, axis=-1, inplace=False)
+    return xp.take_along_axis(x, xp.argsort(index, axis=-1), axis=-1)
+
+
 def repeat(xp: Namespace, x: Array, counts: Array, total: int) -> Array:
     """Return each item of 1-D `x` as often as `counts` says, and the last one up to a length of `total`, at least 1."""
     if library(xp) == "jax":

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from .namespace import Array, library, namespace
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -35,6 +36,11 @@ def in_parts(x: Array, work: Callable[[int], T], parts: int) -> list[T]:
     states = [copy_context() for _ in range(parts)]  # as where NumPy warns, which threads do not inherit
     with _one_thread_each(name):
         return list(_pool().map(lambda part: states[part].run(_alone, name, work, part), range(parts)))
+
+
+def on_cores(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Return ``work(item)`` of each item, on all cores: for work on NumPy arrays without products of matrices."""
+    return list(_pool().map(work, items)) if _cores() > 1 and len(items) > 1 else [work(item) for item in items]
 
 
 def _alone(name: str, work: Callable[[int], T], part: int) -> T:

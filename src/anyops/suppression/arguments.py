@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
+from .._array.mode import Mode, enter, floats
 from .._array.namespace import (
     Array,
     Namespace,
@@ -43,7 +44,10 @@ def check_suppression(
 ) -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
     arrays = {"boxes": boxes, "scores": scores, labels_name: labels, "overlaps": overlaps, "valid": valid}
-    xp = namespace(**{name: x for name, x in arrays.items() if x is not None or name == "scores"})
+    for name in ("boxes", labels_name, "overlaps", "valid"):
+        if arrays[name] is None:
+            del arrays[name]
+    xp = namespace(**arrays)
     check_kind(kind, KINDS)
     check_dtype(xp, "scores", scores, "real floating", "integral")
     shape = tuple(scores.shape)
@@ -87,10 +91,14 @@ def check_index_contract(op: str, static: str, scores: Array, *others: Array | N
 
 
 class Call(NamedTuple):
-    """What the checks of a call find: its namespace, labels that compare, and its limits as numbers."""
+    """A call whose arguments were checked: how it computes, its arrays as it computes with them, and its limits."""
 
-    xp: Namespace
-    labels: Array | None
+    mode: Mode
+    boxes: Array | None
+    scores: Array
+    labels: Array | None  # that compare
+    overlaps: Array | None
+    valid: Array | None = None
     least: float | None = None
     limit: int | None = None
 
@@ -105,13 +113,17 @@ def index_call(
     kind: str,
     score_threshold: float | None,
     max_output: int | None = None,
+    *,
+    differentiable: bool = True,
 ) -> Call:
-    """Check the arguments that the ops of the index contract share."""
+    """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is."""
     xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind)
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    check_index_contract(op, static, scores, boxes, labels, overlaps)
-    return Call(xp, _comparable(xp, labels), least, limit)
+    call = _enter(xp, boxes, scores, labels, overlaps, None, differentiable, least, limit)
+    if call.scores.ndim != 1 or not call.mode.host:
+        check_index_contract(op, static, scores, boxes, labels, overlaps)
+    return call
 
 
 def static_call(
@@ -122,11 +134,44 @@ def static_call(
     valid: Array | None,
     overlaps: Array | None,
     kind: str,
-) -> Call:
-    """Check the arguments that the ops of the static contract share."""
+) -> tuple[Namespace, Array | None]:
+    """Check the arguments that the ops of the static contract share; return the namespace and labels that compare."""
     xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
     check_can_order(xp, op)
-    return Call(xp, _comparable(xp, labels))
+    return xp, _comparable(xp, labels)
+
+
+def mask_call(
+    op: str,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    kind: str,
+) -> Call:
+    """Check the arguments of an op of the static contract that has no derivative."""
+    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
+    check_can_order(xp, op)
+    return _enter(xp, boxes, scores, labels, overlaps, valid, False)
+
+
+def _enter(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    valid: Array | None,
+    differentiable: bool,
+    least: float | None = None,
+    limit: int | None = None,
+) -> Call:
+    mode, arrays = enter(xp, boxes, scores, labels, overlaps, valid, differentiable=differentiable)
+    boxes, scores, labels, overlaps, valid = arrays
+    if mode.host:
+        boxes, scores, overlaps = floats(mode, boxes, scores, overlaps)
+    return Call(mode, boxes, scores, _comparable(mode.xp, labels), overlaps, valid, least, limit)
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:

@@ -112,8 +112,7 @@ def cluster_nms(
         "cluster_nms", "cluster_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
     floor = given["threshold"] if penalty is None else 0.0
-    arguments = call, boxes, scores, overlaps, given
-    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[:2])
+    return RescoredBoxes(*best_first(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[:2])
 
 
 def cluster_nms_scores(
@@ -163,7 +162,7 @@ def cluster_nms_scores(
     [0.9, 0.0, 0.7]
     """
     given = _parameters(boxes, iou_threshold, penalty, sigma)
-    xp, labels, *_ = static_call("cluster_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    xp, labels = static_call("cluster_nms_scores", boxes, scores, labels, valid, overlaps, kind)
     arguments = boxes, scores, labels, valid, overlaps, given
     return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, penalty=penalty)[0]
 
@@ -243,10 +242,9 @@ def weighted_cluster_nms(
         "weighted_cluster_nms", static, boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
     floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
-    arguments = call, boxes, scores, overlaps, given
     # Boxes below the limit still take part in the average of better ones.
     indices, new, moved = best_first(
-        *arguments, rescore=_averaged, kind=kind, floor=floor, early=False, penalty=penalty
+        call, given, rescore=_averaged, kind=kind, floor=floor, early=False, penalty=penalty
     )
     return WeightedBoxes(moved, new, indices)
 
@@ -304,7 +302,7 @@ def weighted_cluster_nms_boxes(
     given = _parameters(boxes, iou_threshold, penalty, sigma)
     op = "weighted_cluster_nms_boxes"
     _check_boxes_given(op, boxes)
-    xp, labels, *_ = static_call(op, boxes, scores, labels, valid, overlaps, kind)
+    xp, labels = static_call(op, boxes, scores, labels, valid, overlaps, kind)
     arguments = boxes, scores, labels, valid, overlaps, given
     new, _, moved = compiled(in_place, xp, *arguments, rescore=_averaged, kind=kind, penalty=penalty)
     return RescoredInPlace(moved, new)

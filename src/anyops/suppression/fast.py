@@ -67,9 +67,11 @@ def fast_nms(
     ([0, 2], [0])
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = index_call("fast_nms", "fast_nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output)
-    arguments = call, boxes, scores, overlaps, {"threshold": threshold}
-    return best_first(*arguments, rescore=_rescore, kind=kind, floor=threshold)[0]
+    call = index_call(
+        *("fast_nms", "fast_nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output),
+        differentiable=False,
+    )
+    return best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0]
 
 
 def fast_nms_mask(
@@ -113,7 +115,7 @@ def fast_nms_mask(
     [[True, False, False]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    xp, labels, *_ = static_call("fast_nms_mask", boxes, scores, labels, valid, overlaps, kind)
+    xp, labels = static_call("fast_nms_mask", boxes, scores, labels, valid, overlaps, kind)
     arguments = boxes, scores, labels, valid, overlaps, {"threshold": threshold}
     return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind)[1]
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .._array.backends import to_host
 from .._array.compiled import compiled
 from .._array.loop import while_loop
+from .._array.mode import enter, floats
 from .._array.namespace import (
     Array,
     DType,
@@ -27,7 +28,6 @@ from .._array.namespace import (
     default_float,
     default_int,
     device,
-    is_eager_jax,
     namespace,
     result_dtype,
     rows_of,
@@ -151,33 +151,37 @@ def weighted_boxes_fusion(
     op, static = "weighted_boxes_fusion", "weighted_boxes_fusion_padded"
     arrays = boxes, scores, labels, model_ids, model_weights, None
     xp, comparable, threshold, least = _check(op, *arrays, iou_threshold, score_threshold, conf_type)
-    traced = boxes, labels, model_ids, None if isinstance(model_weights, Sequence) else model_weights
-    check_index_contract(op, static, scores, *traced)
+    given_weights = None if isinstance(model_weights, Sequence) else model_weights
+    check_index_contract(op, static, scores, boxes, labels, model_ids, given_weights)
+    mode, views = enter(xp, boxes, scores, labels, comparable, model_ids, given_weights, differentiable=True)
+    boxes, scores, labels, comparable, model_ids, given_weights = views
+    xp = mode.xp
+    if mode.host:
+        boxes, scores = floats(mode, boxes, scores)
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
-    weights = _weights(xp, model_weights, boxes, scores)
+    weights = _weights(xp, model_weights if given_weights is None else given_weights, boxes, scores)
     if weights is not None:
         _check_weights(to_host(weights).tolist())
     n = scores.shape[0]
     if n == 0:
-        return FusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels)
+        return FusedBoxes(*map(mode.back, (cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels)))
     if model_ids is not None:
         _check_ids(to_host(model_ids).tolist(), None if weights is None else weights.shape[0])
     given: tuple[Array | None, ...] = (boxes, scores, comparable, model_ids)
     valid = None
-    eager_jax = is_eager_jax(scores)
-    if eager_jax:  # which compiles for every size
+    if mode.padded:  # which compiles for every size
         size = bucket(n)
         valid = namespace(scores=to_host(scores)).arange(size) < n
         given = tuple(None if x is None else pad(xp, x, size) for x in given)
     ranked = compiled(_ranked, xp, *given, weights, valid, least)
     founders, count = _founders_on_host(ranked, threshold)
-    if not eager_jax:
+    if not mode.padded:
         founders = xp.asarray(founders.tolist(), dtype=default_int(xp, scores), device=device(scores))
     *fused, _ = compiled(_fused, xp, *ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
-    if eager_jax:
+    if mode.padded:
         like = boxes if boxes.committed else scores
         return FusedBoxes(*(ship(to_host(x)[:count], like) for x in fused))
-    return FusedBoxes(*(x[:count, ...] for x in fused))
+    return FusedBoxes(*(mode.back(x[:count, ...]) for x in fused))
 
 
 def weighted_boxes_fusion_padded(
@@ -291,7 +295,7 @@ def _check(
     """Return the namespace, labels that compare, and the thresholds; raise unless the arguments fit each other."""
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
     namespace(boxes=boxes, scores=scores, labels=labels, **{k: x for k, x in optional.items() if x is not None})
-    xp, comparable, *_ = static_call(op, boxes, scores, labels, valid, None, kind="iou")
+    xp, comparable = static_call(op, boxes, scores, labels, valid, None, kind="iou")
     if model_ids is not None:
         check_dtype(xp, "model_ids", model_ids, "integral")
         if tuple(model_ids.shape) != tuple(scores.shape):

@@ -8,14 +8,17 @@ because X is strictly triangular. Iterating the equation from all true reaches i
 of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
 """
 
-from itertools import chain
+from itertools import chain, product
 
-from .._array.bits import rows_as_bits
+from .._array.backends import to_host
 from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, chunk_size, default_int, device, is_eager_jax
-from .._array.segments import mark
+from .._array.loop import branch, branches
+from .._array.namespace import Array, Namespace, chunk_size, default_int, device
+from .._array.segments import mark, put_along_last
 from .._array.selection import compress, indices_of
-from .arguments import check_suppression, check_threshold, index_call, static_call
+from .._array.threads import on_cores
+from .._host import greedy as host
+from .arguments import Call, check_suppression, check_threshold, index_call, mask_call
 from .bucketed import kept_in_buckets
 from .graph import join, resolve
 from .overlaps import (
@@ -33,6 +36,8 @@ from .overlaps import (
 from .select import above, ranking
 from .tiles import ranked_mask
 
+# Boxes in fixed shape from which on a kernel is compiled for each of several numbers of valid ones.
+PARTED = 1024
 # Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
@@ -104,16 +109,13 @@ def nms(
     [1, 2]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    xp, labels, least, limit = index_call(
-        "nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output
+    call = index_call(
+        *("nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output), differentiable=False
     )
-    if overlaps is not None:
-        kept = _by_matrix(xp, scores, threshold, labels, least, overlaps)
-    elif is_eager_jax(scores):
-        kept = kept_in_buckets(xp, boxes, scores, labels, threshold, kind=kind, least=least)
-    else:
-        kept = compiled(_by_rank, xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
-    return kept if limit is None else kept[: min(limit, kept.shape[0])]
+    kept = _indices(call, threshold, kind)
+    if call.limit is not None:
+        kept = kept[: min(call.limit, kept.shape[0])]
+    return call.mode.back(kept)
 
 
 def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
@@ -195,23 +197,90 @@ def nms_mask(
     [[False, True, True]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    xp, labels, *_ = static_call("nms_mask", boxes, scores, labels, valid, overlaps, kind)
-    return compiled(_mask, xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+    call = mask_call("nms_mask", boxes, scores, labels, valid, overlaps, kind)
+    mode, *arrays, valid, _, _ = call
+    if mode.host:
+        return mode.back(_by_scene(call, threshold, kind))
+    boxes, scores, labels, overlaps = arrays
+    return compiled(_mask, mode.xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
 
 
-def _mask(xp: Namespace, *arguments: Array | float | None, kind: str) -> Array:
-    """Whether each box is kept, in the order of the arguments."""
-    order, live = ranked_mask(xp, *arguments, kind=kind)
-    return xp.take_along_axis(live, xp.argsort(order, axis=-1), axis=-1)
+def _by_scene(call: Call, threshold: float, kind: str) -> Array:
+    """Whether each box is kept, for arrays on the host: the indices kept of each scene, and a mark on each."""
+    xp, shape = call.mode.xp, call.scores.shape
+    mask = xp.zeros(shape, dtype=xp.bool)
+
+    def decide(lane: tuple[int, ...]) -> None:
+        boxes, scores, labels, overlaps, valid = (None if x is None else x[lane] for x in call[1:6])
+        some = None
+        if valid is not None and not xp.all(valid):
+            some = indices_of(xp, valid)
+            boxes, scores, labels = (None if x is None else xp.take(x, some, axis=0) for x in (boxes, scores, labels))
+            overlaps = None if overlaps is None else xp.take(xp.take(overlaps, some, axis=0), some, axis=1)
+        kept = _indices(Call(call.mode, boxes, scores, labels, overlaps), threshold, kind)
+        mask[lane][kept if some is None else xp.take(some, kept)] = True
+
+    lanes = list(product(*map(range, shape[:-1])))
+    if mask.size >= host.CORES:
+        on_cores(decide, lanes)
+    else:
+        for lane in lanes:
+            decide(lane)
+    return mask
 
 
-def _by_matrix(
-    xp: Namespace, scores: Array, threshold: float, labels: Array | None, least: float | None, overlaps: Array
+def _mask(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    valid: Array | None,
+    overlaps: Array | None,
+    threshold: Array | float,
+    *,
+    kind: str,
 ) -> Array:
-    """Indices kept, from the static form and a selection."""
-    valid = None if least is None else compiled(above, xp, scores, least)
-    order, live = compiled(ranked_mask, xp, None, scores, labels, valid, overlaps, threshold, kind="iou")
-    return compress(xp, order, live)
+    """Whether each box is kept, in the order of the arguments."""
+    n = scores.shape[-1]
+    sizes = branches(scores, (n // 16, n // 4, n))
+    if valid is None or n < PARTED or len(sizes) == 1 or 0 in scores.shape:
+        order, live = ranked_mask(xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+        return put_along_last(xp, live, order)
+    # The valid boxes first, so that the work follows their number.
+    count = xp.cumulative_sum(xp.astype(valid, default_int(xp, scores)), axis=-1)
+    number = xp.broadcast_to(xp.arange(n, dtype=count.dtype), count.shape)
+    first = put_along_last(xp, number, xp.where(valid, count - 1, count[..., -1:] + number - count))
+
+    def decide(size: int) -> Array:
+        some = first[..., :size]
+        own, same, real = (None if x is None else xp.take_along_axis(x, some, axis=-1) for x in (scores, labels, valid))
+        near = None if boxes is None else xp.take_along_axis(boxes, some[..., None], axis=-2)
+        matrix = None
+        if overlaps is not None:
+            matrix = xp.take_along_axis(
+                xp.take_along_axis(overlaps, some[..., None], axis=-2), some[..., None, :], axis=-1
+            )
+        ranks, live = ranked_mask(xp, near, own, same, real, matrix, threshold, kind=kind)
+        live = put_along_last(xp, live, ranks)
+        return xp.concat((live, xp.zeros((*live.shape[:-1], n - size), dtype=xp.bool)), axis=-1)
+
+    return put_along_last(xp, branch(xp.max(count), sizes, decide), first)
+
+
+def _indices(call: Call, threshold: float, kind: str) -> Array:
+    """Indices kept of one scene, by descending score."""
+    mode, boxes, scores, labels, overlaps, _, least, _ = call
+    if overlaps is not None:
+        valid = None if least is None else compiled(above, mode.xp, scores, least)
+        order, live = compiled(ranked_mask, mode.xp, None, scores, labels, valid, overlaps, threshold, kind="iou")
+        return compress(mode.xp, order, live)
+    if mode.padded:
+        return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
+    if mode.host and kind == "iou" and boxes is not None and host.suits(boxes):
+        kept = host.kept(boxes, scores, labels, threshold, least)
+        if kept is not None:
+            return kept
+    return compiled(_by_rank, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
 
 
 # The eager twin: boxes by rank, and only those that are still live.
@@ -256,22 +325,12 @@ def _by_tiles(xp: Namespace, scene: Scene) -> Array:
     while scene.size > 0:
         size = min(rows, scene.size)
         head, scene = scene.map(lambda x: x[..., :size]), scene.map(lambda x: x[..., size:])  # noqa: B023
-        stays = _walk(rows_as_bits(tile(xp, head, head)))
+        stays = host.walk(to_host(tile(xp, head, head)))
         head = head.take(xp, xp.asarray(stays, dtype=head.ranks.dtype, device=device(head.ranks)))
         kept.append(head.ranks)
         if scene.size > 0:
             scene = scene.take(xp, indices_of(xp, ~overlaps_any(xp, head, scene)))
     return xp.concat(kept)
-
-
-def _walk(over: list[int]) -> list[int]:
-    """Ranks kept, given what each overlaps: the definition itself, on bits."""
-    kept, gone = [], 0
-    for rank, overlapped in enumerate(over):
-        if not gone >> rank & 1:
-            kept.append(rank)
-            gone |= overlapped
-    return kept
 
 
 def _by_graph(xp: Namespace, scene: Scene, strips: Strips) -> Array:

@@ -1,7 +1,7 @@
 """The groups that greedy NMS makes: each box with the kept one that stands for it, for a merge of one's own."""
 
 from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, device, is_eager_jax
+from .._array.namespace import Array, Namespace, device
 from .arguments import check_threshold, index_call
 from .rescoring import Pair, Rivals, rivals_of
 from .select import above, ranking
@@ -61,9 +61,12 @@ def nms_groups(
     [1, 1, 2]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    xp, labels, least, *_ = index_call("nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold)
-    groups = _by_tiles if is_eager_jax(scores) else _by_graph
-    return compiled(groups, xp, boxes, scores, labels, overlaps, threshold, least, kind=kind)
+    call = index_call(
+        *("nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold), differentiable=False
+    )
+    mode, boxes, scores, labels, overlaps, _, least, _ = call
+    groups = _by_tiles if mode.padded else _by_graph
+    return mode.back(compiled(groups, mode.xp, boxes, scores, labels, overlaps, threshold, least, kind=kind))
 
 
 def _by_graph(

@@ -85,7 +85,7 @@ def matrix_nms(
     call = index_call(
         "matrix_nms", "matrix_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
-    rescored = best_first(call, boxes, scores, overlaps, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)
+    rescored = best_first(call, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)
     return RescoredBoxes(*rescored[:2])
 
 
@@ -135,7 +135,7 @@ def matrix_nms_scores(
     """
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
-    xp, labels, *_ = static_call("matrix_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    xp, labels = static_call("matrix_nms_scores", boxes, scores, labels, valid, overlaps, kind)
     return compiled(
         in_place, xp, boxes, scores, labels, valid, overlaps, given, rescore=_rescore, kind=kind, kernel=kernel
     )[0]

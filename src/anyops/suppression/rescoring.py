@@ -17,7 +17,6 @@ from .._array.namespace import (
     cast,
     compute_dtype,
     default_int,
-    is_eager_jax,
     result_dtype,
     working,
 )
@@ -83,9 +82,6 @@ def in_place(
 
 def best_first(
     call: Call,
-    boxes: Array | None,
-    scores: Array,
-    overlaps: Array | None,
     given: Parameters,
     *,
     rescore: Rescore,
@@ -101,16 +97,16 @@ def best_first(
     limit on new scores may be applied to the scores `early`; unless a box acts on better ones too. `late` is whether
     `rescore` leaves it to be applied to the new scores.
     """
-    xp, labels, least, limit = call
+    mode, boxes, scores, labels, overlaps, _, least, limit = call
     settings = {"rescore": rescore, "kind": kind, **options}
     arguments = boxes, scores, labels, overlaps, given, (least if early else None, least if late else None)
-    if is_eager_jax(scores):
-        index, new, moved = _padded(xp, *arguments, settings)
+    if mode.padded:
+        index, new, moved = _padded(mode.xp, *arguments, settings)
     else:
-        index, new, moved = compiled(_by_graph, xp, *arguments, floor=floor, **settings)
+        index, new, moved = compiled(_by_graph, mode.xp, *arguments, floor=floor, **settings)
     if limit is not None and limit < index.shape[0]:
         index, new, moved = index[:limit], new[:limit], None if moved is None else moved[:limit, :]
-    return index, new, moved
+    return mode.back(index), mode.back(new), mode.back(moved)
 
 
 def rivals_of(

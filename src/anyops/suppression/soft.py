@@ -99,11 +99,10 @@ def soft_nms(
     """
     given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = index_call("soft_nms", "soft_nms_scores", boxes, scores, labels, overlaps, kind, given["least"], max_output)
-    given["least"] = _in_dtype_of(call.xp, given["least"], scores)
-    options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
+    given["least"] = _in_dtype_of(call.mode.xp, given["least"], call.scores)
+    options["differentiable"] = may_be_differentiated(call.boxes, call.scores, call.overlaps)
     floor = 0.0 if decay == "gaussian" else given["threshold"]
-    arguments = call, boxes, scores, overlaps, given
-    return RescoredBoxes(*best_first(*arguments, rescore=_rescore, kind=kind, floor=floor, late=False, **options)[:2])
+    return RescoredBoxes(*best_first(call, given, rescore=_rescore, kind=kind, floor=floor, late=False, **options)[:2])
 
 
 def soft_nms_scores(
@@ -159,7 +158,7 @@ def soft_nms_scores(
     [[0.9, 0.4, 0.7]]
     """
     given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
-    xp, labels, *_ = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    xp, labels = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
     given["least"] = _in_dtype_of(xp, given["least"], scores)
     options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
     arguments = boxes, scores, labels, valid, overlaps, given

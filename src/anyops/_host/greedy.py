@@ -1,0 +1,376 @@
+"""Greedy NMS by the IoU, in NumPy: the twin of `suppression.greedy`, for scenes that a call of a function weighs on.
+
+Boxes lie by rank in planes (5, n): x2, y2, −x1, −y1 and the area. Then one minimum makes all four sides of an
+intersection. Three ways lead to the same boxes:
+
+* Tiles: the best 64 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
+  suppress among the rest, and the next 64 follow. Best where most boxes go.
+* A sweep along an axis: with boxes sorted by where they begin, the partners of a box are the next ones, up to the first
+  that begins beyond the share of its width in which a partner by more than the threshold must begin. So all the d-th
+  next ones of all boxes are one shifted slice, and no box is gathered. Best where most boxes stay; labels are sorted
+  first, and then no label costs a call.
+* Each label by itself, on all cores, where labels have many boxes each.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._array.threads import on_cores
+
+Host = np.ndarray[Any, Any]
+
+TILE = 64  # boxes decided at once: one machine word
+ROOM = 1 << 14  # pairs compared at once: as many as stay in a close cache
+LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
+WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
+FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
+SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
+DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
+WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
+WALKED = 3000  # pairs that are decided one after the other sooner than in rounds
+CORES = 8192  # boxes from which on labels are worth a thread
+
+_ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
+# Memory for the pairs compared at once, taken by a call and put back: fresh memory costs a page fault every 4 KiB.
+_ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
+
+
+def suits(boxes: Host) -> bool:
+    """Whether boxes are of a dtype that this twin computes in, or widens to float32."""
+    return boxes.dtype in _ZEROS or boxes.dtype == np.float16
+
+
+def kept(boxes: Host, scores: Host, labels: Host | None, threshold: float, least: float | None) -> Host | None:
+    """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
+    if boxes.dtype not in _ZEROS:
+        boxes = boxes.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if labels is not None and scores.shape[0]:
+            labels = _numbered(labels)
+        if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, threshold):
+            return None
+        order = _ranking(scores)
+        if least is not None:  # ranked by score, those above the threshold come first
+            order = order[: np.count_nonzero(scores > least)]
+        if order.shape[0] == 0:
+            return order
+        planes, proper = _planes(boxes.take(order, axis=0))
+        labels = None if labels is None else labels.take(order)
+        if proper is not None:  # the others are kept, and suppress none
+            some = proper.nonzero()[0]
+            planes, labels = planes.take(some, axis=1), None if labels is None else labels.take(some)
+        stays = _stay(planes, labels, boxes.dtype.type(threshold))
+    if stays is None:
+        return None
+    if proper is not None:
+        stay = ~proper
+        stay[some.take(stays)] = True
+        stays = stay.nonzero()[0]
+    return order.take(stays)
+
+
+def _numbered(labels: Host) -> Host:
+    """Numbers for labels, from 0 on and few for the labels there are, equal for equal ones."""
+    if labels.dtype.kind != "f":
+        lowest, highest = int(labels.min()), int(labels.max())
+        if highest - lowest <= 4 * labels.shape[0] + 1024:
+            return labels - labels.dtype.type(lowest)
+    return np.unique(labels, return_inverse=True, equal_nan=False)[1]
+
+
+def _worthwhile(boxes: Host, labels: Host | None, threshold: float) -> bool:
+    """Whether one of the ways is for as many boxes as there are, by a look at some of them."""
+    n = boxes.shape[0]
+    planes, proper = _planes(boxes[:: max(n // 1024, 1)])
+    planes = planes if proper is None else planes[:, proper]
+    if planes.shape[1] == 0:
+        return False
+    expected = _axis(planes, threshold)[1] * n / planes.shape[1]
+    if labels is not None:
+        count = np.bincount(labels)
+        return bool(count.max() <= LARGE or 0 < expected <= np.count_nonzero(count) * FEW / 2)
+    return 0 < expected <= FEW / 2 or _dense(_among_best(planes, boxes.dtype.type(threshold))) >= DENSE
+
+
+def _ranking(scores: Host) -> Host:
+    """Positions by descending score, ties to the lowest position, NaN last."""
+    falling = 0.0 - scores  # not −scores: a zero has one sign
+    if scores.dtype != np.float32 or not 1 << 14 <= scores.shape[0] < 1 << 31:
+        return falling.argsort(kind="stable")
+    # A number for score and position, sorted as it is: NumPy has no fast stable sort of floats.
+    falling[np.isnan(falling)] = np.nan
+    bits = falling.view(np.int32)
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
+    keys |= np.arange(scores.shape[0])
+    keys.sort()
+    keys &= 0xFFFFFFFF
+    return keys
+
+
+def walk(over: Host) -> list[int]:
+    """Ranks kept, given which ones each overlaps, bool (n, n): the definition itself, on bits."""
+    n = over.shape[0]
+    packed = np.packbits(over, axis=1, bitorder="little")
+    width = packed.shape[1]
+    if width == 8:
+        rows = packed.view("<u8")[:, 0].tolist()
+    else:
+        data = packed.tobytes()
+        rows = [int.from_bytes(data[i : i + width], "little") for i in range(0, len(data), width)]
+    stays, live = [], (1 << n) - 1
+    while live:
+        first = live & -live
+        rank = first.bit_length() - 1
+        stays.append(rank)
+        live &= ~(rows[rank] | first)
+    return stays
+
+
+def _planes(boxes: Host) -> tuple[Host, Host | None]:
+    """Return boxes (n, 4) as planes, and which of them can overlap others; None where all can."""
+    planes = np.empty((5, boxes.shape[0]), boxes.dtype)
+    corners = boxes.T
+    planes[:2] = corners[2:]
+    np.negative(corners[:2], out=planes[2:4])
+    sides = planes[:2] + planes[2:4]
+    area = np.multiply(sides[0], sides[1], out=planes[4])
+    lowest = np.minimum.reduce
+    if lowest(sides, axis=None) > 0 and lowest(area) > 0 and np.maximum.reduce(area) < math.inf:
+        return planes, None
+    return planes, (sides > 0).all(axis=0) & (area > 0) & (area < math.inf)
+
+
+def _stay(planes: Host, labels: Host | None, threshold: Any) -> Host | None:
+    """Ranks kept, ascending, of boxes of which all have an area."""
+    n = planes.shape[1]
+    if n == 0:
+        return np.arange(0)
+    if labels is not None:
+        count = np.bincount(labels)
+        largest, some = int(count.max()), int(np.count_nonzero(count))
+        if some > 1:
+            axis, expected = _axis(planes, threshold)
+            if largest <= TILE or 0 < expected <= some * FEW / 2:
+                stays = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW))
+                if stays is not None:
+                    return stays
+            return _by_label(planes, labels, count, threshold)
+    return _of_one_label(planes, threshold)
+
+
+def _axis(planes: Host, threshold: Any) -> tuple[int, float]:
+    """Along which axis to sweep, 0 or 1, and the candidates of a box to expect of boxes that lie anywhere."""
+    farthest, total = planes.max(axis=1).tolist(), planes.sum(axis=1).tolist()
+    x, y = (
+        (total[k] + total[k + 2]) / extent if (extent := farthest[k] + farthest[k + 2]) < math.inf else 0.0
+        for k in (0, 1)
+    )
+    axis = int(0 < y < x)
+    return axis, (y if axis else x) * _share(threshold)
+
+
+def _share(threshold: Any) -> float:
+    """Share of a side in which a partner that begins later must begin, to overlap by more than a threshold."""
+    return (1 - float(threshold) * SLACK) * (1 + 1e-6)
+
+
+def _of_one_label(planes: Host, threshold: Any) -> Host | None:
+    """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
+    n, over = planes.shape[1], _among_best(planes, threshold)
+    share = _dense(over)
+    if n > LARGE or (n > TILE and share < DENSE):
+        axis, expected = _axis(planes, threshold)
+        # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 64 boxes against all.
+        sweep = 2 * expected * n + 16 * share * n * n / 2
+        few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
+        if expected > 0 and few:
+            stays = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)))
+            if stays is not None:
+                return stays
+    return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold)
+
+
+def _among_best(planes: Host, threshold: Any) -> Host:
+    """Whether each of the best boxes overlaps each of them."""
+    return _overlap(planes[:, :TILE, None], planes[:, None, :TILE], threshold)
+
+
+def _dense(over: Host) -> float:
+    """Of all pairs of the best boxes, the share that overlap."""
+    size = over.shape[0]
+    return max(int(np.count_nonzero(over)) - size, 0) / max(size * (size - 1), 1)
+
+
+def _overlap(a: Host, b: Host, threshold: Any) -> Host:
+    """Whether boxes overlap by more than a threshold, planes broadcast against each other to (5, k, m), k·m ≤ ROOM."""
+    k, m = max(a.shape[1], b.shape[1]), b.shape[2]
+    pool = _ROOMS[a.dtype]
+    room = pool.pop() if pool else np.empty(4 * ROOM, a.dtype)
+    sides = np.minimum(a[:4], b[:4], out=room[: 4 * k * m].reshape(4, k, m))
+    width, height = np.add(sides[:2], sides[2:], out=sides[:2])
+    # Zeros as an array: for a scalar NumPy has no fast loop. One positive side is enough for the sign of the product.
+    np.maximum(width, _ZEROS[a.dtype][: k * m].reshape(k, m), out=width)
+    inter = np.multiply(width, height, out=width)
+    union = np.add(a[4], b[4], out=height)
+    union -= inter
+    inter /= union
+    over = inter > threshold
+    pool.append(room)
+    return over
+
+
+def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
+    """Ranks kept, given the overlaps of the best ones among each other; None if of many boxes few are suppressed."""
+    ranks, parts = None, []
+    while True:
+        stays = np.asarray(walk(over))
+        parts.append(stays if ranks is None else ranks.take(stays))
+        size = over.shape[0]
+        if size == planes.shape[1]:
+            break
+        winners, rest = planes.take(stays, axis=1)[:, :, None], planes[:, None, size:]
+        step = ROOM // stays.shape[0]
+        gone: Host = np.concatenate(
+            [_overlap(winners, rest[..., i : i + step], threshold).any(axis=0) for i in range(0, rest.shape[2], step)]
+        )
+        live = (~gone).nonzero()[0]
+        if live.shape[0] == 0:
+            break
+        if live.shape[0] > LARGE and live.shape[0] > (1 - WORTHWHILE) * gone.shape[0]:
+            return None
+        live += size
+        planes, ranks = planes.take(live, axis=1), live if ranks is None else ranks.take(live)
+        over = _among_best(planes, threshold)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host | None:
+    """Ranks kept, of each label by itself."""
+    order = number.astype(np.uint16 if count.shape[0] <= 1 << 16 else number.dtype).argsort(kind="stable")
+    planes = planes.take(order, axis=1)
+    ends = count.cumsum().tolist()
+    bounds = [(end - size, end) for end, size in zip(ends, count.tolist(), strict=True) if size]
+
+    def decide(bound: tuple[int, int]) -> Host | None:
+        own = planes[:, slice(*bound)]
+        with np.errstate(over="ignore", invalid="ignore"):  # which threads do not inherit
+            stays = _of_one_label(own, threshold)
+            return None if stays is None else order[slice(*bound)].take(stays)
+
+    parts = on_cores(decide, bounds) if order.shape[0] >= CORES else [decide(bound) for bound in bounds]
+    stays = np.zeros(order.shape[0], bool)
+    for part in parts:
+        if part is None:
+            return None
+        stays[part] = True
+    return stays.nonzero()[0]
+
+
+def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most: float) -> Host | None:
+    """Ranks kept, of boxes of one label or of those that have numbers; None if more than `most` candidates."""
+    n, start, stop = planes.shape[1], -planes[axis + 2], planes[axis]
+    width = (stop - start) * start.dtype.type(_share(threshold))
+    if number is not None:
+        # One number for label and place. It is rounded, to all places alike; no candidate is lost to that.
+        low, high = float(start.min()), float(stop.max())
+        unit = 1.5 * (high - low)
+        start = number * unit + (start.astype(np.float64) - low)
+        width = width + unit * (float(number.max()) + 2.0) * 2.0**-48
+    order = start.argsort()
+    start = start.take(order)
+    end = np.add(start, width.take(order))
+    count = start.searchsorted(end, side="right")
+    count -= np.arange(1, n + 1)
+    top, total = int(count.max()), int(count.sum())
+    if total > most or not math.isfinite(start[-1] - start[0]):
+        return None
+    if top <= 0:
+        return np.arange(n)
+    # As many slices as the most boxes have candidates; a gathered candidate costs as much as six in a slice.
+    slices = min(top, WIDEST)
+    if top > 8:
+        usual = int(np.partition(count, n - 1 - n // 6)[n - 1 - n // 6])
+        slices = min(slices, max(usual, 4)) if usual < top // 2 else slices
+    ranked = np.empty((5, n + slices), planes.dtype)
+    planes.take(order, axis=1, out=ranked[:, :n], mode="clip")
+    ranked[:4, n:], ranked[4, n:] = -1e30, 1.0  # all that meets these has negative sides
+    pairs = _in_slices(ranked, n, slices, count, threshold)
+    if top > slices:
+        pairs += _gathered(ranked, slices, count, threshold)
+    first, second = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    first, second = order.take(first), order.take(second)
+    if number is not None:  # a slice reaches beyond a label
+        same = (number.take(first) == number.take(second)).nonzero()[0]
+        first, second = first.take(same), second.take(same)
+    return _decide(np.minimum(first, second), np.maximum(first, second), n)
+
+
+def _in_slices(ranked: Host, n: int, slices: int, count: Host, threshold: Any) -> list[tuple[Host, Host]]:
+    """Pairs of boxes of which one is at most `slices` behind the other, and that overlap."""
+    plane, item = ranked.strides
+    length = max(ROOM // slices, 1)
+    pairs = []
+    for i in range(0, n, length):
+        some = min(length, n - i)
+        depth = slices if n <= length else min(int(count[i : i + some].max()), slices)
+        if depth <= 0:
+            continue
+        behind = np.ndarray((5, depth, some), ranked.dtype, ranked, offset=(i + 1) * item, strides=(plane, item, item))
+        over = _overlap(ranked[:, None, i : i + some], behind, threshold)
+        hit = over.reshape(-1).nonzero()[0]
+        step, first = np.divmod(hit, some)
+        first += i
+        step += first
+        step += 1
+        pairs.append((first, step))
+    return pairs
+
+
+def _gathered(ranked: Host, slices: int, count: Host, threshold: Any) -> list[tuple[Host, Host]]:
+    """Pairs of boxes of which one is a candidate more than `slices` behind the other, and that overlap."""
+    some = (count > slices).nonzero()[0]
+    ends = (count.take(some) - slices).cumsum()
+    targets = np.arange(ROOM // 2, ends[-1] + ROOM // 2, ROOM // 2)
+    pairs, begin, done = [], 0, 0
+    for cut in np.minimum(ends.searchsorted(targets) + 1, some.shape[0]).tolist():
+        # At least one box at a time: its candidates may be more than there is room for.
+        own, size = some[begin:cut], int(ends[cut - 1]) - done if cut > begin else 0
+        if size == 0:
+            continue
+        many = count.take(own) - slices
+        first = own.repeat(many)
+        second = np.arange(size)
+        second += (own + (slices + 1) - (ends[begin:cut] - done - many)).repeat(many)
+        for i in range(0, size, ROOM):
+            a, b = first[i : i + ROOM], second[i : i + ROOM]
+            over = _overlap(ranked.take(a, axis=1)[:, None], ranked.take(b, axis=1)[:, None], threshold)
+            hit = over[0].nonzero()[0]
+            pairs.append((a.take(hit), b.take(hit)))
+        begin, done = cut, int(ends[cut - 1])
+    return pairs
+
+
+def _decide(better: Host, worse: Host, n: int) -> Host:
+    """Ranks kept of n boxes, given the pairs that overlap."""
+    gone = np.zeros(n, bool)
+    size = better.shape[0]
+    while size > WALKED:
+        # In rounds: a box without a better rival stays, and suppresses. A chain takes as many as it has boxes.
+        beaten = np.zeros(n, bool)
+        beaten[worse] = True
+        wins = ~beaten.take(better)
+        gone[worse.compress(wins)] = True
+        live = (~(wins | gone.take(better) | gone.take(worse))).nonzero()[0]
+        better, worse = better.take(live), worse.take(live)
+        size, before = better.shape[0], size
+        if size > before / 2:
+            break
+    if size:
+        order, flags = better.argsort(), bytearray(gone.tobytes())
+        for i, j in zip(better.take(order).tolist(), worse.take(order).tolist(), strict=True):
+            if not flags[i]:
+                flags[j] = 1
+        gone = np.frombuffer(flags, bool)
+    return (~gone).nonzero()[0]
