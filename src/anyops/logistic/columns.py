@@ -79,7 +79,8 @@ class Columns:
         flat = vectors[:, values <= least]
         if not flat.shape[1]:
             return HOST.zeros((p + 1, 0))
-        flat = HOST.where(involved(flat)[:, None], flat, 0.0) / spread[:, None]  # rounding may be large in other units
+        # Rounding involves all columns a little, and may be large in the units of another.
+        flat = HOST.where(involved(flat, max(INVOLVED, least**0.5))[:, None], flat, 0.0) / spread[:, None]
         return HOST.linalg.qr(HOST.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
 
     def shortest(self, theta: Array, flat: Array) -> Array:
@@ -98,9 +99,9 @@ def unshifted(p: int) -> Columns:
     return Columns(zero, one, zero, HOST.inf, zero, False)
 
 
-def involved(flat: Array) -> Array:
+def involved(flat: Array, least: float = INVOLVED) -> Array:
     """Which rows of a basis take part in it, as (p + 1,)."""
-    return HOST.max(HOST.abs(flat), axis=1, initial=0.0) > INVOLVED
+    return HOST.max(HOST.abs(flat), axis=1, initial=0.0) > least
 
 
 def powers(values: Array, bytes_: int) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks, is_chunked
-from .._array.host import HOST, from_host, on_host, writable
+from .._array.host import HOST, from_host, home_of_passes, on_host, writable
 from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
 from .._array.namespace import (
     Array,
@@ -23,7 +23,7 @@ from .._array.namespace import (
 from .columns import involved, unshifted
 from .descent import Directions, Objective, Outcome, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, inverse_at_null, inverse_of
-from .newton import Newton, free_coefficients, inverse_hessian, standard_errors
+from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
 from .objective import check_penalty, check_rows
 from .proximal import ProximalLBFGS, ProximalNewton
 from .samples import Samples, thin
@@ -174,7 +174,7 @@ def logistic_regression(
         one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
-    home, rows, weights = writable(xp, x, sample_weight)
+    home, rows, weights = home_of_passes(xp, x, sample_weight)
     wide, labels = compute_dtype(xp, dtype), y
     if home is HOST:
         labels = labels_on_host(y)
@@ -224,7 +224,7 @@ def logistic_regression(
         float(likelihood),
         tuple(totals.tolist()),
         fit_intercept,
-        gradient=float(HOST.max(HOST.abs(_sought(objective, outcome.at.grad)), initial=0.0)),
+        gradient=float(HOST.max(_left(objective, outcome.at.grad), initial=0.0)),
         gap=outcome.gap,
         dependent=tuple(HOST.nonzero(involved(objective.flat)[:-1])[0].tolist()),
     )
@@ -403,8 +403,10 @@ def _independent(objective: Objective) -> Objective:
 def _widened(objective: Objective) -> Objective:
     """The objective in float64, where the library has it."""
     samples = objective.samples
-    wide = widest_dtype(samples.xp, samples.dtype, samples.x)
-    return replace(objective, samples=replace(samples, dtype=wide), eps=float(samples.xp.finfo(wide).eps))
+    xp, x, target, weight = writable(samples.xp, samples.x, samples.target, samples.weight)
+    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if xp is HOST else samples.dtype, x)
+    samples = replace(samples, xp=xp, x=x, target=target, weight=weight, dtype=dtype)
+    return replace(objective, samples=samples, eps=float(xp.finfo(dtype).eps))
 
 
 def _null(objective: Objective, shares: Array) -> Array:
@@ -464,9 +466,9 @@ def _roughly(part: Objective, start: Array, directions: Directions, *, tol: floa
     return outcome.at.theta if outcome.converged and not outcome.separated else start
 
 
-def _sought(objective: Objective, grad: Array) -> Array:
-    """The derivatives by the coefficients that are sought, less what the l1 penalty takes of them."""
-    grad = grad[free_coefficients(objective)]
+def _left(objective: Objective, grad: Array) -> Array:
+    """The derivatives by the coefficients that are sought, as far as the l1 penalty does not balance them."""
+    grad = sought(objective, grad)[free_coefficients(objective)]
     bound = objective.bound[free_coefficients(objective)] / objective.weight
     return HOST.clip(HOST.abs(grad) - bound, 0.0, None)
 

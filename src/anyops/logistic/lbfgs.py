@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .._array.host import HOST, factored
 from .._array.namespace import Array
 from .descent import Move, Objective, Point
-from .newton import NEAR, free_coefficients, inverse_hessian, newton_gap, newton_move, regular_hessian, row_norm
+from .newton import NEAR, free_coefficients, inverse_hessian, newton_gap, newton_move, regular_hessian, row_norm, sought
 
 MEMORY = 10
 HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
@@ -55,7 +55,7 @@ class LBFGS:
 
     def move(self, at: Point) -> Move:
         """The two loops over the last steps."""
-        grad = self._sought(at.grad)
+        grad = sought(self.objective, at.grad)
         q, shares = grad, []
         for step, change, product in reversed(self.pairs):
             share = float(HOST.sum(step * q)) / product
@@ -72,7 +72,7 @@ class LBFGS:
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""
         step = HOST.reshape(after.theta - before.theta, (-1,))
-        change = self._sought(after.grad - before.grad)
+        change = sought(self.objective, after.grad - before.grad)
         product = float(HOST.sum(step * change))
         if product > 0:  # rounding aside it is, for the loss is convex
             self.pairs.append((step, change, product))
@@ -84,7 +84,7 @@ class LBFGS:
         """A bound on the square of Newton's decrement, by the Hessian of some rows, or all; else a small gradient."""
         objective = self.objective
         if objective.penalised and self.rough.excess < HOST.inf:
-            grad = self._sought(at.grad)
+            grad = sought(self.objective, at.grad)
             bound = self.rough.excess * float(HOST.sum(grad * self.rough.solve(grad)))
             if bound <= goal and bound**0.5 * self.rough.excess**0.5 * self.rough.norm <= NEAR:
                 return bound
@@ -92,7 +92,7 @@ class LBFGS:
             if self.refused <= PATIENT and bound <= 1e3 * goal:
                 return None  # a few more steps cost less than a Hessian
         if not self._affords():
-            steepest = float(HOST.max(HOST.abs(self._sought(at.grad)), initial=0.0))
+            steepest = float(HOST.max(HOST.abs(sought(self.objective, at.grad)), initial=0.0))
             return 2.0 * move.slope if steepest <= STEEP * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
         gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
@@ -111,15 +111,6 @@ class LBFGS:
         """Begin anew with a Hessian of all rows."""
         self.rough = inverse_of(self.objective, hessian, excess=1.0)
         self.pairs.clear()
-
-    def _sought(self, grad: Array) -> Array:
-        """The gradient by the coefficients that are sought, without its part along null directions: rounding."""
-        objective = self.objective
-        grad = grad if objective.fit_intercept else grad * objective.coef
-        if not objective.flat.shape[1]:
-            return grad
-        lines = HOST.reshape(grad, (objective.samples.lines, -1))
-        return HOST.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
 
 
 def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.inf) -> Rough:

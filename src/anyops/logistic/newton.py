@@ -33,7 +33,7 @@ class Newton:
 def newton_move(objective: Objective, grad: Array, hessian: Array) -> Move:
     """−H⁻¹g, which leaves alone what no row tells of."""
     free = free_coefficients(objective)
-    full = regular_hessian(objective, hessian)
+    grad, full = sought(objective, grad), regular_hessian(objective, hessian)
     delta = HOST.zeros_like(grad)
     delta[free] = -solve_damped(full[free, :][:, free], grad[free], eps=objective.eps)
     return Move(delta, -float(HOST.sum(grad * delta)))
@@ -81,9 +81,20 @@ def regular_hessian(objective: Objective, hessian: Array) -> Array:
     if lines > 1:
         hessian = hessian + shared_shift(HOST, hessian, lines)
     if objective.flat.shape[1]:
-        level = HOST.mean(HOST.linalg.diagonal(hessian))
-        hessian = hessian + (level or 1.0) * HOST.kron(HOST.eye(lines), objective.flat @ objective.flat.T)
+        level = float(HOST.mean(HOST.linalg.diagonal(hessian)))
+        flat = HOST.kron(HOST.eye(lines), objective.flat @ objective.flat.T)
+        rest = HOST.eye(len(hessian)) - flat
+        hessian = rest @ hessian @ rest + (level or 1.0) * flat
     return hessian
+
+
+def sought(objective: Objective, grad: Array) -> Array:
+    """The gradient by the coefficients that are sought, without its part along null directions, which is rounding."""
+    grad = grad if objective.fit_intercept else grad * objective.coef
+    if not objective.flat.shape[1]:
+        return grad
+    lines = HOST.reshape(grad, (objective.samples.lines, -1))
+    return HOST.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
 
 
 def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
@@ -97,9 +108,9 @@ def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
     scaled = full / root[:, None] / root[None, :]
     try:
         HOST.linalg.cholesky(scaled)
+        inverse = HOST.linalg.inv(scaled)
     except HOST.linalg.LinAlgError:
         return None
-    inverse = HOST.linalg.inv(scaled)
     if not HOST.max(HOST.linalg.diagonal(inverse)) * NOISE * len(free) * objective.eps < 1.0:
         return None
     found = HOST.zeros_like(hessian)
