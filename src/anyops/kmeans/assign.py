@@ -18,7 +18,7 @@ from .._array.namespace import (
     namespace,
     result_dtype,
 )
-from .._array.nearest import across, counting, lowest, row_dot, rows_at
+from .._array.nearest import across, counting, less, lowest, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
 from .._array.threads import workers
 
@@ -65,8 +65,9 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     Returns
     -------
     labels : array (..., n)
-        In the index dtype of the namespace; some label where the sample is not a number, or squares overflow or vanish.
+        In the index dtype of the namespace; arbitrary where the sample is not finite.
     distances : array (..., n)
+        In the dtype of `x`: infinite or 0 where that cannot hold a square. Labels do not depend on the unit of `x`.
 
     Raises
     ------
@@ -178,6 +179,7 @@ def kmeans_step(
     x : array (..., n, d)
     centers : array (..., k, d)
     sample_weight : array (..., n), optional
+        In any unit.
     metric : {"euclidean", "cosine", "iou"}
         "cosine" scales the new centres to unit length.
 
@@ -225,8 +227,8 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
     for name in ("x", "centers"):
         check_dtype(xp, name, arrays[name], "real floating", "integral")
     shape, other = tuple(x.shape), tuple(centers.shape)
-    if len(shape) < 2:
-        raise ValueError(f"x must have shape (..., n, d), got {shape}")
+    if len(shape) < 2 or shape[-1] < 1:
+        raise ValueError(f"x must have shape (..., n, d), d ≥ 1, got {shape}")
     if len(other) != len(shape) or other[:-2] != shape[:-2] or other[-1] != shape[-1] or other[-2] < 1:
         raise ValueError(f"centers must have shape (..., k, d) beside x of shape {shape}, k ≥ 1, got {other}")
     if metric == "iou" and shape[-1] != 2:
@@ -243,6 +245,11 @@ def _rows(xp: Namespace, x: Array, centers: Array) -> int:
     return 0 if is_sharded(x) else rows_in_cache(xp, x, math.prod(x.shape[:-2]) * centers.shape[-2])
 
 
+# --- distances -------------------------------------------------------------------------------------------------------
+
+WIDE = 2.0**50  # beyond which, and below its inverse, squares of float32 leave their range
+
+
 def unit(xp: Namespace, x: Array) -> Array:
     """x / ‖x‖ along the last axis, zeros where x is 0; scaled first, so that squares do not overflow."""
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
@@ -253,16 +260,12 @@ def unit(xp: Namespace, x: Array) -> Array:
     return x / xp.where(some, norm, one)
 
 
-def scores(xp: Namespace, a: Array, b: Array, metric: str, *, of: int = -1) -> Array:
-    """(..., n, m): what orders centres by their distance from each sample; which of the axes is that of the centres."""
-    if metric == "iou":
-        return 1 - _iou(xp, a[..., :, None, :], b[..., None, :, :])
-    product = xp.matmul(a, xp.matrix_transpose(b))
-    if metric == "cosine":
-        return -product
-    centers = b if of == -1 else a
-    squares = xp.sum(centers * centers, axis=-1)
-    return (squares[..., None, :] if of == -1 else squares[..., :, None]) - 2.0 * product
+def _inverse_scale(xp: Namespace, largest: Array) -> Array:
+    """1, or 1 / largest where squares could overflow or vanish."""
+    far = (largest > WIDE) | ((largest < 1 / WIDE) & (largest > 0))
+    least = float(xp.finfo(largest.dtype).smallest_normal) * 4
+    one = xp.ones_like(largest)
+    return xp.where(far, one / xp.maximum(largest, least * one), one)
 
 
 def _iou(xp: Namespace, a: Array, b: Array) -> Array:
@@ -275,12 +278,14 @@ def _iou(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def to_each(xp: Namespace, centers: Array, x: Array, metric: str) -> Array:
-    """(k, n): the distance from each centre of each sample; both around 0, or of unit length."""
-    found = scores(xp, centers, x, metric, of=-2)
+    """(k, n): the distance of each sample from each centre; both around 0, or of unit length."""
     if metric == "iou":
-        return found
-    found = found + (1.0 if metric == "cosine" else row_dot(xp, x, x))
-    return xp.maximum(found, xp.zeros_like(found))
+        return 1 - _iou(xp, centers[:, None, :], x[None, :, :])
+    found = xp.matmul(-2.0 * centers, xp.matrix_transpose(x))
+    found = found + row_dot(xp, centers, centers)[:, None]
+    found = found + row_dot(xp, x, x)
+    found = xp.maximum(found, xp.zeros_like(found))
+    return found if metric == "euclidean" else _of_directions(xp, found, centers[:, None, :], x[None, :, :])
 
 
 def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
@@ -288,25 +293,71 @@ def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
     if metric == "iou":
         return 1 - _iou(xp, x, closest)
     difference = x - closest
-    squared = xp.sum(difference * difference, axis=-1)
-    if metric == "euclidean":
-        return squared
-    # What has no direction is at a right angle to all.
-    zero = (xp.max(xp.abs(x), axis=-1) == 0) | (xp.max(xp.abs(closest), axis=-1) == 0)
+    return xp.sum(difference * difference, axis=-1)
+
+
+def _of_directions(xp: Namespace, squared: Array, x: Array, y: Array) -> Array:
+    """1 − cos from the squared distance of unit vectors; zeros are at a right angle to everything."""
+    zero = _is_zero(xp, x) | _is_zero(xp, y)
     return xp.where(zero, xp.ones_like(squared), squared / 2)
 
 
-def _around(xp: Namespace, centers: Array, metric: str, *, around: bool) -> tuple[Array, Array | None]:
-    """Centres as they are compared with samples, and what is taken off the samples first."""
+def _is_zero(xp: Namespace, x: Array) -> Array:
+    return xp.max(xp.abs(x), axis=-1) == 0
+
+
+class _Centers(NamedTuple):
+    """Centres (..., k, d) as they are compared with samples, and what is done to the samples first."""
+
+    at: Array  # around the middle
+    factors: Array  # −2 c, in a unit of which products do not leave the range of the dtype
+    squares: Array  # ‖c‖² in that unit
+    middle: Array | None  # taken off the samples
+    whole: Array | None  # the middle in the integers of the samples, if those are not exact in the floating dtype
+    scale: Array | None  # what widths and heights are multiplied with
+    zero: Array | None  # which centres have no direction
+
+
+def _ready(xp: Namespace, x: Array, given: Array, metric: str, wide: DType, *, around: bool) -> _Centers:
+    centers = cast(xp, given, wide)
+    if metric == "iou":
+        scale = _inverse_scale(xp, xp.max(xp.abs(centers), axis=-2, keepdims=True))
+        return _Centers(centers * scale, centers, centers, None, None, scale, None)
+    middle = whole = zero = None
     if metric == "cosine":
-        return unit(xp, centers), None
-    if not around or metric != "euclidean":
-        return centers, None
-    # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and equal
-    # distances equal, as they would not around a mean.
-    away = centers - xp.mean(centers, axis=-2, keepdims=True)
-    middle = rows_at(xp, centers, lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None])
-    return centers - middle, middle
+        centers, zero = unit(xp, centers), _is_zero(xp, centers)
+    if around or metric == "cosine":
+        # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and
+        # equal distances equal, as they would not around a mean.
+        away = centers - xp.mean(centers, axis=-2, keepdims=True)
+        index = lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None]
+        middle = rows_at(xp, centers, index)
+        if around and metric == "euclidean" and xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16:
+            whole, middle, centers = _around_integers(xp, x, given, index, wide)
+        else:
+            centers = centers - middle
+    inverse = _inverse_scale(xp, xp.max(xp.abs(centers), axis=(-2, -1), keepdims=True))
+    scaled = centers * inverse
+    squares = xp.sum(centers * scaled, axis=-1)
+    if zero is not None:
+        squares = squares + xp.astype(zero, squares.dtype)  # as far as at a right angle
+    return _Centers(centers, -2.0 * scaled, squares, middle, whole, None, zero)
+
+
+def _around_integers(
+    xp: Namespace, x: Array, given: Array, index: Array, wide: DType
+) -> tuple[Array, Array, Array]:
+    """A whole number near the middle in the dtype of `x`, the same as a floating one, and the centres around it."""
+    info = xp.iinfo(x.dtype)
+    middle = rows_at(xp, given, index)
+    if given.dtype == x.dtype:
+        return middle, cast(xp, middle, wide), less(xp, given, middle, wide)
+    given, middle = cast(xp, given, wide), cast(xp, middle, wide)
+    # The largest float below 2^31 or 2^63 and not 2^31 itself, which no integer of the dtype is.
+    most = float(info.max) * (1 - float(xp.finfo(wide).eps))
+    inside = xp.where(xp.isfinite(middle), xp.round(middle), xp.zeros_like(middle))
+    inside = xp.minimum(xp.maximum(inside, xp.full_like(inside, float(info.min))), xp.full_like(inside, most))
+    return xp.astype(inside, x.dtype), inside, given - inside
 
 
 def _pass(
@@ -320,25 +371,38 @@ def _pass(
     rows: int,
     around: bool = True,
     sums: bool = True,
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """(labels, distances) and, if asked for, (Σ w x, Σ w, Σ w · distance), by a loop that JAX does not unroll."""
+) -> tuple[tuple[Array, ...], tuple[Array, ...], _Centers]:
+    """(labels, distances) and, if asked for, sums around the middle, by a loop that JAX does not unroll."""
     wide = compute_dtype(xp, dtype)
     parts = 1 if may_be_differentiated(x, centers, weight) or not is_at_hand(x) else workers(x)
-    centers, middle = _around(xp, cast(xp, centers, wide), metric, around=around)
+    ready = _ready(xp, x, centers, metric, wide, around=around)
 
     def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        x = cast(xp, x, wide)
-        if middle is not None:
-            x = x - middle
-        elif metric == "cosine":
-            x = unit(xp, x)
-        labels = _closest(xp, x, centers, metric)
-        found = distances(xp, x, rows_at(xp, centers, labels), metric)
+        blank = None
+        if ready.whole is not None:
+            x = less(xp, x, ready.whole, wide)
+        else:
+            x = cast(xp, x, wide)
+            if metric == "cosine":
+                x = unit(xp, x)
+                blank = _is_zero(xp, x)
+            if ready.middle is not None:
+                x = x - ready.middle
+        compared = x if ready.scale is None else x * ready.scale
+        labels = _closest(xp, compared, ready, metric)
+        if blank is not None:
+            labels = xp.where(blank, xp.zeros_like(labels), labels)
+        found = distances(xp, compared, rows_at(xp, ready.at, labels), metric)
+        if blank is not None:
+            straight = rows_at(xp, xp.astype(ready.zero, found.dtype)[..., None], labels)[..., 0] > 0
+            found = xp.where(blank | straight, xp.ones_like(found), found / 2)
+        if not sums:
+            return (labels, found), ()
         w = None if weight is None else cast(xp, weight, wide)
-        return (labels, found), _sums(xp, x, labels, found, w, centers) if sums else ()
+        return (labels, found), _sums(xp, x, labels, found, w, ready.at, blank)
 
     (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight, parts=parts)
-    return (labels, cast(xp, found, dtype)), _moved_back(totals, middle) if sums else ()
+    return (labels, cast(xp, found, dtype)), totals, ready
 
 
 def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
@@ -346,51 +410,78 @@ def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tupl
 
 
 def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
-    return _pass(xp, x, centers, weight, **options)[1]
+    _, (sums, counts, inertia, *directions), ready = _pass(xp, x, centers, weight, **options)
+    if ready.middle is not None:
+        sums = sums + (directions[0] if directions else counts)[..., None] * ready.middle
+    return sums, counts, inertia
 
 
 def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(p + q for p, q in zip(a, b, strict=True))
 
 
-def _moved_back(totals: tuple[Array, ...], middle: Array | None) -> tuple[Array, ...]:
-    """Sums of the samples themselves, from those around the middle."""
-    sums, counts, inertia = totals
-    return sums if middle is None else sums + counts[..., None] * middle, counts, inertia
-
-
-def _closest(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+def _closest(xp: Namespace, x: Array, ready: _Centers, metric: str) -> Array:
     """The number of the closest centre of each sample."""
+    if metric == "iou":
+        return lowest(xp, 1 - _iou(xp, x[..., :, None, :], ready.at[..., None, :, :]), -1)
     if across(xp):
-        return lowest(xp, scores(xp, centers, x, metric, of=-2), -2)
-    return lowest(xp, scores(xp, x, centers, metric), -1)
+        product = xp.matmul(ready.factors, xp.matrix_transpose(x))
+        return lowest(xp, product + ready.squares[..., :, None], -2)
+    product = xp.matmul(x, xp.matrix_transpose(ready.factors))
+    return lowest(xp, product + ready.squares[..., None, :], -1)
 
 
 def _sums(
-    xp: Namespace, x: Array, labels: Array, found: Array, weight: Array | None, centers: Array
+    xp: Namespace, x: Array, labels: Array, found: Array, weight: Array | None, centers: Array, blank: Array | None
 ) -> tuple[Array, ...]:
-    """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile."""
+    """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile.
+
+    Of directions also Σ w over those samples that have one: `blank` ones add nothing to the sums.
+    """
     mine = xp.astype(labels[..., None, :] == counting(xp, centers, -2), x.dtype)
     if weight is not None:
         there = weight > 0
         x = xp.where(there[..., None], x, xp.zeros_like(x))
         found = xp.where(there, found, xp.zeros_like(found)) * weight
         mine = mine * weight[..., None, :]
-    return xp.matmul(mine, x), xp.sum(mine, axis=-1), xp.sum(found, axis=-1)
+    counts, inertia = xp.sum(mine, axis=-1), xp.sum(found, axis=-1)
+    if blank is None:
+        return xp.matmul(mine, x), counts, inertia
+    x = xp.where(blank[..., None], xp.zeros_like(x), x)
+    directed = mine * xp.astype(~blank, mine.dtype)[..., None, :]
+    return xp.matmul(mine, x), counts, inertia, xp.sum(directed, axis=-1)
 
 
 def _step(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
-    (labels, _), (sums, counts, inertia) = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows)
-    old = cast(xp, centers, sums.dtype)
+    wide = compute_dtype(xp, dtype)
+    inverse = None
+    if weight is not None and weight.shape[-1] > 0:
+        # In a unit of their own, so that neither they nor their sums leave the range of the dtype.
+        weight = weight if xp.isdtype(weight.dtype, "real floating") else cast(xp, weight, wide)
+        inverse = _inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
+        weight = weight * inverse
+    (labels, _), (sums, counts, inertia, *directions), ready = _pass(
+        xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows
+    )
+    if inverse is not None:
+        inertia = inertia / cast(xp, inverse[..., 0], inertia.dtype)
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
     if metric == "cosine":
-        old, new = unit(xp, old), unit(xp, new)
-        there = there & (xp.max(xp.abs(new), axis=-1, keepdims=True) > 0)
-    new = xp.where(there, new, old)
-    shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+        old = unit(xp, cast(xp, centers, wide))
+        share = directions[0] / xp.where(counts > 0, counts, xp.ones_like(counts))
+        new = unit(xp, new + share[..., None] * ready.middle)
+        there = there & ~_is_zero(xp, new)[..., None]
+        new = xp.where(there, new, old)
+        shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+    else:
+        # `at` of metric "iou" is in a unit of its own.
+        old = ready.at if ready.scale is None else cast(xp, centers, wide)
+        new = xp.where(there, new, old)
+        shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+        new = new if ready.middle is None else xp.where(there, new + ready.middle, cast(xp, centers, wide))
     return cast(xp, new, dtype), labels, inertia, shift
 
 
