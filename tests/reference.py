@@ -595,7 +595,10 @@ def lloyd(
     tol: float = 1e-4,
     max_iter: int = 300,
 ) -> Lloyd:
-    """Lloyd's iteration from `centers`; empty clusters take the farthest samples, the farthest of all first."""
+    """Lloyd's iteration from `centers`; empty clusters take the farthest samples, the farthest of all first.
+
+    Where a step can go up, the best centres seen are returned.
+    """
     x, c = np.asarray(x, np.float64), np.array(centers, np.float64)
     w = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     kept = w > 0
@@ -606,9 +609,16 @@ def lloyd(
         c = c / np.sqrt(np.sum(c * c, axis=1, keepdims=True))
     limit = tol * np.mean(np.var(z[kept], axis=0))
     labels, converged, n_iter = np.full(len(z), -1), False, 0
+    best = np.inf, c
+
+    def lost(d):
+        return float(np.sum(w[kept] * np.min(d, axis=1)[kept]))
+
     while n_iter < max_iter and not converged:
         n_iter += 1
         d = distance_to_centers(z, c, metric)
+        if (metric == "iou" or center == "median") and lost(d) < best[0]:
+            best = lost(d), c
         new = np.argmin(d, axis=1)
         same, labels = np.array_equal(new[kept], labels[kept]), new
         of = labels.copy()  # the clusters of the update: a relocated sample leaves its own
@@ -628,6 +638,9 @@ def lloyd(
         c = moved
         converged = bool(same or shift <= limit)
     d = distance_to_centers(z, c, metric)
+    if best[0] < lost(d):
+        c = best[1]
+        d = distance_to_centers(z, c, metric)
     labels = np.argmin(d, axis=1)
     inertia = float(np.sum(w[kept] * d[np.arange(len(z)), labels][kept]))
     return Lloyd(c + offset, labels, inertia, n_iter, converged)
