@@ -11,7 +11,7 @@ import numpy as np
 
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
-from ._array.chunked import chunks_like, is_chunked, over_chunks
+from ._array.chunked import chunks_like, is_chunked, over_chunks, over_rows
 from ._array.host import from_host
 from ._array.labels import is_text, survey
 from ._array.namespace import (
@@ -25,8 +25,8 @@ from ._array.namespace import (
     namespace,
     result_dtype,
 )
-from .kmeans.assign import kmeans_assign, kmeans_partial
-from .kmeans.lloyd import KMeansResult, kmeans
+from .kmeans.assign import all_distances, kmeans_assign
+from .kmeans.lloyd import KMeansResult, inertia_of, kmeans
 from .logistic.fit import LogisticResult, logistic_regression
 from .logistic.objective import logistic_log_proba, logistic_predict_proba
 
@@ -195,7 +195,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def predict(self, X: Any) -> Array:
         """Return the closest centre of each sample, ties to the lowest number: array (n,)."""
-        X = _more_samples(self, X, "cluster_centers_", "predict")
+        X = _finite(_more_samples(self, X, "cluster_centers_", "predict"))
         return kmeans_assign(X, self.cluster_centers_, metric=self.metric).labels
 
     def transform(self, X: Any) -> Array:
@@ -203,20 +203,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
         Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics.
         """
-        X = _more_samples(self, X, "cluster_centers_", "transform")
-        xp = namespace(X=X)
-        columns = [
-            kmeans_assign(X, self.cluster_centers_[j : j + 1, :], metric=self.metric).distances
-            for j in range(self.cluster_centers_.shape[0])
-        ]
-        distances = xp.stack(columns, axis=1)
-        return xp.sqrt(distances) if self.metric == "euclidean" else distances
+        X = _finite(_more_samples(self, X, "cluster_centers_", "transform"))
+        centers, metric = self.cluster_centers_, self.metric
+        if is_chunked(namespace(X=X)):
+            dtype = result_dtype(namespace(X=X), X=X)
+            return over_rows(lambda part: all_distances(part, centers, metric), X, centers.shape[0], dtype)
+        return all_distances(X, centers, metric)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return −Σ w · distance of each sample from its closest centre."""
         X = _more_samples(self, X, "cluster_centers_", "score")
         weight = _weights(namespace(X=X), X, sample_weight)
-        return -float(kmeans_partial(X, self.cluster_centers_, sample_weight=weight, metric=self.metric).inertia)
+        return -inertia_of(X, self.cluster_centers_, weight, self.metric)
 
     @property
     def _n_features_out(self) -> int:
@@ -259,6 +257,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 f"the data {X.shape[1]}."
             )
         return to_host(centers) if is_chunked(xp) else _beside(xp, X, centers)
+
+
+def _finite(X: Array) -> Array:
+    """X, refused if it holds NaN or infinity; a dask array is looked at when it is computed."""
+    xp = namespace(X=X)
+    if is_chunked(xp):
+        return over_rows(_finite, X, X.shape[1], X.dtype)
+    if not bool(xp.all(xp.isfinite(X))):
+        raise ValueError("X must be finite, got NaN or infinity")
+    return X
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from .._array.backends import to_host
 from .._array.chunked import is_chunked, over_rows, reduce_chunks
 from .._array.compiled import compiled
+from .._array.host import from_host, writable
 from .._array.namespace import (
     Array,
     DType,
@@ -13,16 +14,21 @@ from .._array.namespace import (
     cast,
     check_dtype,
     compute_dtype,
+    device,
     is_at_hand,
+    is_eager_jax,
     may_be_differentiated,
     namespace,
     result_dtype,
 )
-from .._array.nearest import across, counting, less, lowest, row_dot, rows_at
+from .._array.nearest import across, counting, less, lowest, put, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
-from .._array.threads import workers
+from .._array.selection import indices_of, items
+from .._array.threads import in_parts, workers
 
 METRICS = ("euclidean", "cosine", "iou")
+# Squared distances of less than this share of the squares they are a difference of are computed explicitly.
+CANCELLED = 1 / 16
 
 
 class KMeansAssignment(NamedTuple):
@@ -344,9 +350,7 @@ def _ready(xp: Namespace, x: Array, given: Array, metric: str, wide: DType, *, a
     return _Centers(centers, -2.0 * scaled, squares, middle, whole, None, zero)
 
 
-def _around_integers(
-    xp: Namespace, x: Array, given: Array, index: Array, wide: DType
-) -> tuple[Array, Array, Array]:
+def _around_integers(xp: Namespace, x: Array, given: Array, index: Array, wide: DType) -> tuple[Array, Array, Array]:
     """A whole number near the middle in the dtype of `x`, the same as a floating one, and the centres around it."""
     info = xp.iinfo(x.dtype)
     middle = rows_at(xp, given, index)
@@ -378,16 +382,8 @@ def _pass(
     ready = _ready(xp, x, centers, metric, wide, around=around)
 
     def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        blank = None
-        if ready.whole is not None:
-            x = less(xp, x, ready.whole, wide)
-        else:
-            x = cast(xp, x, wide)
-            if metric == "cosine":
-                x = unit(xp, x)
-                blank = _is_zero(xp, x)
-            if ready.middle is not None:
-                x = x - ready.middle
+        blank = _is_zero(xp, x) if metric == "cosine" else None
+        x = _around(xp, x, ready, metric, wide)
         compared = x if ready.scale is None else x * ready.scale
         labels = _closest(xp, compared, ready, metric)
         if blank is not None:
@@ -403,6 +399,16 @@ def _pass(
 
     (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight, parts=parts)
     return (labels, cast(xp, found, dtype)), totals, ready
+
+
+def _around(xp: Namespace, x: Array, ready: _Centers, metric: str, wide: DType) -> Array:
+    """Samples, or their directions, around the middle of the centres."""
+    if ready.whole is not None:
+        return less(xp, x, ready.whole, wide)
+    x = cast(xp, x, wide)
+    if metric == "cosine":
+        x = unit(xp, x)
+    return x if ready.middle is None else x - ready.middle
 
 
 def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
@@ -483,6 +489,56 @@ def _step(
         shift = xp.sum((new - old) ** 2, axis=(-2, -1))
         new = new if ready.middle is None else xp.where(there, new + ready.middle, cast(xp, centers, wide))
     return cast(xp, new, dtype), labels, inertia, shift
+
+
+def all_distances(x: Array, centers: Array, metric: str) -> Array:
+    """Return the distances (n, k) of each sample from each centre, Euclidean ones and not their squares, in one pass.
+
+    As if each were computed from the difference: those that a product spoils are.
+    """
+    xp, dtype = _check(x, centers, None, metric)
+    home, like, wide = xp, x, compute_dtype(xp, dtype)
+    if not xp.isdtype(x.dtype, "integral"):
+        x = cast(xp, x, wide)
+    xp, x, centers = writable(xp, x, cast(xp, centers, wide))
+    if is_eager_jax(x):  # on a device: no array there is written to
+        columns = [kmeans_assign(x, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
+        found = xp.stack(columns, axis=1)
+        return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)
+    wide = centers.dtype
+    ready = _ready(xp, x, centers, metric, wide, around=True)
+    inverse = _inverse_scale(xp, xp.max(xp.abs(ready.at)))  # 1 for "iou", whose centres are scaled already
+    at = ready.at * inverse
+    squares = xp.sum(at * at, axis=-1)
+    whole = xp.empty((x.shape[0], at.shape[0]), dtype=wide, device=device(x))
+    step = _rows(xp, x, centers) or x.shape[0]
+    tiles = [slice(start, min(start + step, x.shape[0])) for start in range(0, x.shape[0], step)]
+    parts = max(1, min(workers(x) if is_at_hand(x) else 1, len(tiles)))
+
+    def share(part: int) -> None:
+        for tile in tiles[part::parts]:
+            rows = _around(xp, x[tile, :], ready, metric, wide)
+            if metric == "iou":
+                whole[tile, :] = 1 - _iou(xp, (rows * ready.scale)[:, None, :], at[None, :, :])
+                continue
+            scaled = rows * inverse
+            own = row_dot(xp, scaled, scaled)[:, None] + squares
+            found = own - 2.0 * xp.matmul(scaled, xp.matrix_transpose(at))
+            flat = xp.reshape(found, (-1,))
+            near = indices_of(xp, xp.reshape(~(found >= CANCELLED * own), (-1,)))
+            if near.shape[0]:
+                k = at.shape[0]
+                difference = items(xp, scaled, near // k) - items(xp, at, near % k)
+                put(xp, flat, near, row_dot(xp, difference, difference))
+            found = xp.reshape(flat, found.shape)
+            if metric == "euclidean":
+                whole[tile, :] = xp.sqrt(found) / inverse
+            else:
+                zero = _is_zero(xp, x[tile, :])[:, None] | ready.zero
+                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * inverse * inverse))
+
+    in_parts(x, share, parts)
+    return cast(xp, whole, dtype) if home is xp else from_host(home, whole, dtype, like)
 
 
 def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:

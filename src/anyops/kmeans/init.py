@@ -155,10 +155,7 @@ class Place(NamedTuple):
     def enter(self, xp: Namespace, x: Array) -> Array:
         """Samples of any chunk or batch as they are compared."""
         dtype = working(xp, x[:0, ...]).dtype
-        if self.offset is None:
-            z = cast(xp, x, dtype)
-        else:
-            z = less(xp, x, from_host(xp, self.offset, x.dtype, x), dtype)
+        z = cast(xp, x, dtype) if self.offset is None else less(xp, x, from_host(xp, self.offset, x.dtype, x), dtype)
         if bool(HOST.any(self.scale != 1)):
             z = z * from_host(xp, self.scale, dtype, x)
         return z - from_host(xp, self.shift, dtype, x) if bool(HOST.any(self.shift != 0)) else z
@@ -243,7 +240,7 @@ def _offset(xp: Namespace, x: Array, there: Array | None, metric: str) -> Host |
 def _scale(xp: Namespace, z: Array, metric: str) -> Host:
     """Powers of two (d,), by which samples are multiplied so that their squares neither overflow nor vanish."""
     axis = 0 if metric == "iou" else None  # which does not depend on the unit of either side
-    high, low = (on_host(f(z, axis=axis)) for f in (xp.max, xp.min))
+    high, low = on_host(xp.stack([xp.max(z, axis=axis), xp.min(z, axis=axis)]))  # one computation of a dask array
     limit = 120 if xp.finfo(z.dtype).bits < 64 else 1000
     units = [power_of_two(float(largest)) for largest in HOST.reshape(HOST.maximum(high, -low), (-1,))]
     scale = [2.0 ** -min(max(math.log2(one), -limit), limit) for one in units]

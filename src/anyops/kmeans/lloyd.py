@@ -186,13 +186,13 @@ class Samples:
         self.weight = weight / self.unit
         self.dtype = result_dtype(xp, x=x)
         self.home, self.like, self.xp = xp, x, xp
+        if xp.isdtype(x.dtype, "real floating"):  # and not NumPy, which has no bfloat16
+            x = working(xp, x)
         if center == "mean" and metric != "iou":  # which bounds can be kept for
             self.xp, x, given = writable(xp, x, given)
         # A start may be no direction, which is at a right angle to all.
         shifts = is_at_hand(x) and (isinstance(init, str) or bool(HOST.all(HOST.any(on_host(init) != 0, axis=1))))
-        self.z, self.place, self.variance, self.compare = prepared(
-            self.xp, x, weight, metric, shifts_directions=shifts
-        )
+        self.z, self.place, self.variance, self.compare = prepared(self.xp, x, weight, metric, shifts_directions=shifts)
         self.halved = 0.5 if metric == "cosine" and self.compare == "euclidean" else 1.0
         # Of samples of weight 0, which z does not have, the label alone is asked for.
         self.absent = None if bool(HOST.all(weight > 0)) else x

@@ -35,8 +35,9 @@ def minibatch_kmeans(
     ----------
     batches : iterable of arrays (n_b, d), or of pairs of such an array and weights (n_b,)
         A list or tuple of one array, as a ``DataLoader`` of a ``TensorDataset`` gives, is that array. Weights are
-        floating or bool; integers are refused, which are as likely labels. Of one library, device and dtype; each is asked for once, in turn, and let go. Each should be a fair draw of the
-        data: shuffle what is sorted. A dask array is computed batch by batch.
+        floating or bool, in any unit; integers are refused, for they are as likely labels. All batches are of one
+        library, device and dtype; each is asked for once, in turn, and let go. Each should be a fair draw of the data:
+        shuffle what is sorted. A dask array is computed batch by batch.
     k : int ≥ 1
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the first three batches, from more of them while they hold
@@ -110,9 +111,7 @@ def minibatch_kmeans(
             break
     if seen < k:
         raise ValueError(f"k must be at most the number of samples, {seen} in all batches, got {k}")
-    return KMeansResult(
-        centers.result(batch.xp, batch.x), None, centers.inertia_out(inertia), n_iter, converged
-    )
+    return KMeansResult(centers.result(batch.xp, batch.x), None, centers.inertia_out(inertia), n_iter, converged)
 
 
 class _Batch(NamedTuple):
@@ -157,6 +156,8 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
             check_sides(xp, name, x, weight)
         x = stop_gradient(x)
         if bool(HOST.any(weight > 0)):
+            if x.dtype == getattr(xp, "float64", None):  # whose squares no float could tell
+                _check_squares(xp, name, x, weight, "float64")
             yield _Batch(name, xp, x, weight, sample_weight is not None)
 
 
@@ -225,7 +226,7 @@ class _Centers:
         unit = power_of_two(float(HOST.max(weight)))
         weight = weight / unit
         if self._metric == "euclidean":
-            _check_squares(xp, batch.name, z, weight)
+            _check_squares(xp, batch.name, z, weight, f"{z.dtype} in the unit of the first batches")
         given = from_host(xp, weight, z.dtype, z) if batch.weighted else None
         there = int(HOST.count_nonzero(weight))
         if bool(HOST.any(self._weights > 0)) and (
@@ -268,14 +269,11 @@ class _Centers:
         return from_host(xp, self._place.centers_out(self._at), self._dtype, like)
 
 
-def _check_squares(xp: Namespace, name: str, z: Array, weight: Host) -> None:
+def _check_squares(xp: Namespace, name: str, z: Array, weight: Host, where: str) -> None:
     there = beside(xp, weight > 0, z)[:, None]
     largest = float(xp.max(xp.abs(xp.where(there, z, xp.zeros_like(z)))))
     if not largest < (float(xp.finfo(z.dtype).max) / (64 * z.shape[0] * z.shape[1])) ** 0.5:
-        raise ValueError(
-            f"{name} must hold numbers whose squares can be summed in {z.dtype} in the unit of the first batches, "
-            "got larger ones"
-        )
+        raise ValueError(f"{name} must hold numbers whose squares can be summed in {where}, got larger ones")
 
 
 class _Stop:
