@@ -269,9 +269,11 @@ def unit(xp: Namespace, x: Array) -> Array:
 def _inverse_scale(xp: Namespace, largest: Array) -> Array:
     """1, or 1 / largest where squares could overflow or vanish."""
     far = (largest > WIDE) | ((largest < 1 / WIDE) & (largest > 0))
-    least = float(xp.finfo(largest.dtype).smallest_normal) * 4
+    info = xp.finfo(largest.dtype)
     one = xp.ones_like(largest)
-    return xp.where(far, one / xp.maximum(largest, least * one), one)
+    # No inverse is infinite, or subnormal, which some processors take for 0.
+    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
+    return xp.where(far, one / bounded, one)
 
 
 def _iou(xp: Namespace, a: Array, b: Array) -> Array:
@@ -505,6 +507,12 @@ def all_distances(x: Array, centers: Array, metric: str) -> Array:
         columns = [kmeans_assign(x, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
         found = xp.stack(columns, axis=1)
         return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)
+    whole = compiled(_each_distance, xp, x, centers, metric=metric)
+    return cast(xp, whole, dtype) if home is xp else from_host(home, whole, dtype, like)
+
+
+def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> Array:
+    """:func:`all_distances` in the dtype of the centres, in an array that can be written to."""
     wide = centers.dtype
     ready = _ready(xp, x, centers, metric, wide, around=True)
     inverse = _inverse_scale(xp, xp.max(xp.abs(ready.at)))  # 1 for "iou", whose centres are scaled already
@@ -528,7 +536,10 @@ def all_distances(x: Array, centers: Array, metric: str) -> Array:
             near = indices_of(xp, xp.reshape(~(found >= CANCELLED * own), (-1,)))
             if near.shape[0]:
                 k = at.shape[0]
-                difference = items(xp, scaled, near // k) - items(xp, at, near % k)
+                if metric == "euclidean" and ready.whole is None:  # before anything is rounded
+                    difference = (items(xp, x[tile, :], near // k) - items(xp, centers, near % k)) * inverse
+                else:
+                    difference = items(xp, scaled, near // k) - items(xp, at, near % k)
                 put(xp, flat, near, row_dot(xp, difference, difference))
             found = xp.reshape(flat, found.shape)
             if metric == "euclidean":
@@ -538,7 +549,7 @@ def all_distances(x: Array, centers: Array, metric: str) -> Array:
                 whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * inverse * inverse))
 
     in_parts(x, share, parts)
-    return cast(xp, whole, dtype) if home is xp else from_host(home, whole, dtype, like)
+    return whole
 
 
 def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:

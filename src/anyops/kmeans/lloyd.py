@@ -186,7 +186,9 @@ class Samples:
         self.weight = weight / self.unit
         self.dtype = result_dtype(xp, x=x)
         self.home, self.like, self.xp = xp, x, xp
-        if xp.isdtype(x.dtype, "real floating"):  # and not NumPy, which has no bfloat16
+        # Integers of more bits go as they are to NumPy, which has float64 for them; it has no bfloat16.
+        self.integral = xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16
+        if not self.integral:
             x = working(xp, x)
         if center == "mean" and metric != "iou":  # which bounds can be kept for
             self.xp, x, given = writable(xp, x, given)
@@ -238,7 +240,8 @@ class Samples:
                 moved = (new - centers) / self.place.scale
                 inertia = self._inertia(centers) if inertia is None else inertia
                 callback(n_iter, self.inertia_out(inertia), float(HOST.sum(moved * moved)))
-            centers, converged = new, repeats or shift <= tol * self.variance
+            least = max(tol * self.variance, self._rounding() ** 2 * self._size(centers))
+            centers, converged = new, repeats or shift <= least
         found = self._result(centers, bounded, n_iter, converged)
         if best is not None and best[0] < found[0]:
             found = min(found, self._result(best[1], bounded, n_iter, converged), key=lambda one: one[0])
@@ -278,7 +281,8 @@ class Samples:
         kept = on_host(returned)
         exact, centers = centers, on_host(self._ship(self.place.centers_in(settled(self.metric, kept, kept))))
         labels = self._labels(centers, bounded)
-        if self.place.offset is not None:
+        own = self.integral and float(HOST.max(HOST.abs(kept))) * float(self.home.finfo(self.dtype).eps) > 1
+        if own:
             # Integers that the dtype of the centres does not hold were told apart all the same.
             before = to_host(labels).copy()
             differ = int(HOST.count_nonzero(before != to_host(self._labels(exact, bounded))))
@@ -288,10 +292,10 @@ class Samples:
                     f"{float(HOST.max(HOST.abs(self.place.centers_out(exact)))):.10g}; subtract an offset, or convert "
                     "x to float64"
                 )
-            labels, centers = before, exact
+            labels, centers = before, exact  # Σ w · distance before the centres were rounded
         if self.absent is not None:
             labels = self._with_absent(labels, self._ship(kept))
-        if self.home is not self.xp or self.place.offset is not None:
+        if self.home is not self.xp or own:
             labels = from_host(self.home, labels, default_int(self.home, self.like), self.like)
         inertia = self._inertia(centers)
         return inertia, KMeansResult(returned, labels, self.inertia_out(inertia), n_iter, converged)
@@ -335,11 +339,9 @@ class Samples:
             farthest = HOST.argsort(-distance, stable=True)[: empty.shape[0]]
             points = on_host(rows(self.xp, self.z, farthest))
             # A sample that is its own centre but for rounding, as a copy of others is, stays: to move it would repeat.
-            rounding = 64 * float(self.xp.finfo(self.z.dtype).eps)
-            limits = rounding**2 * HOST.sum(points * points, axis=1) if self.compare == "euclidean" else rounding
-            limits = limits * HOST.ones(empty.shape[0])
-            for j, i, point, limit in zip(empty.tolist(), farthest.tolist(), points, limits.tolist(), strict=True):
-                if distance[i] > limit:
+            rounding = 64 * self._rounding()
+            for j, i, point in zip(empty.tolist(), farthest.tolist(), points, strict=True):
+                if distance[i] > (rounding if self.metric == "iou" else rounding**2 * self._size(point)):
                     old, w = int(labels[i]), float(self.weight[i])
                     sums[old] -= w * point
                     counts[old] -= w
@@ -355,6 +357,14 @@ class Samples:
             return self._settled(self._medians(labels, centers), centers)
         new = HOST.where(there[:, None], sums / HOST.where(there, counts, HOST.asarray(1.0))[:, None], centers)
         return self._settled(new, centers)
+
+    def _rounding(self) -> float:
+        return float(self.xp.finfo(self.z.dtype).eps)
+
+    def _size(self, points: Host) -> float:
+        """The sum of squares of what was rounded to get some points, or centres."""
+        at = points + self.place.shift if self.metric == "cosine" else points
+        return float(HOST.sum(at * at))
 
     def _settled(self, new: Host, old: Host) -> Host:
         if self.metric != "cosine":
