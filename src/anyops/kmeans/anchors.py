@@ -31,7 +31,7 @@ def anchor_boxes(
 ) -> AnchorResult:
     """Maximise the mean IoU of co-centred boxes with the best of k anchors by k-means with the distance 1 − IoU [1]_.
 
-    It ends when no box changes its anchor.
+    It ends when no box changes its anchor. The best anchors seen are returned.
 
     Parameters
     ----------

@@ -97,6 +97,9 @@ def kmeans(
     Notes
     -----
     A centre that loses all samples moves to one of those farthest from their centres, as long as they are not on them.
+    Medians, and centres of "iou", can get worse in a step: the best seen are returned. The unit of samples and weights
+    does not matter. The labels and the inertia of integers that the dtype of the centres cannot hold are those of exact
+    centres; it is a ValueError if rounding them changes labels.
     In the memory of the host, samples whose bounds prove that they cannot change their centre are not looked at; arrays
     of torch and JAX that lie there are iterated over as the NumPy arrays that they are.
 
