@@ -92,6 +92,25 @@ class Bounded:
         )
         return self._sums, sum(count for _, count in done)
 
+    def inertia(self) -> float:
+        """Σ w · squared distance by the labels and the centres of the last pass: no distance is a difference."""
+        xp = self.xp
+        centers = xp.asarray(self.centers, **self.place)
+        step = max(1024, (1 << 18) // self.rows.shape[1])  # rows whose temporaries stay in cache
+        n = self.rows.shape[0]
+        tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+        def lost(part: int) -> float:
+            total = 0.0
+            for tile in tiles[part::parts]:
+                difference = self.rows[tile, :-1] - items(xp, centers, self.labels[tile])
+                squared = row_dot(xp, difference, difference)
+                total += float(xp.sum(squared if self.weight is None else squared * self.weight[tile]))
+            return total
+
+        parts = min(workers(self.rows), len(tiles))
+        return sum(in_parts(self.rows, lost, parts))
+
     def table(self, values: Host) -> Array:
         """A number for each centre in the dtype of the samples, rounded up."""
         return self.xp.asarray(values * (1 + 2 * self.eps), **self.place)

@@ -295,12 +295,12 @@ class Samples:
                     f"{float(HOST.max(HOST.abs(self.place.centers_out(exact)))):.10g}; subtract an offset, or convert "
                     "x to float64"
                 )
-            labels, centers = before, exact  # Σ w · distance before the centres were rounded
+            labels, centers = before, exact
         if self.absent is not None:
             labels = self._with_absent(labels, self._ship(kept))
         if self.home is not self.xp or own:
             labels = from_host(self.home, labels, default_int(self.home, self.like), self.like)
-        inertia = self._inertia(centers)
+        inertia = self._inertia(centers) if bounded is None else bounded.inertia()
         return inertia, KMeansResult(returned, labels, self.inertia_out(inertia), n_iter, converged)
 
     def _labels(self, centers: Host, bounded: Bounded | None) -> Array:
