@@ -69,8 +69,13 @@ class Bounded:
         self.tile = max(min(ROWS, CACHE // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
         self.tiles = [slice(start, min(start + self.tile, n)) for start in range(0, n, self.tile)]
         self.square = xp.empty(n, **self.place)
-        for tile in self.tiles:
-            self.square[tile] = xp.sum(self.rows[tile, :d] ** 2, axis=1)
+        parts = min(workers(rows), len(self.tiles))
+
+        def squares(part: int) -> None:
+            for tile in self.tiles[part::parts]:
+                self.square[tile] = row_dot(xp, self.rows[tile, :d], self.rows[tile, :d])
+
+        in_parts(rows, squares, parts)
         self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
         self.gap = xp.full(n, -math.inf, **self.place)
         self.upper = xp.zeros(n, **self.place)
