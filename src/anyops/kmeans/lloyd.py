@@ -306,7 +306,7 @@ class Samples:
     def _labels(self, centers: Host, bounded: Bounded | None) -> Array:
         if bounded is None:
             return kmeans_assign(self.z, self._ship(centers), metric=self.compare).labels
-        bounded.update(centers)
+        bounded.update(centers, last=True)
         return bounded.labels
 
     def _with_absent(self, labels: Array, centers: Array) -> Array:
