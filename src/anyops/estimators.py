@@ -27,8 +27,8 @@ from ._array.namespace import (
     result_dtype,
     widest_dtype,
 )
-from .kmeans.assign import distances_to_each, kmeans_assign, kmeans_partial
-from .kmeans.lloyd import KMeansResult, kmeans
+from .kmeans.assign import all_distances, kmeans_assign
+from .kmeans.lloyd import KMeansResult, inertia_of, kmeans
 from .logistic.fit import LogisticResult, logistic_regression
 from .logistic.objective import logistic_log_proba, logistic_predict_proba
 
@@ -197,12 +197,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
     def predict(self, X: Any) -> Array:
         """Return the closest centre of each sample, ties to the lowest number: array (n,)."""
-        X = _more_samples(self, X, "cluster_centers_", "predict")
-        xp = namespace(X=X)
-        if (
-            _is_other(X) and not is_chunked(xp) and not bool(xp.all(xp.isfinite(X)))
-        ):  # as scikit-learn checks the others
-            raise ValueError("Input X contains NaN or infinity.")
+        X = _finite(_more_samples(self, X, "cluster_centers_", "predict"))
         return kmeans_assign(X, self.cluster_centers_, metric=self.metric).labels
 
     def transform(self, X: Any) -> Array:
@@ -210,25 +205,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
         Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics.
         """
-        X = _more_samples(self, X, "cluster_centers_", "transform")
+        X = _finite(_more_samples(self, X, "cluster_centers_", "transform"))
+        centers, metric = self.cluster_centers_, self.metric
         if is_chunked(namespace(X=X)):
-            centers, metric = to_host(self.cluster_centers_), self.metric
-            return over_rows(lambda part: distances_to_each(part, centers, metric), X, centers.shape[0], centers.dtype)
-        return distances_to_each(X, self.cluster_centers_, self.metric)
+            dtype = result_dtype(namespace(X=X), X=X)
+            return over_rows(lambda part: all_distances(part, centers, metric), X, centers.shape[0], dtype)
+        return all_distances(X, centers, metric)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return −Σ w · distance of each sample from its closest centre."""
         X = _more_samples(self, X, "cluster_centers_", "score")
-        xp, unit = namespace(X=X), 1.0
-        weight = _weights(xp, X, sample_weight)
-        if weight is not None and not is_chunked(xp):  # sums of weights may leave their dtype
-            host = to_host(weight).astype(np.float64)
-            largest = float(np.max(np.abs(host), initial=0.0))
-            if 0 < largest < math.inf:
-                unit = 2.0 ** math.floor(math.log2(largest))
-                weight = from_host(xp, host / unit, compute_dtype(xp, result_dtype(xp, X=X)), X)
-        part = kmeans_partial(X, self.cluster_centers_, sample_weight=weight, metric=self.metric)
-        return -float(part.inertia) * unit
+        weight = _weights(namespace(X=X), X, sample_weight)
+        return -inertia_of(X, self.cluster_centers_, weight, self.metric)
 
     @property
     def _n_features_out(self) -> int:
@@ -271,6 +259,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 f"the data {X.shape[1]}."
             )
         return to_host(centers) if is_chunked(xp) else _beside(xp, X, centers)
+
+
+def _finite(X: Array) -> Array:
+    """X, refused if it holds NaN or infinity; a dask array is looked at when it is computed."""
+    xp = namespace(X=X)
+    if is_chunked(xp):
+        return over_rows(_finite, X, X.shape[1], X.dtype)
+    if not bool(xp.all(xp.isfinite(X))):
+        raise ValueError("X must be finite, got NaN or infinity")
+    return X
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):

@@ -171,7 +171,7 @@ BAD = {
     "size of 0": (COCO | {"images": [{"id": 1, "width": 2, "height": 0}]}, ["--size", "64"], "got 2 and 0"),
     "unknown category": (COCO, ["--category", "cow"], "categories: expected one of the name or id cow"),
     "no categories": ({"annotations": ANNOTATIONS}, ["--category", "cat"], "categories: is missing"),
-    "huge box": (boxes([1e300, 1e300], [1, 1]), ["-k", "1"], "boxes that numpy cannot compute with: x must hold"),
+    "huge box": (boxes([1e300, 1e300], [1, 1]), ["-k", "1"], "boxes that numpy cannot compute with: wh must hold"),
     "tiny image": (
         boxes([1, 1], width=1e-320, height=1e-320),
         ["-k", "1", "--size", "640"],

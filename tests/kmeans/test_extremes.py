@@ -1,197 +1,392 @@
-"""k-means of very small, very large and far samples, of extreme weights, and of iterations that do not descend."""
+"""k-means at every unit, offset, weight, order and shape: against float64, or by a property."""
+
+import warnings
 
 import numpy as np
 import pytest
 
 import anyops
+from tests.backends import Backend
+from tests.reference import distance_to_centers, lloyd
 
-RNG = np.random.default_rng(0)
-X = np.concatenate([RNG.normal(size=(40, 2)) + at for at in ((0, 0), (10, 0), (0, 10))])
-START = X[[0, 40, 80]]
-
-
-def host(backend, x):
-    return x if isinstance(x, np.ndarray) else backend.to_numpy(x)
+UNITS = [1e-25, 1e-20, 1e-3, 1e3, 1e17, 1e25]
 
 
-def shipped(backend, *arrays):
-    return [backend.asarray(a.astype(np.float32)) for a in arrays]
+def real(backend):
+    return "float64" if backend.has_dtype("float64") else "float32"
 
 
-def lloyd(x, centers, iterations=50):
-    """Labels and inertia in float64, as the iteration is written down."""
-    for _ in range(iterations):
-        squares = ((x[:, None, :] - centers) ** 2).sum(axis=2)
-        labels = squares.argmin(axis=1)
-        centers = np.stack([x[labels == j].mean(axis=0) for j in range(len(centers))])
-    return labels, squares.min(axis=1).sum(), centers
+def host(backend, value):
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else backend.to_numpy(value)
+
+
+def groups(n=120, d=3, k=4, seed=0, spread=0.3):
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(k, d)) * 4
+    return centers[np.arange(n) % k] + rng.normal(size=(n, d)) * spread
+
+
+def kmeans(backend, x, k, dtype="float32", **options):
+    on = {n: backend.asarray(v, dtype) if isinstance(v, np.ndarray) else v for n, v in options.items()}
+    got = anyops.kmeans(backend.asarray(x, dtype), k, **on)
+    return got._replace(centers=host(backend, got.centers).astype(np.float64), labels=host(backend, got.labels))
+
+
+def truth(x, labels, k):
+    """Centres and inertia of a grouping in float64."""
+    x = np.asarray(x, np.float64)
+    centers = np.stack([x[labels == j].mean(axis=0) for j in range(k)])
+    return centers, float(np.sum((x - centers[labels]) ** 2))
+
+
+# --- units and offsets -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.op("kmeans")
-@pytest.mark.parametrize("unit", [1e-30, 1e-25, 1e-20, 1e20, 1e25, 1e30])
-def test_units(backend, unit):
-    labels, inertia, centers = lloyd(X, START)
-    got = anyops.kmeans(*shipped(backend, X * unit), 3, init=shipped(backend, START * unit)[0])
-    np.testing.assert_array_equal(host(backend, got.labels), labels)
-    np.testing.assert_allclose(got.inertia / unit / unit, inertia, rtol=1e-5)
-    np.testing.assert_allclose(host(backend, got.centers).astype(np.float64) / unit, centers, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("init", ["array", "k-means||", "k-means++"])
+def test_no_fit_depends_on_the_unit(backend, unit, init):
+    if backend is Backend.DASK and init == "k-means++":
+        pytest.skip("every candidate would read the data anew")
+    x = (groups() * unit).astype(np.float32)
+    options = {"init": x[:4]} if init == "array" else {"init": init, "seed": 3, "n_init": 4}
+    got = kmeans(backend, x, 4, **options)
+    want, inertia = truth(x, np.arange(120) % 4, 4)
+    order = got.labels[:4]
+    assert sorted(order) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(got.labels, order[np.arange(120) % 4])
+    np.testing.assert_allclose(got.centers[order], want, rtol=1e-5, atol=1e-6 * unit)
+    np.testing.assert_allclose(got.inertia, inertia, rtol=1e-4)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("unit", [1e-160, 1e-120, 1e150])
+def test_units_whose_squares_leave_float64(backend, unit):
+    if not backend.has_dtype("float64"):
+        pytest.skip("it has no float64")
+    x = groups() * unit
+    got = kmeans(backend, x, 4, "float64", init=x[:4])
+    np.testing.assert_array_equal(got.labels, np.arange(120) % 4)
+    np.testing.assert_allclose(got.centers, truth(x, got.labels, 4)[0], rtol=1e-9)
+    want = truth(x / unit, got.labels, 4)[1]
+    np.testing.assert_allclose(
+        got.inertia / unit / unit if got.inertia else 0.0, want if got.inertia else 0.0, rtol=1e-3
+    )
+
+
+@pytest.mark.op("kmeans_assign")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
+@pytest.mark.parametrize("unit", UNITS)
+def test_labels_do_not_depend_on_the_unit(run, metric, unit):
+    x = np.abs(groups(d=2, seed=5)).astype(np.float32) * np.float32(unit)
+    centers = x[[0, 1, 2, 3]]
+    labels, _ = run(anyops.kmeans_assign, x, centers, metric=metric)
+    want = distance_to_centers(x.astype(np.float64) / unit, centers.astype(np.float64) / unit, metric).argmin(axis=1)
+    np.testing.assert_array_equal(labels, want)
+
+
+@pytest.mark.op("kmeans_step")
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_step_does_not_depend_on_the_unit(run, unit):
+    x = groups(seed=1).astype(np.float32)
+    far = (x * np.float32(unit)).astype(np.float32)
+    got, want = run(anyops.kmeans_step, far, far[:4]), run(anyops.kmeans_step, x, x[:4])
+    np.testing.assert_array_equal(got[1], want[1])
+    np.testing.assert_allclose(np.float64(got[0]) / unit, want[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.op("kmeans_plusplus")
+@pytest.mark.parametrize("unit", UNITS)
+def test_draws_do_not_depend_on_the_unit(backend, unit):
+    x = groups(seed=2)
+    indices = [
+        host(backend, anyops.kmeans_plusplus(backend.asarray(x * one, "float32"), 4, seed=0).indices)
+        for one in (2.0 ** np.round(np.log2(unit)), 1.0)
+    ]
+    np.testing.assert_array_equal(*indices)
+
+
+@pytest.mark.op("minibatch_kmeans")
+@pytest.mark.parametrize("unit", UNITS)
+def test_no_stream_depends_on_the_unit(backend, unit):
+    x = groups(600, seed=3)
+    unit = 2.0 ** np.round(np.log2(unit))
+    got, want = (
+        anyops.minibatch_kmeans((backend.asarray(b * one, "float32") for b in np.split(x, 6)), 4, seed=0)
+        for one in (unit, 1.0)
+    )
+    np.testing.assert_allclose(np.float64(host(backend, got.centers)) / unit, host(backend, want.centers), rtol=1e-5)
+    np.testing.assert_allclose(got.inertia / unit**2, want.inertia, rtol=1e-5)
 
 
 @pytest.mark.op("kmeans")
 @pytest.mark.parametrize("offset", [1e3, 1e4, 1e5])
-def test_offsets(backend, offset):
-    """As float64 finds it for the numbers that float32 holds."""
-    x, start = (X + offset).astype(np.float32), (START + offset).astype(np.float32)
-    labels, inertia, _ = lloyd(x.astype(np.float64), start.astype(np.float64))
-    got = anyops.kmeans(backend.asarray(x), 3, init=backend.asarray(start))
-    np.testing.assert_array_equal(host(backend, got.labels), labels)
+def test_columns_far_from_zero(backend, offset):
+    x = (groups(spread=0.2, seed=6) + offset * np.asarray([1.0, -2.0, 0.5])).astype(np.float32)
+    got = kmeans(backend, x, 4, init=x[:4])
+    centers, inertia = truth(x, np.arange(120) % 4, 4)
+    np.testing.assert_array_equal(got.labels, np.arange(120) % 4)
+    np.testing.assert_allclose(got.centers, centers, rtol=1.2e-7)  # one unit in the last place
     np.testing.assert_allclose(got.inertia, inertia, rtol=1e-3)
 
 
-@pytest.mark.op("kmeans_assign")
-@pytest.mark.parametrize("unit", [1e-30, 1e-25, 1e25, 1e30])
-def test_parts_in_units(backend, unit):
-    x, start = shipped(backend, X * unit, START * unit)
-    want = ((X[:, None, :] - START) ** 2).sum(axis=2).argmin(axis=1)
-    np.testing.assert_array_equal(host(backend, anyops.kmeans_assign(x, start).labels), want)
-    if backend.library == "dask":
-        return
-    step = anyops.kmeans_step(x, start)
-    sums = np.stack([X[want == j].mean(axis=0) for j in range(3)])
-    np.testing.assert_allclose(host(backend, step.centers).astype(np.float64) / unit, sums, rtol=1e-4, atol=1e-5)
-    drawn = host(backend, anyops.kmeans_plusplus(x, 3, seed=0).indices)
-    assert sorted(drawn // 40) == [0, 1, 2]
+SECONDS = 1_700_000_001 + np.asarray([[0], [1], [2], [100], [102], [104]])  # inertia 2 and 8
 
 
 @pytest.mark.op("kmeans")
-@pytest.mark.parametrize("unit", [1e-25, 1e25])
-def test_boxes_in_units(backend, unit):
-    wh, start = np.abs(X) + 1, np.abs(START) + 1
-    want = anyops.kmeans(wh, 3, init=start, metric="iou")
-    got = anyops.kmeans(*shipped(backend, wh * unit), 3, init=shipped(backend, start * unit)[0], metric="iou")
-    np.testing.assert_allclose(got.inertia, want.inertia, rtol=1e-4)
-
-
-@pytest.mark.op("kmeans")
-def test_nearly_parallel_rows(backend):
-    """Directions that differ by 1e-4, whose cosines float32 rounds to a few values: the two groups are found."""
-    rng = np.random.default_rng(1)
-    group = np.arange(200) % 2
-    x = np.asarray([1, 2, 3]) / 14**0.5 + 1e-4 * (0.3 * rng.normal(size=(200, 3)) + 3 * group[:, None] * [1, -1, 0])
-    x, start = shipped(backend, x, x[:2])
-    got = anyops.kmeans(x, 2, init=start, metric="cosine")
-    np.testing.assert_array_equal(host(backend, got.labels), group)
-    np.testing.assert_array_equal(host(backend, anyops.kmeans_assign(x, start, metric="cosine").labels), group)
+def test_integers_are_exact_or_refused(backend):
+    x = backend.asarray(SECONDS, "int32")
+    try:
+        got = anyops.kmeans(x, 2, init=SECONDS[::3] if backend is Backend.DASK else x[::3, :])
+    except ValueError as error:
+        assert "x must hold integers whose centres" in str(error)  # noqa: PT017
+        assert not backend.has_dtype("float64") or backend.library == "torch"
+    else:
+        assert got.inertia == 10.0
+        np.testing.assert_array_equal(host(backend, got.labels), [0, 0, 0, 1, 1, 1])
 
 
 @pytest.mark.op("kmeans_assign")
-def test_directions_of_zero(backend):
-    """0 is at a distance of 1 from every direction, and a centre of 0 from every sample."""
-    x = np.asarray([[0.0, 0.0], [1.0, 0.1], [-1.0, 0.0]])
-    centers = np.asarray([[1.0, 0.0], [0.0, 0.0], [2.0, 0.0]])
-    got = anyops.kmeans_assign(backend.asarray(x), backend.asarray(centers), metric="cosine")
-    np.testing.assert_array_equal(host(backend, got.labels), [0, 0, 1])
-    np.testing.assert_allclose(host(backend, got.distances), [1, 1 - 1 / 1.01**0.5, 1], rtol=1e-4)
+def test_distances_of_integers_are_exact(run):
+    labels, distances = run(anyops.kmeans_assign, SECONDS.astype(np.int32), SECONDS[[1, 4]].astype(np.int32))
+    np.testing.assert_array_equal(labels, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(distances, [1, 0, 1, 4, 0, 4])
+
+
+def test_integers_beyond_float64_are_exact():
+    big = 2**60 + np.asarray([[0], [1], [2], [100_000], [100_001], [100_002]])
+    labels, distances = anyops.kmeans_assign(big, big[[1, 4]])
+    np.testing.assert_array_equal(labels, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(distances, [1, 0, 1, 1, 0, 1])
+    ends = np.asarray([[np.iinfo(np.int64).min], [np.iinfo(np.int64).max]])
+    np.testing.assert_array_equal(anyops.kmeans_assign(ends, ends).labels, [0, 1])
+    np.testing.assert_array_equal(anyops.kmeans_assign(ends.astype(np.uint64), ends.astype(np.uint64)).labels, [0, 1])
+
+
+# --- directions ------------------------------------------------------------------------------------------------------
+
+
+def nearly_parallel():
+    rng = np.random.default_rng(0)
+    base, sides = np.asarray([1.0, 2.0, 3.0, 4.0]), rng.normal(size=(3, 4)) * 3e-3
+    which = np.arange(150) % 3
+    return (base + sides[which] + rng.normal(size=(150, 4)) * 2e-4) * rng.uniform(0.5, 2, (150, 1)), which
 
 
 @pytest.mark.op("kmeans")
-def test_whole_numbers_are_computed_exactly_or_refused(backend):
-    seconds = np.asarray([[0], [2], [9000], [9004]]) + 1_700_000_000
-    x = backend.asarray(seconds)
-    if backend.xp.__array_namespace_info__().default_dtypes()["real floating"] == backend.xp.float32:
-        with pytest.raises(ValueError, match=r"x must hold integers up to 16777216.*1700009004"):
-            anyops.kmeans(x, 2, init=x[:2, :])
-        return
-    got = anyops.kmeans(x, 2, init=backend.asarray(seconds[[0, 2]].astype(float)))
-    assert got.inertia == 10
-
-
-@pytest.mark.op("kmeans")
-@pytest.mark.parametrize(("metric", "center"), [("iou", "mean"), ("iou", "median"), ("euclidean", "median")])
-def test_the_best_seen_is_returned(backend, metric, center):
-    if backend.library == "dask" and center == "median":
-        pytest.skip("medians need all samples at once")
-    x = np.exp(np.random.default_rng(5).normal(size=(150, 2)))
-    seen = []
-    got = anyops.kmeans(
-        backend.asarray(x), 6, init=backend.asarray(x[:6]), metric=metric, center=center,
-        callback=lambda _, inertia, __: seen.append(inertia),
-    )  # fmt: skip
-    assert got.inertia <= min(seen) * (1 + 1e-5)
-
-
-@pytest.mark.op("kmeans")
-def test_more_centres_than_points_end(backend):
-    x = np.repeat(np.random.default_rng(0).normal(size=(3, 2)), 5, axis=0)
-    got = anyops.kmeans(backend.asarray(x), 6, init=backend.asarray(x[:6]), tol=0.0)
-    assert got.converged
-    assert got.n_iter < 20
-    np.testing.assert_allclose(got.inertia, 0, atol=1e-10)
+def test_nearly_parallel_directions(backend):
+    x, which = nearly_parallel()
+    got = kmeans(backend, x, 3, init=x[:3], metric="cosine", tol=0.0)
+    want = lloyd(x.astype(np.float32), x[:3], metric="cosine", tol=0)
+    np.testing.assert_array_equal(got.labels, which)
+    assert got.inertia == pytest.approx(want.inertia, rel=0.02)
 
 
 @pytest.mark.op("kmeans_step")
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_weights_of_a_step(backend, scale):
-    w = np.random.default_rng(2).random(120)
-    x, start, weight = shipped(backend, X, START, w * scale)
-    got = anyops.kmeans_step(x, start, sample_weight=weight)
-    want = anyops.kmeans_step(X, START, sample_weight=w)
-    np.testing.assert_allclose(host(backend, got.centers), want.centers, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(float(got.inertia) / scale, want.inertia, rtol=1e-4)
+def test_a_step_of_nearly_parallel_directions(run):
+    x, which = nearly_parallel()
+    _, labels, inertia, _ = run(anyops.kmeans_step, x.astype(np.float32), x[:3].astype(np.float32), metric="cosine")
+    np.testing.assert_array_equal(labels, which)
+    want = distance_to_centers(x, x[:3], "cosine").min(axis=1).sum()
+    np.testing.assert_allclose(inertia, want, rtol=0.02)
+
+
+@pytest.mark.op("kmeans_assign")
+def test_what_has_no_direction(run):
+    x = np.asarray([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.1], [1.0, 1.0]])
+    centers = np.asarray([[0.5, 0.5], [0.0, 0.0], [1.0, 0.0]])
+    labels, distances = run(anyops.kmeans_assign, x, centers, metric="cosine")
+    np.testing.assert_array_equal(labels, [0, 2, 1, 0])
+    np.testing.assert_allclose(distances, [1, 0, 1, 0], atol=1e-6)
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans_step")
+@pytest.mark.parametrize("unit", [1e-36, 1e38])
+def test_a_step_in_any_unit_of_weights(run, unit):
+    x, w = groups(seed=4).astype(np.float32), np.random.default_rng(0).uniform(0.5, 1, 120)
+    got = run(anyops.kmeans_step, x, x[:4], sample_weight=(w * unit).astype(np.float32))
+    want = run(anyops.kmeans_step, x, x[:4], sample_weight=w.astype(np.float32))
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.op("minibatch_kmeans")
-@pytest.mark.parametrize("scale", [1e-60, 1e-30, 1e37])
-def test_weights_of_batches(backend, scale):
-    if scale == 1e-60 and not backend.has_dtype("float64"):
-        pytest.skip("float32 does not hold these weights")
-    w = np.random.default_rng(2).random(120) + 0.5
-    order = np.random.default_rng(3).permutation(120)
+@pytest.mark.parametrize("unit", [1e-60, 1e-30, 1e30, 1e38, 1e200])
+def test_a_stream_in_any_unit_of_weights(backend, unit):
+    dtype = "float64" if backend.has_dtype("float64") else "float32"
+    if dtype == "float32" and not 1e-38 < unit < 1e39:
+        pytest.skip("it has no float64, which such weights need")
+    x, w = groups(600, seed=3), np.random.default_rng(0).uniform(0.5, 1, 600)
 
-    def batches(factor):
-        for part in np.split(order, 4):
-            weight = (w[part] * factor).astype(np.float64 if scale == 1e-60 else np.float32)
-            yield shipped(backend, X[part])[0], backend.asarray(weight)
+    def fit(unit):
+        pairs = zip(np.split(x, 6), np.split(w * unit, 6), strict=True)
+        batches = ((backend.asarray(b, "float32"), backend.asarray(v, dtype)) for b, v in pairs)
+        return anyops.minibatch_kmeans(batches, 4, seed=0)
 
-    start = START.astype(np.float32)
-    options = {"init": start if backend.library == "dask" else backend.asarray(start), "seed": 0}
-    want, got = (anyops.minibatch_kmeans(batches(factor), 3, **options) for factor in (1.0, scale))
-    np.testing.assert_allclose(host(backend, got.centers), host(backend, want.centers), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(got.inertia / scale, want.inertia, rtol=1e-4)
-
-
-def test_batches_of_a_loader():
-    torch = pytest.importorskip("torch")
-    data = torch.utils.data
-    x = torch.asarray(X)
-    got = anyops.minibatch_kmeans(data.DataLoader(data.TensorDataset(x), batch_size=30), 3, seed=0)
-    want = anyops.minibatch_kmeans(x.split(30), 3, seed=0)
-    assert torch.equal(got.centers, want.centers)
-    labelled = data.DataLoader(data.TensorDataset(x, torch.zeros(120, dtype=torch.int64)), batch_size=30)
-    with pytest.raises(TypeError, match=r"batch 0.*labels"):
-        anyops.minibatch_kmeans(labelled, 3, seed=0)
-    with pytest.raises(TypeError, match=r"seed.*torch\.Generator"):
-        anyops.kmeans(x, 3, seed=torch.Generator())
-
-
-def test_shapes_in_the_words_of_the_user(backend):
-    x = backend.asarray(X)
-    with pytest.raises(ValueError, match=r"sample_weight must have shape \(120,\).*\(120, 1\)"):
-        anyops.kmeans(x, 3, sample_weight=backend.asarray(np.ones((120, 1))), init=backend.asarray(START))
-    with pytest.raises(ValueError, match=r"x must have shape \(n, d\) with at least one column, got \(4, 0\)"):
-        anyops.kmeans(backend.asarray(np.ones((4, 0))), 2, init="k-means||")
+    got, want = fit(unit), fit(1.0)
+    np.testing.assert_allclose(host(backend, got.centers), host(backend, want.centers), rtol=1e-5)
+    np.testing.assert_allclose(got.inertia / unit, want.inertia, rtol=1e-5)
 
 
 @pytest.mark.op("kmeans")
-@pytest.mark.parametrize("order", ["shuffled", "by a column", "period 3", "period 40"])
-def test_order_of_rows(backend, order):
-    rng = np.random.default_rng(4)
-    index = {
-        "shuffled": rng.permutation(120),
-        "by a column": np.argsort(X[:, 0]),
-        "period 3": np.arange(120).reshape(3, 40).T.ravel(),
-        "period 40": np.arange(120).reshape(40, 3).T.ravel(),
-    }[order]
-    want, got = (anyops.kmeans(backend.asarray(x), 3, init=backend.asarray(START)) for x in (X, X[index]))
-    np.testing.assert_array_equal(host(backend, got.labels), host(backend, want.labels)[index])
-    np.testing.assert_allclose(host(backend, got.centers), host(backend, want.centers), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("unit", [1e-30, 1e38])
+def test_the_score_in_any_unit(backend, unit):
+    estimators = pytest.importorskip("anyops.estimators")
+    x = backend.asarray(groups(seed=4), "float32")
+    w = backend.asarray(np.full(120, unit), "float32")
+    model = estimators.KMeans(4, init="k-means||", random_state=0).fit(x)
+    np.testing.assert_allclose(model.score(x, sample_weight=w), -model.inertia_ * unit, rtol=1e-5)
+    far = backend.asarray(groups(seed=4) * 1e25, "float32")
+    model = estimators.KMeans(4, init="k-means||", random_state=0).fit(far)
+    np.testing.assert_allclose(model.score(far), -model.inertia_, rtol=1e-5)
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+ORDERS = {
+    "shuffled": lambda x: np.random.default_rng(9).permutation(len(x)),
+    "sorted": lambda x: np.argsort(x[:, 0]),
+    **{f"period {p}": lambda x, p=p: np.argsort(np.arange(len(x)) % p, kind="stable") for p in (2, 3, 8, 64)},
+}
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_no_fit_depends_on_the_order(backend, order, metric):
+    x = groups(512, k=6, seed=7, spread=1.5)
+    index = ORDERS[order](x)
+    options = {"init": x[:6].copy(), "metric": metric, "dtype": real(backend)}
+    want, got = kmeans(backend, x, 6, **options), kmeans(backend, x[index], 6, **options)
+    np.testing.assert_array_equal(got.labels, want.labels[index])
+    np.testing.assert_allclose(got.centers, want.centers, rtol=1e-4, atol=1e-5)
+
+
+# --- edges -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
+@pytest.mark.parametrize("seed", range(3))
+def test_more_centers_than_distinct_points_end(backend, metric, seed):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0.1, 9, (5, 2))
+    x = points[rng.integers(5, size=300)]
+    for dtype in {"float32", real(backend)}:
+        got = kmeans(backend, x, 9, dtype, init="k-means||", seed=seed, tol=0.0, metric=metric)
+        assert got.converged
+        assert got.n_iter < 20
+        assert got.inertia < 1e-3
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize(("metric", "center"), [("iou", "median"), ("iou", "mean"), ("euclidean", "median")])
+def test_the_best_centers_seen_are_returned(backend, metric, center):
+    if backend is Backend.DASK and center == "median":
+        pytest.skip("a median needs all samples at once")
+    for seed in range(6):
+        x = np.exp(np.random.default_rng(seed).normal(0, 1.2, (60, 2)))
+        lost = []
+        got = kmeans(
+            backend,
+            x,
+            6,
+            real(backend),
+            init=x[:6],
+            metric=metric,
+            center=center,
+            tol=0.0,
+            callback=lambda *values, to=lost: to.append(values[1]),
+        )
+        assert got.inertia <= min(lost) * (1 + 1e-5)
+        want = distance_to_centers(np.asarray(x, got.centers.dtype), got.centers, metric).min(axis=1).sum()
+        np.testing.assert_allclose(got.inertia, want, rtol=1e-4)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
+def test_transform_is_each_distance(backend, metric):
+    estimators = pytest.importorskip("anyops.estimators")
+    x = np.abs(groups(200, d=2, seed=8)) + 0.1
+    model = estimators.KMeans(7, init="k-means||", metric=metric, random_state=0).fit(backend.asarray(x, "float32"))
+    got = host(backend, model.transform(backend.asarray(x, "float32")))
+    centers = host(backend, model.cluster_centers_).astype(np.float64)
+    want = distance_to_centers(x.astype(np.float32).astype(np.float64), centers, metric)
+    want = np.sqrt(want) if metric == "euclidean" else want
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=3e-7)
+
+
+@pytest.mark.op("kmeans")
+def test_transform_keeps_small_and_large_distances(backend):
+    estimators = pytest.importorskip("anyops.estimators")
+    for unit, dtype in ((1.0, "float32"), (1e-25, "float32"), (1e25, "float32"), (600.0, "float16")):
+        if not backend.has_dtype(dtype):
+            continue
+        x = backend.asarray(np.asarray([[0.0, 1.0], [1e-3, 1.0], [9.0, 9.0], [9.0, 9.01]]) * unit, dtype)
+        model = estimators.KMeans(2, init="k-means||", random_state=0).fit(x)
+        got, at = host(backend, model.transform(x)), host(backend, model.cluster_centers_).astype(np.float64)
+        there = backend.to_numpy(x).astype(np.float64)
+        want = np.sqrt(np.sum((there[:, None] / unit - at[None] / unit) ** 2, axis=2))
+        np.testing.assert_allclose(got.astype(np.float64) / unit, want, rtol=1e-3 if dtype == "float16" else 1e-5)
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize("method", ["predict", "transform", "score"])
+def test_nan_is_refused_after_the_fit(backend, method):
+    estimators = pytest.importorskip("anyops.estimators")
+    x = groups()
+    model = estimators.KMeans(3, init="k-means||", random_state=0).fit(backend.asarray(x, real(backend)))
+    x[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"finite|NaN"):
+        host(backend, getattr(model, method)(backend.asarray(x, real(backend))))
+
+
+# --- shapes and arguments --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans")
+def test_errors_in_the_words_of_the_caller(backend):
+    x = backend.asarray(groups(), real(backend))
+    column = backend.asarray(np.ones((120, 1)), real(backend))
+    centers = x[:4, :] if backend is not Backend.DASK else groups()[:4]
+    calls = (
+        lambda: anyops.kmeans(x, 4, init="k-means||", sample_weight=column),
+        lambda: anyops.kmeans_partial(x, centers, sample_weight=column),
+        lambda: anyops.minibatch_kmeans([(x, column)], 4),
+    )
+    for call in calls if backend is not Backend.DASK else calls[2:]:
+        with pytest.raises(ValueError, match=r"sample_weight must have shape \(120,\) beside .*, got \(120, 1\)"):
+            call()
+    for call in (
+        lambda: anyops.kmeans(x[:, :0], 4, init="k-means||"),
+        lambda: anyops.kmeans_assign(x[:, :0], centers[:, :0]),
+        lambda: anyops.minibatch_kmeans([x[:, :0]], 4),
+    ):
+        with pytest.raises(ValueError, match=r"must have shape .*d ≥ 1, got \((120|0), 0\)"):
+            call()
+
+
+def test_a_generator_of_torch_is_named():
+    torch = pytest.importorskip("torch")
+    x = torch.asarray(groups())
+    for call in (anyops.kmeans, anyops.kmeans_plusplus, lambda x, k, seed: anyops.minibatch_kmeans([x], k, seed=seed)):
+        with pytest.raises(TypeError, match=r"seed must be an integer, a numpy.random.Generator or None, got torch"):
+            call(x, 3, seed=torch.Generator())
+
+
+def test_batches_of_a_data_loader():
+    torch = pytest.importorskip("torch")
+    data = pytest.importorskip("torch.utils.data")
+    x = torch.asarray(groups(400), dtype=torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loader = data.DataLoader(data.TensorDataset(x), batch_size=100)
+        got, want = anyops.minibatch_kmeans(loader, 4, seed=0), anyops.minibatch_kmeans(x.split(100), 4, seed=0)
+        torch.testing.assert_close(got.centers, want.centers)
+        labelled = data.DataLoader(data.TensorDataset(x, torch.arange(400) % 4), batch_size=100)
+        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got integers"):
+            anyops.minibatch_kmeans(labelled, 4, seed=0)
+    with pytest.raises(TypeError, match=r"batch 0 must be an array \(n, d\)"):
+        anyops.minibatch_kmeans([[x, x[:, 0], x]], 4)

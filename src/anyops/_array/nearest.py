@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import Array, Namespace, default_int, device, library
+from .namespace import Array, DType, Namespace, cast, default_int, device, library
 from .selection import items
 
 
@@ -45,6 +45,25 @@ def rows_at(xp: Namespace, x: Array, index: Array) -> Array:
     flat = xp.reshape(index, (-1,))
     found = x.at[flat].get(mode="promise_in_bounds") if library(xp) == "jax" else items(xp, x, flat)
     return xp.reshape(found, (*index.shape, d))
+
+
+def less(xp: Namespace, x: Array, offset: Array, dtype: DType) -> Array:
+    """Return x − offset of integers of one dtype as floating numbers: subtracted before they are rounded.
+
+    Where the difference would not fit the integers, the rounded numbers are subtracted.
+    """
+    far = cast(xp, x, dtype) - cast(xp, offset, dtype)
+    info = xp.iinfo(x.dtype)
+    if info.min < 0:
+        exact = cast(xp, x - offset, dtype)
+    elif library(xp) == "torch" and info.bits > 8:
+        # torch has no arithmetic of its wider unsigned integers.
+        if info.bits == 64:
+            return far
+        exact = cast(xp, xp.astype(x, xp.int64) - xp.astype(offset, xp.int64), dtype)
+    else:
+        exact = xp.where(x >= offset, cast(xp, x - offset, dtype), -cast(xp, offset - x, dtype))
+    return xp.where(xp.abs(far) < float(2 ** (info.bits - 2)), exact, far)
 
 
 class Scratch:

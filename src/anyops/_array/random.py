@@ -20,8 +20,11 @@ def generator(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
-        cls = type(seed)
-        name = cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
+        kind = type(seed)
+        # A generator of another library has the same name: its module tells them apart.
+        name = (
+            kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        )
         raise TypeError(f"seed must be an integer, a numpy.random.Generator or None, got {name}")
     if seed is not None and seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")

@@ -85,6 +85,9 @@ def anchor_boxes(
         raise ValueError(f"k must be in [1, {n}] for {n} boxes, got {k}")
     if not bool(xp.all(wh > 0)):
         raise ValueError("wh must be positive, got a side that is not; leave out boxes without area")
+    largest = float(xp.max(wh))
+    if not largest * largest < 1e300:
+        raise ValueError(f"wh must hold sides whose areas are finite, got one of {largest:g}")
     ratio = check_number("ratio", ratio, least=1)
     found = kmeans(wh, k, max_iter=max_iter, tol=0.0, metric="iou", center=center, seed=seed, callback=callback)
     sizes = on_host(found.centers)

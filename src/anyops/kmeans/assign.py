@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from .._array.backends import to_host
 from .._array.chunked import is_chunked, over_rows, reduce_chunks
 from .._array.compiled import compiled
-from .._array.host import HOST, from_host, writable
+from .._array.host import from_host, writable
 from .._array.namespace import (
     Array,
     DType,
@@ -14,22 +14,21 @@ from .._array.namespace import (
     cast,
     check_dtype,
     compute_dtype,
+    device,
     is_at_hand,
-    is_traced,
+    is_eager_jax,
     may_be_differentiated,
     namespace,
     result_dtype,
 )
-from .._array.nearest import across, counting, lowest, row_dot, rows_at
+from .._array.nearest import across, counting, less, lowest, put, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
-from .._array.threads import workers
+from .._array.selection import indices_of, items
+from .._array.threads import in_parts, workers
 
 METRICS = ("euclidean", "cosine", "iou")
-# By bits: bounds of centres whose squares, and sums of them, the dtype holds; the power of 2 for centres beyond.
-LEVELS = {
-    32: ((2.0**-40, 2.0**60), (2.0**-90, 2.0**100), (2.0**40, 2.0**-60), (2.0**90, 2.0**-100)),
-    64: ((2.0**-300, 2.0**400), (2.0**-700, 2.0**800), (2.0**300, 2.0**-400), (2.0**700, 2.0**-800)),
-}
+# Squared distances of less than this share of the squares they are a difference of are computed explicitly.
+CANCELLED = 1 / 16
 
 
 class KMeansAssignment(NamedTuple):
@@ -72,8 +71,9 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     Returns
     -------
     labels : array (..., n)
-        In the index dtype of the namespace; some label where the sample is not a number, or squares overflow or vanish.
+        In the index dtype of the namespace; arbitrary where the sample is not finite.
     distances : array (..., n)
+        In the dtype of `x`: infinite or 0 where that cannot hold a square. Labels do not depend on the unit of `x`.
 
     Raises
     ------
@@ -185,6 +185,7 @@ def kmeans_step(
     x : array (..., n, d)
     centers : array (..., k, d)
     sample_weight : array (..., n), optional
+        In any unit.
     metric : {"euclidean", "cosine", "iou"}
         "cosine" scales the new centres to unit length.
 
@@ -232,8 +233,8 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
     for name in ("x", "centers"):
         check_dtype(xp, name, arrays[name], "real floating", "integral")
     shape, other = tuple(x.shape), tuple(centers.shape)
-    if len(shape) < 2:
-        raise ValueError(f"x must have shape (..., n, d), got {shape}")
+    if len(shape) < 2 or shape[-1] < 1:
+        raise ValueError(f"x must have shape (..., n, d), d ≥ 1, got {shape}")
     if len(other) != len(shape) or other[:-2] != shape[:-2] or other[-1] != shape[-1] or other[-2] < 1:
         raise ValueError(f"centers must have shape (..., k, d) beside x of shape {shape}, k ≥ 1, got {other}")
     if metric == "iou" and shape[-1] != 2:
@@ -250,6 +251,11 @@ def _rows(xp: Namespace, x: Array, centers: Array) -> int:
     return 0 if is_sharded(x) else rows_in_cache(xp, x, math.prod(x.shape[:-2]) * centers.shape[-2])
 
 
+# --- distances -------------------------------------------------------------------------------------------------------
+
+WIDE = 2.0**50  # beyond which, and below its inverse, squares of float32 leave their range
+
+
 def unit(xp: Namespace, x: Array) -> Array:
     """x / ‖x‖ along the last axis, zeros where x is 0; scaled first, so that squares do not overflow."""
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
@@ -260,19 +266,14 @@ def unit(xp: Namespace, x: Array) -> Array:
     return x / xp.where(some, norm, one)
 
 
-def scores(xp: Namespace, a: Array, b: Array, metric: str, *, of: int = -1, extra: Array | None = None) -> Array:
-    """(..., n, m): the distance of each sample to each centre, up to a term of the sample; `of` is the centres' axis.
-
-    For "cosine" samples and centres are of unit length, less a point near them; `extra` is 1 for a centre of 0.
-    """
-    if metric == "iou":
-        return 1 - _iou(xp, a[..., :, None, :], b[..., None, :, :])
-    product = xp.matmul(a, xp.matrix_transpose(b))
-    centers = b if of == -1 else a
-    squares = xp.sum(centers * centers, axis=-1)
-    if extra is not None:
-        squares = squares + extra
-    return (squares[..., None, :] if of == -1 else squares[..., :, None]) - 2.0 * product
+def _inverse_scale(xp: Namespace, largest: Array) -> Array:
+    """1, or 1 / largest where squares could overflow or vanish."""
+    far = (largest > WIDE) | ((largest < 1 / WIDE) & (largest > 0))
+    info = xp.finfo(largest.dtype)
+    one = xp.ones_like(largest)
+    # No inverse is infinite, or subnormal, which some processors take for 0.
+    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
+    return xp.where(far, one / bounded, one)
 
 
 def _iou(xp: Namespace, a: Array, b: Array) -> Array:
@@ -285,45 +286,14 @@ def _iou(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def to_each(xp: Namespace, centers: Array, x: Array, metric: str) -> Array:
-    """(k, n): the distance from each centre of each sample; both around 0, or of unit length."""
+    """(k, n): the distance of each sample from each centre; both around 0, or of unit length."""
     if metric == "iou":
-        return scores(xp, centers, x, metric, of=-2)
-    if metric == "euclidean":
-        found = scores(xp, centers, x, metric, of=-2) + row_dot(xp, x, x)
-        return xp.maximum(found, xp.zeros_like(found))
-    # Half the squares of differences: 1 − cos of nearly parallel rows would be rounding.
-    middle, zero = centers[:1, :], _is_zero(xp, centers)[:, None] | _is_zero(xp, x)[None, :]
-    away = x - middle
-    found = scores(xp, centers - middle, away, metric, of=-2) + row_dot(xp, away, away)
-    return xp.where(zero, xp.ones_like(found), xp.maximum(found, xp.zeros_like(found)) / 2)
-
-
-def distances_to_each(x: Array, centers: Array, metric: str) -> Array:
-    """(n, k): the distance of each sample from each centre, itself and not its square for "euclidean"."""
-    xp, dtype = _check(x, centers, None, metric)
-    home, near, at = writable(xp, x, centers)
-    rows = rows_in_cache(home, near, 2 * centers.shape[0])
-    wide = HOST.float64 if home is HOST else compute_dtype(home, dtype)
-    found = compiled(_each, home, near, at, metric=metric, dtype=wide, rows=rows)
-    return from_host(xp, found, dtype, x) if home is not xp else cast(xp, found, dtype)
-
-
-def _each(xp: Namespace, x: Array, centers: Array, *, metric: str, dtype: DType, rows: int) -> Array:
-    centers = cast(xp, centers, dtype)
-    middle = xp.mean(centers, axis=0, keepdims=True) if metric == "euclidean" else xp.zeros_like(centers[:1, :])
-    centers = unit(xp, centers) if metric == "cosine" else centers - middle
-
-    def tile(x: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        x = cast(xp, x, dtype)
-        found = to_each(xp, centers, unit(xp, x) if metric == "cosine" else x - middle, metric)
-        return (xp.sqrt(found).T if metric == "euclidean" else found.T,), ()
-
-    return scan_rows(xp, tile, _added, rows, 0, x)[0][0]
-
-
-def _is_zero(xp: Namespace, x: Array) -> Array:
-    """Whether a vector is 0, along the last axis."""
-    return xp.max(xp.abs(x), axis=-1) == 0
+        return 1 - _iou(xp, centers[:, None, :], x[None, :, :])
+    found = xp.matmul(-2.0 * centers, xp.matrix_transpose(x))
+    found = found + row_dot(xp, centers, centers)[:, None]
+    found = found + row_dot(xp, x, x)
+    found = xp.maximum(found, xp.zeros_like(found))
+    return found if metric == "euclidean" else _of_directions(xp, found, centers[:, None, :], x[None, :, :])
 
 
 def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
@@ -331,50 +301,69 @@ def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
     if metric == "iou":
         return 1 - _iou(xp, x, closest)
     difference = x - closest
-    squared = xp.sum(difference * difference, axis=-1)
-    if metric == "euclidean":
-        return squared
-    # What has no direction is at a right angle to all.
-    zero = _is_zero(xp, x) | _is_zero(xp, closest)
+    return xp.sum(difference * difference, axis=-1)
+
+
+def _of_directions(xp: Namespace, squared: Array, x: Array, y: Array) -> Array:
+    """1 − cos from the squared distance of unit vectors; zeros are at a right angle to everything."""
+    zero = _is_zero(xp, x) | _is_zero(xp, y)
     return xp.where(zero, xp.ones_like(squared), squared / 2)
 
 
-class _Compared(NamedTuple):
-    """Centres as they are compared with samples: (c − middle) · factor; of unit length for "cosine" before that."""
-
-    centers: Array
-    middle: Array | None
-    factor: Array | None  # a power of 2
-    extra: Array | None  # 1 for a centre of "cosine" that is 0
+def _is_zero(xp: Namespace, x: Array) -> Array:
+    return xp.max(xp.abs(x), axis=-1) == 0
 
 
-def _compared(xp: Namespace, centers: Array, metric: str, *, around: bool) -> _Compared:
-    extra = None
+class _Centers(NamedTuple):
+    """Centres (..., k, d) as they are compared with samples, and what is done to the samples first."""
+
+    at: Array  # around the middle
+    factors: Array  # −2 c, in a unit of which products do not leave the range of the dtype
+    squares: Array  # ‖c‖² in that unit
+    middle: Array | None  # taken off the samples
+    whole: Array | None  # the middle in the integers of the samples, if those are not exact in the floating dtype
+    scale: Array | None  # what widths and heights are multiplied with
+    zero: Array | None  # which centres have no direction
+
+
+def _ready(xp: Namespace, x: Array, given: Array, metric: str, wide: DType, *, around: bool) -> _Centers:
+    centers = cast(xp, given, wide)
+    if metric == "iou":
+        scale = _inverse_scale(xp, xp.max(xp.abs(centers), axis=-2, keepdims=True))
+        return _Centers(centers * scale, centers, centers, None, None, scale, None)
+    middle = whole = zero = None
     if metric == "cosine":
-        centers = unit(xp, centers)
-        extra = cast(xp, _is_zero(xp, centers), centers.dtype)
-    middle = None
-    if metric == "cosine" or (metric == "euclidean" and around):
+        centers, zero = unit(xp, centers), _is_zero(xp, centers)
+    if around or metric == "cosine":
         # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and
         # equal distances equal, as they would not around a mean.
         away = centers - xp.mean(centers, axis=-2, keepdims=True)
-        middle = rows_at(xp, centers, lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None])
-        centers = centers - middle
-    factor = None if metric == "cosine" else _factor(xp, centers)
-    return _Compared(centers if factor is None else centers * factor, middle, factor, extra)
+        index = lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None]
+        middle = rows_at(xp, centers, index)
+        if around and metric == "euclidean" and xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16:
+            whole, middle, centers = _around_integers(xp, x, given, index, wide)
+        else:
+            centers = centers - middle
+    inverse = _inverse_scale(xp, xp.max(xp.abs(centers), axis=(-2, -1), keepdims=True))
+    scaled = centers * inverse
+    squares = xp.sum(centers * scaled, axis=-1)
+    if zero is not None:
+        squares = squares + xp.astype(zero, squares.dtype)  # as far as at a right angle
+    return _Centers(centers, -2.0 * scaled, squares, middle, whole, None, zero)
 
 
-def _factor(xp: Namespace, centers: Array) -> Array | None:
-    """A power of 2 by which the squares of very small or large numbers stay in their dtype; None if known to be 1."""
-    size = xp.max(xp.abs(centers), axis=(-2, -1), keepdims=True)
-    one = xp.ones_like(size)
-    factor = one
-    for bound, power in LEVELS[max(32, xp.finfo(centers.dtype).bits)]:
-        beyond = (size < bound) & (size > 0) if bound < 1 else size > bound
-        factor = xp.where(beyond, power * one, factor)
-    if is_at_hand(centers) and not is_traced(centers) and bool(xp.all(factor == 1)):
-        return None
-    return factor
+def _around_integers(xp: Namespace, x: Array, given: Array, index: Array, wide: DType) -> tuple[Array, Array, Array]:
+    """A whole number near the middle in the dtype of `x`, the same as a floating one, and the centres around it."""
+    info = xp.iinfo(x.dtype)
+    middle = rows_at(xp, given, index)
+    if given.dtype == x.dtype:
+        return middle, cast(xp, middle, wide), less(xp, given, middle, wide)
+    given, middle = cast(xp, given, wide), cast(xp, middle, wide)
+    # The largest float below 2^31 or 2^63 and not 2^31 itself, which no integer of the dtype is.
+    most = float(info.max) * (1 - float(xp.finfo(wide).eps))
+    inside = xp.where(xp.isfinite(middle), xp.round(middle), xp.zeros_like(middle))
+    inside = xp.minimum(xp.maximum(inside, xp.full_like(inside, float(info.min))), xp.full_like(inside, most))
+    return xp.astype(inside, x.dtype), inside, given - inside
 
 
 def _pass(
@@ -388,45 +377,40 @@ def _pass(
     rows: int,
     around: bool = True,
     sums: bool = True,
-) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """(labels, distances) and, if asked for, (Σ w x, Σ w, Σ w · distance), by a loop that JAX does not unroll."""
+) -> tuple[tuple[Array, ...], tuple[Array, ...], _Centers]:
+    """(labels, distances) and, if asked for, sums around the middle, by a loop that JAX does not unroll."""
     wide = compute_dtype(xp, dtype)
     parts = 1 if may_be_differentiated(x, centers, weight) or not is_at_hand(x) else workers(x)
-    centers = cast(xp, centers, wide)
-    heavy = None if weight is None or xp.isdtype(weight.dtype, "bool") else _weight_factor(xp, weight)
-    if heavy is not None:
-        weight = weight * heavy[..., 0]
-    to = _compared(xp, centers, metric, around=around)
-    own = unit(xp, centers) if metric == "cosine" else to.centers
+    ready = _ready(xp, x, centers, metric, wide, around=around)
 
     def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        x = cast(xp, x, wide)
-        if metric == "cosine":
-            x = unit(xp, x)
-            labels = _closest(xp, x - to.middle, to.centers, metric, to.extra)
-            labels = xp.where(_is_zero(xp, x), xp.zeros_like(labels), labels)
-        else:
-            x = x if to.middle is None else x - to.middle
-            x = x if to.factor is None else x * to.factor
-            labels = _closest(xp, x, to.centers, metric, None)
-        found = distances(xp, x, rows_at(xp, own, labels), metric)
+        blank = _is_zero(xp, x) if metric == "cosine" else None
+        x = _around(xp, x, ready, metric, wide)
+        compared = x if ready.scale is None else x * ready.scale
+        labels = _closest(xp, compared, ready, metric)
+        if blank is not None:
+            labels = xp.where(blank, xp.zeros_like(labels), labels)
+        found = distances(xp, compared, rows_at(xp, ready.at, labels), metric)
+        if blank is not None:
+            straight = rows_at(xp, xp.astype(ready.zero, found.dtype)[..., None], labels)[..., 0] > 0
+            found = xp.where(blank | straight, xp.ones_like(found), found / 2)
+        if not sums:
+            return (labels, found), ()
         w = None if weight is None else cast(xp, weight, wide)
-        return (labels, found), _sums(xp, x, labels, found, w, centers) if sums else ()
+        return (labels, found), _sums(xp, x, labels, found, w, ready.at, blank)
 
     (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight, parts=parts)
-    if to.factor is not None and metric == "euclidean":
-        back = 1.0 / to.factor[..., 0]
-        found = found * back * back
-    if not sums:
-        return (labels, cast(xp, found, dtype)), ()
-    return (labels, cast(xp, found, dtype)), (*_moved_back(totals, to, metric), heavy)
+    return (labels, cast(xp, found, dtype)), totals, ready
 
 
-def _weight_factor(xp: Namespace, weight: Array) -> Array | None:
-    """A power of 2 that keeps sums of very large or small weights in their dtype; None if it is known to be 1."""
-    if xp.isdtype(weight.dtype, "integral"):
-        return None
-    return _factor(xp, weight[..., None])
+def _around(xp: Namespace, x: Array, ready: _Centers, metric: str, wide: DType) -> Array:
+    """Samples, or their directions, around the middle of the centres."""
+    if ready.whole is not None:
+        return less(xp, x, ready.whole, wide)
+    x = cast(xp, x, wide)
+    if metric == "cosine":
+        x = unit(xp, x)
+    return x if ready.middle is None else x - ready.middle
 
 
 def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
@@ -434,66 +418,138 @@ def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tupl
 
 
 def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
-    *totals, heavy = _pass(xp, x, centers, weight, **options)[1]
-    if heavy is None:
-        return tuple(totals)
-    back = cast(xp, 1.0 / heavy, totals[0].dtype)
-    return totals[0] * back, totals[1] * back[..., 0], totals[2] * back[..., 0, 0]
+    _, (sums, counts, inertia, *directions), ready = _pass(xp, x, centers, weight, **options)
+    if ready.middle is not None:
+        sums = sums + (directions[0] if directions else counts)[..., None] * ready.middle
+    return sums, counts, inertia
 
 
 def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(p + q for p, q in zip(a, b, strict=True))
 
 
-def _moved_back(totals: tuple[Array, ...], to: _Compared, metric: str) -> tuple[Array, ...]:
-    """Sums of the samples themselves, from those of the samples as they were compared."""
-    sums, counts, inertia = totals
-    if to.factor is not None:
-        back = 1.0 / to.factor
-        sums = sums * back
-        if metric == "euclidean":
-            inertia = inertia * back[..., 0, 0] * back[..., 0, 0]
-    if to.middle is not None and metric == "euclidean":
-        sums = sums + counts[..., None] * to.middle
-    return sums, counts, inertia
-
-
-def _closest(xp: Namespace, x: Array, centers: Array, metric: str, extra: Array | None) -> Array:
+def _closest(xp: Namespace, x: Array, ready: _Centers, metric: str) -> Array:
     """The number of the closest centre of each sample."""
+    if metric == "iou":
+        return lowest(xp, 1 - _iou(xp, x[..., :, None, :], ready.at[..., None, :, :]), -1)
     if across(xp):
-        return lowest(xp, scores(xp, centers, x, metric, of=-2, extra=extra), -2)
-    return lowest(xp, scores(xp, x, centers, metric, extra=extra), -1)
+        product = xp.matmul(ready.factors, xp.matrix_transpose(x))
+        return lowest(xp, product + ready.squares[..., :, None], -2)
+    product = xp.matmul(x, xp.matrix_transpose(ready.factors))
+    return lowest(xp, product + ready.squares[..., None, :], -1)
 
 
 def _sums(
-    xp: Namespace, x: Array, labels: Array, found: Array, weight: Array | None, centers: Array
+    xp: Namespace, x: Array, labels: Array, found: Array, weight: Array | None, centers: Array, blank: Array | None
 ) -> tuple[Array, ...]:
-    """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile."""
+    """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile.
+
+    Of directions also Σ w over those samples that have one: `blank` ones add nothing to the sums.
+    """
     mine = xp.astype(labels[..., None, :] == counting(xp, centers, -2), x.dtype)
     if weight is not None:
         there = weight > 0
         x = xp.where(there[..., None], x, xp.zeros_like(x))
         found = xp.where(there, found, xp.zeros_like(found)) * weight
         mine = mine * weight[..., None, :]
-    return xp.matmul(mine, x), xp.sum(mine, axis=-1), xp.sum(found, axis=-1)
+    counts, inertia = xp.sum(mine, axis=-1), xp.sum(found, axis=-1)
+    if blank is None:
+        return xp.matmul(mine, x), counts, inertia
+    x = xp.where(blank[..., None], xp.zeros_like(x), x)
+    directed = mine * xp.astype(~blank, mine.dtype)[..., None, :]
+    return xp.matmul(mine, x), counts, inertia, xp.sum(directed, axis=-1)
 
 
 def _step(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
-    (labels, _), totals = _pass(xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows)
-    sums, counts, inertia, heavy = totals
-    if heavy is not None:
-        inertia = inertia * cast(xp, 1.0 / heavy[..., 0, 0], inertia.dtype)
-    old = cast(xp, centers, sums.dtype)
+    wide = compute_dtype(xp, dtype)
+    inverse = None
+    if weight is not None and weight.shape[-1] > 0:
+        # In a unit of their own, so that neither they nor their sums leave the range of the dtype.
+        weight = weight if xp.isdtype(weight.dtype, "real floating") else cast(xp, weight, wide)
+        inverse = _inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
+        weight = weight * inverse
+    (labels, _), (sums, counts, inertia, *directions), ready = _pass(
+        xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows
+    )
+    if inverse is not None:
+        inertia = inertia / cast(xp, inverse[..., 0], inertia.dtype)
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
     if metric == "cosine":
-        old, new = unit(xp, old), unit(xp, new)
-        there = there & (xp.max(xp.abs(new), axis=-1, keepdims=True) > 0)
-    new = xp.where(there, new, old)
-    shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+        old = unit(xp, cast(xp, centers, wide))
+        share = directions[0] / xp.where(counts > 0, counts, xp.ones_like(counts))
+        new = unit(xp, new + share[..., None] * ready.middle)
+        there = there & ~_is_zero(xp, new)[..., None]
+        new = xp.where(there, new, old)
+        shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+    else:
+        # `at` of metric "iou" is in a unit of its own.
+        old = ready.at if ready.scale is None else cast(xp, centers, wide)
+        new = xp.where(there, new, old)
+        shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+        new = new if ready.middle is None else xp.where(there, new + ready.middle, cast(xp, centers, wide))
     return cast(xp, new, dtype), labels, inertia, shift
+
+
+def all_distances(x: Array, centers: Array, metric: str) -> Array:
+    """Return the distances (n, k) of each sample from each centre, Euclidean ones and not their squares, in one pass.
+
+    As if each were computed from the difference: those that a product spoils are.
+    """
+    xp, dtype = _check(x, centers, None, metric)
+    home, like, wide = xp, x, compute_dtype(xp, dtype)
+    if not xp.isdtype(x.dtype, "integral"):
+        x = cast(xp, x, wide)
+    xp, x, centers = writable(xp, x, cast(xp, centers, wide))
+    if is_eager_jax(x):  # on a device: no array there is written to
+        columns = [kmeans_assign(x, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
+        found = xp.stack(columns, axis=1)
+        return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)
+    whole = compiled(_each_distance, xp, x, centers, metric=metric)
+    return cast(xp, whole, dtype) if home is xp else from_host(home, whole, dtype, like)
+
+
+def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> Array:
+    """:func:`all_distances` in the dtype of the centres, in an array that can be written to."""
+    wide = centers.dtype
+    ready = _ready(xp, x, centers, metric, wide, around=True)
+    inverse = _inverse_scale(xp, xp.max(xp.abs(ready.at)))  # 1 for "iou", whose centres are scaled already
+    at = ready.at * inverse
+    squares = xp.sum(at * at, axis=-1)
+    whole = xp.empty((x.shape[0], at.shape[0]), dtype=wide, device=device(x))
+    step = _rows(xp, x, centers) or x.shape[0]
+    tiles = [slice(start, min(start + step, x.shape[0])) for start in range(0, x.shape[0], step)]
+    parts = max(1, min(workers(x) if is_at_hand(x) else 1, len(tiles)))
+
+    def share(part: int) -> None:
+        for tile in tiles[part::parts]:
+            rows = _around(xp, x[tile, :], ready, metric, wide)
+            if metric == "iou":
+                whole[tile, :] = 1 - _iou(xp, (rows * ready.scale)[:, None, :], at[None, :, :])
+                continue
+            scaled = rows * inverse
+            own = row_dot(xp, scaled, scaled)[:, None] + squares
+            found = own - 2.0 * xp.matmul(scaled, xp.matrix_transpose(at))
+            flat = xp.reshape(found, (-1,))
+            near = indices_of(xp, xp.reshape(~(found >= CANCELLED * own), (-1,)))
+            if near.shape[0]:
+                k = at.shape[0]
+                if metric == "euclidean" and ready.whole is None:  # before anything is rounded
+                    difference = (items(xp, x[tile, :], near // k) - items(xp, centers, near % k)) * inverse
+                else:
+                    difference = items(xp, scaled, near // k) - items(xp, at, near % k)
+                put(xp, flat, near, row_dot(xp, difference, difference))
+            found = xp.reshape(flat, found.shape)
+            if metric == "euclidean":
+                whole[tile, :] = xp.sqrt(found) / inverse
+            else:
+                zero = _is_zero(xp, x[tile, :])[:, None] | ready.zero
+                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * inverse * inverse))
+
+    in_parts(x, share, parts)
+    return whole
 
 
 def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:

@@ -36,6 +36,8 @@ ROWS, FEW_ROWS = 1 << 16, 1 << 10
 OWN_FIRST = 128
 # A tile of which more than this share may have changed is computed whole: to gather its rows would cost as much.
 NEARLY_ALL = 0.75
+# While more than this share of the samples changes from pass to pass, bounds would settle next to nothing.
+UNSETTLED = 0.15
 # Samples from which a pass guesses how many may have changed.
 SAMPLE = 1 << 13
 
@@ -69,19 +71,28 @@ class Bounded:
         self.tile = max(min(ROWS, CACHE // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
         self.tiles = [slice(start, min(start + self.tile, n)) for start in range(0, n, self.tile)]
         self.square = xp.empty(n, **self.place)
-        for tile in self.tiles:
-            self.square[tile] = xp.sum(self.rows[tile, :d] ** 2, axis=1)
+        parts = min(workers(rows), len(self.tiles))
+
+        def squares(part: int) -> None:
+            for tile in self.tiles[part::parts]:
+                self.square[tile] = row_dot(xp, self.rows[tile, :d], self.rows[tile, :d])
+
+        in_parts(rows, squares, parts)
         self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
         self.gap = xp.full(n, -math.inf, **self.place)
         self.upper = xp.zeros(n, **self.place)
         self.radius = float(xp.max(self.square)) ** 0.5
         self.centers: Host | None = None  # of the last pass, as rounded to the dtype of the samples
         self.own, self.other = HOST.zeros(k), HOST.zeros(k)
+        self.moving = True  # whether so many samples still change that bounds are not kept yet
         self._sums = Sums(HOST.zeros((k, d)), HOST.zeros(k), HOST.zeros(k))
 
-    def update(self, centers: Host) -> tuple[Sums, int]:
-        """Give each sample the closest of (k, d) centres; return the sums, and how many samples changed."""
-        look = _Pass(self, centers)
+    def update(self, centers: Host, *, last: bool = False) -> tuple[Sums, int]:
+        """Give each sample the closest of (k, d) centres; return the sums, and how many samples changed.
+
+        A pass that is the last one leaves no bounds for another.
+        """
+        look = _Pass(self, centers, keeps=not (self.moving or last))
         parts = min(workers(self.rows), len(self.tiles))
         for delta in (done := in_parts(self.rows, lambda part: look.over(self.tiles[part::parts]), parts)):
             self._sums = Sums(*(a + b for a, b in zip(self._sums, delta[0], strict=True)))
@@ -90,7 +101,28 @@ class Bounded:
         self._sums = self._sums._replace(
             sums=HOST.where(empty[:, None], zero, self._sums.sums), weights=HOST.where(empty, zero, self._sums.weights)
         )
-        return self._sums, sum(count for _, count in done)
+        changed = sum(count for _, count in done)
+        self.moving = self.moving and changed > UNSETTLED * self.rows.shape[0]
+        return self._sums, changed
+
+    def inertia(self) -> float:
+        """Σ w · squared distance by the labels and the centres of the last pass: no distance is a difference."""
+        xp = self.xp
+        centers = xp.asarray(self.centers, **self.place)
+        step = max(1024, (1 << 18) // self.rows.shape[1])  # rows whose temporaries stay in cache
+        n = self.rows.shape[0]
+        tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+        def lost(part: int) -> float:
+            total = 0.0
+            for tile in tiles[part::parts]:
+                difference = self.rows[tile, :-1] - items(xp, centers, self.labels[tile])
+                squared = row_dot(xp, difference, difference)
+                total += float(xp.sum(squared if self.weight is None else squared * self.weight[tile]))
+            return total
+
+        parts = min(workers(self.rows), len(tiles))
+        return sum(in_parts(self.rows, lost, parts))
 
     def table(self, values: Host) -> Array:
         """A number for each centre in the dtype of the samples, rounded up."""
@@ -100,7 +132,8 @@ class Bounded:
 class _Pass:
     """What one pass over the samples needs: the centres, and how far they moved since the last one."""
 
-    def __init__(self, samples: Bounded, centers: Host):
+    def __init__(self, samples: Bounded, centers: Host, *, keeps: bool):
+        self.keeps = keeps
         xp, place = samples.xp, samples.place
         self.of, self.xp = samples, xp
         rounded = xp.asarray(centers, **place)
@@ -134,7 +167,7 @@ class _Pass:
         """Guess on a few samples how many of the centres that moved farthest are best looked at first, if any."""
         of, xp, k = self.of, self.xp, self.of.k
         n, width = of.rows.shape
-        if n < 4 * SAMPLE or k <= OWN_FIRST:
+        if n < 4 * SAMPLE or k <= OWN_FIRST or not self.keeps:
             return
         every = slice(0, n, n // SAMPLE)
         labels = of.labels[every]
@@ -227,11 +260,15 @@ class _Pass:
             rows, square, before = items(xp, rows, index), items(xp, square, index), items(xp, labels, index)
         else:
             before = labels
-        after, least, next_ = self._closest(rows, before, room)
-        u, low = self._above(least + square), self._below(next_ + square)
-        own, drift = items(xp, self.own, after), items(xp, self.drift, after)
-        _store(xp, gap, index, low - u + drift - self.slack)
-        _store(xp, upper, index, u - own)
+        if self.keeps:
+            after, least, next_ = self._closest(rows, before, room)
+            u, low = self._above(least + square), self._below(next_ + square)
+            own, drift = items(xp, self.own, after), items(xp, self.drift, after)
+            _store(xp, gap, index, low - u + drift - self.slack)
+            _store(xp, upper, index, u - own)
+        else:
+            after = xp.argmin(room.product(rows, self.centers.T), axis=1)
+            _store(xp, gap, index, -math.inf)
         changed = (
             indices_of(xp, after != before)
             if not self.first
@@ -285,7 +322,7 @@ class _Pass:
         return labels, own, rest
 
 
-def _store(xp: Namespace, x: Array, index: Array | None, values: Array) -> None:
+def _store(xp: Namespace, x: Array, index: Array | None, values: Array | float) -> None:
     if index is None:
         x[...] = values
     else:

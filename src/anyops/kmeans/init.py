@@ -11,8 +11,8 @@ from .._array.host import HOST, Host, from_host, on_host
 from .._array.namespace import (
     Array,
     Namespace,
+    cast,
     check_dtype,
-    default_float,
     default_int,
     device,
     hides_values,
@@ -20,6 +20,7 @@ from .._array.namespace import (
     namespace,
     working,
 )
+from .._array.nearest import less
 from .._array.random import Seed, generator
 from .._array.rows import rows_in_cache
 from .._array.threads import in_parts, workers
@@ -86,6 +87,7 @@ def kmeans_plusplus(
     if trials < 1:
         raise ValueError(f"n_local_trials must be at least 1, got {trials}")
     z = prepared(xp, x, weight, "euclidean").z
+    weight = weight / power_of_two(float(HOST.max(weight)))
     index = plusplus(xp, z, weight, k, generator(seed), trials, "euclidean")
     index = xp.asarray(index, dtype=default_int(xp, z), device=device(z))
     return KMeansSeeds(xp.take(x, index, axis=0), index)
@@ -114,7 +116,7 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
         raise TypeError(f"k-means decides by values, which a traced {name} has not; kmeans_step runs in jit and vmap")
     shape = tuple(x.shape)
     if len(shape) != 2 or shape[1] < 1:
-        raise ValueError(f"{name} must have shape (n, d) with at least one column, got {shape}")
+        raise ValueError(f"{name} must have shape (n, d), d ≥ 1, got {shape}")
     check_known_chunks(xp, name, x)
     if sample_weight is None:
         weight = HOST.ones(shape[0])
@@ -134,72 +136,117 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
         finite = xp.all(xp.isfinite(x) | ~beside(xp, weight > 0, x)[:, None])
     if not bool(finite):
         raise ValueError(f"{name} must be finite, got NaN or infinity")
-    check_exact(xp, name, x)
     return weight
 
 
-def check_exact(xp: Namespace, name: str, x: Array) -> None:
-    """Raise ValueError for whole numbers that the default float, in which they are computed, would round."""
-    if not xp.isdtype(x.dtype, "integral") or xp.iinfo(x.dtype).bits < 32 or not x.shape[0]:
-        return
-    dtype = default_float(xp, x)
-    most = 2.0 / float(xp.finfo(dtype).eps)
-    largest = max(abs(int(xp.max(x))), abs(int(xp.min(x))))
-    if largest > most:
-        raise ValueError(
-            f"{name} must hold integers up to {most:.0f}, which {dtype} does not round, got {largest}; pass float64, "
-            "or subtract an offset"
-        )
+WIDE = 2.0**30  # numbers beyond which, and below its inverse, are counted in a unit of their own
+
+
+def power_of_two(largest: float) -> float:
+    """Return 1, or a power of two close to a number that is far from 1."""
+    return 1.0 if largest == 0 or 1 / WIDE < largest < WIDE else 2.0 ** math.floor(math.log2(largest))
+
+
+class Place(NamedTuple):
+    """Where samples are moved to before they are compared: (x − offset) · scale − shift, exactly or nearly so."""
+
+    offset: Host | None  # (d,) whole numbers, taken off integers before they are rounded to floating ones
+    scale: Host  # (d,) powers of two: the same one of all columns, except for metric "iou"
+    shift: Host  # (d,)
+
+    def enter(self, xp: Namespace, x: Array) -> Array:
+        """Samples of any chunk or batch as they are compared."""
+        dtype = working(xp, x[:0, ...]).dtype
+        z = cast(xp, x, dtype) if self.offset is None else less(xp, x, from_host(xp, self.offset, x.dtype, x), dtype)
+        if bool(HOST.any(self.scale != 1)):
+            z = z * from_host(xp, self.scale, dtype, x)
+        return z - from_host(xp, self.shift, dtype, x) if bool(HOST.any(self.shift != 0)) else z
+
+    def centers_in(self, centers: Host) -> Host:
+        """Centres among the samples as they are compared."""
+        return (centers if self.offset is None else centers - self.offset) * self.scale - self.shift
+
+    def centers_out(self, centers: Host) -> Host:
+        """Centres among the samples as they were given."""
+        centers = (centers + self.shift) / self.scale
+        return centers if self.offset is None else centers + self.offset
 
 
 class Prepared(NamedTuple):
-    """Samples as they are iterated over, (x − shift) / unit, and the mean over features of the variance of these."""
+    """Samples as they are iterated over, where they were moved, and the mean over features of their variance there."""
 
     z: Array  # (n, d) around 0, of unit length, or widths and heights; zeros where the weight is 0
-    shift: Host  # (d,)
-    unit: float  # a power of 2
+    place: Place
     variance: float
+    metric: str  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
 
 
-def prepared(xp: Namespace, x: Array, weight: Host, metric: str) -> Prepared:
-    """Bring the samples that are there close to 0 for "euclidean", to unit length for "cosine".
+def prepared(xp: Namespace, x: Array, weight: Host, metric: str, *, shifts_directions: bool = False) -> Prepared:
+    """Bring the samples of positive weight close to 0 for "euclidean", to unit length for "cosine".
 
-    In a unit in which their squares neither overflow nor vanish.
+    With `shifts_directions` those of unit length are moved close to 0 as well, if each has a direction.
     """
-    z, there, lazy = working(xp, x), None, is_chunked(xp)
+    d, lazy, there = x.shape[1], is_chunked(xp), None
     if not bool(HOST.all(weight > 0)):
-        there = beside(xp, weight > 0, z)
-        z = xp.where(there[:, None], z, xp.zeros_like(z))
+        there = beside(xp, weight > 0, x)
+        x = xp.where(there[:, None], x, xp.zeros_like(x))
+    place = Place(_offset(xp, x, there, metric), HOST.ones(d), HOST.zeros(d))
+    z = place.enter(xp, x)
     if metric == "cosine":
-        z = over_rows(lambda part: unit(namespace(x=part), part), z, z.shape[1], z.dtype) if lazy else unit(xp, z)
+        z = over_rows(lambda part: unit(namespace(x=part), part), z, d, z.dtype) if lazy else unit(xp, z)
+    else:
+        place = place._replace(scale=_scale(xp, z, metric))
+        z = Place(None, place.scale, place.shift).enter(xp, z)
+    z = _kept(xp, z, there)
     stats = batch_stats(z, axis=1, sample_weight=there)
     mean, m2 = on_host(stats.mean), on_host(stats.m2)
-    scale, far = 1.0, 2.0 ** (60 if xp.finfo(z.dtype).bits == 32 else 600)
-    spread = float(HOST.sum(m2)) / float(HOST.count_nonzero(weight))
-    # Areas of boxes that are alike have no spread, and vanish still.
-    beside_0 = spread if metric != "iou" else max(spread, float(HOST.max(HOST.abs(mean))) ** 2)
-    if metric != "cosine" and not 1 / far < beside_0 < far:
-        largest = float(xp.max(xp.abs(z)))
-        if largest > 0:
-            scale = 2.0 ** math.floor(math.log2(largest))
-            half = 2.0 ** (math.floor(math.log2(largest)) // 2)  # twice, for the reciprocal may overflow
-            z = z / half / (scale / half)
-            stats = batch_stats(z, axis=1, sample_weight=there)
-            mean, m2 = on_host(stats.mean), on_host(stats.m2)
-    # Squared distances between samples are at most four times Σ m2; their sum is given back as a float.
-    if not 4.0 * float(HOST.sum(m2)) * scale < 1e308 / scale:
-        raise ValueError("x must hold numbers whose squares can be summed, got larger ones")
     variance = m2 / float(HOST.count_nonzero(weight))
-    shift = HOST.zeros(mean.shape[0])
+    if metric == "cosine" and shifts_directions:
+        blank = xp.max(xp.abs(z), axis=1) == 0
+        if not bool(xp.any(blank if there is None else blank & there)):
+            metric = "euclidean"
     if metric == "euclidean":
+        # Squared distances between samples are at most four times Σ m2.
+        with HOST.errstate(over="ignore"):
+            total = float(HOST.sum(m2 / place.scale / place.scale))
+        if not total < float(HOST.finfo(HOST.float64).max) / 16:
+            raise ValueError("x must hold numbers whose squares can be summed in float64, got larger ones")
         # Off by less than the deviation, and with so few digits that whole numbers stay whole: their ties stay ties.
         some = variance > 0
         grid = HOST.exp2(HOST.floor(HOST.log2(HOST.where(some, variance, HOST.ones_like(variance))) / 2))
         taken = from_host(xp, HOST.where(some, HOST.round(mean / grid) * grid, mean), z.dtype, z)
-        shift, z = on_host(taken), z - taken
-        if there is not None:
-            z = xp.where(there[:, None], z, xp.zeros_like(z))
-    return Prepared(z, shift * scale, scale, float(HOST.mean(variance)))
+        place = place._replace(shift=on_host(taken))
+        z = _kept(xp, z - taken, there)
+    return Prepared(z, place, float(HOST.mean(variance)), metric)
+
+
+def _kept(xp: Namespace, z: Array, there: Array | None) -> Array:
+    """Samples, zeros where the weight is 0."""
+    return z if there is None else xp.where(there[:, None], z, xp.zeros_like(z))
+
+
+def _offset(xp: Namespace, x: Array, there: Array | None, metric: str) -> Host | None:
+    """Whole numbers to take off integers that the floating dtype could not tell apart; None where it can."""
+    if metric != "euclidean" or not xp.isdtype(x.dtype, "integral") or xp.iinfo(x.dtype).bits <= 16:
+        return None
+    exact = 2 / float(xp.finfo(working(xp, x[:0, ...]).dtype).eps)
+    low, high = (on_host(f(x, axis=0)) for f in (xp.min, xp.max))
+    if float(HOST.max(HOST.maximum(-low, high))) <= exact:
+        return None
+    if there is not None:  # zeros stand where the weight is 0
+        first = int(HOST.nonzero(to_host(there))[0][0])
+        return on_host(x[first, :])
+    return HOST.round(low / 2 + high / 2)
+
+
+def _scale(xp: Namespace, z: Array, metric: str) -> Host:
+    """Powers of two (d,), by which samples are multiplied so that their squares neither overflow nor vanish."""
+    axis = 0 if metric == "iou" else None  # which does not depend on the unit of either side
+    high, low = on_host(xp.stack([xp.max(z, axis=axis), xp.min(z, axis=axis)]))  # one computation of a dask array
+    limit = 120 if xp.finfo(z.dtype).bits < 64 else 1000
+    units = [power_of_two(float(largest)) for largest in HOST.reshape(HOST.maximum(high, -low), (-1,))]
+    scale = [2.0 ** -min(max(math.log2(one), -limit), limit) for one in units]
+    return HOST.asarray(scale) * HOST.ones(z.shape[1])
 
 
 def beside(xp: Namespace, values: Host, like: Array) -> Array:

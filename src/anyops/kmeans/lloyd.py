@@ -22,8 +22,9 @@ from .._array.namespace import (
 from .._array.random import Seed, generator
 from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
 from .bounds import Bounded, Sums, with_one
-from .init import beside, check_samples, default_trials, parallel, plusplus, prepared, rows
+from .init import beside, check_rows, check_samples, default_trials, parallel, plusplus, power_of_two, prepared, rows
 
+WORSE = 1e-6  # of the inertia, a difference that is not rounding
 INITS = ("k-means++", "k-means||", "random")
 
 
@@ -65,9 +66,7 @@ def kmeans(
         Number of starts, of which the best is returned; "auto" is 10 for "random" and 1 otherwise.
     max_iter : int ≥ 1
     tol : float ≥ 0
-        Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes. Medians, and
-        means under "iou", may raise the inertia: then the best centres seen are returned; with tol = 0 the last ones,
-        the fixed point, as published anchors are.
+        Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes.
     sample_weight : array (n,), optional
         Numbers ≥ 0; weight 0 means that the sample is not there, in the variance and for empty clusters too.
     metric : {"euclidean", "cosine", "iou"}
@@ -99,6 +98,10 @@ def kmeans(
     Notes
     -----
     A centre that loses all samples moves to one of those farthest from their centres, as long as they are not on them.
+    Medians, and centres of "iou", can get worse in a step: the best seen are returned, but with ``tol=0`` the last, the
+    fixed point, as published anchors are. The unit of samples and weights
+    does not matter. The labels and the inertia of integers that the dtype of the centres cannot hold are those of exact
+    centres; it is a ValueError if rounding them changes labels.
     In the memory of the host, samples whose bounds prove that they cannot change their centre are not looked at; arrays
     of torch and JAX that lie there are iterated over as the NumPy arrays that they are.
 
@@ -129,9 +132,10 @@ def kmeans(
     check_init(xp, "x", x, k, init)
     starts = _starts(init, n_init)
     rng = generator(seed)
-    samples = Samples(xp, stop_gradient(x), weight, sample_weight, k, metric, center)
-    results = (samples.fit(samples.start(init, rng), max_iter, tol, callback) for _ in range(starts))
-    return min(results, key=lambda result: result.inertia)
+    samples = Samples(xp, stop_gradient(x), weight, sample_weight, k, metric, center, init)
+    # By the inertia in the unit of the samples, which a float may not hold in that of x.
+    fits = (samples.fit(samples.start(rng), max_iter, tol, callback) for _ in range(starts))
+    return min(fits, key=lambda found: found[0])[1]
 
 
 def check_sides(xp: Namespace, name: str, x: Array, weight: Host) -> None:
@@ -170,97 +174,142 @@ def check_init(xp: Namespace, name: str, x: Array, k: int, init: str | Array) ->
 class Samples:
     """Samples as they are iterated over, and the passes over them."""
 
-    def __init__(self, xp: Namespace, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str):
-        self.k, self.metric, self.center = k, metric, center
+    def __init__(
+        self,
+        xp: Namespace,
+        x: Array,
+        weight: Host,
+        given: Array | None,
+        k: int,
+        metric: str,
+        center: str,
+        init: str | Array,
+    ):
+        self.k, self.metric, self.center, self.init = k, metric, center, init
         # Weights that the dtype of the samples may not hold, or their sums, are counted in a unit of their own.
-        largest = float(HOST.max(weight))
-        self.unit = 1.0 if 2.0**-60 < largest < 2.0**60 else 2.0 ** math.floor(math.log2(largest))
+        self.unit = power_of_two(float(HOST.max(weight)))
         self.weight = weight / self.unit
         self.dtype = result_dtype(xp, x=x)
-        self.home, self.like, self.xp, x = xp, x, xp, working(xp, x)
+        self.home, self.like, self.xp = xp, x, xp
+        # Integers of more bits go as they are to NumPy, which has float64 for them; it has no bfloat16.
+        self.integral = xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16
+        if not self.integral:
+            x = working(xp, x)
         if center == "mean" and metric != "iou":  # which bounds can be kept for
             self.xp, x, given = writable(xp, x, given)
-        self.z, self.shift, self.scale, self.variance = prepared(self.xp, x, weight, metric)
+        # A start may be no direction, which is at a right angle to all.
+        shifts = is_at_hand(x) and (isinstance(init, str) or bool(HOST.all(HOST.any(on_host(init) != 0, axis=1))))
+        self.z, self.place, self.variance, self.compare = prepared(self.xp, x, weight, metric, shifts_directions=shifts)
+        self.halved = 0.5 if metric == "cosine" and self.compare == "euclidean" else 1.0
         # Of samples of weight 0, which z does not have, the label alone is asked for.
         self.absent = None if bool(HOST.all(weight > 0)) else x
         self.given = None
         if given is not None:
-            if self.unit != 1:
-                lazy = is_chunked(self.xp)
-                given = beside(self.xp, self.weight, self.z) if lazy else self._ship(self.weight)
+            given = given if self.unit == 1 else beside(self.xp, self.weight, self.z)
             self.given = self.xp.astype(given, self.z.dtype, copy=False)
-        self.inertia_unit = self.unit * (self.scale**2 if metric == "euclidean" else 1.0)
-        self.middle = HOST.zeros(x.shape[1])  # what is taken off directions, once bounds are kept
         self._rows: Array = None  # z with a one behind each, once bounds are kept
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
-    def start(self, init: str | Array, rng: Any) -> Host:
+    def start(self, rng: Any) -> Host:
         """Centres (k, d) on the host."""
+        init = self.init
         if not isinstance(init, str):
-            centers = (on_host(init) - self.shift) / self.scale
-            return settled(self.metric, centers, centers)
+            centers = on_host(init)
+            return self.place.centers_in(settled(self.metric, centers, centers))
         if init == "k-means||":
-            return parallel(self.xp, self.z, self.weight, self.given, self.k, rng, self.metric)
+            return parallel(self.xp, self.z, self.weight, self.given, self.k, rng, self.compare)
         if init == "random":
             there = HOST.nonzero(self.weight)[0]
             share = self.weight[there] / float(HOST.sum(self.weight))
             index = rng.choice(there, self.k, replace=False, p=share)
         else:
-            index = plusplus(self.xp, self.z, self.weight, self.k, rng, default_trials(self.k), self.metric)
+            index = plusplus(self.xp, self.z, self.weight, self.k, rng, default_trials(self.k), self.compare)
         return on_host(rows(self.xp, self.z, index))
 
     def fit(
         self, centers: Host, max_iter: int, tol: float, callback: Callable[[int, float, float], None] | None
-    ) -> KMeansResult:
-        """Iterate from some centres."""
-        bounded = None
-        if self._has_bounds(centers):
-            if self._rows is None:
-                self._direct()
-            bounded = Bounded(self.xp, self._rows, self.given, self.k)
+    ) -> tuple[float, KMeansResult]:
+        """Iterate from some centres; return the inertia in the unit of the samples beside the result."""
+        bounded = self._bounds()
+        descends = self.center == "mean" and self.metric != "iou"
+        best: tuple[float, Host] | None = None
         converged, n_iter = False, 0
-        best, least = centers, math.inf  # a median, or a mean of boxes, may make it worse
         while n_iter < max_iter and not converged:
             n_iter += 1
-            if bounded is not None:
-                sums, changed = bounded.update(centers - self.middle)
-                sums = sums._replace(sums=sums.sums + sums.weights[:, None] * self.middle)
-                repeats, inertia, closest = changed == 0, None, None
-            elif self.center == "median":
-                closest = kmeans_assign(self.z, self._ship(centers), metric=self.metric)
-                counts = HOST.bincount(to_host(closest.labels), weights=self.weight, minlength=self.k)
-                lost = HOST.where(self.weight > 0, on_host(closest.distances), HOST.asarray(0.0)) * self.weight
-                sums, repeats, inertia = Sums(HOST.zeros(centers.shape), counts, counts), False, float(HOST.sum(lost))
-            else:
-                # Where labels repeat, so do the sums and the centres, and the shift is 0.
-                part = partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False)
-                counts = on_host(part.counts)
-                sums, inertia, repeats = Sums(on_host(part.sums), counts, counts), float(part.inertia), False
-                closest = None
-            if inertia is not None and inertia < least:
-                best, least = centers, inertia
+            sums, inertia, closest, repeats = self._assign_and_sum(centers, bounded)
             new = self._update(sums, centers, closest)
             shift = float(HOST.sum((new - centers) ** 2))
+            if not descends and inertia is not None and (best is None or inertia < best[0]):
+                best = inertia, centers
             if callback is not None:
-                lost = self._inertia(centers) if inertia is None else inertia * self.inertia_unit
-                callback(n_iter, lost, shift * self.scale**2)
-            centers, converged = new, repeats or shift <= tol * self.variance
-        if tol > 0 and self._may_rise and least * self.inertia_unit < self._inertia(centers):
-            centers = best
-        # The labels are those of the centres as they are returned, in the dtype of x.
-        returned = from_host(self.home, centers * self.scale + self.shift, self.dtype, self.like)
-        kept = on_host(returned)
-        centers = on_host(self._ship((kept - self.shift) / self.scale))
+                moved = (new - centers) / self.place.scale
+                inertia = self._inertia(centers) if inertia is None else inertia
+                callback(n_iter, self.inertia_out(inertia), float(HOST.sum(moved * moved)))
+            least = max(tol * self.variance, self._rounding() ** 2 * self._size(centers))
+            centers, converged = new, repeats or shift <= least
+        found = self._result(centers, bounded, n_iter, converged)
+        if tol > 0 and best is not None and best[0] < (1.0 - WORSE) * found[0]:
+            found = min(found, self._result(best[1], bounded, n_iter, converged), key=lambda one: one[0])
+        return found
+
+    def _bounds(self) -> Bounded | None:
+        """Bounds on the distances, which are Euclidean ones of samples at hand."""
+        if self.compare != "euclidean" or self.center == "median" or not is_at_hand(self.z):
+            return None
+        if self._rows is None:
+            self._rows = with_one(self.xp, self.z)
+            self.z = self._rows[:, :-1]  # and not a second time
+        return Bounded(self.xp, self._rows, self.given, self.k)
+
+    def _assign_and_sum(
+        self, centers: Host, bounded: Bounded | None
+    ) -> tuple[Sums, float | None, KMeansAssignment | None, bool]:
+        """The sums of the samples closest to each centre; if at no cost, the inertia; whether all labels repeat."""
         if bounded is not None:
-            bounded.update(centers - self.middle)
-            labels = bounded.labels
-        else:
-            labels = kmeans_assign(self.z, self._ship(centers), metric=self.metric).labels
+            sums, changed = bounded.update(centers)
+            return sums, None, None, changed == 0
+        if self.center == "median":
+            closest = kmeans_assign(self.z, self._ship(centers), metric=self.compare)
+            counts = HOST.bincount(to_host(closest.labels), weights=self.weight, minlength=self.k)
+            lost = HOST.where(self.weight > 0, on_host(closest.distances), HOST.asarray(0.0)) * self.weight
+            return Sums(HOST.zeros(centers.shape), counts, counts), float(HOST.sum(lost)), closest, False
+        # Where labels repeat, so do the sums and the centres, and the shift is 0.
+        part = partial_sums(self.z, self._ship(centers), self.given, self.compare, around=False)
+        counts = on_host(part.counts)
+        return Sums(on_host(part.sums), counts, counts), float(part.inertia), None, False
+
+    def _result(
+        self, centers: Host, bounded: Bounded | None, n_iter: int, converged: bool
+    ) -> tuple[float, KMeansResult]:
+        """The labels are those of the centres as they are returned, in the dtype of x."""
+        returned = from_host(self.home, self.place.centers_out(centers), self.dtype, self.like)
+        kept = on_host(returned)
+        exact, centers = centers, on_host(self._ship(self.place.centers_in(settled(self.metric, kept, kept))))
+        labels = self._labels(centers, bounded)
+        own = self.integral and float(HOST.max(HOST.abs(kept))) * float(self.home.finfo(self.dtype).eps) > 1
+        if own:
+            # Integers that the dtype of the centres does not hold were told apart all the same.
+            before = to_host(labels).copy()
+            differ = int(HOST.count_nonzero(before != to_host(self._labels(exact, bounded))))
+            if differ > before.shape[0] / 1000:
+                raise ValueError(
+                    f"x must hold integers whose centres {self.dtype} can tell apart, got numbers up to "
+                    f"{float(HOST.max(HOST.abs(self.place.centers_out(exact)))):.10g}; subtract an offset, or convert "
+                    "x to float64"
+                )
+            labels, centers = before, exact
         if self.absent is not None:
             labels = self._with_absent(labels, self._ship(kept))
-        if self.home is not self.xp:
+        if self.home is not self.xp or own:
             labels = from_host(self.home, labels, default_int(self.home, self.like), self.like)
-        return KMeansResult(returned, labels, self._inertia(centers), n_iter, converged)
+        inertia = self._inertia(centers) if bounded is None else bounded.inertia()
+        return inertia, KMeansResult(returned, labels, self.inertia_out(inertia), n_iter, converged)
+
+    def _labels(self, centers: Host, bounded: Bounded | None) -> Array:
+        if bounded is None:
+            return kmeans_assign(self.z, self._ship(centers), metric=self.compare).labels
+        bounded.update(centers, last=True)
+        return bounded.labels
 
     def _with_absent(self, labels: Array, centers: Array) -> Array:
         """The closest centres of samples of weight 0 too; of one that is not finite, some centre."""
@@ -268,36 +317,16 @@ class Samples:
         found = kmeans_assign(xp.where(xp.isfinite(x), x, xp.zeros_like(x)), centers, metric=self.metric).labels
         return xp.where(beside(xp, self.weight > 0, x), labels, found)
 
-    @property
-    def _may_rise(self) -> bool:
-        """Whether an iteration may make the inertia larger: the centres do not minimise it."""
-        return self.metric == "iou" or self.center == "median"
-
-    def _has_bounds(self, centers: Host) -> bool:
-        """Whether distances are Euclidean, of samples at hand; what is 0 is at no such distance from a direction."""
-        if self.metric == "iou" or self.center == "median" or not is_at_hand(self.z):
-            return False
-        return self.metric == "euclidean" or not (
-            bool(HOST.any(HOST.max(HOST.abs(centers), axis=1) == 0))
-            or bool(self.xp.any(self.xp.max(self.xp.abs(self.z), axis=1) == 0))
-        )
-
     def _ship(self, centers: Host) -> Array:
         return from_host(self.xp, centers, self.z.dtype, self.z)
 
     def _inertia(self, centers: Host) -> float:
-        part = partial_sums(self.z, self._ship(centers), self.given, self.metric, around=False)
-        return float(part.inertia) * self.inertia_unit
+        return float(partial_sums(self.z, self._ship(centers), self.given, self.compare, around=False).inertia)
 
-    def _direct(self) -> None:
-        """Put a one behind each sample; directions around one of them, where differences of near ones have digits."""
-        z = self.z
-        if self.metric == "cosine":
-            self.middle = on_host(rows(self.xp, z, HOST.asarray([int(HOST.argmax(self.weight))])))[0, :]
-            z = z - self._ship(self.middle)
-        self._rows = with_one(self.xp, z)
-        if self.metric == "euclidean":
-            self.z = self._rows[:, :-1]  # and not a second time
+    def inertia_out(self, inertia: float) -> float:
+        """Σ w · distance as it is of the samples and the weights as they were given."""
+        scale = float(self.place.scale[0]) if self.metric == "euclidean" else 1.0
+        return in_range(inertia * self.halved, self.unit, 1 / scale, 1 / scale)
 
     def _update(self, found: Sums, centers: Host, closest: KMeansAssignment | None) -> Host:
         """Centres of the sums; a centre without samples moves to one of those farthest from their own."""
@@ -306,7 +335,7 @@ class Samples:
         taken: list[tuple[int, int]] = []
         labels: Any = None
         if empty.shape[0] or self.center == "median":
-            labels, distance = closest or kmeans_assign(self.z, self._ship(centers), metric=self.metric)
+            labels, distance = closest or kmeans_assign(self.z, self._ship(centers), metric=self.compare)
             labels = to_host(labels).copy()
         there = counts > 0
         if empty.shape[0]:
@@ -314,8 +343,10 @@ class Samples:
             distance = HOST.where(self.weight > 0, to_host(distance), HOST.asarray(0.0))
             farthest = HOST.argsort(-distance, stable=True)[: empty.shape[0]]
             points = on_host(rows(self.xp, self.z, farthest))
+            # A sample that is its own centre but for rounding, as a copy of others is, stays: to move it would repeat.
+            rounding = 64 * self._rounding()
             for j, i, point in zip(empty.tolist(), farthest.tolist(), points, strict=True):
-                if distance[i] > 0:
+                if distance[i] > (rounding if self.metric == "iou" else rounding**2 * self._size(point)):
                     old, w = int(labels[i]), float(self.weight[i])
                     sums[old] -= w * point
                     counts[old] -= w
@@ -328,9 +359,23 @@ class Samples:
         if self.center == "median":
             for i, j in taken:
                 labels[i] = j
-            return settled(self.metric, self._medians(labels, centers), centers)
+            return self._settled(self._medians(labels, centers), centers)
         new = HOST.where(there[:, None], sums / HOST.where(there, counts, HOST.asarray(1.0))[:, None], centers)
-        return settled(self.metric, new, centers)
+        return self._settled(new, centers)
+
+    def _rounding(self) -> float:
+        return float(self.xp.finfo(self.z.dtype).eps)
+
+    def _size(self, points: Host) -> float:
+        """The sum of squares of what was rounded to get some points, or centres."""
+        at = points + self.place.shift if self.metric == "cosine" else points
+        return float(HOST.sum(at * at))
+
+    def _settled(self, new: Host, old: Host) -> Host:
+        if self.metric != "cosine":
+            return new
+        shift = self.place.shift
+        return settled(self.metric, new + shift, old + shift) - shift
 
     def _medians(self, labels: Host, centers: Host) -> Host:
         """The weighted median of each coordinate; half of the weight on either side."""
@@ -360,3 +405,25 @@ def settled(metric: str, new: Host, old: Host) -> Host:
         return new
     new = unit(HOST, new)
     return HOST.where(HOST.max(HOST.abs(new), axis=1, keepdims=True) > 0, new, old)
+
+
+def in_range(value: float, *factors: float) -> float:
+    """Return a product of positive numbers that is 0 or infinite only if it as a whole leaves the range of a float."""
+    exponent = 0
+    for factor in factors:
+        fraction, power = math.frexp(factor)
+        value, exponent = value * fraction, exponent + power
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf
+
+
+def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: str) -> float:
+    """Return Σ w · distance of samples from the closest of some centres, whatever the unit of either."""
+    xp = namespace(x=x)
+    weight = check_rows(xp, "X", x, sample_weight)
+    if not bool(HOST.any(weight > 0)):
+        return 0.0
+    samples = Samples(xp, stop_gradient(x), weight, sample_weight, centers.shape[0], metric, "mean", centers)
+    return samples.inertia_out(samples._inertia(samples.start(None)))

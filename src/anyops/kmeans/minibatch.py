@@ -1,6 +1,5 @@
 """k-means of data that come in batches, each looked at once: a stream, or files larger than memory."""
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,11 +7,11 @@ from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host
-from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient, widest_dtype, working
+from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient
 from .._array.random import Seed, generator
 from .assign import check_metric, partial_sums
-from .init import beside, check_rows, rows
-from .lloyd import KMeansResult, Samples, check_init, check_sides, settled
+from .init import Place, beside, check_rows, power_of_two, rows
+from .lloyd import KMeansResult, Samples, check_init, check_sides, in_range, settled
 
 # The start is drawn from so many batches, and from more of them while they hold less than that many samples a centre.
 FIRST_BATCHES, FIRST_SAMPLES = 3, 3
@@ -35,8 +34,10 @@ def minibatch_kmeans(
     Parameters
     ----------
     batches : iterable of arrays (n_b, d), or of pairs of such an array and weights (n_b,)
-        Of one library, device and dtype; each is asked for once, in turn, and let go. Each should be a fair draw of the
-        data: shuffle what is sorted. A dask array is computed batch by batch.
+        A list or tuple of one array, as a ``DataLoader`` of a ``TensorDataset`` gives, is that array. Weights are
+        floating or bool, in any unit; integers are refused, for they are as likely labels. All batches are of one
+        library, device and dtype; each is asked for once, in turn, and let go. Each should be a fair draw of the data:
+        shuffle what is sorted. A dask array is computed batch by batch.
     k : int ≥ 1
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the first three batches, from more of them while they hold
@@ -106,14 +107,15 @@ def minibatch_kmeans(
         n_iter, seen = n_iter + 1, seen + int(HOST.count_nonzero(batch.weight))
         lost, shift = centers.learn(batch)
         inertia += lost
-        if converged := stop.after(lost, float(HOST.sum(batch.weight)), shift):
+        if converged := stop.after(lost, float(HOST.sum(batch.weight / centers.unit)), shift):
             break
     if seen < k:
         raise ValueError(f"k must be at most the number of samples, {seen} in all batches, got {k}")
-    return KMeansResult(centers.result(batch.xp, batch.x), None, inertia, n_iter, converged)
+    return KMeansResult(centers.result(batch.xp, batch.x), None, centers.inertia_out(inertia), n_iter, converged)
 
 
 class _Batch(NamedTuple):
+    name: str
     xp: Namespace
     x: Array
     weight: Host
@@ -135,6 +137,13 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
             x = to_host(x)
             sample_weight = None if sample_weight is None else to_host(sample_weight)
             xp = HOST
+        if sample_weight is not None:
+            namespace(**{name: x, f"weights of {name}": sample_weight})
+            if xp.isdtype(sample_weight.dtype, "integral"):
+                raise TypeError(
+                    f"{name} must be an array or a pair of an array and floating or bool weights, got integers of "
+                    f"{sample_weight.dtype} beside the array: leave out labels, or convert weights to a floating dtype"
+                )
         weight = check_rows(xp, name, x, sample_weight)
         if like is None:
             # No batch is kept to compare others with, which would keep its memory.
@@ -147,31 +156,23 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
             check_sides(xp, name, x, weight)
         x = stop_gradient(x)
         if bool(HOST.any(weight > 0)):
-            _check_squares(xp, name, x, weight)
-            yield _Batch(xp, x, weight, sample_weight is not None)
+            if x.dtype == getattr(xp, "float64", None):  # whose squares no float could tell
+                _check_squares(xp, name, x, weight, "float64")
+            yield _Batch(name, xp, x, weight, sample_weight is not None)
 
 
 def _parts(name: str, given: Any) -> tuple[Array, Array | None]:
-    """Samples and weights of a batch; torch's loaders make lists, of one tensor where there is no target."""
-    if not isinstance(given, tuple | list) or len(given) not in (1, 2):
+    """Samples and weights of a batch, from an array, or a tuple or list of one or two."""
+    if not isinstance(given, tuple | list):
         return given, None
     if len(given) == 1:
         return given[0], None
-    x, weight = given
-    if weight is not None and namespace(weight=weight).isdtype(weight.dtype, "integral"):
-        raise TypeError(
-            f"{name} must be samples, or samples and floating or bool weights, got a second array of {weight.dtype}, "
-            "as labels are; pass the samples alone"
-        )
-    return x, weight
-
-
-def _check_squares(xp: Namespace, name: str, x: Array, weight: Host) -> None:
-    z = working(xp, x)
-    there = beside(xp, weight > 0, z)[:, None]
-    largest = float(xp.max(xp.abs(xp.where(there, z, xp.zeros_like(z)))))
-    if not largest < (float(xp.finfo(z.dtype).max) / (64 * x.shape[0] * x.shape[1])) ** 0.5:
-        raise ValueError(f"{name} must hold numbers whose squares can be summed in {z.dtype}, got {largest:g}")
+    if len(given) == 2 and all(hasattr(part, "shape") for part in given):
+        return given[0], given[1]
+    raise TypeError(
+        f"{name} must be an array (n, d), or a pair of one and weights (n,), got a {type(given).__name__} of "
+        f"{', '.join(type(part).__name__ for part in given[:4])}"
+    )
 
 
 def _first(stream: Iterator[_Batch], k: int, *, drawn: bool) -> list[_Batch]:
@@ -205,37 +206,48 @@ class _Centers:
         weight = HOST.concat([batch.weight for batch in first])
         check_init(xp, "batch 0", x, k, init)
         self._dtype = result_dtype(xp, x=x)
-        given = from_host(xp, weight, widest_dtype(xp, self._dtype, x), x) if any(b.weighted for b in first) else None
-        samples = Samples(xp, x, weight, given, k, metric, "mean")
-        self.variance, self._shift, self._scale = samples.variance, samples.shift, samples.scale
-        mean = float(HOST.sum(weight)) / int(HOST.count_nonzero(weight))
-        self._unit = 2.0 ** math.floor(math.log2(mean))  # of all weights
-        self._inertia_unit = self._unit * (self._scale**2 if metric == "euclidean" else 1.0)
-        self._at = samples.start(init, rng)
+        self.unit = power_of_two(float(HOST.max(weight)))
+        weight = weight / self.unit
+        given = from_host(xp, weight, self._dtype, x) if any(batch.weighted for batch in first) else None
+        samples = Samples(xp, x, weight, given, k, metric, "mean", init)
+        self.variance, self._place = samples.variance, samples.place
+        self._at = samples.start(rng)
+        if metric == "cosine":  # of which later batches may hold samples without a direction
+            self._at = self._at + self._place.shift
+            self._place = Place(None, HOST.ones(x.shape[1]), HOST.zeros(x.shape[1]))
         self._sums, self._weights = HOST.zeros(self._at.shape), HOST.zeros(k)
         self._metric, self._rng, self._since = metric, rng, 0
 
     def learn(self, batch: _Batch) -> tuple[float, float]:
         """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
         xp, old = batch.xp, self._at
-        z = working(xp, batch.x)
-        z = (z - from_host(xp, self._shift, z.dtype, z)) / self._scale
-        weighted = batch.weighted or self._unit != 1
-        given = from_host(xp, batch.weight / self._unit, z.dtype, z) if weighted else None
-        there = int(HOST.count_nonzero(batch.weight))
+        z = self._place.enter(xp, batch.x)
+        weight = batch.weight / self.unit
+        unit = power_of_two(float(HOST.max(weight)))
+        weight = weight / unit
+        if self._metric == "euclidean":
+            _check_squares(xp, batch.name, z, weight, f"{z.dtype} in the unit of the first batches")
+        given = from_host(xp, weight, z.dtype, z) if batch.weighted else None
+        there = int(HOST.count_nonzero(weight))
         if bool(HOST.any(self._weights > 0)) and (
             bool(HOST.any(self._weights == 0)) or self._since >= PATIENCE * old.shape[0]
         ):
             # Before a batch, not after it as scikit-learn does: no centre is returned that no sample was held to.
-            self._reassign(xp, z, batch.weight, there // 2)
+            self._reassign(xp, z, weight, there // 2)
             self._since = 0
         self._since += there
         part = partial_sums(z, from_host(xp, self._at, z.dtype, z), given, self._metric, around=False)
-        self._sums, self._weights = self._sums + on_host(part.sums), self._weights + on_host(part.counts)
+        self._sums = self._sums + unit * on_host(part.sums)
+        self._weights = self._weights + unit * on_host(part.counts)
         some = self._weights > 0
         mean = self._sums / HOST.where(some, self._weights, HOST.asarray(1.0))[:, None]
         self._at = settled(self._metric, HOST.where(some[:, None], mean, self._at), self._at)
-        return float(part.inertia) * self._inertia_unit, float(HOST.sum((self._at - old) ** 2))
+        return float(part.inertia) * unit, float(HOST.sum((self._at - old) ** 2))
+
+    def inertia_out(self, inertia: float) -> float:
+        """Σ w · distance as it is of the samples and the weights as they were given."""
+        scale = float(self._place.scale[0]) if self._metric == "euclidean" else 1.0
+        return in_range(inertia, self.unit, 1 / scale, 1 / scale)
 
     def _reassign(self, xp: Namespace, z: Array, weight: Host, most: int) -> None:
         """Move the centres that have next to nothing, at most so many of them, to samples of a batch."""
@@ -254,7 +266,14 @@ class _Centers:
 
     def result(self, xp: Namespace, like: Array) -> Array:
         """The centres (k, d) where the samples were, in their dtype and library."""
-        return from_host(xp, self._at * self._scale + self._shift, self._dtype, like)
+        return from_host(xp, self._place.centers_out(self._at), self._dtype, like)
+
+
+def _check_squares(xp: Namespace, name: str, z: Array, weight: Host, where: str) -> None:
+    there = beside(xp, weight > 0, z)[:, None]
+    largest = float(xp.max(xp.abs(xp.where(there, z, xp.zeros_like(z)))))
+    if not largest < (float(xp.finfo(z.dtype).max) / (64 * z.shape[0] * z.shape[1])) ** 0.5:
+        raise ValueError(f"{name} must hold numbers whose squares can be summed in {where}, got larger ones")
 
 
 class _Stop:

@@ -61,10 +61,11 @@ class Columns:
         longest = float(HOST.max(HOST.linalg.vector_norm(delta, axis=1)))
         return self.radius * longest * (1.0 if len(delta) == 1 else 2.0)
 
-    def dependences(self, gram: Array, fit_intercept: bool) -> Array:
+    def dependences(self, gram: Array, fit_intercept: bool, eps: float) -> Array:
         """An orthonormal basis (p + 1, q) of the combinations of the columns, and of 1, that are 0 in every row.
 
-        `gram` is Σ w (z, 1)(z, 1)ᵀ. A variance counts as 0 if the rounding of x, or of `gram`, would explain it.
+        `gram` is Σ w (z, 1)(z, 1)ᵀ, known to `eps`. A variance counts as 0 if the rounding of x, or of `gram`, would
+        explain it.
         """
         p = len(self.scale)
         gram = gram / gram[-1, -1]
@@ -75,7 +76,9 @@ class Columns:
         spread = HOST.where(constant, 1.0, spread)
         cover = HOST.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
         values, vectors = HOST.linalg.eigh(cover)
-        least = max(DEPENDENT * p, float(HOST.max(HOST.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2)
+        least = max(
+            DEPENDENT * p, 8.0 * eps * p, float(HOST.max(HOST.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2
+        )
         flat = vectors[:, values <= least]
         if not flat.shape[1]:
             return HOST.zeros((p + 1, 0))

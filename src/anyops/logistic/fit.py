@@ -394,7 +394,7 @@ def _independent(objective: Objective) -> Objective:
     wide = _widened(objective)
     gram = wide.samples.gram()
     if not objective.penalised:
-        flat = samples.columns.dependences(gram, objective.fit_intercept)
+        flat = samples.columns.dependences(gram, objective.fit_intercept, wide.eps)
         objective, wide = (replace(each, flat=flat) for each in (objective, wide))
     alike = replace(objective, samples=replace(samples, lines=1), ridge=HOST.zeros(len(gram)))
     return wide if inverse_hessian(alike, gram) is None else objective
