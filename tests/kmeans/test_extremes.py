@@ -297,7 +297,6 @@ def test_the_best_centers_seen_are_returned(backend, metric, center):
             init=x[:6],
             metric=metric,
             center=center,
-            tol=0.0,
             callback=lambda *values, to=lost: to.append(values[1]),
         )
         assert got.inertia <= min(lost) * (1 + 1e-5)
