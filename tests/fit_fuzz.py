@@ -135,9 +135,9 @@ def _labels(rng: Any, pick: Any, z: np.ndarray, k: int, tags: list[str]) -> np.n
     for c in range(k):
         if not np.any(y == c):
             y[(rng.integers(n) + c) % n] = c
-    for c in range(k):  # the last one may have taken the only row of another
-        if not np.any(y == c):
-            y[c] = c
+    # The last one may have taken the only row of another.
+    while absent := set(range(k)) - set(y.tolist()):
+        y[np.flatnonzero(y == np.argmax(np.bincount(y)))[0]] = min(absent)
     return y.astype(np.int64)
 
 

@@ -188,6 +188,17 @@ def test_far_starts(backend, solver, l2, init):
     assert_minimum(backend, one, got)
 
 
+@pytest.mark.parametrize("l2", [1e-3, 180.0, 1e4])
+def test_far_starts_of_three_classes(backend, l2):
+    """A Hessian at a start that is not used says nothing of the others."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(33, 7))
+    y = np.argmax(x @ rng.normal(size=(7, 3)), axis=1)
+    init = (np.zeros((3, 7)), np.asarray([-1000.0, 0.0, 0.0]))
+    one, got = given(backend, x, y, solver="lbfgs", l2=l2, init=init)
+    assert_minimum(backend, one, got)
+
+
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("l2", [0.0, 1.0])
 def test_extreme_weights_of_classes(backend, solver, l2):

@@ -345,6 +345,9 @@ def _fit(
         objective = _widened(objective)
     theta = _null(objective, shares) if start is None else start
     directions: Directions
+    # A curvature from a start that is not used would be of no use either, or none at all.
+    if start is not None and not objective.at(theta, "none").value <= _null_value(objective, shares):
+        theta = _null(objective, shares)
     if solver == "lbfgs":
         objective = objective if objective.penalised else _independent(objective)
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)

@@ -64,7 +64,8 @@ class LBFGS:
         q = self.rough.solve(q)
         if self.pairs:
             step, change, product = self.pairs[-1]
-            q = q * (product / float(HOST.sum(change * self.rough.solve(change))))
+            bend = float(HOST.sum(change * self.rough.solve(change)))
+            q = q * (product / bend) if bend > 0 else q  # the square of a tiny change vanishes
         for (step, change, product), share in zip(self.pairs, reversed(shares), strict=True):
             q = q + (share - float(HOST.sum(change * q)) / product) * step
         return Move(-q, float(HOST.sum(grad * q)))
