@@ -23,6 +23,7 @@ from ._array.namespace import (
     default_int,
     device,
     hides_values,
+    may_be_differentiated,
     namespace,
     result_dtype,
     widest_dtype,
@@ -203,14 +204,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def transform(self, X: Any) -> Array:
         """Return the distance of each sample from each centre: array (n, n_clusters).
 
-        Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics.
+        Euclidean distances, not their squares; 1 − cos and 1 − IoU for the other metrics. They are computed in float32
+        at least and returned in the dtype of X and the centres: in float16 those above 65 504 are infinite.
         """
         X = _finite(_more_samples(self, X, "cluster_centers_", "transform"))
-        centers, metric = self.cluster_centers_, self.metric
-        if is_chunked(namespace(X=X)):
-            dtype = result_dtype(namespace(X=X), X=X)
-            return over_rows(lambda part: all_distances(part, centers, metric), X, centers.shape[0], dtype)
-        return all_distances(X, centers, metric)
+        xp, centers, metric = namespace(X=X), self.cluster_centers_, self.metric
+        if is_chunked(xp):
+            dtype = result_dtype(xp, X=X, centers=centers)
+            return over_rows(lambda part: _distances(part, centers, metric), X, centers.shape[0], dtype)
+        return _distances(X, centers, metric)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return −Σ w · distance of each sample from its closest centre."""
@@ -233,7 +235,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         if isinstance(self.init, str):
             return [str(self.init)], self.n_init, _seed(self.random_state)
         if callable(self.init):
-            rng, n_init = check_random_state(self.random_state), 10 if self.n_init == "auto" else self.n_init
+            rng, n_init = _random_state(self.random_state), 10 if self.n_init == "auto" else self.n_init
             drawn = (self.init(X, k, random_state=rng) for _ in range(check_integer("n_init", n_init)))
             return [self._centers(xp, X, k, centers) for centers in drawn], 1, None
         if self.n_init not in ("auto", 1):
@@ -262,13 +264,30 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
 
 def _finite(X: Array) -> Array:
-    """X, refused if it holds NaN or infinity; a dask array is looked at when it is computed."""
+    """X, refused if it holds NaN or infinity: a dask array when it is computed, an array under a transform never."""
     xp = namespace(X=X)
     if is_chunked(xp):
         return over_rows(_finite, X, X.shape[1], X.dtype)
-    if not bool(xp.all(xp.isfinite(X))):
+    if not hides_values(X) and not bool(xp.all(xp.isfinite(X))):
         raise ValueError("X must be finite, got NaN or infinity")
     return X
+
+
+def _distances(X: Array, centers: Array, metric: str) -> Array:
+    """Distances (n, k) of each sample from each centre, Euclidean ones and not their squares."""
+    if not (hides_values(X) or may_be_differentiated(X)):
+        with np.errstate(over="ignore"):  # of float16, which is documented
+            return all_distances(X, centers, metric)
+    # Transforms and derivatives follow no writes at positions, by which all distances are found at once.
+    xp = namespace(X=X)
+    dtype = result_dtype(xp, X=X, centers=centers)
+    wide = compute_dtype(xp, dtype)
+    if not xp.isdtype(X.dtype, "integral"):
+        X = cast(xp, X, wide)
+    centers = cast(xp, centers, wide)
+    columns = [kmeans_assign(X, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
+    found = xp.stack(columns, axis=1)
+    return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):
@@ -713,7 +732,20 @@ def _seed(random_state: Any) -> Any:
     """The seed of the core: integers and generators themselves, a draw from what else scikit-learn takes."""
     if isinstance(random_state, int | np.integer | np.random.Generator):
         return random_state
-    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+    return int(_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _random_state(random_state: Any) -> np.random.RandomState:
+    """What scikit-learn hands to callables; raise ValueError for what no draws can be made from."""
+    if isinstance(random_state, np.random.Generator):
+        random_state = int(random_state.integers(np.iinfo(np.int32).max))
+    known = random_state is None or random_state is np.random
+    if not known and not isinstance(random_state, int | np.integer | np.random.RandomState):
+        raise ValueError(
+            "random_state must be an integer, a numpy.random.RandomState, a numpy.random.Generator or None, "
+            f"got {random_state!r}"
+        )
+    return check_random_state(random_state)
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------

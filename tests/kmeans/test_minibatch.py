@@ -80,6 +80,45 @@ def test_update_rule(backend, weighted):
 
 
 @pytest.mark.op("minibatch_kmeans")
+@pytest.mark.parametrize("power", [-120, 100])
+def test_a_unit_of_weights_that_is_a_power_of_two_changes_no_bit(backend, power):
+    batches = parts(blobs())
+    weights = [np.random.default_rng(i).integers(1, 9, len(b)).astype(float) for i, b in enumerate(batches)]
+    want = fit(backend, batches, 4, weights=weights, seed=0)
+    got = fit(backend, batches, 4, weights=[w * 2.0**power for w in weights], seed=0)
+    np.testing.assert_array_equal(got.centers, want.centers)
+    assert got.inertia == want.inertia * 2.0**power
+
+
+@pytest.mark.op("minibatch_kmeans")
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_batches_of_unlike_weights(backend, unit):
+    batches = parts(blobs())
+    weights = [np.full(len(b), unit if i % 2 else 1.0) for i, b in enumerate(batches)]
+    got = fit(backend, batches, 4, weights=weights, init=batches[0][:4])
+    centers, inertia = by_definition(batches, batches[0][:4], weights)
+    np.testing.assert_allclose(got.centers, centers, **close(backend))
+    np.testing.assert_allclose(got.inertia, inertia, **close(backend))
+
+
+@pytest.mark.op("minibatch_kmeans")
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_batches_of_one_array(backend, kind):
+    there = [backend.asarray(batch, real(backend)) for batch in parts(blobs())]
+    got, want = (anyops.minibatch_kmeans(b, 4, seed=0) for b in ([kind([x]) for x in there], there))
+    got, want = (c if isinstance(c, np.ndarray) else backend.to_numpy(c) for c in (got.centers, want.centers))
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.op("minibatch_kmeans")
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_labels_are_no_weights(backend, dtype):
+    x = backend.asarray(blobs(40), real(backend))
+    with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got integers .*leave out labels"):
+        anyops.minibatch_kmeans([(x, backend.asarray((np.arange(40) % 3).astype(dtype)))], 2)
+
+
+@pytest.mark.op("minibatch_kmeans")
 def test_metric_of_boxes(backend):
     batches = parts(np.abs(blobs(300, 2)) + 0.5)
     got = fit(backend, batches, 3, init=batches[0][[0, 4, 7]], metric="iou")
@@ -247,6 +286,11 @@ BAD = {
     "large": (([X, X * 1e170], 2), {}, ValueError, "batch 1 must hold numbers whose squares"),
     "weights": (([(X, np.ones(3))], 2), {}, ValueError, "sample_weight"),
     "negative weights": (([(X, -np.ones(40))], 2), {}, ValueError, "sample_weight"),
+    "a column of weights": (([(X, np.ones((40, 1)))], 2), {}, ValueError, r"\(40,\) beside batch 0, got \(40, 1\)"),
+    "no column": (([X[:, :0]], 2), {}, ValueError, r"batch 0 must have shape \(n, d\), d ≥ 1, got \(40, 0\)"),
+    "three arrays": (([(X, X, X)], 2), {}, TypeError, r"batch 0 must be .*, got a tuple of ndarray, ndarray, ndarray"),
+    "nothing": (([()], 2), {}, TypeError, "batch 0 must be an array"),
+    "seed": (([X], 2), {"seed": np.random.RandomState(0)}, TypeError, "seed must be an integer, .*, got numpy.Random"),
     "sides": (([X, X], 2), {"metric": "iou"}, ValueError, "widths and heights"),
     "metric": (([X], 2), {"metric": "manhattan"}, ValueError, "metric"),
     "init": (([X], 2), {"init": "best"}, ValueError, "init"),
