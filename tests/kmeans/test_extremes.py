@@ -146,6 +146,17 @@ def test_integers_are_exact_or_refused(backend):
         np.testing.assert_array_equal(host(backend, got.labels), [0, 0, 0, 1, 1, 1])
 
 
+def test_a_stream_of_integers_is_exact_or_refused(backend):
+    x = np.asarray([[0], [1], [2], [10], [11], [12]]) + 1_700_000_000
+    batches = [backend.asarray(x.astype(np.int32))] * 3
+    if backend.default("real floating") == "float64":
+        got = anyops.minibatch_kmeans(batches, 2, seed=0)
+        np.testing.assert_array_equal(np.sort(host(backend, got.centers)[:, 0]), [1_700_000_001, 1_700_000_011])
+    else:
+        with pytest.raises(ValueError, match="batches must hold integers whose centres"):
+            anyops.minibatch_kmeans(batches, 2, seed=0)
+
+
 @pytest.mark.op("kmeans_assign")
 def test_distances_of_integers_are_exact(run):
     labels, distances = run(anyops.kmeans_assign, SECONDS.astype(np.int32), SECONDS[[1, 4]].astype(np.int32))
@@ -213,6 +224,23 @@ def test_a_step_in_any_unit_of_weights(run, unit):
 
 
 @pytest.mark.op("minibatch_kmeans")
+@pytest.mark.parametrize("unit", [1e-300, 1e-60, 1e38, 1e290])
+def test_sums_are_in_the_unit_of_the_weights(run, unit):
+    if not run.backend.has_dtype("float64"):
+        pytest.skip("it has no float64, which such weights need")
+    x = groups().astype(np.float32)
+    w = np.random.default_rng(1).uniform(1, 2, 120)
+    given = [run.backend.asarray(v) for v in (x, x[:4], w, w * unit)]
+    want = anyops.kmeans_partial(*given[:2], sample_weight=given[2])
+    got = anyops.kmeans_partial(*given[:2], sample_weight=given[3])
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(host(run.backend, one) / unit, host(run.backend, other), rtol=1e-4, atol=1e-4)
+    if run.backend is not Backend.DASK:
+        step = [anyops.kmeans_step(*given[:2], sample_weight=v) for v in given[2:]]
+        one, other = (float(host(run.backend, found.inertia)) for found in step)
+        np.testing.assert_allclose(other / unit, one, rtol=1e-4)
+
+
 @pytest.mark.parametrize("unit", [1e-60, 1e-30, 1e30, 1e38, 1e200])
 def test_a_stream_in_any_unit_of_weights(backend, unit):
     dtype = "float64" if backend.has_dtype("float64") else "float32"
@@ -265,6 +293,29 @@ def test_no_fit_depends_on_the_order(backend, order, metric):
 
 
 # --- edges -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.op("kmeans")
+@pytest.mark.parametrize(("metric", "center"), [("euclidean", "mean"), ("euclidean", "median"), ("iou", "mean")])
+@pytest.mark.parametrize("seed", [7, 8, 17, 26])
+def test_empty_clusters_take_the_same_samples_in_every_order(backend, seed, metric, center):
+    if backend is Backend.DASK and center == "median":
+        pytest.skip("a median needs all samples at once")
+    rng = np.random.default_rng(seed)
+    x = rng.integers(1, 7, (120, 2)).astype(float)  # with many at equal distances, and copies
+    init = x[rng.permutation(120)[:8]]
+    init[5:] = init[0]
+
+    def inertia(x):
+        on = init.astype(np.float32) if backend is Backend.DASK else init
+        if backend is Backend.DASK:
+            return anyops.kmeans(backend.asarray(x, "float32"), 8, init=on, metric=metric, tol=0.0).inertia
+        return kmeans(backend, x, 8, init=init, metric=metric, center=center, tol=0.0).inertia
+
+    want = inertia(x)
+    for order in ORDERS.values():
+        np.testing.assert_allclose(inertia(x[order(x)]), want, rtol=1e-5)
+    np.testing.assert_allclose(inertia(x[::-1]), want, rtol=1e-5)
 
 
 @pytest.mark.op("kmeans")

@@ -114,7 +114,8 @@ def kmeans_partial(
     sums : array (..., k, d)
     counts : array (..., k)
     inertia : array (...)
-        float32 at least. NumPy arrays for a dask array, which is read once, chunk by chunk.
+        float32 at least, and no narrower than the weights. NumPy arrays for a dask array, which is read once, chunk by
+        chunk.
 
     Raises
     ------
@@ -418,10 +419,33 @@ def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tupl
 
 
 def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
+    weight, inverse = _in_unit(xp, weight, compute_dtype(xp, options["dtype"]))
     _, (sums, counts, inertia, *directions), ready = _pass(xp, x, centers, weight, **options)
     if ready.middle is not None:
         sums = sums + (directions[0] if directions else counts)[..., None] * ready.middle
-    return sums, counts, inertia
+    if inverse is None:
+        return sums, counts, inertia
+    return (
+        _out_of_unit(xp, sums, inverse[..., None]),
+        _out_of_unit(xp, counts, inverse),
+        _out_of_unit(xp, inertia, inverse[..., 0]),
+    )
+
+
+def _in_unit(xp: Namespace, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
+    """Weights (..., n) in a unit of their own, so that neither they nor their sums leave a dtype, and its inverse."""
+    if weight is None or weight.shape[-1] == 0:
+        return weight, None
+    floating = xp.isdtype(weight.dtype, "real floating")
+    weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if floating else wide)
+    inverse = _inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
+    return weight * inverse, inverse
+
+
+def _out_of_unit(xp: Namespace, total: Array, inverse: Array) -> Array:
+    """Sums in the unit of the weights as they were given, in a dtype that holds those."""
+    dtype = xp.result_type(total.dtype, inverse.dtype)
+    return cast(xp, total, dtype) / cast(xp, inverse, dtype)
 
 
 def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -464,17 +488,12 @@ def _step(
     xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
     wide = compute_dtype(xp, dtype)
-    inverse = None
-    if weight is not None and weight.shape[-1] > 0:
-        # In a unit of their own, so that neither they nor their sums leave the range of the dtype.
-        weight = weight if xp.isdtype(weight.dtype, "real floating") else cast(xp, weight, wide)
-        inverse = _inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
-        weight = weight * inverse
+    weight, inverse = _in_unit(xp, weight, wide)
     (labels, _), (sums, counts, inertia, *directions), ready = _pass(
         xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows
     )
     if inverse is not None:
-        inertia = inertia / cast(xp, inverse[..., 0], inertia.dtype)
+        inertia = _out_of_unit(xp, inertia, inverse[..., 0])
     there = counts[..., None] > 0
     new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
     if metric == "cosine":

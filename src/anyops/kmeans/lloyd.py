@@ -25,6 +25,7 @@ from .bounds import Bounded, Sums, with_one
 from .init import beside, check_rows, check_samples, default_trials, parallel, plusplus, power_of_two, prepared, rows
 
 WORSE = 1e-6  # of the inertia, a difference that is not rounding
+TIED = 256  # roundings by which distances may differ that are equal
 INITS = ("k-means++", "k-means||", "random")
 
 
@@ -341,11 +342,10 @@ class Samples:
         if empty.shape[0]:
             members = HOST.bincount(labels[self.weight > 0], minlength=self.k)
             distance = HOST.where(self.weight > 0, to_host(distance), HOST.asarray(0.0))
-            farthest = HOST.argsort(-distance, stable=True)[: empty.shape[0]]
-            points = on_host(rows(self.xp, self.z, farthest))
+            farthest, points = self._farthest(distance, empty.shape[0])
             # A sample that is its own centre but for rounding, as a copy of others is, stays: to move it would repeat.
             rounding = 64 * self._rounding()
-            for j, i, point in zip(empty.tolist(), farthest.tolist(), points, strict=True):
+            for j, i, point in zip(empty.tolist(), farthest.tolist(), points, strict=False):
                 if distance[i] > (rounding if self.metric == "iou" else rounding**2 * self._size(point)):
                     old, w = int(labels[i]), float(self.weight[i])
                     sums[old] -= w * point
@@ -362,6 +362,22 @@ class Samples:
             return self._settled(self._medians(labels, centers), centers)
         new = HOST.where(there[:, None], sums / HOST.where(there, counts, HOST.asarray(1.0))[:, None], centers)
         return self._settled(new, centers)
+
+    def _farthest(self, distance: Host, count: int) -> tuple[Host, Host]:
+        """The samples at the largest distances, and where they are; of equal ones, the first by their coordinates.
+
+        Not by their numbers: what a fit finds must not depend on the order of the samples. Distances are equal if
+        rounding, which depends on it, may have told them apart.
+        """
+        least = float(HOST.sort(distance)[-count]) * (1 - TIED * self._rounding())
+        found = HOST.nonzero((distance >= least) & (distance > 0))[0]
+        found = found[HOST.argsort(-distance[found], stable=True)]
+        sorted_, points = distance[found], on_host(rows(self.xp, self.z, found))
+        falls = sorted_[1:] < sorted_[:-1] * (1 - TIED * self._rounding())
+        rank = HOST.concat([HOST.zeros(min(1, found.shape[0])), HOST.cumulative_sum(HOST.astype(falls, HOST.float64))])
+        keys = [self.weight[found], *(points[:, axis] for axis in range(points.shape[1] - 1, -1, -1)), rank]
+        order = HOST.lexsort(keys)[:count]
+        return found[order], points[order, :]
 
     def _rounding(self) -> float:
         return float(self.xp.finfo(self.z.dtype).eps)

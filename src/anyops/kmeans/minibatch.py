@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import is_chunked
-from .._array.host import HOST, Host, from_host, on_host
+from .._array.host import HOST, Host, from_host, on_host, writable
 from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient
 from .._array.random import Seed, generator
 from .assign import check_metric, partial_sums
@@ -220,8 +220,10 @@ class _Centers:
 
     def learn(self, batch: _Batch) -> tuple[float, float]:
         """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
-        xp, old = batch.xp, self._at
-        z = self._place.enter(xp, batch.x)
+        xp, x, old = batch.xp, batch.x, self._at
+        if xp.isdtype(x.dtype, "integral"):  # as the start was: NumPy has float64 for them
+            xp, x = writable(xp, x)
+        z = self._place.enter(xp, x)
         weight = batch.weight / self.unit
         unit = power_of_two(float(HOST.max(weight)))
         weight = weight / unit
@@ -266,7 +268,16 @@ class _Centers:
 
     def result(self, xp: Namespace, like: Array) -> Array:
         """The centres (k, d) where the samples were, in their dtype and library."""
-        return from_host(xp, self._place.centers_out(self._at), self._dtype, like)
+        exact = self._place.centers_out(self._at)
+        returned = from_host(xp, exact, self._dtype, like)
+        if xp.isdtype(like.dtype, "integral"):
+            off, apart = HOST.sum((on_host(returned) - exact) ** 2, axis=1), _apart(self._at / self._place.scale)
+            if bool(HOST.any((apart > 0) & (apart < 16 * off))):
+                raise ValueError(
+                    f"batches must hold integers whose centres {self._dtype} can tell apart, got numbers up to "
+                    f"{float(HOST.max(HOST.abs(exact))):.10g}; subtract an offset, or convert them to float64"
+                )
+        return returned
 
 
 def _check_squares(xp: Namespace, name: str, z: Array, weight: Host, where: str) -> None:
@@ -274,6 +285,16 @@ def _check_squares(xp: Namespace, name: str, z: Array, weight: Host, where: str)
     largest = float(xp.max(xp.abs(xp.where(there, z, xp.zeros_like(z)))))
     if not largest < (float(xp.finfo(z.dtype).max) / (64 * z.shape[0] * z.shape[1])) ** 0.5:
         raise ValueError(f"{name} must hold numbers whose squares can be summed in {where}, got larger ones")
+
+
+def _apart(centers: Host) -> Host:
+    """The squared distance of each centre from the closest other one."""
+    apart = HOST.full(centers.shape[0], float("inf"))
+    for j in range(centers.shape[0]):
+        squared = HOST.sum((centers - centers[j, :]) ** 2, axis=1)
+        squared[j] = float("inf")
+        apart[j] = HOST.min(squared)
+    return apart
 
 
 class _Stop:
