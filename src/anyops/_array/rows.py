@@ -11,24 +11,25 @@ Sums = tuple[Array, ...]
 Parts = tuple[Sums, Sums]  # by name: torch.compile does not subscript types
 Share = tuple[list[Sums], Sums]
 
-BYTES = 1 << 20  # of a chunk of rows: about a close cache
+BYTES = 1 << 20  # of a chunk of rows: about a close cache; four times as much, about a core's share of the next
 
 
-def rows_in_cache(xp: Namespace, x: Array, columns: int) -> int:
+def rows_in_cache(xp: Namespace, x: Array, columns: int, *, close: bool = True) -> int:
     """Return how many rows to work on at once, where a row makes `columns` numbers.
 
-    Torch gets enough for all cores to have a share, and fewer pieces to unroll where it compiles; a device, as much as
-    hides the launch of a kernel; JAX no more than what its loop over chunks was seen to gain from.
+    They fit into the close cache of a core, or into the cache that cores share, where fewer calls gain more. Torch gets
+    enough for all cores to have a share, and fewer pieces to unroll where it compiles; a device, as much as hides the
+    launch of a kernel; JAX no more than what its loop over chunks was seen to gain from.
     """
     size = 8 if "64" in str(x.dtype) else 4
     name = library(xp)
-    many = 1
+    many = 1 if close else 4
     if name == "cupy" or (name == "torch" and x.device.type != "cpu") or (name == "jax" and not on_cpu(x)):
         many = 64
     elif name == "torch":
         many = 16 if is_traced(x) else 4
     rows = max(64, many * BYTES // (size * max(columns, 1)))
-    return min(rows, 4096) if name == "jax" and many == 1 else rows
+    return min(rows, 4096) if name == "jax" and many <= 4 else rows
 
 
 def on_cpu(x: Array) -> bool:

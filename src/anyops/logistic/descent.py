@@ -41,10 +41,13 @@ class Directions(Protocol):
         What it needs of a pass.
     patience : int
         Steps after which a fit without a penalty is suspected to have no minimum.
+    ahead : float
+        Times the goal, the slope of a move from which one step may reach it.
     """
 
     curvature: str
     patience: int
+    ahead: float
 
     def move(self, at: Point) -> Move:
         """The next direction."""
@@ -53,7 +56,7 @@ class Directions(Protocol):
         """Take note of a step."""
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """A bound on what is left to gain after the move, at most `goal`; None where there is none.
+        """A bound on the distance of the objective to its minimum after the move, at most `goal`; None if unknown.
 
         Directions may be better after that.
         """
@@ -113,7 +116,7 @@ class Objective:
 
 
 class Outcome(NamedTuple):
-    """Where a descent ended, after how many steps, and why; `gap` bounds what is left to gain of the objective."""
+    """Where a descent ended, after how many steps, and why; `gap` bounds how far the objective is above its minimum."""
 
     at: Point
     n_iter: int
@@ -125,7 +128,7 @@ class Outcome(NamedTuple):
 def descend(
     objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int, certain: bool = True
 ) -> Outcome:
-    """Follow directions until it is certain, or likely, that less than tol² of the objective is left to gain.
+    """Follow directions until the objective is certainly, or likely, within tol² of its minimum.
 
     Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it;
     where many steps have not led to a minimum, :func:`separates` decides.
@@ -139,8 +142,9 @@ def descend(
             return Outcome(at, n_iter, True, True)
         move = _bounded(objective, directions.move(at))
         settled = move.slope <= goal * at.value
-        gap = directions.certify(at, move, goal * at.value) if settled and certain else None
-        if settled and (gap is not None or not certain):
+        near = move.slope <= directions.ahead * goal * at.value
+        gap = directions.certify(at, move, goal * at.value) if near and certain else None
+        if gap is not None or (settled and not certain):
             return Outcome(_ended(at, move), n_iter, True, False, gap)
         if certain and not objective.penalised and (n_iter >= suspicion or (settled and not suspected)):
             if separates(objective.samples, at.theta, objective.fit_intercept):
@@ -155,8 +159,10 @@ def descend(
         if after is None:
             stalled += 1
             gap = directions.certify(at, move, max(goal, 2.0 * noise) * at.value)
-            if gap is not None or stalled > 1:
-                return Outcome(at, n_iter, gap is not None, False, gap)
+            if gap is not None:
+                return Outcome(_ended(at, move), n_iter, True, False, gap)
+            if stalled > 1:
+                return Outcome(at, n_iter, False, False)
             continue
         directions.learn(at, after)
         still = after.value > (1.0 - 0.1 * noise) * at.value
@@ -190,7 +196,7 @@ def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise:
             if (float(loss) + objective.penalty(theta)) / objective.weight <= at.value - ARMIJO * step * move.slope:
                 return objective.at(theta, curvature)
         if move.slope <= noise * at.value:
-            return None  # rounding hides what is left to gain
+            return None  # rounding hides the gain of any step
     return None
 
 

@@ -64,7 +64,8 @@ class LogisticResult(_Fields):
     n_iter : int
         Steps, each of which is one pass over the data.
     converged : bool
-        Whether a further step would change the loss by less than tol² of it, or the classes are separated.
+        Whether the loss is certainly within tol² of its minimum (with l1, within tol), relative to its value, or the
+        classes are separated. Beyond 4 096 coefficients, or 10¹⁰ products for a Hessian, a small gradient decides.
     separated : bool
         Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
     stderr : tuple of arrays, or None
@@ -117,7 +118,7 @@ def logistic_regression(
     l2, l1 : float ≥ 0
         Penalties on the sum of the losses, not on their mean; none on the intercept.
     sample_weight : array (n,), optional
-        Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
+        Numbers ≥ 0, or bool. Rows of weight 0 are ignored, even if they hold NaN.
     class_weight : None, "balanced" or mapping
         Factors by class, 1 if not named; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
     fit_intercept : bool
@@ -127,10 +128,11 @@ def logistic_regression(
         proximal Newton, for `l1`. "auto": the one of these that costs least here; the result tells which.
     max_iter : int ≥ 0
     tol : float ≥ 0
-        The fit ends when the next step is expected to gain less than tol² of the loss; coefficients are then off by
-        about tol of themselves.
+        The fit ends when the loss is within tol² of its minimum, relative to its value; with l1, when the duality gap
+        is below tol of it.
     init : (coef, intercept), optional
-        Where to start, in the shapes of the result; on some of the rows first, where there are many, if not given.
+        Where to start, in the shapes of the result; the null model is used instead if its loss is less. By default
+        the null model, or a fit of some rows where there are many.
 
     Returns
     -------
@@ -140,17 +142,18 @@ def logistic_regression(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, an option out of its range; if `y` holds one class, `x` or `y`
-        what is not finite, `sample_weight` a negative number; if a solver is to take an `l1` that it cannot.
+        If an argument is not an array or has the wrong shape, or an option is out of range; if `y` holds one class,
+        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`.
 
     Notes
     -----
     Each iteration is one pass over chunks of rows, whose sums are merged, and one transfer to the host, where p × p
-    systems are solved in float64. Columns of `x` that depend on each other get the shortest of the coefficients that
-    are best. For K classes, sums over the classes of coef (not with `l1`) and intercept are 0.
+    systems are solved in float64. If columns of `x` are linearly dependent, the minimum-norm solution is returned,
+    and their standard errors are infinite. For K classes, coef (not with `l1`) and intercept sum to 0 over the classes.
 
-    Without a penalty and with classes that a plane separates, the loss has no minimum: coefficients that are on the way
-    to infinity come back, finite, with ``separated=True``. More columns than rows mean just that.
+    If a plane separates the classes and there is no penalty, the loss has no minimum. The result then has
+    ``separated=True`` and the finite coefficients of a step on the way to infinity. With more columns than rows the
+    classes are nearly always separated.
 
     References
     ----------
@@ -189,7 +192,8 @@ def logistic_regression(
         totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
-    samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]))
+    ignored = weights is not None and (is_chunked(home) or bool(home.any(weights <= 0)))
+    samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
     shares = totals / HOST.sum(totals)
     start = None if init is None else _start(xp, init, samples, fit_intercept)
     chosen = _choose(samples, l1) if solver == "auto" else solver
@@ -345,7 +349,7 @@ def _fit(
         objective = _widened(objective)
     theta = _null(objective, shares) if start is None else start
     directions: Directions
-    # A curvature from a start that is not used would be of no use either, or none at all.
+    # Compared before the Hessian at the start is used, which may have underflowed.
     if start is not None and not objective.at(theta, "none").value <= _null_value(objective, shares):
         theta = _null(objective, shares)
     if solver == "lbfgs":
@@ -370,9 +374,13 @@ def _fit(
     wide = _widened(objective)
     if not (outcome.converged or wide.eps == objective.eps) and outcome.n_iter < max_iter:
         # Rounding has stopped it: on in a wider dtype.
-        steps, objective, at = outcome.n_iter, wide, wide.at(outcome.at.theta, "full")
-        directions = _few_coefficients(objective, newton or solver == "lbfgs", at.theta)
-        outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter - steps)
+        steps, objective = outcome.n_iter, wide
+        if solver == "lbfgs" and wide.samples.coefficients > HESSIAN_LIMIT:
+            directions = LBFGS(wide, inverse_of(wide, wide.at(outcome.at.theta, "diagonal").curvature))
+        else:
+            directions = _few_coefficients(wide, newton or solver == "lbfgs", outcome.at.theta)
+        at = wide.at(outcome.at.theta, directions.curvature)
+        outcome = descend(wide, at, directions, tol=tol, max_iter=max_iter - steps)
         outcome = outcome._replace(n_iter=outcome.n_iter + steps)
     hessian = outcome.at.curvature
     if isinstance(directions, LBFGS):
@@ -387,9 +395,9 @@ def _fit(
 
 
 def _independent(objective: Objective) -> Objective:
-    """The objective that knows which columns depend on each other, if nothing but the loss decides on them.
+    """The objective with the dependences of its columns, if there is no penalty.
 
-    Where columns depend so nearly on each other that a narrow dtype cannot tell, it computes in a wide one.
+    It computes in a wide dtype if the Gram matrix is too nearly singular for a narrow one.
     """
     samples = objective.samples
     if samples.coefficients > HESSIAN_LIMIT:
@@ -413,7 +421,7 @@ def _widened(objective: Objective) -> Objective:
 
 
 def _null(objective: Objective, shares: Array) -> Array:
-    """The best intercepts, if all coefficients are 0."""
+    """The null model: the best intercepts with coefficients of 0."""
     lines = objective.samples.lines
     theta = HOST.zeros((lines, objective.samples.x.shape[1] + 1))
     if objective.fit_intercept and HOST.all(shares > 0):
@@ -423,13 +431,13 @@ def _null(objective: Objective, shares: Array) -> Array:
 
 
 def _null_value(objective: Objective, shares: Array) -> float:
-    """The objective there, and what rounding may add to it."""
+    """The objective of the null model, and a margin for rounding."""
     logs = HOST.log(HOST.where(shares > 0, shares, 1.0)) if objective.fit_intercept else HOST.log(1 / len(shares))
     return (1.0 + 1e3 * objective.eps) * -float(HOST.sum(shares * logs))
 
 
 def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Directions:
-    """Newton's method, or the proximal one; the latter without a Hessian where there are not few at all."""
+    """Newton's method, or the proximal one: by the Hessian up to SWEPT coefficients, else by L-BFGS."""
     if newton:
         return Newton(objective)
     if objective.samples.coefficients <= SWEPT:
@@ -440,8 +448,8 @@ def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Direc
 def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, warm_up: bool) -> tuple[Array, LBFGS]:
     """A start, and the curvature that L-BFGS begins with.
 
-    It is worth many passes to know the Hessian near the minimum from some rows, and there it is the same. To get there,
-    the Hessian of the null model serves, of still fewer rows, which costs as little as one of two classes.
+    The Hessian of some rows near their minimum is close to that of all rows, and saves many passes. The minimum of
+    those rows is found from the Hessian of the null model, which for any number of classes costs one Gram matrix.
     """
     samples, size = objective.samples, objective.samples.coefficients
     if samples.x.shape[1] >= DENSE:
@@ -456,7 +464,7 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
         return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
     if warm_up:
         theta = _roughly(few, theta, LBFGS(few, inverse_at_null(few, shares)), tol=1e-2)
-    part = objective.thinned(some) if some > 1 else objective
+    part = few if some == least else objective.thinned(some) if some > 1 else objective
     rough = inverse_of(part, part.at(theta, "full").curvature, excess=2.0 * some)
     if warm_up and some > 1:
         theta = _roughly(part, theta, LBFGS(part, rough), tol=1e-3)
@@ -464,20 +472,20 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
 
 
 def _roughly(part: Objective, start: Array, directions: Directions, *, tol: float) -> Array:
-    """The minimum over some of the rows; `start` if they do not tell."""
+    """The minimum over some of the rows; `start` if the descent does not converge."""
     outcome = descend(part, part.at(start, directions.curvature), directions, tol=tol, max_iter=WARM_UP, certain=False)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
 
 
 def _left(objective: Objective, grad: Array) -> Array:
-    """The derivatives by the coefficients that are sought, as far as the l1 penalty does not balance them."""
+    """The derivatives by the free coefficients, less as much as the l1 penalty balances."""
     grad = sought(objective, grad)[free_coefficients(objective)]
     bound = objective.bound[free_coefficients(objective)] / objective.weight
     return HOST.clip(HOST.abs(grad) - bound, 0.0, None)
 
 
 def _centred(theta: Array, lines: int, l1: float) -> Array:
-    """Sums over the classes of 0, which changes no probability; not of coefficients whose l1 it would change."""
+    """Subtract the mean over the classes, which changes no probability; not from coefficients with l1."""
     if lines == 1:
         return theta
     mean = HOST.mean(theta, axis=0, keepdims=True)

@@ -65,8 +65,6 @@ def dual_sums(
     levels : array (K, K)
         Σ w ρ of each class by the class of the row; for two classes of ρ = ± f (1 − p).
     """
-    if w is not None:
-        x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
     k = factors.shape[0]
     number = target if coef.ndim == 2 else xp.astype(target > 0, xp.int32)
     mine = xp.arange(k, dtype=number.dtype, device=device(x))[:, None] == number[None, :]

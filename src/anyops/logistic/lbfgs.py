@@ -45,6 +45,7 @@ class LBFGS:
 
     curvature = "none"
     patience = 50
+    ahead = 1.0
 
     def __init__(self, objective: Objective, rough: Rough):
         self.objective = objective
@@ -82,7 +83,10 @@ class LBFGS:
             self._renew(self.objective.at(after.theta, "full").curvature)
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """A bound on the square of Newton's decrement, by the Hessian of some rows, or all; else a small gradient."""
+        """A bound on the square of Newton's decrement, by the Hessian of some rows, or of all.
+
+        Where no Hessian can be afforded, an estimate, once the gradient is small.
+        """
         objective = self.objective
         if objective.penalised and self.rough.excess < HOST.inf:
             grad = sought(self.objective, at.grad)
@@ -115,7 +119,11 @@ class LBFGS:
 
 
 def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.inf) -> Rough:
-    """The inverse of a Hessian, or of its diagonal; of some rows, whose weights were multiplied by `excess` at most."""
+    """The inverse of a Hessian, or of its diagonal.
+
+    The Hessian of some rows, whose weights were multiplied by at most m, is at most m times that of all rows. An
+    `excess` of 2 m allows for its change on the way to the minimum.
+    """
     if curvature.ndim == 1:
         some = curvature > 0
         diagonal = HOST.where(some, 1.0 / HOST.where(some, curvature, 1.0), 1.0)
@@ -138,7 +146,7 @@ def inverse_at_null(objective: Objective, shares: Array) -> Rough:
         mixing, levels = HOST.ones((1, 1)), HOST.asarray([shares[0] * shares[1]])
     else:
         levels, mixing = HOST.linalg.eigh(HOST.eye(len(shares)) * shares - shares[:, None] * shares[None, :])
-        levels[0] = HOST.mean(levels)  # of what all classes share; as in shared_shift, any curvature will do
+        levels[0] = HOST.mean(levels)  # the null direction of the softmax: any curvature will do, as in shared_shift
     size = len(gram)
     ridge = HOST.diag(objective.ridge[:size])
     free = None if objective.fit_intercept else HOST.arange(size - 1)

@@ -6,6 +6,7 @@ from .columns import involved
 from .descent import NOISE, Move, Objective, Point
 from .objective import shared_shift
 
+AHEAD = 1e3  # times the goal, a squared decrement from which one step may reach it
 NEAR = 0.05  # a Newton decrement, times the largest norm of a row, below which the Hessian is nearly constant
 
 
@@ -17,6 +18,8 @@ class Newton:
 
     def __init__(self, objective: Objective):
         self.objective = objective
+        # Standard errors, of a fit without a penalty, need the Hessian of the end itself.
+        self.ahead = AHEAD if objective.penalised else 1.0
 
     def move(self, at: Point) -> Move:
         """Solve on the host, in float64."""
@@ -26,8 +29,21 @@ class Newton:
         """Nothing: each pass brings the Hessian."""
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """The square of Newton's decrement, where that is a bound."""
-        return newton_gap(self.objective, at.curvature, move.slope, goal)
+        """The square of Newton's decrement λ, where that is a bound; before the last step, a bound on it after.
+
+        If the step changes no logit by more than s, the decrement after it is at most ½ s eˢ λ: the Hessian changes by
+        a factor of at most eˢ on the way.
+        """
+        if move.slope <= goal:
+            return newton_gap(self.objective, at.curvature, move.slope, goal)
+        inverse = inverse_hessian(self.objective, at.curvature)
+        if inverse is None:
+            return None
+        s = float(move.slope) ** 0.5 * row_norm(self.objective, inverse)
+        if s > NEAR:
+            return None
+        gap = (0.5 * s * HOST.exp(s)) ** 2 * move.slope + (NOISE * self.objective.eps) ** 2 * at.value
+        return float(gap) if gap <= goal else None
 
 
 def newton_move(objective: Objective, grad: Array, hessian: Array) -> Move:
@@ -56,17 +72,16 @@ def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) 
     if inverse is None:
         return None
     samples, most = objective.samples, NEAR / max(slope, 1e-300) ** 0.5
-    roots = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(inverse), 0.0, None))
-    # Two bounds that cost no pass.
-    near = samples.columns.change(HOST.reshape(roots, (samples.lines, -1))) <= most
-    near = near or row_norm(objective, inverse) <= most
+    near = row_norm(objective, inverse) <= most
     return slope if near or samples.largest_norm(inverse) <= most else None
 
 
 def row_norm(objective: Objective, inverse: Array) -> float:
-    """A bound on √(aᵀ inverse a) of every row a."""
+    """A bound on √(aᵀ inverse a) of every row a, which costs no pass."""
+    lines, columns = objective.samples.lines, objective.samples.columns
+    roots = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(inverse), 0.0, None))
     largest = float(HOST.max(HOST.sum(HOST.abs(inverse), axis=1)))  # at least its largest eigenvalue
-    return objective.samples.columns.radius * (largest * min(objective.samples.lines, 2)) ** 0.5
+    return min(columns.change(HOST.reshape(roots, (lines, -1))), columns.radius * (largest * min(lines, 2)) ** 0.5)
 
 
 def free_coefficients(objective: Objective) -> Array:

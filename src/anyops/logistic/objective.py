@@ -518,11 +518,9 @@ def row_sums(
 ) -> tuple[Array, ...]:
     """The least margin of the rows, and sums over them in `wide`: of the loss, its gradient, and its curvature.
 
-    `target` is ±1 for two classes, else the number of the class. `curvature` is "none", "full" for what
-    :func:`assembled` makes a Hessian of, or "diagonal" for its diagonal.
+    `target` is ±1 for two classes, else the number of the class. Rows of weight 0 must be finite. `curvature` is
+    "none", "full" for what :func:`assembled` makes a Hessian of, or "diagonal" for its diagonal.
     """
-    if w is not None:
-        x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
     made = (_two_classes if coef.ndim == 1 else _more_classes)(xp, x, target, w, coef, intercept, curvature)
     return tuple(cast(xp, a, wide) for a in made)
 
@@ -541,8 +539,6 @@ def losses_along(
     wide: DType,
 ) -> list[Array]:
     """The sums of the loss at some steps along a direction."""
-    if w is not None:
-        x = xp.where((w > 0)[:, None], x, xp.zeros_like(x))
     if coef.ndim == 1:
         u, v = target * (x @ coef + intercept), target * (x @ move_coef + move_intercept)
         at = [_margin_loss(xp, u + t * v) for t in steps]
@@ -576,9 +572,9 @@ def assembled(xp: Namespace, grad: Array, level: Array, *curvature: Array) -> tu
 
 
 def shared_shift(xp: Namespace, hessian: Array, classes: int) -> Array:
-    """Curvature for what all classes share, of which the softmax knows nothing, of the size of that of one class.
+    """A regularisation of the null direction of the softmax Hessian, of the size of one class's block.
 
-    With it the Hessian has an inverse, and steps have sums over the classes of 0, for so has the gradient.
+    With it the Hessian has an inverse, and steps sum to 0 over the classes, as the gradient does.
     """
     size = hessian.shape[0] // classes
     one = xp.eye(hessian.shape[0], dtype=hessian.dtype, device=device(hessian))
@@ -602,7 +598,7 @@ def _two_classes(
     u = mul(add(x @ coef, intercept), sign)
     e = xp.exp(-xp.abs(u))
     q = 1.0 / (1.0 + e)
-    loss = add(xp.log1p(e), xp.maximum(-u, xp.zeros_like(u)))
+    loss = add(xp.log1p(e), xp.maximum(-u, 0.0))
     small = e * q
     miss = xp.where(u >= 0, small, q)  # the probability of the other class
     bend = mul(small, q)

@@ -82,6 +82,7 @@ class ProximalNewton(Proximal):
 
     curvature = "full"
     patience = 12
+    ahead = 1.0
 
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
         """Where no coordinate can be bettered."""
@@ -110,6 +111,7 @@ class ProximalLBFGS(Proximal):
 
     curvature = "none"
     patience = 50
+    ahead = 1.0
 
     def __init__(self, objective: Objective, diagonal: Array):
         super().__init__(objective)

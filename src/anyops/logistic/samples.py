@@ -20,7 +20,8 @@ from .objective import assembled, losses_along, row_sums
 ROUGH, ALIKE = 128.0, 5  # how far from 1 a guessed spread may be; powers of 2 within which 1 will do for all columns
 GUESS = 64  # rows that a first guess of centres and scales is made from
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
-SHARED = 1 << 18  # numbers in x from which a pass is worth the start of threads
+SHARED = 1 << 18  # numbers in x from which a pass with products of matrices is worth the start of threads
+SHARED_ROWS = 1 << 18  # rows from which a light one is: BLAS has threads of its own for its products
 MANY = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
 BLOCK = 1 << 16  # rows whose margins are compared at once
 
@@ -61,6 +62,7 @@ class Samples:
     lines: int
     dtype: DType  # that of the computation
     columns: Columns
+    ignored: bool  # whether some rows may have weight 0, and any values
 
     @property
     def coefficients(self) -> int:
@@ -79,7 +81,9 @@ class Samples:
             d = k * p
             shapes += [(p, p), (p,), ()] if k == 1 else [(k, p, p), (k, p), (k,), (d, d), (d, k), (k, k)]
         options = {"curvature": curvature}
-        parts = self._read(_sums, _merge_sums, self._folded(theta), shapes, width=width, **options)
+        parts = self._read(
+            _sums, _merge_sums, self._folded(theta), shapes, width=width, light=curvature == "none", **options
+        )
         margin, loss, grad, level, *rest = parts
         unit = self._unit
         unit = None if unit is None else HOST.tile(HOST.concat([unit, HOST.ones(1)]), k)
@@ -103,7 +107,7 @@ class Samples:
         """The losses at all trial steps of a line search, in one pass."""
         width = self.x.shape[1] + 4 * self.lines
         at = [*self._folded(theta), *self._folded(move)]
-        return self._read(_along, _merge_added, at, [(len(steps),)], width=width, steps=steps)[0]
+        return self._read(_along, _merge_added, at, [(len(steps),)], width=width, light=True, steps=steps)[0]
 
     def dual(self, theta: Array, factors: Array) -> list[Array]:
         """What :func:`~anyops.logistic.gap.dual_sums` gives of all rows, with slopes by the coefficients of z."""
@@ -222,8 +226,10 @@ class Samples:
         chosen, factor = chosen[order], HOST.concat(factors)[order]
         if self.weight is not None:
             factor = factor * on_host(self._take(self.weight, chosen))
+            chosen, factor = chosen[factor > 0], factor[factor > 0]
         x, target = self._take(self.x, chosen), self._take(self.target, chosen)
-        return replace(self, x=x, target=target, weight=from_host(self.xp, factor, self.dtype, self.x))
+        weight = from_host(self.xp, factor, self.dtype, self.x)
+        return replace(self, x=x, target=target, weight=weight, ignored=False)
 
     def thinning(self) -> int:
         """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
@@ -270,22 +276,41 @@ class Samples:
         shapes: Sequence[tuple[int, ...]],
         *,
         width: int,
+        light: bool = False,
         **options: object,
     ) -> list[Array]:
+        """The sums of a kernel over all rows, in `shapes`; a row makes `width` numbers on the way.
+
+        A `light` pass is two products of the rows by vectors, which BLAS makes on all cores.
+        """
         joined = partial(_merge_flat, merge, shapes)
         if is_chunked(self.xp):
             read = partial(
-                _read_chunk, kernel, merge, at=at, dtype=self.dtype, columns=self.columns, width=width, options=options
+                _read_chunk,
+                kernel,
+                merge,
+                at=at,
+                dtype=self.dtype,
+                columns=self.columns,
+                ignored=self.ignored,
+                width=width,
+                light=light,
+                options=options,
             )
             found = on_host(reduce_chunks(read, joined, 1, self.x, self.target, self.weight))
         else:
-            found = self._in_parts(lambda part: _read_rows(part, kernel, merge, at, width, options), joined)
+            least = SHARED_ROWS if light else SHARED // max(self.x.shape[1], 1)
+            found = self._in_parts(
+                lambda part: _read_rows(part, kernel, merge, at, width, light, options), joined, least
+            )
         return _unflatten(found, shapes)
 
-    def _in_parts(self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array]) -> Array:
-        """What is read of all rows: on each core of some of them, where they are at hand."""
-        n, p = self.x.shape
-        parts = workers(self.x) if n * p >= SHARED and is_at_hand(self.x) else 1
+    def _in_parts(
+        self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array], least: int
+    ) -> Array:
+        """What is read of all rows: on each core of some of them, from `least` rows on."""
+        n = self.x.shape[0]
+        parts = workers(self.x) if n >= least and is_at_hand(self.x) else 1
         if parts == 1:
             return on_host(read(self))
         ends = [n * part // parts for part in range(parts + 1)]
@@ -313,17 +338,18 @@ def _read_rows(
     merge: Callable[..., object],
     at: list[Array],
     width: int,
+    light: bool,
     options: dict,
 ) -> Array:
     xp, x, columns = samples.xp, samples.x, samples.columns
-    rows = 0 if is_sharded(x) else rows_in_cache(xp, x, width)
+    rows = 0 if is_sharded(x) else rows_in_cache(xp, x, width, close=not light)
     centre = columns.centre if columns.shifted else None
     factor = 1.0 / columns.scale if columns.extreme else None
     shipped = (None if a is None else from_host(xp, a, samples.dtype, x) for a in (centre, factor, *at))
     wide = widest_dtype(xp, samples.dtype, x)
     return compiled(
         _pass, xp, x, samples.target, samples.weight, *shipped,
-        kernel=kernel, merge=merge, rows=rows, dtype=samples.dtype, wide=wide, **options,
+        kernel=kernel, merge=merge, rows=rows, ignored=samples.ignored, dtype=samples.dtype, wide=wide, **options,
     )  # fmt: skip
 
 
@@ -337,12 +363,14 @@ def _read_chunk(
     at: list[Array],
     dtype: DType,
     columns: Columns,
+    ignored: bool,
     width: int,
+    light: bool,
     options: dict,
 ) -> Array:
     """What a chunk of a lazy array gives, from the library that the chunk is of."""
-    samples = Samples(namespace(x=x), x, target, weight, 0, dtype, columns)
-    return on_host(_read_rows(samples, kernel, merge, at, width, options))
+    samples = Samples(namespace(x=x), x, target, weight, 0, dtype, columns, ignored)
+    return on_host(_read_rows(samples, kernel, merge, at, width, light, options))
 
 
 def _pass(
@@ -356,6 +384,7 @@ def _pass(
     kernel: Callable[..., tuple[Array, ...]],
     merge: Callable[..., tuple[Array, ...]],
     rows: int,
+    ignored: bool,
     dtype: DType,
     wide: DType,
     **options: object,
@@ -366,6 +395,7 @@ def _pass(
         z = cast(xp, x, dtype)
         z = z if centre is None else z - centre
         z = z if factor is None else z * factor
+        z = xp.where((w > 0)[:, None], z, 0.0) if ignored else z
         return kernel(xp, z, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)
@@ -391,8 +421,6 @@ def _merge_added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...
 def _norms(
     xp: Namespace, z: Array, target: Array, w: Array | None, xx: Array, x1: Array, ones: Array, *, wide: DType
 ) -> tuple[Array, ...]:
-    if w is not None:
-        z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
     squares = xp.sum(xp.matmul(z, xx) * z, axis=2) + 2.0 * (x1 @ z.T) + ones[:, None]
     return (cast(xp, xp.max(squares) if z.shape[0] else xp.sum(squares), wide),)
 
@@ -402,10 +430,7 @@ def _merge_largest(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, .
 
 
 def _moment_sums(xp: Namespace, z: Array, target: Array, w: Array | None, *, wide: DType) -> tuple[Array, ...]:
-    level = xp.ones_like(z[:, 0])
-    if w is not None:
-        z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
-        level = w
+    level = xp.ones_like(z[:, 0]) if w is None else w
     square = z * z
     length = square @ xp.ones_like(z[0, :])
     longest = xp.max(length) if z.shape[0] else xp.sum(length)

@@ -13,7 +13,7 @@ NORMAL_975 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Report:
-    """What a table says beside the coefficients.
+    """How a fit went, and what its table needs beside the coefficients.
 
     Attributes
     ----------
@@ -30,10 +30,11 @@ class Report:
     gradient : float
         The largest derivative of the mean objective by a coefficient of the scaled columns, before the last step.
     gap : float or None
-        A bound on how far the objective is above its minimum, by the square of Newton's decrement, or the duality gap
-        with l1; None if there is none.
+        A bound on how far the objective is above its minimum: the square of Newton's decrement, or with l1 the duality
+        gap. Where L-BFGS cannot afford a Hessian it is twice the slope of the last direction, an estimate. None if not
+        converged.
     dependent : tuple of int
-        The columns that depend on each other, or on the intercept.
+        Indices of the columns that are linearly dependent, the intercept counted as a column of ones.
     """
 
     solver: str
