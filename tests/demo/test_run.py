@@ -73,7 +73,7 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     # Few sizes, for JAX compiles anew for each.
     monkeypatch.setattr(codebook, "ANCHORS", 2)
     # A digit more or less moves the AP of two scenes ten times as far as that of twenty.
-    monkeypatch.setattr(module, "TOLERANCE", 10 * TOLERANCE)
+    monkeypatch.setattr(module, "TOLERANCE", 4 * TOLERANCE)
     report = run(Settings(2, 2), ["numpy", "torch", "jax"], Progress(disable=True))
     assert report.disagreeing() == [], summary(report)["backends"]
     numpy, *others = report.outcomes.values()
@@ -83,8 +83,8 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
         for other in others:
             assert other.windows == numpy.windows
             for method, precision in numpy.precisions[loss].items():
-                assert abs(other.precisions[loss][method].ap - precision.ap) <= 10 * TOLERANCE
+                assert abs(other.precisions[loss][method].ap - precision.ap) <= 4 * TOLERANCE
     assert list(numpy.seconds) == ["codebook", "windows", *LOSSES, "detection", "suppression"]
-    moved = numpy.precisions["focal"]["nms"]._replace(ap=numpy.precisions["focal"]["nms"].ap + 20 * TOLERANCE)
+    moved = numpy.precisions["focal"]["nms"]._replace(ap=numpy.precisions["focal"]["nms"].ap + 8 * TOLERANCE)
     numpy.precisions["focal"]["nms"] = moved
     assert report.disagreeing() == ["nms after focal on torch", "nms after focal on jax"]
