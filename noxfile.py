@@ -8,7 +8,8 @@ nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
-EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli,demo]", "array-api-strict", "distributed")
+DETECTOR = ("-r", "examples/detector/requirements.txt")
+EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli]", *DETECTOR, "array-api-strict", "distributed")
 # Each worker begins with a half of its own: tests of one file use the same compiled programs.
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
 

@@ -27,7 +27,6 @@ PACKAGES = (
     "jax",
     "jaxlib",
     "array-api-compat",
-    "array-api-extra",
     "opencv-python-headless",
     "supervision",
     "pycocotools",

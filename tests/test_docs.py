@@ -16,7 +16,7 @@ import pytest
 import anyops
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+PAGES = [page for folder in ("docs", "examples/detector", ".") for page in sorted((ROOT / folder).glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CODE = ("python", "pycon")
 
@@ -69,7 +69,7 @@ def test_commands_exist(page):
     sessions = re.findall(
         r"^(?:@nox\.session.*\ndef (\w+)| {4}\"(\w+)\": \(\[)", (ROOT / "noxfile.py").read_text(), re.M
     )
-    commands = ("nms", "anchors", "backends", "demo")
+    commands = ("nms", "anchors", "backends")
     for kind, text, line in blocks(page):
         where = f"{page.name}:{line}"
         assert kind in (*CODE, "sh", ""), f"{where}: {kind} is not checked"

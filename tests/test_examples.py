@@ -48,11 +48,10 @@ def test_bootstrap_of_a_logistic_regression(capsys):
 
 
 @pytest.fixture
-def detector(monkeypatch):
+def detector():
     """A step of the detector by its file."""
-    for name in ("sklearn", "pycocotools", "matplotlib", "rich"):
+    for name in ("sklearn", "pycocotools"):
         pytest.importorskip(name)
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "detector"))
     return lambda name: script(f"examples/detector/{name}.py")
 
 
@@ -71,15 +70,6 @@ def test_detector_step_by_step(detector, tmp_path, capsys):
 def test_steps_of_the_detector_need_those_before(detector, tmp_path):
     with pytest.raises(SystemExit, match=r"codebook.npz is not there: run the steps before"):
         detector("04_detect").main(["--folder", str(tmp_path)])
-
-
-def test_detector_in_one(detector, tmp_path, monkeypatch):
-    # What it calls is tested as the command `anyops demo`.
-    module = detector("07_report")
-    monkeypatch.setattr(module, "run", lambda settings, libraries, progress: (settings, libraries))
-    monkeypatch.setattr(module, "write", lambda report, folder: (folder / "report").write_text(repr(report)))
-    module.main(tmp_path / "new", libraries=["numpy", "abacus"])
-    assert (tmp_path / "new" / "report").read_text() == repr((module.Settings(), ["numpy"]))
 
 
 def test_plot_of_focal_loss(tmp_path):

@@ -6,9 +6,8 @@ Patches of digits are clustered by the angle between them (`kmeans`, metric "cos
 (metric "iou", with medians for centres).
 """
 
+from digits.codebook import box_sizes, learn_codebook, mean_iou, stroke_patches
 from steps import options
-
-from anyops.demo.codebook import box_sizes, learn_codebook, mean_iou, stroke_patches
 
 
 def main(argv=None):

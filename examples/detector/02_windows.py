@@ -7,11 +7,10 @@ brings each feature to mean 0 and variance 1 and returns the running statistics,
 its own.
 """
 
+from digits.codebook import Codebook
+from digits.training import BACKGROUND, gather_windows, normalise
+from digits.windows import make_views
 from steps import options
-
-from anyops.demo.codebook import Codebook
-from anyops.demo.training import BACKGROUND, gather_windows, normalise
-from anyops.demo.windows import make_views
 
 
 def main(argv=None):

@@ -6,10 +6,9 @@ By cross-entropy, `logistic_regression`; and by the focal loss, whose gradient `
 closed form to a loop of L-BFGS. Then: what part of either loss is that of easy windows on no digit?
 """
 
+from digits.imbalance import loss_shares
+from digits.training import Windows, train_cross_entropy, train_focal
 from steps import options
-
-from anyops.demo.imbalance import loss_shares
-from anyops.demo.training import Windows, train_cross_entropy, train_focal
 
 
 def main(argv=None):

@@ -5,12 +5,11 @@
 Features as in step 2, `batch_norm` with the statistics from there, `logistic_predict_proba`, `top_scores`.
 """
 
+from digits.codebook import Codebook
+from digits.detector import detect_all
+from digits.training import Classifier, Normalisation
+from digits.windows import make_views
 from steps import options
-
-from anyops.demo.codebook import Codebook
-from anyops.demo.detector import detect_all
-from anyops.demo.training import Classifier, Normalisation
-from anyops.demo.windows import make_views
 
 
 def main(argv=None):

@@ -3,11 +3,10 @@
 python examples/detector/05_suppress.py --backend torch
 """
 
+from digits.arrays import to_host
+from digits.detector import Detections
+from digits.methods import METHODS, suppress
 from steps import options
-
-from anyops.demo.arrays import to_host
-from anyops.demo.detector import Detections
-from anyops.demo.methods import METHODS, suppress
 
 
 def main(argv=None):

@@ -3,12 +3,11 @@
 python examples/detector/06_evaluate.py
 """
 
+from digits.arrays import to_host
+from digits.detector import Detections
+from digits.evaluate import average_precision, coco_ground_truth, coco_results
+from digits.methods import METHODS
 from steps import options
-
-from anyops.demo.arrays import to_host
-from anyops.demo.detector import Detections
-from anyops.demo.evaluate import average_precision, coco_ground_truth, coco_results
-from anyops.demo.methods import METHODS
 
 
 def main(argv=None):

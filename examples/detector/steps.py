@@ -1,15 +1,16 @@
-"""What the steps share: the options of the command line, and the folder in which one leaves its results to the next."""
+"""What the scripts share: the options of the command line, and the folder in which a step leaves its results."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from anyops.demo.arrays import Ship, shipper, to_host
-from anyops.demo.run import Material, Settings, prepare
+from digits.arrays import LIBRARIES, Ship, shipper, to_host
+from digits.scenes import Material, Settings, prepare
 
 
 class Options(NamedTuple):
@@ -26,7 +27,8 @@ class Options(NamedTuple):
     def save(self, name: str, **arrays: Any) -> None:
         """Keep arrays of any library as a file of NumPy arrays."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        np.savez(self.folder / f"{name}.npz", **{key: to_host(value) for key, value in arrays.items()})
+        kept: dict[str, Any] = {key: to_host(value) for key, value in arrays.items()}
+        np.savez(self.folder / f"{name}.npz", **kept)
         print(f"wrote {self.folder / name}.npz")
 
     def load(self, name: str) -> dict[str, Any]:
@@ -38,15 +40,35 @@ class Options(NamedTuple):
             return {key: self.ship(value) for key, value in kept.items()}
 
 
-def options(description: str | None, argv: list[str] | None = None) -> Options:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--backend", default="numpy", choices=["numpy", "torch", "jax", "cupy"])
-    parser.add_argument("--device", help="in the words of that library, such as cuda:0; its default one if not given")
-    parser.add_argument("--folder", type=Path, default=Path("detector"), help="where the steps leave their results")
-    parser.add_argument("--scenes", type=int, default=24, help="to find digits in")
-    parser.add_argument("--training-scenes", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
+def options(description: str | None, argv: Sequence[str] | None = None) -> Options:
+    """Read the command line of a step."""
+    parser = common_parser(description)
+    parser.set_defaults(backend="numpy")
+    parser.add_argument("--folder", type=Path, default=Path("build/detector"), help="where steps leave their results")
     given = parser.parse_args(argv)
-    settings = Settings(given.scenes, given.training_scenes, given.seed)
-    return Options(settings, given.folder, shipper(given.backend, given.device))
+    return Options(settings(given), given.folder, shipper(given.backend, given.device))
+
+
+def common_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that the steps and the whole demonstration have in common."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=LIBRARIES, help="array library to compute with")
+    parser.add_argument("--device", help="in the words of that library, such as cuda:0; its default one if not given")
+    parser.add_argument("--scenes", type=_at_least(1), default=24, help="number of scenes to find digits in")
+    parser.add_argument("--training-scenes", type=_at_least(1), default=12, help="number of scenes to learn from")
+    parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed draws other scenes")
+    return parser
+
+
+def settings(given: argparse.Namespace) -> Settings:
+    """Return the settings that were given on the command line."""
+    return Settings(given.scenes, given.training_scenes, given.seed)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+        return int(text)
+
+    return number

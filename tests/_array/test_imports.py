@@ -22,7 +22,7 @@ OPTIONAL = (
     "rich",
     "matplotlib",
 )
-NAMES_LIBRARIES = ("_array", "_host", "cli", "demo", "estimators.py")
+NAMES_LIBRARIES = ("_array", "_host", "cli", "estimators.py")
 LIBRARIES = {"torch", "jax", "jnp", "cupy", "numpy", "np", "dask", "ndonnx", "array_api_strict"}
 
 

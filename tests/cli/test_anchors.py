@@ -121,7 +121,7 @@ def test_a_picture_without_matplotlib_is_refused_before_reading(run, tmp_path, m
 
     monkeypatch.setattr(anchors, "find_spec", lambda name: None)
     result = run("anchors", "absent.json", "--plot", "out.png")
-    assert (result.exit_code, result.stderr) == (2, "anyops: --plot needs matplotlib: pip install 'anyops[demo]'\n")
+    assert (result.exit_code, result.stderr) == (2, "anyops: --plot needs matplotlib: pip install matplotlib\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")

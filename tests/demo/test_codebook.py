@@ -1,6 +1,6 @@
 import numpy as np
 
-from anyops.demo.codebook import (
+from digits.codebook import (
     ANCHORS,
     CELLS,
     FAINT,
@@ -13,8 +13,8 @@ from anyops.demo.codebook import (
     mean_iou,
     stroke_patches,
 )
-from anyops.demo.codebook import _window as window
-from anyops.demo.scenes import INK, draw_digits
+from digits.codebook import _window as window
+from digits.scenes import INK, draw_digits
 
 
 def test_ink_fills_a_window_up_to_its_margin(digits):

@@ -1,10 +1,10 @@
 import numpy as np
 
 import anyops
-from anyops.demo.detector import PER_SCENE, class_probabilities, detect, detect_all
-from anyops.demo.scenes import PAGE
-from anyops.demo.training import BACKGROUND
-from anyops.demo.windows import GRID
+from digits.detector import PER_SCENE, class_probabilities, detect, detect_all
+from digits.scenes import PAGE
+from digits.training import BACKGROUND
+from digits.windows import GRID
 
 
 def test_detections_are_many_and_well_formed(raw, scenes):

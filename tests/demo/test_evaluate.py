@@ -4,11 +4,9 @@ import io
 import numpy as np
 import pytest
 
-from anyops.demo.detector import Detections
-from anyops.demo.evaluate import average_precision, coco_ground_truth, coco_results, digits_found
-from anyops.demo.scenes import PAGE, Scene
-
-pytest.importorskip("pycocotools")
+from digits.detector import Detections
+from digits.evaluate import average_precision, coco_ground_truth, coco_results, digits_found
+from digits.scenes import PAGE, Scene
 
 SCENES = [
     Scene(np.zeros(PAGE), np.array([[10, 20, 40, 70], [100, 100, 150, 180]], dtype=float), np.array([3, 7])),

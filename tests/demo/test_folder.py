@@ -1,6 +1,6 @@
 import pytest
 
-from anyops.demo.folder import check_folder, filled_at_once
+from digits.folder import check_folder, filled_at_once
 
 
 def test_files_appear_at_the_end(tmp_path):

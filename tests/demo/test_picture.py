@@ -1,7 +1,7 @@
 import numpy as np
 
-from anyops.demo.picture import _VIEW, _most_crowded
-from anyops.demo.scenes import PAGE, Scene
+from digits.picture import _VIEW, _most_crowded
+from digits.scenes import PAGE, Scene
 
 
 def test_the_crowded_part_is_where_most_digits_are_whole():

@@ -1,15 +1,14 @@
 import numpy as np
 import pytest
-
-pytest.importorskip("rich")
 from rich.progress import Progress
 
-from anyops.demo import codebook
-from anyops.demo import run as module
-from anyops.demo.arrays import shipper
-from anyops.demo.evaluate import average_precision, coco_ground_truth, coco_results
-from anyops.demo.methods import IOU_THRESHOLD, METHODS, suppress
-from anyops.demo.run import LOSSES, TOLERANCE, Settings, run, summary
+from digits import codebook
+from digits import run as module
+from digits.arrays import shipper
+from digits.evaluate import average_precision, coco_ground_truth, coco_results
+from digits.methods import IOU_THRESHOLD, METHODS, suppress
+from digits.run import LOSSES, TOLERANCE, run, summary
+from digits.scenes import Settings
 from tests.reference import greedy
 
 NMS = METHODS[0]
@@ -23,7 +22,6 @@ def best(raw):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_every_method_raises_precision(raw, scenes, method):
-    pytest.importorskip("pycocotools")
     truth = coco_ground_truth(scenes)
     before = average_precision(truth, coco_results(raw))
     after = average_precision(truth, coco_results(suppress(raw, method, np.asarray, timed=False).found))
@@ -69,13 +67,13 @@ def test_what_is_found_goes_with_what_is_kept(best):
 
 
 def test_precision_is_the_same_on_every_library(monkeypatch):
-    for name in ("sklearn", "pycocotools", "torch", "jax"):
+    for name in ("torch", "jax"):
         pytest.importorskip(name)
     monkeypatch.setattr(module, "METHODS", METHODS[:2])
     # Few sizes, for JAX compiles anew for each.
     monkeypatch.setattr(codebook, "ANCHORS", 2)
     # A digit more or less moves the AP of two scenes ten times as far as that of twenty.
-    monkeypatch.setattr(module, "TOLERANCE", 10 * TOLERANCE)
+    monkeypatch.setattr(module, "TOLERANCE", 4 * TOLERANCE)
     report = run(Settings(2, 2), ["numpy", "torch", "jax"], Progress(disable=True))
     assert report.disagreeing() == [], summary(report)["backends"]
     numpy, *others = report.outcomes.values()
@@ -85,8 +83,8 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
         for other in others:
             assert other.windows == numpy.windows
             for method, precision in numpy.precisions[loss].items():
-                assert abs(other.precisions[loss][method].ap - precision.ap) <= 10 * TOLERANCE
+                assert abs(other.precisions[loss][method].ap - precision.ap) <= 4 * TOLERANCE
     assert list(numpy.seconds) == ["codebook", "windows", *LOSSES, "detection", "suppression"]
-    moved = numpy.precisions["focal"]["nms"]._replace(ap=numpy.precisions["focal"]["nms"].ap + 20 * TOLERANCE)
+    moved = numpy.precisions["focal"]["nms"]._replace(ap=numpy.precisions["focal"]["nms"].ap + 8 * TOLERANCE)
     numpy.precisions["focal"]["nms"] = moved
     assert report.disagreeing() == ["nms after focal on torch", "nms after focal on jax"]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from anyops.demo import scenes as module
-from anyops.demo.scenes import (
+from digits import scenes as module
+from digits.scenes import (
     DIGITS_ON_PAGE,
     INK,
     MAX_COVERED,

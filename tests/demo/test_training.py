@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import anyops
-from anyops.demo import training as module
-from anyops.demo.imbalance import HARDEST, loss_shares
-from anyops.demo.training import BACKGROUND, L2, RATIO, Classifier, Windows, minimise, pick_windows, train_focal
+from digits import training as module
+from digits.imbalance import HARDEST, loss_shares
+from digits.training import BACKGROUND, L2, RATIO, Classifier, Windows, minimise, pick_windows, train_focal
 from tests.reference import pairwise
 
 
@@ -65,8 +66,7 @@ def objective(windows, classifier, gamma):
 
 def test_without_focus_it_is_scikit_learns_logistic_regression(few, monkeypatch):
     monkeypatch.setattr(module, "STEPS", 400)
-    linear = pytest.importorskip("sklearn.linear_model")
-    theirs = linear.LogisticRegression(C=1 / L2, tol=1e-6, max_iter=500).fit(*few)
+    theirs = LogisticRegression(C=1 / L2, tol=1e-6, max_iter=500).fit(*few)
     expected = objective(few, Classifier(theirs.coef_, theirs.intercept_), 0)
     for ours in (train_focal(few, gamma=0.0), module.train_cross_entropy(few)):
         assert abs(objective(few, ours, 0) / expected - 1) < 1e-3

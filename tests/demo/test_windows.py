@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from anyops.demo.codebook import CELLS, FAINT, MARGIN, PATCH
-from anyops.demo.scenes import PAGE, resize
-from anyops.demo.windows import GRID, POOLS, STEP, make_view, window_features
+from digits.codebook import CELLS, FAINT, MARGIN, PATCH
+from digits.scenes import PAGE, resize
+from digits.windows import GRID, POOLS, STEP, make_view, window_features
 
 ANCHOR = np.asarray([33.0, 52.0])
 

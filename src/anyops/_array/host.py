@@ -69,23 +69,6 @@ def _replicated(like: Array) -> Any:
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
-def solve_psd(h: Host, g: Host, *, eps: float) -> Host:
-    """Return the shortest x among those with h x nearest to g, for a positive semidefinite h known to `eps`.
-
-    In columns scaled to a unit diagonal; by the eigenvectors where h has no full rank. A singular matrix that is solved
-    otherwise raises on some libraries, and gives NaN on others.
-    """
-    scale = _scale(h)
-    scaled = h * scale[:, None] * scale[None, :]
-    if _has_full_rank(scaled, eps):
-        return scale * np.linalg.solve(scaled, scale * g)
-    values, vectors = np.linalg.eigh(scaled)
-    some = values > len(g) * eps * max(values[-1], 0.0)
-    x = scale * (vectors[:, some] @ ((vectors[:, some].T @ (scale * g)) / values[some]))
-    flat = np.linalg.qr(scale[:, None] * vectors[:, ~some])[0]  # the directions along which h is
-    return x - flat @ (flat.T @ x)
-
-
 def solve_damped(h: Host, g: Host, *, eps: float) -> Host:
     """Return h⁻¹g for a positive semidefinite h known to `eps`, in columns scaled to a unit diagonal.
 

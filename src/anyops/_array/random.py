@@ -1,8 +1,6 @@
-"""Uniform draws made on the host, so that a seed means the same numbers on every library and device."""
+"""Draws are made on the host, so that a seed means the same numbers on every library and device."""
 
 import numpy as np
-
-from .namespace import Array, DType, Namespace
 
 Seed = int | np.random.Generator | None
 
@@ -29,12 +27,3 @@ def generator(seed: Seed) -> np.random.Generator:
     if seed is not None and seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     return np.random.default_rng(seed)
-
-
-def uniforms(xp: Namespace, rng: np.random.Generator, shape: tuple[int, ...], *, dtype: DType, device: object) -> Array:
-    """Return draws from [0, 1) of the given shape, shipped to a namespace and device.
-
-    Float64 draws that would round up to 1 in a narrower `dtype` stay below it.
-    """
-    largest = 1.0 - xp.finfo(dtype).eps / 2  # the number before 1 in that dtype
-    return xp.asarray(np.minimum(rng.random(shape), float(largest)), dtype=dtype, device=device)

@@ -7,7 +7,6 @@ import typer
 from .._version import __version__
 from .anchors import anchors
 from .backends import backends
-from .demo import demo
 from .nms import nms
 
 # pretty_exceptions off: what a user can mend is one line (errors.py), so a traceback is a bug and should read as one.
@@ -20,7 +19,6 @@ app = typer.Typer(
 app.command()(nms)
 app.command()(anchors)
 app.command()(backends)
-app.command()(demo)
 
 
 def _print_version(wanted: bool) -> None:

@@ -132,7 +132,7 @@ def _check_destinations(output: str | None, plot: str | None, *, force: bool) ->
             raise CommandError(f"{plot}: expected a name ending in .png")
         check_place(plot, force=force)
         if find_spec("matplotlib") is None:
-            raise CommandError("--plot needs matplotlib: pip install 'anyops[demo]'")
+            raise CommandError("--plot needs matplotlib: pip install matplotlib")
 
 
 def _read(file: str, categories: list[str], size: int | None) -> Sizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from sklearn import datasets
 
 INK = 0.25
 """A pixel at least this dark belongs to a digit; true boxes bound such pixels."""
@@ -36,14 +37,35 @@ class Scene(NamedTuple):
     labels: np.ndarray
 
 
+class Settings(NamedTuple):
+    """How many scenes, to find digits in and to learn from, drawn from which seed."""
+
+    scenes: int = 24
+    training_scenes: int = 12
+    seed: int = 0
+
+
+class Material(NamedTuple):
+    """What the detector works on: digits and scenes to learn from, and scenes of other writers to find digits in."""
+
+    digits: Digits
+    training: list[Scene]
+    scenes: list[Scene]
+
+
+def prepare(settings: Settings) -> Material:
+    """Load the digits and draw the scenes; those to learn from are in other hands than those to find."""
+    to_learn, to_find = load_digits()
+    training = make_scenes(to_learn, settings.training_scenes, np.random.default_rng([settings.seed, 1]))
+    return Material(to_learn, training, make_scenes(to_find, settings.scenes, np.random.default_rng(settings.seed)))
+
+
 def load_digits() -> tuple[Digits, Digits]:
     """Return the digits that ship inside scikit-learn: those to learn from, and those to paste.
 
     The set is ordered by writer, so the split is taken in its order: the last third is in hands that the detector
     has never seen.
     """
-    from sklearn import datasets
-
     data = datasets.load_digits()
     images, labels = data.images / 16.0, data.target
     split = len(images) * 2 // 3

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 
 from .codebook import PATCH
 from .detector import Detections
 from .evaluate import Precision, digits_found
 from .imbalance import HARDEST
 from .scenes import Scene
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _COLORS = ("#d62728", "#1a3fbf", "#e8780c", "#008b8b", "#8e24aa", "#2a9134", "#e0219b", "#8c564b", "#a08000", "#1e88e5")
 """One for each digit: all show on paper, and white text shows on all."""
@@ -249,8 +248,6 @@ def anchors(axes: Axes, sizes: np.ndarray, found: np.ndarray) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -297,8 +294,6 @@ def _draw_page(axes: Axes, scene: Scene) -> None:
 
 
 def _draw_boxes(axes: Axes, detections: Detections, **style: Any) -> None:
-    from matplotlib.collections import PolyCollection
-
     x1, y1, x2, y2 = detections.boxes.T
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
     colors = [_COLORS[label] for label in detections.labels]

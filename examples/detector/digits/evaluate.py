@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 import anyops
 
@@ -71,9 +73,6 @@ def _xywh(boxes: np.ndarray) -> list[list[float]]:
 
 def average_precision(ground_truth: dict[str, Any], results: list[dict[str, Any]]) -> Precision:
     """Evaluate detections as COCO does, with at most 100 of them for each image and category."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     if not results:  # loadRes takes no empty list
         return Precision(0.0, 0.0, np.zeros(101))
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on itself

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import array_api_compat
 import numpy as np
+from rich.progress import Progress
 from threadpoolctl import threadpool_limits
 
-from .._version import __version__
+import anyops
+
 from .arrays import shipper, to_host
 from .codebook import Codebook, box_sizes, learn_codebook, mean_iou, stroke_patches
 from .detector import Detections, detect_all
@@ -25,34 +27,19 @@ from .imbalance import LossShares, loss_shares
 from .methods import METHODS, Suppression, suppress
 from .picture import before_after, methods
 from .report import compose
-from .scenes import Digits, Scene, load_digits, make_scenes
+from .scenes import Material, Scene, Settings, prepare
 from .training import Classifier, Windows, gather_windows, normalise, train_cross_entropy, train_focal
 from .windows import make_views
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 LOSSES = ("cross-entropy", "focal")
 """Names of the two classifiers; the pictures and times are of what the first finds."""
 
-TOLERANCE = 0.002
-"""How far the AP of one backend may be from that of the first."""
+TOLERANCE = 0.005
+"""How far the AP of one backend may be from that of the first.
 
-
-class Settings(NamedTuple):
-    """How many scenes, to find digits in and to learn from, drawn from which seed."""
-
-    scenes: int = 24
-    training_scenes: int = 12
-    seed: int = 0
-
-
-class Material(NamedTuple):
-    """What all backends work on: digits and scenes to learn from, and scenes of other writers to find digits in."""
-
-    digits: Digits
-    training: list[Scene]
-    scenes: list[Scene]
+Neither training ends at its minimum, so rounding shows in the coefficients: it moved an AP by up to 0.0024, and after
+twice as many steps by up to 0.0006.
+"""
 
 
 class Outcome(NamedTuple):
@@ -94,13 +81,6 @@ class Report(NamedTuple):
             for method, precision in precisions.items()
             if abs(precision.ap - self.first.precisions[loss][method].ap) > TOLERANCE
         ]
-
-
-def prepare(settings: Settings) -> Material:
-    """Load the digits and draw the scenes; those to learn from are in other hands than those to find."""
-    to_learn, to_find = load_digits()
-    training = make_scenes(to_learn, settings.training_scenes, np.random.default_rng([settings.seed, 1]))
-    return Material(to_learn, training, make_scenes(to_find, settings.scenes, np.random.default_rng(settings.seed)))
 
 
 def run(settings: Settings, backends: Sequence[str], progress: Progress, *, device: str | None = None) -> Report:
@@ -173,7 +153,7 @@ def summary(report: Report) -> dict[str, Any]:
     first = report.first
     return {
         **report.settings._asdict(),
-        "anyops": __version__,
+        "anyops": anyops.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "digits": sum(len(scene.labels) for scene in report.material.scenes),

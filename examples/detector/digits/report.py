@@ -6,17 +6,15 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from . import picture
 from .detector import Detections
 from .evaluate import Precision
 from .scenes import Scene
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _STYLE = """
 :root { --ink: #1c2430; --soft: #5b6675; --line: #dfe4ea; --tint: #f5f7fa; --accent: #1a3fbf; }
@@ -88,7 +86,7 @@ def compose(
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>anyops demo: a detector of its own parts</title>\n<style>{_STYLE}{_tab_style(len(found))}</style>\n"
+        f"<title>A detector made of anyops’s parts</title>\n<style>{_STYLE}{_tab_style(len(found))}</style>\n"
         f"</head>\n<body>\n{parts[0]}\n<main>\n"
         + "\n".join(parts[1:])
         + f"\n{_foot(figures)}\n</main>\n</body>\n</html>\n"
