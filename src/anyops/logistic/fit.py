@@ -22,7 +22,7 @@ from .._array.namespace import (
 )
 from .columns import involved, unshifted
 from .descent import Directions, Objective, Outcome, descend
-from .lbfgs import HESSIAN_LIMIT, LBFGS, inverse_at_null, inverse_of
+from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
 from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
 from .objective import check_penalty, check_rows
 from .proximal import ProximalLBFGS, ProximalNewton
@@ -375,7 +375,7 @@ def _fit(
     if not (outcome.converged or wide.eps == objective.eps) and outcome.n_iter < max_iter:
         # Rounding has stopped it: on in a wider dtype.
         steps, objective = outcome.n_iter, wide
-        if solver == "lbfgs" and wide.samples.coefficients > HESSIAN_LIMIT:
+        if solver == "lbfgs" and not affords_hessian(wide):
             directions = LBFGS(wide, inverse_of(wide, wide.at(outcome.at.theta, "diagonal").curvature))
         else:
             directions = _few_coefficients(wide, newton or solver == "lbfgs", outcome.at.theta)

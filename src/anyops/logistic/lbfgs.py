@@ -79,7 +79,7 @@ class LBFGS:
         if product > 0:  # rounding aside it is, for the loss is convex
             self.pairs.append((step, change, product))
         self.steps += 1
-        if self.steps % RENEWED == 0 and self._affords():
+        if self.steps % RENEWED == 0 and affords_hessian(self.objective):
             self._renew(self.objective.at(after.theta, "full").curvature)
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
@@ -96,7 +96,7 @@ class LBFGS:
             self.refused += 1
             if self.refused <= PATIENT and bound <= 1e3 * goal:
                 return None  # a few more steps cost less than a Hessian
-        if not self._affords():
+        if not affords_hessian(self.objective):
             steepest = float(HOST.max(HOST.abs(sought(self.objective, at.grad)), initial=0.0))
             return 2.0 * move.slope if steepest <= STEEP * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
@@ -107,15 +107,16 @@ class LBFGS:
             self.hessian = hessian
         return gap
 
-    def _affords(self) -> bool:
-        """Whether a Hessian takes neither too much memory nor too long."""
-        samples, size = self.objective.samples, self.objective.samples.coefficients
-        return size <= HESSIAN_LIMIT and samples.x.shape[0] * size**2 <= AFFORDED
-
     def _renew(self, hessian: Array) -> None:
         """Begin anew with a Hessian of all rows."""
         self.rough = inverse_of(self.objective, hessian, excess=1.0)
         self.pairs.clear()
+
+
+def affords_hessian(objective: Objective) -> bool:
+    """Whether a Hessian takes neither too much memory nor too long."""
+    samples, size = objective.samples, objective.samples.coefficients
+    return size <= HESSIAN_LIMIT and samples.x.shape[0] * size**2 <= AFFORDED
 
 
 def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.inf) -> Rough:
