@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import anyops
+from anyops.logistic import fit, lbfgs
+from anyops.logistic.samples import Samples
 from tests.backends import Backend
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ml.json").read_text(encoding="utf-8"))
@@ -184,3 +186,26 @@ def test_l1_of_columns_that_are_nearly_one():
     zero = got.coef == 0
     assert np.all(np.abs(grad[zero]) <= 0.5 + 1e-3)
     np.testing.assert_allclose(grad[~zero], -0.5 * np.sign(got.coef[~zero]), atol=1e-3)
+
+
+def test_a_fit_that_goes_on_in_float64_makes_no_hessian_beyond_its_means(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 8)).astype(np.float32)
+    y = (x[:, 0] + rng.logistic(size=500) > 0) * 1
+    asked = []
+    sums, descend = Samples.sums, fit.descend
+
+    def noted(self, theta, curvature):
+        asked.append((self.dtype, curvature))
+        return sums(self, theta, curvature)
+
+    def stalled(objective, *args, **options):
+        return descend(objective, *args, **options)._replace(converged=not objective.narrow)
+
+    monkeypatch.setattr(lbfgs, "AFFORDED", 0)
+    monkeypatch.setattr(fit, "descend", stalled)
+    monkeypatch.setattr(Samples, "sums", noted)
+    got = anyops.logistic_regression(x, y, l2=1.0, solver="lbfgs")
+    assert got.converged
+    assert {dtype for dtype, _ in asked} == {np.dtype("float32"), np.dtype("float64")}
+    assert "full" not in {curvature for _, curvature in asked}
