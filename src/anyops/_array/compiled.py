@@ -22,32 +22,40 @@ def compiled(kernel: Callable[..., Any], xp: Namespace, /, *arguments: Any, **op
 
     Where NumPy computes, inf − inf and overflow are no news: a kernel replaces what is undefined.
     """
-    name = library(xp)
-    if name == "jax":
-        settings = tuple(sorted(options.items()))
-        if any(hasattr(x, "dtype") and is_traced(x) for x in arguments):
-            return _precise(kernel, xp, settings)(*arguments)
-        return _jitted(kernel, xp, settings)(*arguments)
-    if name == "torch":
-        return kernel(xp, *arguments, **options)
+    if library(xp) == "jax":
+        known = not any(hasattr(x, "dtype") and is_traced(x) for x in arguments)
+        return jitted(kernel, xp, known, options)(*arguments)
+    return quietly(xp, kernel, xp, *arguments, **options)
+
+
+def jitted(kernel: Callable[..., Any], how: Any, known: bool, options: dict[str, Any]) -> Callable[..., Any]:
+    """Return ``kernel(how, ..., **options)`` of JAX, compiled as one where values are known."""
+    settings = tuple(sorted(options.items()))
+    return _jitted(kernel, how, settings) if known else _precise(kernel, how, settings)
+
+
+def quietly(xp: Namespace, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+    """Return ``kernel(*arguments, **options)``, without warnings of NumPy where it may give them."""
+    if library(xp) == "torch":
+        return kernel(*arguments, **options)
     with np.errstate(over="ignore", invalid="ignore"):
-        return kernel(xp, *arguments, **options)
+        return kernel(*arguments, **options)
 
 
 @cache
-def _jitted(kernel: Callable[..., Any], xp: Namespace, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _jitted(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     import jax
 
-    return jax.jit(_precise(kernel, xp, options))
+    return jax.jit(_precise(kernel, how, options))
 
 
 @cache
-def _precise(kernel: Callable[..., Any], xp: Namespace, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _precise(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     import jax
 
     def call(*arguments: Array | float | None) -> Any:
         with jax.default_matmul_precision("highest"):
-            return kernel(xp, *arguments, **dict(options))
+            return kernel(how, *arguments, **dict(options))
 
     call.__name__ = kernel.__name__  # so that profiles and errors name the kernel
     return call
