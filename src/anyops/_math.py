@@ -1,6 +1,6 @@
 """Functions whose plain formula loses digits, overflows, or has no derivative somewhere."""
 
-from ._array.namespace import Array, Namespace
+from ._array.namespace import Array, Namespace, stop_gradient
 
 
 def softplus(xp: Namespace, z: Array) -> Array:
@@ -14,6 +14,25 @@ def sigmoids(xp: Namespace, z: Array) -> tuple[Array, Array]:
     q = 1.0 / (1.0 + e)
     up = z >= 0
     return xp.where(up, q, e * q), xp.where(up, e * q, q)
+
+
+def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
+    """log Σ e^x − level along the last axis, which stays, and the share of each in the sum.
+
+    The largest x meets the level before the logarithm joins: beside logits of ±10 000 that would lose its digits.
+    """
+    top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
+    parts = xp.exp(x - top)
+    total = xp.sum(parts, axis=-1, keepdims=True)
+    return (top - level) + xp.log(total), parts / total
+
+
+def class_loss(xp: Namespace, own: Array, rest: Array, total: Array) -> Array:
+    """−log of the softmax of one class, of logits whose largest is 0: of its logit, and Σ e^r of the others and of all.
+
+    Where its own is the largest, the others are small beside it, and keep their digits.
+    """
+    return xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
 
 
 def quotient(xp: Namespace, x: Array, y: Array) -> Array:

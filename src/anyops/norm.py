@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from ._array.arguments import check_axis, check_number
 from ._array.chunked import reduce_chunks
-from ._array.elementwise import channel_sum
 from ._array.mode import Mode, mode_of
 from ._array.namespace import (
     Array,
@@ -445,7 +444,7 @@ def _batch_norm_grad(
 
     def sums(i: slice, j: slice, _: slice) -> tuple[Array, Array]:
         g, d = parts(i, j)
-        return channel_sum(xp, g), channel_sum(xp, g, d)
+        return _channel_sum(mode, g), _channel_sum(mode, g, d)
 
     cut = _tiles(mode, x3)
     dbias, product = (xp.sum(part, axis=0) for part in stack_tiles(xp, sums, cut))
@@ -512,24 +511,40 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> BatchStats:
         number = x.shape[0] * x.shape[2]
         count = xp.full((), float(number), dtype=x.dtype, device=device(x))
         over = 1.0 / max(number, 1)
-        mean = channel_sum(xp, x) * over
+        mean = _channel_sum(mode, x) * over
         d = x - mean[:, None]
-        squares = channel_sum(xp, d, d)
+        squares = _channel_sum(mode, d, d)
         if mode.fused and number:  # one more reduction would cost an eighth of a batch norm
             # A variance that is no more than the rounding of the mean: the channel is constant, and any value its mean.
             constant = squares <= number * (4.0 * float(xp.finfo(x.dtype).eps) * mean) ** 2
             off = stop_gradient(xp.where(constant, x[0, :, 0] - mean, 0.0))
             return BatchStats(count, mean + off, xp.where(constant, 0.0, squares))
-        rest = channel_sum(xp, d) * over
+        rest = _channel_sum(mode, d) * over
         return BatchStats(count, mean + rest, squares - count * rest * rest)
     count = xp.sum(w)
     there = w > 0
     x = xp.where(there, x, 0.0)
-    mean = quotient(xp, channel_sum(xp, w * x), count)
+    mean = quotient(xp, _channel_sum(mode, w * x), count)
     d = xp.where(there, x - mean[:, None], 0.0)
-    rest = quotient(xp, channel_sum(xp, w * d), count)
-    squares = channel_sum(xp, w * d, d)
+    rest = quotient(xp, _channel_sum(mode, w * d), count)
+    squares = _channel_sum(mode, w * d, d)
     return BatchStats(count, mean + rest, squares - count * rest * rest)
+
+
+def _channel_sum(mode: Mode, x: Array, y: Array | None = None) -> Array:
+    """Return Σ x, or Σ xy, over A and B of arrays (A, C, B).
+
+    NumPy reduces the longer of the two axes first, through BLAS: its own reductions take twice as long, and over two
+    axes that do not meet twenty times as long.
+    """
+    xp = mode.xp
+    if not mode.host or 0 in x.shape:
+        return xp.sum(x if y is None else x * y, axis=(0, 2))
+    a, c, b = x.shape
+    if b > a:
+        return xp.sum(xp.vecdot(x, xp.ones(b, dtype=x.dtype) if y is None else y), axis=0)
+    product = xp.reshape(x if y is None else x * y, (a, c * b))
+    return xp.sum(xp.reshape(xp.ones(a, dtype=x.dtype) @ product, (c, b)), axis=-1)
 
 
 def _merge(

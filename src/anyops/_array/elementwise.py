@@ -4,26 +4,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
-
 from .mode import Mode, without_gradient
 from .namespace import Array, Namespace, library, records_nothing
 from .operators import PLAIN, WRITING
-
-
-def channel_sum(xp: Namespace, x: Array, y: Array | None = None) -> Array:
-    """Return Σ x, or Σ xy, over A and B of arrays (A, C, B).
-
-    NumPy reduces the longer of the two axes first, through BLAS: its own reductions take twice as long, and over two
-    axes that do not meet twenty times as long.
-    """
-    if library(xp) != "numpy" or x.size == 0:
-        return xp.sum(x if y is None else x * y, axis=(0, 2))
-    a, _, b = x.shape
-    if b > a:
-        return np.sum(np.vecdot(x, np.ones(b, x.dtype) if y is None else y), axis=0)
-    product = x if y is None else x * y
-    return np.sum((np.ones(a, x.dtype) @ product.reshape(a, -1)).reshape(x.shape[1:]), axis=-1)
 
 
 def consuming(xp: Namespace, *operands: Array) -> tuple[Callable[[Array, Any], Array], ...]:

@@ -25,9 +25,9 @@ from .._array.namespace import (
     default_int,
     device,
     result_dtype,
-    stop_gradient,
 )
 from .._array.pieces import by_rows
+from .._math import log_sum_exp
 from .reduction import check_reduction, reduce, share
 
 
@@ -564,7 +564,7 @@ def _one_class(mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float,
     xp = mode.xp
     # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
     others = xp.where(chosen, float(xp.finfo(x.dtype).min), x)
-    z, shares = _log_sum_above(xp, others, xp.sum(xp.where(chosen, x, 0.0), axis=-1, keepdims=True))
+    z, shares = log_sum_exp(xp, others, xp.sum(xp.where(chosen, x, 0.0), axis=-1, keepdims=True))
     if weight.shape[-1] != 1:
         weight = xp.sum(xp.where(chosen, weight, 0.0), axis=-1, keepdims=True)
     loss, *slopes = _focal(mode, z, None, weight, gamma, slope=slope)
@@ -586,7 +586,7 @@ def _all_classes(mode: Mode, x: Array, t: Array, each: Array | None, gamma: floa
     first = xp.argmax(x, axis=-1, keepdims=True)
     best = first == xp.arange(x.shape[-1], dtype=first.dtype, device=device(x))
     top = xp.sum(xp.where(best, x, 0.0), axis=-1, keepdims=True)
-    rest, shares = _log_sum_above(xp, xp.where(best, float(xp.finfo(x.dtype).min), x), top)
+    rest, shares = log_sum_exp(xp, xp.where(best, float(xp.finfo(x.dtype).min), x), top)
     below = xp.exp(rest)  # Σ e^{x_c − top} of all but the best
     mine = xp.exp(x - top)
     against = xp.where(best, 1.0, 1.0 + (below - mine))
@@ -603,14 +603,3 @@ def _all_classes(mode: Mode, x: Array, t: Array, each: Array | None, gamma: floa
     elsewhere = mine / total * (xp.sum(each_share, axis=-1, keepdims=True) - each_share)
     of_best = xp.sum(xp.where(best, found[1], 0.0), axis=-1, keepdims=True)
     return loss, elsewhere - found[1] + xp.where(best, 0.0, of_best * shares)
-
-
-def _log_sum_above(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
-    """log Σ e^x − level along the last axis, which stays, and the share of each in the sum.
-
-    The largest x meets the level before the logarithm joins: beside logits of ±10 000 that would lose its digits.
-    """
-    top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
-    parts = xp.exp(x - top)
-    total = xp.sum(parts, axis=-1, keepdims=True)
-    return (top - level) + xp.log(total), parts / total
