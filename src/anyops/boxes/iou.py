@@ -152,9 +152,10 @@ def _nan_mark(mode: Mode, boxes: Array) -> Array | None:
 
     Added, not computed with: a NaN in a quotient would spread to the gradient of the other box.
     """
-    xp, nan = mode.xp, mode.xp.any(mode.xp.isnan(boxes), axis=-1)
+    xp, nan = mode.xp, mode.xp.isnan(boxes)
     if mode.at_hand and not bool(xp.any(nan)):
         return None
+    nan = xp.any(nan, axis=-1)
     return xp.where(nan, math.nan, xp.zeros_like(nan, dtype=boxes.dtype))
 
 
