@@ -18,17 +18,13 @@ def tiles(shape: tuple[int, ...], grain: int, axes: tuple[int, ...]) -> list[Til
 
     One tile where `grain` is 0; larger ones where the other axes are longer. The last of the axes varies fastest.
     """
-    if not grain:
+    if not grain or math.prod(shape) <= grain:
         return [(slice(None),) * len(shape)]
     steps = list(shape)
     for axis in axes:
-        whole = math.prod(steps)
-        if whole > grain:
-            steps[axis] = max(1, grain * steps[axis] // whole)
-    cuts = (range(0, max(n, 1), max(step, 1)) for n, step in zip(shape, steps, strict=True))
-    return [
-        tuple(slice(i, min(i + step, n)) for i, step, n in zip(at, steps, shape, strict=True)) for at in product(*cuts)
-    ]
+        steps[axis] = max(1, min(steps[axis], grain * steps[axis] // math.prod(steps)))
+    cuts = ([slice(i, min(i + step, n)) for i in range(0, n, step)] for n, step in zip(shape, steps, strict=True))
+    return list(product(*cuts))
 
 
 def map_tiles(
