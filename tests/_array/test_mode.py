@@ -46,7 +46,11 @@ def torch_modes():
         seen[name] = mode_of(**{f"x{i}": a for i, a in enumerate(arrays)})
         return arrays[0] * 1.0
 
+    class Own(torch.Tensor):
+        pass
+
     see("recorded", x, leaf)
+    see("subclass", x.as_subclass(Own))
     with torch.no_grad():
         see("no_grad", x, leaf)
     torch.func.vmap(lambda a: see("vmap", x, a))(x)
@@ -64,6 +68,7 @@ def test_torch_under_its_transforms():
     assert facts(seen["no_grad"]) == {"known", "at_hand"}
     assert facts(seen["vmap"]) == facts(seen["compile"]) == {"grad"}
     assert facts(seen["grad"]) == facts(seen["jvp"]) == facts(seen["trace"]) == {"known", "grad"}
+    assert facts(seen["subclass"]) == {"known", "grad"}
     assert {name for name, mode in seen.items() if mode.grain} == {"no_grad"}
 
 

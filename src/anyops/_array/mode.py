@@ -128,8 +128,10 @@ def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mo
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         batched = any(torch._C._functorch.is_batchedtensor(x) for x in arrays)
         return Mode(xp, "torch", like, known=not batched, grad=True)
-    if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack():
-        # What is read, or written in pieces, would be recorded as that.
+    plain = torch.Tensor, torch.nn.Parameter
+    watched = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack()
+    if watched or any(type(x) not in plain for x in arrays):
+        # What is read, or written in pieces, would be recorded as that; subclasses have operations of their own.
         return Mode(xp, "torch", like, known=True, grad=True)
     on_cpu = arrays[0].device.type == "cpu"
     grad = torch.is_grad_enabled() and any(x.requires_grad for x in arrays)

@@ -27,7 +27,7 @@ from .._array.namespace import (
     result_dtype,
 )
 from .._array.pieces import by_rows
-from .._math import log_sum_exp
+from .._math import cross_entropy, log_sum_exp
 from .reduction import check_reduction, reduce, share
 
 
@@ -61,7 +61,7 @@ def _focal(
     if w is not None:
         ce = own.subtract(ce, w * z)
     if gamma == 0:
-        ce = _cross_entropy(xp, z, w)
+        ce = cross_entropy(xp, z, w)
     if weight is not None:
         power = weight if power is None else own.multiply(power, weight)
     if rest is None:
@@ -81,15 +81,6 @@ def _focal(
 def _cap(xp: Namespace, dtype: DType) -> float:
     """Return a z with σ(z) = 1 to rounding and e^4z finite, by which third derivatives of e^z / (1 + e^z) divide."""
     return -1.25 * math.log(float(xp.finfo(dtype).eps))  # 20 in float32, 45 in float64
-
-
-def _cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
-    """(1 − w) softplus(z) + w softplus(−z), softplus(z) = max(z, 0) + log1p(e^−|z|): as defined, to the last bit."""
-    # where, and not abs and maximum, which have no second derivative at 0
-    positive = z > 0
-    tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
-    against = tail + xp.where(positive, z, 0.0)
-    return against if w is None else (1.0 - w) * against + w * (tail - xp.where(positive, 0.0, z))
 
 
 def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, softplus: Array) -> Array | None:
