@@ -247,13 +247,12 @@ def _sigmoid_loss(
     hard: bool,
 ) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    options = {"alpha": alpha, "gamma": gamma, "hard": hard}
+    items = partial(_sigmoid_items, alpha=alpha, gamma=gamma, hard=hard)
 
     def value(mode: Mode, *arrays: Array) -> Array:
-        return by_rows(mode, partial(_sigmoid_items, mode, **options, slope=False), *arrays, grain=mode.grain)[0]
+        return by_rows(mode, partial(items, mode, slope=False), *arrays, grain=mode.grain)[0]
 
-    both = partial(_sigmoid_items, **options, slope=True)
-    loss = with_slope(mode, value, both, cast(xp, logits, wide), cast(xp, targets, wide))
+    loss = with_slope(mode, value, partial(items, slope=True), cast(xp, logits, wide), cast(xp, targets, wide))
     return cast(xp, reduce(xp, loss, reduction), dtype)
 
 
