@@ -67,13 +67,14 @@ def stack_tiles(xp: Namespace, kernel: Callable[..., tuple[Array, ...]], cut: li
 def by_rows(
     mode: Mode, kernel: Callable[..., tuple[Array, ...]], x: Array, *others: Array, whole: int = 0, grain: int
 ) -> tuple[Array, ...]:
-    """Return what a kernel makes of arrays, each item of the leading axes by itself; on NumPy by pieces of `grain`.
+    """Return what a long chain makes of arrays, each item of the leading axes by itself, by pieces that stay in cache.
 
     Every piece has the last `whole` axes of `x` whole. The other arrays begin with the leading axes of `x`, and so do
-    the results. The other libraries fuse the chain, or run each operation of it on all cores.
+    the results. On a device, or where a graph is kept or a compiler fuses the chain, all is one piece.
     """
     shape = tuple(x.shape)
-    if not mode.host or math.prod(shape) <= grain:
+    grain = grain if mode.host else grain // 8  # of torch: all cores share a piece, whose temporaries are many
+    if not (mode.at_hand and grain) or math.prod(shape) <= grain:
         return kernel(x, *others)
     axes = len(shape) - whole
     count = math.prod(shape[:axes])

@@ -230,6 +230,15 @@ def _sigmoid_items(
     return found if not slope else (found[0], own.multiply(found[1], sign))
 
 
+def _sigmoid_pieces(
+    mode: Mode, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
+) -> tuple[Array, ...]:
+    """:func:`_sigmoid_items`, in pieces."""
+    items = partial(_sigmoid_items, mode, alpha=alpha, gamma=gamma, hard=hard, slope=slope)
+    # Several megabytes of temporaries malloc returns to the system, and gets back page by page.
+    return by_rows(mode, items, x, t, grain=mode.grain // 2 if slope else mode.grain)
+
+
 def _dot(xp: Namespace, x: Array, y: Array) -> Array:
     """Σ xy over all items."""
     return xp.vecdot(xp.reshape(x, (-1,)), xp.reshape(y, (-1,)))
@@ -247,10 +256,10 @@ def _sigmoid_loss(
     hard: bool,
 ) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    items = partial(_sigmoid_items, alpha=alpha, gamma=gamma, hard=hard)
+    items = partial(_sigmoid_pieces, alpha=alpha, gamma=gamma, hard=hard)
 
-    def value(mode: Mode, *arrays: Array) -> Array:
-        return by_rows(mode, partial(items, mode, slope=False), *arrays, grain=mode.grain)[0]
+    def value(mode: Mode, x: Array, t: Array) -> Array:
+        return items(mode, x, t, slope=False)[0]
 
     loss = with_slope(mode, value, partial(items, slope=True), cast(xp, logits, wide), cast(xp, targets, wide))
     return cast(xp, reduce(xp, loss, reduction), dtype)
@@ -269,9 +278,8 @@ def _sigmoid_loss_and_grad(
     of: DType,
 ) -> tuple[Array, Array]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    both = partial(_sigmoid_items, mode, alpha=alpha, gamma=gamma, hard=hard, slope=True)
-    # Twice as many temporaries: several megabytes of them malloc returns to the system, and gets back page by page.
-    loss, slope = by_rows(mode, both, cast(xp, logits, wide), cast(xp, targets, wide), grain=mode.grain // 2)
+    x, t = cast(xp, logits, wide), cast(xp, targets, wide)
+    loss, slope = _sigmoid_pieces(mode, x, t, alpha=alpha, gamma=gamma, hard=hard, slope=True)
     return cast(xp, reduce(xp, loss, reduction), dtype), cast(xp, share(slope, reduction), of)
 
 
