@@ -492,7 +492,7 @@ def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> BatchSta
 
     def of_channels(*tile: slice) -> tuple[Array, ...]:
         count, mean, m2 = moments(*tile)
-        return xp.broadcast_to(count, mean.shape), mean, m2
+        return xp.zeros_like(mean) + count, mean, m2
 
     count, mean, m2 = stack_tiles(xp, of_channels, cut)
     # From the first mean on, so that equal means give exactly themselves.

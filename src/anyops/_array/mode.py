@@ -128,15 +128,23 @@ def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mo
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         batched = any(torch._C._functorch.is_batchedtensor(x) for x in arrays)
         return Mode(xp, "torch", like, known=not batched, grad=True)
-    plain = torch.Tensor, torch.nn.Parameter
+    grad, plain = torch.is_grad_enabled(), (torch.Tensor, torch.nn.Parameter)
     watched = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack()
-    if watched or any(type(x) not in plain for x in arrays):
+    recorded = False
+    for x in arrays:
+        watched = watched or type(x) not in plain
+        recorded = recorded or x.requires_grad
+    if watched:
         # What is read, or written in pieces, would be recorded as that; subclasses have operations of their own.
         return Mode(xp, "torch", like, known=True, grad=True)
-    on_cpu = arrays[0].device.type == "cpu"
-    grad = torch.is_grad_enabled() and any(x.requires_grad for x in arrays)
+    mode = _mode_of_tensors(xp, arrays[0].device.type == "cpu", grad and recorded)
+    return mode if like is None else mode._replace(like=like)
+
+
+@cache
+def _mode_of_tensors(xp: Namespace, on_cpu: bool, grad: bool) -> Mode:
     grain = 0 if grad else _GRAIN_OF_TORCH if on_cpu else _GRAIN_OF_DEVICES
-    return Mode(xp, "torch", like, known=True, at_hand=on_cpu, grad=grad, grain=grain)
+    return Mode(xp, "torch", known=True, at_hand=on_cpu, grad=grad, grain=grain)
 
 
 def without_gradient(mode: Mode, x: Array, *constants: Array) -> Mode | None:
