@@ -22,24 +22,20 @@ def compiled(kernel: Callable[..., Any], xp: Namespace, /, *arguments: Any, **op
 
     Where NumPy computes, inf − inf and overflow are no news: a kernel replaces what is undefined.
     """
-    if library(xp) == "jax":
+    name = library(xp)
+    if name == "jax":
         known = not any(hasattr(x, "dtype") and is_traced(x) for x in arguments)
         return jitted(kernel, xp, known, options)(*arguments)
-    return quietly(xp, kernel, xp, *arguments, **options)
+    if name == "torch":
+        return kernel(xp, *arguments, **options)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return kernel(xp, *arguments, **options)
 
 
 def jitted(kernel: Callable[..., Any], how: Any, known: bool, options: dict[str, Any]) -> Callable[..., Any]:
     """Return ``kernel(how, ..., **options)`` of JAX, compiled as one where values are known."""
     settings = tuple(sorted(options.items()))
     return _jitted(kernel, how, settings) if known else _precise(kernel, how, settings)
-
-
-def quietly(xp: Namespace, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
-    """Return ``kernel(*arguments, **options)``, without warnings of NumPy where it may give them."""
-    if library(xp) == "torch":
-        return kernel(*arguments, **options)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return kernel(*arguments, **options)
 
 
 @cache

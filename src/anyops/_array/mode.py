@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from .compiled import jitted, quietly
+from .compiled import jitted
 from .namespace import Array, Namespace, library, namespace
 from .operators import PLAIN, WRITING, Operators
 
@@ -64,7 +64,10 @@ class Mode(NamedTuple):
         """
         if self.fused:
             return jitted(kernel, self._replace(like=None, known=False), self.known, options)(*arguments)
-        return quietly(self.xp, kernel, self, *arguments, **options)
+        if self.home == "torch" and not self.host:
+            return kernel(self, *arguments, **options)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return kernel(self, *arguments, **options)
 
     def back(self, x: Any) -> Array:
         """Return a result in the library and on the device of the arguments."""

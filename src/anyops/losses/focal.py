@@ -256,12 +256,13 @@ def _sigmoid_loss(
     hard: bool,
 ) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    items = partial(_sigmoid_pieces, alpha=alpha, gamma=gamma, hard=hard)
 
     def value(mode: Mode, x: Array, t: Array) -> Array:
-        return items(mode, x, t, slope=False)[0]
+        return _sigmoid_pieces(mode, x, t, alpha=alpha, gamma=gamma, hard=hard, slope=False)[0]
 
-    loss = with_slope(mode, value, partial(items, slope=True), cast(xp, logits, wide), cast(xp, targets, wide))
+    # At once beside a graph, whose memory stays: then pieces gain nothing.
+    both = partial(_sigmoid_items, alpha=alpha, gamma=gamma, hard=hard, slope=True)
+    loss = with_slope(mode, value, both, cast(xp, logits, wide), cast(xp, targets, wide))
     return cast(xp, reduce(xp, loss, reduction), dtype)
 
 
