@@ -7,9 +7,8 @@ import math
 from typing import NamedTuple
 
 from ._array.arguments import check_axis, check_number
-from ._array.chunked import is_chunked, reduce_chunks
-from ._array.compiled import compiled
-from ._array.elementwise import channel_sum, consuming, over_tiles, refines_means, tiles
+from ._array.chunked import reduce_chunks
+from ._array.mode import Mode, mode_of
 from ._array.namespace import (
     Array,
     DType,
@@ -18,10 +17,11 @@ from ._array.namespace import (
     check_dtype,
     compute_dtype,
     device,
-    namespace,
     result_dtype,
     stop_gradient,
 )
+from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
+from ._math import quotient
 
 
 class BatchNorm(NamedTuple):
@@ -126,13 +126,13 @@ def batch_norm(
            [ 1.,  1.]]), array([0.2, 2. ]), array([ 1. , 10.9]))
     """
     named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    xp, axis = _check(x, named, axis, sample_weight, required=("running_mean", "running_var"))
+    mode, axis = _check(x, named, axis, sample_weight, required=("running_mean", "running_var"))
     _check_training(training)
     momentum = check_number("momentum", momentum)
     eps, correction = check_number("eps", eps, least=0), check_number("correction", correction, least=0)
-    options = {"axis": axis, "training": training, "dtype": result_dtype(xp, x=x)}
+    options = {"axis": axis, "training": training, "dtype": result_dtype(mode.xp, x=x)}
     arrays = (x, running_mean, running_var, weight, bias, sample_weight)
-    return BatchNorm(*compiled(_batch_norm, xp, *arrays, momentum, eps, correction, **options))
+    return BatchNorm(*mode.run(_batch_norm, *arrays, momentum, eps, correction, **options))
 
 
 def batch_norm_grad(
@@ -191,17 +191,17 @@ def batch_norm_grad(
     _check_training(training)
     if not training and (running_mean is None or running_var is None):
         raise TypeError("running_mean and running_var must be arrays where training=False, got None")
-    xp, axis = _check(x, named, axis, sample_weight, dy=dy)
+    mode, axis = _check(x, named, axis, sample_weight, dy=dy)
     eps = check_number("eps", eps, least=0)
-    dtype = result_dtype(xp, x=x)
+    dtype = result_dtype(mode.xp, x=x)
     options = {
         "axis": axis,
         "training": training,
         "dtype": dtype,
-        "of_weight": dtype if weight is None else result_dtype(xp, weight=weight),
+        "of_weight": dtype if weight is None else result_dtype(mode.xp, weight=weight),
     }
     arrays = (dy, x, weight, running_mean, running_var, sample_weight)
-    return BatchNormGrad(*compiled(_batch_norm_grad, xp, *arrays, eps, **options))
+    return BatchNormGrad(*mode.run(_batch_norm_grad, *arrays, eps, **options))
 
 
 def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) -> BatchStats:
@@ -233,9 +233,9 @@ def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) 
     >>> anyops.batch_stats(np.asarray([[1.0, 10.0], [3.0, 30.0]]))
     BatchStats(count=array(2.), mean=array([ 2., 20.]), m2=array([  2., 200.]))
     """
-    xp, axis = _check(x, {}, axis, sample_weight)
-    options = {"axis": axis, "dtype": compute_dtype(xp, result_dtype(xp, x=x))}
-    if is_chunked(xp):
+    mode, axis = _check(x, {}, axis, sample_weight)
+    options = {"axis": axis, "dtype": compute_dtype(mode.xp, result_dtype(mode.xp, x=x))}
+    if mode.lazy:
         return reduce_chunks(
             lambda part, weight: batch_stats(part, axis=axis, sample_weight=weight),
             merge_batch_stats,
@@ -243,7 +243,7 @@ def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) 
             x,
             sample_weight,
         )
-    return BatchStats(*compiled(_batch_stats, xp, x, sample_weight, **options))
+    return BatchStats(*mode.run(_batch_stats, x, sample_weight, **options))
 
 
 def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
@@ -278,13 +278,13 @@ def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
     (3.0, array([3.]), array([14.]))
     """
     parts = {f"{name}.{field}": x for name, part in (("a", a), ("b", b)) for field, x in part._asdict().items()}
-    xp = namespace(**parts)
-    result_dtype(xp, **parts)
+    mode = mode_of(**parts)
+    result_dtype(mode.xp, **parts)
     if tuple(a.mean.shape) != tuple(b.mean.shape):
         raise ValueError(
             f"a and b must have one number of channels, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}"
         )
-    return BatchStats(*compiled(_merge, xp, *a, *b))
+    return BatchStats(*mode.run(_merge, *a, *b))
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -298,10 +298,11 @@ def _check(
     *,
     required: tuple[str, ...] = (),
     dy: Array | None = None,
-) -> tuple[Namespace, int]:
-    """Return the namespace and the channel axis from 0 on; raise unless all describes the same channels and samples."""
+) -> tuple[Mode, int]:
+    """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
     arrays = {"x": x, **channels, "sample_weight": sample_weight, **({} if dy is None else {"dy": dy})}
-    xp = namespace(**{k: v for k, v in arrays.items() if v is not None or k == "x" or k in required})
+    mode = mode_of(**{k: v for k, v in arrays.items() if v is not None or k == "x" or k in required})
+    xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
     shape = tuple(x.shape)
     if not shape:
@@ -328,7 +329,7 @@ def _check(
                 f"sample_weight must have shape {samples} or its leading part beside x of shape {shape} with channels "
                 f"along axis {axis}, got {given}"
             )
-    return xp, axis
+    return mode, axis
 
 
 def _check_training(training: bool) -> None:
@@ -344,6 +345,15 @@ def _around(xp: Namespace, x: Array, axis: int) -> Array:
     return xp.reshape(x, (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])))
 
 
+def _tiles(mode: Mode, x: Array) -> list[Tile]:
+    """Cut (A, C, B) along A, and within that along C, where that is faster.
+
+    Temporaries of the size of a large batch are mapped and zeroed by the system each time, which takes longer than to
+    compute them.
+    """
+    return tiles(x.shape, mode.grain, (0, 1))
+
+
 def _weights(xp: Namespace, sample_weight: Array | None, x: Array, axis: int, dtype: DType) -> Array | None:
     """Return weights as (A, 1, B)."""
     if sample_weight is None:
@@ -355,7 +365,7 @@ def _weights(xp: Namespace, sample_weight: Array | None, x: Array, axis: int, dt
 
 
 def _batch_norm(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     running_mean: Array,
     running_var: Array,
@@ -370,14 +380,14 @@ def _batch_norm(
     axis: int,
     dtype: DType,
 ) -> tuple[Array, Array, Array]:
-    wide = compute_dtype(xp, dtype)
+    xp, own, wide = mode.xp, mode.own, compute_dtype(mode.xp, dtype)
     x3 = _around(xp, x, axis)
     w3 = _weights(xp, sample_weight, x, axis, wide)
     state = stop_gradient(running_mean), stop_gradient(running_var)
     if training:
-        stats = _whole(xp, x, x3, w3, sample_weight, axis, wide)
-        mean, var = stats.mean, _over(xp, stats.m2, stats.count)
-        unbiased = xp.where(stats.count > correction, _over(xp, stats.m2, stats.count - correction), var)
+        stats = _whole(mode, x, x3, w3, sample_weight, axis, wide)
+        mean, var = stats.mean, quotient(xp, stats.m2, stats.count)
+        unbiased = xp.where(stats.count > correction, quotient(xp, stats.m2, stats.count - correction), var)
         news = (cast(xp, stop_gradient(new), old.dtype) for new, old in zip((mean, unbiased), state, strict=True))
         state = tuple(
             xp.where(stats.count > 0, momentum * old + (1.0 - momentum) * new, old)
@@ -389,19 +399,18 @@ def _batch_norm(
     if weight is not None:
         scale = scale * cast(xp, weight, wide)
     shift = None if bias is None else cast(xp, bias, wide)
-    params = (a for a in (x, sample_weight, weight, bias) if a is not None)
-    add, _, mul, _ = consuming(xp, *params)
 
-    def tile(i: slice, j: slice) -> Array:
+    def tile(i: slice, j: slice, _: slice) -> Array:
         part = _present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
-        y = mul(part - mean[j, None], scale[j, None])
-        return cast(xp, y if shift is None else add(y, shift[j, None]), dtype)
+        y = own.multiply(part - mean[j, None], scale[j, None])
+        return cast(xp, y if shift is None else own.add(y, shift[j, None]), dtype)
 
-    return xp.reshape(over_tiles(xp, tile, x3, w3, scale, shift, mean), x.shape), *state
+    y = map_tiles(xp, tile, x3.shape, _tiles(mode, x3))
+    return xp.reshape(y, x.shape), *state
 
 
 def _batch_norm_grad(
-    xp: Namespace,
+    mode: Mode,
     dy: Array,
     x: Array,
     weight: Array | None,
@@ -415,12 +424,12 @@ def _batch_norm_grad(
     dtype: DType,
     of_weight: DType,
 ) -> tuple[Array, Array, Array]:
-    wide = compute_dtype(xp, dtype)
+    xp, own, wide = mode.xp, mode.own, compute_dtype(mode.xp, dtype)
     x3, dy3 = _around(xp, x, axis), _around(xp, dy, axis)
     w3 = _weights(xp, sample_weight, x, axis, wide)
     if training:
-        stats = _whole(xp, x, x3, w3, sample_weight, axis, wide)
-        mean, var = stats.mean, _over(xp, stats.m2, stats.count)
+        stats = _whole(mode, x, x3, w3, sample_weight, axis, wide)
+        mean, var = stats.mean, quotient(xp, stats.m2, stats.count)
     else:
         mean, var = cast(xp, running_mean, wide), cast(xp, running_var, wide)
     inverse = _inverse_deviation(xp, var, eps)
@@ -431,112 +440,128 @@ def _batch_norm_grad(
         if w3 is None:
             return g, d
         there = w3[i, ...] > 0
-        return xp.where(there, g, xp.zeros_like(g)), xp.where(there, d, xp.zeros_like(d))
+        return xp.where(there, g, 0.0), xp.where(there, d, 0.0)
 
-    def sums(i: slice, j: slice) -> tuple[Array, Array]:
+    def sums(i: slice, j: slice, _: slice) -> tuple[Array, Array]:
         g, d = parts(i, j)
-        return channel_sum(xp, g), channel_sum(xp, g, d)
+        return _channel_sum(mode, g), _channel_sum(mode, g, d)
 
-    rows = [[sums(*tile) for tile in row] for row in tiles(xp, x3, dy3, w3)]
-    dbias, product = (xp.sum(xp.stack([xp.concat([tile[k] for tile in row]) for row in rows]), axis=0) for k in (0, 1))
+    cut = _tiles(mode, x3)
+    dbias, product = (xp.sum(part, axis=0) for part in stack_tiles(xp, sums, cut))
     dweight = product * inverse
     scale = inverse if weight is None else inverse * cast(xp, weight, wide)
-    add, _, mul, _ = consuming(xp, *(a for a in (dy, x, weight, sample_weight) if a is not None))
     if training:
-        level, slope = _over(xp, dbias, stats.count), _over(xp, dweight * inverse, stats.count)
+        level, slope = quotient(xp, dbias, stats.count), quotient(xp, dweight * inverse, stats.count)
 
-    def tile(i: slice, j: slice) -> Array:
+    def tile(i: slice, j: slice, _: slice) -> Array:
         g, d = parts(i, j)
         if training:
-            drift = add(mul(d, -slope[j, None]), -level[j, None])
-            g = add(drift if w3 is None else mul(drift, w3[i, ...]), g)
+            drift = own.add(own.multiply(d, -slope[j, None]), -level[j, None])
+            g = own.add(drift if w3 is None else own.multiply(drift, w3[i, ...]), g)
         return cast(xp, g * scale[j, None], dtype)
 
-    dx = xp.reshape(over_tiles(xp, tile, x3, dy3, w3, scale), x.shape)
+    dx = xp.reshape(map_tiles(xp, tile, x3.shape, cut), x.shape)
     return dx, cast(xp, dweight, of_weight), cast(xp, dbias, of_weight)
 
 
 def _batch_stats(
-    xp: Namespace, x: Array, sample_weight: Array | None, *, axis: int, dtype: DType
+    mode: Mode, x: Array, sample_weight: Array | None, *, axis: int, dtype: DType
 ) -> tuple[Array, Array, Array]:
-    return _statistics(xp, _around(xp, x, axis), _weights(xp, sample_weight, x, axis, dtype), dtype)
+    xp = mode.xp
+    return _statistics(mode, _around(xp, x, axis), _weights(xp, sample_weight, x, axis, dtype), dtype)
 
 
 def _whole(
-    xp: Namespace, x: Array, x3: Array, w3: Array | None, sample_weight: Array | None, axis: int, dtype: DType
+    mode: Mode, x: Array, x3: Array, w3: Array | None, sample_weight: Array | None, axis: int, dtype: DType
 ) -> BatchStats:
     """The statistics of a batch; those of a lazy one are computed, in one pass over its chunks."""
-    if not is_chunked(xp):
-        return _statistics(xp, x3, w3, dtype)
-    return BatchStats(*(xp.asarray(part) for part in batch_stats(x, axis=axis, sample_weight=sample_weight)))
+    if not mode.lazy:
+        return _statistics(mode, x3, w3, dtype)
+    return BatchStats(*(mode.xp.asarray(part) for part in batch_stats(x, axis=axis, sample_weight=sample_weight)))
 
 
-def _statistics(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> BatchStats:
+def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> BatchStats:
     """Σw, mean and m2 over A and B of (A, C, B), from those of its tiles."""
-    rows = [
-        [_moments(xp, cast(xp, x[i, j, :], dtype), None if w is None else w[i, ...]) for i, j in row]
-        for row in tiles(xp, x, w)
-    ]
-    if len(rows) == 1 and len(rows[0]) == 1:
-        return rows[0][0]
-    count = xp.stack([row[0].count for row in rows])[:, None]
-    mean, m2 = (xp.stack([xp.concat([tile[k] for tile in row]) for row in rows]) for k in (1, 2))
+    xp, cut = mode.xp, _tiles(mode, x)
+
+    def moments(i: slice, j: slice, _: slice) -> BatchStats:
+        return _moments(mode, cast(xp, x[i, j, :], dtype), None if w is None else w[i, ...])
+
+    if len(cut) == 1:
+        return moments(*cut[0])
+
+    def of_channels(*tile: slice) -> tuple[Array, ...]:
+        count, mean, m2 = moments(*tile)
+        return xp.zeros_like(mean) + count, mean, m2
+
+    count, mean, m2 = stack_tiles(xp, of_channels, cut)
     # From the first mean on, so that equal means give exactly themselves.
-    whole = xp.sum(count)
-    pooled = mean[0, ...] + _over(xp, xp.sum(count * (mean - mean[:1, ...]), axis=0), whole)
-    return BatchStats(whole, pooled, xp.sum(m2, axis=0) + xp.sum(count * (mean - pooled) ** 2, axis=0))
+    total = xp.sum(count, axis=0)
+    pooled = mean[0, ...] + quotient(xp, xp.sum(count * (mean - mean[:1, ...]), axis=0), total)
+    return BatchStats(total[0, ...], pooled, xp.sum(m2, axis=0) + xp.sum(count * (mean - pooled) ** 2, axis=0))
 
 
-def _moments(xp: Namespace, x: Array, w: Array | None) -> BatchStats:
+def _moments(mode: Mode, x: Array, w: Array | None) -> BatchStats:
     """Σw, mean and m2 over the first and last of three axes, by two passes.
 
     The second pass sums the deviations too: what is left of them is how far the first mean was off.
     """
+    xp = mode.xp
     if w is None:
         number = x.shape[0] * x.shape[2]
         count = xp.full((), float(number), dtype=x.dtype, device=device(x))
         over = 1.0 / max(number, 1)
-        mean = channel_sum(xp, x) * over
+        mean = _channel_sum(mode, x) * over
         d = x - mean[:, None]
-        squares = channel_sum(xp, d, d)
-        if not refines_means(xp) and number:
+        squares = _channel_sum(mode, d, d)
+        if mode.fused and number:  # one more reduction would cost an eighth of a batch norm
             # A variance that is no more than the rounding of the mean: the channel is constant, and any value its mean.
             constant = squares <= number * (4.0 * float(xp.finfo(x.dtype).eps) * mean) ** 2
-            zero = xp.zeros_like(mean)
-            off = stop_gradient(xp.where(constant, x[0, :, 0] - mean, zero))
-            return BatchStats(count, mean + off, xp.where(constant, zero, squares))
-        rest = channel_sum(xp, d) * over
+            off = stop_gradient(xp.where(constant, x[0, :, 0] - mean, 0.0))
+            return BatchStats(count, mean + off, xp.where(constant, 0.0, squares))
+        rest = _channel_sum(mode, d) * over
         return BatchStats(count, mean + rest, squares - count * rest * rest)
     count = xp.sum(w)
     there = w > 0
-    x = xp.where(there, x, xp.zeros_like(x))
-    mean = _over(xp, channel_sum(xp, w * x), count)
-    d = xp.where(there, x - mean[:, None], xp.zeros_like(x))
-    rest = _over(xp, channel_sum(xp, w * d), count)
-    squares = channel_sum(xp, w * d, d)
+    x = xp.where(there, x, 0.0)
+    mean = quotient(xp, _channel_sum(mode, w * x), count)
+    d = xp.where(there, x - mean[:, None], 0.0)
+    rest = quotient(xp, _channel_sum(mode, w * d), count)
+    squares = _channel_sum(mode, w * d, d)
     return BatchStats(count, mean + rest, squares - count * rest * rest)
 
 
+def _channel_sum(mode: Mode, x: Array, y: Array | None = None) -> Array:
+    """Return Σ x, or Σ xy, over A and B of arrays (A, C, B).
+
+    NumPy reduces the longer of the two axes first, through BLAS: its own reductions take twice as long, and over two
+    axes that do not meet twenty times as long.
+    """
+    xp = mode.xp
+    if not mode.host or 0 in x.shape:
+        return xp.sum(x if y is None else x * y, axis=(0, 2))
+    a, c, b = x.shape
+    if b > a:
+        return xp.sum(xp.vecdot(x, xp.ones(b, dtype=x.dtype) if y is None else y), axis=0)
+    product = xp.reshape(x if y is None else x * y, (a, c * b))
+    return xp.sum(xp.reshape(xp.ones(a, dtype=x.dtype) @ product, (c, b)), axis=-1)
+
+
 def _merge(
-    xp: Namespace, count_a: Array, mean_a: Array, m2_a: Array, count_b: Array, mean_b: Array, m2_b: Array
+    mode: Mode, count_a: Array, mean_a: Array, m2_a: Array, count_b: Array, mean_b: Array, m2_b: Array
 ) -> tuple[Array, Array, Array]:
     count = count_a + count_b
-    delta, share = mean_b - mean_a, _over(xp, count_b, count)
+    delta, share = mean_b - mean_a, quotient(mode.xp, count_b, count)
     return count, mean_a + delta * share, m2_a + m2_b + delta * delta * (count_a * share)
-
-
-def _over(xp: Namespace, x: Array, count: Array) -> Array:
-    """x / count, and x where there is nothing to divide by."""
-    return x / xp.where(count > 0, count, xp.ones_like(count))
 
 
 def _inverse_deviation(xp: Namespace, var: Array, eps: float) -> Array:
     """1 / √(var + eps), 0 for a constant channel without eps."""
     spread = var + eps
     some = spread > 0
-    return xp.where(some, 1.0 / xp.sqrt(xp.where(some, spread, xp.ones_like(spread))), xp.zeros_like(spread))
+    return xp.where(some, 1.0 / xp.sqrt(xp.where(some, spread, 1.0)), 0.0)
 
 
 def _present(xp: Namespace, x: Array, w: Array | None) -> Array:
     """Return x with zeros for what is not finite in samples of weight 0, so that no gradient meets it."""
-    return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, xp.zeros_like(x))
+    return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, 0.0)

@@ -172,6 +172,25 @@ def test_tiles_do_not_show(make):
         np.testing.assert_allclose(grad.ravel()[part], expected_slope(x[part], t[part], 0.25), rtol=1e-5, atol=1e-37)
 
 
+def test_pieces_of_torch_do_not_show():
+    """With the slope beside the value or without it, with a graph or without."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, t = (rng.normal(size=300_000) * 3).astype(np.float32), rng.random(300_000).astype(np.float32)
+    x[150_000], t[:140_000] = 200, np.rint(t[:140_000])
+    logits, targets = torch.tensor(x, requires_grad=True), torch.tensor(t)
+    loss = anyops.sigmoid_focal_loss(logits, targets)
+    loss.sum().backward()
+    whole, grad = anyops.sigmoid_focal_loss_and_grad(logits.detach(), targets)
+    alone = anyops.sigmoid_focal_loss(logits.detach(), targets)
+    for part in (slice(0, 50), slice(131_000, 131_100), slice(149_990, 150_010), slice(299_900, None)):
+        want, slope = expected(x[part], t[part], 0.25), expected_slope(x[part], t[part], 0.25)
+        for found in (loss.detach(), whole, alone):
+            np.testing.assert_allclose(found[part], want, rtol=1e-5, atol=1e-37)
+        for found in (logits.grad, grad):
+            np.testing.assert_allclose(found[part], slope, rtol=1e-5, atol=1e-37)
+
+
 def test_strided_input():
     x, t = EXTREME.repeat(2).reshape(11, 2).T, np.ones((2, 11))
     np.testing.assert_array_equal(anyops.sigmoid_focal_loss(x, t), anyops.sigmoid_focal_loss(x.copy(), t))

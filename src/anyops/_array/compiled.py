@@ -24,30 +24,34 @@ def compiled(kernel: Callable[..., Any], xp: Namespace, /, *arguments: Any, **op
     """
     name = library(xp)
     if name == "jax":
-        settings = tuple(sorted(options.items()))
-        if any(hasattr(x, "dtype") and is_traced(x) for x in arguments):
-            return _precise(kernel, xp, settings)(*arguments)
-        return _jitted(kernel, xp, settings)(*arguments)
+        known = not any(hasattr(x, "dtype") and is_traced(x) for x in arguments)
+        return jitted(kernel, xp, known, options)(*arguments)
     if name == "torch":
         return kernel(xp, *arguments, **options)
     with np.errstate(over="ignore", invalid="ignore"):
         return kernel(xp, *arguments, **options)
 
 
+def jitted(kernel: Callable[..., Any], how: Any, known: bool, options: dict[str, Any]) -> Callable[..., Any]:
+    """Return ``kernel(how, ..., **options)`` of JAX, compiled as one where values are known."""
+    settings = tuple(sorted(options.items()))
+    return _jitted(kernel, how, settings) if known else _precise(kernel, how, settings)
+
+
 @cache
-def _jitted(kernel: Callable[..., Any], xp: Namespace, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _jitted(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     import jax
 
-    return jax.jit(_precise(kernel, xp, options))
+    return jax.jit(_precise(kernel, how, options))
 
 
 @cache
-def _precise(kernel: Callable[..., Any], xp: Namespace, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+def _precise(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     import jax
 
     def call(*arguments: Array | float | None) -> Any:
         with jax.default_matmul_precision("highest"):
-            return kernel(xp, *arguments, **dict(options))
+            return kernel(how, *arguments, **dict(options))
 
     call.__name__ = kernel.__name__  # so that profiles and errors name the kernel
     return call

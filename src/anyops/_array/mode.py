@@ -1,19 +1,28 @@
 """Where the values of a call lie and what computes with them: decided once, when the call enters.
 
-Index-contract ops compute on NumPy views of arrays in host memory. A library's own operations on a few hundred boxes
-cost more than the boxes: torch starts threads for each, JAX compiles each for every shape.
+Index-contract ops compute on NumPy views of arrays in host memory, see :func:`enter`. A library's own operations on a
+few hundred boxes cost more than the boxes: torch starts threads for each, JAX compiles each for every shape.
+Elementwise ops, overlaps, losses and batch norm compute in the library of their arrays, see :func:`mode_of`.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from .namespace import Array, Namespace, library
+from .compiled import jitted
+from .namespace import Array, Namespace, library, namespace
+from .operators import PLAIN, WRITING, Operators
 
 # Dtypes that NumPy has too.
 _FLOATS, _INTEGERS = ("float16", "float32", "float64"), ("int8", "int16", "int32", "int64")
 _HELD = frozenset({*_FLOATS, *_INTEGERS, *(f"u{name}" for name in _INTEGERS), "bool"})
+
+# Elements of a piece. On NumPy the handful of temporaries of a chain stay in cache, and a call costs little beside;
+# torch has a share for all cores besides; on a device a piece hides the launch of its kernels.
+_GRAIN, _GRAIN_OF_TORCH, _GRAIN_OF_DEVICES = 1 << 17, 1 << 20, 1 << 24
 
 
 class Mode(NamedTuple):
@@ -21,9 +30,44 @@ class Mode(NamedTuple):
 
     xp: Namespace  # what computes
     home: str  # name of the library of the arguments
-    like: Array  # whose device the results get
-    host: bool  # `xp` is NumPy, the arguments are views of host memory, and to look at a value costs nothing
-    padded: bool  # values are known, but every operation is compiled for every shape
+    like: Array | None = None  # whose device the results get, where `xp` is not their library
+    host: bool = False  # `xp` is NumPy, the arguments are in host memory, and to look at a value costs nothing
+    known: bool = False  # there are values: neither a tracer, nor a lazy array, nor a node of a graph
+    at_hand: bool = False  # they lie in host memory, so that to look at all of them is one pass over it
+    grad: bool = False  # somebody may differentiate
+    lazy: bool = False  # arrays are made of chunks that are computed one by one
+    fused: bool = False  # a compiler fuses operations, and sums by many partial sums
+    grain: int = 0  # elements worth a piece; 0: arrays are not to be written to, and all is done at once
+
+    @property
+    def padded(self) -> bool:
+        """Whether values are known, but every operation is compiled for every shape."""
+        return self.fused and self.known
+
+    @property
+    def raises(self) -> bool:
+        """Whether wrong values raise; elsewhere they give NaN, as where they are not known."""
+        return self.home in ("numpy", "array_api_strict")
+
+    @property
+    def own(self) -> Operators:
+        """The operators for a first argument that is a temporary which nothing else reads: its memory may be reused.
+
+        That spares each operation a third of its traffic. A compiler decides for itself, and a graph keeps them all.
+        """
+        return WRITING if self.grain else PLAIN
+
+    def run(self, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+        """Return ``kernel(mode, *arguments, **options)``, as one compiled unit on JAX, see :func:`compiled.compiled`.
+
+        A jitted kernel gets the mode of what it sees: arrays without values. Options must be hashable.
+        """
+        if self.fused:
+            return jitted(kernel, self._replace(like=None, known=False), self.known, options)(*arguments)
+        if self.home == "torch" and not self.host:
+            return kernel(self, *arguments, **options)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return kernel(self, *arguments, **options)
 
     def back(self, x: Any) -> Array:
         """Return a result in the library and on the device of the arguments."""
@@ -35,9 +79,83 @@ class Mode(NamedTuple):
             return torch.from_numpy(x)
         import jax
 
-        if self.like.committed:
+        if self.like is not None and self.like.committed:
             return jax.device_put(x, next(iter(self.like.devices())))
         return jax.numpy.asarray(x)
+
+
+def mode_of(**arrays: Array) -> Mode:
+    """Return the mode of a call that computes in the library of its named arguments.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`namespace`, unless the arguments are arrays of one library on one device.
+    """
+    return _mode(namespace(**arrays), list(arrays.values()))
+
+
+def _mode(xp: Namespace, arrays: list[Array], like: Array | None = None) -> Mode:
+    home = library(xp)
+    if home == "torch":
+        return _mode_of_torch(xp, arrays, like)
+    if home == "jax":
+        traced = _is_traced(arrays)
+        return Mode(xp, home, like, known=not traced, grad=traced, fused=True)
+    mode = _mode_of_library(xp)
+    return mode if like is None else mode._replace(like=like)
+
+
+@cache
+def _mode_of_library(xp: Namespace) -> Mode:
+    """Return the mode of a library in which all arrays are alike."""
+    home = library(xp)
+    if home == "cupy":
+        return Mode(xp, home, known=True, grain=_GRAIN_OF_DEVICES)
+    if home in ("numpy", "array_api_strict"):
+        return Mode(xp, home, host=home == "numpy", known=True, at_hand=True, grain=_GRAIN)
+    return Mode(xp, home, lazy=home == "dask")
+
+
+@cache
+def _views_of(home: str) -> Mode:
+    """Return the mode of NumPy on views of arrays of another library."""
+    return Mode(numpy_namespace, home, host=True, known=True, at_hand=True, grain=_GRAIN)
+
+
+def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mode:
+    import torch
+
+    if torch.compiler.is_compiling():
+        return Mode(xp, "torch", like, grad=True)
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        batched = any(torch._C._functorch.is_batchedtensor(x) for x in arrays)
+        return Mode(xp, "torch", like, known=not batched, grad=True)
+    grad, plain = torch.is_grad_enabled(), (torch.Tensor, torch.nn.Parameter)
+    watched = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack()
+    recorded = False
+    for x in arrays:
+        watched = watched or type(x) not in plain
+        recorded = recorded or x.requires_grad
+    if watched:
+        # What is read, or written in pieces, would be recorded as that; subclasses have operations of their own.
+        return Mode(xp, "torch", like, known=True, grad=True)
+    mode = _mode_of_tensors(xp, arrays[0].device.type == "cpu", grad and recorded)
+    return mode if like is None else mode._replace(like=like)
+
+
+@cache
+def _mode_of_tensors(xp: Namespace, on_cpu: bool, grad: bool) -> Mode:
+    grain = 0 if grad else _GRAIN_OF_TORCH if on_cpu else _GRAIN_OF_DEVICES
+    return Mode(xp, "torch", known=True, at_hand=on_cpu, grad=grad, grain=grain)
+
+
+def without_gradient(mode: Mode, x: Array, *constants: Array) -> Mode | None:
+    """Return the mode of torch of what is not recorded, where its plain autograd, and it alone, follows `x` alone."""
+    if mode.home != "torch" or not mode.grad or not mode.known:
+        return None
+    alone = _mode_of_torch(mode.xp, [x.detach(), *constants], mode.like)
+    return None if alone.grad else alone
 
 
 def enter(xp: Namespace, *arrays: Array | None, differentiable: bool) -> tuple[Mode, tuple[Array | None, ...]]:
@@ -51,12 +169,12 @@ def enter(xp: Namespace, *arrays: Array | None, differentiable: bool) -> tuple[M
     see = _VIEWS.get(home)
     views = None if see is None else see(given, differentiable)
     if views is None:
-        return Mode(xp, home, given[0], False, home == "jax" and not _is_traced(given)), arrays
+        return _mode(xp, given, given[0]), arrays
     left = iter(views)
     like = given[0]
     if home == "jax" and not like.committed:
         like = next((x for x in given if x.committed), like)
-    return Mode(numpy_namespace, home, like, True, False), tuple([None if x is None else next(left) for x in arrays])
+    return _views_of(home)._replace(like=like), tuple([None if x is None else next(left) for x in arrays])
 
 
 def _of_numpy(arrays: list[Array], _differentiable: bool) -> list[Array]:

@@ -14,23 +14,22 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
     n = b.shape[0]
     index = xp.arange(n, device=device(a))
     eye = index[:, None] == index[None, :]
-    zero = xp.zeros_like(a)
-    diagonal = xp.sum(xp.where(eye, a, zero), axis=1)
+    diagonal = xp.sum(xp.where(eye, a, 0.0), axis=1)
     some = diagonal > 0
-    scale = xp.where(some, 1.0 / xp.sqrt(xp.where(some, diagonal, xp.ones_like(b))), xp.zeros_like(b))
+    scale = xp.where(some, 1.0 / xp.sqrt(xp.where(some, diagonal, 1.0)), 0.0)
     least = 8.0 * n * float(xp.finfo(a.dtype).eps)
 
     def eliminate(k: Array | int, a: Array, x: Array) -> tuple[Array, Array]:
         """Make column `k` that of the identity, or leave its unknown at 0."""
         at = index == k
-        row = xp.sum(xp.where(at[:, None], a, xp.zeros_like(a)), axis=0)
-        column = xp.sum(xp.where(at[None, :], a, xp.zeros_like(a)), axis=1)
-        pivot = xp.sum(xp.where(at, row, xp.zeros_like(row)))
+        row = xp.sum(xp.where(at[:, None], a, 0.0), axis=0)
+        column = xp.sum(xp.where(at[None, :], a, 0.0), axis=1)
+        pivot = xp.sum(xp.where(at, row, 0.0))
         good = pivot > least
-        over = xp.where(good, 1.0 / xp.where(good, pivot, xp.ones_like(pivot)), xp.zeros_like(pivot))
-        value = xp.sum(xp.where(at, x, xp.zeros_like(x))) * over
+        over = xp.where(good, 1.0 / xp.where(good, pivot, 1.0), 0.0)
+        value = xp.sum(xp.where(at, x, 0.0)) * over
         # The row itself is divided, the others lose a multiple of it; without a pivot it becomes 0.
-        column = xp.where(at, xp.zeros_like(column), column)
+        column = xp.where(at, 0.0, column)
         row = row * over
         a = xp.where(at[:, None], row[None, :], a - column[:, None] * row[None, :])
         return a, xp.where(at, value, x - column * value)

@@ -2,7 +2,7 @@
 
 import math
 
-from .._array.compiled import compiled
+from .._array.mode import Mode, mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -13,7 +13,6 @@ from .._array.namespace import (
     default_float,
     default_int,
     device,
-    namespace,
     result_dtype,
 )
 
@@ -51,19 +50,20 @@ def box_area(boxes: Array) -> Array:
     >>> anyops.box_area(np.asarray([[0, 0, 10, 5], [3, 3, 1, 9]]))
     array([50.,  0.])
     """
-    xp = namespace(boxes=boxes)
+    mode = mode_of(boxes=boxes)
+    xp = mode.xp
     check_boxes("boxes", boxes)
-    return compiled(_area, xp, boxes, dtype=result_dtype(xp, boxes=boxes))
+    return mode.run(_area, boxes, dtype=result_dtype(xp, boxes=boxes))
 
 
-def _area(xp: Namespace, boxes: Array, *, dtype: DType) -> Array:
+def _area(mode: Mode, boxes: Array, *, dtype: DType) -> Array:
+    xp = mode.xp
     x1, y1, x2, y2 = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
     proper = (x2 > x1) & (y2 > y1)  # also keeps inf − inf and inf · 0 out of the product
-    zero = xp.zeros_like(x1)
-    width = xp.where(proper, x2, zero) - xp.where(proper, x1, zero)
-    height = xp.where(proper, y2, zero) - xp.where(proper, y1, zero)
+    width = xp.where(proper, x2, 0.0) - xp.where(proper, x1, 0.0)
+    height = xp.where(proper, y2, 0.0) - xp.where(proper, y1, 0.0)
     nan = xp.isnan(x1) | xp.isnan(y1) | xp.isnan(x2) | xp.isnan(y2)
-    return cast(xp, xp.where(nan, xp.full_like(x1, math.nan), width * height), dtype)
+    return cast(xp, xp.where(nan, math.nan, width * height), dtype)
 
 
 def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
@@ -92,7 +92,8 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     >>> anyops.box_convert(np.asarray([10.0, 20.0, 30.0, 60.0]), "xyxy", "cxcywh")
     array([20., 40., 20., 40.])
     """
-    xp = namespace(boxes=boxes)
+    mode = mode_of(boxes=boxes)
+    xp = mode.xp
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if fmt not in FORMATS:
             raise ValueError(f"{name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
@@ -100,10 +101,11 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     dtype = result_dtype(xp, boxes=boxes)
     if in_fmt == out_fmt:
         return cast(xp, boxes, dtype)
-    return compiled(_convert, xp, boxes, in_fmt=in_fmt, out_fmt=out_fmt, dtype=dtype)
+    return mode.run(_convert, boxes, in_fmt=in_fmt, out_fmt=out_fmt, dtype=dtype)
 
 
-def _convert(xp: Namespace, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
+def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
+    xp = mode.xp
     columns = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
     return cast(xp, xp.stack(_from_corners(_to_corners(columns, in_fmt), out_fmt), axis=-1), dtype)
 
@@ -156,7 +158,8 @@ def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
     >>> anyops.clip_boxes(np.asarray([-5.0, 2.0, 700.0, 470.0]), (480, 640))
     array([  0.,   2., 640., 470.])
     """
-    xp = namespace(boxes=boxes)
+    mode = mode_of(boxes=boxes)
+    xp = mode.xp
     check_boxes("boxes", boxes)
     try:
         height, width = (float(side) for side in size)
@@ -164,14 +167,15 @@ def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
         raise ValueError(f"size must be (height, width), two numbers, got {size!r}") from error
     if not (height >= 0 and width >= 0):
         raise ValueError(f"size must be (height, width), neither negative nor NaN, got {size!r}")
-    return compiled(_clip, xp, boxes, height, width, dtype=result_dtype(xp, boxes=boxes))
+    return mode.run(_clip, boxes, height, width, dtype=result_dtype(xp, boxes=boxes))
 
 
-def _clip(xp: Namespace, boxes: Array, height: float, width: float, *, dtype: DType) -> Array:
+def _clip(mode: Mode, boxes: Array, height: float, width: float, *, dtype: DType) -> Array:
+    xp = mode.xp
     boxes = cast(xp, boxes, dtype)
     limit = xp.asarray([width, height, width, height], dtype=dtype, device=device(boxes))
     # where, not clip or minimum: the gradient inside the image, its border included, is 1 on every library
-    boxes = xp.where(boxes < 0, xp.zeros_like(boxes), boxes)
+    boxes = xp.where(boxes < 0, 0.0, boxes)
     return xp.where(boxes > limit, limit, boxes)
 
 
@@ -201,7 +205,8 @@ def masks_to_boxes(masks: Array) -> Array:
     >>> anyops.masks_to_boxes(mask)
     array([[2., 1., 6., 3.]])
     """
-    xp = namespace(masks=masks)
+    mode = mode_of(masks=masks)
+    xp = mode.xp
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")
     inside = as_bool(xp, "masks", masks)
@@ -224,11 +229,10 @@ def _first_and_last(xp: Namespace, occupied: Array) -> tuple[Array, Array]:
     """Positions of the first and the last true value of each row; zeros for a row without one."""
     length = occupied.shape[-1]
     position = xp.arange(length, dtype=default_int(xp, occupied), device=device(occupied))
-    nowhere = xp.zeros_like(position)
     if length == 0:
         empty = xp.sum(xp.astype(occupied, default_int(xp, occupied)), axis=-1)
         return empty, empty
-    last = xp.max(xp.where(occupied, position, nowhere), axis=-1)
-    from_end = xp.max(xp.where(occupied, length - 1 - position, nowhere), axis=-1)
-    first = xp.where(xp.any(occupied, axis=-1), length - 1 - from_end, xp.zeros_like(last))
+    last = xp.max(xp.where(occupied, position, 0), axis=-1)
+    from_end = xp.max(xp.where(occupied, length - 1 - position, 0), axis=-1)
+    first = xp.where(xp.any(occupied, axis=-1), length - 1 - from_end, 0)
     return first, last

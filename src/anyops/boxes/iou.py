@@ -7,31 +7,28 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.assembly import assemble
-from .._array.compiled import compiled
 from .._array.division import divide
+from .._array.mode import Mode, mode_of
 from .._array.namespace import (
     Array,
     Namespace,
     cast,
-    chunk_size,
     compute_dtype,
     default_float,
     device,
-    is_traced,
-    namespace,
-    reads_are_free,
     result_dtype,
     rows_of,
     stop_gradient,
 )
+from .._array.operators import PLAIN, Operators
+from .._array.pieces import fold_tiles, map_tiles, tiles
 from .formats import as_bool, check_boxes, columns_of
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
 MASK_KINDS = ("iou", "iof", "ios")
 
-# Pairs of a tile on a CPU: what was fastest of the powers of two, on NumPy and on torch.
-TILE = 1 << 15
+# Of the pixels of masks as numbers, for a product of matrices: as many at a time.
+PIXELS = 1 << 22
 
 
 def _floats(xp: Namespace, x: Array) -> bool:
@@ -87,7 +84,8 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     >>> anyops.box_iou(a[0], a, pairwise=False)  # one-to-all
     array([1.        , 0.14285714])
     """
-    xp = namespace(boxes1=boxes1, boxes2=boxes2)
+    mode = mode_of(boxes1=boxes1, boxes2=boxes2)
+    xp = mode.xp
     check_kind(kind, KINDS)
     check_boxes("boxes1", boxes1)
     check_boxes("boxes2", boxes2)
@@ -100,7 +98,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
                     "pairwise=False compares single boxes"
                 )
     _check_broadcast("boxes1", boxes1.shape[: -2 if pairwise else -1], "boxes2", boxes2.shape[: -2 if pairwise else -1])
-    return compiled(_pairwise if pairwise else _matched, xp, boxes1, boxes2, kind=kind, dtype=dtype)
+    return mode.run(_pairwise if pairwise else _matched, boxes1, boxes2, kind=kind, dtype=dtype)
 
 
 def check_kind(kind: str, known: tuple[str, ...]) -> None:
@@ -127,48 +125,45 @@ def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object) -> tu
     return first, second
 
 
-def _matched(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    pair = _same_rank(xp, boxes1, boxes2, dtype)
-    a, b = (canonical(xp, x, kind) for x in pair)
-    out = overlap(xp, a, b, kind)
-    marks = _nan_marks(xp, *pair)
-    return cast(xp, out if marks is None else out + (marks[0] + marks[1]), dtype)
+def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
+    pair = _same_rank(mode.xp, boxes1, boxes2, dtype)
+    a, b = (canonical(mode.xp, x, kind, look=mode.at_hand) for x in pair)
+    out = overlap(mode.xp, a, b, kind, own=mode.own)
+    return cast(mode.xp, _marked(out, *(_nan_mark(mode, x) for x in pair)), dtype)
 
 
-def _pairwise(xp: Namespace, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    pair = _same_rank(xp, boxes1, boxes2, dtype)
-    a, b = (canonical(xp, x, kind) for x in pair)
-    marks = _nan_marks(xp, *pair)
-    n, m = boxes1.shape[-2], boxes2.shape[-2]
+def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
+    xp, pair = mode.xp, _same_rank(mode.xp, boxes1, boxes2, dtype)
+    a, b = (canonical(xp, x, kind, look=mode.at_hand) for x in pair)
+    mark1, mark2 = (_nan_mark(mode, x) for x in pair)
 
     def block(i: slice, j: slice) -> Array:
-        out = overlap(xp, a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j]), kind)
-        return cast(xp, out if marks is None else out + (marks[0][..., i, None] + marks[1][..., None, j]), dtype)
+        out = overlap(xp, a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j]), kind, own=mode.own)
+        marks = (None if mark1 is None else mark1[..., i, None], None if mark2 is None else mark2[..., None, j])
+        return cast(xp, _marked(out, *marks), dtype)
 
-    everything = slice(None)
-    # A compiler fuses the chain of operations; done one by one they are faster in tiles that stay in cache.
-    size = max(TILE, chunk_size(boxes1))
-    if is_traced(boxes1) or is_traced(boxes2) or n * m <= size:
-        return block(everything, everything)
-    along_rows = n >= m
-    length, across = (n, m) if along_rows else (m, n)
-    step = max(1, size // across)
-    parts = (slice(start, min(start + step, length)) for start in range(0, length, step))
-    blocks = (block(part, everything) if along_rows else block(everything, part) for part in parts)
-    return assemble(xp, blocks, -2 if along_rows else -1, length)
+    shape = boxes1.shape[-2], boxes2.shape[-2]
+    # The ends of the sides of a pair are four numbers.
+    return map_tiles(xp, block, shape, tiles(shape, mode.grain // 4, (0, 1)), last=True)
 
 
-def _nan_marks(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Array] | None:
+def _nan_mark(mode: Mode, boxes: Array) -> Array | None:
     """Return what to add to the overlaps of each box: NaN for one with a NaN, 0 for others; None where there is none.
 
     Added, not computed with: a NaN in a quotient would spread to the gradient of the other box.
     """
-    if reads_are_free(boxes1) and not any(bool(xp.any(xp.isnan(x))) for x in (boxes1, boxes2)):
+    xp, nan = mode.xp, mode.xp.isnan(boxes)
+    if mode.at_hand and not bool(xp.any(nan)):
         return None
-    masks = [xp.any(xp.isnan(x), axis=-1) for x in (boxes1, boxes2)]
-    zeros = [xp.zeros_like(mask, dtype=boxes1.dtype) for mask in masks]
-    first, second = (xp.where(mask, zero + math.nan, zero) for mask, zero in zip(masks, zeros, strict=True))
-    return first, second
+    nan = xp.any(nan, axis=-1)
+    return xp.where(nan, math.nan, xp.zeros_like(nan, dtype=boxes.dtype))
+
+
+def _marked(out: Array, *marks: Array | None) -> Array:
+    """Return overlaps with the marks of their boxes."""
+    for mark in marks:
+        out = out if mark is None else out + mark
+    return out
 
 
 class Boxes(NamedTuple):
@@ -183,8 +178,8 @@ class Boxes(NamedTuple):
         return Boxes(function(self.columns), None if self.given is None else function(self.given))
 
 
-def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
-    """Split boxes into columns on which `overlap` needs no case distinction.
+def canonical(xp: Namespace, boxes: Array, kind: str, *, look: bool = False) -> Boxes:
+    """Split boxes into columns on which `overlap` needs no case distinction; `look` spares it where none is special.
 
     A box that overlaps nothing, for want of area, for an infinite one or for a NaN, becomes the point (0, 0) with area
     1: it intersects nothing, and every union is positive and finite. So all that is special is decided once per box
@@ -194,18 +189,18 @@ def canonical(xp: Namespace, boxes: Array, kind: str) -> Boxes:
     x1, y1, x2, y2 = rows_of(given)
     raw_area = (x2 - x1) * (y2 - y1)
     proper = overlaps_others(x1, y1, x2, y2, raw_area, kind)
-    if kind in MASK_KINDS and reads_are_free(boxes) and bool(xp.all(proper)):
+    if look and kind in MASK_KINDS and bool(xp.all(proper)):
         return Boxes(xp.concat((given, raw_area[None, ...])))
-    corners = xp.where(proper, given, xp.zeros_like(given))
+    corners = xp.where(proper, given, 0.0)
     bounded = proper & (raw_area < math.inf)
-    x1, y1, x2, y2 = rows_of(xp.where(bounded, given, xp.zeros_like(given)))
+    x1, y1, x2, y2 = rows_of(xp.where(bounded, given, 0.0))
     area = (x2 - x1) * (y2 - y1)
-    usable = xp.where(bounded, area, xp.where(proper, xp.full_like(area, math.inf), xp.ones_like(area)))
+    usable = xp.where(bounded, area, xp.where(proper, math.inf, xp.ones_like(area)))
     columns = xp.concat((corners, usable[None, ...]))
     if kind in MASK_KINDS:
         return Boxes(columns)
     finite = xp.all(xp.isfinite(given), axis=0)
-    given = xp.where(finite, given, xp.zeros_like(given))
+    given = xp.where(finite, given, 0.0)
     return Boxes(columns, xp.concat((given, xp.stack((area, xp.astype(finite, area.dtype))))))
 
 
@@ -216,29 +211,28 @@ def overlaps_others(x1: Array, y1: Array, x2: Array, y2: Array, area: Array, kin
     return proper if kind in ("iof", "ios") else proper & (area < math.inf)
 
 
-def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str) -> Array:
+def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str, *, own: Operators = PLAIN) -> Array:
     """Overlap of canonical boxes, broadcast against each other."""
     a_columns, b_columns = a.columns, b.columns
     lower = xp.maximum(a_columns[:2, ...], b_columns[:2, ...])  # x and y at once: half as many calls
     upper = xp.minimum(a_columns[2:4, ...], b_columns[2:4, ...])
-    sides = upper - lower
-    sides = xp.maximum(sides, xp.zeros_like(sides))  # for which NumPy has a faster loop than for a scalar
+    sides = own.positive(xp, own.subtract(upper, lower))
     width, height, a_area, b_area = sides[0, ...], sides[1, ...], a_columns[4, ...], b_columns[4, ...]
     if kind in ("iof", "ios"):
         return _covered(xp, a_area, b_area, kind, width, height)
-    inter = width * height
-    iou = divide(xp, inter, (a_area + b_area) - inter)
+    inter = own.multiply(width, height)
+    union = own.subtract(a_area + b_area, inter)
+    iou = divide(xp, inter, union)
     return iou if kind == "iou" else iou - _penalty(xp, a, b, kind, iou, inter)
 
 
 def _covered(xp: Namespace, a_area: Array, b_area: Array, kind: str, width: Array, height: Array) -> Array:
     """I over |a| or over the smaller of the areas; 0 where that is infinite."""
-    zero, one = xp.zeros_like(width), xp.ones_like(width)
-    whole = (xp.minimum(a_area, b_area) if kind == "ios" else a_area) + zero  # in the shape of the pair
+    whole = (xp.minimum(a_area, b_area) if kind == "ios" else a_area) + xp.zeros_like(width)  # in the shape of the pair
     # inf · 0 where boxes without bounds are disjoint
     some = (width > 0) & (height > 0) & (whole < math.inf)
-    inter = xp.where(some, width, zero) * xp.where(some, height, zero)
-    return divide(xp, inter, xp.where(some, whole, one))
+    inter = xp.where(some, width, 0.0) * xp.where(some, height, 0.0)
+    return divide(xp, inter, xp.where(some, whole, 1.0))
 
 
 def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Array) -> Array:
@@ -248,15 +242,14 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
     ax1, ay1, ax2, ay2, a_area, _ = rows_of(a.given)
     bx1, by1, bx2, by2, b_area, _ = rows_of(b.given)
     width, height, finite = _enclosing(xp, a.given, b.given)
-    zero, one = xp.zeros_like(iou), xp.ones_like(iou)
     if kind == "giou":
         enclosing, union = width * height, a_area + b_area - inter
         bounded = finite & (enclosing > 0) & (enclosing < math.inf) & (union < math.inf)
-        enclosing = xp.where(bounded, width, one) * xp.where(bounded, height, one)
-        empty = divide(xp, enclosing - xp.where(bounded, union, one), enclosing)
+        enclosing = xp.where(bounded, width, 1.0) * xp.where(bounded, height, 1.0)
+        empty = divide(xp, enclosing - xp.where(bounded, union, 1.0), enclosing)
         # An enclosing area beyond the largest number, around boxes within it: U / |C| is 0.
         unbounded = finite & (width * height == math.inf) & (union < math.inf)
-        return xp.where(unbounded, one, empty)
+        return xp.where(unbounded, 1.0, empty)
 
     distance = centre_distance(xp, a, b)
     if kind == "diou":
@@ -264,8 +257,8 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
 
     v = (4 / math.pi**2) * (_aspect(xp, bx1, by1, bx2, by2) - _aspect(xp, ax1, ay1, ax2, ay2)) ** 2
     weight = (1 - iou) + v
-    alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, zero), xp.where(weight > 0, weight, one)))
-    return distance + xp.where(finite, alpha * v, zero)
+    alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, 0.0), xp.where(weight > 0, weight, 1.0)))
+    return distance + xp.where(finite, alpha * v, 0.0)
 
 
 def _enclosing(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array, Array]:
@@ -284,29 +277,27 @@ def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
     ax1, ay1, ax2, ay2, *_ = rows_of(a.given)
     bx1, by1, bx2, by2, *_ = rows_of(b.given)
     width, height, finite = _enclosing(xp, a.given, b.given)
-    zero, one = xp.zeros_like(width), xp.ones_like(width)
     # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
     dx, dy = (ax1 / 2 + ax2 / 2) - (bx1 / 2 + bx2 / 2), (ay1 / 2 + ay2 / 2) - (by1 / 2 + by2 / 2)
     unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
     bounded = finite & (unit > 0) & (unit < math.inf)
-    unit = xp.where(bounded, unit, one)
-    dx, dy = divide(xp, xp.where(bounded, dx, zero), unit), divide(xp, xp.where(bounded, dy, zero), unit)
-    wide, high = divide(xp, xp.where(bounded, width, zero), unit), divide(xp, xp.where(bounded, height, zero), unit)
+    unit = xp.where(bounded, unit, 1.0)
+    dx, dy = divide(xp, xp.where(bounded, dx, 0.0), unit), divide(xp, xp.where(bounded, dy, 0.0), unit)
+    wide, high = divide(xp, xp.where(bounded, width, 0.0), unit), divide(xp, xp.where(bounded, height, 0.0), unit)
     diagonal = wide**2 + high**2
     # Not of points, nor of inverted boxes far larger than what encloses them; XLA takes subnormal numbers for 0.
     some = diagonal >= float(xp.finfo(diagonal.dtype).smallest_normal)
-    return divide(xp, xp.where(some, dx**2 + dy**2, zero), xp.where(some, diagonal, one))
+    return divide(xp, xp.where(some, dx**2 + dy**2, 0.0), xp.where(some, diagonal, 1.0))
 
 
 def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:
     """Angle atan(w / h), 0 for a point."""
-    zero, one = xp.zeros_like(x1), xp.ones_like(x1)
-    width, height = xp.where(x2 > x1, x2 - x1, zero), xp.where(y2 > y1, y2 - y1, zero)
+    width, height = xp.where(x2 > x1, x2 - x1, 0.0), xp.where(y2 > y1, y2 - y1, 0.0)
     # The angle is the same in any unit; in that of the longer side w² + h², by which its gradient divides, is above 1.
     unit = stop_gradient(xp.maximum(width, height))
     some = (unit > 0) & (unit < math.inf)
-    unit = xp.where(some, unit, one)
-    return xp.atan2(divide(xp, xp.where(some, width, zero), unit), divide(xp, xp.where(some, height, one), unit))
+    unit = xp.where(some, unit, 1.0)
+    return xp.atan2(divide(xp, xp.where(some, width, 0.0), unit), divide(xp, xp.where(some, height, 1.0), unit))
 
 
 def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
@@ -336,7 +327,8 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     >>> anyops.mask_iou(masks[:1], masks)
     array([[1.        , 0.33333333]])
     """
-    xp = namespace(masks1=masks1, masks2=masks2)
+    mode = mode_of(masks1=masks1, masks2=masks2)
+    xp = mode.xp
     check_kind(kind, MASK_KINDS)
     for name, masks in (("masks1", masks1), ("masks2", masks2)):
         if masks.ndim < 3:
@@ -351,25 +343,26 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     # Of masks with themselves, half the work is the same.
     given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
     flat = (xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1])) for name, x in given.items())
-    return compiled(_masks_overlap, xp, *flat, kind=kind, dtype=dtype)
+    return mode.run(_masks_overlap, *flat, kind=kind, dtype=dtype)
 
 
-def _masks_overlap(xp: Namespace, a: Array, b: Array | None = None, *, kind: str, dtype: object) -> Array:
+def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, dtype: object) -> Array:
     """Overlap of flat masks (..., N, P) with (..., M, P), or with themselves."""
-    pixels = a.shape[-1]
+    xp, pixels = mode.xp, a.shape[-1]
     masks = (a,) if b is None else (a, b)
     # Counts of pixels are exact in float32 up to 2²⁴.
     count = xp.float32 if pixels <= 1 << 24 else compute_dtype(xp, default_float(xp, a))
+
+    def counts(_: slice, some: slice) -> tuple[Array, ...]:
+        """Intersections, and the areas of two sets of masks, in some of the pixels."""
+        parts = [xp.astype(x[..., some], count) for x in masks]
+        inter = parts[0] @ xp.matrix_transpose(parts[-1])
+        return inter, *(xp.sum(part, axis=-1) for part in parts if b is not None)
+
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
     rows = sum(math.prod(x.shape[:-1]) for x in masks)
-    step = pixels if any(map(is_traced, masks)) else max(1, (1 << 22) // max(rows, 1))
-    inter: Array = 0.0
-    areas: list[Array] = [0.0 for _ in masks]
-    for start in range(0, max(pixels, 1), max(step, 1)):
-        parts = [xp.astype(x[..., start : min(start + step, pixels)], count) for x in masks]
-        inter = inter + parts[0] @ xp.matrix_transpose(parts[-1])
-        if b is not None:
-            areas = [area + xp.sum(part, axis=-1) for area, part in zip(areas, parts, strict=True)]
+    cut = tiles((rows, pixels), mode.grain and PIXELS, (1,))
+    inter, *areas = fold_tiles(counts, lambda x, y: tuple(map(mode.own.add, x, y)), cut)
     if b is None:
         n = a.shape[-2]
         diagonal = xp.arange(0, n * n, n + 1, device=device(a))
@@ -379,7 +372,7 @@ def _masks_overlap(xp: Namespace, a: Array, b: Array | None = None, *, kind: str
         whole = area1 + area2 - inter
     else:
         whole = xp.minimum(area1, area2) if kind == "ios" else area1 + xp.zeros_like(inter)
-    whole = xp.where(whole > 0, whole, xp.ones_like(whole))
+    whole = xp.where(whole > 0, whole, 1.0)
     # The quotient of exact counts, in the precision of the result.
     wide = compute_dtype(xp, dtype)
     return cast(xp, xp.astype(inter, wide) / xp.astype(whole, wide), dtype)

@@ -33,6 +33,7 @@ References
 
 from .._array.host import HOST
 from .._array.namespace import Array, DType, Namespace, cast, device
+from .._math import class_loss, softplus
 
 
 def dual_sums(
@@ -74,7 +75,7 @@ def dual_sums(
         u = target * (x @ coef + intercept)
         e = xp.exp(-xp.abs(u))
         off = xp.where(u >= 0, e, xp.ones_like(e)) / (1.0 + e)  # 1 − p of the class that is there
-        loss, odds = _softplus(xp, -u), -u
+        loss, odds = softplus(xp, -u), -u
         rho = -target * f * off
         rho = xp.stack([-rho, rho])
     else:
@@ -85,7 +86,7 @@ def dual_sums(
         rest, own = xp.sum(xp.where(mine, zero, e), axis=0), xp.sum(xp.where(mine, r, zero), axis=0)
         total = rest + xp.exp(own)
         off = rest / total
-        loss = xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
+        loss = class_loss(xp, own, rest, total)
         # log of rest / same; where rest is 0 there is nothing to lose.
         odds = xp.log(xp.where(rest > 0, rest, xp.ones_like(rest))) - own
         odds = xp.where(rest > 0, odds, xp.full_like(odds, -float("inf")))
@@ -175,10 +176,6 @@ def _divergence(xp: Namespace, f: Array, off: Array, odds: Array) -> Array:
     log_f = xp.log(xp.where(some, f, one))
     log_rest = xp.log1p(-xp.where(less, f, zero))
     kept = f * off
-    gained = xp.where(less, _softplus(xp, xp.where(less, log_rest, zero) + odds), zero)
+    gained = xp.where(less, softplus(xp, xp.where(less, log_rest, zero) + odds), zero)
     # Rounding of two terms that nearly cancel must not give less than 0.
     return xp.maximum(kept * log_f + (1.0 - kept) * gained, zero)
-
-
-def _softplus(xp: Namespace, z: Array) -> Array:
-    return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z))

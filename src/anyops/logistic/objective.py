@@ -25,6 +25,7 @@ from .._array.namespace import (
     stop_gradient,
 )
 from .._array.solve import solve_spd
+from .._math import class_loss, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
@@ -463,7 +464,7 @@ def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) ->
 def _probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
     r = _logits(xp, x, coef, intercept, dtype)
     if coef.ndim == 1:
-        return cast(xp, _sigmoid(xp, r)[0], dtype)
+        return cast(xp, sigmoids(xp, r)[0], dtype)
     e = xp.exp(r - xp.max(r, axis=1, keepdims=True))
     return cast(xp, e / xp.sum(e, axis=1, keepdims=True), dtype)
 
@@ -471,7 +472,7 @@ def _probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dt
 def _log_probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
     r = _logits(xp, x, coef, intercept, dtype)
     if coef.ndim == 1:
-        return cast(xp, -(xp.log1p(xp.exp(-xp.abs(r))) + xp.maximum(-r, xp.zeros_like(r))), dtype)
+        return cast(xp, -softplus(xp, -r), dtype)
     r = r - xp.max(r, axis=1, keepdims=True)
     # Of the classes at the top all but one are among the rest of it.
     first = xp.argmax(r, axis=1, keepdims=True) == xp.arange(r.shape[1], device=device(x))[None, :]
@@ -540,8 +541,9 @@ def losses_along(
 ) -> list[Array]:
     """The sums of the loss at some steps along a direction."""
     if coef.ndim == 1:
-        u, v = target * (x @ coef + intercept), target * (x @ move_coef + move_intercept)
-        at = [_margin_loss(xp, u + t * v) for t in steps]
+        away = -target
+        z, v = away * (x @ coef + intercept), away * (x @ move_coef + move_intercept)
+        at = [softplus(xp, z + t * v) for t in steps]
     else:
         u, v = coef @ x.T + intercept[:, None], move_coef @ x.T + move_intercept[:, None]
         at = [_class_items(xp, u + t * v, target)[1] for t in steps]
@@ -667,7 +669,7 @@ def _class_items(xp: Namespace, r: Array, number: Array) -> tuple[Array, Array, 
     rest = xp.sum(xp.where(mine, zero, e), axis=0)
     same = xp.exp(own)
     total = same + rest
-    loss = xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
+    loss = class_loss(xp, own, rest, total)
     over = 1.0 / total
     p = multiply(e, over)
     slope = xp.where(mine, -rest * over, p)
@@ -680,20 +682,8 @@ def _is_class(xp: Namespace, number: Array, classes: int, r: Array) -> Array:
 
 def _soft_items(xp: Namespace, r: Array, y: Array) -> tuple[Array, Array, Array]:
     """p, the loss and its derivative by r, for y in [0, 1]."""
-    p, other = _sigmoid(xp, r)
+    p, other = sigmoids(xp, r)
     zero = xp.zeros_like(r)
     # Not max(r, 0) − yr, which loses the logarithm beside r.
     loss = xp.log1p(xp.exp(-xp.abs(r))) + (1.0 - y) * xp.maximum(r, zero) + y * xp.maximum(-r, zero)
     return p, loss, (1.0 - y) * p - y * other
-
-
-def _sigmoid(xp: Namespace, r: Array) -> tuple[Array, Array]:
-    """p and 1 − p, both to the last digits."""
-    e = xp.exp(-xp.abs(r))
-    q = 1.0 / (1.0 + e)
-    up = r >= 0
-    return xp.where(up, q, e * q), xp.where(up, e * q, q)
-
-
-def _margin_loss(xp: Namespace, u: Array) -> Array:
-    return xp.log1p(xp.exp(-xp.abs(u))) + xp.maximum(-u, xp.zeros_like(u))

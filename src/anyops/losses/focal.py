@@ -13,8 +13,8 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_axis, check_integer, check_number
-from .._array.compiled import compiled
-from .._array.elementwise import TILE, by_rows, by_tiles, consuming, with_slope
+from .._array.elementwise import with_slope
+from .._array.mode import Mode, mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -24,12 +24,10 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
-    is_at_hand,
-    namespace,
-    reads_are_free,
     result_dtype,
-    stop_gradient,
 )
+from .._array.pieces import by_rows
+from .._math import cross_entropy, log_sum_exp
 from .reduction import check_reduction, reduce, share
 
 
@@ -44,54 +42,45 @@ class LossAndGrad(NamedTuple):
 
 
 def _focal(
-    xp: Namespace, z: Array, w: Array | None, weight: Array | None, gamma: float, *, slope: bool
+    mode: Mode, z: Array, w: Array | None, weight: Array | None, gamma: float, *, slope: bool
 ) -> tuple[Array, ...]:
     """Return weight · q^γ · ce, and its derivative by z if `slope`; w = None for hard targets."""
-    add, subtract, mul, div = consuming(xp, z, *(a for a in (w, weight) if a is not None))
+    xp, own = mode.xp, mode.own
     cap, capped = _cap(xp, z.dtype), z
-    if not is_at_hand(z) or bool(xp.any(z > cap)):
+    if not mode.at_hand or bool(xp.any(z > cap)):
         capped = xp.minimum(z, xp.full_like(z, cap))
     odds = xp.exp(capped)
     softplus = xp.log1p(odds)
     rest = 1.0 / (1.0 + odds) if slope else None  # 1 − σ(z)
     if rest is not None and capped is not z:
-        rest = xp.where(z > cap, xp.zeros_like(z), rest)
-    miss = div(odds, 1.0 + odds)
+        rest = xp.where(z > cap, 0.0, rest)
+    miss = own.divide(odds, 1.0 + odds)
     q = miss if w is None else miss + w * (1.0 - 2.0 * miss)
     power = _power(xp, q, w, gamma, capped, softplus)
-    ce = softplus if capped is z else add(softplus, z - capped)
+    ce = softplus if capped is z else own.add(softplus, z - capped)
     if w is not None:
-        ce = subtract(ce, w * z)
+        ce = own.subtract(ce, w * z)
     if gamma == 0:
-        ce = _cross_entropy(xp, z, w)
+        ce = cross_entropy(xp, z, w)
     if weight is not None:
-        power = weight if power is None else mul(power, weight)
+        power = weight if power is None else own.multiply(power, weight)
     if rest is None:
-        return (ce if power is None else mul(ce, power),)
+        return (ce if power is None else own.multiply(ce, power),)
     # d/dz (q^γ ce) = q^γ (γ ce q′/q + ce′), in which q′/q is at most 1
     if w is None:
-        derivative = add(mul(mul(rest, ce), gamma), miss)
+        derivative = own.add(own.multiply(own.multiply(rest, ce), gamma), miss)
     else:
         part = w > 0  # elsewhere q = σ(z), both of which may have underflown
-        ratio = xp.where(part, miss / xp.where(part, q, xp.ones_like(q)), xp.ones_like(q))
+        ratio = xp.where(part, miss / xp.where(part, q, 1.0), 1.0)
         derivative = gamma * ce * (rest * (1.0 - 2.0 * w) * ratio) + (miss - w)
     if power is None:
         return ce, derivative
-    return mul(ce, power), mul(derivative, power)
+    return own.multiply(ce, power), own.multiply(derivative, power)
 
 
 def _cap(xp: Namespace, dtype: DType) -> float:
     """Return a z with σ(z) = 1 to rounding and e^4z finite, by which third derivatives of e^z / (1 + e^z) divide."""
     return -1.25 * math.log(float(xp.finfo(dtype).eps))  # 20 in float32, 45 in float64
-
-
-def _cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
-    """(1 − w) softplus(z) + w softplus(−z), softplus(z) = max(z, 0) + log1p(e^−|z|): as defined, to the last bit."""
-    # where, and not abs and maximum, which have no second derivative at 0
-    positive, zero = z > 0, xp.zeros_like(z)
-    tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
-    against = tail + xp.where(positive, z, zero)
-    return against if w is None else (1.0 - w) * against + w * (tail - xp.where(positive, zero, z))
 
 
 def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, softplus: Array) -> Array | None:
@@ -102,7 +91,7 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
         return q * q if gamma == 2 else q ** int(gamma)
     log_q = z - softplus
     if w is not None:
-        log_q = xp.where(w > 0, xp.log(xp.where(w > 0, q, xp.ones_like(q))), log_q)
+        log_q = xp.where(w > 0, xp.log(xp.where(w > 0, q, 1.0)), log_q)
     return xp.exp(gamma * log_q)
 
 
@@ -156,8 +145,8 @@ def sigmoid_focal_loss(
     >>> anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0.0).round(6)  # binary cross-entropy
     array([0.126928, 0.693147, 0.126928])
     """
-    xp, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
-    return compiled(_sigmoid_loss, xp, logits, targets, **options)
+    mode, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
+    return mode.run(_sigmoid_loss, logits, targets, **options)
 
 
 def sigmoid_focal_loss_and_grad(
@@ -191,16 +180,17 @@ def sigmoid_focal_loss_and_grad(
     >>> float(loss.round(6)), dlogits.round(6)
     (0.043773, array([-0.074572, -0.001218]))
     """
-    xp, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
+    mode, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
     return LossAndGrad(
-        *compiled(_sigmoid_loss_and_grad, xp, logits, targets, **options, of=result_dtype(xp, logits=logits))
+        *mode.run(_sigmoid_loss_and_grad, logits, targets, **options, of=result_dtype(mode.xp, logits=logits))
     )
 
 
 def _check_sigmoid(
     logits: Array, targets: Array, alpha: float | None, gamma: float, reduction: str
-) -> tuple[Namespace, dict[str, object]]:
-    xp = namespace(logits=logits, targets=targets)
+) -> tuple[Mode, dict[str, object]]:
+    mode = mode_of(logits=logits, targets=targets)
+    xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
     check_dtype(xp, "targets", targets, "real floating", "integral", "bool")
     if tuple(targets.shape) != tuple(logits.shape):
@@ -219,25 +209,34 @@ def _check_sigmoid(
         "dtype": dtype,
         "hard": hard,
     }
-    return xp, options
+    return mode, options
 
 
 def _sigmoid_items(
-    xp: Namespace, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
+    mode: Mode, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
 ) -> tuple[Array, ...]:
     """Loss of each item, and its derivative by x if `slope`."""
-    add, subtract, mul, _ = consuming(xp, x, t)
+    xp, own = mode.xp, mode.own
     against, w = 1.0 - t, None
     # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone.
-    if hard or (is_at_hand(t) and bool(_dot(xp, t, against) == 0)):
-        sign = subtract(against, t)
+    if hard or (mode.at_hand and bool(_dot(xp, t, against) == 0)):
+        sign = own.subtract(against, t)
     else:
         nearest = xp.round(t)
         sign = 1.0 - 2.0 * nearest
         w = (t - nearest) * sign
-    weight = None if alpha is None else add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
-    found = _focal(xp, x * sign, w, weight, gamma, slope=slope)
-    return found if not slope else (found[0], mul(found[1], sign))
+    weight = None if alpha is None else own.add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
+    found = _focal(mode, x * sign, w, weight, gamma, slope=slope)
+    return found if not slope else (found[0], own.multiply(found[1], sign))
+
+
+def _sigmoid_pieces(
+    mode: Mode, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
+) -> tuple[Array, ...]:
+    """:func:`_sigmoid_items`, in pieces."""
+    items = partial(_sigmoid_items, mode, alpha=alpha, gamma=gamma, hard=hard, slope=slope)
+    # Several megabytes of temporaries malloc returns to the system, and gets back page by page.
+    return by_rows(mode, items, x, t, grain=mode.grain // 2 if slope else mode.grain)
 
 
 def _dot(xp: Namespace, x: Array, y: Array) -> Array:
@@ -246,7 +245,7 @@ def _dot(xp: Namespace, x: Array, y: Array) -> Array:
 
 
 def _sigmoid_loss(
-    xp: Namespace,
+    mode: Mode,
     logits: Array,
     targets: Array,
     *,
@@ -256,16 +255,19 @@ def _sigmoid_loss(
     dtype: DType,
     hard: bool,
 ) -> Array:
-    x, t = (cast(xp, a, compute_dtype(xp, dtype)) for a in (logits, targets))
-    value, both = (
-        partial(_sigmoid_items, xp, alpha=alpha, gamma=gamma, hard=hard, slope=slope) for slope in (False, True)
-    )
-    loss = with_slope(xp, lambda *a: by_tiles(xp, value, *a)[0], both, x, (t,))
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+
+    def value(mode: Mode, x: Array, t: Array) -> Array:
+        return _sigmoid_pieces(mode, x, t, alpha=alpha, gamma=gamma, hard=hard, slope=False)[0]
+
+    # At once beside a graph, whose memory stays: then pieces gain nothing.
+    both = partial(_sigmoid_items, alpha=alpha, gamma=gamma, hard=hard, slope=True)
+    loss = with_slope(mode, value, both, cast(xp, logits, wide), cast(xp, targets, wide))
     return cast(xp, reduce(xp, loss, reduction), dtype)
 
 
 def _sigmoid_loss_and_grad(
-    xp: Namespace,
+    mode: Mode,
     logits: Array,
     targets: Array,
     *,
@@ -276,9 +278,9 @@ def _sigmoid_loss_and_grad(
     hard: bool,
     of: DType,
 ) -> tuple[Array, Array]:
-    x, t = (cast(xp, a, compute_dtype(xp, dtype)) for a in (logits, targets))
-    both = partial(_sigmoid_items, xp, alpha=alpha, gamma=gamma, hard=hard, slope=True)
-    loss, slope = by_tiles(xp, both, x, t, size=TILE // 2)
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    x, t = cast(xp, logits, wide), cast(xp, targets, wide)
+    loss, slope = _sigmoid_pieces(mode, x, t, alpha=alpha, gamma=gamma, hard=hard, slope=True)
     return cast(xp, reduce(xp, loss, reduction), dtype), cast(xp, share(slope, reduction), of)
 
 
@@ -344,10 +346,10 @@ def softmax_focal_loss(
     >>> anyops.softmax_focal_loss(logits, np.asarray([0, -100]), ignore_index=-100, reduction="mean").round(6)
     np.float64(0.004144)
     """
-    xp, arguments, options = _check_softmax(
+    mode, arguments, options = _check_softmax(
         logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
     )
-    return compiled(_softmax_loss, xp, *arguments, **options, slope=False)
+    return mode.run(_softmax_loss, *arguments, **options, slope=False)
 
 
 def softmax_focal_loss_and_grad(
@@ -387,10 +389,10 @@ def softmax_focal_loss_and_grad(
     >>> loss.round(6), dlogits.round(6)
     (array([0.004144]), array([[-0.010805,  0.007899,  0.002906]]))
     """
-    xp, arguments, options = _check_softmax(
+    mode, arguments, options = _check_softmax(
         logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
     )
-    return LossAndGrad(*compiled(_softmax_loss, xp, *arguments, **options, slope=True))
+    return LossAndGrad(*mode.run(_softmax_loss, *arguments, **options, slope=True))
 
 
 def _check_softmax(
@@ -402,9 +404,10 @@ def _check_softmax(
     ignore_index: int | None,
     label_smoothing: float,
     reduction: str,
-) -> tuple[Namespace, tuple[Array | None, ...], dict[str, object]]:
+) -> tuple[Mode, tuple[Array | None, ...], dict[str, object]]:
     arrays = {"alpha": alpha} if hasattr(alpha, "shape") and not isinstance(alpha, Real) else {}
-    xp = namespace(logits=logits, labels=labels, **arrays)
+    mode = mode_of(logits=logits, labels=labels, **arrays)
+    xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
     check_dtype(xp, "labels", labels, "integral", "real floating")
     soft = xp.isdtype(labels.dtype, "real floating")
@@ -439,14 +442,14 @@ def _check_softmax(
         "dtype": dtype,
         "of": result_dtype(xp, logits=logits),
     }
-    if not soft and reads_are_free(labels):
+    if not soft and mode.raises:
         wrong = (labels < 0) | (labels >= classes)
         if ignore_index is not None:
             wrong = wrong & (labels != ignore_index)
         if bool(xp.any(wrong)):
-            worst = int(xp.max(xp.where(wrong, labels, xp.full_like(labels, int(xp.min(labels))))))
+            worst = int(xp.max(xp.where(wrong, labels, int(xp.min(labels)))))
             raise ValueError(f"labels must be in [0, {classes - 1}], or ignore_index, got {worst}")
-    return xp, (logits, labels, weights), options
+    return mode, (logits, labels, weights), options
 
 
 def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array | None:
@@ -463,7 +466,7 @@ def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype
 
 
 def _softmax_loss(
-    xp: Namespace,
+    mode: Mode,
     logits: Array,
     labels: Array,
     weights: Array | None,
@@ -478,7 +481,7 @@ def _softmax_loss(
     of: DType,
     slope: bool,
 ) -> Array | tuple[Array, Array]:
-    wide = compute_dtype(xp, dtype)
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
     x = _class_last(xp, cast(xp, logits, wide), axis)
     classes = x.shape[-1]
     each = None if weights is None else cast(xp, weights, wide)
@@ -492,7 +495,7 @@ def _softmax_loss(
             count = xp.maximum(count, xp.ones_like(count))
     items = partial(
         _softmax_items,
-        xp,
+        mode,
         each=each,
         number=xp.arange(classes, dtype=default_int(xp, labels), device=device(labels)),
         gamma=gamma,
@@ -500,7 +503,7 @@ def _softmax_loss(
         smoothing=label_smoothing,
         slope=slope,
     )
-    loss, *grads = by_rows(xp, items, x, t)
+    loss, *grads = by_rows(mode, items, x, t, whole=1, grain=mode.grain)
     if alpha is not None:
         loss, grads = loss * alpha, [g * alpha for g in grads]
     loss = cast(xp, reduce(xp, loss, reduction, count), dtype)
@@ -522,7 +525,7 @@ def _class_back(xp: Namespace, x: Array, axis: int) -> Array:
 
 
 def _softmax_items(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     t: Array,
     *,
@@ -534,82 +537,68 @@ def _softmax_items(
     slope: bool,
 ) -> tuple[Array, ...]:
     """Loss of each item (..., C), and its derivative by x if `slope`; t has labels (...) or probabilities (..., C)."""
+    xp = mode.xp
     weight = None if each is None else each + xp.zeros_like(x)
     if t.ndim == x.ndim:
-        return _all_classes(xp, x, (1.0 - smoothing) * t + smoothing / x.shape[-1], weight, gamma, slope=slope)
+        return _all_classes(mode, x, (1.0 - smoothing) * t + smoothing / x.shape[-1], weight, gamma, slope=slope)
     chosen = t[..., None] == number
     counts = None
     if ignore_index is not None:
         counts = (t != ignore_index)[..., None]
-        x = xp.where(counts, x, xp.zeros_like(x))
+        x = xp.where(counts, x, 0.0)
     # 1 for an item that counts, 0 for one that does not, NaN for a label that there is not
     known = (t >= 0) & (t < x.shape[-1])
-    item = xp.where(known, xp.ones_like(x[..., 0]), xp.full_like(x[..., 0], math.nan))[..., None]
+    item = xp.where(known, xp.ones_like(x[..., 0]), math.nan)[..., None]
     if counts is not None:
-        item = xp.where(counts, item, xp.zeros_like(item))
+        item = xp.where(counts, item, 0.0)
     if smoothing == 0:
-        return _one_class(xp, x, chosen, item if weight is None else item * weight, gamma, slope=slope)
-    onehot = xp.where(chosen, xp.ones_like(x), xp.zeros_like(x))
+        return _one_class(mode, x, chosen, item if weight is None else item * weight, gamma, slope=slope)
+    onehot = xp.where(chosen, xp.ones_like(x), 0.0)
     t = ((1.0 - smoothing) * onehot + smoothing / x.shape[-1]) * item
-    return _all_classes(xp, x, t, weight, gamma, slope=slope)
+    return _all_classes(mode, x, t, weight, gamma, slope=slope)
 
 
-def _one_class(
-    xp: Namespace, x: Array, chosen: Array, weight: Array, gamma: float, *, slope: bool
-) -> tuple[Array, ...]:
+def _one_class(mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float, *, slope: bool) -> tuple[Array, ...]:
     """Focal loss of one class against the rest: as of two classes with logit z = log Σ_{c≠y} e^{x_c} − x_y."""
-    zero = xp.zeros_like(x)
+    xp = mode.xp
     # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
-    others = xp.where(chosen, xp.full_like(x, float(xp.finfo(x.dtype).min)), x)
-    z, shares = _log_sum_above(xp, others, xp.sum(xp.where(chosen, x, zero), axis=-1, keepdims=True))
+    others = xp.where(chosen, float(xp.finfo(x.dtype).min), x)
+    z, shares = log_sum_exp(xp, others, xp.sum(xp.where(chosen, x, 0.0), axis=-1, keepdims=True))
     if weight.shape[-1] != 1:
-        weight = xp.sum(xp.where(chosen, weight, zero), axis=-1, keepdims=True)
-    loss, *slopes = _focal(xp, z, None, weight, gamma, slope=slope)
+        weight = xp.sum(xp.where(chosen, weight, 0.0), axis=-1, keepdims=True)
+    loss, *slopes = _focal(mode, z, None, weight, gamma, slope=slope)
     if not slope:
         return (loss[..., 0],)
-    return loss[..., 0], slopes[0] * xp.where(chosen, -xp.ones_like(x), shares)
+    return loss[..., 0], slopes[0] * xp.where(chosen, -1.0, shares)
 
 
-def _all_classes(
-    xp: Namespace, x: Array, t: Array, each: Array | None, gamma: float, *, slope: bool
-) -> tuple[Array, ...]:
+def _all_classes(mode: Mode, x: Array, t: Array, each: Array | None, gamma: float, *, slope: bool) -> tuple[Array, ...]:
     """Σ_c t_c α_c times the focal loss of class c against the rest, for every class.
 
     The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest
     is summed by itself.
     """
-    zero, one = xp.zeros_like(x), xp.ones_like(x)
+    xp = mode.xp
     if x.shape[-1] == 1:  # no rest: p = 1
         loss = xp.sum(x * 0.0 * t, axis=-1)
-        return (loss, zero) if slope else (loss,)
+        return (loss, xp.zeros_like(x)) if slope else (loss,)
     first = xp.argmax(x, axis=-1, keepdims=True)
     best = first == xp.arange(x.shape[-1], dtype=first.dtype, device=device(x))
-    top = xp.sum(xp.where(best, x, zero), axis=-1, keepdims=True)
-    rest, shares = _log_sum_above(xp, xp.where(best, xp.full_like(x, float(xp.finfo(x.dtype).min)), x), top)
+    top = xp.sum(xp.where(best, x, 0.0), axis=-1, keepdims=True)
+    rest, shares = log_sum_exp(xp, xp.where(best, float(xp.finfo(x.dtype).min), x), top)
     below = xp.exp(rest)  # Σ e^{x_c − top} of all but the best
     mine = xp.exp(x - top)
-    against = xp.where(best, one, 1.0 + (below - mine))
+    against = xp.where(best, 1.0, 1.0 + (below - mine))
     z = xp.where(best, rest, xp.log(against) - (x - top))
     weight = t if each is None else t * each
-    z = xp.where(weight == 0, zero, z)  # a class that is impossible and does not count
-    found = _focal(xp, z, None, weight, gamma, slope=slope)
+    z = xp.where(weight == 0, 0.0, z)  # a class that is impossible and does not count
+    found = _focal(mode, z, None, weight, gamma, slope=slope)
     loss = xp.sum(found[0], axis=-1)
     if not slope:
         return (loss,)
     # ∂z_c/∂x_j = −1 for j = c, and otherwise p_j / (1 − p_c), the share of j in the rest
     total = 1.0 + below
-    each_share = xp.where(best, zero, found[1] * total / against)
+    each_share = xp.where(best, 0.0, found[1] * total / against)
     elsewhere = mine / total * (xp.sum(each_share, axis=-1, keepdims=True) - each_share)
-    of_best = xp.sum(xp.where(best, found[1], zero), axis=-1, keepdims=True)
-    return loss, elsewhere - found[1] + xp.where(best, zero, of_best * shares)
-
-
-def _log_sum_above(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
-    """log Σ e^x − level along the last axis, which stays, and the share of each in the sum.
-
-    The largest x meets the level before the logarithm joins: beside logits of ±10 000 that would lose its digits.
-    """
-    top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
-    parts = xp.exp(x - top)
-    total = xp.sum(parts, axis=-1, keepdims=True)
-    return (top - level) + xp.log(total), parts / total
+    of_best = xp.sum(xp.where(best, found[1], 0.0), axis=-1, keepdims=True)
+    return loss, elsewhere - found[1] + xp.where(best, 0.0, of_best * shares)

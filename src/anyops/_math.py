@@ -1,0 +1,49 @@
+"""Functions whose plain formula loses digits, overflows, or has no derivative somewhere."""
+
+from ._array.namespace import Array, Namespace, stop_gradient
+
+
+def softplus(xp: Namespace, z: Array) -> Array:
+    """log(1 + e^z), to the last digits; its second derivative at 0 is not found, see :func:`cross_entropy`."""
+    return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z))
+
+
+def cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
+    """(1 − w) softplus(z) + w softplus(−z), as defined, to the last bit, with two derivatives; w = None for 0."""
+    # where, and not abs and maximum, which have no second derivative at 0, and take a fraction of the time
+    positive = z > 0
+    tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
+    against = tail + xp.where(positive, z, 0.0)
+    return against if w is None else (1.0 - w) * against + w * (tail - xp.where(positive, 0.0, z))
+
+
+def sigmoids(xp: Namespace, z: Array) -> tuple[Array, Array]:
+    """σ(z) and σ(−z) = 1 − σ(z), both to the last digits."""
+    e = xp.exp(-xp.abs(z))
+    q = 1.0 / (1.0 + e)
+    up = z >= 0
+    return xp.where(up, q, e * q), xp.where(up, e * q, q)
+
+
+def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
+    """log Σ e^x − level along the last axis, which stays, and the share of each in the sum.
+
+    The largest x meets the level before the logarithm joins: beside logits of ±10 000 that would lose its digits.
+    """
+    top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
+    parts = xp.exp(x - top)
+    total = xp.sum(parts, axis=-1, keepdims=True)
+    return (top - level) + xp.log(total), parts / total
+
+
+def class_loss(xp: Namespace, own: Array, rest: Array, total: Array) -> Array:
+    """−log of the softmax of one class, of logits whose largest is 0: of its logit, and Σ e^r of the others and of all.
+
+    Where its own is the largest, the others are small beside it, and keep their digits.
+    """
+    return xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
+
+
+def quotient(xp: Namespace, x: Array, y: Array) -> Array:
+    """x / y, and x where y is not above 0; neither value nor derivative is that of a division by 0."""
+    return x / xp.where(y > 0, y, 1.0)
