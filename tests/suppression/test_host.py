@@ -65,7 +65,7 @@ WAYS = {
     "as they are": {},
     "tiles": {"DENSE": 0.0, "TILE": 8},
     "sweep": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8},
-    "sweep, gathered, in rounds": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WIDEST": 2, "WALKED": 0},
+    "sweep, gathered": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WIDEST": 2},
     "labels on all cores": {"FEW": 0, "CORES": 0, "TILE": 8},
 }
 

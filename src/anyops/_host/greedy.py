@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from .._array.threads import on_cores
+from ..suppression.edges import kept_of_edges
+from .walk import walk
 
 Host = np.ndarray[Any, Any]
 
@@ -29,7 +31,6 @@ FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
 SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
 DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
-WALKED = 3000  # pairs that are decided one after the other sooner than in rounds
 CORES = 8192  # boxes from which on labels are worth a thread
 
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
@@ -107,25 +108,6 @@ def _ranking(scores: Host) -> Host:
     keys.sort()
     keys &= 0xFFFFFFFF
     return keys
-
-
-def walk(over: Host) -> list[int]:
-    """Ranks kept, given which ones each overlaps, bool (n, n): the definition itself, on bits."""
-    n = over.shape[0]
-    packed = np.packbits(over, axis=1, bitorder="little")
-    width = packed.shape[1]
-    if width == 8:
-        rows = packed.view("<u8")[:, 0].tolist()
-    else:
-        data = packed.tobytes()
-        rows = [int.from_bytes(data[i : i + width], "little") for i in range(0, len(data), width)]
-    stays, live = [], (1 << n) - 1
-    while live:
-        first = live & -live
-        rank = first.bit_length() - 1
-        stays.append(rank)
-        live &= ~(rows[rank] | first)
-    return stays
 
 
 def _planes(boxes: Host) -> tuple[Host, Host | None]:
@@ -304,7 +286,7 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most
     if number is not None:  # a slice reaches beyond a label
         same = (number.take(first) == number.take(second)).nonzero()[0]
         first, second = first.take(same), second.take(same)
-    return _decide(np.minimum(first, second), np.maximum(first, second), n)
+    return kept_of_edges(np, np.minimum(first, second), np.maximum(first, second), n).nonzero()[0]
 
 
 def _in_slices(ranked: Host, n: int, slices: int, count: Host, threshold: Any) -> list[tuple[Host, Host]]:
@@ -350,27 +332,3 @@ def _gathered(ranked: Host, slices: int, count: Host, threshold: Any) -> list[tu
             pairs.append((a.take(hit), b.take(hit)))
         begin, done = cut, int(ends[cut - 1])
     return pairs
-
-
-def _decide(better: Host, worse: Host, n: int) -> Host:
-    """Ranks kept of n boxes, given the pairs that overlap."""
-    gone = np.zeros(n, bool)
-    size = better.shape[0]
-    while size > WALKED:
-        # In rounds: a box without a better rival stays, and suppresses. A chain takes as many as it has boxes.
-        beaten = np.zeros(n, bool)
-        beaten[worse] = True
-        wins = ~beaten.take(better)
-        gone[worse.compress(wins)] = True
-        live = (~(wins | gone.take(better) | gone.take(worse))).nonzero()[0]
-        better, worse = better.take(live), worse.take(live)
-        size, before = better.shape[0], size
-        if size > before / 2:
-            break
-    if size:
-        order, flags = better.argsort(), bytearray(gone.tobytes())
-        for i, j in zip(better.take(order).tolist(), worse.take(order).tolist(), strict=True):
-            if not flags[i]:
-                flags[j] = 1
-        gone = np.frombuffer(flags, bool)
-    return (~gone).nonzero()[0]

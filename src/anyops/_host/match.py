@@ -22,8 +22,8 @@ from .._array.namespace import Array, Namespace
 from .._array.segments import segment_min
 from .._array.selection import indices_of
 from ..boxes.iou import Boxes, overlap
-from .graph import join
-from .overlaps import Pairs, Scene, Strips, Sweep, overlapping, searches_between, searches_within, tile
+from ..suppression.graph import join
+from ..suppression.overlaps import Pairs, Scene, Strips, Sweep, overlapping, searches_between, searches_within, tile
 
 # How far a fused box may move from where its pairs were found; half the threshold where that is less.
 MARGIN = 0.25
