@@ -4,12 +4,13 @@ Index-contract ops compute on NumPy views of arrays in host memory. A library's 
 cost more than the boxes: torch starts threads for each, JAX compiles each for every shape.
 """
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from .namespace import Array, Namespace, library
+from .namespace import Array, Namespace, library, unwrapped
 
 # Dtypes that NumPy has too.
 _FLOATS, _INTEGERS = ("float16", "float32", "float64"), ("int8", "int16", "int32", "int64")
@@ -69,7 +70,11 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return None
     # A dispatch mode sees every operation: it counts, fakes or records them.
-    if torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active():
+    if torch._C._len_torch_dispatch_stack():
+        return None
+    if not differentiable:
+        arrays = [unwrapped(x) for x in arrays]
+    elif torch._C._are_functorch_transforms_active():
         return None
     if differentiable and torch.autograd.forward_ad._current_level >= 0:
         return None
@@ -86,7 +91,8 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
             or (recorded and x.requires_grad)
         ):
             return None
-    return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
+    with torch._C._DisableFuncTorch() if torch._C._are_functorch_transforms_active() else nullcontext():
+        return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
 
 
 def _torch_held() -> frozenset[Any]:
