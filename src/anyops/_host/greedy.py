@@ -5,11 +5,14 @@ intersection. Three ways lead to the same boxes:
 
 * Tiles: the best 64 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
   suppress among the rest, and the next 64 follow. Best where most boxes go.
-* A sweep along an axis: with boxes sorted by where they begin, the partners of a box are the next ones, up to the first
-  that begins beyond the share of its width in which a partner by more than the threshold must begin. So all the d-th
-  next ones of all boxes are one shifted slice, and no box is gathered. Best where most boxes stay; labels are sorted
+* A sweep along an axis: with boxes sorted by where they start, the partners of a box are the next ones, up to the first
+  that starts beyond the share of its width within which a partner that starts later must start, to overlap by more than
+  the threshold. The d-th next ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted
   first, and then no label costs a call.
 * Each label by itself, on all cores, where labels have many boxes each.
+
+Along each axis the later one of two boxes must start within that share of the other's side. So two comparisons an axis
+leave few of many pairs, and only of these the overlaps are computed.
 """
 
 import math
@@ -249,7 +252,7 @@ def _suppressed(winners: Host, rest: Host, threshold: Any) -> Host:
         near = cuts >= other_begins
         near &= other_cuts >= begins
         meet = near[0]
-        meet &= near[1]
+        np.logical_and(meet, near[1], out=meet)
         if np.count_nonzero(meet) * 6 < meet.size:
             hit = meet.reshape(-1).nonzero()[0]
             first = hit // meet.shape[1]  # for which, unlike divmod, NumPy has a fast loop

@@ -67,7 +67,15 @@ def fast_nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        *("fast_nms", "fast_nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output),
+        "fast_nms",
+        "fast_nms_mask",
+        boxes,
+        scores,
+        labels,
+        overlaps,
+        kind,
+        score_threshold,
+        max_output,
         differentiable=False,
     )
     return call.mode.back(best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0])

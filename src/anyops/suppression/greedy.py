@@ -37,7 +37,7 @@ from .tiles import ranked_mask
 
 # Boxes in fixed shape from which on a kernel is compiled for each of several numbers of valid ones.
 PARTED = 1024
-# Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
+# Boxes up to which the graph of all of them takes fewer calls than one of the best that suppress first.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
 CANDIDATES = 1 << 22
@@ -109,7 +109,7 @@ def nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        *("nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output), differentiable=False
+        "nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output, differentiable=False
     )
     kept = _scene(call, threshold, kind)
     if call.limit is not None:
@@ -251,16 +251,17 @@ def _mask(
 def _scene(call: Call, threshold: float, kind: str) -> Array:
     """Indices kept of one scene, by descending score."""
     mode, boxes, scores, labels, overlaps, _, least, _ = call
-    kept = None
-    if overlaps is None and mode.padded:
-        return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
-    if overlaps is None and mode.host and kind == "iou" and host.suits(boxes):
-        kept = host.kept(boxes, scores, labels, threshold, least)
-    if overlaps is None and kept is None and scores.shape[0] >= SMALL:
-        kept = compiled(_in_parts, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
-    if kept is None:
-        return best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0]
-    return kept
+    if boxes is not None and overlaps is None:
+        if mode.padded:
+            return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
+        kept = None
+        if mode.host and kind == "iou" and host.suits(boxes):
+            kept = host.kept(boxes, scores, labels, threshold, least)
+        if kept is None and scores.shape[0] >= SMALL:
+            kept = compiled(_in_parts, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
+        if kept is not None:
+            return kept
+    return best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0]
 
 
 def _rescore(_xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:

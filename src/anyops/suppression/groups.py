@@ -62,7 +62,7 @@ def nms_groups(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        *("nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold), differentiable=False
+        "nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, differentiable=False
     )
     mode, boxes, scores, labels, overlaps, _, least, _ = call
     groups = _by_tiles if mode.padded else _by_graph

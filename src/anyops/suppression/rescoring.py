@@ -60,11 +60,11 @@ def in_place(call: Call, given: Parameters, *, rescore: Rescore, kind: str, floo
     moved = None if boxes is None else boxes.copy()
 
     def work(scene: Call, lane: tuple[int, ...], at: Array | None) -> None:
-        order, *result = compiled(_by_graph, xp, *scene[1:5], given, None, floor=floor, **settings)
+        order, score, stay, box = compiled(_by_graph, xp, *scene[1:5], given, None, floor=floor, **settings)
         at = order if at is None else xp.take(at, order)
-        new[lane][at], stays[lane][at] = xp.where(result[1], result[0], xp.zeros_like(result[0])), result[1]
-        if result[2] is not None:
-            moved[lane][at] = result[2]
+        new[lane][at], stays[lane][at] = xp.where(stay, score, xp.zeros_like(score)), stay
+        if moved is not None and box is not None:
+            moved[lane][at] = box
 
     each_scene(call, work)
     return new, stays, moved
