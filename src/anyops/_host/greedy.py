@@ -150,7 +150,7 @@ def _stay(planes: Host, labels: Host | None, threshold: Any) -> Host | None:
 
 def _axis(planes: Host, threshold: Any) -> tuple[int, float]:
     """Along which axis to sweep, 0 or 1, and the candidates of a box to expect of boxes that lie anywhere."""
-    farthest, total = planes.max(axis=1).tolist(), planes.sum(axis=1).tolist()
+    farthest, total = np.maximum.reduce(planes, axis=1).tolist(), np.add.reduce(planes, axis=1).tolist()
     x, y = (
         (total[k] + total[k + 2]) / extent if (extent := farthest[k] + farthest[k + 2]) < math.inf else 0.0
         for k in (0, 1)
@@ -242,17 +242,14 @@ def _suppressed(winners: Host, rest: Host, threshold: Any) -> Host:
     """Whether any of a few boxes overlaps each of the rest."""
     k, n = winners.shape[1], rest.shape[1]
     if k * n <= ROOM:
-        found: Host = _overlap(winners[:, :, None], rest[:, None, :], threshold).any(axis=0)
-        return found
+        return np.logical_or.reduce(_overlap(winners[:, :, None], rest[:, None, :], threshold), axis=0)
     gone, step = np.zeros(n, bool), WIDE // k
     begins, cuts = (x[:, :, None] for x in _starts(winners, threshold))
     for i in range(0, n, step):
         some = rest[:, None, i : i + step]
         other_begins, other_cuts = _starts(some, threshold)
-        near = cuts >= other_begins
-        near &= other_cuts >= begins
-        meet = near[0]
-        np.logical_and(meet, near[1], out=meet)
+        near: Host = (cuts >= other_begins) & (other_cuts >= begins)
+        meet = near[0] & near[1]
         if np.count_nonzero(meet) * 6 < meet.size:
             hit = meet.reshape(-1).nonzero()[0]
             first = hit // meet.shape[1]  # for which, unlike divmod, NumPy has a fast loop
@@ -312,7 +309,7 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most
     start = start.take(order)
     count = start.searchsorted(end.take(order), side="right")
     count -= np.arange(1, n + 1)
-    top, total = int(count.max()), int(count.sum())
+    top, total = int(np.maximum.reduce(count)), int(np.add.reduce(count))
     if total > most or not math.isfinite(start[-1] - start[0]):
         return None
     if top <= 0:
