@@ -124,9 +124,9 @@ class Tiles:
             some = self.boxes.map(lambda x: rows.of(x)[..., :, None])
             return overlap(xp, some, self.boxes.map(lambda x: x[..., None, :]), self.kind)
         ranked = rows.of(self.order)
-        shape = (*ranked.shape, self.order.shape[-1])
-        x = xp.take_along_axis(self.matrix, xp.broadcast_to(ranked[..., :, None], shape), axis=-2)
-        return xp.take_along_axis(x, xp.broadcast_to(self.order[..., None, :], shape), axis=-1)
+        row = xp.broadcast_to(ranked[..., :, None], (*ranked.shape, self.matrix.shape[-1]))
+        column = xp.broadcast_to(self.order[..., None, :], (*ranked.shape, self.order.shape[-1]))
+        return xp.take_along_axis(xp.take_along_axis(self.matrix, row, axis=-2), column, axis=-1)
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
