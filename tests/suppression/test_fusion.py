@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anyops
-from anyops.suppression import matching
+from anyops._host import match as matching
 from tests import reference, scenes
 from tests.backends import Backend, Transform, dtype_name, tolerance
 

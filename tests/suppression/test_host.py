@@ -65,7 +65,7 @@ WAYS = {
     "as they are": {},
     "tiles": {"DENSE": 0.0, "TILE": 8},
     "sweep": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8},
-    "sweep, gathered, in rounds": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WIDEST": 2, "WALKED": 0},
+    "sweep, gathered": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WIDEST": 2},
     "labels on all cores": {"FEW": 0, "CORES": 0, "TILE": 8},
 }
 
@@ -244,6 +244,35 @@ class TestTorch:
         assert bool((grad > 0).any())
         grad = self.torch.func.grad(lambda x: (x * anyops.soft_nms(boxes, scores).scores).sum())(self.torch.ones(()))
         assert float(grad) > 0
+
+    @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own, in jvp
+    @pytest.mark.parametrize("op", [anyops.nms, anyops.fast_nms, anyops.cluster_nms])
+    @pytest.mark.parametrize("kind", ["iou", "giou"])
+    def test_selection_under_a_derivative(self, op, kind):
+        """The indices are constants: the derivative of what is selected by them is that of the selection."""
+        boxes, scores, _ = self.scene()
+
+        def selected(s):
+            found = op(boxes, s, 0.5, kind=kind)
+            return s[found.indices if isinstance(found, tuple) else found].sum()
+
+        got = op(boxes, scores, 0.5, kind=kind)
+        got = got.indices if isinstance(got, tuple) else got
+        want = self.torch.bincount(got, minlength=len(scores))
+        grad = self.torch.func.grad(selected)
+        assert self.torch.equal(grad(scores), want.to(scores.dtype))
+        assert float(self.torch.func.jvp(selected, (scores,), (self.torch.ones_like(scores),))[1]) == len(got)
+        assert not self.torch.func.grad(lambda s: grad(s).sum())(scores).any()
+
+    def test_indices_of_lanes_are_refused(self):
+        boxes, scores, _ = self.scene()
+        lanes = self.torch.stack([scores, scores])
+        for transform in (
+            self.torch.func.vmap,
+            lambda f: self.torch.func.grad(lambda x: self.torch.func.vmap(f)(x).sum()),
+        ):
+            with pytest.raises(TypeError, match=r"nms returns as many indices.*use nms_mask"):
+                transform(lambda s: s[anyops.nms(boxes, s)])(lanes)
 
     def test_dispatch_modes_see_what_is_computed(self):
         from torch.utils._python_dispatch import TorchDispatchMode

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .namespace import Array, library, namespace
+from .namespace import Array, library, namespace, unwrapped
 
 
 class Backend(NamedTuple):
@@ -128,8 +128,11 @@ def to_host(x: Array) -> np.ndarray:
     """Return the values of an array of any library as a NumPy array, sharing memory where it can."""
     name = library(namespace(x=x))
     if name == "torch":
-        x = x.detach().cpu()
-        return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()  # NumPy has no bfloat16
+        import torch
+
+        with torch._C._DisableFuncTorch():  # which would follow the copy
+            x = unwrapped(x).detach().cpu()
+            return (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # NumPy has no bfloat16
     if name == "cupy":
         return x.get()
     if name == "array_api_strict":

@@ -6,6 +6,7 @@ Elementwise ops, overlaps, losses and batch norm compute in the library of their
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .compiled import jitted
-from .namespace import Array, Namespace, library, namespace
+from .namespace import Array, Namespace, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
 
 # Dtypes that NumPy has too.
@@ -187,7 +188,11 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return None
     # A dispatch mode sees every operation: it counts, fakes or records them.
-    if torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active():
+    if torch._C._len_torch_dispatch_stack():
+        return None
+    if not differentiable:
+        arrays = [unwrapped(x) for x in arrays]
+    elif torch._C._are_functorch_transforms_active():
         return None
     if differentiable and torch.autograd.forward_ad._current_level >= 0:
         return None
@@ -204,7 +209,8 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
             or (recorded and x.requires_grad)
         ):
             return None
-    return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
+    with torch._C._DisableFuncTorch() if torch._C._are_functorch_transforms_active() else nullcontext():
+        return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
 
 
 def _torch_held() -> frozenset[Any]:

@@ -234,8 +234,17 @@ def is_traced(x: Array) -> bool:
     if name == "torch":
         import torch
 
-        return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x)
+        return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(unwrapped(x))
     return name in ("dask", "ndonnx")
+
+
+def unwrapped(x: Array) -> Array:
+    """Return the values of a tensor of torch that ``torch.func.grad`` or ``jvp`` follows, without what follows it."""
+    import torch
+
+    while torch._C._functorch.is_gradtrackingtensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x
 
 
 def hides_values(x: Array) -> bool:

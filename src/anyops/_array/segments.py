@@ -34,16 +34,6 @@ def put_along_last(xp: Namespace, x: Array, index: Array) -> Array:
     return xp.take_along_axis(x, xp.argsort(index, axis=-1), axis=-1)
 
 
-def repeat(xp: Namespace, x: Array, counts: Array, total: int) -> Array:
-    """Return each item of 1-D `x` as often as `counts` says, and the last one up to a length of `total`, at least 1."""
-    if library(xp) == "jax":
-        return xp.repeat(x, counts, total_repeat_length=total)
-    ends = xp.cumulative_sum(counts)
-    slot = xp.arange(total, dtype=ends.dtype, device=device(ends))
-    of = xp.searchsorted(ends, slot, side="right")
-    return xp.take(x, xp.minimum(of, xp.full_like(of, x.shape[0] - 1)))
-
-
 def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Array:
     """Return (size,): the sum of the values of each segment, 0 for one without items."""
     if library(xp) == "numpy":

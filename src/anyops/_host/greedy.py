@@ -5,31 +5,38 @@ intersection. Three ways lead to the same boxes:
 
 * Tiles: the best 64 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
   suppress among the rest, and the next 64 follow. Best where most boxes go.
-* A sweep along an axis: with boxes sorted by where they begin, the partners of a box are the next ones, up to the first
-  that begins beyond the share of its width in which a partner by more than the threshold must begin. So all the d-th
-  next ones of all boxes are one shifted slice, and no box is gathered. Best where most boxes stay; labels are sorted
+* A sweep along an axis: with boxes sorted by where they start, the partners of a box are the next ones, up to the first
+  that starts beyond the share of its width within which a partner that starts later must start, to overlap by more than
+  the threshold. The d-th next ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted
   first, and then no label costs a call.
 * Each label by itself, on all cores, where labels have many boxes each.
+
+Along each axis the later one of two boxes must start within that share of the other's side. So two comparisons an axis
+leave few of many pairs, and only of these the overlaps are computed.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from .._array.threads import on_cores
+from ..suppression.edges import kept_of_edges
+from .walk import walk
 
 Host = np.ndarray[Any, Any]
 
 TILE = 64  # boxes decided at once: one machine word
-ROOM = 1 << 14  # pairs compared at once: as many as stay in a close cache
+ROOM = 1 << 14  # pairs whose overlaps are computed at once: as many as stay in a close cache
+WIDE = 1 << 16  # pairs that are asked at once whether they intersect, which takes a quarter of the memory
 LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
 WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
 FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
 SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
 DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
-WALKED = 3000  # pairs that are decided one after the other sooner than in rounds
 CORES = 8192  # boxes from which on labels are worth a thread
 
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
@@ -109,25 +116,6 @@ def _ranking(scores: Host) -> Host:
     return keys
 
 
-def walk(over: Host) -> list[int]:
-    """Ranks kept, given which ones each overlaps, bool (n, n): the definition itself, on bits."""
-    n = over.shape[0]
-    packed = np.packbits(over, axis=1, bitorder="little")
-    width = packed.shape[1]
-    if width == 8:
-        rows = packed.view("<u8")[:, 0].tolist()
-    else:
-        data = packed.tobytes()
-        rows = [int.from_bytes(data[i : i + width], "little") for i in range(0, len(data), width)]
-    stays, live = [], (1 << n) - 1
-    while live:
-        first = live & -live
-        rank = first.bit_length() - 1
-        stays.append(rank)
-        live &= ~(rows[rank] | first)
-    return stays
-
-
 def _planes(boxes: Host) -> tuple[Host, Host | None]:
     """Return boxes (n, 4) as planes, and which of them can overlap others; None where all can."""
     planes = np.empty((5, boxes.shape[0]), boxes.dtype)
@@ -162,7 +150,7 @@ def _stay(planes: Host, labels: Host | None, threshold: Any) -> Host | None:
 
 def _axis(planes: Host, threshold: Any) -> tuple[int, float]:
     """Along which axis to sweep, 0 or 1, and the candidates of a box to expect of boxes that lie anywhere."""
-    farthest, total = planes.max(axis=1).tolist(), planes.sum(axis=1).tolist()
+    farthest, total = np.maximum.reduce(planes, axis=1).tolist(), np.add.reduce(planes, axis=1).tolist()
     x, y = (
         (total[k] + total[k + 2]) / extent if (extent := farthest[k] + farthest[k + 2]) < math.inf else 0.0
         for k in (0, 1)
@@ -221,6 +209,15 @@ def _overlap(a: Host, b: Host, threshold: Any) -> Host:
     return over
 
 
+def _starts(planes: Host, threshold: Any) -> tuple[Host, Host]:
+    """Where boxes start along both axes, and up to where partners that start later may, to overlap by more than `t`."""
+    begins = -planes[2:4]
+    cuts = planes[:2] - begins
+    cuts *= begins.dtype.type(_share(threshold))
+    cuts += begins
+    return begins, cuts
+
+
 def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
     """Ranks kept, given the overlaps of the best ones among each other; None if of many boxes few are suppressed."""
     ranks, parts = None, []
@@ -230,20 +227,51 @@ def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
         size = over.shape[0]
         if size == planes.shape[1]:
             break
-        winners, rest = planes.take(stays, axis=1)[:, :, None], planes[:, None, size:]
-        step = ROOM // stays.shape[0]
-        gone: Host = np.concatenate(
-            [_overlap(winners, rest[..., i : i + step], threshold).any(axis=0) for i in range(0, rest.shape[2], step)]
-        )
-        live = (~gone).nonzero()[0]
+        live = (~_suppressed(planes.take(stays, axis=1), planes[:, size:], threshold)).nonzero()[0]
         if live.shape[0] == 0:
             break
-        if live.shape[0] > LARGE and live.shape[0] > (1 - WORTHWHILE) * gone.shape[0]:
+        if live.shape[0] > LARGE and live.shape[0] > (1 - WORTHWHILE) * (planes.shape[1] - size):
             return None
         live += size
         planes, ranks = planes.take(live, axis=1), live if ranks is None else ranks.take(live)
         over = _among_best(planes, threshold)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _suppressed(winners: Host, rest: Host, threshold: Any) -> Host:
+    """Whether any of a few boxes overlaps each of the rest."""
+    k, n = winners.shape[1], rest.shape[1]
+    if k * n <= ROOM:
+        return np.logical_or.reduce(_overlap(winners[:, :, None], rest[:, None, :], threshold), axis=0)
+    gone, step = np.zeros(n, bool), WIDE // k
+    begins, cuts = (x[:, :, None] for x in _starts(winners, threshold))
+    for i in range(0, n, step):
+        some = rest[:, None, i : i + step]
+        other_begins, other_cuts = _starts(some, threshold)
+        near: Host = (cuts >= other_begins) & (other_cuts >= begins)
+        meet = near[0] & near[1]
+        if np.count_nonzero(meet) * 6 < meet.size:
+            hit = meet.reshape(-1).nonzero()[0]
+            first = hit // meet.shape[1]  # for which, unlike divmod, NumPy has a fast loop
+            second = hit - first * meet.shape[1]
+            gone[i:].put(second.take(_exceeding(winners, first, some[:, 0], second, threshold)), True)
+        else:
+            for j in range(i, min(i + step, n), ROOM // k):
+                part = rest[:, None, j : min(j + ROOM // k, i + step)]
+                gone[j : j + part.shape[2]] = _overlap(winners[:, :, None], part, threshold).any(axis=0)
+    return gone
+
+
+def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Any) -> Host:
+    """Positions of the pairs, of the boxes `first` of a and `second` of b, that overlap by more than a threshold."""
+    parts = [
+        _overlap(
+            a.take(first[i : i + ROOM], axis=1)[:, None], b.take(second[i : i + ROOM], axis=1)[:, None], threshold
+        )[0].nonzero()[0]
+        + i
+        for i in range(0, first.shape[0], ROOM)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate((first[:0], *parts))
 
 
 def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host | None:
@@ -270,107 +298,78 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host |
 
 def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most: float) -> Host | None:
     """Ranks kept, of boxes of one label or of those that have numbers; None if more than `most` candidates."""
-    n, start, stop = planes.shape[1], -planes[axis + 2], planes[axis]
-    width = (stop - start) * start.dtype.type(_share(threshold))
+    n, (begins, cuts) = planes.shape[1], _starts(planes, threshold)
+    start, end = begins[axis], cuts[axis]
     if number is not None:
-        # One number for label and place. It is rounded, to all places alike; no candidate is lost to that.
-        low, high = float(start.min()), float(stop.max())
-        unit = 1.5 * (high - low)
-        start = number * unit + (start.astype(np.float64) - low)
-        width = width + unit * (float(number.max()) + 2.0) * 2.0**-48
+        # One number for label and place. It is rounded, but monotonically: no candidate is lost to that.
+        low, high = float(start.min()), float(planes[axis].max())
+        shift = number * (1.5 * (high - low)) - low
+        start, end = start + shift, end + shift
     order = start.argsort()
     start = start.take(order)
-    end = np.add(start, width.take(order))
-    count = start.searchsorted(end, side="right")
+    count = start.searchsorted(end.take(order), side="right")
     count -= np.arange(1, n + 1)
-    top, total = int(count.max()), int(count.sum())
+    top, total = int(np.maximum.reduce(count)), int(np.add.reduce(count))
     if total > most or not math.isfinite(start[-1] - start[0]):
         return None
     if top <= 0:
         return np.arange(n)
-    # As many slices as the most boxes have candidates; a gathered candidate costs as much as six in a slice.
-    slices = min(top, WIDEST)
-    if top > 8:
-        usual = int(np.partition(count, n - 1 - n // 6)[n - 1 - n // 6])
-        slices = min(slices, max(usual, 4)) if usual < top // 2 else slices
-    ranked = np.empty((5, n + slices), planes.dtype)
-    planes.take(order, axis=1, out=ranked[:, :n], mode="clip")
-    ranked[:4, n:], ranked[4, n:] = -1e30, 1.0  # all that meets these has negative sides
-    pairs = _in_slices(ranked, n, slices, count, threshold)
+    # As many slices as most boxes have candidates; the others are gathered.
+    slices = min(top, WIDEST, 4 * (total // n + 1))
+    across = np.full((2, n + slices), -math.inf, planes.dtype)
+    cuts[1 - axis].take(order, out=across[0, :n], mode="clip")
+    planes[3 - axis].take(order, out=across[1, :n], mode="clip")
+    ranked, pairs = planes.take(order, axis=1), _in_slices(across, n, slices, count)
     if top > slices:
-        pairs += _gathered(ranked, slices, count, threshold)
-    first, second = (np.concatenate(x) for x in zip(*pairs, strict=True))
-    first, second = order.take(first), order.take(second)
+        pairs = chain(pairs, _gathered(slices, count))
+    parts = []
+    for first, second in pairs:
+        some = _exceeding(ranked, first, ranked, second, threshold)
+        parts.append((order.take(first.take(some)), order.take(second.take(some))))
+    first, second = parts[0] if len(parts) == 1 else (np.concatenate(x) for x in zip(*parts, strict=True))
     if number is not None:  # a slice reaches beyond a label
         same = (number.take(first) == number.take(second)).nonzero()[0]
         first, second = first.take(same), second.take(same)
-    return _decide(np.minimum(first, second), np.maximum(first, second), n)
+    return kept_of_edges(np, np.minimum(first, second), np.maximum(first, second), n).nonzero()[0]
 
 
-def _in_slices(ranked: Host, n: int, slices: int, count: Host, threshold: Any) -> list[tuple[Host, Host]]:
-    """Pairs of boxes of which one is at most `slices` behind the other, and that overlap."""
-    plane, item = ranked.strides
-    length = max(ROOM // slices, 1)
-    pairs = []
+def _in_slices(across: Host, n: int, slices: int, count: Host) -> Iterator[tuple[Host, Host]]:
+    """Pairs of boxes of which one is at most `slices` behind the other, and near along the other axis too.
+
+    Given up to where their partners may start along that axis, and minus where they start, (2, n + slices).
+    """
+    plane, item = across.strides
+    length = max(WIDE // slices, 1)
     for i in range(0, n, length):
         some = min(length, n - i)
         depth = slices if n <= length else min(int(count[i : i + some].max()), slices)
         if depth <= 0:
             continue
-        behind = np.ndarray((5, depth, some), ranked.dtype, ranked, offset=(i + 1) * item, strides=(plane, item, item))
-        over = _overlap(ranked[:, None, i : i + some], behind, threshold)
-        hit = over.reshape(-1).nonzero()[0]
-        step, first = np.divmod(hit, some)
+        behind = np.ndarray((2, depth, some), across.dtype, across, offset=(i + 1) * item, strides=(plane, item, item))
+        near = behind[0] >= -across[1, i : i + some]
+        near &= behind[1] >= -across[0, i : i + some]
+        hit = near.reshape(-1).nonzero()[0]
+        step = hit // some  # for which, unlike divmod, NumPy has a fast loop
+        first = hit - step * some
         first += i
         step += first
         step += 1
-        pairs.append((first, step))
-    return pairs
+        yield first, step
 
 
-def _gathered(ranked: Host, slices: int, count: Host, threshold: Any) -> list[tuple[Host, Host]]:
-    """Pairs of boxes of which one is a candidate more than `slices` behind the other, and that overlap."""
+def _gathered(slices: int, count: Host) -> Iterator[tuple[Host, Host]]:
+    """Pairs of boxes of which one is a candidate more than `slices` behind the other."""
     some = (count > slices).nonzero()[0]
     ends = (count.take(some) - slices).cumsum()
-    targets = np.arange(ROOM // 2, ends[-1] + ROOM // 2, ROOM // 2)
-    pairs, begin, done = [], 0, 0
+    targets = np.arange(WIDE, ends[-1] + WIDE, WIDE)
+    begin, done = 0, 0
     for cut in np.minimum(ends.searchsorted(targets) + 1, some.shape[0]).tolist():
-        # At least one box at a time: its candidates may be more than there is room for.
+        # At least one box at a time, however many candidates it has.
         own, size = some[begin:cut], int(ends[cut - 1]) - done if cut > begin else 0
         if size == 0:
             continue
         many = count.take(own) - slices
-        first = own.repeat(many)
         second = np.arange(size)
         second += (own + (slices + 1) - (ends[begin:cut] - done - many)).repeat(many)
-        for i in range(0, size, ROOM):
-            a, b = first[i : i + ROOM], second[i : i + ROOM]
-            over = _overlap(ranked.take(a, axis=1)[:, None], ranked.take(b, axis=1)[:, None], threshold)
-            hit = over[0].nonzero()[0]
-            pairs.append((a.take(hit), b.take(hit)))
+        yield own.repeat(many), second
         begin, done = cut, int(ends[cut - 1])
-    return pairs
-
-
-def _decide(better: Host, worse: Host, n: int) -> Host:
-    """Ranks kept of n boxes, given the pairs that overlap."""
-    gone = np.zeros(n, bool)
-    size = better.shape[0]
-    while size > WALKED:
-        # In rounds: a box without a better rival stays, and suppresses. A chain takes as many as it has boxes.
-        beaten = np.zeros(n, bool)
-        beaten[worse] = True
-        wins = ~beaten.take(better)
-        gone[worse.compress(wins)] = True
-        live = (~(wins | gone.take(better) | gone.take(worse))).nonzero()[0]
-        better, worse = better.take(live), worse.take(live)
-        size, before = better.shape[0], size
-        if size > before / 2:
-            break
-    if size:
-        order, flags = better.argsort(), bytearray(gone.tobytes())
-        for i, j in zip(better.take(order).tolist(), worse.take(order).tolist(), strict=True):
-            if not flags[i]:
-                flags[j] = 1
-        gone = np.frombuffer(flags, bool)
-    return (~gone).nonzero()[0]

@@ -1,6 +1,7 @@
 """Checks that the suppression ops share; each names the argument, what was expected and what came."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
@@ -102,6 +103,10 @@ class Call(NamedTuple):
     least: float | None = None
     limit: int | None = None
 
+    def back(self, results: Iterable[Array | None]) -> tuple[Any, ...]:
+        """Return results in the library and on the device of the arguments."""
+        return tuple(map(self.mode.back, results))
+
 
 def index_call(
     op: str,
@@ -134,26 +139,13 @@ def static_call(
     valid: Array | None,
     overlaps: Array | None,
     kind: str,
-) -> tuple[Namespace, Array | None]:
-    """Check the arguments that the ops of the static contract share; return the namespace and labels that compare."""
-    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
-    check_can_order(xp, op)
-    return xp, _comparable(xp, labels)
-
-
-def mask_call(
-    op: str,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    valid: Array | None,
-    overlaps: Array | None,
-    kind: str,
+    *,
+    differentiable: bool = True,
 ) -> Call:
-    """Check the arguments of an op of the static contract that has no derivative."""
+    """Check the arguments that the ops of the static contract share."""
     xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
     check_can_order(xp, op)
-    return _enter(xp, boxes, scores, labels, overlaps, valid, False)
+    return _enter(xp, boxes, scores, labels, overlaps, valid, differentiable)
 
 
 def _enter(
@@ -171,7 +163,7 @@ def _enter(
     boxes, scores, labels, overlaps, valid = arrays
     if mode.host:
         boxes, scores, overlaps = floats(mode, boxes, scores, overlaps)
-    return Call(mode, boxes, scores, _comparable(mode.xp, labels), overlaps, valid, least, limit)
+    return Call(mode, boxes, scores, comparable(mode.xp, labels), overlaps, valid, least, limit)
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
@@ -188,7 +180,7 @@ def check_positive(name: str, value: float) -> float:
     return value
 
 
-def _comparable(xp: Namespace, labels: Array | None) -> Array | None:
+def comparable(xp: Namespace, labels: Array | None) -> Array | None:
     """Return integer labels in the index dtype; small and unsigned ones lack operations, and equal ones stay equal."""
     if labels is None or xp.isdtype(labels.dtype, "real floating"):
         return labels

@@ -9,13 +9,11 @@ import math
 
 from .._array.backends import to_host
 from .._array.compiled import compiled
-from .._array.loop import while_loop
 from .._array.namespace import Array, Namespace, default_int, namespace, working
 from .._array.padding import bucket, pad, pad_host, power_of_two, ship
-from .._array.segments import repeat
-from .._array.selection import padded_indices
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlaps_others
+from .edges import kept_in_fixed_shape
 from .overlaps import Scene, Strips, Sweep, acts, both_ways, searches_within
 from .select import above, ranking
 from .tiles import ranked_mask
@@ -26,8 +24,6 @@ HEAD = 1024
 WORTHWHILE = 0.25
 # Candidates up to which a graph is built; tiles need no memory for them.
 CANDIDATES = 1 << 25
-# Rounds after which a graph counts as a long chain, which tiles resolve faster.
-ROUNDS = 64
 
 
 def kept_in_buckets(
@@ -101,8 +97,8 @@ def _kept_by_graph(
         return None
     capacity = power_of_two(int(xp.sum(searches[2])))
     hit, better, worse, found = compiled(_pairs, xp, *entries, *searches, threshold, capacity=capacity, kind=kind)
-    gone, decided = compiled(_resolve, xp, hit, better, worse, live, pairs=power_of_two(int(found)))
-    return to_host(order)[to_host(live) & ~to_host(gone)] if bool(decided) else None
+    kept, decided = compiled(_kept, xp, hit, better, worse, live, pairs=power_of_two(int(found)))
+    return to_host(order)[to_host(kept)] if bool(decided) else None
 
 
 def _searches(
@@ -156,7 +152,7 @@ def _pairs(
     """Whether each candidate is a pair, its better and worse rank, padded to a capacity, and the number of pairs."""
     ends = xp.cumulative_sum(count)
     number = xp.arange(count.shape[0], dtype=ranks.dtype)
-    of = repeat(xp, number, count, capacity)
+    of = xp.repeat(number, count, total_repeat_length=capacity)
     slot = xp.arange(capacity, dtype=ranks.dtype)
     real = slot < ends[-1]
     j = xp.where(real, slot + xp.take(start - (ends - count), of), xp.zeros_like(slot))
@@ -166,32 +162,12 @@ def _pairs(
     return hit, xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks), xp.sum(xp.astype(hit, ranks.dtype))
 
 
-def _resolve(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
-    """Whether each rank is suppressed, and whether all were decided within ROUNDS rounds."""
-    some = padded_indices(xp, hit, pairs)
+def _kept(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
+    """Whether each rank is kept, and whether all were decided."""
+    n = live.shape[0]
+    some = xp.nonzero(hit, size=pairs, fill_value=hit.shape[0])[0]
     real = some < hit.shape[0]
     some = xp.where(real, some, xp.zeros_like(some))
-    worse = xp.where(real, xp.take(worse, some), xp.full_like(some, live.shape[0]))
-    # Sorted by the worse box, its pairs are a run, and to mark it takes a running count instead of a scatter.
-    order = xp.argsort(worse)
-    worse, better, real = xp.take(worse, order), xp.take(xp.take(better, some), order), xp.take(real, order)
-    number = xp.arange(live.shape[0], dtype=worse.dtype)
-    start = xp.searchsorted(worse, number, side="left")
-    stop = xp.searchsorted(worse, number, side="right")
-    worse = xp.where(real, worse, xp.zeros_like(worse))
-
-    def mark(flags: Array) -> Array:
-        count = xp.cumulative_sum(xp.astype(flags, worse.dtype), include_initial=True)
-        return xp.take(count, stop) > xp.take(count, start)
-
-    def undecided(_gone: Array, open_: Array, done: Array) -> Array:
-        return xp.any(open_) & (done < ROUNDS)
-
-    def decide(gone: Array, open_: Array, done: Array) -> tuple[Array, Array, Array]:
-        wins = open_ & ~xp.take(mark(open_), better)
-        gone = gone | mark(wins)
-        return gone, open_ & ~(wins | xp.take(gone, better) | xp.take(gone, worse)), done + 1
-
-    state = xp.zeros_like(live), real, xp.zeros((), dtype=worse.dtype)
-    gone, open_, _ = while_loop(undecided, decide, state)
-    return gone, ~xp.any(open_)
+    worse = xp.where(real, xp.take(worse, some), xp.full_like(some, n))
+    kept, decided = kept_in_fixed_shape(xp, xp.take(better, some), worse, n)
+    return live & kept, decided

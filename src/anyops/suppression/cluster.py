@@ -10,7 +10,6 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
 
 from typing import NamedTuple
 
-from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
 from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
@@ -112,7 +111,8 @@ def cluster_nms(
         "cluster_nms", "cluster_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
     floor = given["threshold"] if penalty is None else 0.0
-    return RescoredBoxes(*best_first(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[:2])
+    result = best_first(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)
+    return RescoredBoxes(*call.back(result[:2]))
 
 
 def cluster_nms_scores(
@@ -162,9 +162,9 @@ def cluster_nms_scores(
     [0.9, 0.0, 0.7]
     """
     given = _parameters(boxes, iou_threshold, penalty, sigma)
-    xp, labels = static_call("cluster_nms_scores", boxes, scores, labels, valid, overlaps, kind)
-    arguments = boxes, scores, labels, valid, overlaps, given
-    return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, penalty=penalty)[0]
+    call = static_call("cluster_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    floor = given["threshold"] if penalty is None else 0.0
+    return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[0])
 
 
 def weighted_cluster_nms(
@@ -246,7 +246,7 @@ def weighted_cluster_nms(
     indices, new, moved = best_first(
         call, given, rescore=_averaged, kind=kind, floor=floor, early=False, penalty=penalty
     )
-    return WeightedBoxes(moved, new, indices)
+    return WeightedBoxes(*call.back((moved, new, indices)))
 
 
 def weighted_cluster_nms_boxes(
@@ -302,10 +302,10 @@ def weighted_cluster_nms_boxes(
     given = _parameters(boxes, iou_threshold, penalty, sigma)
     op = "weighted_cluster_nms_boxes"
     _check_boxes_given(op, boxes)
-    xp, labels = static_call(op, boxes, scores, labels, valid, overlaps, kind)
-    arguments = boxes, scores, labels, valid, overlaps, given
-    new, _, moved = compiled(in_place, xp, *arguments, rescore=_averaged, kind=kind, penalty=penalty)
-    return RescoredInPlace(moved, new)
+    call = static_call(op, boxes, scores, labels, valid, overlaps, kind)
+    floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
+    new, _, moved = in_place(call, given, rescore=_averaged, kind=kind, floor=floor, penalty=penalty)
+    return RescoredInPlace(*call.back((moved, new)))
 
 
 def _parameters(boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float) -> Parameters:

@@ -3,7 +3,6 @@
 b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has the same label.
 """
 
-from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace
 from .arguments import check_threshold, index_call, static_call
 from .rescoring import Parameters, Rescored, Rivals, best_first, in_place
@@ -68,10 +67,18 @@ def fast_nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        *("fast_nms", "fast_nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output),
+        "fast_nms",
+        "fast_nms_mask",
+        boxes,
+        scores,
+        labels,
+        overlaps,
+        kind,
+        score_threshold,
+        max_output,
         differentiable=False,
     )
-    return best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0]
+    return call.mode.back(best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0])
 
 
 def fast_nms_mask(
@@ -115,9 +122,8 @@ def fast_nms_mask(
     [[True, False, False]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    xp, labels = static_call("fast_nms_mask", boxes, scores, labels, valid, overlaps, kind)
-    arguments = boxes, scores, labels, valid, overlaps, {"threshold": threshold}
-    return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind)[1]
+    call = static_call("fast_nms_mask", boxes, scores, labels, valid, overlaps, kind, differentiable=False)
+    return call.mode.back(in_place(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[1])
 
 
 def _rescore(xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:

@@ -23,6 +23,7 @@ from .._array.namespace import (
     DType,
     Namespace,
     cast,
+    check_can_order,
     check_dtype,
     compute_dtype,
     default_float,
@@ -36,10 +37,10 @@ from .._array.namespace import (
 from .._array.padding import bucket, pad, ship
 from .._array.segments import segment_sum
 from .._array.selection import indices_of
+from .._host.match import matched
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
-from .arguments import check_choice, check_index_contract, check_threshold, static_call
-from .matching import matched
+from .arguments import check_choice, check_index_contract, check_suppression, check_threshold, comparable
 from .select import above, ranking
 
 CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
@@ -150,11 +151,11 @@ def weighted_boxes_fusion(
     """
     op, static = "weighted_boxes_fusion", "weighted_boxes_fusion_padded"
     arrays = boxes, scores, labels, model_ids, model_weights, None
-    xp, comparable, threshold, least = _check(op, *arrays, iou_threshold, score_threshold, conf_type)
+    xp, same, threshold, least = _check(op, *arrays, iou_threshold, score_threshold, conf_type)
     given_weights = None if isinstance(model_weights, Sequence) else model_weights
     check_index_contract(op, static, scores, boxes, labels, model_ids, given_weights)
-    mode, views = enter(xp, boxes, scores, labels, comparable, model_ids, given_weights, differentiable=True)
-    boxes, scores, labels, comparable, model_ids, given_weights = views
+    mode, views = enter(xp, boxes, scores, labels, same, model_ids, given_weights, differentiable=True)
+    boxes, scores, labels, same, model_ids, given_weights = views
     xp = mode.xp
     if mode.host:
         boxes, scores = floats(mode, boxes, scores)
@@ -167,7 +168,7 @@ def weighted_boxes_fusion(
         return FusedBoxes(*map(mode.back, (cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels)))
     if model_ids is not None:
         _check_ids(to_host(model_ids).tolist(), None if weights is None else weights.shape[0])
-    given: tuple[Array | None, ...] = (boxes, scores, comparable, model_ids)
+    given: tuple[Array | None, ...] = (boxes, scores, same, model_ids)
     valid = None
     if mode.padded:  # which compiles for every size
         size = bucket(n)
@@ -249,7 +250,7 @@ def weighted_boxes_fusion_padded(
     [[True, True, False]]
     """
     arrays = boxes, scores, labels, model_ids, model_weights, valid
-    xp, comparable, threshold, least = _check(
+    xp, same, threshold, least = _check(
         "weighted_boxes_fusion_padded", *arrays, iou_threshold, score_threshold, conf_type
     )
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
@@ -257,7 +258,7 @@ def weighted_boxes_fusion_padded(
     if 0 in scores.shape:
         valid = xp.zeros_like(scores, dtype=xp.bool)
         return PaddedFusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels, valid)
-    given = boxes, scores, comparable, model_ids, weights, valid, least, threshold
+    given = boxes, scores, same, model_ids, weights, valid, least, threshold
     return PaddedFusedBoxes(*compiled(_fused_in_place, xp, *given, dtypes=dtypes, conf_type=conf_type))
 
 
@@ -295,7 +296,8 @@ def _check(
     """Return the namespace, labels that compare, and the thresholds; raise unless the arguments fit each other."""
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
     namespace(boxes=boxes, scores=scores, labels=labels, **{k: x for k, x in optional.items() if x is not None})
-    xp, comparable = static_call(op, boxes, scores, labels, valid, None, kind="iou")
+    xp = check_suppression(boxes, scores, labels=labels, overlaps=None, kind="iou", valid=valid)
+    check_can_order(xp, op)
     if model_ids is not None:
         check_dtype(xp, "model_ids", model_ids, "integral")
         if tuple(model_ids.shape) != tuple(scores.shape):
@@ -303,7 +305,7 @@ def _check(
             raise ValueError(f"model_ids must have shape {expected}, that of scores, got {tuple(model_ids.shape)}")
     check_choice("conf_type", conf_type, CONF_TYPES)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    return xp, comparable, threshold, check_threshold("score_threshold", score_threshold)
+    return xp, comparable(xp, labels), threshold, check_threshold("score_threshold", score_threshold)
 
 
 def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from .._array.namespace import Array, DType, Namespace, chunk_size, device
 from .._array.segments import mark, segment_max, segment_min, segment_sum
 from .._array.selection import indices_of
+from .edges import kept_of_edges
 from .overlaps import Pairs, Scene, Strips, Sweep, acts, both_ways, overlapping, searches_within
 
 # Up to this many boxes all are compared with all: that takes fewer calls.
 SMALL = 256
-# Rounds in which nearly every graph is decided, and pairs per window once one is not.
-ROUNDS, WINDOW = 16, 4096
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class Graph:
         """Whether greedy suppression keeps each box."""
         over = indices_of(self.xp, self.overlap > threshold)
         better, worse = (self.xp.take(rank, over) for rank in self.ranks)
-        return resolve(self.xp, better, worse, self.order.shape[0])
+        return kept_of_edges(self.xp, better, worse, self.order.shape[0])
 
     def at(self, index: Array) -> "Graph":
         """Return the graph of the pairs at some positions."""
@@ -174,40 +173,3 @@ def _all_with_all(xp: Namespace, scene: Scene) -> Iterator[Pairs]:
             over,
             over if back is None else xp.take(back, at),
         )
-
-
-def resolve(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
-    """Whether each of n boxes, numbered by rank, is kept, given the pairs that overlap."""
-    gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
-    better, worse, gone = _rounds(xp, better, worse, gone, ROUNDS)
-    if better.shape[0] == 0:
-        return ~gone
-    # A chain in which each box suppresses the next takes as many rounds as it has boxes. Those are kept short by going
-    # through the pairs in the order of their better box, a window of them at a time.
-    order = xp.argsort(better)
-    better, worse = xp.take(better, order), xp.take(worse, order)
-    while better.shape[0] > 0:
-        low, high = int(better[0]), int(better[min(WINDOW, better.shape[0]) - 1]) + 1
-        decided = int(xp.searchsorted(better, xp.asarray([high], dtype=better.dtype, device=device(better)))[0])
-        inside = indices_of(xp, worse[:decided] < high)
-        inner = xp.zeros((high - low,), dtype=xp.bool, device=device(better))
-        *_, inner = _rounds(xp, xp.take(better, inside) - low, xp.take(worse, inside) - low, inner, None)
-        wins = indices_of(xp, ~xp.take(inner, better[:decided] - low))
-        gone = gone | mark(xp, xp.take(worse[:decided], wins), n)
-        better, worse = better[decided:], worse[decided:]
-        live = indices_of(xp, ~(xp.take(gone, better) | xp.take(gone, worse)))
-        better, worse = xp.take(better, live), xp.take(worse, live)
-    return ~gone
-
-
-def _rounds(xp: Namespace, better: Array, worse: Array, gone: Array, limit: int | None) -> tuple[Array, Array, Array]:
-    """Decide boxes in rounds: those without a live better rival stay, what they overlap goes, and so do their pairs."""
-    done = 0
-    while better.shape[0] > 0 and done != limit:
-        beaten = mark(xp, worse, gone.shape[0])
-        wins = ~xp.take(beaten, better)
-        gone = gone | mark(xp, xp.take(worse, indices_of(xp, wins)), gone.shape[0])
-        live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))
-        better, worse = xp.take(better, live), xp.take(worse, live)
-        done += 1
-    return better, worse, gone

@@ -8,37 +8,36 @@ because X is strictly triangular. Iterating the equation from all true reaches i
 of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
 """
 
-from itertools import chain, product
+from itertools import chain
 
-from .._array.backends import to_host
 from .._array.compiled import compiled
 from .._array.loop import branch, branches
-from .._array.namespace import Array, Namespace, chunk_size, default_int, device
+from .._array.namespace import Array, Namespace, default_int, device
 from .._array.segments import mark, put_along_last
-from .._array.selection import compress, indices_of
-from .._array.threads import on_cores
+from .._array.selection import indices_of
 from .._host import greedy as host
-from .arguments import Call, check_suppression, check_threshold, index_call, mask_call
+from .arguments import Call, check_suppression, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
-from .graph import join, resolve
+from .edges import kept_of_edges
+from .graph import join
 from .overlaps import (
     Scene,
     Strips,
     Sweep,
     candidates,
     overlapping,
-    overlaps_any,
     scene_by_rank,
     searches_between,
     searches_within,
-    tile,
 )
-from .select import above, ranking
+from .rescoring import Parameters, Rescored, Rivals, best_first
+from .scenes import each_scene
+from .select import ranked_above
 from .tiles import ranked_mask
 
 # Boxes in fixed shape from which on a kernel is compiled for each of several numbers of valid ones.
 PARTED = 1024
-# Below this many boxes, in clusters as detectors make them, tiles are faster than building a graph.
+# Boxes up to which the graph of all of them takes fewer calls than one of the best that suppress first.
 SMALL = 1500
 # A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
 CANDIDATES = 1 << 22
@@ -110,9 +109,9 @@ def nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        *("nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output), differentiable=False
+        "nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output, differentiable=False
     )
-    kept = _indices(call, threshold, kind)
+    kept = _scene(call, threshold, kind)
     if call.limit is not None:
         kept = kept[: min(call.limit, kept.shape[0])]
     return call.mode.back(kept)
@@ -197,36 +196,18 @@ def nms_mask(
     [[False, True, True]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = mask_call("nms_mask", boxes, scores, labels, valid, overlaps, kind)
-    mode, *arrays, valid, _, _ = call
-    if mode.host:
-        return mode.back(_by_scene(call, threshold, kind))
-    boxes, scores, labels, overlaps = arrays
-    return compiled(_mask, mode.xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+    call = static_call("nms_mask", boxes, scores, labels, valid, overlaps, kind, differentiable=False)
+    mode, boxes, scores, labels, overlaps, valid, _, _ = call
+    if not mode.host:
+        return compiled(_mask, mode.xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+    mask = mode.xp.zeros(scores.shape, dtype=mode.xp.bool)
 
+    def decide(scene: Call, lane: tuple[int, ...], at: Array | None) -> None:
+        kept = _scene(scene, threshold, kind)
+        mask[lane][kept if at is None else mode.xp.take(at, kept)] = True
 
-def _by_scene(call: Call, threshold: float, kind: str) -> Array:
-    """Whether each box is kept, for arrays on the host: the indices kept of each scene, and a mark on each."""
-    xp, shape = call.mode.xp, call.scores.shape
-    mask = xp.zeros(shape, dtype=xp.bool)
-
-    def decide(lane: tuple[int, ...]) -> None:
-        boxes, scores, labels, overlaps, valid = (None if x is None else x[lane] for x in call[1:6])
-        some = None
-        if valid is not None and not xp.all(valid):
-            some = indices_of(xp, valid)
-            boxes, scores, labels = (None if x is None else xp.take(x, some, axis=0) for x in (boxes, scores, labels))
-            overlaps = None if overlaps is None else xp.take(xp.take(overlaps, some, axis=0), some, axis=1)
-        kept = _indices(Call(call.mode, boxes, scores, labels, overlaps), threshold, kind)
-        mask[lane][kept if some is None else xp.take(some, kept)] = True
-
-    lanes = list(product(*map(range, shape[:-1])))
-    if mask.size >= host.CORES:
-        on_cores(decide, lanes)
-    else:
-        for lane in lanes:
-            decide(lane)
-    return mask
+    each_scene(call, decide)
+    return mode.back(mask)
 
 
 def _mask(
@@ -267,26 +248,30 @@ def _mask(
     return put_along_last(xp, branch(xp.max(count), sizes, decide), first)
 
 
-def _indices(call: Call, threshold: float, kind: str) -> Array:
+def _scene(call: Call, threshold: float, kind: str) -> Array:
     """Indices kept of one scene, by descending score."""
     mode, boxes, scores, labels, overlaps, _, least, _ = call
-    if overlaps is not None:
-        valid = None if least is None else compiled(above, mode.xp, scores, least)
-        order, live = compiled(ranked_mask, mode.xp, None, scores, labels, valid, overlaps, threshold, kind="iou")
-        return compress(mode.xp, order, live)
-    if mode.padded:
-        return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
-    if mode.host and kind == "iou" and boxes is not None and host.suits(boxes):
-        kept = host.kept(boxes, scores, labels, threshold, least)
+    if boxes is not None and overlaps is None:
+        if mode.padded:
+            return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
+        kept = None
+        if mode.host and kind == "iou" and host.suits(boxes):
+            kept = host.kept(boxes, scores, labels, threshold, least)
+        if kept is None and scores.shape[0] >= SMALL:
+            kept = compiled(_in_parts, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
         if kept is not None:
             return kept
-    return compiled(_by_rank, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
+    return best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0]
 
 
-# The eager twin: boxes by rank, and only those that are still live.
+def _rescore(_xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
+    return scores, rivals.kept(given["threshold"]), None
 
 
-def _by_rank(
+# Large scenes, eagerly: the graph of the best boxes, which suppress among the others before those are compared.
+
+
+def _in_parts(
     xp: Namespace,
     boxes: Array,
     scores: Array,
@@ -295,42 +280,21 @@ def _by_rank(
     threshold: float,
     kind: str,
     least: float | None,
-) -> Array:
-    """Indices kept."""
-    order = ranking(xp, scores)
-    if least is not None:
-        # Ranked by score, those above the threshold come first.
-        order = order[: int(xp.sum(xp.astype(above(xp, scores, least), default_int(xp, order))))]
+) -> Array | None:
+    """Indices kept, by descending score; None for a scene whose extent no strips divide."""
+    order = ranked_above(xp, scores, least)
     scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
-    if proper is None:
-        return xp.take(order, _kept(xp, scene))
     # A box that overlaps none is kept, and would only stretch the scene that the others are sorted into.
-    stays = mark(xp, _kept(xp, scene.take(xp, indices_of(xp, proper))), order.shape[0])
-    return xp.take(order, indices_of(xp, stays | ~proper))
-
-
-def _kept(xp: Namespace, scene: Scene) -> Array:
-    """Ranks kept, of a scene in rank order in which every box has an area."""
-    if scene.size < SMALL:
-        return _by_tiles(xp, scene)
+    scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
+    if scene.size == 0:
+        return order
     strips = Strips.of(xp, scene, scene.threshold)
-    return _by_graph(xp, scene, strips) if bool(strips.fits(xp)) else _by_tiles(xp, scene)
-
-
-def _by_tiles(xp: Namespace, scene: Scene) -> Array:
-    """Ranks kept: resolve the best boxes among themselves, let them suppress the rest, go on with what is left."""
-    # Few enough that those that stay spare the rest most comparisons, and enough work for the calls it takes.
-    rows = min(chunk_size(scene.ranks) // 128, 256)
-    kept = [scene.ranks[:0]]
-    while scene.size > 0:
-        size = min(rows, scene.size)
-        head, scene = scene.map(lambda x: x[..., :size]), scene.map(lambda x: x[..., size:])  # noqa: B023
-        stays = host.walk(to_host(tile(xp, head, head)))
-        head = head.take(xp, xp.asarray(stays, dtype=head.ranks.dtype, device=device(head.ranks)))
-        kept.append(head.ranks)
-        if scene.size > 0:
-            scene = scene.take(xp, indices_of(xp, ~overlaps_any(xp, head, scene)))
-    return xp.concat(kept)
+    if not bool(strips.fits(xp)):
+        return None
+    kept = _by_graph(xp, scene, strips)
+    if proper is not None:
+        kept = indices_of(xp, mark(xp, kept, order.shape[0]) | ~proper)
+    return xp.take(order, kept)
 
 
 def _by_graph(xp: Namespace, scene: Scene, strips: Strips) -> Array:
@@ -356,7 +320,7 @@ def _by_graph(xp: Namespace, scene: Scene, strips: Strips) -> Array:
             continue
         # The pairs hold ranks; number the boxes of the head in their order.
         number = xp.cumulative_sum(xp.astype(mark(xp, head.ranks, total), head.ranks.dtype)) - 1
-        stays = resolve(xp, xp.take(number, better), xp.take(number, worse), size)
+        stays = kept_of_edges(xp, xp.take(number, better), xp.take(number, worse), size)
         head = head.take(xp, indices_of(xp, stays))
         kept.append(head.ranks)
         scene = scene.map(lambda x: x[..., size:])  # noqa: B023

@@ -62,14 +62,14 @@ def nms_groups(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        *("nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold), differentiable=False
+        "nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, differentiable=False
     )
     mode, boxes, scores, labels, overlaps, _, least, _ = call
-    groups = _by_tiles if mode.padded else _by_graph
-    return mode.back(compiled(groups, mode.xp, boxes, scores, labels, overlaps, threshold, least, kind=kind))
+    arguments = boxes, scores, labels, overlaps, threshold, least
+    return mode.back(compiled(_groups, mode.xp, *arguments, kind=kind, dense=mode.padded))
 
 
-def _by_graph(
+def _groups(
     xp: Namespace,
     boxes: Array | None,
     scores: Array,
@@ -79,29 +79,18 @@ def _by_graph(
     least: float | None,
     *,
     kind: str,
-) -> Array:
-    rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=threshold, first=least)
-    others = xp.full((scores.shape[0] - rivals.order.shape[0],), -1, dtype=rivals.order.dtype, device=device(scores))
-    groups = xp.concat((_of_ranks(xp, rivals, threshold), others))
-    return xp.take(groups, xp.argsort(ranking(xp, scores)))
-
-
-def _by_tiles(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    overlaps: Array | None,
-    threshold: float,
-    least: float | None,
-    *,
-    kind: str,
+    dense: bool,
 ) -> Array:
     order = ranking(xp, scores)
-    valid = None if least is None else above(xp, scores, least)
-    groups = _of_ranks(xp, Tiles.of(xp, order, boxes, labels, valid, overlaps, kind), threshold)
-    groups = xp.take(groups, xp.argsort(order))
-    return groups if valid is None else xp.where(valid, groups, xp.full_like(groups, -1))
+    if dense:
+        rivals: Rivals = Tiles.of(xp, order, boxes, labels, None, overlaps, kind)
+    else:
+        rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=threshold, first=least)
+    # Those up to the threshold rank below the others, and come last.
+    groups = _of_ranks(xp, rivals, threshold)
+    others = xp.full((scores.shape[0] - groups.shape[0],), -1, dtype=order.dtype, device=device(scores))
+    groups = xp.take(xp.concat((groups, others)), xp.argsort(order))
+    return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))
 
 
 def _of_ranks(xp: Namespace, rivals: Rivals, threshold: float) -> Array:

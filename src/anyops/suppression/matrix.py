@@ -5,7 +5,6 @@ With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewh
     s_j ← s_j · min(1, min_i f(X_ij) / f(comp_i)),   f(o) = exp(−σ o²)  or  1 − o.
 """
 
-from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace
 from .arguments import check_choice, check_positive, index_call, static_call
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
@@ -86,7 +85,7 @@ def matrix_nms(
         "matrix_nms", "matrix_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
     )
     rescored = best_first(call, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)
-    return RescoredBoxes(*rescored[:2])
+    return RescoredBoxes(*call.back(rescored[:2]))
 
 
 def matrix_nms_scores(
@@ -135,10 +134,8 @@ def matrix_nms_scores(
     """
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
-    xp, labels = static_call("matrix_nms_scores", boxes, scores, labels, valid, overlaps, kind)
-    return compiled(
-        in_place, xp, boxes, scores, labels, valid, overlaps, given, rescore=_rescore, kind=kind, kernel=kernel
-    )[0]
+    call = static_call("matrix_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)[0])
 
 
 def _rescore(

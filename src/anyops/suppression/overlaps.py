@@ -25,7 +25,6 @@ from .._array.namespace import (
     rows_of,
     working,
 )
-from .._array.segments import repeat
 from .._array.selection import indices_of
 from ..boxes.formats import columns_of
 from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlap, overlaps_others
@@ -114,16 +113,6 @@ def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
     """Whether each box of `rows` overlaps each of `columns`, seen from the better one: bool (..., N, M)."""
     a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
     return acts(xp, a, b, both_ways(xp, a, b)[0])
-
-
-def overlaps_any(xp: Namespace, rows: Scene, columns: Scene) -> Array:
-    """Whether any box of `rows` overlaps each of `columns`: bool (M,), without the whole matrix."""
-    step = max(1, 2 * chunk_size(rows.boxes.columns) // max(rows.size, 1))
-    parts = [
-        xp.any(tile(xp, rows, columns.map(lambda x: x[..., i : min(i + step, columns.size)])), axis=0)  # noqa: B023
-        for i in range(0, columns.size, step)
-    ]
-    return parts[0] if len(parts) == 1 else xp.concat(parts)
 
 
 class Strips(NamedTuple):
@@ -232,7 +221,7 @@ class Sweep(NamedTuple):
         number = xp.arange(scene.size, dtype=begin.dtype, device=device(begin))
         first = entries(number, begin, members)
         ends = xp.cumulative_sum(reach)
-        box = xp.repeat(number, reach) if room is None else repeat(xp, number, reach, room)
+        box = xp.repeat(number, reach) if room is None else xp.repeat(number, reach, total_repeat_length=room)
         slot = xp.arange(box.shape[0], dtype=begin.dtype, device=device(begin))
         strip = xp.take(begin - (ends - reach), box) + (slot + 1)
         more = entries(box, strip, None if room is None else slot < ends[-1])

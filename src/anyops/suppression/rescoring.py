@@ -16,7 +16,6 @@ from .._array.namespace import (
     Namespace,
     cast,
     compute_dtype,
-    default_int,
     result_dtype,
     working,
 )
@@ -25,7 +24,8 @@ from .._array.selection import indices_of
 from .arguments import Call
 from .graph import Graph
 from .overlaps import scene_by_rank
-from .select import above, as_floating, ranking
+from .scenes import each_scene
+from .select import above, as_floating, ranked_above, ranking
 from .tiles import Pairs, Tiles
 
 
@@ -46,7 +46,31 @@ Rescore = Callable[..., Rescored]
 Parameters = dict[str, float]
 
 
-def in_place(
+def in_place(call: Call, given: Parameters, *, rescore: Rescore, kind: str, floor: float, **options: Any) -> Rescored:
+    """New scores (..., N), 0 for boxes that go, whether each stays, and its new box, in the order of the arguments.
+
+    Only overlaps above `floor` act.
+    """
+    mode, boxes, scores, labels, overlaps, valid, _, _ = call
+    settings = {"rescore": rescore, "kind": kind, **options}
+    if not mode.host:
+        return compiled(_by_tiles, mode.xp, boxes, scores, labels, valid, overlaps, given, **settings)
+    xp = mode.xp
+    new, stays = xp.zeros_like(as_floating(xp, scores)), xp.zeros(scores.shape, dtype=xp.bool)
+    moved = None if boxes is None else boxes.copy()
+
+    def work(scene: Call, lane: tuple[int, ...], at: Array | None) -> None:
+        order, score, stay, box = compiled(_by_graph, xp, *scene[1:5], given, None, floor=floor, **settings)
+        at = order if at is None else xp.take(at, order)
+        new[lane][at], stays[lane][at] = xp.where(stay, score, xp.zeros_like(score)), stay
+        if moved is not None and box is not None:
+            moved[lane][at] = box
+
+    each_scene(call, work)
+    return new, stays, moved
+
+
+def _by_tiles(
     xp: Namespace,
     boxes: Array | None,
     scores: Array,
@@ -59,7 +83,7 @@ def in_place(
     kind: str,
     **options: Any,
 ) -> Rescored:
-    """New scores (..., N), 0 for boxes that go, whether each stays, and its new box, in the order of the arguments."""
+    """Return what `in_place` does, in a fixed shape."""
     order = ranking(xp, scores)
     rivals = Tiles.of(xp, order, boxes, labels, valid, overlaps, kind)
     # A product with what is no number, or is padding, must not reach the gradient of other boxes, not even as 0 · ∞.
@@ -103,10 +127,10 @@ def best_first(
     if mode.padded:
         index, new, moved = _padded(mode.xp, *arguments, settings)
     else:
-        index, new, moved = compiled(_by_graph, mode.xp, *arguments, floor=floor, **settings)
+        index, new, moved = compiled(_sorted_by_graph, mode.xp, *arguments, floor=floor, **settings)
     if limit is not None and limit < index.shape[0]:
         index, new, moved = index[:limit], new[:limit], None if moved is None else moved[:limit, :]
-    return mode.back(index), mode.back(new), mode.back(moved)
+    return index, new, moved
 
 
 def rivals_of(
@@ -121,9 +145,7 @@ def rivals_of(
     first: float | None,
 ) -> Rivals:
     """The overlaps above `floor` of the boxes whose score is above `first`, by rank."""
-    order = ranking(xp, scores)
-    if first is not None:  # those above the threshold come first
-        order = order[: int(xp.sum(xp.astype(above(xp, scores, first), default_int(xp, order))))]
+    order = ranked_above(xp, scores, first)
     if overlaps is not None:
         return Graph.of_matrix(xp, working(xp, overlaps), order, labels, floor)
     scene, proper = scene_by_rank(xp, boxes, labels, order, kind, floor)
@@ -139,14 +161,14 @@ def _by_graph(
     labels: Array | None,
     overlaps: Array | None,
     given: Parameters,
-    limits: tuple[float | None, float | None],
+    first: float | None,
     *,
     rescore: Rescore,
     kind: str,
     floor: float,
     **options: Any,
-) -> Rescored:
-    first, last = limits
+) -> tuple[Array, Array, Array, Array | None]:
+    """Positions of the boxes that rank above a limit, by rank, and their new scores, whether they stay, new boxes."""
     rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=floor, first=first)
     order = rivals.order
     old = xp.take(_old_scores(xp, scores, boxes, overlaps), order)
@@ -154,7 +176,21 @@ def _by_graph(
     ranked = xp.where(number, old, xp.zeros_like(old))
     boxes = None if boxes is None else xp.take(boxes, order, axis=0)
     new, stays, moved = rescore(xp, rivals, boxes, ranked, given, **options)
-    new = cast(xp, xp.where(number, new, old), as_floating(xp, scores).dtype)
+    return order, cast(xp, xp.where(number, new, old), as_floating(xp, scores).dtype), stays, moved
+
+
+def _sorted_by_graph(
+    xp: Namespace,
+    boxes: Array | None,
+    scores: Array,
+    labels: Array | None,
+    overlaps: Array | None,
+    given: Parameters,
+    limits: tuple[float | None, float | None],
+    **settings: Any,
+) -> Rescored:
+    first, last = limits
+    order, new, stays, moved = _by_graph(xp, boxes, scores, labels, overlaps, given, first, **settings)
     rank = indices_of(xp, stays if last is None else stays & (new > last))
     # By index first, so that a stable sort by score leaves ties to the lowest.
     rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
@@ -206,7 +242,7 @@ def _sorted_in_place(
     if first is not None:
         takes_part = above(xp, scores, first)
         valid = takes_part if valid is None else valid & takes_part
-    new, stays, moved = in_place(xp, boxes, scores, labels, valid, overlaps, given, **settings)
+    new, stays, moved = _by_tiles(xp, boxes, scores, labels, valid, overlaps, given, **settings)
     if last is not None:
         stays = stays & (new > last)
     index = ranking(xp, new)

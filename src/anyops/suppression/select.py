@@ -3,7 +3,16 @@
 from typing import NamedTuple
 
 from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, namespace
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    check_can_order,
+    check_dtype,
+    default_float,
+    default_int,
+    namespace,
+)
 from .arguments import check_count, check_threshold
 
 
@@ -18,6 +27,14 @@ def ranking(xp: Namespace, scores: Array) -> Array:
     """Positions by descending score along the last axis, ties to the lowest position, NaN last."""
     # NaN sorts last in ascending order on every library; descending=True would put it first.
     return xp.argsort(-as_floating(xp, scores), axis=-1, stable=True)
+
+
+def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
+    """Positions by rank of the scores above a threshold; of all where it is None."""
+    order = ranking(xp, scores)
+    if least is None:
+        return order
+    return order[: int(xp.sum(xp.astype(above(xp, scores, least), default_int(xp, order))))]
 
 
 def as_floating(xp: Namespace, scores: Array) -> Array:

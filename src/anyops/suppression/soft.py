@@ -11,12 +11,11 @@ be picked at once.
 
 from typing import Any
 
-from .._array.compiled import compiled
 from .._array.loop import while_loop
 from .._array.namespace import Array, Namespace, cast, device, may_be_differentiated, stop_gradient
-from .._array.queue import lies_on_host, pick_falling
 from .._array.selection import indices_of
-from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
+from .._host.pick import lies_on_host, pick_falling
+from .arguments import Call, check_choice, check_positive, check_threshold, index_call, static_call
 from .graph import Graph
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 from .select import as_floating
@@ -97,12 +96,10 @@ def soft_nms(
     >>> indices.tolist(), scores.round(4).tolist()
     ([0, 2, 1], [0.9, 0.7, 0.4852])
     """
-    given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
+    given = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = index_call("soft_nms", "soft_nms_scores", boxes, scores, labels, overlaps, kind, given["least"], max_output)
-    given["least"] = _in_dtype_of(call.mode.xp, given["least"], call.scores)
-    options["differentiable"] = may_be_differentiated(call.boxes, call.scores, call.overlaps)
-    floor = 0.0 if decay == "gaussian" else given["threshold"]
-    return RescoredBoxes(*best_first(call, given, rescore=_rescore, kind=kind, floor=floor, late=False, **options)[:2])
+    given, options = _settings(call, given, decay)
+    return RescoredBoxes(*call.back(best_first(call, given, rescore=_rescore, kind=kind, late=False, **options)[:2]))
 
 
 def soft_nms_scores(
@@ -157,29 +154,30 @@ def soft_nms_scores(
     >>> anyops.soft_nms_scores(boxes, np.asarray([[0.9, 0.8, 0.7]]), decay="linear").round(4).tolist()
     [[0.9, 0.4, 0.7]]
     """
-    given, options = _parameters(decay, sigma, iou_threshold, score_threshold)
-    xp, labels = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
-    given["least"] = _in_dtype_of(xp, given["least"], scores)
-    options["differentiable"] = may_be_differentiated(boxes, scores, overlaps)
-    arguments = boxes, scores, labels, valid, overlaps, given
-    return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, **options)[0]
+    given = _parameters(decay, sigma, iou_threshold, score_threshold)
+    call = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
+    given, options = _settings(call, given, decay)
+    return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, **options)[0])
 
 
-def _parameters(
-    decay: str, sigma: float, iou_threshold: float, score_threshold: float | None
-) -> tuple[Parameters, dict[str, Any]]:
+def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold: float | None) -> Parameters:
     check_choice("decay", decay, DECAYS)
-    given = {
+    return {
         "sigma": check_positive("sigma", sigma),
         "threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0),
         "least": 0.0 if score_threshold is None else check_threshold("score_threshold", score_threshold),
     }
-    return given, {"decay": decay}
 
 
-def _in_dtype_of(xp: Namespace, least: float, scores: Array) -> Array:
-    """Return a threshold rounded to the dtype of the scores it is compared with, whatever they are computed in."""
-    return xp.full((), least, dtype=as_floating(xp, scores).dtype, device=device(scores))
+def _settings(call: Call, given: Parameters, decay: str) -> tuple[Parameters, dict[str, Any]]:
+    """Return the parameters with the least score in the dtype of the scores, and what is compiled in."""
+    xp, scores = call.mode.xp, call.scores
+    least = xp.full((), given["least"], dtype=as_floating(xp, scores).dtype, device=device(scores))
+    return given | {"least": least}, {
+        "decay": decay,
+        "floor": 0.0 if decay == "gaussian" else given["threshold"],
+        "differentiable": may_be_differentiated(call.boxes, scores, call.overlaps),
+    }
 
 
 def _factor(xp: Namespace, over: Array, given: Parameters, decay: str) -> Array:

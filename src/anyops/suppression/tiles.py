@@ -6,27 +6,43 @@ of some better boxes; a reduction over the better rivals of each box goes throug
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .._array.loop import for_each, while_loop
 from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
 from ..boxes.iou import Boxes, canonical, overlap
 from .select import ranking
 
-# Rows of a tile: enough work for a step.
-TILE = 256
+# Rows of a tile: enough work for a step; of many tiles fewer, where they are first decided among themselves.
+TILE, NARROW = 256, 128
+# Parts that greedy suppression goes through, each compared with the boxes from there on alone.
+PARTS = 8
+
+
+class Rows(NamedTuple):
+    """The ranks of the better boxes of a tile."""
+
+    xp: Namespace
+    start: Array | int  # known, or in a loop that is compiled
+    ranks: Array
+
+    def of(self, x: Array) -> Array:
+        """Return the values of these boxes; boxes lie along the last axis."""
+        if isinstance(self.start, int):
+            return x[..., self.start : self.start + self.ranks.shape[0]]
+        return self.xp.take(x, self.ranks, axis=-1)
 
 
 @dataclass(frozen=True)
 class Pairs:
     """Some boxes against all: their `overlap` (..., T, N), and the values of the boxes brought to its shape."""
 
-    xp: Namespace
-    rows: Array
+    rows: "Rows"
     overlap: Array
 
     def better(self, x: Array) -> Array:
         """Return the value of the better box of each pair; boxes lie along the last axis."""
-        return self.xp.take(x, self.rows, axis=-1)[..., :, None]
+        return self.rows.of(x)[..., :, None]
 
     def worse(self, x: Array) -> Array:
         """Return the value of the worse box of each pair."""
@@ -101,16 +117,16 @@ class Tiles:
             xp.take_along_axis(self.labels, rank, axis=-1) == self.labels
         )
 
-    def _rows(self, rows: Array) -> Array:
+    def _overlaps(self, rows: Rows) -> Array:
         """Overlaps (..., T, N) of the boxes of T ranks with all."""
         xp = self.xp
         if self.boxes is not None:
-            some = self.boxes.map(lambda x: xp.take(x, rows, axis=-1)[..., :, None])
+            some = self.boxes.map(lambda x: rows.of(x)[..., :, None])
             return overlap(xp, some, self.boxes.map(lambda x: x[..., None, :]), self.kind)
-        ranked = xp.take(self.order, rows, axis=-1)
-        shape = (*ranked.shape, self.order.shape[-1])
-        x = xp.take_along_axis(self.matrix, xp.broadcast_to(ranked[..., :, None], shape), axis=-2)
-        return xp.take_along_axis(x, xp.broadcast_to(self.order[..., None, :], shape), axis=-1)
+        ranked = rows.of(self.order)
+        row = xp.broadcast_to(ranked[..., :, None], (*ranked.shape, self.matrix.shape[-1]))
+        column = xp.broadcast_to(self.order[..., None, :], (*ranked.shape, self.order.shape[-1]))
+        return xp.take_along_axis(xp.take_along_axis(self.matrix, row, axis=-2), column, axis=-1)
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
@@ -155,7 +171,7 @@ class Tiles:
                 acts = acts & pairs.worse(self.valid)
             weight = xp.where(acts, weight, xp.zeros_like(weight))
             sums = xp.stack([xp.sum(weight * pairs.worse(x[k, ...]), axis=-1) for k in range(x.shape[0])])
-            first, size = pairs.rows[0], pairs.rows.shape[0]
+            first, size = pairs.rows.ranks[0], pairs.rows.ranks.shape[0]
             inside = (ranks >= first) & (ranks < first + size)
             place = xp.where(inside, ranks - first, xp.zeros_like(ranks))
             return out + xp.where(inside, xp.take(sums, place, axis=-1), xp.zeros_like(out))
@@ -164,32 +180,53 @@ class Tiles:
 
     def kept(self, threshold: Array | float, *, rows: int | None = None) -> Array:
         """Whether greedy suppression keeps each box, as far as the best `rows` of them decide it."""
-        xp = self.xp
+        xp, n = self.xp, self.order.shape[-1]
         live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
+        rows = n if rows is None else min(rows, n)
 
         def resolve(pairs: Pairs, acts: Array, live: Array) -> Array:
             over = acts & (pairs.overlap > threshold)
-            stays = fixed_point(xp, xp.take(over, pairs.rows, axis=-1), xp.take(live, pairs.rows, axis=-1))
+            stays = fixed_point(xp, pairs.rows.of(over), pairs.rows.of(live))
             return live & ~xp.any(over & stays[..., :, None], axis=-2)
 
-        return self._fold(resolve, live, rows=rows)
+        # In parts of whole tiles, so that boxes are compared with few that rank above them.
+        tile = TILE if rows <= PARTS * TILE else NARROW
+        step = max(-(-rows // (PARTS * tile)), 1) * tile
+        for first in range(0, rows, step):
+            part = self._from(first)._fold(resolve, live[..., first:], rows=min(step, rows - first), tile=tile)
+            live = part if first == 0 else xp.concat((live[..., :first], part), axis=-1)
+        return live
+
+    def _from(self, first: int) -> "Tiles":
+        """Return the tiles of the boxes from a rank on."""
+        order, labels, valid = (None if x is None else x[..., first:] for x in (self.order, self.labels, self.valid))
+        boxes = None if self.boxes is None else self.boxes.map(lambda x: x[..., first:])
+        return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
 
     def _ranks(self) -> Array:
         return self.xp.arange(self.order.shape[-1], dtype=self.order.dtype, device=device(self.order))
 
-    def _fold(self, add: Callable[[Pairs, Array, Array], Array], out: Array, *, rows: int | None = None) -> Array:
+    def _fold(
+        self,
+        add: Callable[[Pairs, Array, Array], Array],
+        out: Array,
+        *,
+        rows: int | None = None,
+        tile: int = TILE,
+    ) -> Array:
         """Go through the tiles: ``out = add(pairs, whether they act, out)``."""
         xp, n = self.xp, self.order.shape[-1]
         if n == 0:
             return out
-        size, ranks = min(n, TILE), self._ranks()
+        size, ranks = min(n, tile), self._ranks()
         # The last tile reaches back over rows that were seen, to be as large as the others.
         starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
         unseen = (n - 1) // size * size
 
         def step(start: Array | int, out: Array) -> tuple[Array]:
             some = xp.arange(size, dtype=ranks.dtype, device=device(ranks)) + start
-            pairs = Pairs(xp, some, self._rows(some))
+            rows = Rows(xp, start, some)
+            pairs = Pairs(rows, self._overlaps(rows))
             acts = some[:, None] < ranks
             if n % size:
                 acts = acts & ((some >= unseen) | (start != n - size))[:, None]

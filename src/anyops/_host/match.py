@@ -22,8 +22,8 @@ from .._array.namespace import Array, Namespace
 from .._array.segments import segment_min
 from .._array.selection import indices_of
 from ..boxes.iou import Boxes, overlap
-from .graph import join
-from .overlaps import Pairs, Scene, Strips, Sweep, overlapping, searches_between, searches_within, tile
+from ..suppression.graph import join
+from ..suppression.overlaps import Pairs, Scene, Strips, Sweep, overlapping, searches_between, searches_within, tile
 
 # How far a fused box may move from where its pairs were found; half the threshold where that is less.
 MARGIN = 0.25
@@ -41,9 +41,18 @@ PAIRS, EACH = 1 << 15, 16
 # others, which infinite ones outweigh.
 SMALLEST, LARGEST = 1e-300, 1e300
 
-Fused = tuple[float, float, float, float, float, float, float, list[float]]
-"""A fused box that has moved: corners, area, weight of its boxes in units of its founder's, 1 − IoU with where its
-pairs were found, and that place. Once it left its margin all that may join it is listed anew, beside the pairs."""
+
+class Fused(NamedTuple):
+    """A fused box that has moved. Once it left its margin all that may join it is listed anew, beside the pairs."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    area: float
+    weight: float  # of its boxes, in units of its founder's
+    distance: float  # 1 − IoU with where its pairs were found
+    anchor: list[float]  # that place
 
 
 def matched(xp: Namespace, boxes: Array, scores: Array, labels: Array, threshold: float) -> list[int]:
@@ -145,14 +154,13 @@ class _Matching:
                     continue
                 over = overlaps[i]
                 if f in moved:
-                    state = moved[f]
-                    if over + state[6] + ROUNDING < best:
+                    if over + moved[f].distance + ROUNDING < best:
                         continue
-                    over = _iou(state, box)
+                    over = _iou(*moved[f][:5], box)
                 if over > best or (over == best and f < found):
                     best, found = over, f
             for f in later.get(k, ()):
-                over = _iou(moved[f], box)
+                over = _iou(*moved[f][:5], box)
                 if over > best or (over == best and f < found):
                     best, found = over, f
             if found >= 0:
@@ -163,9 +171,9 @@ class _Matching:
                         if j > k:
                             later.setdefault(j, []).append(found)
         if stop < self.scene.size and moved:  # the next pairs are found where the fused boxes are now
-            for f, (x1, y1, x2, y2, area, weight, _, _) in moved.items():
-                moved[f] = x1, y1, x2, y2, area, weight, 0.0, [x1, y1, x2, y2]
-            self.scene.boxes.columns[:, list(moved)] = self.xp.asarray([state[:5] for state in moved.values()]).T
+            for f, fused in moved.items():
+                moved[f] = fused._replace(distance=0.0, anchor=list(fused[:4]))
+            self.scene.boxes.columns[:, list(moved)] = self.xp.asarray([fused[:5] for fused in moved.values()]).T
 
     def _join(self, f: int, k: int) -> bool:
         """Move a fused box towards a box that joins it; tell whether it leaves its margin."""
@@ -183,9 +191,9 @@ class _Matching:
         x2 += share * (a2 - x2)
         y2 += share * (b2 - y2)
         area = (x2 - x1) * (y2 - y1)
-        distance = 1 - _iou((x1, y1, x2, y2, area, weight, 0.0, anchor), anchor)
+        distance = 1 - _iou(x1, y1, x2, y2, area, anchor)
         left = distance > self.margin
-        self.moved[f] = x1, y1, x2, y2, area, weight, distance, [x1, y1, x2, y2] if left else anchor
+        self.moved[f] = Fused(x1, y1, x2, y2, area, weight, distance, [x1, y1, x2, y2] if left else anchor)
         return left
 
 
@@ -203,7 +211,7 @@ class _Sorted(NamedTuple):
 
     def near(self, xp: Namespace, fused: Fused, label: Array) -> list[int]:
         """Boxes of the part that can join a fused box before it leaves its margin again."""
-        x1, _, x2, _, *_ = fused
+        x1, x2 = fused.x1, fused.x2
         lowest = self.scene.threshold
         # Of two boxes that overlap above a threshold, each spans more than that share of what both span.
         reach = (x2 - x1) / lowest * (1 + ROUNDING) + abs(x2) * 1e-15 if lowest > 0 else math.inf
@@ -221,9 +229,8 @@ def _compared(xp: Namespace, rows: Scene, columns: Scene) -> Pairs:
     return a.ranks, b.ranks, over, over
 
 
-def _iou(fused: Fused, box: list[float]) -> float:
-    """IoU as `overlap` computes it, to the last bit."""
-    ax1, ay1, ax2, ay2, area, _, _, _ = fused
+def _iou(ax1: float, ay1: float, ax2: float, ay2: float, area: float, box: list[float]) -> float:
+    """IoU of a fused box and a box as `overlap` computes it, to the last bit."""
     x1, y1, x2, y2 = box
     width = (x2 if x2 < ax2 else ax2) - (x1 if x1 > ax1 else ax1)
     height = (y2 if y2 < ay2 else ay2) - (y1 if y1 > ay1 else ay1)

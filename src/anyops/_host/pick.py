@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from .backends import to_host
-from .namespace import Array, Namespace, device, library, namespace
+from .._array.backends import to_host
+from .._array.namespace import Array, Namespace, device, library, namespace
 
 # Scores among which the best is looked up at once.
 BLOCK = 1024

@@ -1,0 +1,39 @@
+"""Greedy suppression by its definition, box by box: on the bits of a small matrix, and on pairs."""
+
+from typing import Any
+
+import numpy as np
+
+Host = np.ndarray[Any, Any]
+
+AT_ONCE = 1 << 16  # pairs that are made Python integers at once
+
+
+def walk(over: Host) -> list[int]:
+    """Ranks kept, given which ones each overlaps, bool (n, n)."""
+    n = over.shape[0]
+    packed = np.packbits(over, axis=1, bitorder="little")
+    width = packed.shape[1]
+    if width == 8:
+        rows = packed.view("<u8")[:, 0].tolist()
+    else:
+        data = packed.tobytes()
+        rows = [int.from_bytes(data[i : i + width], "little") for i in range(0, len(data), width)]
+    stays, live = [], (1 << n) - 1
+    while live:
+        first = live & -live
+        rank = first.bit_length() - 1
+        stays.append(rank)
+        live &= ~(rows[rank] | first)
+    return stays
+
+
+def walk_pairs(better: Host, worse: Host, n: int) -> Host:
+    """Whether each of n ranks is suppressed, given the pairs that overlap."""
+    order, gone = better.argsort(kind="stable"), bytearray(n)
+    for i in range(0, order.shape[0], AT_ONCE):
+        some = order[i : i + AT_ONCE]
+        for a, b in zip(better.take(some).tolist(), worse.take(some).tolist(), strict=True):
+            if not gone[a]:
+                gone[b] = 1
+    return np.frombuffer(gone, bool)

@@ -1,0 +1,53 @@
+"""Greedy suppression on edges: which boxes are kept, given the pairs that overlap.
+
+Boxes are numbered by rank, so that of each pair the one with the smaller number is the better. In rounds: a box without
+a better rival that is still undecided stays, what it overlaps goes, and the pairs of both are done with.
+"""
+
+import math
+
+from .._array.backends import to_host
+from .._array.loop import while_loop
+from .._array.namespace import Array, Namespace, device
+from .._array.segments import mark
+from .._array.selection import indices_of
+from .._host.walk import walk_pairs
+
+# Pairs that are decided one after the other sooner than in rounds.
+FEW = 3000
+# Rounds in a fixed shape after which pairs count as a long chain.
+ROUNDS = 64
+
+
+def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
+    """Whether each of n boxes is kept, by the pairs of ranks that overlap."""
+    gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
+    size, before = better.shape[0], math.inf
+    # A chain, in which each box suppresses the next, takes as many rounds as it has boxes.
+    while size > FEW and size <= before / 2:
+        wins = ~xp.take(mark(xp, worse, n), better)
+        gone = gone | mark(xp, xp.take(worse, indices_of(xp, wins)), n)
+        live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))
+        better, worse = xp.take(better, live), xp.take(worse, live)
+        size, before = better.shape[0], size
+    if size:
+        gone = gone | xp.asarray(walk_pairs(to_host(better), to_host(worse), n), device=device(gone))
+    return ~gone
+
+
+def kept_in_fixed_shape(xp: Namespace, better: Array, worse: Array, n: int) -> tuple[Array, Array]:
+    """Whether each of n boxes is kept, and whether all were decided within ROUNDS rounds; `worse` is n in padding."""
+    nobody = xp.full_like(worse, n)
+
+    def undecided(_gone: Array, pending: Array, done: Array) -> Array:
+        return xp.any(pending) & (done < ROUNDS)
+
+    def decide(gone: Array, pending: Array, done: Array) -> tuple[Array, Array, Array]:
+        wins = pending & ~xp.take(mark(xp, xp.where(pending, worse, nobody), n), better)
+        gone = gone | mark(xp, xp.where(wins, worse, nobody), n)
+        over = wins | xp.take(gone, better) | xp.take(gone, xp.minimum(worse, nobody - 1))
+        return gone, pending & ~over, done + 1
+
+    state = xp.zeros((n,), dtype=xp.bool), worse < n, xp.zeros((), dtype=worse.dtype)
+    gone, pending, _ = while_loop(undecided, decide, state)
+    return ~gone, ~xp.any(pending)
