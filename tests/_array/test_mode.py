@@ -18,11 +18,11 @@ def facts(mode):
 @pytest.mark.parametrize(
     ("place", "want", "pieces"),
     [
-        (Backend.NUMPY, {"known", "at_hand", "host", "raises"}, True),
-        (Backend.STRICT, {"known", "at_hand", "raises"}, True),
-        (Backend.TORCH_CPU, {"known", "at_hand"}, True),
-        (Backend.JAX_CPU, {"known", "fused", "padded"}, False),
-        (Backend.DASK, {"lazy"}, False),
+        (Backend.NUMPY, "known at_hand host raises", True),
+        (Backend.STRICT, "known at_hand raises", True),
+        (Backend.TORCH_CPU, "known at_hand", True),
+        (Backend.JAX_CPU, "known fused padded", False),
+        (Backend.DASK, "lazy", False),
     ],
     ids=str,
 )
@@ -31,7 +31,7 @@ def test_arrays_with_values(place, want, pieces):
         pytest.skip(why)
     with place.active():
         mode = mode_of(x=place.asarray(np.float32([1, 2])))
-        assert facts(mode) == want
+        assert facts(mode) == set(want.split())
         assert bool(mode.grain) == pieces
 
 
