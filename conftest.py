@@ -7,8 +7,7 @@ from collections import Counter
 import hypothesis
 import pytest
 
-from tests.backends import Backend, Run, Transform, is_due, named_in, selected
-from tests.capabilities import why_not
+from tests.backends import Backend, Run, Transform, is_due, named_in, selected, why_not
 
 # Before anything imports SciPy: without it scikit-learn's checks of estimators leave out those of the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -31,9 +30,7 @@ hypothesis.settings.load_profile("anyops")
 
 
 def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", "op(name, transforms=...): the row of the capability table that a test belongs to"
-    )
+    config.addinivalue_line("markers", "op(name, transforms=...): the op whose declaration says where the test runs")
     config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which run here too")
     try:
         required, under_test = named_in("ANYOPS_REQUIRE_BACKENDS"), selected()
@@ -50,7 +47,7 @@ def pytest_generate_tests(metafunc):
         return
     marker = metafunc.definition.get_closest_marker("op")
     transforms = marker.kwargs.get("transforms", MATRIX) if marker and "transform" in names else (Transform.EAGER,)
-    if marker:  # a transform that an op has on no backend makes no skips; test_table_is_true holds the table to that
+    if marker:  # a transform that an op has on no backend makes no skips; test_declarations_are_true holds ops to that
         op = marker.args[0]
         transforms = [t for t in transforms if any(why_not(op, b, t) is None for b in Backend if t.belongs_to(b))]
     cells = [(b, t) for b in selected() for t in transforms if is_due(b, t)]

@@ -14,6 +14,8 @@ from typing import Any
 import array_api_compat as compat
 import numpy as np
 
+import anyops
+
 
 class Backend(Enum):
     """A library, a device of it and settings; the value is the name in test ids and in the environment."""
@@ -189,6 +191,13 @@ class Transform(Enum):
                 return backend.library == "torch"
             case Transform.GRAD:
                 return backend.library in ("torch", "jax")
+
+
+def why_not(op: str, backend: Backend, transform: Transform) -> str | None:
+    """Why `op` does not run there, as it declares itself, or None if it does."""
+    if not transform.belongs_to(backend):
+        return f"{backend.library} has no {transform}"
+    return anyops.support()[op].why_not(transform.value, backend.value)
 
 
 def is_due(backend: Backend, transform: Transform) -> bool:

@@ -30,6 +30,7 @@ from .._array.namespace import (
     result_dtype,
     stop_gradient,
 )
+from .._array.support import Kind, op
 from .reduction import check_reduction, reduce, share
 
 
@@ -109,6 +110,7 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
 # --- two classes -----------------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def sigmoid_focal_loss(
     logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> Array:
@@ -160,6 +162,7 @@ def sigmoid_focal_loss(
     return compiled(_sigmoid_loss, xp, logits, targets, **options)
 
 
+@op(Kind.VALUES)
 def sigmoid_focal_loss_and_grad(
     logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> LossAndGrad:
@@ -285,6 +288,7 @@ def _sigmoid_loss_and_grad(
 # --- many classes ----------------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def softmax_focal_loss(
     logits: Array,
     labels: Array,
@@ -350,6 +354,7 @@ def softmax_focal_loss(
     return compiled(_softmax_loss, xp, *arguments, **options, slope=False)
 
 
+@op(Kind.VALUES)
 def softmax_focal_loss_and_grad(
     logits: Array,
     labels: Array,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
@@ -37,6 +38,7 @@ class RescoredInPlace(NamedTuple):
     scores: Array
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="cluster_nms_scores")
 def cluster_nms(
     boxes: Array | None,
     scores: Array,
@@ -115,6 +117,7 @@ def cluster_nms(
     return RescoredBoxes(*best_first(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[:2])
 
 
+@op(Kind.VALUES, ORDERS)
 def cluster_nms_scores(
     boxes: Array | None,
     scores: Array,
@@ -167,6 +170,7 @@ def cluster_nms_scores(
     return compiled(in_place, xp, *arguments, rescore=_rescore, kind=kind, penalty=penalty)[0]
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="weighted_cluster_nms_boxes")
 def weighted_cluster_nms(
     boxes: Array | None,
     scores: Array,
@@ -249,6 +253,7 @@ def weighted_cluster_nms(
     return WeightedBoxes(moved, new, indices)
 
 
+@op(Kind.VALUES, ORDERS)
 def weighted_cluster_nms_boxes(
     boxes: Array | None,
     scores: Array,

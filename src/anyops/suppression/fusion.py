@@ -36,6 +36,7 @@ from .._array.namespace import (
 from .._array.padding import bucket, pad, ship
 from .._array.segments import segment_sum
 from .._array.selection import indices_of
+from .._array.support import ORDERS, Kind, op
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
 from .arguments import check_choice, check_index_contract, check_threshold, static_call
@@ -62,6 +63,7 @@ class PaddedFusedBoxes(NamedTuple):
     valid: Array
 
 
+@op(Kind.SELECTION, static="weighted_boxes_fusion_padded")
 def weighted_boxes_fusion(
     boxes: Array,
     scores: Array,
@@ -184,6 +186,7 @@ def weighted_boxes_fusion(
     return FusedBoxes(*(mode.back(x[:count, ...]) for x in fused))
 
 
+@op(Kind.VALUES, ORDERS)
 def weighted_boxes_fusion_padded(
     boxes: Array,
     scores: Array,

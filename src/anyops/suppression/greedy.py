@@ -16,6 +16,7 @@ from .._array.loop import branch, branches
 from .._array.namespace import Array, Namespace, chunk_size, default_int, device
 from .._array.segments import mark, put_along_last
 from .._array.selection import compress, indices_of
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._array.threads import on_cores
 from .._host import greedy as host
 from .arguments import Call, check_suppression, check_threshold, index_call, mask_call
@@ -46,6 +47,7 @@ CANDIDATES = 1 << 22
 SPARSE = 4
 
 
+@op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
 def nms(
     boxes: Array | None,
     scores: Array,
@@ -118,6 +120,7 @@ def nms(
     return call.mode.back(kept)
 
 
+@op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
 def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
     """Indices kept by greedy NMS within each class, by descending score: ``nms(..., labels=idxs)``.
 
@@ -154,6 +157,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
 
+@op(Kind.MASK, ORDERS)
 def nms_mask(
     boxes: Array | None,
     scores: Array,

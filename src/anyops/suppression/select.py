@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, namespace
+from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
 
 
@@ -25,6 +26,7 @@ def as_floating(xp: Namespace, scores: Array) -> Array:
     return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp, scores))
 
 
+@op(Kind.MASK, ORDERS)
 def top_scores(scores: Array, max_output: int, *, score_threshold: float | None = None) -> TopScores:
     """Select the `max_output` best scores of each row, in a fixed shape.
 

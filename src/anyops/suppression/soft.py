@@ -16,6 +16,7 @@ from .._array.loop import while_loop
 from .._array.namespace import Array, Namespace, cast, device, may_be_differentiated, stop_gradient
 from .._array.queue import lies_on_host, pick_falling
 from .._array.selection import indices_of
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .graph import Graph
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
@@ -27,6 +28,7 @@ DECAYS = ("gaussian", "linear", "hard")
 NOTHING = -1e4
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="soft_nms_scores")
 def soft_nms(
     boxes: Array | None,
     scores: Array,
@@ -105,6 +107,7 @@ def soft_nms(
     return RescoredBoxes(*best_first(call, given, rescore=_rescore, kind=kind, floor=floor, late=False, **options)[:2])
 
 
+@op(Kind.VALUES, ORDERS)
 def soft_nms_scores(
     boxes: Array | None,
     scores: Array,
