@@ -24,6 +24,7 @@ from .._array.namespace import (
 from .._array.nearest import across, counting, less, lowest, put, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
 from .._array.selection import indices_of, items
+from .._array.support import Kind, op
 from .._array.threads import in_parts, workers
 
 METRICS = ("euclidean", "cosine", "iou")
@@ -55,6 +56,7 @@ class KMeansStep(NamedTuple):
     shift: Array
 
 
+@op(Kind.VALUES)
 def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMeansAssignment:
     """argmin_j d(x_i, c_j), ties to the lowest j, and that distance.
 
@@ -95,6 +97,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     return KMeansAssignment(*compiled(_assignment, xp, x, centers, metric=metric, dtype=dtype, rows=rows))
 
 
+@op(Kind.VALUES)
 def kmeans_partial(
     x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
 ) -> KMeansPartial:
@@ -153,6 +156,7 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
     return KMeansPartial(*compiled(_totals, xp, x, centers, sample_weight, **options))
 
 
+@op(Kind.VALUES)
 def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     """Sums of two parts of the samples together.
 
@@ -176,6 +180,7 @@ def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     return KMeansPartial(*(p + q for p, q in zip(a, b, strict=True)))
 
 
+@op(Kind.VALUES)
 def kmeans_step(
     x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
 ) -> KMeansStep:

@@ -23,6 +23,7 @@ from .._array.namespace import (
 from .._array.nearest import less
 from .._array.random import Seed, generator
 from .._array.rows import rows_in_cache
+from .._array.support import READS_OFTEN, Kind, op
 from .._array.threads import in_parts, workers
 from ..norm import batch_stats
 from .assign import kmeans_assign, kmeans_partial, to_each, unit
@@ -37,6 +38,7 @@ class KMeansSeeds(NamedTuple):
     indices: Array
 
 
+@op(Kind.SEEDS, READS_OFTEN)
 def kmeans_plusplus(
     x: Array,
     k: int,

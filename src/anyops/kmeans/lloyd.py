@@ -20,6 +20,7 @@ from .._array.namespace import (
     working,
 )
 from .._array.random import Seed, generator
+from .._array.support import SAMPLES_BY_VALUE, Kind, op
 from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
 from .bounds import Bounded, Sums, with_one
 from .init import beside, check_rows, check_samples, default_trials, parallel, plusplus, power_of_two, prepared, rows
@@ -39,6 +40,7 @@ class KMeansResult(NamedTuple):
     converged: bool
 
 
+@op(Kind.FIT, SAMPLES_BY_VALUE, static="kmeans_step")
 def kmeans(
     x: Array,
     k: int,

@@ -9,6 +9,7 @@ from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host, writable
 from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient
 from .._array.random import Seed, generator
+from .._array.support import Kind, op
 from .assign import check_metric, partial_sums
 from .init import Place, beside, check_rows, power_of_two, rows
 from .lloyd import KMeansResult, Samples, check_init, check_sides, in_range, settled
@@ -19,6 +20,7 @@ FIRST_BATCHES, FIRST_SAMPLES = 3, 3
 LEAST_SHARE, PATIENCE = 0.01, 10
 
 
+@op(Kind.FIT, static="kmeans_step")
 def minibatch_kmeans(
     batches: Iterable[Array | tuple[Array, Array]],
     k: int,

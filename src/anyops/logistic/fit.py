@@ -20,6 +20,7 @@ from .._array.namespace import (
     result_dtype,
     widest_dtype,
 )
+from .._array.support import Kind, op
 from .columns import involved, unshifted
 from .descent import Directions, Objective, Outcome, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
@@ -92,6 +93,7 @@ class LogisticResult(_Fields):
         return self.report.table(self, names)
 
 
+@op(Kind.FIT, static="logistic_step")
 def logistic_regression(
     x: Array,
     y: Array,

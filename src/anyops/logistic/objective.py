@@ -25,6 +25,7 @@ from .._array.namespace import (
     stop_gradient,
 )
 from .._array.solve import solve_spd
+from .._array.support import SOLVES, Kind, op
 from .._math import class_loss, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -61,6 +62,7 @@ class LogisticStep(NamedTuple):
 # --- what a user calls -----------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def logistic_loss(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
 ) -> LogisticLoss:
@@ -110,6 +112,7 @@ def logistic_loss(
     return LogisticLoss(*compiled(_loss, xp, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
 
 
+@op(Kind.VALUES)
 def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     """1 / (1 + e^−r), the probability of the second class of two, or softmax(r), that of each of K.
 
@@ -138,6 +141,7 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     return compiled(_probabilities, xp, x, _beside(xp, coef), _beside(xp, intercept), dtype=dtype)
 
 
+@op(Kind.VALUES)
 def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     """log of :func:`logistic_predict_proba`, accurate where a probability is near 1 or rounds to 0.
 
@@ -166,6 +170,7 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     return compiled(_log_probabilities, xp, x, _beside(xp, coef), _beside(xp, intercept), dtype=dtype)
 
 
+@op(Kind.VALUES)
 def logistic_partial(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None
 ) -> LogisticPartial:
@@ -213,6 +218,7 @@ def logistic_partial(
     return LogisticPartial(*compiled(_partial, xp, x, y, coef, intercept, sample_weight, dtype=wide))
 
 
+@op(Kind.VALUES)
 def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     """Sums of two parts together: of chunks, devices or ranks, in any tree.
 
@@ -238,6 +244,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     return LogisticPartial(*(s + t for s, t in zip(a, b, strict=True)))
 
 
+@op(Kind.VALUES, SOLVES)
 def logistic_step(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
 ) -> LogisticStep:
