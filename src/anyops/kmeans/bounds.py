@@ -16,7 +16,9 @@ References
 .. [2] After Ding et al., Yinyang K-Means, ICML 2015, section 3.2, with two groups that are chosen anew in each pass.
 """
 
+import functools
 import math
+import operator
 from typing import NamedTuple
 
 from .._array.backends import to_host
@@ -27,10 +29,13 @@ from .._array.segments import sum_rows
 from .._array.selection import indices_of, items
 from .._array.threads import in_parts, workers
 
-# Bytes of the scores of a tile. Smaller ones would fit a closer cache, but threads take turns at the interpreter, and
-# its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
-CACHE, MOST_BYTES = 1 << 22, 1 << 24
+# Bytes of the scores of a tile, which stay in the cache of a core, and of a block of rows whose sums are taken at once.
+CACHE, BLOCK = 1 << 20, 1 << 21
 ROWS, FEW_ROWS = 1 << 16, 1 << 10
+# Bytes of the scores of a tile while bounds are kept. Smaller tiles would fit a closer cache, but threads take turns at
+# the interpreter, and the many calls of a tile then cost more than memory: a quarter of this was 1.5 times slower at
+# 1M × 16, k = 64, and at 1M × 2, k = 9.
+KEPT, MOST_BYTES = 1 << 22, 1 << 24
 # With more centres the products take so long that to look at the own centre first, in the other layout, gains nothing;
 # with fewer they take so little time that to look at some centres first gains nothing.
 OWN_FIRST = 128
@@ -50,68 +55,116 @@ class Sums(NamedTuple):
     members: Host  # (k,) how many have a positive weight
 
 
-def with_one(xp: Namespace, x: Array) -> Array:
-    """Samples (n, d) with a one behind each: one product with (c, ‖c‖²) gives ‖c‖² − 2x·c."""
-    n, d = x.shape
-    rows = xp.ones((n, d + 1), dtype=x.dtype, device=device(x))
-    rows[:, :d] = x
-    return rows
-
-
 class Bounded:
-    """Samples (n, d) that know which centre is closest to them, and for how long that is certain."""
+    """Samples (n, d) that know which centre is closest to them, and for how long that is certain.
+
+    While many samples change their centre from pass to pass, bounds would settle next to nothing: each pass compares
+    all samples with all centres, as Lloyd's iteration does. Bounds are kept from then on that few do.
+    """
 
     def __init__(self, xp: Namespace, rows: Array, weight: Array | None, k: int):
-        """Take (n, d + 1) of :func:`with_one`, around 0."""
-        n, d = rows.shape[0], rows.shape[1] - 1
+        """Take samples around 0 with a one behind each, (n, d + 1): with (−2c, ‖c‖²) that gives ‖c‖² − 2x·c."""
+        n = rows.shape[0]
         self.xp, self.rows, self.weight, self.k = xp, rows, weight, k
         self.place = {"dtype": rows.dtype, "device": device(rows)}
         self.eps = float(xp.finfo(rows.dtype).eps)
         row_bytes = k * xp.finfo(rows.dtype).bits // 8
-        self.tile = max(min(ROWS, CACHE // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
-        self.tiles = [slice(start, min(start + self.tile, n)) for start in range(0, n, self.tile)]
-        self.square = xp.empty(n, **self.place)
-        parts = min(workers(rows), len(self.tiles))
-
-        def squares(part: int) -> None:
-            for tile in self.tiles[part::parts]:
-                self.square[tile] = row_dot(xp, self.rows[tile, :d], self.rows[tile, :d])
-
-        in_parts(rows, squares, parts)
+        self.tile = max(min(ROWS, KEPT // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
+        self.tiles = _slices(0, n, self.tile)
         self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
-        self.gap = xp.full(n, -math.inf, **self.place)
-        self.upper = xp.zeros(n, **self.place)
-        self.radius = float(xp.max(self.square)) ** 0.5
         self.centers: Host | None = None  # of the last pass, as rounded to the dtype of the samples
-        self.own, self.other = HOST.zeros(k), HOST.zeros(k)
         self.moving = True  # whether so many samples still change that bounds are not kept yet
-        self._sums = Sums(HOST.zeros((k, d)), HOST.zeros(k), HOST.zeros(k))
+        self.square: Array = None  # of each sample, and its bounds, once they are kept
+        self.gap: Array = None
+        self.upper: Array = None
+        self.radius = 0.0
+        self.own, self.other = HOST.zeros(k), HOST.zeros(k)
+        self._sums = Sums(HOST.zeros((k, rows.shape[1] - 1)), HOST.zeros(k), HOST.zeros(k))
 
     def update(self, centers: Host, *, last: bool = False) -> tuple[Sums, int]:
         """Give each sample the closest of (k, d) centres; return the sums, and how many samples changed.
 
-        A pass that is the last one leaves no bounds for another.
+        A pass that is the last one leaves neither bounds nor sums for another.
         """
-        look = _Pass(self, centers, keeps=not (self.moving or last))
+        if self.moving:
+            return self._compare_all(centers, sums=not last)
+        if self.gap is None:
+            self._keep()
+        look = _Pass(self, centers, keeps=not last)
         parts = min(workers(self.rows), len(self.tiles))
-        for delta in (done := in_parts(self.rows, lambda part: look.over(self.tiles[part::parts]), parts)):
-            self._sums = Sums(*(a + b for a, b in zip(self._sums, delta[0], strict=True)))
-        empty = self._sums.members == 0  # rounding must leave no remainder
-        zero = HOST.asarray(0.0)
-        self._sums = self._sums._replace(
-            sums=HOST.where(empty[:, None], zero, self._sums.sums), weights=HOST.where(empty, zero, self._sums.weights)
-        )
-        changed = sum(count for _, count in done)
-        self.moving = self.moving and changed > UNSETTLED * self.rows.shape[0]
+        done = in_parts(self.rows, lambda part: look.over(self.tiles[part::parts]), parts)
+        self._sums = _without_remainder(_added([self._sums, *(delta for delta, _ in done)]))
+        return self._sums, sum(count for _, count in done)
+
+    def _compare_all(self, centers: Host, *, sums: bool) -> tuple[Sums, int]:
+        """Compare all samples with all centres; each core has an equal share of the samples."""
+        xp, n, width = self.xp, *self.rows.shape
+        table, exact, _ = self.scoring(centers)
+        transposed = xp.matrix_transpose(table)
+        first, self.centers = self.centers is None, exact
+        item = xp.finfo(self.rows.dtype).bits // 8
+        step = min(max(CACHE // (item * self.k), FEW_ROWS), ROWS)
+        block = max(BLOCK // (item * width), FEW_ROWS)
+        parts = min(workers(self.rows), len(self.tiles))
+
+        def share(part: int) -> tuple[Sums, int]:
+            room = Scratch(xp, self.rows, step * self.k)
+            found, changed = [], 0
+            for whole in _slices(n * part // parts, n * (part + 1) // parts, block):
+                for tile in _slices(whole.start, whole.stop, step):
+                    labels = xp.argmin(room.product(self.rows[tile, :], transposed), axis=1)
+                    changed += int(xp.count_nonzero(labels != self.labels[tile]))
+                    self.labels[tile] = labels
+                if sums:
+                    weight = None if self.weight is None else self.weight[whole]
+                    found.append(self.sums_of(self.rows[whole, :], weight, self.labels[whole]))
+            return _added(found) if sums else self._sums, changed
+
+        done = in_parts(self.rows, share, parts)
+        changed = n if first else sum(count for _, count in done)
+        if sums:
+            self._sums, self.moving = _added([found for found, _ in done]), changed > UNSETTLED * n
         return self._sums, changed
+
+    def _keep(self) -> None:
+        """Make room for bounds, none of which holds yet."""
+        xp, n = self.xp, self.rows.shape[0]
+        self.square = xp.empty(n, **self.place)
+        parts = min(workers(self.rows), len(self.tiles))
+
+        def squares(part: int) -> None:
+            for tile in self.tiles[part::parts]:
+                self.square[tile] = row_dot(xp, self.rows[tile, :-1], self.rows[tile, :-1])
+
+        in_parts(self.rows, squares, parts)
+        self.radius = float(xp.max(self.square)) ** 0.5
+        self.gap = xp.full(n, -math.inf, **self.place)
+        self.upper = xp.zeros(n, **self.place)
+
+    def scoring(self, centers: Host) -> tuple[Array, Host, Host]:
+        """Return (−2c, ‖c‖²) of each centre, the centres as rounded to the dtype of the samples, and their squares."""
+        rounded = self.xp.asarray(centers, **self.place)
+        exact = HOST.astype(to_host(rounded), HOST.float64)
+        squares = HOST.sum(exact * exact, axis=1)
+        column = self.xp.asarray(squares, **self.place)[:, None]
+        return self.xp.concat([-2.0 * rounded, column], axis=1), exact, squares
+
+    def sums_of(self, rows: Array, weight: Array | None, labels: Array) -> Sums:
+        """Return the sums of some rows, which have a one behind them."""
+        if weight is not None:
+            rows = rows * weight[:, None]
+        total = sum_rows(rows, labels, self.k)
+        members = total[:, -1]
+        if weight is not None:
+            members = sum_rows(self.xp.astype(weight > 0, rows.dtype)[:, None], labels, self.k)[:, 0]
+        return Sums(total[:, :-1], total[:, -1], members)
 
     def inertia(self) -> float:
         """Σ w · squared distance by the labels and the centres of the last pass: no distance is a difference."""
         xp = self.xp
         centers = xp.asarray(self.centers, **self.place)
         step = max(1024, (1 << 18) // self.rows.shape[1])  # rows whose temporaries stay in cache
-        n = self.rows.shape[0]
-        tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        tiles = _slices(0, self.rows.shape[0], step)
 
         def lost(part: int) -> float:
             total = 0.0
@@ -133,35 +186,26 @@ class _Pass:
     """What one pass over the samples needs: the centres, and how far they moved since the last one."""
 
     def __init__(self, samples: Bounded, centers: Host, *, keeps: bool):
-        self.keeps = keeps
-        xp, place = samples.xp, samples.place
-        self.of, self.xp = samples, xp
-        rounded = xp.asarray(centers, **place)
-        exact = HOST.astype(to_host(rounded), HOST.float64)
-        squares = HOST.sum(exact * exact, axis=1)
-        self.centers = xp.concat([-2.0 * rounded, xp.asarray(squares, **place)[:, None]], axis=1)
+        self.of, self.xp, self.keeps = samples, samples.xp, keeps
+        self.centers, exact, squares = samples.scoring(centers)
         # What a computed squared distance may be off by: rounding of the product and of the squares.
         scale = samples.radius + float(HOST.max(squares)) ** 0.5
         self.error = (samples.rows.shape[1] + 8) * samples.eps * scale * scale
-        self.first = samples.centers is None
         self.far: Host | None = None
         self.far_centers: Array = None
         self.far_names: Array = None
-        if not self.first:
-            moved = HOST.sqrt(HOST.sum((exact - samples.centers) ** 2, axis=1))
-            order = HOST.argsort(-moved, stable=True)
-            # The largest of the others: the second largest for the one that moved farthest.
-            most = HOST.full(moved.shape[0], moved[order[0]])
-            most[order[0]] = moved[order[1]] if moved.shape[0] > 1 else 0.0
-            samples.own, samples.other = samples.own + moved, samples.other + most
-        samples.centers = exact
+        moved = HOST.sqrt(HOST.sum((exact - samples.centers) ** 2, axis=1))
+        order = HOST.argsort(-moved, stable=True)
+        # The largest of the others: the second largest for the one that moved farthest.
+        most = HOST.full(moved.shape[0], moved[order[0]])
+        most[order[0]] = moved[order[1]] if moved.shape[0] > 1 else 0.0
+        samples.own, samples.other, samples.centers = samples.own + moved, samples.other + most, exact
         self.own, self.other = samples.table(samples.own), samples.table(samples.other)
         self.drift = self.own + self.other
         # Beside which the gaps are rounded.
         self.slack = 16 * samples.eps * (scale + float(HOST.max(samples.own + samples.other)))
-        if not self.first:
-            self.most = xp.asarray(most * (1 - samples.eps), **place)
-            self._choose(moved, order)
+        self.most = self.xp.asarray(most * (1 - samples.eps), **samples.place)
+        self._choose(moved, order)
 
     def _choose(self, moved: Host, order: Host) -> None:
         """Guess on a few samples how many of the centres that moved farthest are best looked at first, if any."""
@@ -219,39 +263,27 @@ class _Pass:
         of, xp = self.of, self.xp
         room = Scratch(xp, of.rows, of.tile * of.k)
         moves = [move for tile in tiles if (move := self._tile(tile, room)) is not None]
-        k, d = of.k, of.rows.shape[1] - 1
-        total = HOST.zeros((k, d + 1))
-        members = HOST.zeros((k, 1))
+        found = [Sums(HOST.zeros((of.k, of.rows.shape[1] - 1)), HOST.zeros(of.k), HOST.zeros(of.k))]
         if not moves:
-            return Sums(total[:, :d], total[:, d], members[:, 0]), 0
+            return found[0], 0
         index, old, new = (xp.concat(list(part)) for part in zip(*moves, strict=True))
-        step = max(1024, (1 << 18) // (d + 1))
-        for start in range(0, index.shape[0], step):
-            part = slice(start, min(start + step, index.shape[0]))
+        step = max(1024, (1 << 18) // of.rows.shape[1])
+        for part in _slices(0, index.shape[0], step):
             rows = items(xp, of.rows, index[part])
-            there = rows[:, d:]
-            if of.weight is not None:
-                weight = items(xp, of.weight, index[part])[:, None]
-                rows, there = rows * weight, xp.astype(weight > 0, rows.dtype)
-            for labels, sign in ((new, 1), *(() if self.first else ((old, -1),))):
-                total = total + sign * sum_rows(rows, labels[part], k)
-                if of.weight is not None:
-                    members = members + sign * sum_rows(there, labels[part], k)
-        if of.weight is None:
-            members = total[:, d:]
-        return Sums(total[:, :d], total[:, d], members[:, 0]), index.shape[0]
+            weight = None if of.weight is None else items(xp, of.weight, index[part])
+            gained, lost = (of.sums_of(rows, weight, labels[part]) for labels in (new, old))
+            found += [gained, Sums(*(-x for x in lost))]
+        return _added(found), index.shape[0]
 
     def _tile(self, tile: slice, room: Scratch) -> tuple[Array, Array, Array] | None:
         """Bring a tile up to date; return the samples that changed, their old and their new labels."""
         of, xp = self.of, self.xp
         labels, gap, upper, square, rows = (x[tile, ...] for x in (of.labels, of.gap, of.upper, of.square, of.rows))
-        index = None
-        if not self.first:
-            index = indices_of(xp, gap <= items(xp, self.drift, labels))
-            if index.shape[0] == 0:
-                return None
-            if index.shape[0] > NEARLY_ALL * labels.shape[0]:
-                index = None
+        index = indices_of(xp, gap <= items(xp, self.drift, labels))
+        if index.shape[0] == 0:
+            return None
+        if index.shape[0] > NEARLY_ALL * labels.shape[0]:
+            index = None
         if self.far is not None:
             index = self._unsettled(index, labels, gap, upper, square, rows, room)
             if index.shape[0] == 0:
@@ -269,11 +301,7 @@ class _Pass:
         else:
             after = xp.argmin(room.product(rows, self.centers.T), axis=1)
             _store(xp, gap, index, -math.inf)
-        changed = (
-            indices_of(xp, after != before)
-            if not self.first
-            else xp.arange(after.shape[0], dtype=after.dtype, device=of.place["device"])
-        )
+        changed = indices_of(xp, after != before)
         if changed.shape[0] == 0:
             return None
         where = changed if index is None else items(xp, index, changed)
@@ -309,7 +337,7 @@ class _Pass:
     def _closest(self, rows: Array, labels: Array, room: Scratch) -> tuple[Array, Array, Array]:
         """Return the closest centre of each row, ties to the lowest number, its score ‖c‖² − 2x·c, and the next one."""
         xp = self.xp
-        if self.first or self.of.k > OWN_FIRST:
+        if self.of.k > OWN_FIRST:
             return two_lowest(xp, room.product(rows, self.centers.T))
         own, rest = own_and_rest(xp, room.product(self.centers, rows.T), labels)
         contested = indices_of(xp, ~(rest > own))
@@ -320,6 +348,21 @@ class _Pass:
         for known, new in zip((labels, own, rest), found, strict=True):
             put(xp, known, contested, new)
         return labels, own, rest
+
+
+def _slices(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]
+
+
+def _added(found: list[Sums]) -> Sums:
+    return Sums(*(functools.reduce(operator.add, parts) for parts in zip(*found, strict=True)))
+
+
+def _without_remainder(found: Sums) -> Sums:
+    """Sums of which those of empty clusters are 0: differences left rounding there."""
+    empty, zero = found.members == 0, HOST.asarray(0.0)
+    sums, weights = HOST.where(empty[:, None], zero, found.sums), HOST.where(empty, zero, found.weights)
+    return found._replace(sums=sums, weights=weights)
 
 
 def _store(xp: Namespace, x: Array, index: Array | None, values: Array | float) -> None:
