@@ -24,25 +24,30 @@ from typing import NamedTuple
 from .._array.backends import to_host
 from .._array.host import HOST, Host
 from .._array.namespace import Array, Namespace, default_int, device
-from .._array.nearest import Scratch, own_and_rest, put, row_dot, two_lowest
+from .._array.nearest import Scratch, lowest_down, put, row_dot, two_lowest, two_lowest_down
 from .._array.segments import sum_rows
 from .._array.selection import indices_of, items
 from .._array.threads import in_parts, workers
 
-# Bytes of the scores of a tile, which stay in the cache of a core, and of a block of rows whose sums are taken at once.
-CACHE, BLOCK = 1 << 20, 1 << 21
+# Bytes of the scores of a tile. Smaller ones would fit a closer cache, but threads take turns at the interpreter, and
+# its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
+CACHE, MOST_BYTES = 1 << 22, 1 << 24
 ROWS, FEW_ROWS = 1 << 16, 1 << 10
-# Bytes of the scores of a tile while bounds are kept. Smaller tiles would fit a closer cache, but threads take turns at
-# the interpreter, and the many calls of a tile then cost more than memory: a quarter of this was 1.5 times slower at
-# 1M × 16, k = 64, and at 1M × 2, k = 9.
-KEPT, MOST_BYTES = 1 << 22, 1 << 24
-# With more centres the products take so long that to look at the own centre first, in the other layout, gains nothing;
-# with fewer they take so little time that to look at some centres first gains nothing.
-OWN_FIRST = 128
+# Rows that the tiles fall short of a power of two, by which the scores of a sample would lie apart: they would take
+# turns in a few lines of the cache, and the product take 1.7 times as long.
+OFF_BEAT = 48
+# With at most so many centres, scores are laid out (centres, samples). With more of them the product takes longer that
+# way round, and with fewer it takes so little time that to look at some centres first gains nothing.
+FEW_CENTERS = 128
+# Rows a centre of which sums are taken at once, at least: to sum a run of few costs as much as of many.
+RUN = 16
 # A tile of which more than this share may have changed is computed whole: to gather its rows would cost as much.
 NEARLY_ALL = 0.75
 # While more than this share of the samples changes from pass to pass, bounds would settle next to nothing.
 UNSETTLED = 0.15
+# While more than this share changes, to sum all samples is less work than to take the changed ones from the sums of one
+# centre to those of another.
+MOST = 0.5
 # Samples from which a pass guesses how many may have changed.
 SAMPLE = 1 << 13
 
@@ -69,17 +74,21 @@ class Bounded:
         self.place = {"dtype": rows.dtype, "device": device(rows)}
         self.eps = float(xp.finfo(rows.dtype).eps)
         row_bytes = k * xp.finfo(rows.dtype).bits // 8
-        self.tile = max(min(ROWS, KEPT // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
+        self.tile = max(min(ROWS, CACHE // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
+        if k <= FEW_CENTERS:
+            self.tile = max(self.tile - OFF_BEAT, 16)
         self.tiles = _slices(0, n, self.tile)
         self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
         self.centers: Host | None = None  # of the last pass, as rounded to the dtype of the samples
+        self.changed = math.inf  # the share of the samples that did in the last pass; before the first no sample had a label
         self.moving = True  # whether so many samples still change that bounds are not kept yet
         self.square: Array = None  # of each sample, and its bounds, once they are kept
         self.gap: Array = None
         self.upper: Array = None
         self.radius = 0.0
         self.own, self.other = HOST.zeros(k), HOST.zeros(k)
-        self._sums = Sums(HOST.zeros((k, rows.shape[1] - 1)), HOST.zeros(k), HOST.zeros(k))
+        self.nothing = Sums(HOST.zeros((k, rows.shape[1] - 1)), HOST.zeros(k), HOST.zeros(k))
+        self._sums = self.nothing
 
     def update(self, centers: Host, *, last: bool = False) -> tuple[Sums, int]:
         """Give each sample the closest of (k, d) centres; return the sums, and how many samples changed.
@@ -98,32 +107,34 @@ class Bounded:
 
     def _compare_all(self, centers: Host, *, sums: bool) -> tuple[Sums, int]:
         """Compare all samples with all centres; each core has an equal share of the samples."""
-        xp, n, width = self.xp, *self.rows.shape
-        table, exact, _ = self.scoring(centers)
-        transposed = xp.matrix_transpose(table)
-        first, self.centers = self.centers is None, exact
-        item = xp.finfo(self.rows.dtype).bits // 8
-        step = min(max(CACHE // (item * self.k), FEW_ROWS), ROWS)
-        block = max(BLOCK // (item * width), FEW_ROWS)
+        xp, n = self.xp, self.rows.shape[0]
+        table, self.centers, _ = self.scoring(centers)
+        anew = self.changed > MOST
+        step = self.tile * -(-RUN * self.k // self.tile)
         parts = min(workers(self.rows), len(self.tiles))
 
         def share(part: int) -> tuple[Sums, int]:
-            room = Scratch(xp, self.rows, step * self.k)
-            found, changed = [], 0
-            for whole in _slices(n * part // parts, n * (part + 1) // parts, block):
-                for tile in _slices(whole.start, whole.stop, step):
-                    labels = xp.argmin(room.product(self.rows[tile, :], transposed), axis=1)
-                    changed += int(xp.count_nonzero(labels != self.labels[tile]))
-                    self.labels[tile] = labels
-                if sums:
-                    weight = None if self.weight is None else self.weight[whole]
-                    found.append(self.sums_of(self.rows[whole, :], weight, self.labels[whole]))
-            return _added(found) if sums else self._sums, changed
+            room, found, changed = Scratch(xp, self.rows, self.tile * self.k), [self.nothing], 0
+            for block in _slices(n * part // parts, n * (part + 1) // parts, step):
+                before, after = xp.asarray(self.labels[block], copy=True), self.labels[block]
+                for tile in _slices(block.start, block.stop, self.tile):
+                    self.labels[tile] = _closest(xp, self.rows[tile, :], table, room)
+                moved = indices_of(xp, after != before)
+                changed += moved.shape[0]
+                if sums and anew:
+                    weight = None if self.weight is None else self.weight[block]
+                    found.append(self._sums_of(self.rows[block, :], weight, after))
+                elif sums:
+                    found.append(self.differences(moved + block.start, items(xp, before, moved), items(xp, after, moved)))
+            return _added(found), changed
 
         done = in_parts(self.rows, share, parts)
-        changed = n if first else sum(count for _, count in done)
+        changed = n if self.changed > 1 else sum(count for _, count in done)
         if sums:
-            self._sums, self.moving = _added([found for found, _ in done]), changed > UNSETTLED * n
+            before = self.nothing if anew else self._sums
+            self._sums = _without_remainder(_added([before, *(found for found, _ in done)]))
+            self.changed = changed / n
+            self.moving = self.changed > UNSETTLED
         return self._sums, changed
 
     def _keep(self) -> None:
@@ -149,7 +160,7 @@ class Bounded:
         column = self.xp.asarray(squares, **self.place)[:, None]
         return self.xp.concat([-2.0 * rounded, column], axis=1), exact, squares
 
-    def sums_of(self, rows: Array, weight: Array | None, labels: Array) -> Sums:
+    def _sums_of(self, rows: Array, weight: Array | None, labels: Array) -> Sums:
         """Return the sums of some rows, which have a one behind them."""
         if weight is not None:
             rows = rows * weight[:, None]
@@ -158,6 +169,17 @@ class Bounded:
         if weight is not None:
             members = sum_rows(self.xp.astype(weight > 0, rows.dtype)[:, None], labels, self.k)[:, 0]
         return Sums(total[:, :-1], total[:, -1], members)
+
+    def differences(self, index: Array, old: Array, new: Array) -> Sums:
+        """Return what the sums change by when the samples at some positions change from old labels to new ones."""
+        xp, found = self.xp, [self.nothing]
+        step = max(1024, (1 << 18) // self.rows.shape[1])  # rows whose copies stay in cache
+        for part in _slices(0, index.shape[0], step):
+            rows = items(xp, self.rows, index[part])
+            weight = None if self.weight is None else items(xp, self.weight, index[part])
+            lost = self._sums_of(rows, weight, old[part])
+            found += [self._sums_of(rows, weight, new[part]), Sums(*(-x for x in lost))]
+        return _added(found)
 
     def inertia(self) -> float:
         """Σ w · squared distance by the labels and the centres of the last pass: no distance is a difference."""
@@ -211,7 +233,7 @@ class _Pass:
         """Guess on a few samples how many of the centres that moved farthest are best looked at first, if any."""
         of, xp, k = self.of, self.xp, self.of.k
         n, width = of.rows.shape
-        if n < 4 * SAMPLE or k <= OWN_FIRST or not self.keeps:
+        if n < 4 * SAMPLE or k <= FEW_CENTERS or not self.keeps:
             return
         every = slice(0, n, n // SAMPLE)
         labels = of.labels[every]
@@ -263,17 +285,10 @@ class _Pass:
         of, xp = self.of, self.xp
         room = Scratch(xp, of.rows, of.tile * of.k)
         moves = [move for tile in tiles if (move := self._tile(tile, room)) is not None]
-        found = [Sums(HOST.zeros((of.k, of.rows.shape[1] - 1)), HOST.zeros(of.k), HOST.zeros(of.k))]
         if not moves:
-            return found[0], 0
+            return of.nothing, 0
         index, old, new = (xp.concat(list(part)) for part in zip(*moves, strict=True))
-        step = max(1024, (1 << 18) // of.rows.shape[1])
-        for part in _slices(0, index.shape[0], step):
-            rows = items(xp, of.rows, index[part])
-            weight = None if of.weight is None else items(xp, of.weight, index[part])
-            gained, lost = (of.sums_of(rows, weight, labels[part]) for labels in (new, old))
-            found += [gained, Sums(*(-x for x in lost))]
-        return _added(found), index.shape[0]
+        return of.differences(index, old, new), index.shape[0]
 
     def _tile(self, tile: slice, room: Scratch) -> tuple[Array, Array, Array] | None:
         """Bring a tile up to date; return the samples that changed, their old and their new labels."""
@@ -293,13 +308,13 @@ class _Pass:
         else:
             before = labels
         if self.keeps:
-            after, least, next_ = self._closest(rows, before, room)
+            after, least, next_ = _two_closest(xp, rows, self.centers, room)
             u, low = self._above(least + square), self._below(next_ + square)
             own, drift = items(xp, self.own, after), items(xp, self.drift, after)
             _store(xp, gap, index, low - u + drift - self.slack)
             _store(xp, upper, index, u - own)
         else:
-            after = xp.argmin(room.product(rows, self.centers.T), axis=1)
+            after = _closest(xp, rows, self.centers, room)
             _store(xp, gap, index, -math.inf)
         changed = indices_of(xp, after != before)
         if changed.shape[0] == 0:
@@ -334,20 +349,19 @@ class _Pass:
         left = indices_of(xp, ~settled)
         return left if index is None else items(xp, index, left)
 
-    def _closest(self, rows: Array, labels: Array, room: Scratch) -> tuple[Array, Array, Array]:
-        """Return the closest centre of each row, ties to the lowest number, its score ‖c‖² − 2x·c, and the next one."""
-        xp = self.xp
-        if self.of.k > OWN_FIRST:
-            return two_lowest(xp, room.product(rows, self.centers.T))
-        own, rest = own_and_rest(xp, room.product(self.centers, rows.T), labels)
-        contested = indices_of(xp, ~(rest > own))
-        if contested.shape[0] == 0:
-            return labels, own, rest
-        found = two_lowest(xp, room.product(items(xp, rows, contested), self.centers.T))
-        labels = xp.asarray(labels, copy=True)
-        for known, new in zip((labels, own, rest), found, strict=True):
-            put(xp, known, contested, new)
-        return labels, own, rest
+
+def _closest(xp: Namespace, rows: Array, table: Array, room: Scratch) -> Array:
+    """The closest centre of each row, ties to the lowest number."""
+    if table.shape[0] <= FEW_CENTERS:
+        return lowest_down(xp, room.product(table, rows.T))[0]
+    return xp.argmin(room.product(rows, table.T), axis=1)
+
+
+def _two_closest(xp: Namespace, rows: Array, table: Array, room: Scratch) -> tuple[Array, Array, Array]:
+    """The closest centre of each row, ties to the lowest number, its score ‖c‖² − 2x·c, and the next one."""
+    if table.shape[0] <= FEW_CENTERS:
+        return two_lowest_down(xp, room.product(table, rows.T))
+    return two_lowest(xp, room.product(rows, table.T))
 
 
 def _slices(start: int, stop: int, step: int) -> list[slice]:

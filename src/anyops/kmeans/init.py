@@ -1,6 +1,5 @@
 """The centres that k-means starts from. Draws are made on the host, so that a seed means the same everywhere."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -26,7 +25,7 @@ from .._array.nearest import less
 from .._array.random import Seed, generator
 from .._array.rows import rows_in_cache
 from .._array.threads import in_parts, workers
-from ..norm import batch_stats, merge_batch_stats
+from ..norm import batch_stats
 from .assign import kmeans_assign, kmeans_partial, to_each, unit
 
 LARGE = 1 << 20  # numbers in an array of which each core reads a share
@@ -207,10 +206,7 @@ def prepared(
         place = place._replace(scale=_scale(xp, z, metric))
         z = Place(None, place.scale, place.shift).enter(xp, z)
     z = _kept(xp, z, there)
-    if there is None:
-        stats = functools.reduce(merge_batch_stats, _shares(z, batch_stats))
-    else:
-        stats = batch_stats(z, axis=1, sample_weight=there)
+    stats = batch_stats(z, axis=1, sample_weight=there)
     mean, m2 = on_host(stats.mean), on_host(stats.m2)
     variance = m2 / float(HOST.count_nonzero(weight))
     if metric == "cosine" and shifts_directions:
