@@ -33,20 +33,20 @@ from .._array.threads import in_parts, workers
 # its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
 CACHE, MOST_BYTES = 1 << 22, 1 << 24
 ROWS, FEW_ROWS = 1 << 16, 1 << 10
-# Rows that the tiles fall short of a power of two, by which the scores of a sample would lie apart: they would take
-# turns in a few lines of the cache, and the product take 1.7 times as long.
+# By how many rows tiles fall short of a power of two: scores of a sample that lie a power of two apart share a few lines
+# of the cache, and the product took 1.7 times as long.
 OFF_BEAT = 48
 # With at most so many centres, scores are laid out (centres, samples). With more of them the product takes longer that
 # way round, and with fewer it takes so little time that to look at some centres first gains nothing.
 FEW_CENTERS = 128
-# Rows a centre of which sums are taken at once, at least: to sum a run of few costs as much as of many.
+# Rows a centre that are summed at once, at least: a run of few takes as long as one of many.
 RUN = 16
 # A tile of which more than this share may have changed is computed whole: to gather its rows would cost as much.
 NEARLY_ALL = 0.75
 # While more than this share of the samples changes from pass to pass, bounds would settle next to nothing.
 UNSETTLED = 0.15
-# While more than this share changes, to sum all samples is less work than to take the changed ones from the sums of one
-# centre to those of another.
+# If more than this share changed in the last pass, all samples are summed anew; else the changed ones are moved from the
+# sums of one centre to those of another.
 MOST = 0.5
 # Samples from which a pass guesses how many may have changed.
 SAMPLE = 1 << 13
@@ -63,8 +63,8 @@ class Sums(NamedTuple):
 class Bounded:
     """Samples (n, d) that know which centre is closest to them, and for how long that is certain.
 
-    While many samples change their centre from pass to pass, bounds would settle next to nothing: each pass compares
-    all samples with all centres, as Lloyd's iteration does. Bounds are kept from then on that few do.
+    While many samples change their centre from pass to pass, bounds would settle next to nothing, and each pass compares
+    all samples with all centres. Bounds are kept as soon as few do.
     """
 
     def __init__(self, xp: Namespace, rows: Array, weight: Array | None, k: int):
@@ -80,9 +80,9 @@ class Bounded:
         self.tiles = _slices(0, n, self.tile)
         self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
         self.centers: Host | None = None  # of the last pass, as rounded to the dtype of the samples
-        self.changed = math.inf  # the share of the samples that did in the last pass; before the first no sample had a label
+        self.changed = math.inf  # the share of the samples that did in the last pass: none had a label before the first
         self.moving = True  # whether so many samples still change that bounds are not kept yet
-        self.square: Array = None  # of each sample, and its bounds, once they are kept
+        self.square: Array = None  # ‖x‖² of each sample, and its bounds, once they are kept
         self.gap: Array = None
         self.upper: Array = None
         self.radius = 0.0
@@ -125,14 +125,15 @@ class Bounded:
                     weight = None if self.weight is None else self.weight[block]
                     found.append(self._sums_of(self.rows[block, :], weight, after))
                 elif sums:
-                    found.append(self.differences(moved + block.start, items(xp, before, moved), items(xp, after, moved)))
+                    old, new = items(xp, before, moved), items(xp, after, moved)
+                    found.append(self.differences(moved + block.start, old, new))
             return _added(found), changed
 
         done = in_parts(self.rows, share, parts)
         changed = n if self.changed > 1 else sum(count for _, count in done)
         if sums:
-            before = self.nothing if anew else self._sums
-            self._sums = _without_remainder(_added([before, *(found for found, _ in done)]))
+            start = self.nothing if anew else self._sums
+            self._sums = _without_remainder(_added([start, *(found for found, _ in done)]))
             self.changed = changed / n
             self.moving = self.changed > UNSETTLED
         return self._sums, changed
