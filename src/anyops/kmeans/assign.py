@@ -539,7 +539,8 @@ def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> A
     """:func:`all_distances` in the dtype of the centres, in an array that can be written to."""
     wide = centers.dtype
     ready = _ready(xp, x, centers, metric, wide, around=True)
-    inverse = _inverse_scale(xp, xp.max(xp.abs(ready.at)))  # 1 for "iou", whose centres are scaled already
+    largest = xp.max(xp.abs(ready.at))
+    inverse = _inverse_scale(xp, largest)  # 1 for "iou", whose centres are scaled already
     at = ready.at * inverse
     squares = xp.sum(at * at, axis=-1)
     whole = xp.empty((x.shape[0], at.shape[0]), dtype=wide, device=device(x))
@@ -553,24 +554,28 @@ def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> A
             if metric == "iou":
                 whole[tile, :] = 1 - _iou(xp, (rows * ready.scale)[:, None, :], at[None, :, :])
                 continue
-            scaled = rows * inverse
-            own = row_dot(xp, scaled, scaled)[:, None] + squares
-            found = own - 2.0 * xp.matmul(scaled, xp.matrix_transpose(at))
+            # Samples far beyond the centres have a unit of their own, a fraction of that of the centres.
+            own_unit = _inverse_scale(xp, xp.maximum(xp.max(xp.abs(rows), axis=1, keepdims=True), largest))
+            fraction = own_unit / inverse
+            scaled = rows * own_unit
+            own = row_dot(xp, scaled, scaled)[:, None] + squares * (fraction * fraction)
+            found = own - 2.0 * xp.matmul(scaled * fraction, xp.matrix_transpose(at))
             flat = xp.reshape(found, (-1,))
             near = indices_of(xp, xp.reshape(~(found >= CANCELLED * own), (-1,)))
             if near.shape[0]:
-                k = at.shape[0]
+                sample, center = near // at.shape[0], near % at.shape[0]
                 if metric == "euclidean" and ready.whole is None:  # before anything is rounded
-                    difference = (items(xp, x[tile, :], near // k) - items(xp, centers, near % k)) * inverse
+                    difference = items(xp, x[tile, :], sample) - items(xp, centers, center)
                 else:
-                    difference = items(xp, scaled, near // k) - items(xp, at, near % k)
+                    difference = items(xp, rows, sample) - items(xp, ready.at, center)
+                difference = difference * items(xp, own_unit, sample)
                 put(xp, flat, near, row_dot(xp, difference, difference))
             found = xp.reshape(flat, found.shape)
             if metric == "euclidean":
-                whole[tile, :] = xp.sqrt(found) / inverse
+                whole[tile, :] = xp.sqrt(found) / own_unit
             else:
                 zero = _is_zero(xp, x[tile, :])[:, None] | ready.zero
-                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * inverse * inverse))
+                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * own_unit * own_unit))
 
     in_parts(x, share, parts)
     return whole

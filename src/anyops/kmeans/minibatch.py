@@ -37,7 +37,7 @@ def minibatch_kmeans(
     ----------
     batches : iterable of arrays (n_b, d), or of pairs of such an array and weights (n_b,)
         A list or tuple of one array, as a ``DataLoader`` of a ``TensorDataset`` gives, is that array. Weights are
-        floating or bool, in any unit; integers are refused, for they are as likely labels. All batches are of one
+        floating, in any unit; integers and bools are refused, for they may be labels. All batches are of one
         library, device and dtype; each is asked for once, in turn, and let go. Each should be a fair draw of the data:
         shuffle what is sorted. A dask array is computed batch by batch.
     k : int ≥ 1
@@ -141,10 +141,10 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
             xp = HOST
         if sample_weight is not None:
             namespace(**{name: x, f"weights of {name}": sample_weight})
-            if xp.isdtype(sample_weight.dtype, "integral"):
+            if xp.isdtype(sample_weight.dtype, ("integral", "bool")):
                 raise TypeError(
-                    f"{name} must be an array or a pair of an array and floating or bool weights, got integers of "
-                    f"{sample_weight.dtype} beside the array: leave out labels, or convert weights to a floating dtype"
+                    f"{name} must be an array or a pair of an array and floating weights, got {sample_weight.dtype} "
+                    "beside the array: leave out labels, or convert weights to a floating dtype"
                 )
         weight = check_rows(xp, name, x, sample_weight)
         if like is None:
