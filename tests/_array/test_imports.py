@@ -42,10 +42,7 @@ STILL_ASK = {
     for folder, names in {
         "suppression": ("arguments", "bucketed", "fusion", "graph", "greedy", "overlaps", "soft"),
         "kmeans": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
-        "logistic": (
-            *("columns", "descent", "fit", "gap", "lasso", "lbfgs", "newton", "objective", "proximal", "samples"),
-            *("separation", "summary"),
-        ),
+        "logistic": ("fit", "objective", "samples"),
     }.items()
     for name in names
 }

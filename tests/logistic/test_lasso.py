@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 import anyops
 from anyops._array.namespace import namespace
-from anyops.logistic.gap import balancing_factors, dual_sums, duality_gap, shrinkage
-from anyops.logistic.lasso import lasso, lasso_by_products
+from anyops._host.logistic.duality import balancing_factors, duality_gap, shrinkage
+from anyops._host.logistic.lasso import lasso, lasso_by_products
+from anyops.logistic.gap import dual_sums
 from anyops.logistic.objective import row_sums
 from tests.backends import Backend
 from tests.calls import counted

@@ -20,14 +20,14 @@ from .._array.namespace import (
     result_dtype,
     widest_dtype,
 )
-from .columns import involved, unshifted
-from .descent import Directions, Objective, Outcome, descend
-from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
-from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
+from .._host.logistic.columns import involved, unshifted
+from .._host.logistic.descent import Directions, Objective, Outcome, descend
+from .._host.logistic.lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
+from .._host.logistic.newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
+from .._host.logistic.proximal import ProximalLBFGS, ProximalNewton
+from .._host.logistic.summary import Report
 from .objective import check_penalty, check_rows
-from .proximal import ProximalLBFGS, ProximalNewton
 from .samples import Samples, thin
-from .summary import Report
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
 FEW = 64  # coefficients whose Hessian costs little beside the gradient

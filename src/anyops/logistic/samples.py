@@ -13,7 +13,7 @@ from .._array.namespace import Array, DType, Namespace, cast, default_int, is_at
 from .._array.random import generator
 from .._array.rows import fold_rows, is_sharded, rows_in_cache
 from .._array.threads import in_parts, workers
-from .columns import EXPONENTS, FAR, Columns, powers, unshifted
+from .._host.logistic.columns import EXPONENTS, FAR, Columns, powers, unshifted
 from .gap import dual_sums
 from .objective import assembled, losses_along, row_sums
 

@@ -1,12 +1,13 @@
-"""Descent to the minimum of the penalised loss: passes over the data, directions found between them, Armijo's rule."""
+"""Descent to the minimum of the penalised loss, in NumPy on the host: passes, directions between, Armijo's rule."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from .._array.host import HOST
-from .._array.namespace import Array
-from .objective import ARMIJO
-from .samples import Samples
+import numpy as np
+
+from ..._array.namespace import Array
+from ...logistic.objective import ARMIJO
+from ...logistic.samples import Samples
 from .separation import separates
 
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
@@ -78,12 +79,12 @@ class Objective:
     def coef(self) -> Array:
         """1 for coefficients, 0 for intercepts, as (D,)."""
         k, p = self.samples.lines, self.samples.x.shape[1]
-        return HOST.reshape(HOST.concat([HOST.ones((k, p)), HOST.zeros((k, 1))], axis=1), (-1,))
+        return np.reshape(np.concat([np.ones((k, p)), np.zeros((k, 1))], axis=1), (-1,))
 
     @property
     def penalised(self) -> bool:
         """Whether there is a minimum, however the classes lie."""
-        return bool(HOST.any(self.ridge > 0) or HOST.any(self.bound > 0))
+        return bool(np.any(self.ridge > 0) or np.any(self.bound > 0))
 
     @property
     def narrow(self) -> bool:
@@ -94,10 +95,10 @@ class Objective:
         """One pass over the data."""
         sums = self.samples.sums(theta, curvature)
         value = (sums.loss + self.penalty(theta)) / self.weight
-        grad = (sums.grad + self.ridge * HOST.reshape(theta, (-1,))) / self.weight
+        grad = (sums.grad + self.ridge * np.reshape(theta, (-1,))) / self.weight
         bend = sums.curvature
         if bend is not None:
-            bend = (bend + (self.ridge if bend.ndim == 1 else HOST.diag(self.ridge))) / self.weight
+            bend = (bend + (self.ridge if bend.ndim == 1 else np.diag(self.ridge))) / self.weight
         return Point(theta, value, grad, bend, sums.margin)
 
     def thinned(self, step: int) -> "Objective":
@@ -106,8 +107,8 @@ class Objective:
 
     def penalty(self, theta: Array) -> float:
         """½ Σ ridge θ² + Σ bound |θ|."""
-        flat = HOST.reshape(theta, (-1,))
-        return float(0.5 * HOST.sum(self.ridge * flat**2) + HOST.sum(self.bound * HOST.abs(flat)))
+        flat = np.reshape(theta, (-1,))
+        return float(0.5 * np.sum(self.ridge * flat**2) + np.sum(self.bound * np.abs(flat)))
 
     def is_apart(self, at: Point) -> bool:
         """Whether the coefficients put every row on its side of the boundary, by more than rounding."""
@@ -172,20 +173,20 @@ def descend(
 
 def _ended(at: Point, move: Move) -> Point:
     """The end of a step that costs no pass, and with Newton's directions squares the error."""
-    theta = at.theta + HOST.reshape(move.delta, at.theta.shape)
+    theta = at.theta + np.reshape(move.delta, at.theta.shape)
     return at._replace(theta=theta, value=at.value - 0.5 * move.slope)
 
 
 def _bounded(objective: Objective, move: Move) -> Move:
     """A direction that moves no logit too far to be computed with."""
     lines = objective.samples.lines
-    reach = objective.samples.columns.change(HOST.reshape(move.delta, (lines, -1)))
+    reach = objective.samples.columns.change(np.reshape(move.delta, (lines, -1)))
     return move if reach <= LEAP else Move(move.delta * (LEAP / reach), move.slope * (LEAP / reach))
 
 
 def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise: float) -> Point | None:
     """The point after the step, or the longest of ever shorter ones, that lowers the objective enough; None if none."""
-    delta = HOST.reshape(move.delta, at.theta.shape)
+    delta = np.reshape(move.delta, at.theta.shape)
     after = objective.at(at.theta + delta, curvature)
     if _good_enough(at, move, after, noise):
         return after
@@ -208,5 +209,5 @@ def _good_enough(at: Point, move: Move, after: Point, noise: float) -> bool:
     """
     if after.value <= at.value - ARMIJO * move.slope:
         return True
-    end = float(HOST.sum(after.grad * move.delta))
+    end = float(np.sum(after.grad * move.delta))
     return after.value <= at.value + noise * abs(at.value) and abs(end) <= 0.9 * move.slope
