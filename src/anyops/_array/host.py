@@ -19,8 +19,12 @@ def on_host(x: Array) -> Array:
     return np.asarray(x, np.float64) if isinstance(x, float | np.generic) else to_host(x).astype(np.float64)
 
 
+@np.errstate(over="ignore")
 def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
-    """Ship host values to the namespace and device of an array; those beside a lazy array stay on the host."""
+    """Ship host values to the namespace and device of an array; those beside a lazy array stay on the host.
+
+    Values beyond the range of the dtype become infinite.
+    """
     if library(xp) == "dask":
         return np.asarray(values, dtype=dtype)
     if library(xp) == "jax":
