@@ -40,7 +40,7 @@ NUMPY_BY_ANOTHER_NAME = {"HOST"}
 STILL_ASK = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "suppression": ("arguments", "bucketed", "fusion", "graph", "greedy", "overlaps", "soft"),
+        "suppression": ("arguments", "bucketed", "fusion", "graph", "overlaps", "soft"),
         "kmeans": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
         "logistic": ("fit", "objective", "samples"),
     }.items()
