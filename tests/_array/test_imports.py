@@ -42,7 +42,6 @@ STILL_ASK = {
     for folder, names in {
         "suppression": ("arguments", "bucketed", "fusion", "graph", "overlaps", "soft"),
         "kmeans": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
-        "logistic": ("fit", "objective", "samples"),
     }.items()
     for name in names
 }

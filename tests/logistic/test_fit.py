@@ -8,7 +8,7 @@ import pytest
 
 import anyops
 from anyops._host.logistic import lbfgs, solve
-from anyops.logistic.samples import Samples
+from anyops._host.logistic.samples import Samples
 from tests.backends import Backend
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ml.json").read_text(encoding="utf-8"))

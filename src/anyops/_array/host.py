@@ -6,6 +6,7 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .backends import to_host
+from .mode import mode_of
 from .namespace import Array, DType, Namespace, device, is_at_hand, is_eager_jax, library
 from .rows import is_sharded, on_cpu
 
@@ -54,15 +55,16 @@ def writable(xp: Namespace, x: Array, *others: Array | None) -> tuple[Any, ...]:
     return HOST, to_host(x), *(None if y is None else to_host(y) for y in others)
 
 
-def home_of_passes(xp: Namespace, x: Array, *others: Array | None) -> tuple[Any, ...]:
-    """Return the namespace that reads the rows of a matrix best, and the arrays in it: :func:`writable`, or JAX itself.
+def mode_of_passes(xp: Namespace, x: Array, *others: Array | None, exact: bool = False) -> tuple[Any, ...]:
+    """Return the mode that reads the rows of a matrix best, and the arrays in it: :func:`writable`, or JAX itself.
 
     One pass over a large matrix is one program of JAX, which fuses it and runs on all cores: on 100 000 × 200 it takes
-    half of NumPy's time. On a small one the call alone takes longer than NumPy's pass.
+    half of NumPy's time. On a small one the call alone takes longer than NumPy's pass; and where the sums shall be
+    `exact`, in float64, JAX may have none.
     """
-    if is_eager_jax(x) and x.size > LARGE:
-        return xp, x, *others
-    return writable(xp, x, *others)
+    if exact or not (is_eager_jax(x) and x.size > LARGE):
+        xp, x, *others = writable(xp, x, *others)
+    return mode_of(x=x), x, *others
 
 
 def _replicated(like: Array) -> Any:

@@ -5,26 +5,28 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
-from .._array.chunked import check_known_chunks, is_chunked
-from .._array.host import HOST, from_host, home_of_passes, on_host
+from .._array.chunked import check_known_chunks
+from .._array.host import from_host, mode_of_passes, on_host
 from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
+from .._array.mode import mode_of
 from .._array.namespace import (
     Array,
     DType,
     Namespace,
     check_dtype,
+    check_has_values,
     compute_dtype,
-    hides_values,
     namespace,
     result_dtype,
 )
 from .._host.logistic.columns import unshifted
+from .._host.logistic.samples import Samples
 from .._host.logistic.solve import solve, start_of
 from .._host.logistic.summary import Report
 from .objective import check_penalty, check_rows
-from .samples import Samples
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
+HINT = "logistic_regression decides by values, logistic_step does not"
 
 
 class _Fields(NamedTuple):
@@ -165,9 +167,10 @@ def logistic_regression(
         one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
-    home, rows, weights = home_of_passes(xp, x, sample_weight)
+    mode, rows, weights = mode_of_passes(xp, x, sample_weight)
+    home = mode.xp
     wide, labels = compute_dtype(xp, dtype), y
-    if home is HOST:
+    if mode.host:
         labels = labels_on_host(y)
         wide = home.float64 if home.isdtype(rows.dtype, "integral") else compute_dtype(home, rows.dtype)
     totals = found.weights * factors
@@ -178,8 +181,8 @@ def logistic_regression(
         weights = class_weights(home, labels, found.classes, factors / unit, weights, wide, rows)
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
-    ignored = weights is not None and (is_chunked(home) or bool(home.any(weights <= 0)))
-    samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
+    ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
+    samples = Samples(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
     start = None if init is None else _start(init, samples, fit_intercept)
     try:
         solved = solve(samples, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
@@ -217,9 +220,10 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     beside = {"x": x} if apart else {"x": x, "y": y}
     if sample_weight is not None:
         beside["sample_weight"] = sample_weight
-    xp = namespace(**beside)
-    if not is_chunked(xp):
-        _check_values(**beside)
+    mode = mode_of(**beside)
+    xp = mode.xp
+    if not mode.lazy:
+        check_has_values(HINT, **beside)
     if not apart:
         check_dtype(xp, "y", y, "real floating", "integral", "bool")
     if sample_weight is not None:
@@ -232,15 +236,6 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not isinstance(fit_intercept, bool):
         raise TypeError(f"fit_intercept must be True or False, got {fit_intercept!r}")
     return xp, result_dtype(xp, x=x)
-
-
-def _check_values(**arrays: Array) -> None:
-    for name, value in arrays.items():
-        if hides_values(value):
-            raise TypeError(
-                f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
-                "them; logistic_regression decides by values, logistic_step does not"
-            )
 
 
 def _check_iterations(max_iter: int) -> int:
@@ -281,7 +276,7 @@ def _start(init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> 
     shapes = ((p,), ()) if lines == 1 else ((lines, p), (lines,))
     for name, value, shape in zip(("init[0]", "init[1]"), init, shapes, strict=True):
         home = namespace(**{name: value})
-        _check_values(**{name: value})
+        check_has_values(HINT, **{name: value})
         check_dtype(home, name, value, "real floating", "integral")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")

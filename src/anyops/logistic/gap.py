@@ -31,12 +31,13 @@ References
    Learning Research 21 (2020), section 2.
 """
 
+from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast, device
 from .._math import class_loss, softplus
 
 
 def dual_sums(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     target: Array,
     w: Array | None,
@@ -65,7 +66,7 @@ def dual_sums(
     levels : array (K, K)
         Σ w ρ of each class by the class of the row; for two classes of ρ = ± f (1 − p).
     """
-    k = factors.shape[0]
+    xp, k = mode.xp, factors.shape[0]
     number = target if coef.ndim == 2 else xp.astype(target > 0, xp.int32)
     mine = xp.arange(k, dtype=number.dtype, device=device(x))[:, None] == number[None, :]
     ones = cast(xp, mine, x.dtype)

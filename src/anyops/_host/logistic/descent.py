@@ -7,7 +7,7 @@ import numpy as np
 
 from ..._array.namespace import Array
 from ...logistic.objective import ARMIJO
-from ...logistic.samples import Samples
+from .samples import Samples
 from .separation import separates
 
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))

@@ -14,7 +14,7 @@ References
 import numpy as np
 
 from ..._array.namespace import Array
-from ...logistic.samples import Closest, Samples
+from .samples import Closest, Samples
 
 ROWS = 20  # a coefficient, among the rows with the smallest margins, to begin with
 ROUNDS = 20  # in which rows that contradict a direction are added

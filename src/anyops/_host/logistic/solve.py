@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._array.host import HOST, writable
+from ..._array.host import mode_of_passes
 from ..._array.namespace import Array, compute_dtype, widest_dtype
-from ...logistic.samples import Samples, thin
 from .columns import involved
 from .descent import Directions, Objective, Outcome, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
 from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
 from .proximal import ProximalLBFGS, ProximalNewton
+from .samples import Samples, thin
 
 FEW = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
@@ -113,7 +113,7 @@ def _objective(samples: Samples, weight: float, l2: float, l1: float, fit_interc
     """The objective in scaled columns, where each has a penalty of its own."""
     scale = np.concat([samples.columns.scale, np.full(1, np.inf)])
     ridge, bound = (np.tile(a, samples.lines) for a in (l2 / scale**2, l1 / scale))
-    eps = float(samples.xp.finfo(samples.dtype).eps)
+    eps = float(samples.mode.xp.finfo(samples.dtype).eps)
     flat = np.zeros((len(scale), 0))
     return Objective(samples, weight, ridge, bound, eps, fit_intercept, flat)
 
@@ -193,9 +193,10 @@ def _independent(objective: Objective) -> Objective:
 def _widened(objective: Objective) -> Objective:
     """The objective in float64, where the library has it."""
     samples = objective.samples
-    xp, x, target, weight = writable(samples.xp, samples.x, samples.target, samples.weight)
-    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if xp is HOST else samples.dtype, x)
-    samples = replace(samples, xp=xp, x=x, target=target, weight=weight, dtype=dtype)
+    mode, *arrays = mode_of_passes(samples.mode.xp, samples.x, samples.target, samples.weight, exact=True)
+    (x, target, weight), xp = arrays, mode.xp
+    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if mode.host else samples.dtype, x)
+    samples = replace(samples, mode=mode, x=x, target=target, weight=weight, dtype=dtype)
     return replace(objective, samples=samples, eps=float(xp.finfo(dtype).eps))
 
 
