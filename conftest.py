@@ -7,8 +7,7 @@ from collections import Counter
 import hypothesis
 import pytest
 
-from tests.backends import Backend, Run, Transform, is_due, named_in, selected
-from tests.capabilities import why_not
+from tests.backends import Backend, Run, Transform, is_due, named_in, selected, why_not
 
 # Before anything imports SciPy: without it scikit-learn's checks of estimators leave out those of the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -31,9 +30,9 @@ hypothesis.settings.load_profile("anyops")
 
 
 def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", "op(name, transforms=...): the row of the capability table that a test belongs to"
-    )
+    config.addinivalue_line("markers", "op(name, transforms=...): the op whose declaration says where the test runs")
+    config.addinivalue_line("markers", "calls(*transforms): those under which a test runs whose ops are its parameters")
+    config.addinivalue_line("markers", "not_on(*places): libraries, or backends, that others stand for in this test")
     config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which run here too")
     try:
         required, under_test = named_in("ANYOPS_REQUIRE_BACKENDS"), selected()
@@ -45,34 +44,43 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
+    """A test that asks for a backend runs on all; one that asks for a transform, under those that its marks name."""
     names = [name for name in ("backend", "transform") if name in metafunc.fixturenames]
     if not names:
         return
-    marker = metafunc.definition.get_closest_marker("op")
-    transforms = marker.kwargs.get("transforms", MATRIX) if marker and "transform" in names else (Transform.EAGER,)
-    if marker:  # a transform that an op has on no backend makes no skips; test_table_is_true holds the table to that
-        op = marker.args[0]
-        transforms = [t for t in transforms if any(why_not(op, b, t) is None for b in Backend if t.belongs_to(b))]
+    op, calls = map(metafunc.definition.get_closest_marker, ("op", "calls"))
+    transforms = (Transform.EAGER,)
+    if "transform" in names and (op or calls):
+        transforms = calls.args if calls else op.kwargs.get("transforms", MATRIX)
     cells = [(b, t) for b in selected() for t in transforms if is_due(b, t)]
-    params = [
-        pytest.param(*cell[: len(names)], id="-".join(map(str, cell[: len(names)])), marks=_skips(marker, *cell))
-        for cell in cells
-    ]
+    params = [pytest.param(*cell[: len(names)], id="-".join(map(str, cell[: len(names)]))) for cell in cells]
     metafunc.parametrize(names, params, indirect=True)
 
 
-def _skips(marker, backend, transform):
-    if why := backend.why_unavailable():
-        return [pytest.mark.skip(reason=f"NOT TESTED: {backend} ({why})")]
-    why = why_not(marker.args[0], backend, transform) if marker else None
-    return [pytest.mark.skip(reason=f"{marker.args[0]}, {backend}, {transform}: {why}")] if why else []
-
-
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    """Leave out what marks leave out; skip, with the reason, what cannot run here or what the op says does not run."""
+    kept = []
     for item in items:
-        backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-        if isinstance(backend, Backend) and (why := backend.why_unavailable()):
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        backend, transform = params.get("backend"), params.get("transform", Transform.EAGER)
+        if not isinstance(backend, Backend):
+            kept.append(item)
+            continue
+        if {backend.value, backend.library} & {place for mark in item.iter_markers("not_on") for place in mark.args}:
+            continue
+        op = item.get_closest_marker("op")
+        # A transform that an op has on no backend makes no skips; test_declarations_are_true holds ops to that.
+        if op and all(why_not(op.args[0], b, transform) for b in Backend if transform.belongs_to(b)):
+            continue
+        kept.append(item)
+        if why := backend.why_unavailable():
             item.user_properties.append((NOT_TESTED, f"{backend} ({why})"))  # travels from a worker to the controller
+            item.add_marker(pytest.mark.skip(reason=f"NOT TESTED: {backend} ({why})"))
+        elif op and (why := why_not(op.args[0], backend, transform)):
+            item.add_marker(pytest.mark.skip(reason=f"{op.args[0]}, {backend}, {transform}: {why}"))
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=list({*items} - {*kept}))
+        items[:] = kept
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scenes import Labelled, Mixture
 
 Fit = Callable[[], Any]
-FAISS_ITERATIONS = 25
+ITERATIONS, FEW_ITERATIONS = 25, 3  # where everyone makes equally many
 BATCH = 1024  # samples a batch, scikit-learn's default
 
 
@@ -129,6 +129,19 @@ def sklearn_kmeans(algorithm: str) -> Callable[[Mixture], Fit]:
     return prepare
 
 
+def sklearn_iterations(iterations: int) -> Callable[[Mixture], Fit]:
+    """A number of Lloyd's iterations, and the final assignment that scikit-learn always adds."""
+
+    def prepare(problem: Mixture) -> Fit:
+        from sklearn.cluster import KMeans
+
+        x, start = problem
+        options = {"init": start, "n_init": 1, "max_iter": iterations, "tol": 0.0, "algorithm": "lloyd"}
+        return lambda: KMeans(len(start), **options).fit(x).cluster_centers_
+
+    return prepare
+
+
 def sklearn_step(problem: Mixture) -> Fit:
     """One iteration, and the final assignment that scikit-learn always adds: two passes, so half of its time counts."""
     from sklearn.cluster import KMeans
@@ -152,31 +165,34 @@ def sklearn_minibatch(problem: Mixture) -> Fit:
     return lambda: MiniBatchKMeans(len(start), init=start, batch_size=BATCH, **options).fit(x).cluster_centers_
 
 
-def faiss_kmeans(problem: Mixture) -> Fit:
-    """It has no tolerance: a fixed number of iterations."""
-    import faiss
+def faiss_kmeans(iterations: int) -> Callable[[Mixture], Fit]:
+    """It has no tolerance, and leaves out the final assignment."""
 
-    x, start = problem
+    def prepare(problem: Mixture) -> Fit:
+        import faiss
 
-    def fit() -> Any:
-        model = faiss.Kmeans(
-            x.shape[1], len(start), niter=FAISS_ITERATIONS, max_points_per_centroid=len(x), min_points_per_centroid=1
-        )
-        model.train(x, init_centroids=start)
-        return model.centroids
+        x, start = problem
+        options = {"niter": iterations, "max_points_per_centroid": len(x), "min_points_per_centroid": 1}
 
-    return fit
+        def fit() -> Any:
+            model = faiss.Kmeans(x.shape[1], len(start), **options)
+            model.train(x, init_centroids=start)
+            return model.centroids
+
+        return fit
+
+    return prepare
 
 
-def kmeans_iterations(library: Callable[[], Any]) -> Callable[[Mixture], Fit]:
-    """As many iterations as faiss is given."""
+def kmeans_iterations(library: Callable[[], Any], iterations: int) -> Callable[[Mixture], Fit]:
+    """A number of iterations, and the final assignment."""
 
     def prepare(problem: Mixture) -> Fit:
         import anyops
 
         lib = library()
         x, start = (lib.asarray(part) for part in problem)
-        options = {"max_iter": FAISS_ITERATIONS, "tol": 0.0}
+        options = {"max_iter": iterations, "tol": 0.0}
         return lambda: lib.wait(anyops.kmeans(x, len(problem.start), init=start, **options).centers)
 
     return prepare

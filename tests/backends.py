@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import Enum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import array_api_compat as compat
 import numpy as np
+
+import anyops
 
 
 class Backend(Enum):
@@ -191,6 +193,13 @@ class Transform(Enum):
                 return backend.library in ("torch", "jax")
 
 
+def why_not(op: str, backend: Backend, transform: Transform) -> str | None:
+    """Why `op` does not run there, as it declares itself, or None if it does."""
+    if not transform.belongs_to(backend):
+        return f"{backend.library} has no {transform}"
+    return anyops.support()[op].why_not(transform.value, backend.value)
+
+
 def is_due(backend: Backend, transform: Transform) -> bool:
     """Whether tests run this cell. x64 changes dtypes, as calls show; all that JAX would have to compile for it under a
     transform too runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
@@ -225,10 +234,8 @@ class Run:
         named = dict(enumerate(args)) | options
         arrays = {k: v for k, v in named.items() if isinstance(v, np.ndarray)}
 
-        def f(*leaves: Any) -> Any:
-            full = named | dict(zip(arrays, leaves, strict=True))
-            return op(*(full[i] for i in range(len(args))), **{k: full[k] for k in options})
-
+        rest = {k: v for k, v in named.items() if k not in arrays}
+        f = _OfLeaves(op, len(args), tuple(arrays), tuple(rest.items()))
         inputs = [self.backend.asarray(a, dtype) for a in arrays.values()]
         got = self._call(f, inputs, list(arrays))
         for y in got if isinstance(got, tuple) else (got,):
@@ -238,17 +245,16 @@ class Run:
             np.testing.assert_array_equal(self.backend.to_numpy(x), want, f"argument {name} was modified")
         return got
 
-    def _call(self, f: Callable[..., Any], inputs: list[Any], names: list[Any]) -> Any:
+    def _call(self, f: _OfLeaves, inputs: list[Any], names: list[Any]) -> Any:
         match self.transform:
             case Transform.EAGER:
                 return f(*inputs)
             case Transform.JIT:
-                return importlib.import_module("jax").jit(f)(*inputs)
+                return _jitted(f)(*inputs)
             case Transform.COMPILE:
                 return compile_fullgraph(f)(*inputs)
             case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
-                jax = importlib.import_module("jax")
-                return self._two_lanes(jax.jit(jax.vmap(f)), jax.jit(f), inputs, names)
+                return self._two_lanes(_jitted(f, lanes=True), _jitted(f), inputs, names)
             case Transform.FUNC_VMAP:
                 return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, inputs, names)
         raise AssertionError(f"{self.transform} has its own tests")
@@ -264,6 +270,32 @@ class Run:
             got, expected = self.backend.to_numpy(lanes[1]), self.backend.to_numpy(want)
             np.testing.assert_allclose(got, expected, rtol=tolerance(dtype_name(lanes)), atol=1e-6)
         return tuple(r[0] for r in both) if isinstance(both, tuple) else both[0]
+
+
+class _OfLeaves:
+    """A call as a function of its arrays; equal to another one of the same op with the same options."""
+
+    def __init__(self, op: Callable[..., Any], count: int, arrays: tuple[Any, ...], rest: tuple[Any, ...]):
+        self.op, self.count, self.arrays, self.rest = op, count, arrays, dict(rest)
+        plain = all(isinstance(x, (bool, int, float, str, type(None), np.generic)) for _, x in rest)
+        self.key = op, count, arrays, repr(rest) if plain else object()
+
+    def __call__(self, *leaves: Any) -> Any:
+        full = self.rest | dict(zip(self.arrays, leaves, strict=True))
+        return self.op(*(full[i] for i in range(self.count)), **{k: v for k, v in full.items() if isinstance(k, str)})
+
+    def __hash__(self) -> int:
+        return hash(self.key[:3])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _OfLeaves) and self.key == other.key
+
+
+@lru_cache(maxsize=32)
+def _jitted(f: _OfLeaves, *, lanes: bool = False) -> Callable[..., Any]:
+    """Of calls that differ in values only, each but the first spares a compilation."""
+    jax = importlib.import_module("jax")
+    return jax.jit(jax.vmap(f) if lanes else f)
 
 
 def compile_fullgraph(f: Callable[..., Any], backend: str = "aot_eager") -> Callable[..., Any]:

@@ -1,8 +1,8 @@
-"""Run the examples of the capability table, and keep what was run, with versions and date: tests/vectors/matrix.json.
+"""Run the examples of all ops, keep what was run in tests/vectors/matrix.json, and write docs/support.md.
 
     python -m tests.record [PYTEST OPTIONS]
     python -m tests.record -k "kmeans or logistic"    some ops only, beside those of an earlier run
-    python -m tests.capabilities > docs/support.md
+    python -m tests.record --page                     the page from the last runs, after a declaration has changed
 
 Backends that are not here keep the entry that an earlier run, on another machine perhaps, has made.
 """
@@ -21,12 +21,70 @@ from typing import Any
 
 import pytest
 
-from tests import capabilities
-from tests.backends import Backend
-from tests.capabilities import RECORD, load
+import anyops
+from tests.backends import Backend, Transform, why_not
 
 ROOT = Path(__file__).parents[1]
-TEST = "tests/test_matrix.py::test_table_is_true"
+TEST = "tests/test_matrix.py::test_declarations_are_true"
+RECORD, PAGE = ROOT / "tests" / "vectors" / "matrix.json", ROOT / "docs" / "support.md"
+OPS = tuple(anyops.support())
+
+
+def load() -> dict[str, Any]:
+    """What has been kept, by backend: version, Python, date, and the ops whose examples have passed."""
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file as a whole."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def runs(known: dict[str, Any]) -> list[str]:
+    """Which run the table rests on, a line for each library, and what was not run."""
+    lines = [
+        f"- {backend}: {entry['version']}, Python {entry['python']}, {entry['date']}"
+        for backend in map(str, Backend)
+        if (entry := known.get(backend))
+    ]
+    missing = [f"`{b}`" for b in Backend if str(b) not in known]
+    return [*lines, *([f"- **Not run**: {', '.join(missing)}. Their columns say what is expected."] if missing else [])]
+
+
+def render() -> str:
+    """What all ops declare, as Markdown."""
+    known = load()
+    backends = [b for b in Backend if b is not Backend.NUMPY_READONLY]
+    notes: list[str] = []
+
+    def cell(op: str, backend: Backend) -> str:
+        reasons = {t: why_not(op, backend, t) for t in Transform if t.belongs_to(backend)}
+        notes.extend(dict.fromkeys(reason for reason in reasons.values() if reason and reason not in notes))
+        marks = sorted({notes.index(reason) + 1 for reason in reasons.values() if reason})
+        supported = ", ".join(str(t) for t, reason in reasons.items() if reason is None)
+        return (supported or "no") + (f" <sup>{', '.join(map(str, marks))}</sup>" if marks else "")
+
+    rows = [
+        [f"`{op}`", s.returns, f"`{s.static}`" if s.static else "", *(cell(op, b) for b in backends)]
+        for op, s in anyops.support().items()
+    ]
+    head = ["op", "returns", "static form", *(f"{b}" if str(b) in known else f"{b} (not run)" for b in backends)]
+    lines = [
+        "# What runs where",
+        "",
+        "Each op declares this beside its definition (`anyops.support()`); the declarations decide which tests run.",
+        "A small number is the reason why something is missing from a cell. What is declared to run has run, and what",
+        "is denied has failed, in these runs (`python -m tests.record`; with `--page` it only writes this page):",
+        "",
+        *runs(known),
+        "",
+        *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)),
+        "",
+        *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 class Passed:
@@ -40,7 +98,7 @@ class Passed:
         if report.when == "call" and report.passed and report.nodeid.startswith(TEST):
             parts = report.nodeid.partition("[")[2].rstrip("]").split("-")
             backend = next(b.value for b in Backend if b.value in parts)
-            self.ops.setdefault(backend, []).append(next(op for op in capabilities.OPS if op in parts))
+            self.ops.setdefault(backend, []).append(next(op for op in OPS if op in parts))
 
 
 def version(backend: Backend) -> str:
@@ -56,6 +114,9 @@ def version(backend: Backend) -> str:
 
 def main(options: list[str]) -> int:
     """Run, and write unless something failed."""
+    if options == ["--page"]:
+        write(PAGE, render())
+        return 0
     os.environ.setdefault("ANYOPS_BACKENDS", ",".join(map(str, Backend)))  # every cell is due then
     passed = Passed()
     if status := pytest.main([str(ROOT / TEST), "-q", "-p", "no:cacheprovider", *options], plugins=[passed]):
@@ -67,10 +128,9 @@ def main(options: list[str]) -> int:
         old = known.get(backend, {})
         if any(old.get(key) != entry[key] for key in entry):
             old = {}  # what another version has passed says nothing
-        known[backend] = entry | {"date": today, "ops": sorted({*old.get("ops", ()), *ops} & set(capabilities.OPS))}
-    part = RECORD.with_suffix(".part")
-    part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    part.replace(RECORD)
+        known[backend] = entry | {"date": today, "ops": sorted({*old.get("ops", ()), *ops} & set(OPS))}
+    write(RECORD, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    write(PAGE, render())
     return 0
 
 

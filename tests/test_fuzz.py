@@ -14,6 +14,7 @@ import anyops
 from tests import reference
 from tests import strategies as draw
 from tests.backends import Backend, selected
+from tests.suppression.family import MEMBERS
 
 LONG = settings.get_current_profile_name() == "fuzz"
 OTHERS = [b for b in selected() if LONG and b in (Backend.TORCH_CPU, Backend.JAX_CPU) and not b.why_unavailable()]
@@ -79,38 +80,24 @@ def test_gradients_of_overlaps_are_finite(boxes, other, kind):
 
 # --- suppression -----------------------------------------------------------------------------------------------------
 
-# The op, its static form, and how the first result is found in the second.
+# The op, its static form, and the reference of that, for each kind of it
 INDICES = {
-    "nms": (anyops.nms, anyops.nms_mask),
-    "fast_nms": (anyops.fast_nms, anyops.fast_nms_mask),
+    m.index: (getattr(anyops, m.index), getattr(anyops, m.static), m.reference)
+    for m in MEMBERS
+    if m.static and not m.rescores
 }
+LEAST = {"soft_nms": 0.01}  # below which the static form has a threshold too
 RESCORED = {
-    "soft gaussian": (
-        partial(anyops.soft_nms, score_threshold=0.01),
-        partial(anyops.soft_nms_scores, score_threshold=0.01),
-    ),
-    "soft linear": (
-        partial(anyops.soft_nms, decay="linear", score_threshold=0.01),
-        partial(anyops.soft_nms_scores, decay="linear", score_threshold=0.01),
-    ),
-    "cluster": (partial(anyops.cluster_nms, score_threshold=0.0), anyops.cluster_nms_scores),
-    "cluster score": (
-        partial(anyops.cluster_nms, penalty="score", score_threshold=0.0),
-        partial(anyops.cluster_nms_scores, penalty="score"),
-    ),
-    "matrix": (partial(anyops.matrix_nms, score_threshold=0.0), anyops.matrix_nms_scores),
-    "matrix linear": (
-        partial(anyops.matrix_nms, kernel="linear", score_threshold=0.0),
-        partial(anyops.matrix_nms_scores, kernel="linear"),
-    ),
-}
-EXPECTED = {
-    "soft gaussian": partial(reference.soft_nms_scores, score_threshold=0.01),
-    "soft linear": partial(reference.soft_nms_scores, decay="linear", score_threshold=0.01),
-    "cluster": reference.cluster_nms_scores,
-    "cluster score": partial(reference.cluster_nms_scores, penalty="score"),
-    "matrix": reference.matrix_nms_scores,
-    "matrix linear": partial(reference.matrix_nms_scores, kernel="linear"),
+    f"{m.index} {options}": (
+        partial(getattr(anyops, m.index), score_threshold=LEAST.get(m.index, 0.0), **options),
+        *(
+            partial(form, **options, **({"score_threshold": LEAST[m.index]} if m.index in LEAST else {}))
+            for form in (getattr(anyops, m.static), m.reference)
+        ),
+    )
+    for m in MEMBERS
+    if m.rescores and not m.fuses
+    for options in m.kinds
 }
 
 
@@ -118,9 +105,8 @@ EXPECTED = {
 @given(boxes=draw.exact_boxes(), scores=draw.tied_scores(), labels=draw.labels(), t=draw.THRESHOLDS)
 def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
     """Ties and overlaps of exactly the threshold, decided alike everywhere."""
-    expected = {"nms": reference.greedy_mask, "fast_nms": reference.fast_nms_mask}[name]
     (got,) = alike(INDICES[name][1], boxes, scores, t, labels=labels)
-    np.testing.assert_array_equal(got, expected(boxes, scores, t, labels=labels, dtype=np.float32))
+    np.testing.assert_array_equal(got, INDICES[name][2](boxes, scores, t, labels=labels, dtype=np.float32).new)
     (kept,) = alike(INDICES[name][0], boxes, scores, t, labels=labels)
     assert sorted(kept.tolist()) == np.flatnonzero(got).tolist()
 
@@ -128,7 +114,7 @@ def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
 @pytest.mark.parametrize("name", INDICES)
 @given(boxes=draw.wild_boxes(), scores=draw.wild_scores(), t=draw.THRESHOLDS, kind=st.sampled_from(draw.KINDS))
 def test_masks_of_wild_boxes(name, boxes, scores, t, kind):
-    index, static = INDICES[name]
+    index, static, _ = INDICES[name]
     kept, mask = index(boxes, scores, t, kind=kind), static(boxes, scores, t, kind=kind)
     assert sorted(kept.tolist()) == np.flatnonzero(mask).tolist()
     places = {j: i for i, j in enumerate(reference.rank(scores.tolist()))}
@@ -148,10 +134,11 @@ def test_masks_of_wild_boxes(name, boxes, scores, t, kind):
 @given(boxes=draw.plain_boxes(), scores=draw.plain_scores(), labels=draw.labels())
 def test_scores_of_plain_boxes(name, boxes, scores, labels):
     """Against the reference where no decision hangs on a rounding error."""
-    index, static = RESCORED[name]
+    index, static, expected = RESCORED[name]
     got = static(boxes, scores, labels=labels)
-    want = EXPECTED[name](boxes, scores, labels=labels, dtype=np.float32)
-    moved = EXPECTED[name](boxes, (scores * np.float32(1 - 2e-6)).astype(np.float32), labels=labels, dtype=np.float64)
+    want = expected(boxes, scores, labels=labels, dtype=np.float32).new
+    lower = (scores * np.float32(1 - 2e-6)).astype(np.float32)
+    moved = expected(boxes, lower, labels=labels, dtype=np.float64).new
     if np.allclose(want, moved, rtol=1e-4, atol=1e-5):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
         for backend in OTHERS:
@@ -165,7 +152,7 @@ def test_scores_of_plain_boxes(name, boxes, scores, labels):
 @given(boxes=draw.wild_boxes(), scores=draw.wild_scores())
 def test_scores_of_wild_boxes(name, boxes, scores):
     """Scores never rise, and both contracts say the same."""
-    index, static = RESCORED[name]
+    index, static, _ = RESCORED[name]
     for backend in (Backend.NUMPY, *OTHERS):
         (got,) = on(backend, static, boxes, scores)
         indices, new = on(backend, index, boxes, scores)

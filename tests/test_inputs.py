@@ -1,6 +1,7 @@
 """Arguments that cannot work: refused at once, by an error that names the argument, what it should be and what came."""
 
 import re
+from inspect import Parameter, signature
 
 import numpy as np
 import pytest
@@ -8,56 +9,36 @@ import pytest
 import anyops
 from tests import scenes
 from tests.backends import Backend
+from tests.examples import example
+from tests.suppression.family import MEMBERS
 
 BOXES, SCORES = scenes.spread(5)
 LIST = BOXES.tolist()
 NAN = float("nan")
 CLASSES, STATE = np.arange(5) % 4, np.ones(4, np.float32)
 
-# What every op says about things that are no arrays: (op with the argument in question left open, its name)
-OPEN = [
-    (anyops.box_area, "boxes"),
-    (lambda x: anyops.box_convert(x, "xyxy", "xywh"), "boxes"),
-    (lambda x: anyops.clip_boxes(x, (3, 4)), "boxes"),
-    (anyops.masks_to_boxes, "masks"),
-    (lambda x: anyops.box_iou(x, BOXES), "boxes1"),
-    (lambda x: anyops.box_iou(BOXES, x), "boxes2"),
-    (lambda x: anyops.mask_iou(x, BOXES[None] > 0), "masks1"),
-    (lambda x: anyops.mask_iou(BOXES[None] > 0, x), "masks2"),
-    (lambda x: anyops.nms(x, SCORES), "boxes"),
-    (lambda x: anyops.nms(BOXES, x), "scores"),
-    (lambda x: anyops.nms(BOXES, SCORES, labels=x), "labels"),
-    (lambda x: anyops.nms(None, SCORES, overlaps=x), "overlaps"),
-    (lambda x: anyops.nms_mask(x, SCORES), "boxes"),
-    (lambda x: anyops.nms_mask(BOXES, x), "scores"),
-    (lambda x: anyops.nms_mask(BOXES, SCORES, labels=x), "labels"),
-    (lambda x: anyops.nms_mask(BOXES, SCORES, valid=x), "valid"),
-    (lambda x: anyops.batched_nms(BOXES, SCORES, x, 0.5), "idxs|labels"),
-    (lambda x: anyops.top_scores(x, 2), "scores"),
-    (lambda x: anyops.soft_nms(x, SCORES), "boxes"),
-    (lambda x: anyops.soft_nms_scores(BOXES, x), "scores"),
-    (lambda x: anyops.fast_nms(BOXES, SCORES, labels=x), "labels"),
-    (lambda x: anyops.fast_nms_mask(BOXES, SCORES, valid=x), "valid"),
-    (lambda x: anyops.cluster_nms(None, SCORES, overlaps=x), "overlaps"),
-    (lambda x: anyops.cluster_nms_scores(x, SCORES), "boxes"),
-    (lambda x: anyops.weighted_cluster_nms(BOXES, x), "scores"),
-    (lambda x: anyops.weighted_cluster_nms_boxes(BOXES, SCORES, labels=x), "labels"),
-    (lambda x: anyops.matrix_nms(x, SCORES), "boxes"),
-    (lambda x: anyops.matrix_nms_scores(BOXES, SCORES, valid=x), "valid"),
-    (lambda x: anyops.nms_groups(BOXES, x), "scores"),
-    (lambda x: anyops.sigmoid_focal_loss(x, SCORES), "logits"),
-    (lambda x: anyops.sigmoid_focal_loss_and_grad(SCORES, x), "targets"),
-    (lambda x: anyops.softmax_focal_loss(x, CLASSES), "logits"),
-    (lambda x: anyops.softmax_focal_loss_and_grad(BOXES, x), "labels"),
-    (lambda x: anyops.box_iou_loss(x, BOXES), "pred"),
-    (lambda x: anyops.box_iou_loss(BOXES, x), "target"),
-    (lambda x: anyops.batch_norm(x, STATE, STATE), "x"),
-    (lambda x: anyops.batch_norm(BOXES, x, STATE), "running_mean"),
-    (lambda x: anyops.batch_norm(BOXES, STATE, x), "running_var"),
-    (lambda x: anyops.batch_norm(BOXES, STATE, STATE, STATE, STATE, sample_weight=x), "sample_weight"),
-    (lambda x: anyops.batch_norm_grad(x, BOXES), "dy"),
-    (anyops.batch_stats, "x"),
-]
+ALSO = {"idxs": "labels"}
+STATISTICS = ("merge_batch_stats", "logistic_merge", "kmeans_merge")  # they take what partial results are
+
+
+def arrays_of(name):
+    """The parameters of an op that are arrays, and arguments that go with them."""
+    op, args = getattr(anyops, name), example(name)[1:]
+    parameters = signature(op).parameters
+    given = CALLED[name] if name in CALLED else dict(zip(parameters, args, strict=False))
+    optional = [p for p in ("labels", "valid", "overlaps", "sample_weight") if p in parameters and p not in given]
+    return [p for p, x in given.items() if isinstance(x, np.ndarray)] + optional, given
+
+
+# Ops whose example calls them with other arguments than it has itself
+CALLED = {
+    "batch_norm": {"x": BOXES, "running_mean": STATE, "running_var": STATE},
+    "minibatch_kmeans": {"batches": [BOXES], "k": 2},
+    "kmeans": {"x": BOXES, "k": 2},
+    "kmeans_plusplus": {"x": BOXES, "k": 2},
+    "anchor_boxes": {"wh": BOXES[:, :2] + 9, "k": 2},
+}
+OPEN = [(name, parameter) for name in anyops.support() if name not in STATISTICS for parameter in arrays_of(name)[0]]
 NO_ARRAYS = [
     (LIST, "list"),
     (tuple(map(tuple, LIST)), "tuple"),
@@ -72,16 +53,19 @@ NO_ARRAYS = [
 
 
 @pytest.mark.parametrize(("value", "came"), NO_ARRAYS, ids=[came for _, came in NO_ARRAYS])
-@pytest.mark.parametrize(("op", "name"), OPEN)
-def test_no_array(op, name, value, came):
-    with pytest.raises(TypeError, match=rf"(?s)\b({name})\b.*{came}"):
-        op(value)
+@pytest.mark.parametrize(("name", "parameter"), OPEN)
+def test_no_array(name, parameter, value, came):
+    given = arrays_of(name)[1] | {parameter: value}
+    if parameter == "overlaps" and "weighted" not in name:
+        given["boxes"] = None
+    with pytest.raises(TypeError, match=rf"(?s)\b({parameter}|{ALSO.get(parameter, parameter)})\b.*{came}"):
+        getattr(anyops, name)(**given)
 
 
 def test_none_is_no_array():
-    for op, name in OPEN[:8]:
-        with pytest.raises(TypeError, match=name):
-            op(None)
+    for name, parameter in OPEN[:8]:
+        with pytest.raises(TypeError, match=parameter):
+            getattr(anyops, name)(**arrays_of(name)[1] | {parameter: None})
     for op in (anyops.nms, anyops.nms_mask):
         with pytest.raises(TypeError, match="boxes"):
             op(None, SCORES)
@@ -216,20 +200,13 @@ CALLS = {
 }
 
 
-# Each index contract of the family, with its static form and what they take beside boxes and scores
+# Each index contract of the family, with its static form, and what each takes beside boxes and scores
 WORDS = {
     "decay": ("gaussian", "linear", "hard"),
     "kernel": ("gaussian", "linear"),
     "penalty": ("score", "score+distance"),
 }
-FAMILY = {
-    "soft_nms": ("soft_nms_scores", {"decay", "sigma", "iou_threshold", "max_output"}),
-    "fast_nms": ("fast_nms_mask", {"iou_threshold", "max_output"}),
-    "cluster_nms": ("cluster_nms_scores", {"penalty", "sigma", "iou_threshold", "max_output"}),
-    "weighted_cluster_nms": ("weighted_cluster_nms_boxes", {"penalty", "sigma", "iou_threshold", "max_output"}),
-    "matrix_nms": ("matrix_nms_scores", {"kernel", "sigma", "max_output"}),
-    "nms_groups": ("nms_mask", {"iou_threshold"}),
-}
+FAMILY = {m.index: anyops.support()[m.index].static for m in MEMBERS if m.index != "nms"}
 VALUES = {
     "iou_threshold": (-0.1, 1.5, 50, NAN, float("inf")),
     "sigma": (0, 0.0, -1, NAN),
@@ -250,15 +227,9 @@ TYPES = {
     "kernel": (None, 3),
     "penalty": (False, 3),
 }
-BOTH = [
-    *((name, options | {"kind", "score_threshold"}) for name, (_, options) in FAMILY.items()),
-    *(
-        (static, options - {"max_output"} | {"kind"} | ({"score_threshold"} if "soft" in static else set()))
-        for static, options in FAMILY.values()
-        if static != "nms_mask"
-    ),
-]
-BY_NAME = pytest.mark.parametrize(("name", "options"), BOTH, ids=[name for name, _ in BOTH])
+BOTH = [*FAMILY, *(static for static in FAMILY.values() if static != "nms_mask")]
+OPTIONS = {name: VALUES.keys() & signature(getattr(anyops, name)).parameters.keys() for name in BOTH}
+BY_NAME = pytest.mark.parametrize(("name", "options"), OPTIONS.items(), ids=BOTH)
 
 
 def refused(argument, came, call):
@@ -303,7 +274,7 @@ def test_wrong_shapes_of_the_family(backend, name, options):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_batches_belong_to_the_static_form(backend, name):
-    op, static = getattr(anyops, name), FAMILY[name][0]
+    op, static = getattr(anyops, name), FAMILY[name]
     boxes, scores = _stack(backend.asarray(BOXES), 2), _stack(backend.asarray(SCORES), 2)
     refused(static, "(2, 5", lambda: op(boxes, scores))
     if "weighted" not in name:
@@ -312,7 +283,7 @@ def test_batches_belong_to_the_static_form(backend, name):
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_under_a_transform_the_error_names_the_static_form(backend, name):
-    op, static = getattr(anyops, name), FAMILY[name][0]
+    op, static = getattr(anyops, name), FAMILY[name]
     b, s = backend.asarray(BOXES), backend.asarray(SCORES)
     match backend.library:
         case "jax":
@@ -413,31 +384,17 @@ def test_wrong_type(call, argument, came):
     assert re.search(came, str(error.value))
 
 
-def test_options_are_keyword_only():
-    for call in (
-        lambda: anyops.box_iou(BOXES, BOXES, "iou"),
-        lambda: anyops.nms(BOXES, SCORES, 0.5, np.zeros(5, int)),
-        lambda: anyops.nms_mask(BOXES, SCORES, 0.5, np.zeros(5, int)),
-        lambda: anyops.top_scores(SCORES, 2, 0.5),
-        lambda: anyops.soft_nms(BOXES, SCORES, "linear"),
-        lambda: anyops.soft_nms_scores(BOXES, SCORES, "linear"),
-        lambda: anyops.fast_nms(BOXES, SCORES, 0.5, np.zeros(5, int)),
-        lambda: anyops.fast_nms_mask(BOXES, SCORES, 0.5, np.zeros(5, int)),
-        lambda: anyops.cluster_nms(BOXES, SCORES, 0.5, "score"),
-        lambda: anyops.cluster_nms_scores(BOXES, SCORES, 0.5, "score"),
-        lambda: anyops.weighted_cluster_nms(BOXES, SCORES, 0.5, "score"),
-        lambda: anyops.weighted_cluster_nms_boxes(BOXES, SCORES, 0.5, "score"),
-        lambda: anyops.matrix_nms(BOXES, SCORES, "linear"),
-        lambda: anyops.matrix_nms_scores(BOXES, SCORES, "linear"),
-        lambda: anyops.nms_groups(BOXES, SCORES, 0.5, np.zeros(5, int)),
-        lambda: anyops.sigmoid_focal_loss(SCORES, SCORES, 0.25),
-        lambda: anyops.softmax_focal_loss(BOXES, CLASSES, 0.25),
-        lambda: anyops.box_iou_loss(BOXES, BOXES, "giou"),
-        lambda: anyops.batch_norm(BOXES, STATE, STATE, STATE, STATE, True),
-        lambda: anyops.batch_stats(BOXES, 1),
-    ):
-        with pytest.raises(TypeError, match="positional"):
-            call()
+# Options that come by position in every library that has them
+BY_POSITION = {"iou_threshold", "weight", "bias"}
+
+
+@pytest.mark.parametrize("name", anyops.support())
+def test_options_are_keyword_only(name):
+    op = getattr(anyops, name)
+    places = [p for p in signature(op).parameters.values() if p.kind is not Parameter.KEYWORD_ONLY]
+    assert {p.name for p in places if p.default is not Parameter.empty} <= BY_POSITION
+    with pytest.raises(TypeError, match="positional"):
+        op(*[BOXES] * (len(places) + 1))
 
 
 TWO = {

@@ -1,47 +1,22 @@
-"""The matrix itself: the capability table is true and published, and what was not tested is said."""
+"""The matrix itself: what ops declare is true and published, and what was not tested is said."""
 
 import os
 import re
 import subprocess
 import sys
-from functools import partial
+from inspect import isfunction
 from pathlib import Path
 
-import array_api_compat
 import numpy as np
 import pytest
 
 import anyops
-from tests import capabilities, scenes
-from tests.backends import Backend, Run, Transform, is_due, is_thinned
+from anyops._array.support import Kind
+from tests import record
+from tests.backends import Backend, Run, Transform, is_due, is_thinned, why_not
+from tests.examples import BOXES, EXAMPLES, example
 
 ROOT = Path(__file__).parents[1]
-BOXES, SCORES = scenes.clustered(8)
-BOXES[-1, 2:] = BOXES[-1, :2]  # a point
-IDS = np.arange(8, dtype=np.int32) % 2
-MASKS = np.random.default_rng(0).random((3, 4, 5)) < 0.5
-
-
-def fused(b, s):
-    """Boxes and scores in one array, of which there is a gradient."""
-    boxes, scores = anyops.weighted_cluster_nms_boxes(b, s)
-    return boxes * scores[..., None]
-
-
-LOGITS = np.float32([[0.5, -1, 2], [0, 3, -2], [1, 1, 1], [-4, 0, 4]])
-LABELS = np.array([2, 0, 1, 2], np.int32)
-BATCH = np.random.default_rng(1).normal(size=(4, 3, 2)).astype(np.float32)
-CHANNELS = np.float32([1, 2, -1])
-
-ROWS = np.random.default_rng(2).normal(size=(12, 2)).astype(np.float32)
-CLASSES = np.array([0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0], np.int32)
-COEF, INTERCEPT = np.float32([0.5, -0.25]), np.array(0.25, np.float32)
-
-
-def here(x, results):
-    """Statistics as arrays of the library of `x`: those of dask arrays are NumPy's."""
-    xp = array_api_compat.array_namespace(x)
-    return tuple(xp.asarray(y) if isinstance(y, (np.ndarray, np.generic)) else y for y in results)
 
 
 def as_one(results):
@@ -49,110 +24,47 @@ def as_one(results):
     return sum((y**3).sum() for y in results) if isinstance(results, tuple) else results
 
 
-EXAMPLES = {
-    "box_area": (anyops.box_area, BOXES),
-    "box_convert": (anyops.box_convert, BOXES, "xyxy", "cxcywh"),
-    "clip_boxes": (anyops.clip_boxes, BOXES, (3, 4)),
-    "masks_to_boxes": (anyops.masks_to_boxes, MASKS),
-    "box_iou": (anyops.box_iou, BOXES, BOXES[:5]),
-    "mask_iou": (anyops.mask_iou, MASKS, MASKS),
-    "sigmoid_focal_loss": (anyops.sigmoid_focal_loss, LOGITS, (LOGITS > 0) * 1),
-    "sigmoid_focal_loss_and_grad": (anyops.sigmoid_focal_loss_and_grad, LOGITS, (LOGITS > 0) * 1),
-    "softmax_focal_loss": (anyops.softmax_focal_loss, LOGITS, LABELS),
-    "softmax_focal_loss_and_grad": (anyops.softmax_focal_loss_and_grad, LOGITS, LABELS),
-    "box_iou_loss": (anyops.box_iou_loss, BOXES, BOXES[::-1].copy()),
-    "batch_norm": (lambda x, w: anyops.batch_norm(x, 0 * w, 0 * w + 1, w, w, training=True), BATCH, CHANNELS),
-    "batch_norm_grad": (anyops.batch_norm_grad, BATCH**2, BATCH, CHANNELS),
-    "batch_stats": (lambda x: here(x, anyops.batch_stats(x)), BATCH),
-    "merge_batch_stats": (
-        lambda x: here(x, anyops.merge_batch_stats(anyops.batch_stats(x[:1, ...]), anyops.batch_stats(x[1:, ...]))),
-        BATCH,
-    ),
-    "logistic_loss": (lambda x, c, b, y: anyops.logistic_loss(x, y, c, b, l2=0.5), ROWS, COEF, INTERCEPT, CLASSES),
-    "logistic_partial": (
-        lambda x, c, b, y: here(x, anyops.logistic_partial(x, y, c, b)),
-        *(ROWS, COEF, INTERCEPT, CLASSES),
-    ),
-    "logistic_merge": (
-        lambda x, c, b, y: here(
-            x,
-            anyops.logistic_merge(
-                *(anyops.logistic_partial(x[rows, ...], y[rows], c, b) for rows in (slice(0, 5), slice(5, 12)))
-            ),
-        ),
-        *(ROWS, COEF, INTERCEPT, CLASSES),
-    ),
-    "logistic_step": (lambda x, c, b, y: anyops.logistic_step(x, y, c, b, l2=0.5), ROWS, COEF, INTERCEPT, CLASSES),
-    "logistic_predict_proba": (anyops.logistic_predict_proba, ROWS, COEF, INTERCEPT),
-    "logistic_log_proba": (anyops.logistic_log_proba, ROWS, COEF, INTERCEPT),
-    "logistic_regression": (lambda x, y: here(x, anyops.logistic_regression(x, y)[:2]), ROWS, CLASSES),
-    "kmeans": (lambda x: here(x, anyops.kmeans(x, 2, init="k-means||", seed=0)[:1]), ROWS),
-    "kmeans_plusplus": (lambda x: anyops.kmeans_plusplus(x, 2, seed=0), ROWS),
-    "minibatch_kmeans": (
-        lambda x: here(x, anyops.minibatch_kmeans([x[:6, ...], x[6:, ...]], 2, seed=0)[:1]),
-        ROWS,
-    ),
-    "anchor_boxes": (lambda x: here(x, anyops.anchor_boxes(x, 2, center="mean", seed=0)[:1]), np.exp(ROWS)),
-    "kmeans_assign": (anyops.kmeans_assign, ROWS, ROWS[:3]),
-    "kmeans_partial": (lambda x, c: here(x, anyops.kmeans_partial(x, c)), ROWS, ROWS[:3]),
-    "kmeans_merge": (
-        lambda x, c: here(x, anyops.kmeans_merge(anyops.kmeans_partial(x, c), anyops.kmeans_partial(x, c))),
-        *(ROWS, ROWS[:3]),
-    ),
-    "kmeans_step": (anyops.kmeans_step, ROWS, ROWS[:3]),
-    "nms": (anyops.nms, BOXES, SCORES),
-    "batched_nms": (anyops.batched_nms, BOXES, SCORES, IDS, 0.5),
-    "nms_mask": (anyops.nms_mask, BOXES, SCORES),
-    "top_scores": (anyops.top_scores, SCORES, 3),
-    "soft_nms": (anyops.soft_nms, BOXES, SCORES),
-    "soft_nms_scores": (anyops.soft_nms_scores, BOXES, SCORES),
-    "fast_nms": (anyops.fast_nms, BOXES, SCORES),
-    "fast_nms_mask": (anyops.fast_nms_mask, BOXES, SCORES),
-    "cluster_nms": (partial(anyops.cluster_nms, penalty="score"), BOXES, SCORES),
-    "cluster_nms_scores": (partial(anyops.cluster_nms_scores, penalty="score"), BOXES, SCORES),
-    "weighted_cluster_nms": (anyops.weighted_cluster_nms, BOXES, SCORES),
-    "weighted_cluster_nms_boxes": (fused, BOXES, SCORES),
-    "matrix_nms": (anyops.matrix_nms, BOXES, SCORES),
-    "matrix_nms_scores": (anyops.matrix_nms_scores, BOXES, SCORES),
-    "nms_groups": (anyops.nms_groups, BOXES, SCORES),
-    "weighted_boxes_fusion": (lambda b, s, i: anyops.weighted_boxes_fusion(b, s, i).boxes, BOXES, SCORES, IDS),
-    "weighted_boxes_fusion_padded": (
-        lambda b, s, i: anyops.weighted_boxes_fusion_padded(b, s, i).boxes,
-        *(BOXES, SCORES, IDS),
-    ),
-}
+def gradients(backend, f, args):
+    """By each floating array of a call, or by the first argument as floats where there is none."""
+    args = dict(enumerate(args))
+    if not any(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in args.values()):
+        args[0] = args[0].astype(np.float32)
+    by = {k: a for k, a in args.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+    rest = {k: backend.asarray(a) if isinstance(a, np.ndarray) else a for k, a in args.items() if k not in by}
+
+    def call(*leaves):
+        full = rest | dict(zip(by, leaves, strict=True))
+        return as_one(f(*(full[k] for k in args)))
+
+    return backend.gradient(call, *by.values())
 
 
-@pytest.mark.parametrize("op", capabilities.OPS)
-def test_table_is_true(backend, op):
-    """What the table promises runs; what it denies raises, so that no entry outlives its reason."""
+@pytest.mark.parametrize("op", record.OPS)
+def test_declarations_are_true(backend, op):
+    """What an op declares to run runs; what it denies raises, so that no limit outlives its reason."""
     if is_thinned(backend):
         pytest.skip("`nox -s jax` runs the examples under x64")
-    f, *args = EXAMPLES[op]
+    f, *args = example(op)
     for transform in Transform:
         if not is_due(backend, transform):
             continue
-        reason = capabilities.why_not(op, backend, transform)
-        if transform is Transform.JIT and capabilities.why_not(op, backend, Transform.VMAP) is reason is None:
+        reason = why_not(op, backend, transform)
+        if transform is Transform.JIT and why_not(op, backend, Transform.VMAP) is reason is None:
             continue  # the lanes of a vmap are compared with a jit
-
-        def example(transform=transform):
-            if transform is not Transform.GRAD:
-                return Run(backend, transform).raw(f, *args)
-            arrays = [a for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-            rest = [a for a in args if not (isinstance(a, np.ndarray) and a.dtype.kind == "f")]
-            if not arrays:
-                arrays, rest = [args[0].astype(np.float32)], args[1:]
-            rest = [backend.asarray(a) if isinstance(a, np.ndarray) else a for a in rest]
-            grads = backend.gradient(lambda *xs: as_one(f(*xs, *rest)), *arrays)
-            assert all(np.any(g != 0) for g in grads)
-            return grads
-
-        if reason is None:
-            example()
-        else:
+        if reason is not None:
             with pytest.raises(Exception):  # noqa: B017, PT011
-                example()
+                call(backend, transform, f, args)
+        else:
+            call(backend, transform, f, args)
+
+
+def call(backend, transform, f, args):
+    """An example; its gradients have to be some."""
+    if transform is not Transform.GRAD:
+        return Run(backend, transform).raw(f, *args)
+    found = gradients(backend, f, args)
+    assert all(np.any(g != 0) for g in found)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -167,7 +79,7 @@ def test_vmap_without_jit(op):
         pytest.skip(why)
     import jax
 
-    f, *args = EXAMPLES[op]
+    f, *args = example(op)
     arrays = [a for a in args if isinstance(a, np.ndarray)]
     rest = args[len(arrays) :]
     with Backend.JAX_CPU.active():
@@ -177,41 +89,51 @@ def test_vmap_without_jit(op):
         np.testing.assert_allclose(np.array(lanes), np.stack([one, one]), rtol=1e-6, atol=1e-6)
 
 
-def test_every_op_of_the_table_has_an_example():
-    assert set(EXAMPLES) == set(capabilities.OPS)
+def test_every_public_function_declares_itself():
+    functions = {name for name in anyops.__all__ if isfunction(getattr(anyops, name))}
+    assert functions - {"backends", "support"} == set(record.OPS)
+    assert set(EXAMPLES) <= set(record.OPS)
 
 
-def test_unknown_op_is_an_error():
-    with pytest.raises(KeyError, match="capability table"):
-        capabilities.why_not("nms3d", Backend.NUMPY, Transform.EAGER)
+@pytest.mark.parametrize("op", record.OPS)
+def test_static_forms(op):
+    """An op whose shapes follow values names an op that is no such one."""
+    found = anyops.support()[op]
+    by_value = found.returns in {kind.text for kind in (Kind.INDICES, Kind.SELECTION, Kind.FIT)}
+    assert (found.static is not None) == by_value
+    if by_value:
+        assert anyops.support()[found.static].why_not("jit", "jax") is None
 
 
-def test_every_row_of_the_table_excludes_something():
-    for ops, places, transforms, _ in capabilities.UNSUPPORTED:
-        cells = [(b, t) for b in Backend for t in transforms if {b.value, b.library} & set(places) and t.belongs_to(b)]
-        assert set(ops) <= set(capabilities.OPS)
-        assert cells
+def test_an_unknown_call_is_an_error():
+    with pytest.raises(ValueError, match=r"call must be one of .*, got 'jut'"):
+        anyops.support()["nms"].why_not("jut", "jax")
 
 
-def test_support_table_is_not_stale():
-    path = ROOT / "docs" / "support.md"
-    assert path.read_text(encoding="utf-8") == capabilities.render(), (
-        "run: python -m tests.capabilities > docs/support.md"
-    )
+@pytest.mark.parametrize("op", record.OPS)
+def test_every_limit_excludes_something(op):
+    for limit in anyops.support()[op].limits:
+        places = [b for b in Backend if not limit.places or {b.value, b.library} & limit.places]
+        assert any(t.value in limit.calls and t.belongs_to(b) for t in Transform for b in places), limit
+        assert limit.calls <= {t.value for t in Transform}
 
 
-def test_support_table_rests_on_runs():
+def test_support_page_is_not_stale():
+    assert record.PAGE.read_text(encoding="utf-8") == record.render(), "run: python -m tests.record --page"
+
+
+def test_support_page_rests_on_runs():
     """Each op was run on each backend that the record names; `python -m tests.record -k OP` runs what is new."""
-    known = capabilities.load()
+    known = record.load()
     assert {"numpy", "strict", "torch:cpu", "jax:cpu", "dask"} <= set(known)
-    missing = {backend: lost for backend, entry in known.items() if (lost := set(capabilities.OPS) - set(entry["ops"]))}
+    missing = {backend: lost for backend, entry in known.items() if (lost := set(record.OPS) - set(entry["ops"]))}
     assert not missing, f"run `python -m tests.record`, for {missing}"
 
 
-def test_support_table_is_well_formed():
-    rows = [line for line in capabilities.render().splitlines() if line.startswith("|")]
+def test_support_page_is_well_formed():
+    rows = [line for line in record.render().splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
-    assert [re.findall(r"`(\w+)`", row)[0] for row in rows[2:]] == list(capabilities.OPS)
+    assert [re.findall(r"`(\w+)`", row)[0] for row in rows[2:]] == list(record.OPS)
 
 
 def pytest_run(*args, **environment):

@@ -5,6 +5,7 @@ same device. See the documentation for the conventions that they share.
 """
 
 from ._array.backends import Backend, backends
+from ._array.support import Support, SupportLimit, support
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
@@ -69,6 +70,8 @@ __all__ = [
     "LogisticPartial",
     "LogisticResult",
     "LogisticStep",
+    "Support",
+    "SupportLimit",
     "__version__",
     "anchor_boxes",
     "backends",
@@ -113,6 +116,7 @@ __all__ = [
     "soft_nms_scores",
     "softmax_focal_loss",
     "softmax_focal_loss_and_grad",
+    "support",
     "top_scores",
     "weighted_boxes_fusion",
     "weighted_boxes_fusion_padded",

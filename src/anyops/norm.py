@@ -21,6 +21,7 @@ from ._array.namespace import (
     stop_gradient,
 )
 from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
+from ._array.support import Kind, op
 from ._math import quotient
 
 
@@ -51,6 +52,7 @@ class BatchStats(NamedTuple):
 # --- what a user calls -----------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def batch_norm(
     x: Array,
     running_mean: Array,
@@ -135,6 +137,7 @@ def batch_norm(
     return BatchNorm(*mode.run(_batch_norm, *arrays, momentum, eps, correction, **options))
 
 
+@op(Kind.VALUES)
 def batch_norm_grad(
     dy: Array,
     x: Array,
@@ -204,6 +207,7 @@ def batch_norm_grad(
     return BatchNormGrad(*mode.run(_batch_norm_grad, *arrays, eps, **options))
 
 
+@op(Kind.VALUES)
 def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) -> BatchStats:
     """Σw, mean and Σ w(x − mean)² of each channel: what parts of a batch are merged by.
 
@@ -246,6 +250,7 @@ def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) 
     return BatchStats(*mode.run(_batch_stats, x, sample_weight, **options))
 
 
+@op(Kind.VALUES)
 def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
     """Statistics of two parts together: with δ = mean_b − mean_a, m2 = m2_a + m2_b + δ² n_a n_b / n [1]_.
 

@@ -94,6 +94,18 @@ def test_distances_of_near_points(backend, offset, near):
     np.testing.assert_allclose(got, want, rtol=8 * np.finfo(np.float32).eps)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_distances_of_samples_far_beyond_the_centers(backend, scale):
+    """Their squares leave float32; those of the samples beside the centres do not."""
+    centers = (np.asarray([[0.0, 1.0], [3.0, 5.0], [-7.0, 2.0]]) * scale).astype(np.float32)
+    model = KMeans(3, init=centers, max_iter=1).fit(backend.asarray(centers))
+    x = np.concatenate([centers, centers + np.float32(scale), np.float32([[3e37, -1e36], [-1e30, 2e20], [1e19, 1e25]])])
+    got = host(backend, model.transform(backend.asarray(x))).astype(np.float64)
+    at = host(backend, model.cluster_centers_).astype(np.float64)
+    want = np.sqrt(np.sum((x.astype(np.float64)[:, None] - at) ** 2, axis=2))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_distances_beyond_halves_are_infinite(backend):
     if not backend.has_dtype("float16"):
         pytest.skip("no float16")

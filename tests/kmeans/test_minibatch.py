@@ -111,10 +111,10 @@ def test_batches_of_one_array(backend, kind):
 
 
 @pytest.mark.op("minibatch_kmeans")
-@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 def test_labels_are_no_weights(backend, dtype):
     x = backend.asarray(blobs(40), real(backend))
-    with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got integers .*leave out labels"):
+    with pytest.raises(TypeError, match=rf"batch 0 must be .* weights, got .*{dtype}.*leave out labels"):
         anyops.minibatch_kmeans([(x, backend.asarray((np.arange(40) % 3).astype(dtype)))], 2)
 
 

@@ -15,6 +15,7 @@ from .._array.namespace import (
     device,
     result_dtype,
 )
+from .._array.support import Kind, op
 
 FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
 
@@ -25,6 +26,7 @@ def check_boxes(name: str, boxes: Array) -> None:
         raise ValueError(f"{name} must have shape (..., 4), got {tuple(boxes.shape)}")
 
 
+@op(Kind.VALUES)
 def box_area(boxes: Array) -> Array:
     """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0.
 
@@ -66,6 +68,7 @@ def _area(mode: Mode, boxes: Array, *, dtype: DType) -> Array:
     return cast(xp, xp.where(nan, math.nan, width * height), dtype)
 
 
+@op(Kind.VALUES)
 def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     """Express boxes in another format.
 
@@ -133,6 +136,7 @@ def _from_corners(corners: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
     return (y1, x1, y2, x2) if fmt == "yxyx" else corners
 
 
+@op(Kind.VALUES)
 def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
     """Move the corners of (..., 4) xyxy boxes to the nearest point of the image [0, width] × [0, height].
 
@@ -179,6 +183,7 @@ def _clip(mode: Mode, boxes: Array, height: float, width: float, *, dtype: DType
     return xp.where(boxes > limit, limit, boxes)
 
 
+@op(Kind.MASK)
 def masks_to_boxes(masks: Array) -> Array:
     """Bound each mask by its first and last true pixel, both inclusive; an empty mask gives (0, 0, 0, 0).
 

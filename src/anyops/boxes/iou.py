@@ -22,6 +22,7 @@ from .._array.namespace import (
 )
 from .._array.operators import PLAIN, Operators
 from .._array.pieces import fold_tiles, map_tiles, tiles
+from .._array.support import Kind, op
 from .formats import as_bool, check_boxes, columns_of
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
@@ -35,6 +36,7 @@ def _floats(xp: Namespace, x: Array) -> bool:
     return xp.isdtype(x.dtype, "real floating")
 
 
+@op(Kind.VALUES)
 def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True) -> Array:
     """I / U of xyxy boxes, or one of its relatives.
 
@@ -300,6 +302,7 @@ def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:
     return xp.atan2(divide(xp, xp.where(some, width, 0.0), unit), divide(xp, xp.where(some, height, 1.0), unit))
 
 
+@op(Kind.MASK)
 def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     """I / U of masks, all-to-all, or the share of the first (iof) or of the smaller mask (ios) that is covered.
 

@@ -7,6 +7,7 @@ from .._array.arguments import check_integer, check_number
 from .._array.host import HOST, Host, from_host, on_host
 from .._array.namespace import Array, Namespace, default_int, namespace, working
 from .._array.random import Seed
+from .._array.support import Kind, op
 from .init import check_rows
 from .lloyd import kmeans
 
@@ -19,6 +20,7 @@ class AnchorResult(NamedTuple):
     best_possible_recall: float
 
 
+@op(Kind.FIT, static="kmeans_step")
 def anchor_boxes(
     wh: Array,
     k: int,

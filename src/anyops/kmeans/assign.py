@@ -24,6 +24,7 @@ from .._array.namespace import (
 from .._array.nearest import across, counting, less, lowest, put, row_dot, rows_at
 from .._array.rows import is_sharded, rows_in_cache, scan_rows
 from .._array.selection import indices_of, items
+from .._array.support import Kind, op
 from .._array.threads import in_parts, workers
 
 METRICS = ("euclidean", "cosine", "iou")
@@ -55,6 +56,7 @@ class KMeansStep(NamedTuple):
     shift: Array
 
 
+@op(Kind.VALUES)
 def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMeansAssignment:
     """argmin_j d(x_i, c_j), ties to the lowest j, and that distance.
 
@@ -95,6 +97,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     return KMeansAssignment(*compiled(_assignment, xp, x, centers, metric=metric, dtype=dtype, rows=rows))
 
 
+@op(Kind.VALUES)
 def kmeans_partial(
     x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
 ) -> KMeansPartial:
@@ -153,6 +156,7 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
     return KMeansPartial(*compiled(_totals, xp, x, centers, sample_weight, **options))
 
 
+@op(Kind.VALUES)
 def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     """Sums of two parts of the samples together.
 
@@ -176,6 +180,7 @@ def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     return KMeansPartial(*(p + q for p, q in zip(a, b, strict=True)))
 
 
+@op(Kind.VALUES)
 def kmeans_step(
     x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
 ) -> KMeansStep:
@@ -534,7 +539,8 @@ def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> A
     """:func:`all_distances` in the dtype of the centres, in an array that can be written to."""
     wide = centers.dtype
     ready = _ready(xp, x, centers, metric, wide, around=True)
-    inverse = _inverse_scale(xp, xp.max(xp.abs(ready.at)))  # 1 for "iou", whose centres are scaled already
+    largest = xp.max(xp.abs(ready.at))
+    inverse = _inverse_scale(xp, largest)  # 1 for "iou", whose centres are scaled already
     at = ready.at * inverse
     squares = xp.sum(at * at, axis=-1)
     whole = xp.empty((x.shape[0], at.shape[0]), dtype=wide, device=device(x))
@@ -548,24 +554,28 @@ def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> A
             if metric == "iou":
                 whole[tile, :] = 1 - _iou(xp, (rows * ready.scale)[:, None, :], at[None, :, :])
                 continue
-            scaled = rows * inverse
-            own = row_dot(xp, scaled, scaled)[:, None] + squares
-            found = own - 2.0 * xp.matmul(scaled, xp.matrix_transpose(at))
+            # Samples far beyond the centres have a unit of their own, a fraction of that of the centres.
+            own_unit = _inverse_scale(xp, xp.maximum(xp.max(xp.abs(rows), axis=1, keepdims=True), largest))
+            fraction = own_unit / inverse
+            scaled = rows * own_unit
+            own = row_dot(xp, scaled, scaled)[:, None] + squares * (fraction * fraction)
+            found = own - 2.0 * xp.matmul(scaled * fraction, xp.matrix_transpose(at))
             flat = xp.reshape(found, (-1,))
             near = indices_of(xp, xp.reshape(~(found >= CANCELLED * own), (-1,)))
             if near.shape[0]:
-                k = at.shape[0]
+                sample, center = near // at.shape[0], near % at.shape[0]
                 if metric == "euclidean" and ready.whole is None:  # before anything is rounded
-                    difference = (items(xp, x[tile, :], near // k) - items(xp, centers, near % k)) * inverse
+                    difference = items(xp, x[tile, :], sample) - items(xp, centers, center)
                 else:
-                    difference = items(xp, scaled, near // k) - items(xp, at, near % k)
+                    difference = items(xp, rows, sample) - items(xp, ready.at, center)
+                difference = difference * items(xp, own_unit, sample)
                 put(xp, flat, near, row_dot(xp, difference, difference))
             found = xp.reshape(flat, found.shape)
             if metric == "euclidean":
-                whole[tile, :] = xp.sqrt(found) / inverse
+                whole[tile, :] = xp.sqrt(found) / own_unit
             else:
                 zero = _is_zero(xp, x[tile, :])[:, None] | ready.zero
-                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * inverse * inverse))
+                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * own_unit * own_unit))
 
     in_parts(x, share, parts)
     return whole

@@ -16,13 +16,15 @@ References
 .. [2] After Ding et al., Yinyang K-Means, ICML 2015, section 3.2, with two groups that are chosen anew in each pass.
 """
 
+import functools
 import math
+import operator
 from typing import NamedTuple
 
 from .._array.backends import to_host
 from .._array.host import HOST, Host
 from .._array.namespace import Array, Namespace, default_int, device
-from .._array.nearest import Scratch, own_and_rest, put, row_dot, two_lowest
+from .._array.nearest import Scratch, lowest_down, put, row_dot, two_lowest, two_lowest_down
 from .._array.segments import sum_rows
 from .._array.selection import indices_of, items
 from .._array.threads import in_parts, workers
@@ -31,13 +33,21 @@ from .._array.threads import in_parts, workers
 # its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
 CACHE, MOST_BYTES = 1 << 22, 1 << 24
 ROWS, FEW_ROWS = 1 << 16, 1 << 10
-# With more centres the products take so long that to look at the own centre first, in the other layout, gains nothing;
-# with fewer they take so little time that to look at some centres first gains nothing.
-OWN_FIRST = 128
+# By how many rows tiles fall short of a power of two: scores of a sample that lie a power of two apart share a few lines
+# of the cache, and the product took 1.7 times as long.
+OFF_BEAT = 48
+# With at most so many centres, scores are laid out (centres, samples). With more of them the product takes longer that
+# way round, and with fewer it takes so little time that to look at some centres first gains nothing.
+FEW_CENTERS = 128
+# Rows a centre that are summed at once, at least: a run of few takes as long as one of many.
+RUN = 16
 # A tile of which more than this share may have changed is computed whole: to gather its rows would cost as much.
 NEARLY_ALL = 0.75
 # While more than this share of the samples changes from pass to pass, bounds would settle next to nothing.
 UNSETTLED = 0.15
+# If more than this share changed in the last pass, all samples are summed anew; else the changed ones are moved from the
+# sums of one centre to those of another.
+MOST = 0.5
 # Samples from which a pass guesses how many may have changed.
 SAMPLE = 1 << 13
 
@@ -50,68 +60,134 @@ class Sums(NamedTuple):
     members: Host  # (k,) how many have a positive weight
 
 
-def with_one(xp: Namespace, x: Array) -> Array:
-    """Samples (n, d) with a one behind each: one product with (c, ‖c‖²) gives ‖c‖² − 2x·c."""
-    n, d = x.shape
-    rows = xp.ones((n, d + 1), dtype=x.dtype, device=device(x))
-    rows[:, :d] = x
-    return rows
-
-
 class Bounded:
-    """Samples (n, d) that know which centre is closest to them, and for how long that is certain."""
+    """Samples (n, d) that know which centre is closest to them, and for how long that is certain.
+
+    While many samples change their centre from pass to pass, bounds would settle next to nothing, and each pass compares
+    all samples with all centres. Bounds are kept as soon as few do.
+    """
 
     def __init__(self, xp: Namespace, rows: Array, weight: Array | None, k: int):
-        """Take (n, d + 1) of :func:`with_one`, around 0."""
-        n, d = rows.shape[0], rows.shape[1] - 1
+        """Take samples around 0 with a one behind each, (n, d + 1): with (−2c, ‖c‖²) that gives ‖c‖² − 2x·c."""
+        n = rows.shape[0]
         self.xp, self.rows, self.weight, self.k = xp, rows, weight, k
         self.place = {"dtype": rows.dtype, "device": device(rows)}
         self.eps = float(xp.finfo(rows.dtype).eps)
         row_bytes = k * xp.finfo(rows.dtype).bits // 8
         self.tile = max(min(ROWS, CACHE // row_bytes), min(FEW_ROWS, MOST_BYTES // row_bytes), 16)
-        self.tiles = [slice(start, min(start + self.tile, n)) for start in range(0, n, self.tile)]
-        self.square = xp.empty(n, **self.place)
-        parts = min(workers(rows), len(self.tiles))
-
-        def squares(part: int) -> None:
-            for tile in self.tiles[part::parts]:
-                self.square[tile] = row_dot(xp, self.rows[tile, :d], self.rows[tile, :d])
-
-        in_parts(rows, squares, parts)
+        if k <= FEW_CENTERS:
+            self.tile = max(self.tile - OFF_BEAT, 16)
+        self.tiles = _slices(0, n, self.tile)
         self.labels = xp.zeros(n, dtype=default_int(xp, rows), device=device(rows))
-        self.gap = xp.full(n, -math.inf, **self.place)
-        self.upper = xp.zeros(n, **self.place)
-        self.radius = float(xp.max(self.square)) ** 0.5
         self.centers: Host | None = None  # of the last pass, as rounded to the dtype of the samples
-        self.own, self.other = HOST.zeros(k), HOST.zeros(k)
+        self.changed = math.inf  # the share of the samples that did in the last pass: none had a label before the first
         self.moving = True  # whether so many samples still change that bounds are not kept yet
-        self._sums = Sums(HOST.zeros((k, d)), HOST.zeros(k), HOST.zeros(k))
+        self.square: Array = None  # ‖x‖² of each sample, and its bounds, once they are kept
+        self.gap: Array = None
+        self.upper: Array = None
+        self.radius = 0.0
+        self.own, self.other = HOST.zeros(k), HOST.zeros(k)
+        self.nothing = Sums(HOST.zeros((k, rows.shape[1] - 1)), HOST.zeros(k), HOST.zeros(k))
+        self._sums = self.nothing
 
     def update(self, centers: Host, *, last: bool = False) -> tuple[Sums, int]:
         """Give each sample the closest of (k, d) centres; return the sums, and how many samples changed.
 
-        A pass that is the last one leaves no bounds for another.
+        A pass that is the last one leaves neither bounds nor sums for another.
         """
-        look = _Pass(self, centers, keeps=not (self.moving or last))
+        if self.moving:
+            return self._compare_all(centers, sums=not last)
+        if self.gap is None:
+            self._keep()
+        look = _Pass(self, centers, keeps=not last)
         parts = min(workers(self.rows), len(self.tiles))
-        for delta in (done := in_parts(self.rows, lambda part: look.over(self.tiles[part::parts]), parts)):
-            self._sums = Sums(*(a + b for a, b in zip(self._sums, delta[0], strict=True)))
-        empty = self._sums.members == 0  # rounding must leave no remainder
-        zero = HOST.asarray(0.0)
-        self._sums = self._sums._replace(
-            sums=HOST.where(empty[:, None], zero, self._sums.sums), weights=HOST.where(empty, zero, self._sums.weights)
-        )
-        changed = sum(count for _, count in done)
-        self.moving = self.moving and changed > UNSETTLED * self.rows.shape[0]
+        done = in_parts(self.rows, lambda part: look.over(self.tiles[part::parts]), parts)
+        self._sums = _without_remainder(_added([self._sums, *(delta for delta, _ in done)]))
+        return self._sums, sum(count for _, count in done)
+
+    def _compare_all(self, centers: Host, *, sums: bool) -> tuple[Sums, int]:
+        """Compare all samples with all centres; each core has an equal share of the samples."""
+        xp, n = self.xp, self.rows.shape[0]
+        table, self.centers, _ = self.scoring(centers)
+        anew = self.changed > MOST
+        step = self.tile * -(-RUN * self.k // self.tile)
+        parts = min(workers(self.rows), len(self.tiles))
+
+        def share(part: int) -> tuple[Sums, int]:
+            room, found, changed = Scratch(xp, self.rows, self.tile * self.k), [self.nothing], 0
+            for block in _slices(n * part // parts, n * (part + 1) // parts, step):
+                before, after = xp.asarray(self.labels[block], copy=True), self.labels[block]
+                for tile in _slices(block.start, block.stop, self.tile):
+                    self.labels[tile] = _closest(xp, self.rows[tile, :], table, room)
+                moved = indices_of(xp, after != before)
+                changed += moved.shape[0]
+                if sums and anew:
+                    weight = None if self.weight is None else self.weight[block]
+                    found.append(self._sums_of(self.rows[block, :], weight, after))
+                elif sums:
+                    old, new = items(xp, before, moved), items(xp, after, moved)
+                    found.append(self.differences(moved + block.start, old, new))
+            return _added(found), changed
+
+        done = in_parts(self.rows, share, parts)
+        changed = n if self.changed > 1 else sum(count for _, count in done)
+        if sums:
+            start = self.nothing if anew else self._sums
+            self._sums = _without_remainder(_added([start, *(found for found, _ in done)]))
+            self.changed = changed / n
+            self.moving = self.changed > UNSETTLED
         return self._sums, changed
+
+    def _keep(self) -> None:
+        """Make room for bounds, none of which holds yet."""
+        xp, n = self.xp, self.rows.shape[0]
+        self.square = xp.empty(n, **self.place)
+        parts = min(workers(self.rows), len(self.tiles))
+
+        def squares(part: int) -> None:
+            for tile in self.tiles[part::parts]:
+                self.square[tile] = row_dot(xp, self.rows[tile, :-1], self.rows[tile, :-1])
+
+        in_parts(self.rows, squares, parts)
+        self.radius = float(xp.max(self.square)) ** 0.5
+        self.gap = xp.full(n, -math.inf, **self.place)
+        self.upper = xp.zeros(n, **self.place)
+
+    def scoring(self, centers: Host) -> tuple[Array, Host, Host]:
+        """Return (−2c, ‖c‖²) of each centre, the centres as rounded to the dtype of the samples, and their squares."""
+        rounded = self.xp.asarray(centers, **self.place)
+        exact = HOST.astype(to_host(rounded), HOST.float64)
+        squares = HOST.sum(exact * exact, axis=1)
+        column = self.xp.asarray(squares, **self.place)[:, None]
+        return self.xp.concat([-2.0 * rounded, column], axis=1), exact, squares
+
+    def _sums_of(self, rows: Array, weight: Array | None, labels: Array) -> Sums:
+        """Return the sums of some rows, which have a one behind them."""
+        if weight is not None:
+            rows = rows * weight[:, None]
+        total = sum_rows(rows, labels, self.k)
+        members = total[:, -1]
+        if weight is not None:
+            members = sum_rows(self.xp.astype(weight > 0, rows.dtype)[:, None], labels, self.k)[:, 0]
+        return Sums(total[:, :-1], total[:, -1], members)
+
+    def differences(self, index: Array, old: Array, new: Array) -> Sums:
+        """Return what the sums change by when the samples at some positions change from old labels to new ones."""
+        xp, found = self.xp, [self.nothing]
+        step = max(1024, (1 << 18) // self.rows.shape[1])  # rows whose copies stay in cache
+        for part in _slices(0, index.shape[0], step):
+            rows = items(xp, self.rows, index[part])
+            weight = None if self.weight is None else items(xp, self.weight, index[part])
+            lost = self._sums_of(rows, weight, old[part])
+            found += [self._sums_of(rows, weight, new[part]), Sums(*(-x for x in lost))]
+        return _added(found)
 
     def inertia(self) -> float:
         """Σ w · squared distance by the labels and the centres of the last pass: no distance is a difference."""
         xp = self.xp
         centers = xp.asarray(self.centers, **self.place)
         step = max(1024, (1 << 18) // self.rows.shape[1])  # rows whose temporaries stay in cache
-        n = self.rows.shape[0]
-        tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        tiles = _slices(0, self.rows.shape[0], step)
 
         def lost(part: int) -> float:
             total = 0.0
@@ -133,41 +209,32 @@ class _Pass:
     """What one pass over the samples needs: the centres, and how far they moved since the last one."""
 
     def __init__(self, samples: Bounded, centers: Host, *, keeps: bool):
-        self.keeps = keeps
-        xp, place = samples.xp, samples.place
-        self.of, self.xp = samples, xp
-        rounded = xp.asarray(centers, **place)
-        exact = HOST.astype(to_host(rounded), HOST.float64)
-        squares = HOST.sum(exact * exact, axis=1)
-        self.centers = xp.concat([-2.0 * rounded, xp.asarray(squares, **place)[:, None]], axis=1)
+        self.of, self.xp, self.keeps = samples, samples.xp, keeps
+        self.centers, exact, squares = samples.scoring(centers)
         # What a computed squared distance may be off by: rounding of the product and of the squares.
         scale = samples.radius + float(HOST.max(squares)) ** 0.5
         self.error = (samples.rows.shape[1] + 8) * samples.eps * scale * scale
-        self.first = samples.centers is None
         self.far: Host | None = None
         self.far_centers: Array = None
         self.far_names: Array = None
-        if not self.first:
-            moved = HOST.sqrt(HOST.sum((exact - samples.centers) ** 2, axis=1))
-            order = HOST.argsort(-moved, stable=True)
-            # The largest of the others: the second largest for the one that moved farthest.
-            most = HOST.full(moved.shape[0], moved[order[0]])
-            most[order[0]] = moved[order[1]] if moved.shape[0] > 1 else 0.0
-            samples.own, samples.other = samples.own + moved, samples.other + most
-        samples.centers = exact
+        moved = HOST.sqrt(HOST.sum((exact - samples.centers) ** 2, axis=1))
+        order = HOST.argsort(-moved, stable=True)
+        # The largest of the others: the second largest for the one that moved farthest.
+        most = HOST.full(moved.shape[0], moved[order[0]])
+        most[order[0]] = moved[order[1]] if moved.shape[0] > 1 else 0.0
+        samples.own, samples.other, samples.centers = samples.own + moved, samples.other + most, exact
         self.own, self.other = samples.table(samples.own), samples.table(samples.other)
         self.drift = self.own + self.other
         # Beside which the gaps are rounded.
         self.slack = 16 * samples.eps * (scale + float(HOST.max(samples.own + samples.other)))
-        if not self.first:
-            self.most = xp.asarray(most * (1 - samples.eps), **place)
-            self._choose(moved, order)
+        self.most = self.xp.asarray(most * (1 - samples.eps), **samples.place)
+        self._choose(moved, order)
 
     def _choose(self, moved: Host, order: Host) -> None:
         """Guess on a few samples how many of the centres that moved farthest are best looked at first, if any."""
         of, xp, k = self.of, self.xp, self.of.k
         n, width = of.rows.shape
-        if n < 4 * SAMPLE or k <= OWN_FIRST or not self.keeps:
+        if n < 4 * SAMPLE or k <= FEW_CENTERS or not self.keeps:
             return
         every = slice(0, n, n // SAMPLE)
         labels = of.labels[every]
@@ -219,39 +286,20 @@ class _Pass:
         of, xp = self.of, self.xp
         room = Scratch(xp, of.rows, of.tile * of.k)
         moves = [move for tile in tiles if (move := self._tile(tile, room)) is not None]
-        k, d = of.k, of.rows.shape[1] - 1
-        total = HOST.zeros((k, d + 1))
-        members = HOST.zeros((k, 1))
         if not moves:
-            return Sums(total[:, :d], total[:, d], members[:, 0]), 0
+            return of.nothing, 0
         index, old, new = (xp.concat(list(part)) for part in zip(*moves, strict=True))
-        step = max(1024, (1 << 18) // (d + 1))
-        for start in range(0, index.shape[0], step):
-            part = slice(start, min(start + step, index.shape[0]))
-            rows = items(xp, of.rows, index[part])
-            there = rows[:, d:]
-            if of.weight is not None:
-                weight = items(xp, of.weight, index[part])[:, None]
-                rows, there = rows * weight, xp.astype(weight > 0, rows.dtype)
-            for labels, sign in ((new, 1), *(() if self.first else ((old, -1),))):
-                total = total + sign * sum_rows(rows, labels[part], k)
-                if of.weight is not None:
-                    members = members + sign * sum_rows(there, labels[part], k)
-        if of.weight is None:
-            members = total[:, d:]
-        return Sums(total[:, :d], total[:, d], members[:, 0]), index.shape[0]
+        return of.differences(index, old, new), index.shape[0]
 
     def _tile(self, tile: slice, room: Scratch) -> tuple[Array, Array, Array] | None:
         """Bring a tile up to date; return the samples that changed, their old and their new labels."""
         of, xp = self.of, self.xp
         labels, gap, upper, square, rows = (x[tile, ...] for x in (of.labels, of.gap, of.upper, of.square, of.rows))
-        index = None
-        if not self.first:
-            index = indices_of(xp, gap <= items(xp, self.drift, labels))
-            if index.shape[0] == 0:
-                return None
-            if index.shape[0] > NEARLY_ALL * labels.shape[0]:
-                index = None
+        index = indices_of(xp, gap <= items(xp, self.drift, labels))
+        if index.shape[0] == 0:
+            return None
+        if index.shape[0] > NEARLY_ALL * labels.shape[0]:
+            index = None
         if self.far is not None:
             index = self._unsettled(index, labels, gap, upper, square, rows, room)
             if index.shape[0] == 0:
@@ -261,19 +309,15 @@ class _Pass:
         else:
             before = labels
         if self.keeps:
-            after, least, next_ = self._closest(rows, before, room)
+            after, least, next_ = _two_closest(xp, rows, self.centers, room)
             u, low = self._above(least + square), self._below(next_ + square)
             own, drift = items(xp, self.own, after), items(xp, self.drift, after)
             _store(xp, gap, index, low - u + drift - self.slack)
             _store(xp, upper, index, u - own)
         else:
-            after = xp.argmin(room.product(rows, self.centers.T), axis=1)
+            after = _closest(xp, rows, self.centers, room)
             _store(xp, gap, index, -math.inf)
-        changed = (
-            indices_of(xp, after != before)
-            if not self.first
-            else xp.arange(after.shape[0], dtype=after.dtype, device=of.place["device"])
-        )
+        changed = indices_of(xp, after != before)
         if changed.shape[0] == 0:
             return None
         where = changed if index is None else items(xp, index, changed)
@@ -306,20 +350,34 @@ class _Pass:
         left = indices_of(xp, ~settled)
         return left if index is None else items(xp, index, left)
 
-    def _closest(self, rows: Array, labels: Array, room: Scratch) -> tuple[Array, Array, Array]:
-        """Return the closest centre of each row, ties to the lowest number, its score ‖c‖² − 2x·c, and the next one."""
-        xp = self.xp
-        if self.first or self.of.k > OWN_FIRST:
-            return two_lowest(xp, room.product(rows, self.centers.T))
-        own, rest = own_and_rest(xp, room.product(self.centers, rows.T), labels)
-        contested = indices_of(xp, ~(rest > own))
-        if contested.shape[0] == 0:
-            return labels, own, rest
-        found = two_lowest(xp, room.product(items(xp, rows, contested), self.centers.T))
-        labels = xp.asarray(labels, copy=True)
-        for known, new in zip((labels, own, rest), found, strict=True):
-            put(xp, known, contested, new)
-        return labels, own, rest
+
+def _closest(xp: Namespace, rows: Array, table: Array, room: Scratch) -> Array:
+    """The closest centre of each row, ties to the lowest number."""
+    if table.shape[0] <= FEW_CENTERS:
+        return lowest_down(xp, room.product(table, rows.T))[0]
+    return xp.argmin(room.product(rows, table.T), axis=1)
+
+
+def _two_closest(xp: Namespace, rows: Array, table: Array, room: Scratch) -> tuple[Array, Array, Array]:
+    """The closest centre of each row, ties to the lowest number, its score ‖c‖² − 2x·c, and the next one."""
+    if table.shape[0] <= FEW_CENTERS:
+        return two_lowest_down(xp, room.product(table, rows.T))
+    return two_lowest(xp, room.product(rows, table.T))
+
+
+def _slices(start: int, stop: int, step: int) -> list[slice]:
+    return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]
+
+
+def _added(found: list[Sums]) -> Sums:
+    return Sums(*(functools.reduce(operator.add, parts) for parts in zip(*found, strict=True)))
+
+
+def _without_remainder(found: Sums) -> Sums:
+    """Sums of which those of empty clusters are 0: differences left rounding there."""
+    empty, zero = found.members == 0, HOST.asarray(0.0)
+    sums, weights = HOST.where(empty[:, None], zero, found.sums), HOST.where(empty, zero, found.weights)
+    return found._replace(sums=sums, weights=weights)
 
 
 def _store(xp: Namespace, x: Array, index: Array | None, values: Array | float) -> None:

@@ -1,7 +1,8 @@
 """The centres that k-means starts from. Draws are made on the host, so that a seed means the same everywhere."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from .._array.arguments import check_integer
 from .._array.backends import to_host
@@ -23,11 +24,15 @@ from .._array.namespace import (
 from .._array.nearest import less
 from .._array.random import Seed, generator
 from .._array.rows import rows_in_cache
+from .._array.support import READS_OFTEN, Kind, op
 from .._array.threads import in_parts, workers
 from ..norm import batch_stats
 from .assign import kmeans_assign, kmeans_partial, to_each, unit
 
+LARGE = 1 << 20  # numbers in an array of which each core reads a share
 ROUNDS, OVERSAMPLING = 5, 2  # of k-means||: passes, and samples drawn in each, in multiples of k
+
+T = TypeVar("T")
 
 
 class KMeansSeeds(NamedTuple):
@@ -37,6 +42,7 @@ class KMeansSeeds(NamedTuple):
     indices: Array
 
 
+@op(Kind.SEEDS, READS_OFTEN)
 def kmeans_plusplus(
     x: Array,
     k: int,
@@ -120,7 +126,7 @@ def check_rows(xp: Namespace, name: str, x: Array, sample_weight: Array | None) 
     check_known_chunks(xp, name, x)
     if sample_weight is None:
         weight = HOST.ones(shape[0])
-        finite = xp.all(xp.isfinite(x))
+        finite = all(_shares(x, lambda part: bool(xp.all(xp.isfinite(part)))))
     else:
         namespace(**{name: x, "sample_weight": sample_weight})
         if not is_chunked(xp) and hides_values(sample_weight):
@@ -179,14 +185,18 @@ class Prepared(NamedTuple):
     place: Place
     variance: float
     metric: str  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
+    rows: Array | None  # (n, d + 1) z with a one behind each, of which z is a view
 
 
-def prepared(xp: Namespace, x: Array, weight: Host, metric: str, *, shifts_directions: bool = False) -> Prepared:
+def prepared(
+    xp: Namespace, x: Array, weight: Host, metric: str, *, shifts_directions: bool = False, with_one: bool = False
+) -> Prepared:
     """Bring the samples of positive weight close to 0 for "euclidean", to unit length for "cosine".
 
-    With `shifts_directions` those of unit length are moved close to 0 as well, if each has a direction.
+    With `shifts_directions` those of unit length are moved close to 0 as well, if each has a direction. With `with_one`
+    samples at hand that are moved close to 0 get a one behind each.
     """
-    d, lazy, there = x.shape[1], is_chunked(xp), None
+    d, lazy, there, rows = x.shape[1], is_chunked(xp), None, None
     if not bool(HOST.all(weight > 0)):
         there = beside(xp, weight > 0, x)
         x = xp.where(there[:, None], x, xp.zeros_like(x))
@@ -216,8 +226,41 @@ def prepared(xp: Namespace, x: Array, weight: Host, metric: str, *, shifts_direc
         grid = HOST.exp2(HOST.floor(HOST.log2(HOST.where(some, variance, HOST.ones_like(variance))) / 2))
         taken = from_host(xp, HOST.where(some, HOST.round(mean / grid) * grid, mean), z.dtype, z)
         place = place._replace(shift=on_host(taken))
-        z = _kept(xp, z - taken, there)
-    return Prepared(z, place, float(HOST.mean(variance)), metric)
+        if with_one and is_at_hand(z):
+            rows = _rows_with_one(xp, z, taken)
+            z = rows[:, :d]
+            if there is not None:
+                rows[:, :d] = _kept(xp, z, there)
+        else:
+            z = _kept(xp, z - taken, there)
+    return Prepared(z, place, float(HOST.mean(variance)), metric, rows)
+
+
+def _rows_with_one(xp: Namespace, z: Array, shift: Array) -> Array:
+    """(n, d + 1): z − shift, with a one behind each."""
+    n, d = z.shape
+    rows = xp.empty((n, d + 1), dtype=z.dtype, device=device(z))
+    step = rows_in_cache(xp, z, d)
+    parts = min(workers(z), -(-n // step))
+
+    def fill(part: int) -> None:
+        for start in range(n * part // parts, n * (part + 1) // parts, step):
+            tile = slice(start, min(start + step, n * (part + 1) // parts))
+            rows[tile, :d] = z[tile, :] - shift
+            rows[tile, d] = 1.0
+
+    in_parts(z, fill, parts)
+    return rows
+
+
+def _shares(x: Array, work: Callable[[Array], T]) -> list[T]:
+    """What `work` makes of a share of the samples for each core, of all of them where they are few or not at hand."""
+    n = x.shape[0]
+    few = is_chunked(namespace(x=x)) or n * x.shape[1] < LARGE or not is_at_hand(x)
+    parts = 1 if few else workers(x)
+    if parts == 1:
+        return [work(x)]
+    return in_parts(x, lambda part: work(x[n * part // parts : n * (part + 1) // parts, ...]), parts)
 
 
 def _kept(xp: Namespace, z: Array, there: Array | None) -> Array:
@@ -242,9 +285,11 @@ def _offset(xp: Namespace, x: Array, there: Array | None, metric: str) -> Host |
 def _scale(xp: Namespace, z: Array, metric: str) -> Host:
     """Powers of two (d,), by which samples are multiplied so that their squares neither overflow nor vanish."""
     axis = 0 if metric == "iou" else None  # which does not depend on the unit of either side
-    high, low = on_host(xp.stack([xp.max(z, axis=axis), xp.min(z, axis=axis)]))  # one computation of a dask array
+    # Together, so that a dask array is computed once.
+    ends = _shares(z, lambda part: on_host(xp.stack([xp.max(part, axis=axis), -xp.min(part, axis=axis)])))
+    largest = HOST.max(HOST.max(HOST.stack(ends), axis=0), axis=0)
     limit = 120 if xp.finfo(z.dtype).bits < 64 else 1000
-    units = [power_of_two(float(largest)) for largest in HOST.reshape(HOST.maximum(high, -low), (-1,))]
+    units = [power_of_two(float(end)) for end in HOST.reshape(largest, (-1,))]
     scale = [2.0 ** -min(max(math.log2(one), -limit), limit) for one in units]
     return HOST.asarray(scale) * HOST.ones(z.shape[1])
 

@@ -20,8 +20,9 @@ from .._array.namespace import (
     working,
 )
 from .._array.random import Seed, generator
+from .._array.support import SAMPLES_BY_VALUE, Kind, op
 from .assign import KMeansAssignment, check_metric, kmeans_assign, partial_sums, unit
-from .bounds import Bounded, Sums, with_one
+from .bounds import Bounded, Sums
 from .init import beside, check_rows, check_samples, default_trials, parallel, plusplus, power_of_two, prepared, rows
 
 WORSE = 1e-6  # of the inertia, a difference that is not rounding
@@ -39,6 +40,7 @@ class KMeansResult(NamedTuple):
     converged: bool
 
 
+@op(Kind.FIT, SAMPLES_BY_VALUE, static="kmeans_step")
 def kmeans(
     x: Array,
     k: int,
@@ -200,7 +202,8 @@ class Samples:
             self.xp, x, given = writable(xp, x, given)
         # A start may be no direction, which is at a right angle to all.
         shifts = is_at_hand(x) and (isinstance(init, str) or bool(HOST.all(HOST.any(on_host(init) != 0, axis=1))))
-        self.z, self.place, self.variance, self.compare = prepared(self.xp, x, weight, metric, shifts_directions=shifts)
+        found = prepared(self.xp, x, weight, metric, shifts_directions=shifts, with_one=center == "mean")
+        self.z, self.place, self.variance, self.compare, self.rows = found
         self.halved = 0.5 if metric == "cosine" and self.compare == "euclidean" else 1.0
         # Of samples of weight 0, which z does not have, the label alone is asked for.
         self.absent = None if bool(HOST.all(weight > 0)) else x
@@ -208,7 +211,6 @@ class Samples:
         if given is not None:
             given = given if self.unit == 1 else beside(self.xp, self.weight, self.z)
             self.given = self.xp.astype(given, self.z.dtype, copy=False)
-        self._rows: Array = None  # z with a one behind each, once bounds are kept
         self._orders: list[Host] | None = None  # of the samples by each coordinate, once a median is asked for
 
     def start(self, rng: Any) -> Host:
@@ -255,12 +257,7 @@ class Samples:
 
     def _bounds(self) -> Bounded | None:
         """Bounds on the distances, which are Euclidean ones of samples at hand."""
-        if self.compare != "euclidean" or self.center == "median" or not is_at_hand(self.z):
-            return None
-        if self._rows is None:
-            self._rows = with_one(self.xp, self.z)
-            self.z = self._rows[:, :-1]  # and not a second time
-        return Bounded(self.xp, self._rows, self.given, self.k)
+        return None if self.rows is None else Bounded(self.xp, self.rows, self.given, self.k)
 
     def _assign_and_sum(
         self, centers: Host, bounded: Bounded | None

@@ -9,6 +9,7 @@ from .._array.chunked import is_chunked
 from .._array.host import HOST, Host, from_host, on_host, writable
 from .._array.namespace import Array, Namespace, namespace, result_dtype, stop_gradient
 from .._array.random import Seed, generator
+from .._array.support import Kind, op
 from .assign import check_metric, partial_sums
 from .init import Place, beside, check_rows, power_of_two, rows
 from .lloyd import KMeansResult, Samples, check_init, check_sides, in_range, settled
@@ -19,6 +20,7 @@ FIRST_BATCHES, FIRST_SAMPLES = 3, 3
 LEAST_SHARE, PATIENCE = 0.01, 10
 
 
+@op(Kind.FIT, static="kmeans_step")
 def minibatch_kmeans(
     batches: Iterable[Array | tuple[Array, Array]],
     k: int,
@@ -35,7 +37,7 @@ def minibatch_kmeans(
     ----------
     batches : iterable of arrays (n_b, d), or of pairs of such an array and weights (n_b,)
         A list or tuple of one array, as a ``DataLoader`` of a ``TensorDataset`` gives, is that array. Weights are
-        floating or bool, in any unit; integers are refused, for they are as likely labels. All batches are of one
+        floating, in any unit; integers and bools are refused, for they may be labels. All batches are of one
         library, device and dtype; each is asked for once, in turn, and let go. Each should be a fair draw of the data:
         shuffle what is sorted. A dask array is computed batch by batch.
     k : int ≥ 1
@@ -139,10 +141,10 @@ def _checked(batches: Any, metric: str) -> Iterator[_Batch]:
             xp = HOST
         if sample_weight is not None:
             namespace(**{name: x, f"weights of {name}": sample_weight})
-            if xp.isdtype(sample_weight.dtype, "integral"):
+            if xp.isdtype(sample_weight.dtype, ("integral", "bool")):
                 raise TypeError(
-                    f"{name} must be an array or a pair of an array and floating or bool weights, got integers of "
-                    f"{sample_weight.dtype} beside the array: leave out labels, or convert weights to a floating dtype"
+                    f"{name} must be an array or a pair of an array and floating weights, got {sample_weight.dtype} "
+                    "beside the array: leave out labels, or convert weights to a floating dtype"
                 )
         weight = check_rows(xp, name, x, sample_weight)
         if like is None:

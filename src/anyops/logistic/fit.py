@@ -19,6 +19,7 @@ from .._array.namespace import (
     namespace,
     result_dtype,
 )
+from .._array.support import Kind, op
 from .._host.logistic.columns import unshifted
 from .._host.logistic.samples import Samples
 from .._host.logistic.solve import solve, start_of
@@ -82,6 +83,7 @@ class LogisticResult(_Fields):
         return self.report.table(self, names)
 
 
+@op(Kind.FIT, static="logistic_step")
 def logistic_regression(
     x: Array,
     y: Array,
@@ -280,7 +282,8 @@ def _start(init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> 
         check_dtype(home, name, value, "real floating", "integral")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
-    return start_of(*map(on_host, init), lines, fit_intercept)
+    coef, intercept = map(on_host, init)
+    return start_of(coef, intercept, lines, fit_intercept)
 
 
 def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:

@@ -23,6 +23,7 @@ from .._array.namespace import (
     stop_gradient,
 )
 from .._array.solve import solve_spd
+from .._array.support import SOLVES, Kind, op
 from .._math import class_loss, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -59,6 +60,7 @@ class LogisticStep(NamedTuple):
 # --- what a user calls -----------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def logistic_loss(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
 ) -> LogisticLoss:
@@ -108,6 +110,7 @@ def logistic_loss(
     return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
 
 
+@op(Kind.VALUES)
 def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     """1 / (1 + e^−r), the probability of the second class of two, or softmax(r), that of each of K.
 
@@ -136,6 +139,7 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     return mode.run(_probabilities, x, _beside(mode, coef), _beside(mode, intercept), dtype=dtype)
 
 
+@op(Kind.VALUES)
 def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     """log of :func:`logistic_predict_proba`, accurate where a probability is near 1 or rounds to 0.
 
@@ -164,6 +168,7 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     return mode.run(_log_probabilities, x, _beside(mode, coef), _beside(mode, intercept), dtype=dtype)
 
 
+@op(Kind.VALUES)
 def logistic_partial(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None
 ) -> LogisticPartial:
@@ -211,6 +216,7 @@ def logistic_partial(
     return LogisticPartial(*mode.run(_partial, x, y, coef, intercept, sample_weight, dtype=wide))
 
 
+@op(Kind.VALUES)
 def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     """Sums of two parts together: of chunks, devices or ranks, in any tree.
 
@@ -236,6 +242,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     return LogisticPartial(*(s + t for s, t in zip(a, b, strict=True)))
 
 
+@op(Kind.VALUES, SOLVES)
 def logistic_step(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
 ) -> LogisticStep:

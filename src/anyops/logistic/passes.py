@@ -31,7 +31,7 @@ def read_rows(
         z = cast(xp, x, dtype)
         z = z if centre is None else z - centre
         z = z if factor is None else z * factor
-        z = xp.where((w > 0)[:, None], z, 0.0) if ignored else z
+        z = z if w is None or not ignored else xp.where((w > 0)[:, None], z, 0.0)
         return kernel(mode, z, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)

@@ -27,6 +27,7 @@ from .._array.namespace import (
     result_dtype,
 )
 from .._array.pieces import by_rows
+from .._array.support import Kind, op
 from .._math import cross_entropy, log_sum_exp
 from .reduction import check_reduction, reduce, share
 
@@ -98,6 +99,7 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
 # --- two classes -----------------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def sigmoid_focal_loss(
     logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> Array:
@@ -149,6 +151,7 @@ def sigmoid_focal_loss(
     return mode.run(_sigmoid_loss, logits, targets, **options)
 
 
+@op(Kind.VALUES)
 def sigmoid_focal_loss_and_grad(
     logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> LossAndGrad:
@@ -287,6 +290,7 @@ def _sigmoid_loss_and_grad(
 # --- many classes ----------------------------------------------------------------------------------------------------
 
 
+@op(Kind.VALUES)
 def softmax_focal_loss(
     logits: Array,
     labels: Array,
@@ -352,6 +356,7 @@ def softmax_focal_loss(
     return mode.run(_softmax_loss, *arguments, **options, slope=False)
 
 
+@op(Kind.VALUES)
 def softmax_focal_loss_and_grad(
     logits: Array,
     labels: Array,

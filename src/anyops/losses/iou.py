@@ -1,11 +1,13 @@
 """Box regression by overlap."""
 
 from .._array.namespace import Array, cast, compute_dtype, namespace, result_dtype
+from .._array.support import Kind, op
 from ..boxes.formats import check_boxes
 from ..boxes.iou import box_iou
 from .reduction import check_reduction, reduce
 
 
+@op(Kind.VALUES)
 def box_iou_loss(pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none") -> Array:
     """1 − overlap of matched xyxy boxes, the overlap being iou, giou [1]_, diou or ciou [2]_.
 

@@ -11,6 +11,7 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
 from typing import NamedTuple
 
 from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
@@ -36,6 +37,7 @@ class RescoredInPlace(NamedTuple):
     scores: Array
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="cluster_nms_scores")
 def cluster_nms(
     boxes: Array | None,
     scores: Array,
@@ -115,6 +117,7 @@ def cluster_nms(
     return RescoredBoxes(*call.back(result[:2]))
 
 
+@op(Kind.VALUES, ORDERS)
 def cluster_nms_scores(
     boxes: Array | None,
     scores: Array,
@@ -167,6 +170,7 @@ def cluster_nms_scores(
     return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[0])
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="weighted_cluster_nms_boxes")
 def weighted_cluster_nms(
     boxes: Array | None,
     scores: Array,
@@ -249,6 +253,7 @@ def weighted_cluster_nms(
     return WeightedBoxes(*call.back((moved, new, indices)))
 
 
+@op(Kind.VALUES, ORDERS)
 def weighted_cluster_nms_boxes(
     boxes: Array | None,
     scores: Array,

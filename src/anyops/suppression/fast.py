@@ -4,10 +4,12 @@ b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has t
 """
 
 from .._array.namespace import Array, Namespace
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call, static_call
 from .rescoring import Parameters, Rescored, Rivals, best_first, in_place
 
 
+@op(Kind.INDICES, SHAPES_BY_VALUE, static="fast_nms_mask")
 def fast_nms(
     boxes: Array | None,
     scores: Array,
@@ -81,6 +83,7 @@ def fast_nms(
     return call.mode.back(best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0])
 
 
+@op(Kind.MASK, ORDERS)
 def fast_nms_mask(
     boxes: Array | None,
     scores: Array,

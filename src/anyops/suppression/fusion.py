@@ -37,6 +37,7 @@ from .._array.namespace import (
 from .._array.padding import bucket, pad, ship
 from .._array.segments import segment_sum
 from .._array.selection import indices_of
+from .._array.support import ORDERS, Kind, op
 from .._host.match import matched
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
@@ -63,6 +64,7 @@ class PaddedFusedBoxes(NamedTuple):
     valid: Array
 
 
+@op(Kind.SELECTION, static="weighted_boxes_fusion_padded")
 def weighted_boxes_fusion(
     boxes: Array,
     scores: Array,
@@ -185,6 +187,7 @@ def weighted_boxes_fusion(
     return FusedBoxes(*(mode.back(x[:count, ...]) for x in fused))
 
 
+@op(Kind.VALUES, ORDERS)
 def weighted_boxes_fusion_padded(
     boxes: Array,
     scores: Array,

@@ -15,6 +15,7 @@ from .._array.loop import branch, branches
 from .._array.namespace import Array, Namespace, default_int, device
 from .._array.segments import mark, put_along_last
 from .._array.selection import indices_of
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
 from .arguments import Call, check_suppression, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
@@ -45,6 +46,7 @@ CANDIDATES = 1 << 22
 SPARSE = 4
 
 
+@op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
 def nms(
     boxes: Array | None,
     scores: Array,
@@ -117,6 +119,7 @@ def nms(
     return call.mode.back(kept)
 
 
+@op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
 def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
     """Indices kept by greedy NMS within each class, by descending score: ``nms(..., labels=idxs)``.
 
@@ -153,6 +156,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
 
+@op(Kind.MASK, ORDERS)
 def nms_mask(
     boxes: Array | None,
     scores: Array,

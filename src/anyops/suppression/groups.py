@@ -2,12 +2,14 @@
 
 from .._array.compiled import compiled
 from .._array.namespace import Array, Namespace, device
+from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
 from .rescoring import Pair, Rivals, rivals_of
 from .select import above, ranking
 from .tiles import Tiles
 
 
+@op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
 def nms_groups(
     boxes: Array | None,
     scores: Array,

@@ -6,12 +6,14 @@ With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewh
 """
 
 from .._array.namespace import Array, Namespace
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .arguments import check_choice, check_positive, index_call, static_call
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
 KERNELS = ("gaussian", "linear")
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="matrix_nms_scores")
 def matrix_nms(
     boxes: Array | None,
     scores: Array,
@@ -88,6 +90,7 @@ def matrix_nms(
     return RescoredBoxes(*call.back(rescored[:2]))
 
 
+@op(Kind.VALUES, ORDERS)
 def matrix_nms_scores(
     boxes: Array | None,
     scores: Array,

@@ -13,6 +13,7 @@ from .._array.namespace import (
     default_int,
     namespace,
 )
+from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
 
 
@@ -42,6 +43,7 @@ def as_floating(xp: Namespace, scores: Array) -> Array:
     return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp, scores))
 
 
+@op(Kind.MASK, ORDERS)
 def top_scores(scores: Array, max_output: int, *, score_threshold: float | None = None) -> TopScores:
     """Select the `max_output` best scores of each row, in a fixed shape.
 

@@ -14,6 +14,7 @@ from typing import Any
 from .._array.loop import while_loop
 from .._array.namespace import Array, Namespace, cast, device, may_be_differentiated, stop_gradient
 from .._array.selection import indices_of
+from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import lies_on_host, pick_falling
 from .arguments import Call, check_choice, check_positive, check_threshold, index_call, static_call
 from .graph import Graph
@@ -26,6 +27,7 @@ DECAYS = ("gaussian", "linear", "hard")
 NOTHING = -1e4
 
 
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="soft_nms_scores")
 def soft_nms(
     boxes: Array | None,
     scores: Array,
@@ -102,6 +104,7 @@ def soft_nms(
     return RescoredBoxes(*call.back(best_first(call, given, rescore=_rescore, kind=kind, late=False, **options)[:2]))
 
 
+@op(Kind.VALUES, ORDERS)
 def soft_nms_scores(
     boxes: Array | None,
     scores: Array,

@@ -1,0 +1,132 @@
+"""What each op declares beside its definition: the kind of its result, and where it does not run, with the reason.
+
+The declarations decide which tests run, and docs/support.md is made from them.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple, TypeVar
+
+# How an op may be called. Transforms in which values are not known:
+STATIC = frozenset({"jit", "vmap", "compile", "func.vmap"})
+CALLS = STATIC | {"eager", "grad"}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class SupportLimit(NamedTuple):
+    """Calls that do not work, and why: everywhere, or in some places.
+
+    A place is a library, or a library with settings after a colon.
+    """
+
+    reason: str
+    calls: frozenset[str]
+    places: frozenset[str] = frozenset()
+
+
+ON_DASK = frozenset({"eager"}), frozenset({"dask"})
+WITHOUT_SHAPES = frozenset({"eager"}), frozenset({"strict:strictest"})
+
+NO_GRADIENT = SupportLimit("masks, counts and indices have no gradient", frozenset({"grad"}))
+LENGTH_BY_VALUE = (
+    SupportLimit("the length of the result depends on the data: see the static form", STATIC),
+    SupportLimit("the length of a lazy array cannot depend on its values", *ON_DASK),
+)
+ENDS_BY_VALUE = SupportLimit("it ends when values say so: see the static form", STATIC)
+
+# Of single ops
+SHAPES_BY_VALUE = SupportLimit("the flag `data_dependent_shapes=False` forbids it", *WITHOUT_SHAPES)
+SAMPLES_BY_VALUE = SupportLimit(
+    "the flag `data_dependent_shapes=False` forbids to look at some samples only", *WITHOUT_SHAPES
+)
+ORDERS = SupportLimit("dask.array has no `take_along_axis`", *ON_DASK)
+READS_OFTEN = SupportLimit("every step would read the data anew", *ON_DASK)
+SOLVES = SupportLimit(
+    "it solves on the device of x; use `logistic_regression`", frozenset({"eager"}), frozenset({"dask"})
+)
+
+
+class Kind(Enum):
+    """What an op returns, and the limits that follow from it."""
+
+    VALUES = "values", ()
+    MASK = "mask, counts or indices", (NO_GRADIENT,)
+    INDICES = "as many indices as values say", (*LENGTH_BY_VALUE, NO_GRADIENT)
+    SELECTION = (
+        "as many values as values say",
+        (
+            *LENGTH_BY_VALUE,
+            SupportLimit("the length of the result depends on traced values", frozenset({"grad"}), frozenset({"jax"})),
+        ),
+    )
+    SEEDS = (
+        "samples drawn",
+        (
+            SupportLimit("draws need the values of the samples", STATIC),
+            SupportLimit("draws need the values of the samples", frozenset({"grad"}), frozenset({"jax"})),
+        ),
+    )
+    FIT = "fit", (ENDS_BY_VALUE, SupportLimit("the optimum is given without a gradient", frozenset({"grad"})))
+
+    def __init__(self, text: str, limits: tuple[SupportLimit, ...]):
+        self.text, self.limits = text, limits
+
+
+class Support(NamedTuple):
+    """Where an op runs: what it returns, the name of its static form if values decide its shapes, and its limits."""
+
+    name: str
+    returns: str
+    static: str | None
+    limits: tuple[SupportLimit, ...]
+
+    def why_not(self, call: str, place: str) -> str | None:
+        """Return why the op cannot be called so on the place, None where it can.
+
+        Parameters
+        ----------
+        call : {"eager", "jit", "vmap", "compile", "func.vmap", "grad"}
+        place : str
+            A library, as "torch", or a library with settings, as "jax:x64".
+        """
+        if call not in CALLS:
+            raise ValueError(f"call must be one of {', '.join(sorted(CALLS))}, got {call!r}")
+        names = {place, place.partition(":")[0]}
+        for limit in self.limits:
+            if call in limit.calls and (not limit.places or names & limit.places):
+                return limit.reason
+        return None
+
+
+_DECLARED: dict[str, Support] = {}
+
+
+def op(kind: Kind, *limits: SupportLimit, static: str | None = None) -> Callable[[F], F]:
+    """Declare a public function: what it returns, its static form, and limits beside those of the kind."""
+
+    def declare(function: F) -> F:
+        name = function.__name__
+        _DECLARED[name] = Support(name, kind.text, static, (*limits, *kind.limits))
+        return function  # as it is: a wrapper would cost every call
+
+    return declare
+
+
+def support() -> dict[str, Support]:
+    """Tell which op runs where, and why not.
+
+    Returns
+    -------
+    dict of Support
+        By the name of the op, ``(name, returns, static, limits)``; ``why_not(call, place)`` of each is the reason why
+        it cannot be called so there, or None. docs/support.md shows all of them.
+
+    Examples
+    --------
+    >>> import anyops
+    >>> nms = anyops.support()["nms"]
+    >>> nms.static, nms.why_not("eager", "torch"), nms.why_not("grad", "torch")
+    ('nms_mask', None, 'masks, counts and indices have no gradient')
+    """
+    return dict(_DECLARED)
