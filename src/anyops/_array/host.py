@@ -10,7 +10,7 @@ from .mode import mode_of
 from .namespace import Array, DType, Namespace, device, is_at_hand, is_eager_jax, library
 from .rows import is_sharded, on_cpu
 
-LARGE = 1 << 22  # numbers in an array of JAX whose passes its compiler makes faster
+WORTH_A_PROGRAM = 1 << 22  # numbers in an array of JAX whose passes its compiler makes faster
 HOST: Namespace = numpy_namespace  # for small results that are kept in float64, whatever the arrays' library can do
 Host = np.ndarray[Any, Any]
 
@@ -63,7 +63,7 @@ def mode_of_passes(xp: Namespace, *arrays: Array | None, exact: bool = False) ->
     `exact`, in float64, JAX may have none.
     """
     x = arrays[0]
-    if exact or not (is_eager_jax(x) and x.size > LARGE):
+    if exact or not (is_eager_jax(x) and x.size > WORTH_A_PROGRAM):
         arrays = writable(xp, *arrays)[1:]
     return mode_of(x=arrays[0]), *arrays
 

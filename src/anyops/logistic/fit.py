@@ -21,10 +21,10 @@ from .._array.namespace import (
 )
 from .._array.support import Kind, op
 from .._host.logistic.columns import unshifted
-from .._host.logistic.samples import Samples
+from .._host.logistic.dataset import Dataset
 from .._host.logistic.solve import solve, start_of
-from .._host.logistic.summary import Report
 from .objective import check_penalty, check_rows
+from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
 HINT = "logistic_regression decides by values, logistic_step does not"
@@ -61,11 +61,11 @@ class LogisticResult(_Fields):
         Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
     stderr : tuple of arrays, or None
         Standard errors of coef and intercept, by the observed information; None if penalised or separated.
-    report : Report
+    report : LogisticReport
         What the table needs beside these: the solver that "auto" chose, Σw, the log-likelihood.
     """
 
-    report: Report | None = None
+    report: LogisticReport | None = None
 
     def __str__(self) -> str:
         return super().__repr__() if self.report is None else self.summary()
@@ -184,10 +184,10 @@ def logistic_regression(
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
     ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
-    samples = Samples(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
-    start = None if init is None else _start(init, samples, fit_intercept)
+    data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
+    start = None if init is None else _start(init, data, fit_intercept)
     try:
-        solved = solve(samples, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
+        solved = solve(data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     outcome = solved.outcome
@@ -200,7 +200,7 @@ def logistic_regression(
         outcome.separated,
         None if solved.errors is None else _ship(xp, solved.errors / unit**0.5, dtype, x),
     )
-    result.report = Report(
+    result.report = LogisticReport(
         solved.solver,
         x.shape[0],
         float(totals.sum()),
@@ -271,10 +271,10 @@ def _unit(totals: Array, counts: Array, least: float) -> float:
     return unit
 
 
-def _start(init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
+def _start(init: tuple[Array, Array], data: Dataset, fit_intercept: bool) -> Array:
     if not isinstance(init, tuple | list) or len(init) != 2:
         raise TypeError(f"init must be a pair (coef, intercept), got {type(init).__name__}")
-    p, lines = samples.x.shape[1], samples.lines
+    p, lines = data.x.shape[1], data.lines
     shapes = ((p,), ()) if lines == 1 else ((lines, p), (lines,))
     for name, value, shape in zip(("init[0]", "init[1]"), init, shapes, strict=True):
         home = namespace(**{name: value})

@@ -26,8 +26,6 @@ class Columns:
     centre : array (p,)
     scale : array (p,)
         Powers of 2.
-    mean : array (p,)
-        The means of z.
     radius : float
         A bound on the length of any row (z, 1).
     noise : array (p,)
@@ -38,7 +36,6 @@ class Columns:
 
     centre: Array
     scale: Array
-    mean: Array
     radius: float
     noise: Array
     extreme: bool
@@ -101,7 +98,7 @@ class Columns:
 def unshifted(p: int) -> Columns:
     """Columns as they are."""
     zero, one = np.zeros(p), np.ones(p)
-    return Columns(zero, one, zero, np.inf, zero, False)
+    return Columns(zero, one, np.inf, zero, False)
 
 
 def involved(flat: Array, least: float = INVOLVED) -> Array:

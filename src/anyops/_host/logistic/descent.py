@@ -7,7 +7,7 @@ import numpy as np
 
 from ..._array.namespace import Array
 from ...logistic.objective import ARMIJO
-from .samples import Samples
+from .dataset import Dataset
 from .separation import separates
 
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
@@ -67,7 +67,7 @@ class Directions(Protocol):
 class Objective:
     """(Σ w·loss + ½ Σ ridge θ² + Σ bound |θ|) / Σw, on the host, in coefficients θ of z, the scaled columns."""
 
-    samples: Samples
+    data: Dataset
     weight: float
     ridge: Array
     bound: Array
@@ -78,7 +78,7 @@ class Objective:
     @property
     def coef(self) -> Array:
         """1 for coefficients, 0 for intercepts, as (D,)."""
-        k, p = self.samples.lines, self.samples.x.shape[1]
+        k, p = self.data.lines, self.data.x.shape[1]
         return np.reshape(np.concat([np.ones((k, p)), np.zeros((k, 1))], axis=1), (-1,))
 
     @property
@@ -93,7 +93,7 @@ class Objective:
 
     def at(self, theta: Array, curvature: str) -> Point:
         """One pass over the data."""
-        sums = self.samples.sums(theta, curvature)
+        sums = self.data.sums(theta, curvature)
         value = (sums.loss + self.penalty(theta)) / self.weight
         grad = (sums.grad + self.ridge * np.reshape(theta, (-1,))) / self.weight
         bend = sums.curvature
@@ -103,7 +103,7 @@ class Objective:
 
     def thinned(self, step: int) -> "Objective":
         """The same of a random part of the rows, whose weights make up for the others."""
-        return replace(self, samples=self.samples.thinned(step))
+        return replace(self, data=self.data.thinned(step))
 
     def penalty(self, theta: Array) -> float:
         """½ Σ ridge θ² + Σ bound |θ|."""
@@ -112,11 +112,11 @@ class Objective:
 
     def is_apart(self, at: Point) -> bool:
         """Whether the coefficients put every row on its side of the boundary, by more than rounding."""
-        reach = self.samples.columns.change(at.theta)
+        reach = self.data.columns.change(at.theta)
         return not self.penalised and at.margin > NOISE * self.eps * reach
 
 
-class Outcome(NamedTuple):
+class Ending(NamedTuple):
     """Where a descent ended, after how many steps, and why; `gap` bounds how far the objective is above its minimum."""
 
     at: Point
@@ -128,7 +128,7 @@ class Outcome(NamedTuple):
 
 def descend(
     objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int, certain: bool = True
-) -> Outcome:
+) -> Ending:
     """Follow directions until the objective is certainly, or likely, within tol² of its minimum.
 
     Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it;
@@ -140,20 +140,20 @@ def descend(
     still = suspected = False
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
-            return Outcome(at, n_iter, True, True)
+            return Ending(at, n_iter, True, True)
         move = _bounded(objective, directions.move(at))
         settled = move.slope <= goal * at.value
         near = move.slope <= directions.ahead * goal * at.value
         gap = directions.certify(at, move, goal * at.value) if near and certain else None
         if gap is not None or (settled and not certain):
-            return Outcome(_ended(at, move), n_iter, True, False, gap)
+            return Ending(_ended(at, move), n_iter, True, False, gap)
         if certain and not objective.penalised and (n_iter >= suspicion or (settled and not suspected)):
-            if separates(objective.samples, at.theta, objective.fit_intercept):
-                return Outcome(at, n_iter, True, True)
+            if separates(objective.data, at.theta, objective.fit_intercept):
+                return Ending(at, n_iter, True, True)
             suspicion, suspected = 2 * max(n_iter, directions.patience), True
         refused += still or (settled and objective.narrow)
         if n_iter == max_iter or refused > REFUSALS:
-            return Outcome(at, n_iter, False, False)
+            return Ending(at, n_iter, False, False)
         if settled:
             move = _bounded(objective, directions.move(at))  # the certificate may have brought a better one
         after = _stepped(objective, at, move, directions.curvature, noise)
@@ -161,9 +161,9 @@ def descend(
             stalled += 1
             gap = directions.certify(at, move, max(goal, 2.0 * noise) * at.value)
             if gap is not None:
-                return Outcome(_ended(at, move), n_iter, True, False, gap)
+                return Ending(_ended(at, move), n_iter, True, False, gap)
             if stalled > 1:
-                return Outcome(at, n_iter, False, False)
+                return Ending(at, n_iter, False, False)
             continue
         directions.learn(at, after)
         still = after.value > (1.0 - 0.1 * noise) * at.value
@@ -179,8 +179,8 @@ def _ended(at: Point, move: Move) -> Point:
 
 def _bounded(objective: Objective, move: Move) -> Move:
     """A direction that moves no logit too far to be computed with."""
-    lines = objective.samples.lines
-    reach = objective.samples.columns.change(np.reshape(move.delta, (lines, -1)))
+    lines = objective.data.lines
+    reach = objective.data.columns.change(np.reshape(move.delta, (lines, -1)))
     return move if reach <= LEAP else Move(move.delta * (LEAP / reach), move.slope * (LEAP / reach))
 
 
@@ -191,7 +191,7 @@ def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise:
     if _good_enough(at, move, after, noise):
         return after
     for trials in TRIALS:
-        losses = objective.samples.along(at.theta, delta, trials)
+        losses = objective.data.along(at.theta, delta, trials)
         for step, loss in zip(trials, losses, strict=True):
             theta = at.theta + step * delta
             if (float(loss) + objective.penalty(theta)) / objective.weight <= at.value - ARMIJO * step * move.slope:

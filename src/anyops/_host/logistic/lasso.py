@@ -20,7 +20,7 @@ import numpy as np
 from ..._array.namespace import Array
 
 EPS = float(np.finfo(np.float64).eps)
-ROUNDS = 500
+ALTERNATIONS = 500
 RAISED = (0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)  # of the diagonal, for an h that rounding made indefinite
 DAMPING = 1e-10  # of the diagonal, for faces without full rank
 SWEEPS = 30  # of coordinate descent before a face is solved
@@ -135,7 +135,7 @@ def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Ar
         inner = np.eye(some.shape[1]) - core @ (some.T @ (over[:, None] * some))
         return found + over * (some @ np.linalg.solve(inner, core @ (some.T @ found)))
 
-    def approach(x: Array, slope: Array, work: Array) -> Array:
+    def approach(x: Array, slope: Array, _: Array) -> Array:
         return _gradients(base, thin, core, curvature, bound, x, slope)
 
     # In terms of x, the linear term is g − B start.
@@ -158,7 +158,7 @@ def _lowest(
     first = g + product(start)
     slope = g + product(x)
     best, least, quiet = (x, slope), np.inf, 0
-    for _ in range(ROUNDS):
+    for _ in range(ALTERNATIONS):
         excess = _excess(x, slope, bound, scale)
         # Rounding of h x, by Cauchy and Schwarz: |h_jk| ≤ √(h_jj h_kk).
         rounding = 4.0 * EPS * float(np.sum(np.where(scale > 0, np.abs(x) / _positive(scale), 0.0)))

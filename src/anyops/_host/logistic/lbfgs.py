@@ -117,8 +117,8 @@ class LBFGS:
 
 def affords_hessian(objective: Objective) -> bool:
     """Whether a Hessian takes neither too much memory nor too long."""
-    samples, size = objective.samples, objective.samples.coefficients
-    return size <= HESSIAN_LIMIT and samples.x.shape[0] * size**2 <= AFFORDED
+    data, size = objective.data, objective.data.coefficients
+    return size <= HESSIAN_LIMIT and data.x.shape[0] * size**2 <= AFFORDED
 
 
 def inverse_of(objective: Objective, curvature: Array, *, excess: float = np.inf) -> Rough:
@@ -144,8 +144,8 @@ def inverse_at_null(objective: Objective, shares: Array) -> Rough:
     With the shares π of the classes it is (diag π − ππᵀ) ⊗ Σ w (x, 1)(x, 1)ᵀ, and the penalty: in the eigenvectors of
     the first factor, one matrix of p + 1 lines for each class.
     """
-    gram = objective.samples.gram()
-    if objective.samples.lines == 1:
+    gram = objective.data.gram()
+    if objective.data.lines == 1:
         mixing, levels = np.ones((1, 1)), np.asarray([shares[0] * shares[1]])
     else:
         levels, mixing = np.linalg.eigh(np.eye(len(shares)) * shares - shares[:, None] * shares[None, :])

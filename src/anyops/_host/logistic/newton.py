@@ -73,14 +73,14 @@ def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) 
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
         return None
-    samples, most = objective.samples, NEAR / max(slope, 1e-300) ** 0.5
+    data, most = objective.data, NEAR / max(slope, 1e-300) ** 0.5
     near = row_norm(objective, inverse) <= most
-    return slope if near or samples.largest_norm(inverse) <= most else None
+    return slope if near or data.largest_norm(inverse) <= most else None
 
 
 def row_norm(objective: Objective, inverse: Array) -> float:
     """A bound on √(aᵀ inverse a) of every row a, which costs no pass."""
-    lines, columns = objective.samples.lines, objective.samples.columns
+    lines, columns = objective.data.lines, objective.data.columns
     roots = np.sqrt(np.clip(np.linalg.diagonal(inverse), 0.0, None))
     largest = float(np.max(np.sum(np.abs(inverse), axis=1)))  # at least its largest eigenvalue
     return min(columns.change(np.reshape(roots, (lines, -1))), columns.radius * (largest * min(lines, 2)) ** 0.5)
@@ -88,13 +88,13 @@ def row_norm(objective: Objective, inverse: Array) -> float:
 
 def free_coefficients(objective: Objective) -> Array:
     """The indices of the coefficients that are sought: all, or all but the intercepts."""
-    size = objective.samples.coefficients
+    size = objective.data.coefficients
     return np.arange(size) if objective.fit_intercept else np.nonzero(objective.coef)[0]
 
 
 def regular_hessian(objective: Objective, hessian: Array) -> Array:
     """The Hessian, regularised in its null directions: of the softmax, and of columns that depend on each other."""
-    lines = objective.samples.lines
+    lines = objective.data.lines
     if lines > 1:
         hessian = hessian + shared_shift(np, hessian, lines)
     if objective.flat.shape[1]:
@@ -110,7 +110,7 @@ def sought(objective: Objective, grad: Array) -> Array:
     grad = grad if objective.fit_intercept else grad * objective.coef
     if not objective.flat.shape[1]:
         return grad
-    lines = np.reshape(grad, (objective.samples.lines, -1))
+    lines = np.reshape(grad, (objective.data.lines, -1))
     return np.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
 
 
@@ -140,7 +140,7 @@ def standard_errors(objective: Objective, hessian: Array) -> Array:
 
     For K classes of the coefficients whose sums over the classes are 0.
     """
-    lines, columns = objective.samples.lines, objective.samples.columns
+    lines, columns = objective.data.lines, objective.data.columns
     size = len(columns.scale) + 1
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:

@@ -9,10 +9,10 @@ from ..._array.namespace import Array
 from .descent import Move, Objective, Point
 from .duality import balancing_factors, duality_gap
 from .lasso import lasso, lasso_by_products
+from .lbfgs import MEMORY
 from .newton import free_coefficients, regular_hessian
 
-MEMORY = 10
-ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
+GAP_ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
 LOOSE = 1e-4  # of the objective, the largest gap of a fit that has converged
 
 
@@ -27,8 +27,7 @@ class Proximal(ABC):
 
     def __init__(self, objective: Objective):
         self.objective = objective
-        free = free_coefficients(objective)
-        self.free = np.arange(len(objective.coef)) if free is None else free
+        self.free = free_coefficients(objective)
         self.bound = objective.bound[self.free] / objective.weight
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
@@ -37,15 +36,15 @@ class Proximal(ABC):
         theta = at.theta + np.reshape(move.delta, at.theta.shape)
         classes = max(len(theta), 2)
         factors = np.ones(classes)
-        loss, divergence, slope, levels = objective.samples.dual(theta, factors)
+        loss, divergence, slope, levels = objective.data.dual(theta, factors)
         if objective.fit_intercept:
             factors = balancing_factors(levels)
-            loss, divergence, slope, levels = objective.samples.dual(theta, factors)
+            loss, divergence, slope, levels = objective.data.dual(theta, factors)
         bound, ridge = (
             np.reshape(a, theta.shape)[:, :-1] / objective.weight for a in (objective.bound, objective.ridge)
         )
         gap = duality_gap(float(loss), float(divergence), slope, objective.weight, theta[:, :-1], bound, ridge)
-        least = max(min((goal * at.value) ** 0.5, LOOSE * at.value), ROUNDING * objective.eps * at.value)
+        least = max(min((goal * at.value) ** 0.5, LOOSE * at.value), GAP_ROUNDING * objective.eps * at.value)
         return gap if gap <= least else None
 
     @abstractmethod
@@ -56,7 +55,7 @@ class Proximal(ABC):
         """The model's minimum, and how much the objective falls towards it to first order."""
         start, grad = np.reshape(at.theta, (-1,))[self.free], at.grad[self.free]
         found = self.minimum(at, start, grad)
-        if self.objective.samples.lines > 1 and not np.any(self.objective.ridge > 0):
+        if self.objective.data.lines > 1 and not np.any(self.objective.ridge > 0):
             found = self._least_shared(found)
         delta = np.zeros_like(at.grad)
         delta[self.free] = found - start
@@ -70,7 +69,7 @@ class Proximal(ABC):
         """
         flat = np.zeros_like(self.objective.coef)
         flat[self.free] = found
-        lines = self.objective.samples.lines
+        lines = self.objective.data.lines
         theta = np.reshape(flat, (lines, -1))
         ordered = np.sort(theta[:, :-1], axis=0)
         low, high = ordered[(lines - 1) // 2, :], ordered[lines // 2, :]
@@ -88,7 +87,7 @@ class ProximalNewton(Proximal):
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
         """Where no coordinate can be bettered."""
         curvature: Array = at.curvature
-        if self.objective.samples.lines > 1:
+        if self.objective.data.lines > 1:
             # Along what all classes share, unpenalised, rounding would be all that sweeps follow.
             flat = self.objective.bound + self.objective.ridge == 0
             shift = regular_hessian(self.objective, curvature) - curvature

@@ -14,32 +14,32 @@ References
 import numpy as np
 
 from ..._array.namespace import Array
-from .samples import Closest, Samples
+from .dataset import Closest, Dataset
 
-ROWS = 20  # a coefficient, among the rows with the smallest margins, to begin with
-ROUNDS = 20  # in which rows that contradict a direction are added
-LARGEST = 30_000_000  # numbers in the rows that are compared
+ROWS_EACH = 20  # a coefficient, among the rows with the smallest margins, to begin with
+ADDITIONS = 20  # in which rows that contradict a direction are added
+MOST_NUMBERS = 30_000_000  # numbers in the rows that are compared
 TOUCHING = 1e-9  # of the length of a row, a margin that counts as 0
-NOTHING = 1e-9  # of its parts, a sum that counts as 0
+VANISHING = 1e-9  # of its parts, a sum that counts as 0
 SAME = 1e-14  # of the largest eigenvalue of rows, one that counts as 0
 
 
-def separates(samples: Samples, theta: Array, fit_intercept: bool) -> bool:
+def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
     """Whether a direction worsens no row, and improves some; `theta` says which rows to look at first.
 
     False also where there are too many coefficients to tell.
     """
-    size = samples.coefficients
-    many = min(ROWS * size + 100, LARGEST // size)
+    size = data.coefficients
+    many = min(ROWS_EACH * size + 100, MOST_NUMBERS // size)
     if many < size:
         return False
     free = np.arange(size)
     if not fit_intercept:
         free = np.reshape(np.reshape(free, theta.shape)[:, :-1], (-1,))
-    rows = _vectors(samples.closest(theta, many), samples.lines)[:, free]
+    rows = _vectors(data.closest(theta, many), data.lines)[:, free]
     aim = np.reshape(theta, (-1,))[free]
     space = np.eye(len(free))  # a basis of the directions that are left
-    for _ in range(ROUNDS + len(free)):
+    for _ in range(ADDITIONS + len(free)):
         direction = recession(rows @ space)
         if direction is None:  # all rows so far touch: no direction but those along them
             space = space @ _null_space(rows @ space)
@@ -51,9 +51,9 @@ def separates(samples: Samples, theta: Array, fit_intercept: bool) -> bool:
         direction = direction / np.linalg.vector_norm(direction)
         lines = np.zeros(size)
         lines[free] = direction
-        found = samples.closest(np.reshape(lines, theta.shape), many)
-        vectors = _vectors(found, samples.lines)[:, free]
-        if found.largest <= TOUCHING * samples.columns.radius:  # no row at all tells of this direction
+        found = data.closest(np.reshape(lines, theta.shape), many)
+        vectors = _vectors(found, data.lines)[:, free]
+        if found.largest <= TOUCHING * data.columns.radius:  # no row at all tells of this direction
             space = space @ _null_space((direction @ space)[None, :])
             if not space.shape[1]:
                 return False
@@ -62,7 +62,7 @@ def separates(samples: Samples, theta: Array, fit_intercept: bool) -> bool:
         if not np.any(against):
             return True
         rows = np.concat([rows, vectors[against, :]])
-        if rows.size > LARGEST:
+        if rows.size > MOST_NUMBERS:
             return False
     return False
 
@@ -88,7 +88,7 @@ def recession(rows: Array) -> Array | None:
     direction = fixed
     for _ in range(10 * rows.shape[1] + 100):
         length = np.linalg.vector_norm(direction)
-        if length <= NOTHING * (size + np.sum(extra)):
+        if length <= VANISHING * (size + np.sum(extra)):
             return None
         change = rows @ direction
         change[free] = 0.0

@@ -1,6 +1,6 @@
 """The fit of a logistic regression, in NumPy on the host: which solver, from where, in which dtype, and what it found.
 
-Each pass over the rows is one call of :class:`~anyops._host.logistic.samples.Samples`.
+Each pass over the rows is one call of :class:`~anyops._host.logistic.dataset.Dataset`.
 """
 
 from dataclasses import replace
@@ -11,18 +11,18 @@ import numpy as np
 from ..._array.host import mode_of_passes
 from ..._array.namespace import Array, compute_dtype, widest_dtype
 from .columns import involved
-from .descent import Directions, Objective, Outcome, descend
+from .dataset import Dataset, thin
+from .descent import Directions, Ending, Objective, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
 from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
 from .proximal import ProximalLBFGS, ProximalNewton
-from .samples import Samples, thin
 
-FEW = 64  # coefficients whose Hessian costs little beside the gradient
+FEW_COEFFICIENTS = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
-DENSE = 2048  # coefficients whose Hessian is worth its inverse
+INVERTED = 2048  # coefficients whose Hessian is worth its inverse
 SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
 FINE = 1e4  # roundings, of the dtype, that an l1 penalty of the mean loss should exceed
-SOME, MANY = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
+PASSES, MOST_PASSES = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
 WARM_UP = 40  # steps on some of the rows
 
 
@@ -46,7 +46,7 @@ class Solution(NamedTuple):
         Coefficients of x, the intercept last.
     errors : array (lines, p + 1), or None
         Their standard errors, for weights as they are here.
-    outcome : Outcome
+    outcome : Ending
     log_likelihood : float
         −Σ w·loss.
     gradient : float
@@ -58,14 +58,14 @@ class Solution(NamedTuple):
     solver: str
     theta: Array
     errors: Array | None
-    outcome: Outcome
+    outcome: Ending
     log_likelihood: float
     gradient: float
     dependent: tuple[int, ...]
 
 
 def solve(
-    samples: Samples,
+    data: Dataset,
     totals: Array,
     start: Array | None,
     solver: str,
@@ -76,15 +76,15 @@ def solve(
     max_iter: int,
 ) -> Solution:
     """Fit some rows, whose weights by class have the sums `totals`; raise FloatingPointError where x is not finite."""
-    chosen = _choose(samples, l1) if solver == "auto" else solver
+    chosen = _choose(data, l1) if solver == "auto" else solver
     weight = float(np.sum(totals))
     with np.errstate(all="ignore"):
-        objective = _objective(samples.scaled(fit_intercept), weight, l2, l1, fit_intercept)
-        start = None if start is None else objective.samples.columns.inward(start)
+        objective = _objective(data.scaled(fit_intercept), weight, l2, l1, fit_intercept)
+        start = None if start is None else objective.data.columns.inward(start)
         shares = totals / np.sum(totals)
         objective, outcome, hessian = _fit(objective, chosen, start, shares, tol=tol, max_iter=max_iter)
-        columns = objective.samples.columns
-        theta = _centred(outcome.at.theta, samples.lines, l1)
+        columns = objective.data.columns
+        theta = _centred(outcome.at.theta, data.lines, l1)
         theta = columns.shortest(theta, objective.flat) if objective.flat.shape[1] else columns.outward(theta)
         errors = None
         if hessian is not None and not objective.penalised and not outcome.separated:
@@ -100,27 +100,27 @@ def solve(
     )
 
 
-def _choose(samples: Samples, l1: float) -> str:
+def _choose(data: Dataset, l1: float) -> str:
     """Newton's method where a Hessian costs little beside a gradient, or little at all."""
     if l1 > 0:
         return "proximal"
-    d = samples.coefficients
-    cheap = samples.x.shape[0] * d**2 <= CHEAP and d <= HESSIAN_LIMIT
-    return "newton" if d <= FEW or cheap else "lbfgs"
+    d = data.coefficients
+    cheap = data.x.shape[0] * d**2 <= CHEAP and d <= HESSIAN_LIMIT
+    return "newton" if d <= FEW_COEFFICIENTS or cheap else "lbfgs"
 
 
-def _objective(samples: Samples, weight: float, l2: float, l1: float, fit_intercept: bool) -> Objective:
+def _objective(data: Dataset, weight: float, l2: float, l1: float, fit_intercept: bool) -> Objective:
     """The objective in scaled columns, where each has a penalty of its own."""
-    scale = np.concat([samples.columns.scale, np.full(1, np.inf)])
-    ridge, bound = (np.tile(a, samples.lines) for a in (l2 / scale**2, l1 / scale))
-    eps = float(samples.mode.xp.finfo(samples.dtype).eps)
+    scale = np.concat([data.columns.scale, np.full(1, np.inf)])
+    ridge, bound = (np.tile(a, data.lines) for a in (l2 / scale**2, l1 / scale))
+    eps = float(data.mode.xp.finfo(data.dtype).eps)
     flat = np.zeros((len(scale), 0))
-    return Objective(samples, weight, ridge, bound, eps, fit_intercept, flat)
+    return Objective(data, weight, ridge, bound, eps, fit_intercept, flat)
 
 
 def _fit(
     objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int
-) -> tuple[Objective, Outcome, Array | None]:
+) -> tuple[Objective, Ending, Array | None]:
     """Where the descent ends, and the Hessian there if it is known or asked for."""
     bounded = objective.bound[objective.bound > 0] / objective.weight
     newton = solver == "newton" or (solver == "proximal" and not len(bounded))
@@ -135,7 +135,7 @@ def _fit(
         objective = objective if objective.penalised else _independent(objective)
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:
-        step = objective.samples.thinning() if start is None else 1
+        step = objective.data.thinning() if start is None else 1
         if step > 1:
             part = objective.thinned(step)
             theta = _roughly(part, theta, _few_coefficients(part, newton, theta), tol=1e-3)
@@ -167,7 +167,7 @@ def _fit(
     if (
         hessian is None
         and not (objective.penalised or outcome.separated)
-        and objective.samples.coefficients <= HESSIAN_LIMIT
+        and objective.data.coefficients <= HESSIAN_LIMIT
     ):
         hessian = objective.at(outcome.at.theta, "full").curvature
     return objective, outcome, hessian
@@ -178,32 +178,32 @@ def _independent(objective: Objective) -> Objective:
 
     It computes in a wide dtype if the Gram matrix is too nearly singular for a narrow one.
     """
-    samples = objective.samples
-    if samples.coefficients > HESSIAN_LIMIT:
+    data = objective.data
+    if data.coefficients > HESSIAN_LIMIT:
         return objective
     wide = _widened(objective)
-    gram = wide.samples.gram()
+    gram = wide.data.gram()
     if not objective.penalised:
-        flat = samples.columns.dependences(gram, objective.fit_intercept, wide.eps)
+        flat = data.columns.dependences(gram, objective.fit_intercept, wide.eps)
         objective, wide = (replace(each, flat=flat) for each in (objective, wide))
-    alike = replace(objective, samples=replace(samples, lines=1), ridge=np.zeros(len(gram)))
+    alike = replace(objective, data=replace(data, lines=1), ridge=np.zeros(len(gram)))
     return wide if inverse_hessian(alike, gram) is None else objective
 
 
 def _widened(objective: Objective) -> Objective:
     """The objective in float64, where the library has it."""
-    samples = objective.samples
-    mode, *arrays = mode_of_passes(samples.mode.xp, samples.x, samples.target, samples.weight, exact=True)
+    data = objective.data
+    mode, *arrays = mode_of_passes(data.mode.xp, data.x, data.target, data.weight, exact=True)
     (x, target, weight), xp = arrays, mode.xp
-    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if mode.host else samples.dtype, x)
-    samples = replace(samples, mode=mode, x=x, target=target, weight=weight, dtype=dtype)
-    return replace(objective, samples=samples, eps=float(xp.finfo(dtype).eps))
+    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if mode.host else data.dtype, x)
+    data = replace(data, mode=mode, x=x, target=target, weight=weight, dtype=dtype)
+    return replace(objective, data=data, eps=float(xp.finfo(dtype).eps))
 
 
 def _null(objective: Objective, shares: Array) -> Array:
     """The null model: the best intercepts with coefficients of 0."""
-    lines = objective.samples.lines
-    theta = np.zeros((lines, objective.samples.x.shape[1] + 1))
+    lines = objective.data.lines
+    theta = np.zeros((lines, objective.data.x.shape[1] + 1))
     if objective.fit_intercept and np.all(shares > 0):
         logs = np.log(shares)
         theta[:, -1] = logs[1] - logs[0] if lines == 1 else logs - np.mean(logs)
@@ -220,7 +220,7 @@ def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Direc
     """Newton's method, or the proximal one: by the Hessian up to SWEPT coefficients, else by L-BFGS."""
     if newton:
         return Newton(objective)
-    if objective.samples.coefficients <= SWEPT:
+    if objective.data.coefficients <= SWEPT:
         return ProximalNewton(objective)
     return ProximalLBFGS(objective, objective.at(theta, "diagonal").curvature)
 
@@ -231,13 +231,13 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
     The Hessian of some rows near their minimum is close to that of all rows, and saves many passes. The minimum of
     those rows is found from the Hessian of the null model, which for any number of classes costs one Gram matrix.
     """
-    samples, size = objective.samples, objective.samples.coefficients
-    if samples.x.shape[1] >= DENSE:
+    data, size = objective.data, objective.data.coefficients
+    if data.x.shape[1] >= INVERTED:
         return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
-    least = samples.thinning()
+    least = data.thinning()
     few = objective.thinned(least) if least > 1 else objective
-    some = min(least, 2 * thin(size / SOME))
-    if size > DENSE or size > MANY * some or (warm_up and least == 1):
+    some = min(least, 2 * thin(size / PASSES))
+    if size > INVERTED or size > MOST_PASSES * some or (warm_up and least == 1):
         if warm_up:
             return theta, LBFGS(objective, inverse_at_null(few, shares))
         # Where classes are rare the curvature of no coefficients is a hundredth of what it is elsewhere.

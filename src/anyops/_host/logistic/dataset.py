@@ -34,11 +34,11 @@ GUESS = 64  # rows that a first guess of centres and scales is made from
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
 SHARED = 1 << 18  # numbers in x from which a pass with products of matrices is worth the start of threads
 SHARED_ROWS = 1 << 18  # rows from which a light one is: BLAS has threads of its own for its products
-MANY = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
-BLOCK = 1 << 16  # rows whose margins are compared at once
+WORTH_THINNING = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
+ROWS_AT_ONCE = 1 << 16  # rows whose margins are compared at once
 
 
-class Sums(NamedTuple):
+class LossSums(NamedTuple):
     """Of all rows, on the host: the least margin, the loss, its gradient (D,), and its curvature.
 
     The curvature is the Hessian (D, D), its diagonal (D,), or None, as it was asked for.
@@ -61,7 +61,7 @@ class Closest(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Samples:
+class Dataset:
     """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number.
 
     What is read of the rows is z, as `columns` makes it of x.
@@ -81,7 +81,7 @@ class Samples:
         """D: those of all classes, and their intercepts."""
         return self.lines * (self.x.shape[1] + 1)
 
-    def sums(self, theta: Array, curvature: str) -> Sums:
+    def sums(self, theta: Array, curvature: str) -> LossSums:
         """The sums at coefficients (lines, p + 1), the intercept last; `curvature` is "none", "diagonal" or "full"."""
         p, k = self.x.shape[1], self.lines
         width = k * p if curvature == "full" else p + 4 * k
@@ -106,7 +106,7 @@ class Samples:
             flat = _with_intercepts(grad, level)
             bend = _with_intercepts(*rest) if rest else None
             bend = bend if unit is None or bend is None else bend / unit**2
-        return Sums(float(margin), float(loss), flat if unit is None else flat / unit, bend)
+        return LossSums(float(margin), float(loss), flat if unit is None else flat / unit, bend)
 
     def gram(self) -> Array:
         """Σ w (z, 1)(z, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
@@ -142,7 +142,7 @@ class Samples:
         largest = self._read(largest_norm, merge_largest, at, [()], width=3 * size)[0]
         return float(np.maximum(largest, 0.0)) ** 0.5 * (1.0 if k == 1 else 2.0)
 
-    def scaled(self, fit_intercept: bool) -> "Samples":
+    def scaled(self, fit_intercept: bool) -> "Dataset":
         """The same rows with centres and scales; centres are 0 without an intercept, which would have to move.
 
         Raises FloatingPointError where x is not finite.
@@ -176,7 +176,7 @@ class Samples:
         extreme = bool(np.any(np.abs(np.log2(scale)) > near))
         away = np.linalg.vector_norm((origin - centre) / scale)
         radius = float(np.hypot(1.0, np.max(unit / scale, initial=0.0) * longest + away))
-        found = Columns(centre, scale, (middle - centre) / scale, radius, noise, extreme)
+        found = Columns(centre, scale, radius, noise, extreme)
         return replace(self, columns=found)
 
     def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
@@ -221,7 +221,7 @@ class Samples:
 
     # --- parts of the rows ---
 
-    def thinned(self, step: int) -> "Samples":
+    def thinned(self, step: int) -> "Dataset":
         """One row in `step` of each class, all rows of a rare one, drawn at random; their weights make up for it.
 
         The draw has a fixed seed. A draw, since the order of the rows may have a period.
@@ -245,7 +245,7 @@ class Samples:
 
     def thinning(self) -> int:
         """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
-        if self.mode.lazy or self.mode.sharded or self.x.shape[0] * self.x.shape[1] < MANY:
+        if self.mode.lazy or self.mode.sharded or self.x.shape[0] * self.x.shape[1] < WORTH_THINNING:
             return 1
         return thin(self.x.shape[0] / (THIN_LEAST * self.coefficients))
 
@@ -255,7 +255,7 @@ class Samples:
             read = partial(_closest_of_chunk, replace(self, x=None, target=None, weight=None), theta, many)
             return reduce_chunks(read, partial(_merge_closest, many), 1, self.x, self.target, self.weight)
         n = self.x.shape[0]
-        blocks = (self._rows(slice(i, min(i + BLOCK, n))) for i in range(0, n, BLOCK))
+        blocks = (self._rows(slice(i, min(i + ROWS_AT_ONCE, n))) for i in range(0, n, ROWS_AT_ONCE))
         return reduce(partial(_merge_closest, many), (_closest(block, theta, many) for block in blocks))
 
     def _take(self, a: Array, rows: Array) -> Array:
@@ -263,7 +263,7 @@ class Samples:
         rows = rows if self.mode.host else from_host(self.mode.xp, rows, default_int(self.mode.xp, a), a)
         return self.mode.xp.take(a, rows, axis=0)
 
-    def _rows(self, rows: slice) -> "Samples":
+    def _rows(self, rows: slice) -> "Dataset":
         weight = None if self.weight is None else self.weight[rows]
         return replace(self, x=self.x[rows, ...], target=self.target[rows], weight=weight)
 
@@ -318,7 +318,7 @@ class Samples:
         return _unflatten(found, shapes)
 
     def _in_parts(
-        self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array], least: int
+        self, read: Callable[["Dataset"], Array], merge: Callable[[Array, Array], Array], least: int
     ) -> Array:
         """What is read of all rows: on each core of some of them, from `least` rows on."""
         n = self.x.shape[0]
@@ -345,7 +345,7 @@ def _rounding(xp: Namespace, x: Array, eps: float) -> float:
 
 
 def _read_rows(
-    samples: Samples,
+    data: Dataset,
     kernel: Callable[..., object],
     merge: Callable[..., object],
     at: list[Array],
@@ -353,15 +353,15 @@ def _read_rows(
     light: bool,
     options: dict,
 ) -> Array:
-    mode, x, columns = samples.mode, samples.x, samples.columns
+    mode, x, columns = data.mode, data.x, data.columns
     rows = 0 if mode.sharded else rows_in_cache(mode.xp, x, width, close=not light)
     centre = columns.centre if columns.shifted else None
     factor = 1.0 / columns.scale if columns.extreme else None
-    shipped = (None if a is None else from_host(mode.xp, a, samples.dtype, x) for a in (centre, factor, *at))
-    wide = widest_dtype(mode.xp, samples.dtype, x)
+    shipped = (None if a is None else from_host(mode.xp, a, data.dtype, x) for a in (centre, factor, *at))
+    wide = widest_dtype(mode.xp, data.dtype, x)
     return mode.run(
-        read_rows, x, samples.target, samples.weight, *shipped,
-        kernel=kernel, merge=merge, rows=rows, ignored=samples.ignored, dtype=samples.dtype, wide=wide, **options,
+        read_rows, x, data.target, data.weight, *shipped,
+        kernel=kernel, merge=merge, rows=rows, ignored=data.ignored, dtype=data.dtype, wide=wide, **options,
     )  # fmt: skip
 
 
@@ -381,8 +381,8 @@ def _read_chunk(
     options: dict,
 ) -> Array:
     """What a chunk of a lazy array gives, from the library that the chunk is of."""
-    samples = Samples(mode_of(x=x), x, target, weight, 0, dtype, columns, ignored)
-    return on_host(_read_rows(samples, kernel, merge, at, width, light, options))
+    data = Dataset(mode_of(x=x), x, target, weight, 0, dtype, columns, ignored)
+    return on_host(_read_rows(data, kernel, merge, at, width, light, options))
 
 
 def _merge_flat(
@@ -410,23 +410,21 @@ def _with_intercepts(by_coef: Array, by_intercept: Array) -> Array:
 # --- margins ---------------------------------------------------------------------------------------------------------
 
 
-def _closest_of_chunk(
-    samples: Samples, theta: Array, many: int, x: Array, target: Array, weight: Array | None
-) -> Closest:
-    part = replace(samples, mode=mode_of(x=x), x=x, target=target, weight=weight)
+def _closest_of_chunk(data: Dataset, theta: Array, many: int, x: Array, target: Array, weight: Array | None) -> Closest:
+    part = replace(data, mode=mode_of(x=x), x=x, target=target, weight=weight)
     return _closest(part, theta, many)
 
 
-def _closest(samples: Samples, theta: Array, many: int) -> Closest:
+def _closest(data: Dataset, theta: Array, many: int) -> Closest:
     """In float64 on the host: margins near 0 tell whether classes touch or overlap."""
-    z = (on_host(samples.x) - samples.columns.centre) / samples.columns.scale
-    target = on_host(samples.target)
-    if samples.weight is not None:
-        kept = on_host(samples.weight) > 0
+    z = (on_host(data.x) - data.columns.centre) / data.columns.scale
+    target = on_host(data.target)
+    if data.weight is not None:
+        kept = on_host(data.weight) > 0
         z, target = z[kept, :], target[kept]
     rows = np.concat([z, np.ones((len(z), 1))], axis=1)
     logits = rows @ theta.T
-    if samples.lines == 1:
+    if data.lines == 1:
         own = np.astype(target > 0, np.int64)
         margin, rival, row = logits[:, 0] * target, 1 - own, np.arange(len(z))
     else:
