@@ -34,31 +34,38 @@ from .logistic.objective import (
     logistic_predict_proba,
     logistic_step,
 )
+from .logistic.summary import LogisticReport
 from .losses.focal import (
+    LossAndGrad,
     sigmoid_focal_loss,
     sigmoid_focal_loss_and_grad,
     softmax_focal_loss,
     softmax_focal_loss_and_grad,
 )
 from .losses.iou import box_iou_loss
-from .norm import BatchStats, batch_norm, batch_norm_grad, batch_stats, merge_batch_stats
+from .norm import BatchNorm, BatchNormGrad, BatchStats, batch_norm, batch_norm_grad, batch_stats, merge_batch_stats
 from .suppression.cluster import (
+    RescoredInPlace,
+    WeightedBoxes,
     cluster_nms,
     cluster_nms_scores,
     weighted_cluster_nms,
     weighted_cluster_nms_boxes,
 )
 from .suppression.fast import fast_nms, fast_nms_mask
-from .suppression.fusion import FusedBoxes, weighted_boxes_fusion, weighted_boxes_fusion_padded
+from .suppression.fusion import FusedBoxes, PaddedFusedBoxes, weighted_boxes_fusion, weighted_boxes_fusion_padded
 from .suppression.greedy import batched_nms, nms, nms_mask
 from .suppression.groups import nms_groups
 from .suppression.matrix import matrix_nms, matrix_nms_scores
-from .suppression.select import top_scores
+from .suppression.rescoring import RescoredBoxes
+from .suppression.select import TopScores, top_scores
 from .suppression.soft import soft_nms, soft_nms_scores
 
 __all__ = [
     "AnchorResult",
     "Backend",
+    "BatchNorm",
+    "BatchNormGrad",
     "BatchStats",
     "FusedBoxes",
     "KMeansAssignment",
@@ -68,10 +75,17 @@ __all__ = [
     "KMeansStep",
     "LogisticLoss",
     "LogisticPartial",
+    "LogisticReport",
     "LogisticResult",
     "LogisticStep",
+    "LossAndGrad",
+    "PaddedFusedBoxes",
+    "RescoredBoxes",
+    "RescoredInPlace",
     "Support",
     "SupportLimit",
+    "TopScores",
+    "WeightedBoxes",
     "__version__",
     "anchor_boxes",
     "backends",

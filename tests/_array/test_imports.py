@@ -2,7 +2,9 @@ import io
 import subprocess
 import sys
 import tokenize
+from inspect import isclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -42,10 +44,6 @@ STILL_ASK = {
     for folder, names in {
         "suppression": ("arguments", "bucketed", "fusion", "graph", "overlaps", "soft"),
         "kmeans": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
-        "logistic": (
-            *("columns", "descent", "fit", "gap", "lasso", "lbfgs", "newton", "objective", "proximal", "samples"),
-            *("separation", "summary"),
-        ),
     }.items()
     for name in names
 }
@@ -66,6 +64,20 @@ def test_public_names():
     } <= set(anyops.__all__)
     assert all(hasattr(anyops, name) for name in anyops.__all__)
     assert (PACKAGE / "py.typed").exists()
+
+
+def classes_in(hint):
+    """The classes of an annotation: `tuple[A, B] | None` has three."""
+    return {hint} if isclass(hint) else set().union(*map(classes_in, get_args(hint)), [])
+
+
+def test_every_result_type_is_public():
+    ops = [getattr(anyops, name) for name in anyops.__all__ if name.islower() and not name.startswith("_")]
+    results = {c for f in ops for c in classes_in(get_type_hints(f)["return"]) if c.__module__.startswith("anyops.")}
+    assert len(results) > 15
+    fields = {c for result in results for hint in get_type_hints(result).values() for c in classes_in(hint)}
+    named = {c for c in results | fields if c.__module__.startswith("anyops.")}
+    assert {c.__name__ for c in named} <= set(anyops.__all__)
 
 
 def kernels():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import anyops
-from anyops.logistic import fit, lbfgs
-from anyops.logistic.samples import Samples
+from anyops._host.logistic import lbfgs, solve
+from anyops._host.logistic.dataset import Dataset
 from tests.backends import Backend
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ml.json").read_text(encoding="utf-8"))
@@ -193,7 +193,7 @@ def test_a_fit_that_goes_on_in_float64_makes_no_hessian_beyond_its_means(monkeyp
     x = rng.normal(size=(500, 8)).astype(np.float32)
     y = (x[:, 0] + rng.logistic(size=500) > 0) * 1
     asked = []
-    sums, descend = Samples.sums, fit.descend
+    sums, descend = Dataset.sums, solve.descend
 
     def noted(self, theta, curvature):
         asked.append((self.dtype, curvature))
@@ -203,8 +203,8 @@ def test_a_fit_that_goes_on_in_float64_makes_no_hessian_beyond_its_means(monkeyp
         return descend(objective, *args, **options)._replace(converged=not objective.narrow)
 
     monkeypatch.setattr(lbfgs, "AFFORDED", 0)
-    monkeypatch.setattr(fit, "descend", stalled)
-    monkeypatch.setattr(Samples, "sums", noted)
+    monkeypatch.setattr(solve, "descend", stalled)
+    monkeypatch.setattr(Dataset, "sums", noted)
     got = anyops.logistic_regression(x, y, l2=1.0, solver="lbfgs")
     assert got.converged
     assert {curvature for dtype, curvature in asked if dtype == np.float64} == {"diagonal", "none"}

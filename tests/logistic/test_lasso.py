@@ -1,19 +1,20 @@
 """The l1 subproblem by its optimality conditions, l1 fits by their duality gap, the gap by reference optima."""
 
-import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anyops
-from anyops._array.namespace import namespace
-from anyops.logistic.gap import balancing_factors, dual_sums, duality_gap, shrinkage
-from anyops.logistic.lasso import lasso, lasso_by_products
+from anyops._array.mode import mode_of
+from anyops._host.logistic.duality import balancing_factors, duality_gap, shrinkage
+from anyops._host.logistic.lasso import lasso, lasso_by_products
+from anyops.logistic.gap import dual_sums
 from anyops.logistic.objective import row_sums
 from tests.backends import Backend
 from tests.calls import counted
 
+MODE = mode_of(x=np.zeros(1))
 MOST = 300_000  # calls of functions; descent by coordinates alone made tens of millions
 
 seeds = st.integers(0, 2**32 - 1)
@@ -239,7 +240,7 @@ def gap_at(x, target, w, coef, intercept, bound, ridge, classes, fit_intercept, 
     def read(factors):
         parts = [
             dual_sums(
-                xp, x[i : i + rows], target[i : i + rows], w[i : i + rows], coef, intercept, factors, wide=np.float64
+                MODE, x[i : i + rows], target[i : i + rows], w[i : i + rows], coef, intercept, factors, wide=np.float64
             )
             for i in range(0, len(x), rows)
         ]
@@ -311,8 +312,8 @@ def test_dual_sums_are_the_gradient_at_factors_of_one(classes):
     target = 2.0 * y - 1.0 if classes == 2 else y
     shape = () if classes == 2 else (classes,)
     coef, intercept = rng.normal(size=(*shape, 3)), rng.normal(size=shape)
-    loss, divergence, slope, levels = dual_sums(xp, x, target, w, coef, intercept, np.ones(classes), wide=np.float64)
-    _, want, grad, level = row_sums(xp, x, target, w, coef, intercept, curvature="none", wide=np.float64)
+    loss, divergence, slope, levels = dual_sums(MODE, x, target, w, coef, intercept, np.ones(classes), wide=np.float64)
+    _, want, grad, level = row_sums(MODE, x, target, w, coef, intercept, curvature="none", wide=np.float64)
     np.testing.assert_allclose(loss, want, rtol=1e-12)
     np.testing.assert_allclose(slope, grad, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(np.sum(levels, axis=1)[-1], np.atleast_1d(level)[-1], rtol=1e-12, atol=1e-13)
@@ -341,8 +342,8 @@ def test_dual_sums_on_every_library(backend, classes):
     at = [rng.normal(size=(*shape, 3)), rng.normal(size=shape), rng.uniform(0, 1, size=classes)]
     arrays = [x, target, w, *(a.astype(np.float32) for a in at)]
     shipped = [backend.asarray(a) for a in arrays]
-    home = namespace(x=shipped[0])
-    got = dual_sums(home, *shipped, wide=home.float32)
-    want = dual_sums(xp, *(a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays), wide=np.float64)
+    mode = mode_of(x=shipped[0])
+    got = dual_sums(mode, *shipped, wide=mode.xp.float32)
+    want = dual_sums(MODE, *(a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays), wide=np.float64)
     for one, other in zip(got, want, strict=True):
         np.testing.assert_allclose(backend.to_numpy(one), other, rtol=2e-5, atol=2e-6)

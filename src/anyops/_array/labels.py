@@ -218,8 +218,8 @@ def class_weights(
     return xp.asarray(weights(labels_on_host(y), *map(to_host, given)), dtype=dtype, device=device(x))
 
 
-def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> tuple[Survey, Host | None]:
-    """Return the classes of a factor above 0 and these factors, by "balanced" or a mapping; None if none are given.
+def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> tuple[Survey, Host]:
+    """Return the classes of a factor above 0 and these factors, by "balanced" or a mapping; 1 if none are given.
 
     "balanced" is Σw / (K · weight of the class). A class that the mapping does not name has factor 1.
 
@@ -229,7 +229,7 @@ def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> t
         If a factor is not finite and at least 0, or is for no class there is.
     """
     if class_weight is None:
-        return found, None
+        return found, np.ones(len(found.classes))
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight must be None, 'balanced' or a mapping, got {class_weight!r}")

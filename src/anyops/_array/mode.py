@@ -37,6 +37,7 @@ class Mode(NamedTuple):
     at_hand: bool = False  # they lie in host memory, so that to look at all of them is one pass over it
     grad: bool = False  # somebody may differentiate
     lazy: bool = False  # arrays are made of chunks that are computed one by one
+    sharded: bool = False  # rows lie on several devices
     fused: bool = False  # a compiler fuses operations, and sums by many partial sums
     grain: int = 0  # elements worth a piece; 0: arrays are not to be written to, and all is done at once
 
@@ -102,7 +103,8 @@ def _mode(xp: Namespace, arrays: list[Array], like: Array | None = None) -> Mode
         return _mode_of_torch(xp, arrays, like)
     if home == "jax":
         traced = _is_traced(arrays)
-        return Mode(xp, home, like, known=not traced, grad=traced, fused=True)
+        sharded = not traced and any(len(x.sharding.device_set) > 1 for x in arrays)
+        return Mode(xp, home, like, known=not traced, grad=traced, sharded=sharded, fused=True)
     mode = _mode_of_library(xp)
     return mode if like is None else mode._replace(like=like)
 

@@ -267,6 +267,16 @@ def hides_values(x: Array) -> bool:
     return active and torch._C._functorch.is_functorch_wrapped_tensor(x.detach())
 
 
+def check_has_values(hint: str, **arrays: Array) -> None:
+    """Raise TypeError for an array whose values a transform hides, see :func:`hides_values`."""
+    for name, x in arrays.items():
+        if hides_values(x):
+            raise TypeError(
+                f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
+                f"them; {hint}"
+            )
+
+
 def may_be_differentiated(*arrays: Array | None) -> bool:
     """Tell whether somebody may ask for the derivative of what is computed from some arrays."""
     return any(_tracks_gradient(x) for x in arrays if x is not None)

@@ -2,42 +2,32 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
-from .._array.chunked import check_known_chunks, is_chunked
-from .._array.host import HOST, from_host, home_of_passes, on_host, writable
+from .._array.chunked import check_known_chunks
+from .._array.host import from_host, mode_of_passes, on_host
 from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
+from .._array.mode import mode_of
 from .._array.namespace import (
     Array,
     DType,
     Namespace,
     check_dtype,
+    check_has_values,
     compute_dtype,
-    hides_values,
     namespace,
     result_dtype,
-    widest_dtype,
 )
 from .._array.support import Kind, op
-from .columns import involved, unshifted
-from .descent import Directions, Objective, Outcome, descend
-from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
-from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
+from .._host.logistic.columns import unshifted
+from .._host.logistic.dataset import Dataset
+from .._host.logistic.solve import solve, start_of
 from .objective import check_penalty, check_rows
-from .proximal import ProximalLBFGS, ProximalNewton
-from .samples import Samples, thin
-from .summary import Report
+from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
-FEW = 64  # coefficients whose Hessian costs little beside the gradient
-CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
-DENSE = 2048  # coefficients whose Hessian is worth its inverse
-SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
-FINE = 1e4  # roundings, of the dtype, that an l1 penalty of the mean loss should exceed
-SOME, MANY = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
-WARM_UP = 40  # steps on some of the rows
+HINT = "logistic_regression decides by values, logistic_step does not"
 
 
 class _Fields(NamedTuple):
@@ -71,11 +61,11 @@ class LogisticResult(_Fields):
         Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
     stderr : tuple of arrays, or None
         Standard errors of coef and intercept, by the observed information; None if penalised or separated.
-    report : Report
+    report : LogisticReport
         What the table needs beside these: the solver that "auto" chose, Σw, the log-likelihood.
     """
 
-    report: Report | None = None
+    report: LogisticReport | None = None
 
     def __str__(self) -> str:
         return super().__repr__() if self.report is None else self.summary()
@@ -179,60 +169,47 @@ def logistic_regression(
         one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
-    home, rows, weights = home_of_passes(xp, x, sample_weight)
+    mode, rows, weights = mode_of_passes(xp, x, sample_weight)
+    home = mode.xp
     wide, labels = compute_dtype(xp, dtype), y
-    if home is HOST:
+    if mode.host:
         labels = labels_on_host(y)
-        wide = HOST.float64 if HOST.isdtype(rows.dtype, "integral") else compute_dtype(HOST, rows.dtype)
-    totals = found.weights if factors is None else found.weights * factors
+        wide = home.float64 if home.isdtype(rows.dtype, "integral") else compute_dtype(home, rows.dtype)
+    totals = found.weights * factors
     unit = 1.0
-    if factors is not None or sample_weight is not None:
+    if class_weight is not None or sample_weight is not None:
         # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
         unit = _unit(totals, found.counts, float(home.finfo(wide).smallest_normal))
-        ones = HOST.ones(len(found.classes)) if factors is None else factors
-        weights = class_weights(home, labels, found.classes, ones / unit, weights, wide, rows)
-        totals, l1, l2 = totals / unit, l1 / unit, l2 / unit
+        weights = class_weights(home, labels, found.classes, factors / unit, weights, wide, rows)
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
-    ignored = weights is not None and (is_chunked(home) or bool(home.any(weights <= 0)))
-    samples = Samples(home, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
-    shares = totals / HOST.sum(totals)
-    start = None if init is None else _start(xp, init, samples, fit_intercept)
-    chosen = _choose(samples, l1) if solver == "auto" else solver
+    ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
+    data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
+    start = None if init is None else _start(init, data, fit_intercept)
     try:
-        with HOST.errstate(all="ignore"):
-            objective = _objective(samples.scaled(fit_intercept), float(HOST.sum(totals)), l2, l1, fit_intercept)
-            start = None if start is None else objective.samples.columns.inward(start)
-            objective, outcome, hessian = _fit(objective, chosen, start, shares, tol=tol, max_iter=max_iter)
-            columns = objective.samples.columns
-            theta = _centred(outcome.at.theta, lines, l1)
-            theta = columns.shortest(theta, objective.flat) if objective.flat.shape[1] else columns.outward(theta)
-            errors = None
-            if hessian is not None and not objective.penalised and not outcome.separated:
-                errors = _ship(xp, standard_errors(objective, hessian) / unit**0.5, dtype, x)
+        solved = solve(data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
+    outcome = solved.outcome
     result = LogisticResult(
-        *_ship(xp, theta, dtype, x),
+        *_ship(xp, solved.theta, dtype, x),
         ship_classes(xp, found.classes, y),
         float(outcome.at.value),
         outcome.n_iter,
         outcome.converged,
         outcome.separated,
-        errors,
+        None if solved.errors is None else _ship(xp, solved.errors / unit**0.5, dtype, x),
     )
-    likelihood = unit * (objective.penalty(outcome.at.theta) - outcome.at.value * objective.weight)
-    totals = totals * unit
-    result.report = Report(
-        chosen,
+    result.report = LogisticReport(
+        solved.solver,
         x.shape[0],
-        float(HOST.sum(totals)),
-        float(likelihood),
+        float(totals.sum()),
+        float(unit * solved.log_likelihood),
         tuple(totals.tolist()),
         fit_intercept,
-        gradient=float(HOST.max(_left(objective, outcome.at.grad), initial=0.0)),
+        gradient=solved.gradient,
         gap=outcome.gap,
-        dependent=tuple(HOST.nonzero(involved(objective.flat)[:-1])[0].tolist()),
+        dependent=solved.dependent,
     )
     return result
 
@@ -245,9 +222,10 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     beside = {"x": x} if apart else {"x": x, "y": y}
     if sample_weight is not None:
         beside["sample_weight"] = sample_weight
-    xp = namespace(**beside)
-    if not is_chunked(xp):
-        _check_values(**beside)
+    mode = mode_of(**beside)
+    xp = mode.xp
+    if not mode.lazy:
+        check_has_values(HINT, **beside)
     if not apart:
         check_dtype(xp, "y", y, "real floating", "integral", "bool")
     if sample_weight is not None:
@@ -260,15 +238,6 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not isinstance(fit_intercept, bool):
         raise TypeError(f"fit_intercept must be True or False, got {fit_intercept!r}")
     return xp, result_dtype(xp, x=x)
-
-
-def _check_values(**arrays: Array) -> None:
-    for name, value in arrays.items():
-        if hides_values(value):
-            raise TypeError(
-                f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
-                "them; logistic_regression decides by values, logistic_step does not"
-            )
 
 
 def _check_iterations(max_iter: int) -> int:
@@ -302,198 +271,19 @@ def _unit(totals: Array, counts: Array, least: float) -> float:
     return unit
 
 
-def _start(xp: Namespace, init: tuple[Array, Array], samples: Samples, fit_intercept: bool) -> Array:
+def _start(init: tuple[Array, Array], data: Dataset, fit_intercept: bool) -> Array:
     if not isinstance(init, tuple | list) or len(init) != 2:
         raise TypeError(f"init must be a pair (coef, intercept), got {type(init).__name__}")
-    p, lines = samples.x.shape[1], samples.lines
+    p, lines = data.x.shape[1], data.lines
     shapes = ((p,), ()) if lines == 1 else ((lines, p), (lines,))
     for name, value, shape in zip(("init[0]", "init[1]"), init, shapes, strict=True):
         home = namespace(**{name: value})
-        _check_values(**{name: value})
+        check_has_values(HINT, **{name: value})
         check_dtype(home, name, value, "real floating", "integral")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
-    coef, intercept = (HOST.reshape(on_host(value), (lines, -1)) for value in init)
-    start = HOST.concat([coef, intercept if fit_intercept else 0 * intercept], axis=1)
-    if not HOST.all(HOST.isfinite(start)):
-        raise ValueError("init must be finite, got NaN or infinite coefficients")
-    return start
-
-
-# --- the fit ---------------------------------------------------------------------------------------------------------
-
-
-def _choose(samples: Samples, l1: float) -> str:
-    """Newton's method where a Hessian costs little beside a gradient, or little at all."""
-    if l1 > 0:
-        return "proximal"
-    d = samples.coefficients
-    cheap = samples.x.shape[0] * d**2 <= CHEAP and d <= HESSIAN_LIMIT
-    return "newton" if d <= FEW or cheap else "lbfgs"
-
-
-def _objective(samples: Samples, weight: float, l2: float, l1: float, fit_intercept: bool) -> Objective:
-    """The objective in scaled columns, where each has a penalty of its own."""
-    scale = HOST.concat([samples.columns.scale, HOST.full(1, HOST.inf)])
-    ridge, bound = (HOST.tile(a, samples.lines) for a in (l2 / scale**2, l1 / scale))
-    eps = float(samples.xp.finfo(samples.dtype).eps)
-    flat = HOST.zeros((len(scale), 0))
-    return Objective(samples, weight, ridge, bound, eps, fit_intercept, flat)
-
-
-def _fit(
-    objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int
-) -> tuple[Objective, Outcome, Array | None]:
-    """Where the descent ends, and the Hessian there if it is known or asked for."""
-    bounded = objective.bound[objective.bound > 0] / objective.weight
-    newton = solver == "newton" or (solver == "proximal" and not len(bounded))
-    if HOST.min(bounded, initial=HOST.inf) < FINE * objective.eps:  # the rounding of a gradient would show beside it
-        objective = _widened(objective)
-    theta = _null(objective, shares) if start is None else start
-    directions: Directions
-    # Compared before the Hessian at the start is used, which may have underflowed.
-    if start is not None and not objective.at(theta, "none").value <= _null_value(objective, shares):
-        theta = _null(objective, shares)
-    if solver == "lbfgs":
-        objective = objective if objective.penalised else _independent(objective)
-        theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
-    else:
-        step = objective.samples.thinning() if start is None else 1
-        if step > 1:
-            part = objective.thinned(step)
-            theta = _roughly(part, theta, _few_coefficients(part, newton, theta), tol=1e-3)
-        directions = _few_coefficients(objective, newton, theta)
-    at = objective.at(theta, directions.curvature)
-    if not at.value <= _null_value(objective, shares):  # a start, given or found, that is worse than none
-        at = objective.at(_null(objective, shares), directions.curvature)
-    if not HOST.isfinite(at.value) or not HOST.all(HOST.isfinite(at.grad)):
-        raise FloatingPointError
-    if newton and inverse_hessian(objective, at.curvature) is None:
-        objective = _independent(objective)
-        directions = Newton(objective)
-        at = objective.at(at.theta, directions.curvature)
-    outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter)
-    wide = _widened(objective)
-    if not (outcome.converged or wide.eps == objective.eps) and outcome.n_iter < max_iter:
-        # Rounding has stopped it: on in a wider dtype.
-        steps, objective = outcome.n_iter, wide
-        if solver == "lbfgs" and not affords_hessian(wide):
-            directions = LBFGS(wide, inverse_of(wide, wide.at(outcome.at.theta, "diagonal").curvature))
-        else:
-            directions = _few_coefficients(wide, newton or solver == "lbfgs", outcome.at.theta)
-        at = wide.at(outcome.at.theta, directions.curvature)
-        outcome = descend(wide, at, directions, tol=tol, max_iter=max_iter - steps)
-        outcome = outcome._replace(n_iter=outcome.n_iter + steps)
-    hessian = outcome.at.curvature
-    if isinstance(directions, LBFGS):
-        hessian = directions.hessian
-    if (
-        hessian is None
-        and not (objective.penalised or outcome.separated)
-        and objective.samples.coefficients <= HESSIAN_LIMIT
-    ):
-        hessian = objective.at(outcome.at.theta, "full").curvature
-    return objective, outcome, hessian
-
-
-def _independent(objective: Objective) -> Objective:
-    """The objective with the dependences of its columns, if there is no penalty.
-
-    It computes in a wide dtype if the Gram matrix is too nearly singular for a narrow one.
-    """
-    samples = objective.samples
-    if samples.coefficients > HESSIAN_LIMIT:
-        return objective
-    wide = _widened(objective)
-    gram = wide.samples.gram()
-    if not objective.penalised:
-        flat = samples.columns.dependences(gram, objective.fit_intercept, wide.eps)
-        objective, wide = (replace(each, flat=flat) for each in (objective, wide))
-    alike = replace(objective, samples=replace(samples, lines=1), ridge=HOST.zeros(len(gram)))
-    return wide if inverse_hessian(alike, gram) is None else objective
-
-
-def _widened(objective: Objective) -> Objective:
-    """The objective in float64, where the library has it."""
-    samples = objective.samples
-    xp, x, target, weight = writable(samples.xp, samples.x, samples.target, samples.weight)
-    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if xp is HOST else samples.dtype, x)
-    samples = replace(samples, xp=xp, x=x, target=target, weight=weight, dtype=dtype)
-    return replace(objective, samples=samples, eps=float(xp.finfo(dtype).eps))
-
-
-def _null(objective: Objective, shares: Array) -> Array:
-    """The null model: the best intercepts with coefficients of 0."""
-    lines = objective.samples.lines
-    theta = HOST.zeros((lines, objective.samples.x.shape[1] + 1))
-    if objective.fit_intercept and HOST.all(shares > 0):
-        logs = HOST.log(shares)
-        theta[:, -1] = logs[1] - logs[0] if lines == 1 else logs - HOST.mean(logs)
-    return theta
-
-
-def _null_value(objective: Objective, shares: Array) -> float:
-    """The objective of the null model, and a margin for rounding."""
-    logs = HOST.log(HOST.where(shares > 0, shares, 1.0)) if objective.fit_intercept else HOST.log(1 / len(shares))
-    return (1.0 + 1e3 * objective.eps) * -float(HOST.sum(shares * logs))
-
-
-def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Directions:
-    """Newton's method, or the proximal one: by the Hessian up to SWEPT coefficients, else by L-BFGS."""
-    if newton:
-        return Newton(objective)
-    if objective.samples.coefficients <= SWEPT:
-        return ProximalNewton(objective)
-    return ProximalLBFGS(objective, objective.at(theta, "diagonal").curvature)
-
-
-def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, warm_up: bool) -> tuple[Array, LBFGS]:
-    """A start, and the curvature that L-BFGS begins with.
-
-    The Hessian of some rows near their minimum is close to that of all rows, and saves many passes. The minimum of
-    those rows is found from the Hessian of the null model, which for any number of classes costs one Gram matrix.
-    """
-    samples, size = objective.samples, objective.samples.coefficients
-    if samples.x.shape[1] >= DENSE:
-        return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
-    least = samples.thinning()
-    few = objective.thinned(least) if least > 1 else objective
-    some = min(least, 2 * thin(size / SOME))
-    if size > DENSE or size > MANY * some or (warm_up and least == 1):
-        if warm_up:
-            return theta, LBFGS(objective, inverse_at_null(few, shares))
-        # Where classes are rare the curvature of no coefficients is a hundredth of what it is elsewhere.
-        return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
-    if warm_up:
-        theta = _roughly(few, theta, LBFGS(few, inverse_at_null(few, shares)), tol=1e-2)
-    part = few if some == least else objective.thinned(some) if some > 1 else objective
-    rough = inverse_of(part, part.at(theta, "full").curvature, excess=2.0 * some)
-    if warm_up and some > 1:
-        theta = _roughly(part, theta, LBFGS(part, rough), tol=1e-3)
-    return theta, LBFGS(objective, rough)
-
-
-def _roughly(part: Objective, start: Array, directions: Directions, *, tol: float) -> Array:
-    """The minimum over some of the rows; `start` if the descent does not converge."""
-    outcome = descend(part, part.at(start, directions.curvature), directions, tol=tol, max_iter=WARM_UP, certain=False)
-    return outcome.at.theta if outcome.converged and not outcome.separated else start
-
-
-def _left(objective: Objective, grad: Array) -> Array:
-    """The derivatives by the free coefficients, less as much as the l1 penalty balances."""
-    grad = sought(objective, grad)[free_coefficients(objective)]
-    bound = objective.bound[free_coefficients(objective)] / objective.weight
-    return HOST.clip(HOST.abs(grad) - bound, 0.0, None)
-
-
-def _centred(theta: Array, lines: int, l1: float) -> Array:
-    """Subtract the mean over the classes, which changes no probability; not from coefficients with l1."""
-    if lines == 1:
-        return theta
-    mean = HOST.mean(theta, axis=0, keepdims=True)
-    if l1 > 0:
-        mean = HOST.concat([0 * mean[:, :-1], mean[:, -1:]], axis=1)
-    return theta - mean
+    coef, intercept = map(on_host, init)
+    return start_of(coef, intercept, lines, fit_intercept)
 
 
 def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:

@@ -31,13 +31,13 @@ References
    Learning Research 21 (2020), section 2.
 """
 
-from .._array.host import HOST
+from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast, device
 from .._math import class_loss, softplus
 
 
 def dual_sums(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     target: Array,
     w: Array | None,
@@ -47,7 +47,7 @@ def dual_sums(
     *,
     wide: DType,
 ) -> tuple[Array, Array, Array, Array]:
-    """Sums over the rows in `wide`, which merge by addition: what :func:`duality_gap` needs.
+    """Sums over the rows in `wide`, which merge by addition: what the duality gap is made of.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def dual_sums(
     levels : array (K, K)
         Σ w ρ of each class by the class of the row; for two classes of ρ = ± f (1 − p).
     """
-    k = factors.shape[0]
+    xp, k = mode.xp, factors.shape[0]
     number = target if coef.ndim == 2 else xp.astype(target > 0, xp.int32)
     mine = xp.arange(k, dtype=number.dtype, device=device(x))[:, None] == number[None, :]
     ones = cast(xp, mine, x.dtype)
@@ -100,70 +100,6 @@ def dual_sums(
     made = xp.sum(loss), xp.sum(divergence), slope, rho @ ones.T
     loss, divergence, slope, levels = (cast(xp, a, wide) for a in made)
     return loss, divergence, slope, levels
-
-
-def balancing_factors(levels: Array) -> Array:
-    """The f of each class, at most 1, for which the residuals of each class sum to 0: for a free intercept.
-
-    By the elimination of Grassmann, Taksar and Heyman [3]_, which subtracts nothing, so each is accurate.
-
-    References
-    ----------
-    .. [3] Grassmann, Taksar and Heyman, Regenerative analysis and steady state distributions for Markov chains,
-       Operations Research 33 (1985).
-    """
-    rates = HOST.maximum(HOST.asarray(levels, dtype=HOST.float64).T, 0.0)  # from a row's class to others
-    rates = rates * (1.0 - HOST.eye(len(rates)))
-    size = len(rates)
-    out = HOST.zeros(size)
-    for k in range(size - 1, 0, -1):
-        out[k] = HOST.sum(rates[k, :k])
-        if out[k] > 0:
-            rates[:k, :k] += rates[:k, k : k + 1] * (rates[k : k + 1, :k] / out[k])
-    found = HOST.zeros(size)
-    found[0] = 1.0
-    for k in range(1, size):
-        into = float(HOST.sum(found[:k] * rates[:k, k]))
-        if out[k] > 0:
-            found[k] = into / out[k]
-        elif into > 0:  # nothing leaves this class: it takes all
-            found[:k], found[k] = 0.0, 1.0
-        found = found / HOST.max(found)
-    return found
-
-
-def shrinkage(slope: Array, weight: float, bound: Array, ridge: Array) -> float:
-    """The largest s ≤ 1 for which s v is within the bounds of all coefficients without a ridge."""
-    v = HOST.abs(slope) / weight
-    beyond = (ridge == 0) & (v > bound)
-    return float(HOST.min(bound[beyond] / v[beyond], initial=1.0))
-
-
-def duality_gap(
-    loss: float, divergence: float, slope: Array, weight: float, coef: Array, bound: Array, ridge: Array
-) -> float:
-    """P − D ≥ P − min P, from what :func:`dual_sums` gives of all rows, on the host.
-
-    The sums are those at factors of one for a model without intercepts, and else at :func:`balancing_factors` of the
-    levels that a pass before has found. A pass at these factors times :func:`shrinkage` makes the gap smaller still.
-
-    Parameters
-    ----------
-    loss, divergence : float
-    slope, coef, bound, ridge : array (p,) or (K, p)
-        Without intercepts. A column with neither bound nor ridge can say nothing: the gap is then P itself.
-    weight : float
-        W, the sum of the weights.
-    """
-    s = shrinkage(slope, weight, bound, ridge)
-    v = -s * slope / weight
-    over = HOST.maximum(HOST.abs(v) - bound, 0.0)
-    curved = ridge > 0
-    conjugate = HOST.where(curved, over**2 / (2.0 * HOST.where(curved, ridge, 1.0)), 0.0)
-    # ½ ridge (|coef| − over/ridge)² and bound |coef| + … − v coef, each of which is at least 0.
-    terms = 0.5 * ridge * coef**2 + bound * HOST.abs(coef) + conjugate - v * coef
-    rows = s * divergence + (1.0 - s) * loss
-    return float(rows / weight + HOST.sum(HOST.maximum(terms, 0.0)))
 
 
 def _divergence(xp: Namespace, f: Array, off: Array, odds: Array) -> Array:

@@ -7,10 +7,9 @@ above 0 where it has more than half of the probability: ±r for two classes; p t
 from typing import NamedTuple
 
 from .._array.arguments import check_number
-from .._array.chunked import check_known_chunks, is_chunked, reduce_chunks
-from .._array.compiled import compiled
-from .._array.elementwise import consuming
+from .._array.chunked import check_known_chunks, reduce_chunks
 from .._array.host import on_host
+from .._array.mode import Mode, mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -20,7 +19,6 @@ from .._array.namespace import (
     compute_dtype,
     device,
     namespace,
-    reads_are_free,
     result_dtype,
     stop_gradient,
 )
@@ -107,9 +105,9 @@ def logistic_loss(
     >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
-    xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)
-    return LogisticLoss(*compiled(_loss, xp, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
 
 
 @op(Kind.VALUES)
@@ -137,8 +135,8 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     >>> anyops.logistic_predict_proba(np.asarray([[1.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0)).round(4)
     array([0.7311, 0.    ])
     """
-    xp, dtype = _check(x, coef, intercept)
-    return compiled(_probabilities, xp, x, _beside(xp, coef), _beside(xp, intercept), dtype=dtype)
+    mode, dtype = _check(x, coef, intercept)
+    return mode.run(_probabilities, x, _beside(mode, coef), _beside(mode, intercept), dtype=dtype)
 
 
 @op(Kind.VALUES)
@@ -166,8 +164,8 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     >>> anyops.logistic_log_proba(np.asarray([[50.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0))
     array([-1.92874985e-22, -8.00000000e+02])
     """
-    xp, dtype = _check(x, coef, intercept)
-    return compiled(_log_probabilities, xp, x, _beside(xp, coef), _beside(xp, intercept), dtype=dtype)
+    mode, dtype = _check(x, coef, intercept)
+    return mode.run(_log_probabilities, x, _beside(mode, coef), _beside(mode, intercept), dtype=dtype)
 
 
 @op(Kind.VALUES)
@@ -203,9 +201,9 @@ def logistic_partial(
     (array([-1.,  0.]), array([[1. , 0.5],
            [0.5, 0.5]]))
     """
-    xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
-    wide = compute_dtype(xp, dtype)
-    if is_chunked(xp):
+    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    wide = compute_dtype(mode.xp, dtype)
+    if mode.lazy:
         at = on_host(coef), on_host(intercept)
         return reduce_chunks(
             lambda x, y, w: logistic_partial(x, y, *(a.astype(wide) for a in at), sample_weight=w),
@@ -215,7 +213,7 @@ def logistic_partial(
             y,
             sample_weight,
         )
-    return LogisticPartial(*compiled(_partial, xp, x, y, coef, intercept, sample_weight, dtype=wide))
+    return LogisticPartial(*mode.run(_partial, x, y, coef, intercept, sample_weight, dtype=wide))
 
 
 @op(Kind.VALUES)
@@ -288,11 +286,11 @@ def logistic_step(
     >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
     (array([0.9082]), np.float64(-1.3623), True)
     """
-    xp, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)
-    if is_chunked(xp):
+    if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
-    return LogisticStep(*compiled(_step, xp, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+    return LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -318,16 +316,16 @@ def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
 
 def _check(
     x: Array, coef: Array, intercept: Array, *, y: Array | None = None, sample_weight: Array | None = None
-) -> tuple[Namespace, DType]:
-    """Return the namespace and the dtype of the result; raise unless all describes one model and its rows."""
-    rows = {"x": x, "y": y, "sample_weight": sample_weight}
-    xp = namespace(**{k: v for k, v in rows.items() if v is not None or k == "x"})
+) -> tuple[Mode, DType]:
+    """Return the mode and the dtype of the result; raise unless all describes one model and its rows."""
+    rows = {k: v for k, v in (("x", x), ("y", y), ("sample_weight", sample_weight)) if v is not None or k == "x"}
     at = {"coef": coef, "intercept": intercept}
-    # Coefficients found for a lazy array are on the host.
-    beside = {k: _beside(xp, v) for k, v in at.items()} if is_chunked(xp) else at
-    namespace(**{k: v for k, v in rows.items() if v is not None or k == "x"}, **beside)
+    if (mode := mode_of(**rows)).lazy:  # coefficients found for a lazy array are on the host
+        at = {k: mode.xp.asarray(v) for k, v in at.items()}
+    mode = mode_of(**rows, **at)
+    xp = mode.xp
     check_rows(xp, x, y=y, sample_weight=sample_weight)
-    for name, value in beside.items():
+    for name, value in at.items():
         check_dtype(xp, name, value, "real floating", "integral")
     p, given = x.shape[1], tuple(coef.shape)
     if not (len(given) in (1, 2) and given[-1] == p and (len(given) == 1 or given[0] > 1)):
@@ -340,11 +338,11 @@ def _check(
         )
     if y is not None:
         check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
-        if reads_are_free(y) and x.shape[0]:
+        if mode.raises and x.shape[0]:
             _check_labels(xp, y, 2 if len(given) == 1 else given[0], sample_weight)
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
-    return xp, result_dtype(xp, x=x, **beside)
+    return mode, result_dtype(xp, x=x, **at)
 
 
 def _check_labels(xp: Namespace, y: Array, classes: int, w: Array | None) -> None:
@@ -358,15 +356,15 @@ def _check_labels(xp: Namespace, y: Array, classes: int, w: Array | None) -> Non
         raise ValueError(f"y must be in [0, {classes - 1}], got {y[number]}")
 
 
-def _beside(xp: Namespace, value: Array) -> Array:
-    return xp.asarray(value) if is_chunked(xp) else value
+def _beside(mode: Mode, value: Array) -> Array:
+    return mode.xp.asarray(value) if mode.lazy else value
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------
 
 
 def _loss(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     y: Array,
     coef: Array,
@@ -376,6 +374,7 @@ def _loss(
     *,
     dtype: DType,
 ) -> tuple[Array, Array, Array, Array]:
+    xp = mode.xp
     wide = compute_dtype(xp, dtype)
     x, y, w = _present(xp, x, y, w, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
@@ -384,7 +383,7 @@ def _loss(
         level = slope if w is None else slope * w
         sums = level @ x, xp.sum(level)
     else:
-        probs, each, slope, _ = _class_items(xp, coef @ x.T + intercept[:, None], y)
+        probs, each, slope, _ = _class_items(mode, coef @ x.T + intercept[:, None], y)
         level = slope if w is None else slope * w
         sums = level @ x, xp.sum(level, axis=1)
         probs = probs.T
@@ -396,18 +395,19 @@ def _loss(
 
 
 def _partial(
-    xp: Namespace, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType
+    mode: Mode, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType
 ) -> tuple[Array, Array, Array, Array]:
+    xp = mode.xp
     x, y, w = _present(xp, x, y, w, dtype)
     coef, intercept = (cast(xp, a, dtype) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, dtype) - 1.0 if coef.ndim == 1 else y
-    _, loss, *rest = row_sums(xp, x, target, w, coef, intercept, curvature="full", wide=dtype)
+    _, loss, *rest = row_sums(mode, x, target, w, coef, intercept, curvature="full", wide=dtype)
     weight = xp.sum(xp.ones_like(x[:, 0])) if w is None and x.shape[1] else xp.full_like(loss, float(x.shape[0]))
     return loss, *assembled(xp, *rest), weight if w is None else xp.sum(w)
 
 
 def _step(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     y: Array,
     coef: Array,
@@ -417,6 +417,7 @@ def _step(
     *,
     dtype: DType,
 ) -> tuple[Array, Array, Array, Array]:
+    xp = mode.xp
     wide = compute_dtype(xp, dtype)
     x, y, w = _present(xp, x, y, w, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
@@ -425,7 +426,7 @@ def _step(
     z, centre, scale = _scaled(xp, x, w, mass, l2)
     intercept = intercept + coef @ centre
     coef = coef * scale
-    _, loss, *rest = row_sums(xp, z, target, w, coef, intercept, curvature="full", wide=wide)
+    _, loss, *rest = row_sums(mode, z, target, w, coef, intercept, curvature="full", wide=wide)
     grad, hessian = assembled(xp, *rest)
     k, p = (1, coef.shape[0]) if coef.ndim == 1 else coef.shape
     ridge = xp.broadcast_to(l2 * (1.0 / scale) * (1.0 / scale), (k, p))
@@ -441,7 +442,7 @@ def _step(
     gain = -xp.sum(grad * delta)
     move = xp.reshape(delta, (k, p + 1))
     move_coef, move_intercept = xp.reshape(move[:, :p], coef.shape), xp.reshape(move[:, p], intercept.shape)
-    losses = losses_along(xp, z, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
+    losses = losses_along(mode, z, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
     squares = [xp.sum(ridge * (theta + t * delta) ** 2) for t in STEPS]
     start = (loss + 0.5 * xp.sum(ridge * theta**2)) / mass
     length = xp.zeros_like(loss)
@@ -468,7 +469,8 @@ def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) ->
     return z / scale, centre, scale
 
 
-def _probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
+def _probabilities(mode: Mode, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
+    xp = mode.xp
     r = _logits(xp, x, coef, intercept, dtype)
     if coef.ndim == 1:
         return cast(xp, sigmoids(xp, r)[0], dtype)
@@ -476,7 +478,8 @@ def _probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dt
     return cast(xp, e / xp.sum(e, axis=1, keepdims=True), dtype)
 
 
-def _log_probabilities(xp: Namespace, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
+def _log_probabilities(mode: Mode, x: Array, coef: Array, intercept: Array, *, dtype: DType) -> Array:
+    xp = mode.xp
     r = _logits(xp, x, coef, intercept, dtype)
     if coef.ndim == 1:
         return cast(xp, -softplus(xp, -r), dtype)
@@ -514,7 +517,7 @@ def _mass(xp: Namespace, x: Array, w: Array | None) -> Array:
 
 
 def row_sums(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     target: Array,
     w: Array | None,
@@ -529,12 +532,12 @@ def row_sums(
     `target` is ±1 for two classes, else the number of the class. Rows of weight 0 must be finite. `curvature` is
     "none", "full" for what :func:`assembled` makes a Hessian of, or "diagonal" for its diagonal.
     """
-    made = (_two_classes if coef.ndim == 1 else _more_classes)(xp, x, target, w, coef, intercept, curvature)
-    return tuple(cast(xp, a, wide) for a in made)
+    made = (_two_classes if coef.ndim == 1 else _more_classes)(mode, x, target, w, coef, intercept, curvature)
+    return tuple(cast(mode.xp, a, wide) for a in made)
 
 
 def losses_along(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     target: Array,
     w: Array | None,
@@ -547,13 +550,14 @@ def losses_along(
     wide: DType,
 ) -> list[Array]:
     """The sums of the loss at some steps along a direction."""
+    xp = mode.xp
     if coef.ndim == 1:
         away = -target
         z, v = away * (x @ coef + intercept), away * (x @ move_coef + move_intercept)
         at = [softplus(xp, z + t * v) for t in steps]
     else:
         u, v = coef @ x.T + intercept[:, None], move_coef @ x.T + move_intercept[:, None]
-        at = [_class_items(xp, u + t * v, target)[1] for t in steps]
+        at = [_class_items(mode, u + t * v, target)[1] for t in steps]
     if w is not None:
         at = [xp.where(w > 0, w * each, xp.zeros_like(each)) for each in at]
     return [cast(xp, xp.sum(each), wide) for each in at]
@@ -595,7 +599,7 @@ def shared_shift(xp: Namespace, hessian: Array, classes: int) -> Array:
 
 
 def _two_classes(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     sign: Array,
     w: Array | None,
@@ -603,7 +607,7 @@ def _two_classes(
     intercept: Array,
     curvature: str,
 ) -> tuple[Array, ...]:
-    add, _, mul, _ = consuming(xp, x, coef)
+    xp, (add, _, mul, *_) = mode.xp, mode.own
     u = mul(add(x @ coef, intercept), sign)
     e = xp.exp(-xp.abs(u))
     q = 1.0 / (1.0 + e)
@@ -630,7 +634,7 @@ def _two_classes(
 
 
 def _more_classes(
-    xp: Namespace,
+    mode: Mode,
     x: Array,
     number: Array,
     w: Array | None,
@@ -638,8 +642,8 @@ def _more_classes(
     intercept: Array,
     curvature: str,
 ) -> tuple[Array, ...]:
-    add, *_ = consuming(xp, x, coef)
-    p, loss, slope, margin = _class_items(xp, add(coef @ x.T, intercept[:, None]), number)
+    xp = mode.xp
+    p, loss, slope, margin = _class_items(mode, mode.own.add(coef @ x.T, intercept[:, None]), number)
     mine = _is_class(xp, number, p.shape[0], p)
     if w is not None:
         zero = xp.zeros_like(loss)
@@ -662,12 +666,12 @@ def _more_classes(
     return *sums, own_xx, own @ x, xp.sum(own, axis=1), each.T @ each, each.T @ root.T, root @ root.T
 
 
-def _class_items(xp: Namespace, r: Array, number: Array) -> tuple[Array, Array, Array, Array]:
+def _class_items(mode: Mode, r: Array, number: Array) -> tuple[Array, Array, Array, Array]:
     """p, the loss, its derivative by r, and the margin, of logits (K, n); none loses its digits where p is near 1.
 
     The logits are lost.
     """
-    _, subtract, multiply, _ = consuming(xp, r)
+    xp, (_, subtract, multiply, *_) = mode.xp, mode.own
     mine = _is_class(xp, number, r.shape[0], r)
     zero = xp.zeros_like(r)
     r = subtract(r, stop_gradient(xp.max(r, axis=0)))

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._array.backends import to_host
-from .._array.host import HOST, on_host
+from .._array.host import on_host
 
 NORMAL_975 = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class Report:
+class LogisticReport:
     """How a fit went, and what its table needs beside the coefficients.
 
     Attributes
@@ -56,15 +56,15 @@ class Report:
 
     def table(self, result: Any, names: Sequence[str] | None) -> str:
         """The table as text."""
-        coef = HOST.reshape(on_host(result.coef), (-1, result.coef.shape[-1]))
-        intercept = HOST.reshape(on_host(result.intercept), (-1, 1))
+        coef = on_host(result.coef).reshape(-1, result.coef.shape[-1])
+        intercept = on_host(result.intercept).reshape(-1, 1)
         lines, p = coef.shape
         names = [f"x{i + 1}" for i in range(p)] if names is None else list(names)
         if len(names) != p:
             raise ValueError(f"names must be those of {p} columns, got {len(names)}")
         errors = None
         if result.stderr is not None:
-            errors = [HOST.reshape(on_host(e), (lines, -1)) for e in result.stderr]
+            errors = [on_host(e).reshape(lines, -1) for e in result.stderr]
         classes = to_host(result.classes).tolist()
         titles = [*names, *(["intercept"] if self.fit_intercept else [])]
         width = max(11, *(len(str(t)) for t in titles))

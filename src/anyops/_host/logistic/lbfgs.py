@@ -1,11 +1,13 @@
-"""Limited-memory BFGS, for so many coefficients that a Hessian costs more than many gradients."""
+"""Limited-memory BFGS in NumPy on the host, for so many coefficients that a Hessian costs more than many gradients."""
 
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .._array.host import HOST, factored
-from .._array.namespace import Array
+import numpy as np
+
+from ..._array.namespace import Array
+from ..linalg import factored
 from .descent import Move, Objective, Point
 from .newton import NEAR, free_coefficients, inverse_hessian, newton_gap, newton_move, regular_hessian, row_norm, sought
 
@@ -31,8 +33,8 @@ class Rough(NamedTuple):
     """
 
     solve: Callable[[Array], Array]
-    excess: float = HOST.inf
-    norm: float = HOST.inf
+    excess: float = np.inf
+    norm: float = np.inf
 
 
 class LBFGS:
@@ -59,23 +61,23 @@ class LBFGS:
         grad = sought(self.objective, at.grad)
         q, shares = grad, []
         for step, change, product in reversed(self.pairs):
-            share = float(HOST.sum(step * q)) / product
+            share = float(np.sum(step * q)) / product
             shares.append(share)
             q = q - share * change
         q = self.rough.solve(q)
         if self.pairs:
             step, change, product = self.pairs[-1]
-            bend = float(HOST.sum(change * self.rough.solve(change)))
+            bend = float(np.sum(change * self.rough.solve(change)))
             q = q * (product / bend) if bend > 0 else q  # the square of a tiny change vanishes
         for (step, change, product), share in zip(self.pairs, reversed(shares), strict=True):
-            q = q + (share - float(HOST.sum(change * q)) / product) * step
-        return Move(-q, float(HOST.sum(grad * q)))
+            q = q + (share - float(np.sum(change * q)) / product) * step
+        return Move(-q, float(np.sum(grad * q)))
 
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""
-        step = HOST.reshape(after.theta - before.theta, (-1,))
+        step = np.reshape(after.theta - before.theta, (-1,))
         change = sought(self.objective, after.grad - before.grad)
-        product = float(HOST.sum(step * change))
+        product = float(np.sum(step * change))
         if product > 0:  # rounding aside it is, for the loss is convex
             self.pairs.append((step, change, product))
         self.steps += 1
@@ -88,16 +90,16 @@ class LBFGS:
         Where no Hessian can be afforded, an estimate, once the gradient is small.
         """
         objective = self.objective
-        if objective.penalised and self.rough.excess < HOST.inf:
+        if objective.penalised and self.rough.excess < np.inf:
             grad = sought(self.objective, at.grad)
-            bound = self.rough.excess * float(HOST.sum(grad * self.rough.solve(grad)))
+            bound = self.rough.excess * float(np.sum(grad * self.rough.solve(grad)))
             if bound <= goal and bound**0.5 * self.rough.excess**0.5 * self.rough.norm <= NEAR:
                 return bound
             self.refused += 1
             if self.refused <= PATIENT and bound <= 1e3 * goal:
                 return None  # a few more steps cost less than a Hessian
         if not affords_hessian(self.objective):
-            steepest = float(HOST.max(HOST.abs(sought(self.objective, at.grad)), initial=0.0))
+            steepest = float(np.max(np.abs(sought(self.objective, at.grad)), initial=0.0))
             return 2.0 * move.slope if steepest <= STEEP * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
         gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
@@ -115,11 +117,11 @@ class LBFGS:
 
 def affords_hessian(objective: Objective) -> bool:
     """Whether a Hessian takes neither too much memory nor too long."""
-    samples, size = objective.samples, objective.samples.coefficients
-    return size <= HESSIAN_LIMIT and samples.x.shape[0] * size**2 <= AFFORDED
+    data, size = objective.data, objective.data.coefficients
+    return size <= HESSIAN_LIMIT and data.x.shape[0] * size**2 <= AFFORDED
 
 
-def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.inf) -> Rough:
+def inverse_of(objective: Objective, curvature: Array, *, excess: float = np.inf) -> Rough:
     """The inverse of a Hessian, or of its diagonal.
 
     The Hessian of some rows, whose weights were multiplied by at most m, is at most m times that of all rows. An
@@ -127,7 +129,7 @@ def inverse_of(objective: Objective, curvature: Array, *, excess: float = HOST.i
     """
     if curvature.ndim == 1:
         some = curvature > 0
-        diagonal = HOST.where(some, 1.0 / HOST.where(some, curvature, 1.0), 1.0)
+        diagonal = np.where(some, 1.0 / np.where(some, curvature, 1.0), 1.0)
         return Rough(lambda g: diagonal * g)
     inverse = inverse_hessian(objective, curvature)
     if inverse is not None:
@@ -142,20 +144,20 @@ def inverse_at_null(objective: Objective, shares: Array) -> Rough:
     With the shares π of the classes it is (diag π − ππᵀ) ⊗ Σ w (x, 1)(x, 1)ᵀ, and the penalty: in the eigenvectors of
     the first factor, one matrix of p + 1 lines for each class.
     """
-    gram = objective.samples.gram()
-    if objective.samples.lines == 1:
-        mixing, levels = HOST.ones((1, 1)), HOST.asarray([shares[0] * shares[1]])
+    gram = objective.data.gram()
+    if objective.data.lines == 1:
+        mixing, levels = np.ones((1, 1)), np.asarray([shares[0] * shares[1]])
     else:
-        levels, mixing = HOST.linalg.eigh(HOST.eye(len(shares)) * shares - shares[:, None] * shares[None, :])
-        levels[0] = HOST.mean(levels)  # the null direction of the softmax: any curvature will do, as in shared_shift
+        levels, mixing = np.linalg.eigh(np.eye(len(shares)) * shares - shares[:, None] * shares[None, :])
+        levels[0] = np.mean(levels)  # the null direction of the softmax: any curvature will do, as in shared_shift
     size = len(gram)
-    ridge = HOST.diag(objective.ridge[:size])
-    free = None if objective.fit_intercept else HOST.arange(size - 1)
+    ridge = np.diag(objective.ridge[:size])
+    free = None if objective.fit_intercept else np.arange(size - 1)
     blocks = [factored(free, (level * gram + ridge) / objective.weight, eps=objective.eps) for level in levels.tolist()]
 
     def solve(g: Array) -> Array:
-        turned = mixing.T @ HOST.reshape(g, (-1, size))
-        solved = HOST.stack([block(line) for block, line in zip(blocks, turned, strict=True)])
-        return HOST.reshape(mixing @ solved, (-1,))
+        turned = mixing.T @ np.reshape(g, (-1, size))
+        solved = np.stack([block(line) for block, line in zip(blocks, turned, strict=True)])
+        return np.reshape(mixing @ solved, (-1,))
 
     return Rough(solve)

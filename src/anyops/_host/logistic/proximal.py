@@ -1,17 +1,18 @@
-"""Proximal Newton methods: quadratic models of the loss, minimised with the l1 penalty."""
+"""Proximal Newton methods in NumPy on the host: quadratic models of the loss, minimised with the l1 penalty."""
 
 from abc import ABC, abstractmethod
 from collections import deque
 
-from .._array.host import HOST
-from .._array.namespace import Array
+import numpy as np
+
+from ..._array.namespace import Array
 from .descent import Move, Objective, Point
-from .gap import balancing_factors, duality_gap
+from .duality import balancing_factors, duality_gap
 from .lasso import lasso, lasso_by_products
+from .lbfgs import MEMORY
 from .newton import free_coefficients, regular_hessian
 
-MEMORY = 10
-ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
+GAP_ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
 LOOSE = 1e-4  # of the objective, the largest gap of a fit that has converged
 
 
@@ -26,25 +27,24 @@ class Proximal(ABC):
 
     def __init__(self, objective: Objective):
         self.objective = objective
-        free = free_coefficients(objective)
-        self.free = HOST.arange(len(objective.coef)) if free is None else free
+        self.free = free_coefficients(objective)
         self.bound = objective.bound[self.free] / objective.weight
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
         """The duality gap after the move, which falls as the distance does: to the root of the goal."""
         objective = self.objective
-        theta = at.theta + HOST.reshape(move.delta, at.theta.shape)
+        theta = at.theta + np.reshape(move.delta, at.theta.shape)
         classes = max(len(theta), 2)
-        factors = HOST.ones(classes)
-        loss, divergence, slope, levels = objective.samples.dual(theta, factors)
+        factors = np.ones(classes)
+        loss, divergence, slope, levels = objective.data.dual(theta, factors)
         if objective.fit_intercept:
             factors = balancing_factors(levels)
-            loss, divergence, slope, levels = objective.samples.dual(theta, factors)
+            loss, divergence, slope, levels = objective.data.dual(theta, factors)
         bound, ridge = (
-            HOST.reshape(a, theta.shape)[:, :-1] / objective.weight for a in (objective.bound, objective.ridge)
+            np.reshape(a, theta.shape)[:, :-1] / objective.weight for a in (objective.bound, objective.ridge)
         )
         gap = duality_gap(float(loss), float(divergence), slope, objective.weight, theta[:, :-1], bound, ridge)
-        least = max(min((goal * at.value) ** 0.5, LOOSE * at.value), ROUNDING * objective.eps * at.value)
+        least = max(min((goal * at.value) ** 0.5, LOOSE * at.value), GAP_ROUNDING * objective.eps * at.value)
         return gap if gap <= least else None
 
     @abstractmethod
@@ -53,13 +53,13 @@ class Proximal(ABC):
 
     def move(self, at: Point) -> Move:
         """The model's minimum, and how much the objective falls towards it to first order."""
-        start, grad = HOST.reshape(at.theta, (-1,))[self.free], at.grad[self.free]
+        start, grad = np.reshape(at.theta, (-1,))[self.free], at.grad[self.free]
         found = self.minimum(at, start, grad)
-        if self.objective.samples.lines > 1 and not HOST.any(self.objective.ridge > 0):
+        if self.objective.data.lines > 1 and not np.any(self.objective.ridge > 0):
             found = self._least_shared(found)
-        delta = HOST.zeros_like(at.grad)
+        delta = np.zeros_like(at.grad)
         delta[self.free] = found - start
-        fall = HOST.sum(grad * (found - start)) + HOST.sum(self.bound * (HOST.abs(found) - HOST.abs(start)))
+        fall = np.sum(grad * (found - start)) + np.sum(self.bound * (np.abs(found) - np.abs(start)))
         return Move(delta, -float(fall))
 
     def _least_shared(self, found: Array) -> Array:
@@ -67,13 +67,13 @@ class Proximal(ABC):
 
         One coordinate at a time cannot find it.
         """
-        flat = HOST.zeros_like(self.objective.coef)
+        flat = np.zeros_like(self.objective.coef)
         flat[self.free] = found
-        lines = self.objective.samples.lines
-        theta = HOST.reshape(flat, (lines, -1))
-        ordered = HOST.sort(theta[:, :-1], axis=0)
+        lines = self.objective.data.lines
+        theta = np.reshape(flat, (lines, -1))
+        ordered = np.sort(theta[:, :-1], axis=0)
         low, high = ordered[(lines - 1) // 2, :], ordered[lines // 2, :]
-        theta[:, :-1] -= HOST.clip(HOST.zeros_like(low), low, high)
+        theta[:, :-1] -= np.clip(np.zeros_like(low), low, high)
         return flat[self.free]
 
 
@@ -87,7 +87,7 @@ class ProximalNewton(Proximal):
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
         """Where no coordinate can be bettered."""
         curvature: Array = at.curvature
-        if self.objective.samples.lines > 1:
+        if self.objective.data.lines > 1:
             # Along what all classes share, unpenalised, rounding would be all that sweeps follow.
             flat = self.objective.bound + self.objective.ridge == 0
             shift = regular_hessian(self.objective, curvature) - curvature
@@ -116,8 +116,8 @@ class ProximalLBFGS(Proximal):
     def __init__(self, objective: Objective, diagonal: Array):
         super().__init__(objective)
         diagonal = diagonal[self.free]
-        least = 1e-3 * float(HOST.mean(diagonal))
-        self.diagonal = HOST.maximum(diagonal, HOST.full_like(diagonal, least if least > 0 else 1.0))
+        least = 1e-3 * float(np.mean(diagonal))
+        self.diagonal = np.maximum(diagonal, np.full_like(diagonal, least if least > 0 else 1.0))
         self.pairs: deque[tuple[Array, Array]] = deque(maxlen=MEMORY)
 
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
@@ -126,28 +126,28 @@ class ProximalLBFGS(Proximal):
         Coefficients that are 0, and whose gradient is far from what would move them, wait for the next model.
         """
         base, thin, core = self._model()
-        near = HOST.nonzero((start != 0) | (HOST.abs(grad) >= 0.5 * self.bound))[0]
-        found = HOST.zeros_like(start)
+        near = np.nonzero((start != 0) | (np.abs(grad) >= 0.5 * self.bound))[0]
+        found = np.zeros_like(start)
         found[near] = lasso_by_products(base[near], thin[near, :], core, grad[near], self.bound[near], start[near])
         return found
 
     def _model(self) -> tuple[Array, Array, Array]:
         """The diagonal of B₀, Ψ and M⁻¹."""
         if not self.pairs:
-            return self.diagonal, HOST.zeros((len(self.diagonal), 0)), HOST.zeros((0, 0))
-        steps, changes = (HOST.stack(columns, axis=1) for columns in zip(*self.pairs, strict=True))
+            return self.diagonal, np.zeros((len(self.diagonal), 0)), np.zeros((0, 0))
+        steps, changes = (np.stack(columns, axis=1) for columns in zip(*self.pairs, strict=True))
         last, change = self.pairs[-1]
-        base = self.diagonal * float(HOST.sum(change**2 / self.diagonal) / HOST.sum(last * change))
+        base = self.diagonal * float(np.sum(change**2 / self.diagonal) / np.sum(last * change))
         scaled = base[:, None] * steps
         products = steps.T @ changes
-        below = HOST.tril(products, k=-1)
-        top = HOST.concat([steps.T @ scaled, below], axis=1)
-        bottom = HOST.concat([below.T, -HOST.eye(len(products)) * products], axis=1)
-        return base, HOST.concat([scaled, changes], axis=1), HOST.linalg.inv(HOST.concat([top, bottom], axis=0))
+        below = np.tril(products, k=-1)
+        top = np.concat([steps.T @ scaled, below], axis=1)
+        bottom = np.concat([below.T, -np.eye(len(products)) * products], axis=1)
+        return base, np.concat([scaled, changes], axis=1), np.linalg.inv(np.concat([top, bottom], axis=0))
 
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""
-        step = HOST.reshape(after.theta - before.theta, (-1,))[self.free]
+        step = np.reshape(after.theta - before.theta, (-1,))[self.free]
         change = (after.grad - before.grad)[self.free]
-        if float(HOST.sum(step * change)) > self.objective.eps * float(HOST.sum(change**2 / self.diagonal)):
+        if float(np.sum(step * change)) > self.objective.eps * float(np.sum(change**2 / self.diagonal)):
             self.pairs.append((step, change))

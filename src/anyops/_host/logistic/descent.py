@@ -1,12 +1,13 @@
-"""Descent to the minimum of the penalised loss: passes over the data, directions found between them, Armijo's rule."""
+"""Descent to the minimum of the penalised loss, in NumPy on the host: passes, directions between, Armijo's rule."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from .._array.host import HOST
-from .._array.namespace import Array
-from .objective import ARMIJO
-from .samples import Samples
+import numpy as np
+
+from ..._array.namespace import Array
+from ...logistic.objective import ARMIJO
+from .dataset import Dataset
 from .separation import separates
 
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
@@ -66,7 +67,7 @@ class Directions(Protocol):
 class Objective:
     """(Σ w·loss + ½ Σ ridge θ² + Σ bound |θ|) / Σw, on the host, in coefficients θ of z, the scaled columns."""
 
-    samples: Samples
+    data: Dataset
     weight: float
     ridge: Array
     bound: Array
@@ -77,13 +78,13 @@ class Objective:
     @property
     def coef(self) -> Array:
         """1 for coefficients, 0 for intercepts, as (D,)."""
-        k, p = self.samples.lines, self.samples.x.shape[1]
-        return HOST.reshape(HOST.concat([HOST.ones((k, p)), HOST.zeros((k, 1))], axis=1), (-1,))
+        k, p = self.data.lines, self.data.x.shape[1]
+        return np.reshape(np.concat([np.ones((k, p)), np.zeros((k, 1))], axis=1), (-1,))
 
     @property
     def penalised(self) -> bool:
         """Whether there is a minimum, however the classes lie."""
-        return bool(HOST.any(self.ridge > 0) or HOST.any(self.bound > 0))
+        return bool(np.any(self.ridge > 0) or np.any(self.bound > 0))
 
     @property
     def narrow(self) -> bool:
@@ -92,30 +93,30 @@ class Objective:
 
     def at(self, theta: Array, curvature: str) -> Point:
         """One pass over the data."""
-        sums = self.samples.sums(theta, curvature)
+        sums = self.data.sums(theta, curvature)
         value = (sums.loss + self.penalty(theta)) / self.weight
-        grad = (sums.grad + self.ridge * HOST.reshape(theta, (-1,))) / self.weight
+        grad = (sums.grad + self.ridge * np.reshape(theta, (-1,))) / self.weight
         bend = sums.curvature
         if bend is not None:
-            bend = (bend + (self.ridge if bend.ndim == 1 else HOST.diag(self.ridge))) / self.weight
+            bend = (bend + (self.ridge if bend.ndim == 1 else np.diag(self.ridge))) / self.weight
         return Point(theta, value, grad, bend, sums.margin)
 
     def thinned(self, step: int) -> "Objective":
         """The same of a random part of the rows, whose weights make up for the others."""
-        return replace(self, samples=self.samples.thinned(step))
+        return replace(self, data=self.data.thinned(step))
 
     def penalty(self, theta: Array) -> float:
         """½ Σ ridge θ² + Σ bound |θ|."""
-        flat = HOST.reshape(theta, (-1,))
-        return float(0.5 * HOST.sum(self.ridge * flat**2) + HOST.sum(self.bound * HOST.abs(flat)))
+        flat = np.reshape(theta, (-1,))
+        return float(0.5 * np.sum(self.ridge * flat**2) + np.sum(self.bound * np.abs(flat)))
 
     def is_apart(self, at: Point) -> bool:
         """Whether the coefficients put every row on its side of the boundary, by more than rounding."""
-        reach = self.samples.columns.change(at.theta)
+        reach = self.data.columns.change(at.theta)
         return not self.penalised and at.margin > NOISE * self.eps * reach
 
 
-class Outcome(NamedTuple):
+class Ending(NamedTuple):
     """Where a descent ended, after how many steps, and why; `gap` bounds how far the objective is above its minimum."""
 
     at: Point
@@ -127,7 +128,7 @@ class Outcome(NamedTuple):
 
 def descend(
     objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int, certain: bool = True
-) -> Outcome:
+) -> Ending:
     """Follow directions until the objective is certainly, or likely, within tol² of its minimum.
 
     Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it;
@@ -139,20 +140,20 @@ def descend(
     still = suspected = False
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
-            return Outcome(at, n_iter, True, True)
+            return Ending(at, n_iter, True, True)
         move = _bounded(objective, directions.move(at))
         settled = move.slope <= goal * at.value
         near = move.slope <= directions.ahead * goal * at.value
         gap = directions.certify(at, move, goal * at.value) if near and certain else None
         if gap is not None or (settled and not certain):
-            return Outcome(_ended(at, move), n_iter, True, False, gap)
+            return Ending(_ended(at, move), n_iter, True, False, gap)
         if certain and not objective.penalised and (n_iter >= suspicion or (settled and not suspected)):
-            if separates(objective.samples, at.theta, objective.fit_intercept):
-                return Outcome(at, n_iter, True, True)
+            if separates(objective.data, at.theta, objective.fit_intercept):
+                return Ending(at, n_iter, True, True)
             suspicion, suspected = 2 * max(n_iter, directions.patience), True
         refused += still or (settled and objective.narrow)
         if n_iter == max_iter or refused > REFUSALS:
-            return Outcome(at, n_iter, False, False)
+            return Ending(at, n_iter, False, False)
         if settled:
             move = _bounded(objective, directions.move(at))  # the certificate may have brought a better one
         after = _stepped(objective, at, move, directions.curvature, noise)
@@ -160,9 +161,9 @@ def descend(
             stalled += 1
             gap = directions.certify(at, move, max(goal, 2.0 * noise) * at.value)
             if gap is not None:
-                return Outcome(_ended(at, move), n_iter, True, False, gap)
+                return Ending(_ended(at, move), n_iter, True, False, gap)
             if stalled > 1:
-                return Outcome(at, n_iter, False, False)
+                return Ending(at, n_iter, False, False)
             continue
         directions.learn(at, after)
         still = after.value > (1.0 - 0.1 * noise) * at.value
@@ -172,25 +173,25 @@ def descend(
 
 def _ended(at: Point, move: Move) -> Point:
     """The end of a step that costs no pass, and with Newton's directions squares the error."""
-    theta = at.theta + HOST.reshape(move.delta, at.theta.shape)
+    theta = at.theta + np.reshape(move.delta, at.theta.shape)
     return at._replace(theta=theta, value=at.value - 0.5 * move.slope)
 
 
 def _bounded(objective: Objective, move: Move) -> Move:
     """A direction that moves no logit too far to be computed with."""
-    lines = objective.samples.lines
-    reach = objective.samples.columns.change(HOST.reshape(move.delta, (lines, -1)))
+    lines = objective.data.lines
+    reach = objective.data.columns.change(np.reshape(move.delta, (lines, -1)))
     return move if reach <= LEAP else Move(move.delta * (LEAP / reach), move.slope * (LEAP / reach))
 
 
 def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise: float) -> Point | None:
     """The point after the step, or the longest of ever shorter ones, that lowers the objective enough; None if none."""
-    delta = HOST.reshape(move.delta, at.theta.shape)
+    delta = np.reshape(move.delta, at.theta.shape)
     after = objective.at(at.theta + delta, curvature)
     if _good_enough(at, move, after, noise):
         return after
     for trials in TRIALS:
-        losses = objective.samples.along(at.theta, delta, trials)
+        losses = objective.data.along(at.theta, delta, trials)
         for step, loss in zip(trials, losses, strict=True):
             theta = at.theta + step * delta
             if (float(loss) + objective.penalty(theta)) / objective.weight <= at.value - ARMIJO * step * move.slope:
@@ -208,5 +209,5 @@ def _good_enough(at: Point, move: Move, after: Point, noise: float) -> bool:
     """
     if after.value <= at.value - ARMIJO * move.slope:
         return True
-    end = float(HOST.sum(after.grad * move.delta))
+    end = float(np.sum(after.grad * move.delta))
     return after.value <= at.value + noise * abs(at.value) and abs(end) <= 0.9 * move.slope

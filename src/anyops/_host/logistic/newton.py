@@ -1,10 +1,12 @@
-"""Newton's method, which for this loss is iteratively reweighted least squares."""
+"""Newton's method in NumPy on the host, which for this loss is iteratively reweighted least squares."""
 
-from .._array.host import HOST, solve_damped
-from .._array.namespace import Array
+import numpy as np
+
+from ..._array.namespace import Array
+from ...logistic.objective import shared_shift
+from ..linalg import solve_damped
 from .columns import involved
 from .descent import NOISE, Move, Objective, Point
-from .objective import shared_shift
 
 AHEAD = 1e3  # times the goal, a squared decrement from which one step may reach it
 NEAR = 0.05  # a Newton decrement, times the largest norm of a row, below which the Hessian is nearly constant
@@ -42,7 +44,7 @@ class Newton:
         s = float(move.slope) ** 0.5 * row_norm(self.objective, inverse)
         if s > NEAR:
             return None
-        gap = (0.5 * s * HOST.exp(s)) ** 2 * move.slope + (NOISE * self.objective.eps) ** 2 * at.value
+        gap = (0.5 * s * np.exp(s)) ** 2 * move.slope + (NOISE * self.objective.eps) ** 2 * at.value
         return float(gap) if gap <= goal else None
 
 
@@ -50,9 +52,9 @@ def newton_move(objective: Objective, grad: Array, hessian: Array) -> Move:
     """−H⁻¹g, which leaves alone what no row tells of."""
     free = free_coefficients(objective)
     grad, full = sought(objective, grad), regular_hessian(objective, hessian)
-    delta = HOST.zeros_like(grad)
+    delta = np.zeros_like(grad)
     delta[free] = -solve_damped(full[free, :][:, free], grad[free], eps=objective.eps)
-    return Move(delta, -float(HOST.sum(grad * delta)))
+    return Move(delta, -float(np.sum(grad * delta)))
 
 
 def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) -> float | None:
@@ -71,34 +73,34 @@ def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) 
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
         return None
-    samples, most = objective.samples, NEAR / max(slope, 1e-300) ** 0.5
+    data, most = objective.data, NEAR / max(slope, 1e-300) ** 0.5
     near = row_norm(objective, inverse) <= most
-    return slope if near or samples.largest_norm(inverse) <= most else None
+    return slope if near or data.largest_norm(inverse) <= most else None
 
 
 def row_norm(objective: Objective, inverse: Array) -> float:
     """A bound on √(aᵀ inverse a) of every row a, which costs no pass."""
-    lines, columns = objective.samples.lines, objective.samples.columns
-    roots = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(inverse), 0.0, None))
-    largest = float(HOST.max(HOST.sum(HOST.abs(inverse), axis=1)))  # at least its largest eigenvalue
-    return min(columns.change(HOST.reshape(roots, (lines, -1))), columns.radius * (largest * min(lines, 2)) ** 0.5)
+    lines, columns = objective.data.lines, objective.data.columns
+    roots = np.sqrt(np.clip(np.linalg.diagonal(inverse), 0.0, None))
+    largest = float(np.max(np.sum(np.abs(inverse), axis=1)))  # at least its largest eigenvalue
+    return min(columns.change(np.reshape(roots, (lines, -1))), columns.radius * (largest * min(lines, 2)) ** 0.5)
 
 
 def free_coefficients(objective: Objective) -> Array:
     """The indices of the coefficients that are sought: all, or all but the intercepts."""
-    size = objective.samples.coefficients
-    return HOST.arange(size) if objective.fit_intercept else HOST.nonzero(objective.coef)[0]
+    size = objective.data.coefficients
+    return np.arange(size) if objective.fit_intercept else np.nonzero(objective.coef)[0]
 
 
 def regular_hessian(objective: Objective, hessian: Array) -> Array:
     """The Hessian, regularised in its null directions: of the softmax, and of columns that depend on each other."""
-    lines = objective.samples.lines
+    lines = objective.data.lines
     if lines > 1:
-        hessian = hessian + shared_shift(HOST, hessian, lines)
+        hessian = hessian + shared_shift(np, hessian, lines)
     if objective.flat.shape[1]:
-        level = float(HOST.mean(HOST.linalg.diagonal(hessian)))
-        flat = HOST.kron(HOST.eye(lines), objective.flat @ objective.flat.T)
-        rest = HOST.eye(len(hessian)) - flat
+        level = float(np.mean(np.linalg.diagonal(hessian)))
+        flat = np.kron(np.eye(lines), objective.flat @ objective.flat.T)
+        rest = np.eye(len(hessian)) - flat
         hessian = rest @ hessian @ rest + (level or 1.0) * flat
     return hessian
 
@@ -108,27 +110,27 @@ def sought(objective: Objective, grad: Array) -> Array:
     grad = grad if objective.fit_intercept else grad * objective.coef
     if not objective.flat.shape[1]:
         return grad
-    lines = HOST.reshape(grad, (objective.samples.lines, -1))
-    return HOST.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
+    lines = np.reshape(grad, (objective.data.lines, -1))
+    return np.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
 
 
 def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
     """The inverse of the regular Hessian, 0 for intercepts that are not sought; None where rounding hides it."""
     free = free_coefficients(objective)
     full = regular_hessian(objective, hessian)[free, :][:, free]
-    diagonal = HOST.linalg.diagonal(full)
-    if not HOST.all(diagonal > 0):
+    diagonal = np.linalg.diagonal(full)
+    if not np.all(diagonal > 0):
         return None
-    root = HOST.sqrt(diagonal)
+    root = np.sqrt(diagonal)
     scaled = full / root[:, None] / root[None, :]
     try:
-        HOST.linalg.cholesky(scaled)
-        inverse = HOST.linalg.inv(scaled)
-    except HOST.linalg.LinAlgError:
+        np.linalg.cholesky(scaled)
+        inverse = np.linalg.inv(scaled)
+    except np.linalg.LinAlgError:
         return None
-    if not HOST.max(HOST.linalg.diagonal(inverse)) * NOISE * len(free) * objective.eps < 1.0:
+    if not np.max(np.linalg.diagonal(inverse)) * NOISE * len(free) * objective.eps < 1.0:
         return None
-    found = HOST.zeros_like(hessian)
+    found = np.zeros_like(hessian)
     found[free[:, None], free[None, :]] = inverse / root[:, None] / root[None, :]
     return found
 
@@ -138,18 +140,18 @@ def standard_errors(objective: Objective, hessian: Array) -> Array:
 
     For K classes of the coefficients whose sums over the classes are 0.
     """
-    lines, columns = objective.samples.lines, objective.samples.columns
+    lines, columns = objective.data.lines, objective.data.columns
     size = len(columns.scale) + 1
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
-        return HOST.full((lines, size), HOST.inf)
+        return np.full((lines, size), np.inf)
     if lines > 1:  # less the direction that all classes share
-        blocks = HOST.reshape(inverse, (lines, size, lines, size))
-        blocks = blocks - HOST.mean(blocks, axis=0, keepdims=True)
-        inverse = HOST.reshape(blocks - HOST.mean(blocks, axis=2, keepdims=True), inverse.shape)
-    outward = columns.outward(HOST.eye(size)).T  # of z to those of x
+        blocks = np.reshape(inverse, (lines, size, lines, size))
+        blocks = blocks - np.mean(blocks, axis=0, keepdims=True)
+        inverse = np.reshape(blocks - np.mean(blocks, axis=2, keepdims=True), inverse.shape)
+    outward = columns.outward(np.eye(size)).T  # of z to those of x
     own = [inverse[k * size : (k + 1) * size, k * size : (k + 1) * size] for k in range(lines)]
-    variance = HOST.stack([HOST.sum((outward @ block) * outward, axis=1) for block in own])
-    hidden = involved(outward @ objective.flat / HOST.sum(HOST.abs(outward), axis=1)[:, None])
-    variance = HOST.where(hidden[None, :], HOST.inf, HOST.clip(variance, 0.0, None))
-    return HOST.sqrt(variance / objective.weight)
+    variance = np.stack([np.sum((outward @ block) * outward, axis=1) for block in own])
+    hidden = involved(outward @ objective.flat / np.sum(np.abs(outward), axis=1)[:, None])
+    variance = np.where(hidden[None, :], np.inf, np.clip(variance, 0.0, None))
+    return np.sqrt(variance / objective.weight)

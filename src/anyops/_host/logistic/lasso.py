@@ -1,4 +1,4 @@
-"""Quadratics with an l1 penalty on the host in float64: g·x + x·hx / 2 + Σ bound |x|, h positive semidefinite.
+"""Quadratics with an l1 penalty, in NumPy on the host: g·x + x·hx / 2 + Σ bound |x|, h positive semidefinite.
 
 The minimum is characterised by its slope g + hx: −bound · sign(x) where x is not 0, within ±bound where x is 0. Both
 solvers find the signs by a cheap first-order method, and then minimise on the face of the coefficients that are not 0,
@@ -15,11 +15,12 @@ References
 from collections.abc import Callable
 from functools import partial
 
-from .._array.host import HOST
-from .._array.namespace import Array
+import numpy as np
 
-EPS = float(HOST.finfo(HOST.float64).eps)
-ROUNDS = 500
+from ..._array.namespace import Array
+
+EPS = float(np.finfo(np.float64).eps)
+ALTERNATIONS = 500
 RAISED = (0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)  # of the diagonal, for an h that rounding made indefinite
 DAMPING = 1e-10  # of the diagonal, for faces without full rank
 SWEEPS = 30  # of coordinate descent before a face is solved
@@ -35,15 +36,15 @@ def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
     stay. An h that rounding has made indefinite is raised by a multiple of its diagonal, about `start`, so that
     iterations of models still end where the slope at `start` says.
     """
-    diagonal = HOST.linalg.diagonal(h)
+    diagonal = np.linalg.diagonal(h)
     live = diagonal > 0
-    scale = HOST.where(live, 1.0 / HOST.sqrt(HOST.where(live, diagonal, 1.0)), 0.0)
-    x = HOST.where(live | (bound == 0) | (HOST.abs(g) > bound), start, 0.0)
+    scale = np.where(live, 1.0 / np.sqrt(np.where(live, diagonal, 1.0)), 0.0)
+    x = np.where(live | (bound == 0) | (np.abs(g) > bound), start, 0.0)
     try:
         return _by_coordinates(h, g, bound, start, x, scale, checked=False)
     except _IndefiniteError:
         more = _lacking(h * scale[:, None] * scale[None, :]) * diagonal
-        higher = h + HOST.eye(len(h)) * more
+        higher = h + np.eye(len(h)) * more
         return _by_coordinates(higher, g - more * start, bound, start, x, scale, checked=True)
 
 
@@ -69,12 +70,12 @@ def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, sc
 def _lacking(scaled: Array) -> float:
     """Ten times the least of RAISED that makes a matrix of unit diagonal positive semidefinite; 0 if it is already."""
     damped = scaled.copy()
-    one = HOST.arange(len(scaled))
+    one = np.arange(len(scaled))
     for raised in RAISED:
         damped[one, one] = scaled[one, one] + raised + 10.0 * len(scaled) * EPS
         try:
-            HOST.linalg.cholesky(damped)
-        except HOST.linalg.LinAlgError:
+            np.linalg.cholesky(damped)
+        except np.linalg.LinAlgError:
             continue
         break
     return 10.0 * raised
@@ -88,19 +89,19 @@ class _Faces:
 
     def __init__(self, h: Array, scale: Array):
         self.h, self.scale = h, scale
-        self.face = HOST.zeros(0, dtype=HOST.int64)
-        self.inverse = HOST.zeros((0, 0))
+        self.face = np.zeros(0, dtype=np.int64)
+        self.inverse = np.zeros((0, 0))
 
     def __call__(self, face: Array, g: Array) -> Array:
-        kept = HOST.isin(self.face, face)
-        if len(self.face) == 0 or int(HOST.sum(kept)) < len(face):
+        kept = np.isin(self.face, face)
+        if len(self.face) == 0 or int(np.sum(kept)) < len(face):
             s = self.scale[face]
             self.inverse = _inverse(self.h[face, :][:, face] * s[:, None] * s[None, :])
         elif len(face) < len(self.face):
-            left, gone = HOST.nonzero(kept)[0], HOST.nonzero(~kept)[0]
+            left, gone = np.nonzero(kept)[0], np.nonzero(~kept)[0]
             beside = self.inverse[left, :][:, gone]
             corner = self.inverse[gone, :][:, gone]
-            self.inverse = self.inverse[left, :][:, left] - beside @ HOST.linalg.inv(corner) @ beside.T
+            self.inverse = self.inverse[left, :][:, left] - beside @ np.linalg.inv(corner) @ beside.T
         self.face = face
         s = self.scale[face]
         return s * (self.inverse @ (s * g))
@@ -119,8 +120,8 @@ def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Ar
     """
     largest = 1.0
     if thin.shape[1]:
-        small = HOST.linalg.eigvals(core @ (thin.T @ (thin / base[:, None])))
-        largest = max(1.0, 1.0 - float(HOST.min(HOST.real(small))))
+        small = np.linalg.eigvals(core @ (thin.T @ (thin / base[:, None])))
+        largest = max(1.0, 1.0 - float(np.min(np.real(small))))
     curvature = 1.01 * largest * base
 
     def product(v: Array) -> Array:
@@ -131,15 +132,15 @@ def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Ar
         found = over * slope
         if some.shape[1] == 0:
             return found
-        inner = HOST.eye(some.shape[1]) - core @ (some.T @ (over[:, None] * some))
-        return found + over * (some @ HOST.linalg.solve(inner, core @ (some.T @ found)))
+        inner = np.eye(some.shape[1]) - core @ (some.T @ (over[:, None] * some))
+        return found + over * (some @ np.linalg.solve(inner, core @ (some.T @ found)))
 
-    def approach(x: Array, slope: Array, work: Array) -> Array:
+    def approach(x: Array, slope: Array, _: Array) -> Array:
         return _gradients(base, thin, core, curvature, bound, x, slope)
 
     # In terms of x, the linear term is g − B start.
     shifted = g - product(start)
-    return _lowest(product, lambda: solved, approach, shifted, bound, start, start, 1.0 / HOST.sqrt(base))
+    return _lowest(product, lambda: solved, approach, shifted, bound, start, start, 1.0 / np.sqrt(base))
 
 
 def _lowest(
@@ -156,27 +157,27 @@ def _lowest(
     free = (bound == 0) & (scale > 0)
     first = g + product(start)
     slope = g + product(x)
-    best, least, quiet = (x, slope), HOST.inf, 0
-    for _ in range(ROUNDS):
+    best, least, quiet = (x, slope), np.inf, 0
+    for _ in range(ALTERNATIONS):
         excess = _excess(x, slope, bound, scale)
         # Rounding of h x, by Cauchy and Schwarz: |h_jk| ≤ √(h_jj h_kk).
-        rounding = 4.0 * EPS * float(HOST.sum(HOST.where(scale > 0, HOST.abs(x) / _positive(scale), 0.0)))
-        wrong = excess > EXACT * scale * (HOST.abs(g) + bound) + rounding
-        worst = float(HOST.max(excess, initial=0.0))
+        rounding = 4.0 * EPS * float(np.sum(np.where(scale > 0, np.abs(x) / _positive(scale), 0.0)))
+        wrong = excess > EXACT * scale * (np.abs(g) + bound) + rounding
+        worst = float(np.max(excess, initial=0.0))
         if quiet == 0 or worst < least:
             best, least = (x, slope), worst
-        if quiet == QUIET or not HOST.any(wrong):
+        if quiet == QUIET or not np.any(wrong):
             break
         before, x_before = slope, x
         face = (x != 0) & (scale > 0) | free
-        outside = HOST.nonzero(wrong & ~face)[0]
-        if len(outside) > (most := max(10, int(HOST.sum(face)))):
-            outside = outside[HOST.argsort(-excess[outside])[:most]]
+        outside = np.nonzero(wrong & ~face)[0]
+        if len(outside) > (most := max(10, int(np.sum(face)))):
+            outside = outside[np.argsort(-excess[outside], stable=True)[:most]]
         face[outside] = True
-        x = approach(x, slope, HOST.nonzero(face)[0])
+        x = approach(x, slope, np.nonzero(face)[0])
         slope = g + product(x)
         x, slope = _on_face(product, faces, g, bound, x, slope, scale, free)
-        size = float(HOST.sum((HOST.abs(g) + bound) * HOST.abs(x)))
+        size = float(np.sum((np.abs(g) + bound) * np.abs(x)))
         quiet = quiet + 1 if _gain(before, slope, bound, x_before, x) <= EPS * size else 0
     x, slope = best
     return x if _gain(first, slope, bound, start, x) >= 0 else start
@@ -195,17 +196,17 @@ def _on_face(
     """Move along rays to minima of faces until one is reached without a change of sign."""
     solve, fresh = faces(), True
     for _ in range(2 * len(x) + 10):
-        face = HOST.nonzero((x != 0) & (scale > 0) | free)[0]
-        signed = (slope + bound * HOST.sign(x))[face]
-        move = HOST.zeros_like(x)
+        face = np.nonzero((x != 0) & (scale > 0) | free)[0]
+        signed = (slope + bound * np.sign(x))[face]
+        move = np.zeros_like(x)
         try:
             move[face] = -solve(face, signed)
-        except HOST.linalg.LinAlgError:
+        except np.linalg.LinAlgError:
             break
-        if not HOST.all(HOST.isfinite(move)):
+        if not np.all(np.isfinite(move)):
             break
         bent = product(move)
-        length, turned = _along_ray(x, move, float(HOST.sum(signed * move[face])), float(HOST.sum(move * bent)), bound)
+        length, turned = _along_ray(x, move, float(np.sum(signed * move[face])), float(np.sum(move * bent)), bound)
         new = x + length * move
         if turned is not None:
             new[turned] = 0.0
@@ -216,7 +217,7 @@ def _on_face(
             # What is left of the inverse may have lost its digits, and the slope a few.
             solve, fresh, slope = faces(), True, g + product(x)
             continue
-        changed = HOST.any((HOST.sign(new) != HOST.sign(x))[bound > 0])
+        changed = np.any((np.sign(new) != np.sign(x))[bound > 0])
         x, slope, fresh = new, after, False
         if not changed:
             break
@@ -228,18 +229,18 @@ def _along_ray(x: Array, move: Array, slope: float, bend: float, bound: Array) -
 
     The objective is a quadratic whose slope rises by 2 bound |move| where a coefficient changes its sign.
     """
-    turning = HOST.nonzero((bound > 0) & (x * move < 0))[0]
+    turning = np.nonzero((bound > 0) & (x * move < 0))[0]
     at = -x[turning] / move[turning]
-    order = HOST.argsort(at)
+    order = np.argsort(at, stable=True)
     turning, at = turning[order], at[order]
-    rises = HOST.cumulative_sum(2.0 * bound[turning] * HOST.abs(move[turning]), include_initial=True)
+    rises = np.cumulative_sum(2.0 * bound[turning] * np.abs(move[turning]), include_initial=True)
     bend = max(bend, 0.0)
-    late = HOST.nonzero(slope + bend * at + rises[1:] >= 0)[0]
+    late = np.nonzero(slope + bend * at + rises[1:] >= 0)[0]
     k = int(late[0]) if len(late) else len(at)
     if k < len(at) and slope + bend * float(at[k]) + float(rises[k]) < 0:
         return float(at[k]), turning[k]
     rest = slope + float(rises[k])
-    if bend > 0 and -rest / bend < HOST.inf:
+    if bend > 0 and -rest / bend < np.inf:
         return max(-rest / bend, 0.0), None
     # Without curvature, and not held by a bound: no minimum along this ray.
     return (float(at[-1]), turning[-1]) if len(at) else (1.0, None)
@@ -247,22 +248,22 @@ def _along_ray(x: Array, move: Array, slope: float, bend: float, bound: Array) -
 
 def _excess(x: Array, slope: Array, bound: Array, scale: Array) -> Array:
     """How far each slope is from its condition, in coordinates whose h has a diagonal of 1."""
-    off = HOST.where(x != 0, HOST.abs(slope + bound * HOST.sign(x)), HOST.maximum(HOST.abs(slope) - bound, 0.0))
+    off = np.where(x != 0, np.abs(slope + bound * np.sign(x)), np.maximum(np.abs(slope) - bound, 0.0))
     return off * scale
 
 
 def _gain(before: Array, after: Array, bound: Array, x: Array, new: Array) -> float:
     """How much lower the objective is at `new`, from the slopes of its quadratic part at both."""
     step = new - x
-    return -float(HOST.sum(0.5 * (before + after) * step + bound * (HOST.abs(new) - HOST.abs(x))))
+    return -float(np.sum(0.5 * (before + after) * step + bound * (np.abs(new) - np.abs(x))))
 
 
 def _sweeps(h: Array, bound: Array, x: Array, slope: Array, work: Array) -> Array:
     """A few sweeps of descent along one coordinate after another; fewer where no sign changes."""
     x, slope = x.copy(), slope.copy()
-    diagonal = HOST.linalg.diagonal(h)
+    diagonal = np.linalg.diagonal(h)
     for _ in range(SWEEPS):
-        signs = HOST.sign(x[work])
+        signs = np.sign(x[work])
         for j in work.tolist():
             old, curvature, limit = float(x[j]), float(diagonal[j]), float(bound[j])
             aim = old * curvature - float(slope[j])
@@ -270,7 +271,7 @@ def _sweeps(h: Array, bound: Array, x: Array, slope: Array, work: Array) -> Arra
             if new != old:
                 slope += (new - old) * h[j, :]
                 x[j] = new
-        if HOST.all(HOST.sign(x[work]) == signs):
+        if np.all(np.sign(x[work]) == signs):
             break
     return x
 
@@ -285,10 +286,10 @@ def _gradients(
     for _ in range(GRADIENTS):
         moved = ahead - start
         aim = ahead - (slope + base * moved - thin @ (core @ (thin.T @ moved))) / curvature
-        new = HOST.sign(aim) * HOST.maximum(HOST.abs(aim) - least, 0.0)
+        new = np.sign(aim) * np.maximum(np.abs(aim) - least, 0.0)
         step = new - x
-        same = same + 1 if HOST.all(HOST.sign(new) == HOST.sign(x)) else 0
-        if HOST.sum(curvature * (ahead - new) * step) > 0:
+        same = same + 1 if np.all(np.sign(new) == np.sign(x)) else 0
+        if np.sum(curvature * (ahead - new) * step) > 0:
             pace = 1.0
         following = (1.0 + (1.0 + 4.0 * pace**2) ** 0.5) / 2.0
         ahead = new + (pace - 1.0) / following * step
@@ -303,13 +304,13 @@ def _inverse(scaled: Array) -> Array:
     if len(scaled) == 0:
         return scaled
     try:
-        factor = HOST.linalg.cholesky(scaled)
-        if HOST.min(HOST.linalg.diagonal(factor)) ** 2 > len(scaled) * EPS:
-            return HOST.linalg.inv(scaled)
-    except HOST.linalg.LinAlgError:
+        factor = np.linalg.cholesky(scaled)
+        if np.min(np.linalg.diagonal(factor)) ** 2 > len(scaled) * EPS:
+            return np.linalg.inv(scaled)
+    except np.linalg.LinAlgError:
         pass
-    return HOST.linalg.inv(scaled + DAMPING * HOST.eye(len(scaled)))
+    return np.linalg.inv(scaled + DAMPING * np.eye(len(scaled)))
 
 
 def _positive(scale: Array) -> Array:
-    return HOST.where(scale > 0, scale, 1.0)
+    return np.where(scale > 0, scale, 1.0)

@@ -1,4 +1,4 @@
-"""Whether a plane separates the classes: whether some direction worsens no row and improves some.
+"""Whether a plane separates the classes, in NumPy on the host: whether some direction worsens no row, improves some.
 
 A row and a class k other than its own make a vector a: (z, 1) at the coefficients of its own class, −(z, 1) at those of
 k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without end [1]_. By Stiemke's
@@ -11,57 +11,58 @@ References
    71 (1984).
 """
 
-from .._array.host import HOST
-from .._array.namespace import Array
-from .samples import Closest, Samples
+import numpy as np
 
-ROWS = 20  # a coefficient, among the rows with the smallest margins, to begin with
-ROUNDS = 20  # in which rows that contradict a direction are added
-LARGEST = 30_000_000  # numbers in the rows that are compared
+from ..._array.namespace import Array
+from .dataset import Closest, Dataset
+
+ROWS_EACH = 20  # a coefficient, among the rows with the smallest margins, to begin with
+ADDITIONS = 20  # in which rows that contradict a direction are added
+MOST_NUMBERS = 30_000_000  # numbers in the rows that are compared
 TOUCHING = 1e-9  # of the length of a row, a margin that counts as 0
-NOTHING = 1e-9  # of its parts, a sum that counts as 0
+VANISHING = 1e-9  # of its parts, a sum that counts as 0
 SAME = 1e-14  # of the largest eigenvalue of rows, one that counts as 0
 
 
-def separates(samples: Samples, theta: Array, fit_intercept: bool) -> bool:
+def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
     """Whether a direction worsens no row, and improves some; `theta` says which rows to look at first.
 
     False also where there are too many coefficients to tell.
     """
-    size = samples.coefficients
-    many = min(ROWS * size + 100, LARGEST // size)
+    size = data.coefficients
+    many = min(ROWS_EACH * size + 100, MOST_NUMBERS // size)
     if many < size:
         return False
-    free = HOST.arange(size)
+    free = np.arange(size)
     if not fit_intercept:
-        free = HOST.reshape(HOST.reshape(free, theta.shape)[:, :-1], (-1,))
-    rows = _vectors(samples.closest(theta, many), samples.lines)[:, free]
-    aim = HOST.reshape(theta, (-1,))[free]
-    space = HOST.eye(len(free))  # a basis of the directions that are left
-    for _ in range(ROUNDS + len(free)):
+        free = np.reshape(np.reshape(free, theta.shape)[:, :-1], (-1,))
+    rows = _vectors(data.closest(theta, many), data.lines)[:, free]
+    aim = np.reshape(theta, (-1,))[free]
+    space = np.eye(len(free))  # a basis of the directions that are left
+    for _ in range(ADDITIONS + len(free)):
         direction = recession(rows @ space)
         if direction is None:  # all rows so far touch: no direction but those along them
             space = space @ _null_space(rows @ space)
             if not space.shape[1]:
                 return False
             direction = space.T @ aim
-            direction = direction if HOST.any(direction != 0) else HOST.ones(space.shape[1])
+            direction = direction if np.any(direction != 0) else np.ones(space.shape[1])
         direction = space @ direction
-        direction = direction / HOST.linalg.vector_norm(direction)
-        lines = HOST.zeros(size)
+        direction = direction / np.linalg.vector_norm(direction)
+        lines = np.zeros(size)
         lines[free] = direction
-        found = samples.closest(HOST.reshape(lines, theta.shape), many)
-        vectors = _vectors(found, samples.lines)[:, free]
-        if found.largest <= TOUCHING * samples.columns.radius:  # no row at all tells of this direction
+        found = data.closest(np.reshape(lines, theta.shape), many)
+        vectors = _vectors(found, data.lines)[:, free]
+        if found.largest <= TOUCHING * data.columns.radius:  # no row at all tells of this direction
             space = space @ _null_space((direction @ space)[None, :])
             if not space.shape[1]:
                 return False
             continue
-        against = found.margin < -TOUCHING * HOST.linalg.vector_norm(vectors, axis=1)
-        if not HOST.any(against):
+        against = found.margin < -TOUCHING * np.linalg.vector_norm(vectors, axis=1)
+        if not np.any(against):
             return True
-        rows = HOST.concat([rows, vectors[against, :]])
-        if rows.size > LARGEST:
+        rows = np.concat([rows, vectors[against, :]])
+        if rows.size > MOST_NUMBERS:
             return False
     return False
 
@@ -75,42 +76,42 @@ def recession(rows: Array) -> Array | None:
     ----------
     .. [1] Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23.
     """
-    norms = HOST.linalg.vector_norm(rows, axis=1)
-    kept = norms > TOUCHING * HOST.max(norms, initial=0.0)
-    rows = HOST.unique(rows[kept, :] / norms[kept][:, None], axis=0)
+    norms = np.linalg.vector_norm(rows, axis=1)
+    kept = norms > TOUCHING * np.max(norms, initial=0.0)
+    rows = np.unique(rows[kept, :] / norms[kept][:, None], axis=0)
     if not len(rows):
         return None
-    fixed = HOST.sum(rows, axis=0)
-    size = HOST.linalg.vector_norm(fixed)
-    extra = HOST.zeros(len(rows))
+    fixed = np.sum(rows, axis=0)
+    size = np.linalg.vector_norm(fixed)
+    extra = np.zeros(len(rows))
     free: list[int] = []
     direction = fixed
     for _ in range(10 * rows.shape[1] + 100):
-        length = HOST.linalg.vector_norm(direction)
-        if length <= NOTHING * (size + HOST.sum(extra)):
+        length = np.linalg.vector_norm(direction)
+        if length <= VANISHING * (size + np.sum(extra)):
             return None
         change = rows @ direction
         change[free] = 0.0
-        worst = int(HOST.argmin(change))
+        worst = int(np.argmin(change))
         if change[worst] >= -0.5 * TOUCHING * length:
             return direction / length
         free.append(worst)
         while free:
             part = rows[free, :]
-            aim = HOST.linalg.lstsq(part.T, -fixed, rcond=1e-12)[0]
+            aim = np.linalg.lstsq(part.T, -fixed, rcond=1e-12)[0]
             low = aim <= 0
-            if not HOST.any(low):
+            if not np.any(low):
                 extra[free] = aim
                 break
             now = extra[free]
-            ratio = HOST.where(low, now / HOST.where(low, now - aim, 1.0), 1.0)
-            step = HOST.min(ratio)
+            ratio = np.where(low, now / np.where(low, now - aim, 1.0), 1.0)
+            step = np.min(ratio)
             moved = now + step * (aim - now)
-            extra[free] = HOST.where(ratio <= step, 0.0, moved)
+            extra[free] = np.where(ratio <= step, 0.0, moved)
             free = [j for j, stays in zip(free, (ratio > step).tolist(), strict=True) if stays]
         direction = fixed + extra @ rows
         if free:  # what rounding has left of it along these rows
-            along = HOST.linalg.qr(rows[free, :].T)[0]
+            along = np.linalg.qr(rows[free, :].T)[0]
             for _ in range(2):
                 direction = direction - along @ (along.T @ direction)
     return None
@@ -118,12 +119,12 @@ def recession(rows: Array) -> Array | None:
 
 def _null_space(rows: Array) -> Array:
     """An orthonormal basis of the directions that are orthogonal to all rows."""
-    norms = HOST.linalg.vector_norm(rows, axis=1, keepdims=True)
-    rows = rows[norms[:, 0] > TOUCHING * HOST.max(norms, initial=0.0), :]
+    norms = np.linalg.vector_norm(rows, axis=1, keepdims=True)
+    rows = rows[norms[:, 0] > TOUCHING * np.max(norms, initial=0.0), :]
     if not len(rows):
-        return HOST.eye(rows.shape[1])
-    rows = rows / HOST.linalg.vector_norm(rows, axis=1, keepdims=True)
-    values, vectors = HOST.linalg.eigh(rows.T @ rows)
+        return np.eye(rows.shape[1])
+    rows = rows / np.linalg.vector_norm(rows, axis=1, keepdims=True)
+    values, vectors = np.linalg.eigh(rows.T @ rows)
     return vectors[:, values <= SAME * values[-1]]
 
 
@@ -131,6 +132,6 @@ def _vectors(found: Closest, lines: int) -> Array:
     """a of rows and the classes they are compared with, as (m, D)."""
     if lines == 1:
         return found.rows * (2.0 * found.own - 1.0)[:, None]
-    each = HOST.arange(lines)
+    each = np.arange(lines)
     sign = 1.0 * (found.own[:, None] == each) - 1.0 * (found.rival[:, None] == each)
-    return HOST.reshape(sign[:, :, None] * found.rows[:, None, :], (len(found.rows), -1))
+    return np.reshape(sign[:, :, None] * found.rows[:, None, :], (len(found.rows), -1))

@@ -1,4 +1,4 @@
-"""The rows of a data set, read in passes: each pass sums over chunks of rows, and its sums come to the host at once."""
+"""The rows of a data set as NumPy on the host sees them: each pass over them, in their library, gives sums at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,27 +6,39 @@ from functools import partial, reduce
 from math import prod
 from typing import NamedTuple
 
-from .._array.chunked import is_chunked, reduce_chunks
-from .._array.compiled import compiled
-from .._array.host import HOST, from_host, on_host
-from .._array.namespace import Array, DType, Namespace, cast, default_int, is_at_hand, namespace, widest_dtype
-from .._array.random import generator
-from .._array.rows import fold_rows, is_sharded, rows_in_cache
-from .._array.threads import in_parts, workers
+import numpy as np
+
+from ..._array.chunked import reduce_chunks
+from ..._array.host import from_host, on_host
+from ..._array.mode import Mode, mode_of
+from ..._array.namespace import Array, DType, Namespace, default_int, widest_dtype
+from ..._array.random import generator
+from ..._array.rows import rows_in_cache
+from ..._array.threads import in_parts, workers
+from ...logistic.gap import dual_sums
+from ...logistic.objective import assembled, row_sums
+from ...logistic.passes import (
+    largest_norm,
+    losses,
+    merge_added,
+    merge_largest,
+    merge_moments,
+    merge_sums,
+    moments,
+    read_rows,
+)
 from .columns import EXPONENTS, FAR, Columns, powers, unshifted
-from .gap import dual_sums
-from .objective import assembled, losses_along, row_sums
 
 ROUGH, ALIKE = 128.0, 5  # how far from 1 a guessed spread may be; powers of 2 within which 1 will do for all columns
 GUESS = 64  # rows that a first guess of centres and scales is made from
 THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
 SHARED = 1 << 18  # numbers in x from which a pass with products of matrices is worth the start of threads
 SHARED_ROWS = 1 << 18  # rows from which a light one is: BLAS has threads of its own for its products
-MANY = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
-BLOCK = 1 << 16  # rows whose margins are compared at once
+WORTH_THINNING = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
+ROWS_AT_ONCE = 1 << 16  # rows whose margins are compared at once
 
 
-class Sums(NamedTuple):
+class LossSums(NamedTuple):
     """Of all rows, on the host: the least margin, the loss, its gradient (D,), and its curvature.
 
     The curvature is the Hessian (D, D), its diagonal (D,), or None, as it was asked for.
@@ -49,13 +61,13 @@ class Closest(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Samples:
+class Dataset:
     """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number.
 
     What is read of the rows is z, as `columns` makes it of x.
     """
 
-    xp: Namespace
+    mode: Mode
     x: Array
     target: Array
     weight: Array | None
@@ -69,7 +81,7 @@ class Samples:
         """D: those of all classes, and their intercepts."""
         return self.lines * (self.x.shape[1] + 1)
 
-    def sums(self, theta: Array, curvature: str) -> Sums:
+    def sums(self, theta: Array, curvature: str) -> LossSums:
         """The sums at coefficients (lines, p + 1), the intercept last; `curvature` is "none", "diagonal" or "full"."""
         p, k = self.x.shape[1], self.lines
         width = k * p if curvature == "full" else p + 4 * k
@@ -82,89 +94,89 @@ class Samples:
             shapes += [(p, p), (p,), ()] if k == 1 else [(k, p, p), (k, p), (k,), (d, d), (d, k), (k, k)]
         options = {"curvature": curvature}
         parts = self._read(
-            _sums, _merge_sums, self._folded(theta), shapes, width=width, light=curvature == "none", **options
+            row_sums, merge_sums, self._folded(theta), shapes, width=width, light=curvature == "none", **options
         )
         margin, loss, grad, level, *rest = parts
         unit = self._unit
-        unit = None if unit is None else HOST.tile(HOST.concat([unit, HOST.ones(1)]), k)
+        unit = None if unit is None else np.tile(np.concat([unit, np.ones(1)]), k)
         if curvature == "full":
-            flat, bend = assembled(HOST, grad, level, *rest)
+            flat, bend = assembled(np, grad, level, *rest)
             bend = bend if unit is None else bend / unit[:, None] / unit[None, :]
         else:
             flat = _with_intercepts(grad, level)
             bend = _with_intercepts(*rest) if rest else None
             bend = bend if unit is None or bend is None else bend / unit**2
-        return Sums(float(margin), float(loss), flat if unit is None else flat / unit, bend)
+        return LossSums(float(margin), float(loss), flat if unit is None else flat / unit, bend)
 
     def gram(self) -> Array:
         """Σ w (z, 1)(z, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
-        sign = self.xp.ones_like(self.target, dtype=self.dtype)
+        sign = self.mode.xp.ones_like(self.target, dtype=self.dtype)
         alike = replace(self, lines=1, target=sign)
-        curvature: Array = alike.sums(HOST.zeros((1, self.x.shape[1] + 1)), "full").curvature
+        curvature: Array = alike.sums(np.zeros((1, self.x.shape[1] + 1)), "full").curvature
         return 4.0 * curvature
 
     def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Array:
         """The losses at all trial steps of a line search, in one pass."""
         width = self.x.shape[1] + 4 * self.lines
         at = [*self._folded(theta), *self._folded(move)]
-        return self._read(_along, _merge_added, at, [(len(steps),)], width=width, light=True, steps=steps)[0]
+        return self._read(losses, merge_added, at, [(len(steps),)], width=width, light=True, steps=steps)[0]
 
     def dual(self, theta: Array, factors: Array) -> list[Array]:
         """What :func:`~anyops.logistic.gap.dual_sums` gives of all rows, with slopes by the coefficients of z."""
         p, k = self.x.shape[1], self.lines
         shapes = [(), (), (k, p) if k > 1 else (p,), (len(factors), len(factors))]
         loss, divergence, slope, levels = self._read(
-            dual_sums, _merge_added, [*self._folded(theta), factors], shapes, width=p + 6 * k
+            dual_sums, merge_added, [*self._folded(theta), factors], shapes, width=p + 6 * k
         )
         slope = slope if self._unit is None else slope / self._unit
-        return [loss, divergence, HOST.reshape(slope, (k, p)), levels]
+        return [loss, divergence, np.reshape(slope, (k, p)), levels]
 
     def largest_norm(self, form: Array) -> float:
         """The largest √(aᵀ form a) of a row's vectors a, or a bound on it: (z, 1), or its difference of two lines."""
         k, size = self.lines, self.x.shape[1] + 1
-        own = HOST.stack([form[i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(k)])
+        own = np.stack([form[i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(k)])
         if (unit := self._unit) is not None:
-            unit = HOST.concat([unit, HOST.ones(1)])
+            unit = np.concat([unit, np.ones(1)])
             own = own / unit[:, None] / unit[None, :]
         at = [own[:, :-1, :-1], own[:, :-1, -1], own[:, -1, -1]]
-        largest = self._read(_norms, _merge_largest, at, [()], width=3 * size)[0]
-        return float(HOST.maximum(largest, 0.0)) ** 0.5 * (1.0 if k == 1 else 2.0)
+        largest = self._read(largest_norm, merge_largest, at, [()], width=3 * size)[0]
+        return float(np.maximum(largest, 0.0)) ** 0.5 * (1.0 if k == 1 else 2.0)
 
-    def scaled(self, fit_intercept: bool) -> "Samples":
+    def scaled(self, fit_intercept: bool) -> "Dataset":
         """The same rows with centres and scales; centres are 0 without an intercept, which would have to move.
 
         Raises FloatingPointError where x is not finite.
         """
-        eps = float(self.xp.finfo(self.dtype).eps)
+        eps = float(self.mode.xp.finfo(self.dtype).eps)
         near, far = EXPONENTS[8 if eps < 1e-10 else 4]
         size = 8 if far > 126 else 4
         origin, unit = self._guess(fit_intercept, size)
         for trial in range(4):
             total, first, second, longest = self._moments(origin, unit)
-            if not HOST.all(HOST.isfinite(first)):
+            if not np.all(np.isfinite(first)):
                 raise FloatingPointError
             mean, square = first / total, second / total
-            spread = HOST.sqrt(HOST.maximum(square - mean**2 if fit_intercept else square, HOST.zeros_like(mean)))
-            lost = ~((spread > 1 / ROUGH) & (spread < ROUGH) & (HOST.abs(mean) < 1e3 * spread)) & (square > 0)
+            spread = np.sqrt(np.maximum(square - mean**2 if fit_intercept else square, np.zeros_like(mean)))
+            lost = ~((spread > 1 / ROUGH) & (spread < ROUGH) & (np.abs(mean) < 1e3 * spread)) & (square > 0)
             hidden = (square == 0) & (trial == 0)  # a constant, or numbers whose squares vanish
-            if not HOST.any(lost | hidden):
+            if not np.any(lost | hidden):
                 break
             # The guess knew too little of these columns: begin at their mean, in units of their spread.
-            origin = HOST.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
-            spread = HOST.where(spread > 0.01 * HOST.abs(mean), spread, HOST.sqrt(square))
-            unit = HOST.where(lost, powers(unit * HOST.clip(spread, 0.0, longest), size), unit)
-            unit = HOST.where(hidden, 0.5 ** (2 * far // 3), unit)
+            origin = np.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
+            spread = np.where(spread > 0.01 * np.abs(mean), spread, np.sqrt(square))
+            unit = np.where(lost, powers(unit * np.clip(spread, 0.0, longest), size), unit)
+            unit = np.where(hidden, 0.5 ** (2 * far // 3), unit)
         middle = origin + unit * mean
         spread = unit * spread
-        rms = HOST.hypot(middle, spread)
-        far = (HOST.abs(middle) > FAR * rms) & fit_intercept
-        centre = HOST.where(far, HOST.where(square > 0, self._rounded(middle), origin), 0.0)
+        rms = np.hypot(middle, spread)
+        far = (np.abs(middle) > FAR * rms) & fit_intercept
+        centre = np.where(far, np.where(square > 0, self._rounded(middle), origin), 0.0)
         scale = powers(spread, size)
-        noise = _rounding(self.xp, self.x, eps) * rms / scale
-        extreme = bool(HOST.any(HOST.abs(HOST.log2(scale)) > near))
-        away = HOST.linalg.vector_norm((origin - centre) / scale)
-        radius = float(HOST.hypot(1.0, HOST.max(unit / scale, initial=0.0) * longest + away))
-        found = Columns(centre, scale, (middle - centre) / scale, radius, noise, extreme)
+        noise = _rounding(self.mode.xp, self.x, eps) * rms / scale
+        extreme = bool(np.any(np.abs(np.log2(scale)) > near))
+        away = np.linalg.vector_norm((origin - centre) / scale)
+        radius = float(np.hypot(1.0, np.max(unit / scale, initial=0.0) * longest + away))
+        found = Columns(centre, scale, radius, noise, extreme)
         return replace(self, columns=found)
 
     def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
@@ -173,85 +185,85 @@ class Samples:
         0 and 1 where that does as well, which spares two operations on all rows.
         """
         n, p = self.x.shape
-        if is_chunked(self.xp):
+        if self.mode.lazy:
             some = slice(0, min(GUESS, n))
             rows, weight = (None if a is None else a[some].compute() for a in (self.x, self.weight))
         else:
             drawn = generator(0).integers(0, n, min(GUESS, n))
             rows, weight = (None if a is None else on_host(self._take(a, drawn)) for a in (self.x, self.weight))
-        rows = HOST.asarray(rows, dtype=HOST.float64)
+        rows = np.asarray(rows, dtype=np.float64)
         if weight is not None:
-            rows = rows[HOST.asarray(weight) > 0, :]
+            rows = rows[np.asarray(weight) > 0, :]
         if not len(rows):
-            return HOST.zeros(p), HOST.ones(p)
-        middle = HOST.sort(rows, axis=0)[len(rows) // 2, :]
-        origin = HOST.where(HOST.isfinite(middle) & fit_intercept, middle, 0.0)
-        spread = HOST.mean(HOST.abs(rows - origin), axis=0)
-        if HOST.all(HOST.abs(origin) < spread):
-            origin = HOST.zeros(p)
+            return np.zeros(p), np.ones(p)
+        middle = np.sort(rows, axis=0)[len(rows) // 2, :]
+        origin = np.where(np.isfinite(middle) & fit_intercept, middle, 0.0)
+        spread = np.mean(np.abs(rows - origin), axis=0)
+        if np.all(np.abs(origin) < spread):
+            origin = np.zeros(p)
         unit = powers(spread, size)
-        alike = HOST.all(HOST.abs(HOST.log2(unit)) < ALIKE)
-        return origin, HOST.ones(p) if alike else unit
+        alike = np.all(np.abs(np.log2(unit)) < ALIKE)
+        return origin, np.ones(p) if alike else unit
 
     def _moments(self, origin: Array, unit: Array) -> tuple[float, Array, Array, float]:
         """Σw, Σw z, Σw z² and the largest ‖z‖ of z = (x − origin) / unit."""
         p = self.x.shape[1]
-        plain = replace(unshifted(p), centre=origin, scale=unit, extreme=bool(HOST.any(unit != 1)))
+        plain = replace(unshifted(p), centre=origin, scale=unit, extreme=bool(np.any(unit != 1)))
         shapes = [(), (p,), (p,), ()]
         total, first, second, longest = replace(self, columns=plain)._read(
-            _moment_sums, _merge_moments, [], shapes, width=2 * p
+            moments, merge_moments, [], shapes, width=2 * p
         )
-        return float(total), first, second, float(HOST.sqrt(longest))
+        return float(total), first, second, float(np.sqrt(longest))
 
     def _rounded(self, values: Array) -> Array:
         """Numbers that the dtype of the computation holds."""
-        return on_host(from_host(self.xp, values, self.dtype, self.x))
+        return on_host(from_host(self.mode.xp, values, self.dtype, self.x))
 
     # --- parts of the rows ---
 
-    def thinned(self, step: int) -> "Samples":
+    def thinned(self, step: int) -> "Dataset":
         """One row in `step` of each class, all rows of a rare one, drawn at random; their weights make up for it.
 
         The draw has a fixed seed. A draw, since the order of the rows may have a period.
         """
         target = on_host(self.target)
         rng, rows, factors = generator(0), [], []
-        for label in HOST.unique_values(target):
-            own = HOST.nonzero(target == label)[0]
+        for label in np.unique_values(target):
+            own = np.nonzero(target == label)[0]
             many = min(len(own), max(-(-len(own) // step), THIN_LEAST * (self.x.shape[1] + 1)))
             rows.append(own if many == len(own) else own[rng.choice(len(own), many, replace=False)])
-            factors.append(HOST.full(many, len(own) / many))
-        chosen = HOST.concat(rows)
-        order = HOST.argsort(chosen)
-        chosen, factor = chosen[order], HOST.concat(factors)[order]
+            factors.append(np.full(many, len(own) / many))
+        chosen = np.concat(rows)
+        order = np.argsort(chosen)
+        chosen, factor = chosen[order], np.concat(factors)[order]
         if self.weight is not None:
             factor = factor * on_host(self._take(self.weight, chosen))
             chosen, factor = chosen[factor > 0], factor[factor > 0]
         x, target = self._take(self.x, chosen), self._take(self.target, chosen)
-        weight = from_host(self.xp, factor, self.dtype, self.x)
+        weight = from_host(self.mode.xp, factor, self.dtype, self.x)
         return replace(self, x=x, target=target, weight=weight, ignored=False)
 
     def thinning(self) -> int:
         """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
-        if is_chunked(self.xp) or is_sharded(self.x) or self.x.shape[0] * self.x.shape[1] < MANY:
+        if self.mode.lazy or self.mode.sharded or self.x.shape[0] * self.x.shape[1] < WORTH_THINNING:
             return 1
         return thin(self.x.shape[0] / (THIN_LEAST * self.coefficients))
 
     def closest(self, theta: Array, many: int) -> Closest:
         """The rows, each with a class it is compared with, whose margins at some coefficients are smallest."""
-        if is_chunked(self.xp):
+        if self.mode.lazy:
             read = partial(_closest_of_chunk, replace(self, x=None, target=None, weight=None), theta, many)
             return reduce_chunks(read, partial(_merge_closest, many), 1, self.x, self.target, self.weight)
         n = self.x.shape[0]
-        blocks = (self._rows(slice(i, min(i + BLOCK, n))) for i in range(0, n, BLOCK))
+        blocks = (self._rows(slice(i, min(i + ROWS_AT_ONCE, n))) for i in range(0, n, ROWS_AT_ONCE))
         return reduce(partial(_merge_closest, many), (_closest(block, theta, many) for block in blocks))
 
     def _take(self, a: Array, rows: Array) -> Array:
         """Rows by their numbers on the host."""
-        rows = rows if self.xp is HOST else from_host(self.xp, rows, default_int(self.xp, a), a)
-        return self.xp.take(a, rows, axis=0)
+        rows = rows if self.mode.host else from_host(self.mode.xp, rows, default_int(self.mode.xp, a), a)
+        return self.mode.xp.take(a, rows, axis=0)
 
-    def _rows(self, rows: slice) -> "Samples":
+    def _rows(self, rows: slice) -> "Dataset":
         weight = None if self.weight is None else self.weight[rows]
         return replace(self, x=self.x[rows, ...], target=self.target[rows], weight=weight)
 
@@ -284,7 +296,7 @@ class Samples:
         A `light` pass is two products of the rows by vectors, which BLAS makes on all cores.
         """
         joined = partial(_merge_flat, merge, shapes)
-        if is_chunked(self.xp):
+        if self.mode.lazy:
             read = partial(
                 _read_chunk,
                 kernel,
@@ -306,11 +318,11 @@ class Samples:
         return _unflatten(found, shapes)
 
     def _in_parts(
-        self, read: Callable[["Samples"], Array], merge: Callable[[Array, Array], Array], least: int
+        self, read: Callable[["Dataset"], Array], merge: Callable[[Array, Array], Array], least: int
     ) -> Array:
         """What is read of all rows: on each core of some of them, from `least` rows on."""
         n = self.x.shape[0]
-        parts = workers(self.x) if n >= least and is_at_hand(self.x) else 1
+        parts = workers(self.x) if n >= least and self.mode.at_hand else 1
         if parts == 1:
             return on_host(read(self))
         ends = [n * part // parts for part in range(parts + 1)]
@@ -333,7 +345,7 @@ def _rounding(xp: Namespace, x: Array, eps: float) -> float:
 
 
 def _read_rows(
-    samples: Samples,
+    data: Dataset,
     kernel: Callable[..., object],
     merge: Callable[..., object],
     at: list[Array],
@@ -341,15 +353,15 @@ def _read_rows(
     light: bool,
     options: dict,
 ) -> Array:
-    xp, x, columns = samples.xp, samples.x, samples.columns
-    rows = 0 if is_sharded(x) else rows_in_cache(xp, x, width, close=not light)
+    mode, x, columns = data.mode, data.x, data.columns
+    rows = 0 if mode.sharded else rows_in_cache(mode.xp, x, width, close=not light)
     centre = columns.centre if columns.shifted else None
     factor = 1.0 / columns.scale if columns.extreme else None
-    shipped = (None if a is None else from_host(xp, a, samples.dtype, x) for a in (centre, factor, *at))
-    wide = widest_dtype(xp, samples.dtype, x)
-    return compiled(
-        _pass, xp, x, samples.target, samples.weight, *shipped,
-        kernel=kernel, merge=merge, rows=rows, ignored=samples.ignored, dtype=samples.dtype, wide=wide, **options,
+    shipped = (None if a is None else from_host(mode.xp, a, data.dtype, x) for a in (centre, factor, *at))
+    wide = widest_dtype(mode.xp, data.dtype, x)
+    return mode.run(
+        read_rows, x, data.target, data.weight, *shipped,
+        kernel=kernel, merge=merge, rows=rows, ignored=data.ignored, dtype=data.dtype, wide=wide, **options,
     )  # fmt: skip
 
 
@@ -369,142 +381,68 @@ def _read_chunk(
     options: dict,
 ) -> Array:
     """What a chunk of a lazy array gives, from the library that the chunk is of."""
-    samples = Samples(namespace(x=x), x, target, weight, 0, dtype, columns, ignored)
-    return on_host(_read_rows(samples, kernel, merge, at, width, light, options))
-
-
-def _pass(
-    xp: Namespace,
-    x: Array,
-    target: Array,
-    w: Array | None,
-    centre: Array | None,
-    factor: Array | None,
-    *at: Array,
-    kernel: Callable[..., tuple[Array, ...]],
-    merge: Callable[..., tuple[Array, ...]],
-    rows: int,
-    ignored: bool,
-    dtype: DType,
-    wide: DType,
-    **options: object,
-) -> Array:
-    """One vector of all sums, so that they are one transfer."""
-
-    def chunk(x: Array, target: Array, w: Array | None) -> tuple[Array, ...]:
-        z = cast(xp, x, dtype)
-        z = z if centre is None else z - centre
-        z = z if factor is None else z * factor
-        z = z if w is None or not ignored else xp.where((w > 0)[:, None], z, 0.0)
-        return kernel(xp, z, target, w, *at, wide=wide, **options)
-
-    parts = fold_rows(xp, chunk, merge, rows, x, target, w)
-    return xp.concat([xp.reshape(part, (-1,)) for part in parts])
-
-
-def _sums(xp: Namespace, *arrays: Array, wide: DType, curvature: str) -> tuple[Array, ...]:
-    return row_sums(xp, *arrays, curvature=curvature, wide=wide)
-
-
-def _merge_sums(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return _least(a[0], b[0]), *(s + t for s, t in zip(a[1:], b[1:], strict=True))
-
-
-def _along(xp: Namespace, *arrays: Array, wide: DType, steps: tuple[float, ...]) -> tuple[Array, ...]:
-    return (xp.stack(losses_along(xp, *arrays, steps=steps, wide=wide)),)
-
-
-def _merge_added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(s + t for s, t in zip(a, b, strict=True))
-
-
-def _norms(
-    xp: Namespace, z: Array, target: Array, w: Array | None, xx: Array, x1: Array, ones: Array, *, wide: DType
-) -> tuple[Array, ...]:
-    squares = xp.sum(xp.matmul(z, xx) * z, axis=2) + 2.0 * (x1 @ z.T) + ones[:, None]
-    return (cast(xp, xp.max(squares) if z.shape[0] else xp.sum(squares), wide),)
-
-
-def _merge_largest(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return (-_least(-a[0], -b[0]),)
-
-
-def _moment_sums(xp: Namespace, z: Array, target: Array, w: Array | None, *, wide: DType) -> tuple[Array, ...]:
-    level = xp.ones_like(z[:, 0]) if w is None else w
-    square = z * z
-    length = square @ xp.ones_like(z[0, :])
-    longest = xp.max(length) if z.shape[0] else xp.sum(length)
-    return tuple(cast(xp, a, wide) for a in (xp.sum(level), level @ z, level @ square, longest))
-
-
-def _merge_moments(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
-
-
-def _least(a: Array, b: Array) -> Array:
-    return namespace(a=a).where(a < b, a, b)
+    data = Dataset(mode_of(x=x), x, target, weight, 0, dtype, columns, ignored)
+    return on_host(_read_rows(data, kernel, merge, at, width, light, options))
 
 
 def _merge_flat(
     merge: Callable[..., tuple[Array, ...]], shapes: Sequence[tuple[int, ...]], a: Array, b: Array
 ) -> Array:
     merged = merge(tuple(_unflatten(a, shapes)), tuple(_unflatten(b, shapes)))
-    return HOST.concat([HOST.reshape(part, (-1,)) for part in merged])
+    return np.concat([np.reshape(part, (-1,)) for part in merged])
 
 
 def _unflatten(values: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     parts, start = [], 0
     for shape in shapes:
         size = prod(shape)
-        parts.append(HOST.reshape(values[start : start + size], shape))
+        parts.append(np.reshape(values[start : start + size], shape))
         start += size
     return parts
 
 
 def _with_intercepts(by_coef: Array, by_intercept: Array) -> Array:
     k = by_intercept.size
-    columns = HOST.reshape(by_coef, (k, -1)), HOST.reshape(by_intercept, (k, 1))
-    return HOST.reshape(HOST.concat(columns, axis=1), (-1,))
+    columns = np.reshape(by_coef, (k, -1)), np.reshape(by_intercept, (k, 1))
+    return np.reshape(np.concat(columns, axis=1), (-1,))
 
 
 # --- margins ---------------------------------------------------------------------------------------------------------
 
 
-def _closest_of_chunk(
-    samples: Samples, theta: Array, many: int, x: Array, target: Array, weight: Array | None
-) -> Closest:
-    part = replace(samples, xp=namespace(x=x), x=x, target=target, weight=weight)
+def _closest_of_chunk(data: Dataset, theta: Array, many: int, x: Array, target: Array, weight: Array | None) -> Closest:
+    part = replace(data, mode=mode_of(x=x), x=x, target=target, weight=weight)
     return _closest(part, theta, many)
 
 
-def _closest(samples: Samples, theta: Array, many: int) -> Closest:
+def _closest(data: Dataset, theta: Array, many: int) -> Closest:
     """In float64 on the host: margins near 0 tell whether classes touch or overlap."""
-    z = (on_host(samples.x) - samples.columns.centre) / samples.columns.scale
-    target = on_host(samples.target)
-    if samples.weight is not None:
-        kept = on_host(samples.weight) > 0
+    z = (on_host(data.x) - data.columns.centre) / data.columns.scale
+    target = on_host(data.target)
+    if data.weight is not None:
+        kept = on_host(data.weight) > 0
         z, target = z[kept, :], target[kept]
-    rows = HOST.concat([z, HOST.ones((len(z), 1))], axis=1)
+    rows = np.concat([z, np.ones((len(z), 1))], axis=1)
     logits = rows @ theta.T
-    if samples.lines == 1:
-        own = HOST.astype(target > 0, HOST.int64)
-        margin, rival, row = logits[:, 0] * target, 1 - own, HOST.arange(len(z))
+    if data.lines == 1:
+        own = np.astype(target > 0, np.int64)
+        margin, rival, row = logits[:, 0] * target, 1 - own, np.arange(len(z))
     else:
-        own = HOST.astype(target, HOST.int64)
-        each = HOST.arange(len(z))
+        own = np.astype(target, np.int64)
+        each = np.arange(len(z))
         margin = logits[each, own][:, None] - logits
-        margin[each, own] = HOST.inf
-        row, rival = (HOST.reshape(a, (-1,)) for a in HOST.indices(margin.shape))
-        margin = HOST.reshape(margin, (-1,))
-        keep = HOST.isfinite(margin)
+        margin[each, own] = np.inf
+        row, rival = (np.reshape(a, (-1,)) for a in np.indices(margin.shape))
+        margin = np.reshape(margin, (-1,))
+        keep = np.isfinite(margin)
         margin, rival, row = margin[keep], rival[keep], row[keep]
-    first = HOST.argpartition(margin, many)[:many] if len(margin) > many else HOST.arange(len(margin))
+    first = np.argpartition(margin, many)[:many] if len(margin) > many else np.arange(len(margin))
     chosen = row[first]
-    largest = float(HOST.max(HOST.abs(margin), initial=0.0))
+    largest = float(np.max(np.abs(margin), initial=0.0))
     return Closest(rows[chosen, :], own[chosen], rival[first], margin[first], largest)
 
 
 def _merge_closest(many: int, a: Closest, b: Closest) -> Closest:
-    rows, own, rival, margin = (HOST.concat(pair) for pair in zip(a[:4], b[:4], strict=True))
-    first = HOST.argpartition(margin, many)[:many] if len(margin) > many else HOST.arange(len(margin))
+    rows, own, rival, margin = (np.concat(pair) for pair in zip(a[:4], b[:4], strict=True))
+    first = np.argpartition(margin, many)[:many] if len(margin) > many else np.arange(len(margin))
     return Closest(rows[first, :], own[first], rival[first], margin[first], max(a.largest, b.largest))

@@ -1,13 +1,15 @@
-"""The columns of x as a fit computes with them: z = (x − centre) / scale, of mean near 0 and spread near 1.
+"""The columns of x as a fit computes with them, in NumPy on the host: z = (x − centre) / scale.
 
-A shift of the columns moves the intercept alone, and a power of 2 changes no digit. So every solver works on z, in
-whatever units x is and however far from 0 its columns lie. float32 keeps the digits of x − centre.
+z has mean near 0 and spread near 1. A shift of the columns moves the intercept alone, and a power of 2 changes no
+digit. So every solver works on z, in whatever units x is and however far from 0 its columns lie. float32 keeps the
+digits of x − centre.
 """
 
 from dataclasses import dataclass
 
-from .._array.host import HOST
-from .._array.namespace import Array
+import numpy as np
+
+from ..._array.namespace import Array
 
 FAR = 0.3  # of a column's root mean square: a mean above this is subtracted
 EXPONENTS = {4: (20, 126), 8: (200, 500)}  # by bytes: powers of 2 that squares can bear, and that scales may have
@@ -24,8 +26,6 @@ class Columns:
     centre : array (p,)
     scale : array (p,)
         Powers of 2.
-    mean : array (p,)
-        The means of z.
     radius : float
         A bound on the length of any row (z, 1).
     noise : array (p,)
@@ -36,7 +36,6 @@ class Columns:
 
     centre: Array
     scale: Array
-    mean: Array
     radius: float
     noise: Array
     extreme: bool
@@ -44,7 +43,7 @@ class Columns:
     @property
     def shifted(self) -> bool:
         """Whether anything is to be subtracted."""
-        return bool(HOST.any(self.centre != 0))
+        return bool(np.any(self.centre != 0))
 
     def inward(self, theta: Array) -> Array:
         """Coefficients (lines, p + 1) of z from those of x; the intercept is last."""
@@ -58,7 +57,7 @@ class Columns:
 
     def change(self, delta: Array) -> float:
         """A bound on how much any logit, or difference of two, changes with coefficients (lines, p + 1)."""
-        longest = float(HOST.max(HOST.linalg.vector_norm(delta, axis=1)))
+        longest = float(np.max(np.linalg.vector_norm(delta, axis=1)))
         return self.radius * longest * (1.0 if len(delta) == 1 else 2.0)
 
     def dependences(self, gram: Array, fit_intercept: bool, eps: float) -> Array:
@@ -69,50 +68,50 @@ class Columns:
         """
         p = len(self.scale)
         gram = gram / gram[-1, -1]
-        mean = gram[-1, :-1] if fit_intercept else HOST.zeros(p)
+        mean = gram[-1, :-1] if fit_intercept else np.zeros(p)
         cover = gram[:-1, :-1] - mean[:, None] * mean[None, :]
-        spread = HOST.sqrt(HOST.clip(HOST.linalg.diagonal(cover), 0.0, None))
+        spread = np.sqrt(np.clip(np.linalg.diagonal(cover), 0.0, None))
         constant = spread <= 4.0 * self.noise
-        spread = HOST.where(constant, 1.0, spread)
-        cover = HOST.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
-        values, vectors = HOST.linalg.eigh(cover)
+        spread = np.where(constant, 1.0, spread)
+        cover = np.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
+        values, vectors = np.linalg.eigh(cover)
         least = max(
-            DEPENDENT * p, 8.0 * eps * p, float(HOST.max(HOST.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2
+            DEPENDENT * p, 8.0 * eps * p, float(np.max(np.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2
         )
         flat = vectors[:, values <= least]
         if not flat.shape[1]:
-            return HOST.zeros((p + 1, 0))
+            return np.zeros((p + 1, 0))
         # Rounding involves all columns a little, and may be large in the units of another.
-        flat = HOST.where(involved(flat, max(INVOLVED, least**0.5))[:, None], flat, 0.0) / spread[:, None]
-        return HOST.linalg.qr(HOST.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
+        flat = np.where(involved(flat, max(INVOLVED, least**0.5))[:, None], flat, 0.0) / spread[:, None]
+        return np.linalg.qr(np.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
 
     def shortest(self, theta: Array, flat: Array) -> Array:
         """Among the coefficients of x with the same logits as `theta`, of z, the shortest but for the intercept."""
         theta = self.outward(theta)
         move = self.outward(flat.T)
-        unit = HOST.max(HOST.abs(move[:, :-1]), axis=1, keepdims=True)
-        move = move / HOST.where(unit > 0, unit, 1.0)
-        parts = HOST.linalg.lstsq(move[:, :-1].T, theta[:, :-1].T, rcond=None)[0]
+        unit = np.max(np.abs(move[:, :-1]), axis=1, keepdims=True)
+        move = move / np.where(unit > 0, unit, 1.0)
+        parts = np.linalg.lstsq(move[:, :-1].T, theta[:, :-1].T, rcond=None)[0]
         return theta - parts.T @ move
 
 
 def unshifted(p: int) -> Columns:
     """Columns as they are."""
-    zero, one = HOST.zeros(p), HOST.ones(p)
-    return Columns(zero, one, zero, HOST.inf, zero, False)
+    zero, one = np.zeros(p), np.ones(p)
+    return Columns(zero, one, np.inf, zero, False)
 
 
 def involved(flat: Array, least: float = INVOLVED) -> Array:
     """Which rows of a basis take part in it, as (p + 1,)."""
-    return HOST.max(HOST.abs(flat), axis=1, initial=0.0) > least
+    return np.max(np.abs(flat), axis=1, initial=0.0) > least
 
 
 def powers(values: Array, bytes_: int) -> Array:
     """The powers of 2 next to some positive numbers, within the range of a dtype; 1 for 0."""
     most = EXPONENTS[bytes_][1]
-    exponent = HOST.round(HOST.log2(HOST.where(values > 0, values, 1.0)))
-    return 2.0 ** HOST.clip(exponent, -most, most)
+    exponent = np.round(np.log2(np.where(values > 0, values, 1.0)))
+    return 2.0 ** np.clip(exponent, -most, most)
 
 
 def _beside(coef: Array, intercept: Array) -> Array:
-    return HOST.concat([coef, intercept[:, None]], axis=1)
+    return np.concat([coef, intercept[:, None]], axis=1)

@@ -1,0 +1,64 @@
+"""Linear systems of positive semidefinite matrices, in NumPy on the host in float64."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .._array.host import Host
+
+
+def solve_damped(h: Host, g: Host, *, eps: float) -> Host:
+    """Return h⁻¹g for a positive semidefinite h known to `eps`, in columns scaled to a unit diagonal.
+
+    Where h is singular to rounding, its small eigenvalues are taken for as large as rounding may be: a long step along
+    them is a direction of descent still, where to leave them out would hide a slope.
+    """
+    scale = _scale(h)
+    scaled = h * scale[:, None] * scale[None, :]
+    if _has_full_rank(scaled, eps):
+        return scale * np.linalg.solve(scaled, scale * g)
+    values, vectors = np.linalg.eigh(scaled)
+    values = np.maximum(values, len(g) * eps * max(float(values[-1]), 1.0))
+    return scale * (vectors @ ((vectors.T @ (scale * g)) / values))
+
+
+def factored(free: Host | None, h: Host, *, eps: float) -> Callable[[Host], Host]:
+    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once.
+
+    Directions along which h is 0, which other data may tell of, get its mean diagonal: a multiple of g along them.
+    """
+    part = h if free is None else h[free, :][:, free]
+    scale = _scale(part)
+    scaled = part * scale[:, None] * scale[None, :]
+    if _has_full_rank(scaled, eps):
+        inverse = scale[:, None] * np.linalg.inv(scaled) * scale[None, :]
+    else:
+        values, vectors = np.linalg.eigh(scaled)
+        some = values > len(part) * eps * max(values[-1], 0.0)
+        root = scale[:, None] * vectors[:, some] / np.sqrt(values[some])
+        flat = np.linalg.qr(scale[:, None] * vectors[:, ~some])[0]
+        root = root - flat @ (flat.T @ root)
+        level = np.mean(np.diagonal(part))
+        inverse = root @ root.T + flat @ flat.T / (level if level > 0 else 1.0)
+
+    def solve(g: Host) -> Host:
+        if free is None:
+            return inverse @ g
+        found = np.zeros_like(g)
+        found[free] = inverse @ g[free]
+        return found
+
+    return solve
+
+
+def _scale(h: Host) -> Host:
+    diagonal = np.diagonal(h)
+    return np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 1.0)
+
+
+def _has_full_rank(scaled: Host, eps: float) -> bool:
+    try:
+        factor = np.linalg.cholesky(scaled)
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.min(np.diagonal(factor)) ** 2 > len(scaled) * eps)

@@ -1,0 +1,86 @@
+"""One pass over rows: kernels that make sums of chunks of them, and how the sums of two chunks are merged."""
+
+from collections.abc import Callable
+
+from .._array.mode import Mode
+from .._array.namespace import Array, DType, cast, namespace
+from .._array.rows import Sums, fold_rows
+from .objective import losses_along
+
+
+def read_rows(
+    mode: Mode,
+    x: Array,
+    target: Array,
+    w: Array | None,
+    centre: Array | None,
+    factor: Array | None,
+    *at: Array,
+    kernel: Callable[..., Sums],
+    merge: Callable[..., Sums],
+    rows: int,
+    ignored: bool,
+    dtype: DType,
+    wide: DType,
+    **options: object,
+) -> Array:
+    """One vector of all sums, so that they are one transfer."""
+    xp = mode.xp
+
+    def chunk(x: Array, target: Array, w: Array | None) -> Sums:
+        z = cast(xp, x, dtype)
+        z = z if centre is None else z - centre
+        z = z if factor is None else z * factor
+        z = z if w is None or not ignored else xp.where((w > 0)[:, None], z, 0.0)
+        return kernel(mode, z, target, w, *at, wide=wide, **options)
+
+    parts = fold_rows(xp, chunk, merge, rows, x, target, w)
+    return xp.concat([xp.reshape(part, (-1,)) for part in parts])
+
+
+def merge_sums(a: Sums, b: Sums) -> Sums:
+    """The first is a minimum, the others are sums."""
+    return _least(a[0], b[0]), *(s + t for s, t in zip(a[1:], b[1:], strict=True))
+
+
+def losses(mode: Mode, *arrays: Array, wide: DType, steps: tuple[float, ...]) -> Sums:
+    """The loss at steps along a direction, as one vector."""
+    return (mode.xp.stack(losses_along(mode, *arrays, steps=steps, wide=wide)),)
+
+
+def merge_added(a: Sums, b: Sums) -> Sums:
+    """All are sums."""
+    return tuple(s + t for s, t in zip(a, b, strict=True))
+
+
+def largest_norm(
+    mode: Mode, z: Array, _target: Array, _w: Array | None, xx: Array, x1: Array, ones: Array, *, wide: DType
+) -> Sums:
+    """The largest aᵀ form a of the rows a = (z, 1), of each class a form: its parts by z, by z and 1, and by 1."""
+    xp = mode.xp
+    squares = xp.sum(xp.matmul(z, xx) * z, axis=2) + 2.0 * (x1 @ z.T) + ones[:, None]
+    return (cast(xp, xp.max(squares) if z.shape[0] else xp.sum(squares), wide),)
+
+
+def merge_largest(a: Sums, b: Sums) -> Sums:
+    """The one is a maximum."""
+    return (-_least(-a[0], -b[0]),)
+
+
+def moments(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType) -> Sums:
+    """Σw, Σw z, Σw z² and the largest ‖z‖²."""
+    xp = mode.xp
+    level = xp.ones_like(z[:, 0]) if w is None else w
+    square = z * z
+    length = square @ xp.ones_like(z[0, :])
+    longest = xp.max(length) if z.shape[0] else xp.sum(length)
+    return tuple(cast(xp, a, wide) for a in (xp.sum(level), level @ z, level @ square, longest))
+
+
+def merge_moments(a: Sums, b: Sums) -> Sums:
+    """Three are sums, the last is a maximum."""
+    return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
+
+
+def _least(a: Array, b: Array) -> Array:
+    return namespace(a=a).where(a < b, a, b)
