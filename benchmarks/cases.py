@@ -211,9 +211,7 @@ CASES = (
     Case("aerial-100k", "scenes", NMS, 100_000, lambda: scenes.aerial(100_000), targets(350, 200, 8), curve="aerial"),
     Case("images-64x1k", "images", IMAGES, 64_000, scenes.images, targets(1.2, 1.2, 1.1), quick=True),
     Case("images-64x1k-mask", "images", IMAGES_MASK, 64_000, scenes.images, targets(1, 1, 0.9), quick=True),
-    Case(
-        "images-64x1k-mask, jit", "images", IMAGES_MASK_JIT, 64_000, scenes.images, {"anyops jax": 0.3}, quick=True
-    ),
+    Case("images-64x1k-mask, jit", "images", IMAGES_MASK_JIT, 64_000, scenes.images, {"anyops jax": 0.3}, quick=True),
     *(
         Case(f"nms_mask {name}", "mask", NMS_MASK, n, make, {"anyops jax": least}, quick=True)
         for name, n, make, least in (

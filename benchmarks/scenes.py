@@ -116,19 +116,7 @@ class Linear(NamedTuple):
 
 
 Problem = (
-    Scene
-    | Padded
-    | Pair
-    | Masks
-    | Models
-    | Logits
-    | Classes
-    | Matched
-    | Batch
-    | Backward
-    | Mixture
-    | Labelled
-    | Linear
+    Scene | Padded | Pair | Masks | Models | Logits | Classes | Matched | Batch | Backward | Mixture | Labelled | Linear
 )
 
 
