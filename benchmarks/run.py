@@ -2,8 +2,8 @@
 
     python benchmarks/run.py                      everything; writes benchmarks/results/cpu.json
     python benchmarks/run.py --quick              the small cases, briefly; writes benchmarks/results/quick.json
-    python benchmarks/run.py --only 'aerial*'     some cases (also: memory, counts); writes benchmarks/results/quick.json
-    python benchmarks/run.py --groups busy,mask --update    some groups, in their places in benchmarks/results/cpu.json
+    python benchmarks/run.py --only 'aerial*'     some cases (also: memory, counts); writes quick.json
+    python benchmarks/run.py --groups busy,mask --update    some groups, in their places in cpu.json
 
 Results are compared before anything is timed. Exit status 1: something of ours failed or disagreed with torchvision.
 A missed target is reported, not an error.
