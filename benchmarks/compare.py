@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from results import load
 
-
-COUNTED = ("calls", "operations", "waits")  # of a call, see counts.py
+DISPATCHED = ("operations", "waits")  # by torch, see counts.py
 
 
 class Change(NamedTuple):
@@ -37,10 +36,12 @@ def quantities(data: dict[str, Any], *, ratios: bool) -> dict[str, float]:
                 value = record.get("ratio" if ratios else "seconds")
                 if value is not None:
                     found[f"{case['name']}, {name}"] = 1 / value if ratios else value
-                found |= {f"{case['name']}, {name}, {key}": record[key] for key in COUNTED if key in record}
+                found |= {
+                    f"{case['name']}, {name}, {key}": record[key] for key in ("calls", *DISPATCHED) if key in record
+                }
     for count in data.get("counts", ()):
         found |= {f"{count['op']}, {name}, calls": many for name, many in count["calls"].items()}
-        found |= {f"{count['op']}, torch, {key}": count[key] for key in COUNTED if key in count}
+        found |= {f"{count['op']}, torch, {key}": count[key] for key in DISPATCHED if key in count}
     for record in data["memory"]:
         if "extra" in record:
             found[f"{record['scene']}, {record['contender']}, memory"] = record["extra"]

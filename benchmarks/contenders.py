@@ -207,15 +207,15 @@ def nms_mask(library: Callable[[], Library], *, jit: bool = False) -> Prepare:
     return prepare
 
 
-def nms_above(library: Callable[[], Library]) -> Prepare:
-    """What `nms` keeps of the boxes that are no padding, which are those above a score."""
+def nms_of_valid(library: Callable[[], Library]) -> Prepare:
+    """`nms` of the boxes that are no padding, which nobody has to find any more."""
 
     def prepare(problem: Padded) -> Callable[[], object]:
         import anyops
 
         lib = library()
-        boxes, scores = lib.asarray(problem.boxes), lib.asarray(problem.scores)
-        return lambda: lib.wait(anyops.nms(boxes, scores, IOU_THRESHOLD, score_threshold=SCORE_THRESHOLD))
+        boxes, scores = (lib.asarray(part[problem.valid]) for part in (problem.boxes, problem.scores))
+        return lambda: lib.wait(anyops.nms(boxes, scores, IOU_THRESHOLD))
 
     return prepare
 
@@ -483,17 +483,17 @@ def torchvision_nms(scene: Scene) -> Callable[[], object]:
     return lambda: nms(boxes, scores, IOU_THRESHOLD)
 
 
-def torchvision_nms_above(problem: Padded) -> Callable[[], object]:
+def torchvision_nms_of_valid(problem: Padded) -> Callable[[], object]:
     import torch
     from torchvision.ops import nms
 
     boxes, scores = torch.from_numpy(problem.boxes), torch.from_numpy(problem.scores)
 
-    def kept_above() -> object:
+    def kept() -> object:
         rows = torch.nonzero(scores > SCORE_THRESHOLD)[:, 0]
         return rows[nms(boxes[rows], scores[rows], IOU_THRESHOLD)]
 
-    return kept_above
+    return kept
 
 
 def torchvision_batched_nms(scene: Scene) -> Callable[[], object]:
@@ -607,7 +607,7 @@ TORCHVISION: dict[str, Prepare] = {
     IMAGES: torchvision_images,
     NMS_MASK: torchvision_nms,
     **dict.fromkeys((IMAGES_MASK, IMAGES_MASK_JIT), torchvision_images),
-    **dict.fromkeys((PADDED, PADDED_JIT), torchvision_nms_above),
+    **dict.fromkeys((PADDED, PADDED_JIT), torchvision_nms_of_valid),
     BOX_IOU: torchvision_box_iou,
     **torch_loss(torchvision_focal),
     **box_losses(torch_loss, torchvision_box_loss),
@@ -714,9 +714,11 @@ CONTENDERS = (
     ),
     Contender("overlap graph", {FAST: overlap_graph(IOU_THRESHOLD), MATRIX: overlap_graph(0.0)}, ANY, compared=False),
     Contender("mask products", {MASKS: mask_products}, ANY, compared=False),
-    Contender("nms numpy", {PADDED: nms_above(numpy_library)}, ANY),
-    Contender("nms torch", {PADDED: nms_above(torch_library)}, ANY),
-    Contender("nms jax", dict.fromkeys((PADDED, PADDED_JIT), nms_above(jax_library)), ANY, compiles=True),
+    Contender("nms numpy", {PADDED: nms_of_valid(numpy_library)}, ANY, compared=False),
+    Contender("nms torch", {PADDED: nms_of_valid(torch_library)}, ANY, compared=False),
+    Contender(
+        "nms jax", dict.fromkeys((PADDED, PADDED_JIT), nms_of_valid(jax_library)), ANY, compiles=True, compared=False
+    ),
     Contender("nms_mask", dict.fromkeys(STATIC, static("nms_mask", jax_library)), ANY, compiles=True, compared=False),
 )
 
