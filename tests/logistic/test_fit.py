@@ -208,3 +208,60 @@ def test_a_fit_that_goes_on_in_float64_makes_no_hessian_beyond_its_means(monkeyp
     got = anyops.logistic_regression(x, y, l2=1.0, solver="lbfgs")
     assert got.converged
     assert {curvature for dtype, curvature in asked if dtype == np.float64} == {"diagonal", "none"}
+
+
+@pytest.mark.parametrize("options", [{}, {"l2": 1.0, "solver": "lbfgs"}, {"l1": 1.0}], ids=str)
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "uint8", "float16", "bfloat16"])
+@pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU, Backend.JAX_CPU], ids=str)
+def test_samples_of_whole_numbers(place, dtype, options):
+    if why := place.why_unavailable():
+        pytest.skip(why)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, (200, 3)), rng.integers(0, 2, 200)
+    want = anyops.logistic_regression(x.astype(np.float64), y, **options)
+    with place.active():
+        xp = place.namespace
+        if not hasattr(xp, dtype):
+            pytest.skip(f"{place} has no {dtype}")
+        got = anyops.logistic_regression(
+            xp.astype(place.asarray(x), getattr(xp, dtype)), place.asarray(y), **options
+        )
+    assert got.converged
+    np.testing.assert_allclose(got.loss, want.loss, rtol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "auto"])
+@pytest.mark.parametrize(("level", "dtype"), [(1e7, "float32"), (1.6e7, "float32"), (1000, "float16")])
+def test_a_column_whose_digits_end_at_its_spread(level, dtype, solver):
+    """Its values are exact, so it is no constant, and no reason to drop another."""
+    rng = np.random.default_rng(0)
+    d, z = rng.integers(0, 2, 2000), rng.normal(size=2000)
+    y = (rng.random(2000) < 1 / (1 + np.exp(1 - 2 * d))) * 1
+    wide = np.stack([level + d, z, z], axis=1).astype(dtype)
+    for columns, dependent in (([0], ()), ([0, 1], ()), ([0, 1, 2], (1, 2))):
+        got = anyops.logistic_regression(wide[:, columns], y, solver=solver)
+        want = anyops.logistic_regression(np.stack([d, z], axis=1)[:, columns[:2]].astype(dtype), y, solver="newton")
+        assert got.converged
+        assert got.report.dependent == dependent
+        np.testing.assert_allclose(got.loss, want.loss, rtol=1e-5)
+    apart = np.where(d == 1, 1, y)
+    assert anyops.logistic_regression(wide[:, :2], apart, solver=solver).separated
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e-160, 1e-150, 1e150, 1e200, 1e307])
+def test_units_that_float64_cannot_square(unit):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3))
+    y = (x[:, 0] + rng.normal(size=300) > 0) * 1
+    if abs(np.log10(unit)) > 155:
+        with pytest.raises(ValueError, match="x must have columns of a size from"):
+            anyops.logistic_regression(x * unit, y)
+    else:
+        want, got = (anyops.logistic_regression(a, y) for a in (x, x * unit))
+        np.testing.assert_allclose(got.loss, want.loss, rtol=1e-9)
+        np.testing.assert_allclose(got.stderr[0] * unit, want.stderr[0], rtol=1e-6)
+
+
+def test_no_columns_are_refused():
+    with pytest.raises(ValueError, match=r"x must have at least one column, got shape \(4, 0\)"):
+        anyops.logistic_regression(np.zeros((4, 0)), np.asarray([0, 1, 0, 1]))

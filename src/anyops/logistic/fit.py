@@ -166,7 +166,9 @@ def logistic_regression(
     _check_solver(solver, l1)
     found, factors = by_class(class_weight, survey(xp, y, sample_weight))
     if len(found.classes) < 2:
-        one = f"1 class, {found.classes[0]!r}," if len(found.classes) else "none with a weight that is not zero"
+        one = (
+            f"1 class, {found.classes.tolist()[0]!r}," if len(found.classes) else "none with a weight that is not zero"
+        )
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
     mode, rows, weights = mode_of_passes(xp, x, sample_weight)
@@ -235,6 +237,8 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not apart:
         check_known_chunks(xp, "y", y)
     check_rows(xp, x, y=y, sample_weight=sample_weight)
+    if not x.shape[1]:
+        raise ValueError(f"x must have at least one column, got shape {tuple(x.shape)}")
     if not isinstance(fit_intercept, bool):
         raise TypeError(f"fit_intercept must be True or False, got {fit_intercept!r}")
     return xp, result_dtype(xp, x=x)

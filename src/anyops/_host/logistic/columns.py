@@ -14,6 +14,7 @@ from ..._array.namespace import Array
 FAR = 0.3  # of a column's root mean square: a mean above this is subtracted
 EXPONENTS = {4: (20, 126), 8: (200, 500)}  # by bytes: powers of 2 that squares can bear, and that scales may have
 DEPENDENT = 1e-13  # the variance, of 1, below which a combination of columns is constant but for float64's rounding
+ROUNDED = 0.05  # of its spread, the most that rounding may move a column
 INVOLVED = 1e-6  # the part of a unit vector that a column must have to belong to a dependence
 
 
@@ -63,25 +64,25 @@ class Columns:
     def dependences(self, gram: Array, fit_intercept: bool, eps: float) -> Array:
         """An orthonormal basis (p + 1, q) of the combinations of the columns, and of 1, that are 0 in every row.
 
-        `gram` is Σ w (z, 1)(z, 1)ᵀ, known to `eps`. A variance counts as 0 if the rounding of x, or of `gram`, would
-        explain it.
+        `gram` is Σ w (z, 1)(z, 1)ᵀ, known to `eps`. A variance counts as 0 if the rounding of the columns that take
+        part, or of `gram`, would explain it. One column alone is constant only if all its values are equal.
         """
         p = len(self.scale)
         gram = gram / gram[-1, -1]
         mean = gram[-1, :-1] if fit_intercept else np.zeros(p)
         cover = gram[:-1, :-1] - mean[:, None] * mean[None, :]
         spread = np.sqrt(np.clip(np.linalg.diagonal(cover), 0.0, None))
-        constant = spread <= 4.0 * self.noise
+        constant = spread == 0
         spread = np.where(constant, 1.0, spread)
         cover = np.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
         values, vectors = np.linalg.eigh(cover)
-        least = max(
-            DEPENDENT * p, 8.0 * eps * p, float(np.max(np.where(constant, 0.0, 4.0 * self.noise / spread))) ** 2
-        )
-        flat = vectors[:, values <= least]
-        if not flat.shape[1]:
+        rounding = np.where(constant, 0.0, np.minimum(4.0 * self.noise / spread, ROUNDED))
+        least = np.maximum(max(DEPENDENT, 8.0 * eps) * p, rounding**2 @ vectors**2)
+        some = values <= least
+        if not np.any(some):
             return np.zeros((p + 1, 0))
         # Rounding involves all columns a little, and may be large in the units of another.
+        flat, least = vectors[:, some], float(np.max(least[some]))
         flat = np.where(involved(flat, max(INVOLVED, least**0.5))[:, None], flat, 0.0) / spread[:, None]
         return np.linalg.qr(np.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
 

@@ -145,7 +145,7 @@ class Dataset:
     def scaled(self, fit_intercept: bool) -> "Dataset":
         """The same rows with centres and scales; centres are 0 without an intercept, which would have to move.
 
-        Raises FloatingPointError where x is not finite.
+        Raises FloatingPointError where x is not finite, ValueError where its squares would not be in any unit.
         """
         eps = float(self.mode.xp.finfo(self.dtype).eps)
         near, far = EXPONENTS[8 if eps < 1e-10 else 4]
@@ -166,6 +166,12 @@ class Dataset:
             spread = np.where(spread > 0.01 * np.abs(mean), spread, np.sqrt(square))
             unit = np.where(lost, powers(unit * np.clip(spread, 0.0, longest), size), unit)
             unit = np.where(hidden, 0.5 ** (2 * far // 3), unit)
+        beyond = (square > 0) & ~(np.abs(np.log2(unit) + np.log2(np.where(spread > 0, spread, 1.0))) < far + 30)
+        if np.any(beyond):
+            raise ValueError(
+                f"x must have columns of a size from {0.5**far:.0e} to {2.0**far:.0e}, got "
+                f"{(unit * spread)[beyond][0]:.2g} in column {int(np.argmax(beyond))}"
+            )
         middle = origin + unit * mean
         spread = unit * spread
         rms = np.hypot(middle, spread)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..._array.host import mode_of_passes
-from ..._array.namespace import Array, compute_dtype, widest_dtype
+from ..._array.namespace import Array, widest_dtype
 from .columns import involved
 from .dataset import Dataset, thin
 from .descent import Directions, Ending, Objective, descend
@@ -195,7 +195,7 @@ def _widened(objective: Objective) -> Objective:
     data = objective.data
     mode, *arrays = mode_of_passes(data.mode.xp, data.x, data.target, data.weight, exact=True)
     (x, target, weight), xp = arrays, mode.xp
-    dtype = widest_dtype(xp, compute_dtype(xp, x.dtype) if mode.host else data.dtype, x)
+    dtype = widest_dtype(xp, data.dtype, x)
     data = replace(data, mode=mode, x=x, target=target, weight=weight, dtype=dtype)
     return replace(objective, data=data, eps=float(xp.finfo(dtype).eps))
 
