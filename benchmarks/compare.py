@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from results import load
 
+DISPATCHED = ("operations", "waits")  # by torch, see counts.py
+
 
 class Change(NamedTuple):
     """A quantity in both files; `factor` > 1 is worse."""
@@ -26,18 +28,24 @@ class Change(NamedTuple):
 
 
 def quantities(data: dict[str, Any], *, ratios: bool) -> dict[str, float]:
-    """Cost of everything of ours: seconds (or 1 / ratio), and bytes."""
-    found = {}
+    """Cost of everything of ours: seconds (or 1 / ratio), bytes, and what a call does."""
+    found: dict[str, float] = {}
     for case in data["cases"]:
         for name, record in case["results"].items():
             if name.startswith("anyops"):
                 value = record.get("ratio" if ratios else "seconds")
                 if value is not None:
                     found[f"{case['name']}, {name}"] = 1 / value if ratios else value
+                found |= {
+                    f"{case['name']}, {name}, {key}": record[key] for key in ("calls", *DISPATCHED) if key in record
+                }
+    for count in data.get("counts", ()):
+        found |= {f"{count['op']}, {name}, calls": many for name, many in count["calls"].items()}
+        found |= {f"{count['op']}, torch, {key}": count[key] for key in DISPATCHED if key in count}
     for record in data["memory"]:
         if "extra" in record:
             found[f"{record['scene']}, {record['contender']}, memory"] = record["extra"]
-    return found
+    return {what: value for what, value in found.items() if value}
 
 
 def compare(old: dict[str, Any], new: dict[str, Any], *, ratios: bool = False) -> tuple[list[Change], list[str]]:

@@ -30,6 +30,7 @@ from cases import (
     FUSION,
     IMAGES,
     IMAGES_MASK,
+    IMAGES_MASK_JIT,
     IOU_THRESHOLD,
     KINDS,
     KMEANS,
@@ -43,6 +44,9 @@ from cases import (
     MATRIX,
     MINIBATCH,
     NMS,
+    NMS_MASK,
+    PADDED,
+    PADDED_JIT,
     SEEDS,
     SOFT,
     SOFTMAX,
@@ -51,7 +55,7 @@ from cases import (
     Case,
 )
 from numpy.typing import NDArray
-from scenes import Batch, Classes, Floats, Logits, Masks, Models, Pair, Scene
+from scenes import SCORE_THRESHOLD, Batch, Classes, Floats, Logits, Masks, Models, Padded, Pair, Scene
 
 Prepare = Callable[[Any], Callable[[], object]]
 
@@ -120,14 +124,6 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         boxes, scores, labels = (lib.asarray(part) for part in scene)
         return lambda: lib.wait(anyops.batched_nms(boxes, scores, labels, IOU_THRESHOLD))
 
-    def images_mask(scene: Scene) -> Callable[[], object]:
-        import anyops
-
-        lib = library()
-        boxes, scores = (lib.asarray(part) for part in by_image(scene))
-        mask = lib.jit(lambda boxes, scores: anyops.nms_mask(boxes, scores, IOU_THRESHOLD))
-        return lambda: lib.wait(mask(boxes, scores))
-
     def box_iou(pair: Pair) -> Callable[[], object]:
         import anyops
 
@@ -171,7 +167,9 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         NMS: nms,
         BATCHED_NMS: batched_nms,
         IMAGES: batched_nms,
-        IMAGES_MASK: images_mask,
+        NMS_MASK: nms_mask(library, jit=True),
+        IMAGES_MASK: nms_mask(library),
+        PADDED: nms_mask(library),
         BOX_IOU: box_iou,
         **{name: indices(name) for name in (SOFT, FAST, MATRIX)},
         MASKS: masks,
@@ -187,6 +185,41 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
         MINIBATCH: estimation.minibatch_kmeans(library),
         **ops.calls("anyops", library, ops.ANYOPS),
     }
+
+
+def nms_mask(library: Callable[[], Library], *, jit: bool = False) -> Prepare:
+    """The static form of NMS on a scene, a batch of images, or a scene with padding."""
+
+    def prepare(problem: Scene | Padded) -> Callable[[], object]:
+        import anyops
+
+        lib = library()
+        if isinstance(problem, Padded):
+            arrays: tuple[NDArray[Any], ...] = problem
+        else:
+            arrays = problem[:2] if problem.labels is None else by_image(problem)
+        boxes, scores, *valid = (lib.asarray(part) for part in arrays)
+
+        def mask(boxes: Any, scores: Any, valid: Any = None) -> Any:
+            return anyops.nms_mask(boxes, scores, IOU_THRESHOLD, valid=valid)
+
+        call = lib.jit(mask) if jit else mask
+        return lambda: lib.wait(call(boxes, scores, *valid))
+
+    return prepare
+
+
+def nms_of_valid(library: Callable[[], Library]) -> Prepare:
+    """`nms` of the boxes that are no padding, which nobody has to find any more."""
+
+    def prepare(problem: Padded) -> Callable[[], object]:
+        import anyops
+
+        lib = library()
+        boxes, scores = (lib.asarray(part[problem.valid]) for part in (problem.boxes, problem.scores))
+        return lambda: lib.wait(anyops.nms(boxes, scores, IOU_THRESHOLD))
+
+    return prepare
 
 
 def numpy_focal(problem: Logits) -> Callable[[], object]:
@@ -452,6 +485,19 @@ def torchvision_nms(scene: Scene) -> Callable[[], object]:
     return lambda: nms(boxes, scores, IOU_THRESHOLD)
 
 
+def torchvision_nms_of_valid(problem: Padded) -> Callable[[], object]:
+    import torch
+    from torchvision.ops import nms
+
+    boxes, scores = torch.from_numpy(problem.boxes), torch.from_numpy(problem.scores)
+
+    def kept() -> object:
+        rows = torch.nonzero(scores > SCORE_THRESHOLD)[:, 0]
+        return rows[nms(boxes[rows], scores[rows], IOU_THRESHOLD)]
+
+    return kept
+
+
 def torchvision_batched_nms(scene: Scene) -> Callable[[], object]:
     import torch
     from torchvision.ops import batched_nms
@@ -561,7 +607,9 @@ TORCHVISION: dict[str, Prepare] = {
     NMS: torchvision_nms,
     BATCHED_NMS: torchvision_batched_nms,
     IMAGES: torchvision_images,
-    IMAGES_MASK: torchvision_images,
+    NMS_MASK: torchvision_nms,
+    **dict.fromkeys((IMAGES_MASK, IMAGES_MASK_JIT), torchvision_images),
+    **dict.fromkeys((PADDED, PADDED_JIT), torchvision_nms_of_valid),
     BOX_IOU: torchvision_box_iou,
     **torch_loss(torchvision_focal),
     **box_losses(torch_loss, torchvision_box_loss),
@@ -582,6 +630,7 @@ JAX_LOSSES = {
     **jax_loss(anyops_softmax, SOFTMAXES),
     **box_losses(jax_loss, anyops_box_loss),
 }
+JAX_MASKS = dict.fromkeys((IMAGES_MASK_JIT, PADDED_JIT), nms_mask(jax_library, jit=True))
 OPTAX = {**jax_loss(optax_focal, (FOCAL, FOCAL_TRAIN)), **jax_loss(optax_softmax, SOFTMAXES)}
 ANY = 10**9
 
@@ -625,7 +674,7 @@ CONTENDERS = (
     Contender("anyops numpy", anyops_operations(numpy_library) | NUMPY_LOSSES, ANY, ours=True),
     Contender("anyops torch", anyops_operations(torch_library) | TORCH_LOSSES, ANY, ours=True),
     # The static kernel compares all pairs: a million boxes would take minutes.
-    Contender("anyops jax", anyops_operations(jax_library) | JAX_LOSSES, 100_001, compiles=True, ours=True),
+    Contender("anyops jax", anyops_operations(jax_library) | JAX_LOSSES | JAX_MASKS, 100_001, compiles=True, ours=True),
     Contender("optax", OPTAX, ANY, compiles=True),
     Contender(
         "jnp formula",
@@ -672,6 +721,11 @@ CONTENDERS = (
     ),
     Contender("overlap graph", {FAST: overlap_graph(IOU_THRESHOLD), MATRIX: overlap_graph(0.0)}, ANY, compared=False),
     Contender("mask products", {MASKS: mask_products}, ANY, compared=False),
+    Contender("nms numpy", {PADDED: nms_of_valid(numpy_library)}, ANY, compared=False),
+    Contender("nms torch", {PADDED: nms_of_valid(torch_library)}, ANY, compared=False),
+    Contender(
+        "nms jax", dict.fromkeys((PADDED, PADDED_JIT), nms_of_valid(jax_library)), ANY, compiles=True, compared=False
+    ),
     Contender("nms_mask", dict.fromkeys(STATIC, static("nms_mask", jax_library)), ANY, compiles=True, compared=False),
 )
 
@@ -711,7 +765,7 @@ def kept(result: Any, case: Case, scene: Scene) -> NDArray[np.int64]:
     if case.operation == IMAGES:  # descending score within each image
         assert scene.labels is not None
         return flat[np.argsort(scene.labels[flat], kind="stable")]
-    if case.operation == IMAGES_MASK:
+    if case.operation in (NMS_MASK, IMAGES_MASK, IMAGES_MASK_JIT, PADDED, PADDED_JIT):
         return np.sort(flat)
     return flat
 

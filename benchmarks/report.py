@@ -40,6 +40,9 @@ NAMES = {
     "overlap graph": "overlap graph alone",
     "mask products": "mask products alone",
     "nms_mask": "`nms_mask`, JAX",
+    "nms numpy": "`nms`, NumPy",
+    "nms torch": "`nms`, torch CPU",
+    "nms jax": "`nms`, JAX",
     "scikit-learn": "scikit-learn",
     "elkan": "scikit-learn, elkan",
     "lbfgs": "scikit-learn, lbfgs",
@@ -54,6 +57,7 @@ NAMES = {
     "exp, log1p": "exp, log1p",
     "loss alone": "loss alone",
 }
+DISPATCHED = ("operations", "waits")
 OURS = ("anyops numpy", "anyops torch", "anyops jax")
 NONE = "–"
 CURVES = {
@@ -90,6 +94,7 @@ FAMILIES = {
     "scenes": "NMS",
     "labelled": "NMS by class",
     "images": "NMS of many images",
+    "mask": "NMS in a fixed shape",
     "box_iou": "IoU",
     "family": "other variants",
     "losses": "losses",
@@ -123,16 +128,26 @@ Data = dict[str, Any]
 
 def setup(data: Data) -> str:
     """What was run, and on what."""
-    machine, git = data["machine"], data["git"]
-    commit = f"commit `{git['commit'][:12]}`" if git["commit"] else "no commit"
-    dirty = " with uncommitted changes" if git["dirty"] else ""
+    machine = data["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items() if version)
     threads = ", ".join(f"{name} {count}" for name, count in data["settings"]["threads"].items() if count)
     partial = "**A partial run.** " if data["partial"] else ""
     others = machine["cores_used_by_others"]
     used = "" if others is None else f", of which other programs used {others:g} meanwhile"
     where = f"{machine['cpu']}, {machine['cores']} cores{used}; {machine['system']}"
-    return f"{partial}{where}; {data['date'][:10]}, {commit}{dirty}. Threads: {threads}.\n\n{versions}."
+    parts = [f"{partial}{where}; {data['date'][:10]}, {commit_of(data)}. Threads: {threads}.", f"{versions}."]
+    parts += [
+        f"Measured again on {each['date'][:10]}, {commit_of(each)}: {', '.join(each['what'])}."
+        for each in data.get("updates", ())
+    ]
+    return "\n\n".join(parts)
+
+
+def commit_of(run: Data) -> str:
+    """The commit that a run measured."""
+    git = run["git"]
+    commit = f"commit `{git['commit'][:12]}`" if git["commit"] else "no commit"
+    return f"{commit}{' with uncommitted changes' if git['dirty'] else ''}"
 
 
 def targets(data: Data) -> str:
@@ -175,6 +190,34 @@ def group_table(group: str, what: str = "pairs") -> Callable[[Data], str]:
         return table([*header, *(NAMES[name] for name in present)], rows)
 
     return made
+
+
+def busy(data: Data) -> str:
+    """Times of a quiet machine and beside a busy process, and the one over the other."""
+    cases = [case for case in data["cases"] if case["group"] == "busy"]
+    present = [name for name in NAMES if any(name in case["results"] for case in cases)]
+    rows = [
+        [case["name"], f"{case['n']:,}", *(busy_cell(case["results"].get(name)) for name in present)] for case in cases
+    ]
+    return table(["scene", "boxes", *(NAMES[name] for name in present)], rows)
+
+
+def busy_cell(record: Data | None) -> str:
+    """The quiet time, the other, and how many times as long that is."""
+    if record is None or "quiet" not in record:
+        return NONE if record is None else "failed"
+    times = f"{duration(record['quiet'])}, busy {duration(record['seconds'])}"
+    return f"{times} ({number(record['seconds'] / record['quiet'])} times)"
+
+
+def counts(data: Data) -> str:
+    """What one call of each op does, counted without a clock."""
+    rows = []
+    for count in data.get("counts", ()):
+        calls = [f"{count['calls'][name]:,}" if name in count["calls"] else NONE for name in OURS]
+        rows.append([f"`{count['op']}`", *calls, *(f"{count[key]:,}" if key in count else NONE for key in DISPATCHED)])
+    libraries = ("NumPy", "torch CPU", "JAX")
+    return table(["op", *(f"calls, {name}" for name in libraries), "operations of torch", "of these waits"], rows)
 
 
 def speed(data: Data) -> str:
@@ -280,6 +323,9 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "scenes": group_table("scenes"),
     "labelled": group_table("labelled"),
     "images": group_table("images"),
+    "mask": group_table("mask"),
+    "padded": group_table("padded"),
+    "busy": busy,
     "box-iou": group_table("box_iou"),
     "family": group_table("family"),
     "static": group_table("static"),
@@ -294,6 +340,7 @@ PARTS: dict[str, Callable[[Data], str]] = {
     "adversarial": group_table("adversarial"),
     "growth": growth,
     "memory": memory,
+    "counts": counts,
     "agreement": agreement,
 }
 README_PARTS: dict[str, Callable[[Data], str]] = {"speed": speed}
@@ -327,7 +374,7 @@ def ratio_cell(record: Data) -> str:
     if "target" not in record:
         return f"{number(record['ratio'])}×" if "ratio" in record else NONE
     reached = f"{number(record['ratio'])}×" if "ratio" in record else "failed"
-    return f"{reached} (≥ {record['target']:g}) {mark(record)}"
+    return f"{reached} (≥ {record['target']:.3g}) {mark(record)}"
 
 
 def mark(record: Data) -> str:

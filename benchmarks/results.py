@@ -64,6 +64,35 @@ def save(path: Path, data: dict[str, Any]) -> None:
         raise
 
 
+def require_same(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """SystemExit where machine or versions differ: one table would hold what cannot be compared."""
+    otherwise = [
+        f"{name}: {old[part].get(name)} -> {new[part][name]}"
+        for part, names in (("machine", ("cpu", "cores", "system")), ("versions", new["versions"]))
+        for name in names
+        if name != "anyops" and old[part].get(name) != new[part][name]
+    ]
+    if otherwise:
+        raise SystemExit(f"the earlier results were made otherwise, so run everything: {'; '.join(otherwise)}")
+
+
+def merged(old: dict[str, Any], new: dict[str, Any], order: list[str]) -> dict[str, Any]:
+    """The results of a run with those of a later partial run in their places; cases that `order` does not name go.
+
+    `updates` tells what is from which later run.
+    """
+    whole = {part: new[part] for part in ("memory", "counts") if new[part]}
+    what = [*(case["name"] for case in new["cases"]), *whole]
+    updates = []
+    for earlier in old.get("updates", ()):
+        if left := [each for each in earlier["what"] if each not in what]:
+            updates.append({**earlier, "what": left})
+    others = new["machine"]["cores_used_by_others"]
+    updates.append({"date": new["date"], "git": new["git"], "cores_used_by_others": others, "what": what})
+    cases = {case["name"]: case for case in (*old["cases"], *new["cases"])}
+    return {**old, **whole, "cases": [cases[name] for name in order if name in cases], "updates": updates}
+
+
 def environment() -> dict[str, Any]:
     """What the numbers depend on, and nothing that names the machine or its folders."""
     return {

@@ -2,7 +2,8 @@
 
     python benchmarks/run.py                      everything; writes benchmarks/results/cpu.json
     python benchmarks/run.py --quick              the small cases, briefly; writes benchmarks/results/quick.json
-    python benchmarks/run.py --only 'aerial*'     some cases (also: memory); writes benchmarks/results/quick.json
+    python benchmarks/run.py --only 'aerial*'     some cases (also: memory, counts); writes quick.json
+    python benchmarks/run.py --groups busy,mask --update    some groups, in their places in cpu.json
 
 Results are compared before anything is timed. Exit status 1: something of ours failed or disagreed with torchvision.
 A missed target is reported, not an error.
@@ -36,14 +37,21 @@ from cases import (
     select,
 )
 from contenders import CONTENDERS, Contender, answer, reference_order
+from counts import counts, print_counts, python_calls, torch_operations
 from memory import peak_in_fresh_process
-from results import PARTIAL, PUBLISHED, ROOT, SCHEMA, environment, save, seconds_of_others
+from results import PARTIAL, PUBLISHED, ROOT, SCHEMA, environment, load, merged, require_same, save, seconds_of_others
 from text import duration
-from timing import Entrant, measure, timed
+from timing import Entrant, busy_neighbour, measure, timed
 
 BUDGET, QUICK_BUDGET = 8.0, 0.5  # seconds of sampling a case
+MEMORY, COUNTS = "memory", "counts"  # groups that are no cases
+LARGEST_COUNTED = (
+    1_000  # n up to which operations of torch are counted: beneath a dispatch mode nothing is cut in pieces
+)
 BUSY = 0.1  # cores used by others from which on the numbers are doubtful
 MEMORY_CONTENDERS = {"anyops numpy": None, "anyops torch": None, "anyops jax": None, "torchvision": 100_000}  # up to n
+
+QUIET = "itself, quiet"  # the peer on a busy machine
 
 Answer = np.ndarray[Any, Any]
 
@@ -84,9 +92,18 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
         if not case.numeric:
             result["kept"] = len(reference.answer)
         agreeing = [each for each in taking_part if agrees(each, reference, case)]
-        measure([each.entrant for each in agreeing], budget)
+        entrants = [each.entrant for each in agreeing]
+        measure(entrants, budget)
+        if case.busy:
+            for each in agreeing:
+                each.record["quiet"] = each.entrant.summary()["seconds"]
+                each.entrant.samples.clear()
+            with busy_neighbour():
+                measure(entrants, budget)
         for each in agreeing:
             each.record.update(each.entrant.summary())
+            if each.contender.ours:
+                each.record.update(effort(each, case))
         judge(case, result, records)
     result["results"] = records
     return result
@@ -102,6 +119,14 @@ def ask(contender: Contender, case: Case, problem: Any, record: dict[str, Any]) 
     if contender.name == "torchvision" and not case.numeric:
         found = reference_order(found, case, problem)
     return Checked(contender, Entrant(call, first, contender.compiles or case.compiled), found, record)
+
+
+def effort(each: Checked, case: Case) -> dict[str, int]:
+    """What a call does, counted without a clock."""
+    found = {"calls": python_calls(each.entrant.call)}
+    if each.contender.name == "anyops torch" and case.n <= LARGEST_COUNTED:
+        found |= torch_operations(each.entrant.call)
+    return found
 
 
 def agrees(each: Checked, reference: Checked, case: Case) -> bool:
@@ -130,22 +155,25 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
 
 
 def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
-    """Ratios to the peer: each one's own where the case says so, else torchvision; for numbers the fastest."""
+    """Ratios to the peer: each one's own where the case says so, else torchvision; for numbers the fastest.
+
+    On a busy machine the peer of each is its own quiet time.
+    """
     ours = {each.name for each in CONTENDERS if each.ours}
     peers = {name: record["seconds"] for name, record in records.items() if name not in ours and "seconds" in record}
     if not case.numeric and not case.against:
         peers = {name: seconds for name, seconds in peers.items() if name == "torchvision"}
-    if not peers:
+    if not peers and not case.busy:
         return
     compared = {each.name for each in CONTENDERS if each.compared}
-    fastest = min(peers.keys() & compared or peers, key=lambda name: peers[name])
-    result["peer"] = ", ".join(dict.fromkeys(case.against.values())) or fastest
+    fastest = min(peers.keys() & compared or peers, key=lambda name: peers[name], default=None)
+    result["peer"] = QUIET if case.busy else ", ".join(dict.fromkeys(case.against.values())) or fastest
     for name in ours & records.keys():
         record = records[name]
         target = case.targets.get(name)
-        peer = case.against.get(name, fastest)
-        if "seconds" in record and peer in peers:
-            record["ratio"] = peers[peer] / record["seconds"]
+        beside = record.get("quiet") if case.busy else peers.get(case.against.get(name, fastest))
+        if "seconds" in record and beside is not None:
+            record["ratio"] = beside / record["seconds"]
         if target is not None:
             record["target"] = target
             record["met"] = record.get("ratio", 0.0) >= target
@@ -304,13 +332,27 @@ def cores_used_by_others(start: float, before: float | None) -> float | None:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run anyops beside its peers.")
     parser.add_argument("--quick", action="store_true", help="small cases only, half a second each")
-    parser.add_argument("--only", metavar="PATTERN", help="cases whose name contains or matches this; 'memory' too")
+    parser.add_argument("--only", metavar="PATTERN", help="cases whose name contains or matches this; memory, counts")
+    parser.add_argument("--groups", metavar="NAMES", help="comma-separated groups of cases; memory, counts")
+    parser.add_argument(
+        "--update", action="store_true", help="put what --only or --groups choose into results/cpu.json"
+    )
     parser.add_argument("--contenders", metavar="NAMES", help="comma-separated, parts of names: numpy,torchvision")
     parser.add_argument("--slow", action="store_true", help="slow peers on larger scenes too")
     parser.add_argument("--budget", type=float, metavar="SECONDS", help=f"sampling time a case (default {BUDGET:g})")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: results/cpu.json, or results/quick.json")
     parser.add_argument("--list", action="store_true", help="list the cases and stop")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.update and (options.quick or options.contenders):
+        parser.error("--update replaces whole cases, measured at length: neither --quick nor --contenders go with it")
+    if options.update and not (options.groups or options.only):
+        parser.error("--update wants --groups or --only")
+    if options.groups is not None:
+        options.groups = {name.strip() for name in options.groups.split(",")}
+        known = {*(case.group for case in CASES), MEMORY, COUNTS}
+        if unknown := options.groups - known:
+            parser.error(f"no group is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    return options
 
 
 def chosen_contenders(names: str | None) -> list[Contender]:
@@ -323,21 +365,28 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     if options.list:
         for case in CASES:
-            print(f"{case.name:32} {case.operation:28} n = {case.n:,}")
+            print(f"{case.name:48} {case.group:12} {case.operation:28} n = {case.n:,}")
         return 0
-    partial = bool(options.quick or options.only or options.contenders)
-    output = options.output or (PARTIAL if partial else PUBLISHED)
+    partial = bool(options.quick or options.only or options.groups or options.contenders)
+    output = options.output or (PUBLISHED if options.update or not partial else PARTIAL)
     budget = options.budget or (QUICK_BUDGET if options.quick else BUDGET)
     contenders = chosen_contenders(options.contenders)
-    chosen = select(options.only, quick=options.quick)
-    with_memory = matches("memory", options.only)
-    if not chosen and not with_memory:
+    chosen = select(options.only, groups=options.groups, quick=options.quick)
+    besides = [
+        name
+        for name in (MEMORY, COUNTS)
+        if matches(name, options.only) and (options.groups is None or name in options.groups)
+    ]
+    if not chosen and not besides:
         raise SystemExit(f"no case is called {options.only!r}; --list names them")
 
     data: dict[str, Any] = {"schema": SCHEMA, "partial": partial, **environment()}
     data["settings"] = {"iou_threshold": IOU_THRESHOLD, "dtype": "float32", "budget": budget, "threads": threads()}
     print(f"{data['machine']['cpu']}, {data['machine']['cores']} cores, threads: {data['settings']['threads']}")
     print(", ".join(f"{name} {version}" for name, version in data["versions"].items()), end="\n\n")
+    old = load(output) if options.update else None
+    if old is not None:
+        require_same(old, data)
     start, others = time.perf_counter(), seconds_of_others()
     row(*COLUMNS)
     data["cases"] = []
@@ -347,10 +396,16 @@ def main(argv: list[str] | None = None) -> int:
         print_case(data["cases"][-1])
     data["curves"] = curves(data["cases"])
     print_growth(data["curves"])
-    data["memory"] = memory(contenders, quick=options.quick) if with_memory else []
+    data["memory"] = memory(contenders, quick=options.quick) if MEMORY in besides else []
     print_memory(data["memory"])
+    data["counts"] = counts() if COUNTS in besides else []
+    print_counts(data["counts"])
     data["machine"]["cores_used_by_others"] = cores_used_by_others(start, others)
-    save(output, data)
+    written = data
+    if old is not None:
+        written = merged(old, data, [case.name for case in CASES])
+        written["curves"] = curves(written["cases"])
+    save(output, written)
     print(f"wrote {os.path.relpath(output)}")
     return 1 if report_failures(data) else 0
 

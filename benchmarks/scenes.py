@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
+SCORE_THRESHOLD = 0.95  # of `padded`; scores are uniform in [0, 1]
+
 
 class Scene(NamedTuple):
     """One problem for NMS; `labels` (classes or image numbers) where suppression stays within a label."""
@@ -18,6 +20,14 @@ class Scene(NamedTuple):
     boxes: Floats
     scores: Floats
     labels: Integers | None = None
+
+
+class Padded(NamedTuple):
+    """One problem for NMS in a fixed shape: boxes, most of them padding."""
+
+    boxes: Floats
+    scores: Floats
+    valid: NDArray[np.bool_]
 
 
 class Pair(NamedTuple):
@@ -105,7 +115,9 @@ class Linear(NamedTuple):
     intercept: Floats
 
 
-Problem = Scene | Pair | Masks | Models | Logits | Classes | Matched | Batch | Backward | Mixture | Labelled | Linear
+Problem = (
+    Scene | Padded | Pair | Masks | Models | Logits | Classes | Matched | Batch | Backward | Mixture | Labelled | Linear
+)
 
 
 def mixture(n: int, d: int, k: int) -> Mixture:
@@ -204,6 +216,12 @@ def crowd(n: int) -> Scene:
 def classes(scene: Scene, count: int = 80, seed: int = 1) -> Scene:
     """The same boxes with a random class each."""
     return scene._replace(labels=np.random.default_rng(seed).integers(0, count, len(scene.boxes)))
+
+
+def padded(n: int = 8_400, objects: int = 40) -> Padded:
+    """All that a detector says of an image, one box in twenty above the score threshold."""
+    boxes, scores, _ = clustered(n, objects)
+    return Padded(boxes, scores, scores > SCORE_THRESHOLD)
 
 
 def images(count: int = 64, n: int = 1_000) -> Scene:

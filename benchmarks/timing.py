@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +56,22 @@ def no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Another process that keeps one core busy during the block, and no longer than this process lives."""
+    spin = (
+        "import os\nparent = os.getppid()\nprint(flush=True)\n"
+        "while os.getppid() == parent:\n    for _ in range(1_000_000): pass"
+    )
+    with subprocess.Popen([sys.executable, "-S", "-c", spin], stdout=subprocess.PIPE) as neighbour:
+        try:
+            assert neighbour.stdout is not None
+            neighbour.stdout.readline()  # it has begun
+            yield
+        finally:
+            neighbour.kill()
 
 
 def measure(entrants: list[Entrant], budget: float) -> None:

@@ -18,7 +18,7 @@ PARTS = {
     "suppression": "Suppression",
     "losses": "Losses",
     "norm": "Batch norm",
-    "kmeans": "k-means",
+    "cluster": "k-means",
     "logistic": "Logistic regression",
     "_array": "Array libraries",
 }

@@ -9,8 +9,8 @@ from ._array.support import Support, SupportLimit, support
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
-from .kmeans.anchors import AnchorResult, anchor_boxes
-from .kmeans.assign import (
+from .cluster.anchors import AnchorResult, anchor_boxes
+from .cluster.assign import (
     KMeansAssignment,
     KMeansPartial,
     KMeansStep,
@@ -19,9 +19,9 @@ from .kmeans.assign import (
     kmeans_partial,
     kmeans_step,
 )
-from .kmeans.init import KMeansSeeds, kmeans_plusplus
-from .kmeans.lloyd import KMeansResult, kmeans
-from .kmeans.minibatch import minibatch_kmeans
+from .cluster.init import KMeansSeeds, kmeans_plusplus
+from .cluster.lloyd import KMeansResult, kmeans
+from .cluster.minibatch import minibatch_kmeans
 from .logistic.fit import LogisticResult, logistic_regression
 from .logistic.objective import (
     LogisticLoss,

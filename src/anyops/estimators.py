@@ -28,8 +28,8 @@ from ._array.namespace import (
     result_dtype,
     widest_dtype,
 )
-from .kmeans.assign import all_distances, kmeans_assign
-from .kmeans.lloyd import KMeansResult, inertia_of, kmeans
+from .cluster.assign import all_distances, kmeans_assign
+from .cluster.lloyd import KMeansResult, inertia_of, kmeans
 from .logistic.fit import LogisticResult, logistic_regression
 from .logistic.objective import logistic_log_proba, logistic_predict_proba
 

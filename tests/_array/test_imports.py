@@ -43,7 +43,7 @@ STILL_ASK = {
     f"{folder}/{name}.py"
     for folder, names in {
         "suppression": ("arguments", "bucketed", "fusion", "graph", "overlaps", "soft"),
-        "kmeans": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
+        "cluster": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
     }.items()
     for name in names
 }

@@ -44,6 +44,21 @@ def test_command_tells_and_fails(tmp_path, small, slower, capsys):
     assert "numpy: 2.4.6 -> 2.5.0" in told
 
 
+def test_growth_of_what_is_counted(small):
+    small["cases"][0]["results"]["anyops numpy"].update(calls=50)
+    small["counts"] = [{"op": "nms", "calls": {"anyops jax": 100}, "operations": 300, "waits": 0}]
+    more = copy.deepcopy(small)
+    more["cases"][0]["results"]["anyops numpy"].update(calls=75)
+    more["counts"] = [{"op": "nms", "calls": {"anyops jax": 400}, "operations": 600, "waits": 3}]
+    changes, alone = compare.compare(small, more, ratios=True)
+    assert [(change.what, change.factor) for change in changes[:3]] == [
+        ("nms, anyops jax, calls", 4.0),
+        ("nms, torch, operations", 2.0),
+        ("clustered-10k, anyops numpy, calls", 1.5),
+    ]
+    assert alone == ["nms, torch, waits"]  # none before
+
+
 def test_threshold(tmp_path, small, slower):
     assert compare.main([*write(tmp_path, small, slower), "--slower", "150"]) == 0
 

@@ -62,6 +62,38 @@ def test_setup_names_what_was_run(small):
     assert report.setup({**small, "partial": True}).startswith("**A partial run.**")
 
 
+def test_setup_names_what_was_measured_again(small):
+    git = {"commit": "f" * 40, "dirty": False}
+    small["updates"] = [{"date": "2026-11-30T09:00:00+00:00", "git": git, "what": ["clustered-10k", "counts"]}]
+    assert report.setup(small).endswith(
+        "\n\nMeasured again on 2026-11-30, commit `ffffffffffff`: clustered-10k, counts."
+    )
+
+
+def test_times_beside_a_busy_process(small):
+    case = small["cases"][0]
+    case.update(name="clustered-10k, busy", group="busy")
+    for record in case["results"].values():
+        if "seconds" in record:
+            record["quiet"] = record["seconds"] / 2
+    header, _, row = report.busy(small).splitlines()
+    assert header.startswith("| scene | boxes | anyops, NumPy | anyops, torch CPU | anyops, JAX | torchvision |")
+    assert row.startswith("| clustered-10k, busy | 10,000 | 5.20 ms, busy 10.4 ms (2.00 times) |")
+    assert "| failed |" in row
+
+
+def test_counts_of_what_ran(small):
+    assert report.counts(small) == "Not measured."
+    small["counts"] = [
+        {"op": "nms", "calls": {"anyops numpy": 1_052, "anyops jax": 116}},
+        {"op": "nms_mask", "calls": {"anyops torch": 80}, "operations": 330, "waits": 16},
+    ]
+    assert report.counts(small).splitlines()[2:] == [
+        "| `nms` | 1,052 | – | 116 | – | – |",
+        "| `nms_mask` | – | 80 | – | 330 | 16 |",
+    ]
+
+
 def test_fill_keeps_the_prose_and_can_be_repeated(small):
     page = PAGE.format(block("targets", "old\n"))
     filled = report.fill(page, small)

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,20 +18,25 @@ from cases import (
     CASES,
     FOCAL,
     IMAGES,
+    IMAGES_MASK,
+    IMAGES_MASK_JIT,
     LOGISTIC_LOSS,
     MASK_IOU,
     NMS,
+    NMS_MASK,
     OPS,
+    PADDED,
+    PADDED_JIT,
     Case,
     growth,
     matches,
     select,
 )
-from contenders import CONTENDERS, Contender, kept, reference_order
+from contenders import CONTENDERS, Contender, answer, kept, reference_order
 from memory import peak_in_fresh_process, status
 from results import load, save
 from text import duration, number
-from timing import Entrant, measure
+from timing import Entrant, busy_neighbour, measure
 
 import anyops
 
@@ -41,7 +47,6 @@ CASE = Case("three", "scenes", NMS, 3, lambda: scenes.clustered(3, 2), {"anyops 
 ELSEWHERE = {
     "sigmoid_focal_loss": "focal",
     "sigmoid_focal_loss_and_grad": "focal, train, on NumPy",
-    "nms_mask": "images_mask",
     "softmax_focal_loss_and_grad": "softmax_focal_loss train, on NumPy",
     "anchor_boxes": "no peer",
     "backends": "no op",
@@ -166,6 +171,85 @@ def test_each_of_ours_has_its_own_peer():
     run.print_case(result)
 
 
+def test_the_peer_on_a_busy_machine_is_the_quiet_time(monkeypatch):
+    sides = []
+
+    @contextmanager
+    def neighbour():
+        sides.append("busy")
+        yield
+        sides.append("quiet again")
+
+    def measured(entrants, budget):
+        for entrant in entrants:
+            entrant.samples += [0.5] * 3 if sides[-1:] == ["busy"] else [0.25] * 3
+
+    monkeypatch.setattr(run, "busy_neighbour", neighbour)
+    monkeypatch.setattr(run, "measure", measured)
+    answer = np.array([2, 0])
+    result = run.run_case(
+        replace(CASE, busy=True, targets={"anyops numpy": 0.4, "anyops torch": 0.6}),
+        [contender(name, answer, ours="any" in name) for name in ("torchvision", "anyops numpy", "anyops torch")],
+        budget=0.001,
+    )
+    assert sides == ["busy", "quiet again"]
+    assert result["peer"] == "itself, quiet"
+    numpy, torch, peer = (result["results"][name] for name in ("anyops numpy", "anyops torch", "torchvision"))
+    assert (numpy["quiet"], numpy["seconds"], numpy["ratio"], numpy["met"]) == (0.25, 0.5, 0.5, True)
+    assert numpy["repetitions"] == 3
+    assert not torch["met"]
+    assert peer["quiet"] == 0.25
+    assert "ratio" not in peer
+
+
+def test_neighbour_uses_a_core_and_goes():
+    before = os.times()
+    with busy_neighbour():
+        time.sleep(0.5)
+    after = os.times()
+    # It is waited for, so that its time is ours: the share of what others use leaves it out.
+    assert after.children_user + after.children_system - before.children_user - before.children_system > 0.1
+
+
+def test_effort_is_recorded_of_ours_alone():
+    many = [contender(name, np.array([2, 0]), ours="any" in name) for name in ("torchvision", "anyops numpy")]
+    records = run.run_case(CASE, many, budget=0.0)["results"]
+    assert records["anyops numpy"]["calls"] == 1
+    assert "operations" not in records["anyops numpy"]
+    assert "calls" not in records["torchvision"]
+
+
+def test_operations_of_torch_are_recorded_where_n_is_small():
+    torch = pytest.importorskip("torch")
+    x = torch.arange(3)
+    checked = run.Checked(
+        contender("anyops torch", None, ours=True), Entrant(lambda: (x + 1).sum().item()), np.empty(0), {}
+    )
+    assert run.effort(checked, CASE) == {"calls": 1, "operations": 3, "waits": 1}
+    assert run.effort(checked, replace(CASE, n=run.LARGEST_COUNTED + 1)) == {"calls": 1}
+
+
+@pytest.mark.parametrize("operation", [NMS_MASK, IMAGES_MASK, IMAGES_MASK_JIT, PADDED, PADDED_JIT])
+def test_static_forms_keep_what_nms_keeps(operation):
+    problem = scenes.padded(200, 10) if "padded" in operation else scenes.clustered(100, 10)
+    if "images" in operation:
+        problem = scenes.images(2, 50)
+    case = Case("", "", operation, 100, lambda: problem)
+    kept_by = []
+    for each in CONTENDERS:
+        if each.ours and operation in each.operations:
+            pytest.importorskip(each.name.removeprefix("anyops "))
+            kept_by.append(answer(each.operations[operation](problem)(), case, problem).tolist())
+    boxes, scores, *rest = problem
+    labels = problem.labels if "images" in operation else None
+    valid = rest[0] if "padded" in operation else np.ones(len(scores), bool)
+    want = np.flatnonzero(valid)[anyops.nms(boxes[valid], scores[valid], labels=labels)]
+    assert kept_by
+    assert all(found == sorted(want.tolist()) for found in kept_by)
+    if "jit" in operation:
+        assert len(kept_by) == 1
+
+
 def test_answers_are_brought_into_one_order():
     scene = scenes.Scene(np.zeros((4, 4), np.float32), np.float32([0.1, 0.9, 0.5, 0.5]), np.array([0, 0, 1, 1]))
     images = Case("", "", IMAGES, 4, lambda: scene)
@@ -228,7 +312,7 @@ def test_share_of_the_sampling_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "measure", measured)
     options = ["--contenders", "anyops numpy", "--budget", "2", "--output", str(tmp_path / "results.json")]
-    for name in ("clustered-200", "masks_to_boxes"):
+    for name in ("clustered-100", "masks_to_boxes"):
         run.main(["--only", name, *options])
     assert budgets == [2, 0.5]
 
@@ -274,8 +358,13 @@ def test_selection():
     assert matches("clustered-1k", "clus*")
     assert matches("clustered-1k", "1k")
     assert not matches("clustered-1k", "aerial")
-    assert {case.name for case in select("aerial*", quick=True)} == {"aerial-1k", "aerial-10k"}
+    assert {case.name for case in select("aerial*", quick=True)} == {"aerial-1k", "aerial-3k", "aerial-10k"}
     assert len(select()) > len(select(quick=True)) > 5
+
+
+def test_selection_of_groups():
+    assert {case.group for case in select(groups={"busy", "mask"})} == {"busy", "mask"}
+    assert [case.name for case in select("*-1k*", groups={"mask"})] == ["nms_mask clustered-1k"]
 
 
 def test_slow_peers_stay_away_from_large_scenes():
@@ -300,6 +389,55 @@ def test_command_from_end_to_end(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "clustered-200" in printed
     assert "targets missed" in printed
+
+
+def test_some_groups_are_measured_again(tmp_path, monkeypatch):
+    output = tmp_path / "results.json"
+    kept, again, gone = (
+        {"name": name, "group": "scenes", "n": n, "curve": "crowd", "results": {"anyops numpy": {"seconds": 1.0}}}
+        for name, n in (("clustered-10k", 10_000), ("crowd-30k", 30_000), ("no more", 5))
+    )
+    earlier = [{"date": "before", "what": ["crowd-30k", "clustered-10k"]}, {"date": "before", "what": ["crowd-30k"]}]
+    old = {"schema": 1, "partial": False, **run.environment(), "memory": ["old"], "updates": earlier}
+    old["versions"]["anyops"] = "an older one"
+    save(output, {**old, "cases": [gone, again, kept], "counts": ["old"], "curves": {}})
+    monkeypatch.setattr(run, "counts", list)
+    monkeypatch.setattr(
+        run, "run_case", lambda case, *_: {**again, "results": {"anyops numpy": {"seconds": 9.0}}, "operation": NMS}
+    )
+    monkeypatch.setattr(run, "print_case", lambda result: None)
+    assert run.main(["--only", "crowd-30k", "--groups", "scaling", "--update", "--output", str(output)]) == 0
+    data = load(output)
+    assert not data["partial"]
+    assert [case["name"] for case in data["cases"]] == ["clustered-10k", "crowd-30k"]
+    assert data["curves"]["crowd"]["anyops numpy"]["seconds"] == [1.0, 9.0]
+    assert data["memory"] == data["counts"] == ["old"]
+    assert [each["what"] for each in data["updates"]] == [["clustered-10k"], ["crowd-30k"]]
+    assert data["updates"][1]["git"] == data["git"]
+
+
+def test_only_like_is_put_beside_like(tmp_path):
+    output = tmp_path / "results.json"
+    old = {"schema": 1, **run.environment(), "cases": []}
+    old["versions"]["numpy"] = "1.0"
+    save(output, old)
+    with pytest.raises(SystemExit, match=r"run everything: numpy: 1\.0 -> "):
+        run.main(["--groups", "busy", "--update", "--output", str(output)])
+    assert load(output) == old
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--update"], "--update wants --groups or --only"),
+        (["--update", "--groups", "busy", "--quick"], "neither --quick nor --contenders"),
+        (["--groups", "busy,nonsense"], "no group is called nonsense; there are"),
+    ],
+)
+def test_options_that_do_not_go_together(options, complaint, capsys):
+    with pytest.raises(SystemExit):
+        run.main(options)
+    assert complaint in capsys.readouterr().err
 
 
 def test_no_such_case():

@@ -82,7 +82,7 @@ def test_every_case_is_as_large_as_it_says(each):
         assert (problem.scores >= 0).all()
     for part in problem:
         assert part is None or part.dtype in (np.float32, np.int64, np.bool_) or "float64" in each.name
-    if isinstance(problem, scenes.Scene | scenes.Models):
+    if isinstance(problem, scenes.Scene | scenes.Models | scenes.Padded):
         assert problem.boxes.shape == (each.n, 4)
         assert np.isfinite(problem.boxes).all()
         assert (problem.boxes[:, 2:] >= problem.boxes[:, :2]).all()
@@ -105,6 +105,13 @@ def test_constant_density():
 
     assert density(20_000) == pytest.approx(density(2_000), rel=0.01)
     assert density(2_000) == pytest.approx(100_000 / 20_000**2, rel=0.01)
+
+
+def test_most_boxes_are_padding():
+    boxes, scores, valid = scenes.padded(1_000, 10)
+    np.testing.assert_array_equal(boxes, scenes.clustered(1_000, 10).boxes)
+    assert 30 < valid.sum() < 70
+    assert scores[valid].min() > scores[~valid].max()
 
 
 def test_images_differ_and_the_first_is_the_published_one():

@@ -436,7 +436,7 @@ def test_batches_of_a_data_loader():
         got, want = anyops.minibatch_kmeans(loader, 4, seed=0), anyops.minibatch_kmeans(x.split(100), 4, seed=0)
         torch.testing.assert_close(got.centers, want.centers)
         labelled = data.DataLoader(data.TensorDataset(x, torch.arange(400) % 4), batch_size=100)
-        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got integers"):
+        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got torch.int64 beside the array"):
             anyops.minibatch_kmeans(labelled, 4, seed=0)
     with pytest.raises(TypeError, match=r"batch 0 must be an array \(n, d\)"):
         anyops.minibatch_kmeans([[x, x[:, 0], x]], 4)

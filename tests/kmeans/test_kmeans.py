@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anyops
-from anyops.kmeans import bounds
+from anyops.cluster import bounds
 from tests.backends import Backend, Transform
 from tests.reference import distance_to_centers, lloyd
 
@@ -482,6 +482,23 @@ def test_samples_settled_by_the_centers_that_moved_farthest():
     assert looked.call_count > 20
     want = lloyd(x, start, tol=0.0, max_iter=12)
     np.testing.assert_array_equal(got.labels, want.labels)
+    np.testing.assert_allclose(got.centers, want.centers, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+@pytest.mark.parametrize("k", [5, 64, 150])
+def test_the_first_iterations_over_many_tiles(k, weighted):
+    """All samples are compared; they are summed anew at first, and moved between sums later."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40_000, 2))
+    w = rng.integers(0, 3, 40_000).astype(float) if weighted else None
+    differences = bounds.Bounded.differences
+    with mock.patch.object(bounds.Bounded, "differences", autospec=True, side_effect=differences) as moved:
+        got = anyops.kmeans(x, k, init=x[:k], tol=0.0, max_iter=4, sample_weight=w)
+    assert moved.called
+    want = lloyd(x, x[:k], tol=0.0, max_iter=4, sample_weight=w)
+    kept = slice(None) if w is None else w > 0
+    np.testing.assert_array_equal(got.labels[kept], want.labels[kept])
     np.testing.assert_allclose(got.centers, want.centers, rtol=1e-9, atol=1e-9)
 
 

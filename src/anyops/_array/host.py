@@ -55,17 +55,17 @@ def writable(xp: Namespace, x: Array, *others: Array | None) -> tuple[Any, ...]:
     return HOST, to_host(x), *(None if y is None else to_host(y) for y in others)
 
 
-def mode_of_passes(xp: Namespace, *arrays: Array | None, exact: bool = False) -> tuple[Any, ...]:
+def mode_of_passes(xp: Namespace, x: Array, *others: Array | None, exact: bool = False) -> tuple[Any, ...]:
     """Return the mode that reads the rows of a matrix best, and the arrays in it: :func:`writable`, or JAX itself.
 
     One pass over a large matrix is one program of JAX, which fuses it and runs on all cores: on 100 000 × 200 it takes
     half of NumPy's time. On a small one the call alone takes longer than NumPy's pass; and where the sums shall be
     `exact`, in float64, JAX may have none.
     """
-    x = arrays[0]
     if exact or not (is_eager_jax(x) and x.size > WORTH_A_PROGRAM):
-        arrays = writable(xp, *arrays)[1:]
-    return mode_of(x=arrays[0]), *arrays
+        _, x, *rest = writable(xp, x, *others)
+        return mode_of(x=x), x, *rest
+    return mode_of(x=x), x, *others
 
 
 def _replicated(like: Array) -> Any:

@@ -62,7 +62,8 @@ def anchor_boxes(
     Raises
     ------
     TypeError, ValueError
-        If `wh` is no array (n, 2) of positive finite numbers, `k` is not in [1, n], or an option is out of its range.
+        If `wh` is not an array (n, 2) of positive finite numbers, `k` is not in [1, n], or an option is out of its
+        range.
 
     References
     ----------

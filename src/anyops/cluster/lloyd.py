@@ -71,11 +71,11 @@ def kmeans(
     tol : float ≥ 0
         Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes.
     sample_weight : array (n,), optional
-        Numbers ≥ 0; weight 0 means that the sample is not there, in the variance and for empty clusters too.
+        Numbers ≥ 0; a sample of weight 0 is ignored, in the variance and for empty clusters too.
     metric : {"euclidean", "cosine", "iou"}
         As in :func:`kmeans_assign`; centres of "cosine" have unit length.
     center : {"mean", "median"}
-        The median of each coordinate is taken on the HOST.
+        The median of each coordinate is taken on the host.
     seed : int, numpy.random.Generator or None
         Draws are made on the host: the same on every library.
     callback : callable, optional
@@ -95,18 +95,18 @@ def kmeans(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, values are not finite, or an option is out of its range; under
-        ``jax.jit`` and the like, where :func:`kmeans_step` is to be used.
+        If an argument is not an array or has the wrong shape, values are not finite, or an option is out of its range;
+        under ``jax.jit`` and the like, where :func:`kmeans_step` is to be used.
 
     Notes
     -----
     A centre that loses all samples moves to one of those farthest from their centres, as long as they are not on them.
-    Medians, and centres of "iou", can get worse in a step: the best seen are returned, but with ``tol=0`` the last, the
-    fixed point, as published anchors are. The unit of samples and weights
-    does not matter. The labels and the inertia of integers that the dtype of the centres cannot hold are those of exact
-    centres; it is a ValueError if rounding them changes labels.
-    In the memory of the host, samples whose bounds prove that they cannot change their centre are not looked at; arrays
-    of torch and JAX that lie there are iterated over as the NumPy arrays that they are.
+    A step can make medians, and centres of "iou", worse: the best seen are returned, but with ``tol=0`` the last, the
+    fixed point, as published anchors are. The unit of samples and weights does not matter. The labels and the inertia
+    of integers that the dtype of the centres cannot hold are those of exact centres; it is a ValueError if rounding
+    them changes labels.
+    In host memory, samples whose bounds prove that they cannot change their centre are skipped once few samples change;
+    arrays of torch and JAX that lie there are iterated over as NumPy arrays.
 
     References
     ----------
@@ -395,7 +395,7 @@ class Samples:
         z, new = on_host(self.z), centers * 1.0
         if self._orders is None:
             self._orders = [HOST.argsort(z[:, axis], stable=True) for axis in range(z.shape[1])]
-        of = HOST.where(self.weight > 0, labels, HOST.asarray(self.k))  # samples that are not there come last
+        of = HOST.where(self.weight > 0, labels, HOST.asarray(self.k))  # ignored samples come last
         of = of.astype(HOST.uint16 if self.k < 1 << 16 else HOST.int64)  # 16 bits are sorted by counting
         ends = HOST.cumulative_sum(HOST.bincount(of, minlength=self.k + 1)).tolist()
         for axis, order in enumerate(self._orders):

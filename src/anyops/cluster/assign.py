@@ -80,7 +80,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array, of the wrong shape, or `metric` unknown.
+        If an argument is not an array or has the wrong shape, or `metric` is unknown.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def kmeans_partial(
     x : array (..., n, d)
     centers : array (..., k, d)
     sample_weight : array (..., n), optional
-        Numbers ≥ 0. Weight 0 means that the sample is not there, even if it holds NaN.
+        Numbers ≥ 0. A sample of weight 0 is ignored, even if it holds NaN.
     metric : {"euclidean", "cosine", "iou"}
         For "cosine" the sums are those of x / ‖x‖.
 
@@ -527,7 +527,7 @@ def all_distances(x: Array, centers: Array, metric: str) -> Array:
     if not xp.isdtype(x.dtype, "integral"):
         x = cast(xp, x, wide)
     xp, x, centers = writable(xp, x, cast(xp, centers, wide))
-    if is_eager_jax(x):  # on a device: no array there is written to
+    if is_eager_jax(x):  # on a device, where arrays cannot be written to
         columns = [kmeans_assign(x, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
         found = xp.stack(columns, axis=1)
         return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)

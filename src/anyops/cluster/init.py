@@ -59,7 +59,7 @@ def kmeans_plusplus(
     k : int in [1, n]
     seed : int, numpy.random.Generator or None
     sample_weight : array (n,), optional
-        Numbers ≥ 0; weight 0 means that the sample is not there.
+        Numbers ≥ 0; a sample of weight 0 is ignored.
     n_local_trials : int, optional
         Candidates drawn for each centre, of which the best is taken; 2 + ⌊ln k⌋ if not given.
 
@@ -71,8 +71,8 @@ def kmeans_plusplus(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, `x` is not finite, weights are negative or all zero, or fewer
-        than k samples are there.
+        If an argument is not an array or has the wrong shape, `x` is not finite, weights are negative or all zero, or
+        fewer than k samples have a positive weight.
 
     References
     ----------
@@ -336,7 +336,7 @@ def parallel(xp: Namespace, z: Array, weight: Host, given: Array | None, k: int,
         uniforms = rng.random(weight.shape[0])
         drawn = HOST.nonzero(uniforms * float(HOST.sum(potential)) < OVERSAMPLING * k * potential)[0]
         chosen = HOST.unique_values(HOST.concat([chosen, drawn]))
-    if chosen.shape[0] < k:  # copies, or bad luck: fill up with samples that are there
+    if chosen.shape[0] < k:  # copies, or bad luck: fill up with samples of positive weight
         rest = weight > 0
         rest[chosen] = False
         chosen = HOST.concat([chosen, HOST.nonzero(rest)[0][: k - chosen.shape[0]]])
@@ -386,7 +386,7 @@ def _distances(xp: Namespace, z: Array, centers: Array, metric: str) -> Host:
 
 
 def rows(xp: Namespace, z: Array, index: Host) -> Array:
-    """The samples at some positions; of a dask array on the HOST."""
+    """The samples at some positions; of a dask array on the host."""
     if is_chunked(xp):
         return to_host(z[index])
     return xp.take(z, xp.asarray(index, dtype=default_int(xp, z), device=device(z)), axis=0)

@@ -14,9 +14,9 @@ from .assign import check_metric, partial_sums
 from .init import Place, beside, check_rows, power_of_two, rows
 from .lloyd import KMeansResult, Samples, check_init, check_sides, in_range, settled
 
-# The start is drawn from so many batches, and from more of them while they hold less than that many samples a centre.
+# The start is drawn from FIRST_BATCHES batches, from more while they hold fewer than FIRST_SAMPLES a centre.
 FIRST_BATCHES, FIRST_SAMPLES = 3, 3
-# A centre of less than this share of the largest weight is drawn anew, each time that many samples a centre were seen.
+# Centres below LEAST_SHARE of the largest weight are drawn anew, each time that PATIENCE samples a centre were seen.
 LEAST_SHARE, PATIENCE = 0.01, 10
 
 
@@ -52,7 +52,7 @@ def minibatch_kmeans(
         Stop when a batch changes the centres by Σ ‖Δc‖² ≤ tol · the mean over features of the variance in the batches
         that the start came from; 0 never stops.
     max_no_improvement : int ≥ 1 or None
-        Stop after so many batches in a row without a new minimum of the smoothed distance per weight; None reads all.
+        Stop after this many batches in a row without a new minimum of the smoothed distance per weight; None reads all.
 
     Returns
     -------
@@ -70,8 +70,8 @@ def minibatch_kmeans(
     Raises
     ------
     TypeError, ValueError
-        If there is no sample, or fewer than k; if a batch is no array, or of another width, library, device or dtype
-        than the first one, or not finite; if weights are negative; if an option is out of its range.
+        If there is no sample, or fewer than k; if a batch is not an array, or of another width, library, device or
+        dtype than the first one, or not finite; if weights are negative; if an option is out of its range.
 
     Notes
     -----

@@ -33,8 +33,8 @@ from .._array.threads import in_parts, workers
 # its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
 CACHE, MOST_BYTES = 1 << 22, 1 << 24
 ROWS, FEW_ROWS = 1 << 16, 1 << 10
-# By how many rows tiles fall short of a power of two: scores of a sample that lie a power of two apart share a few lines
-# of the cache, and the product took 1.7 times as long.
+# Rows by which tiles fall short of a power of two: scores of a sample that lie a power of two apart share few lines of
+# the cache, and the product took 1.7 times as long.
 OFF_BEAT = 48
 # With at most so many centres, scores are laid out (centres, samples). With more of them the product takes longer that
 # way round, and with fewer it takes so little time that to look at some centres first gains nothing.
@@ -45,8 +45,8 @@ RUN = 16
 NEARLY_ALL = 0.75
 # While more than this share of the samples changes from pass to pass, bounds would settle next to nothing.
 UNSETTLED = 0.15
-# If more than this share changed in the last pass, all samples are summed anew; else the changed ones are moved from the
-# sums of one centre to those of another.
+# If more than this share changed in the last pass, all samples are summed anew; else the changed ones are moved from
+# the sums of one centre to those of another.
 MOST = 0.5
 # Samples from which a pass guesses how many may have changed.
 SAMPLE = 1 << 13
@@ -63,7 +63,7 @@ class Sums(NamedTuple):
 class Bounded:
     """Samples (n, d) that know which centre is closest to them, and for how long that is certain.
 
-    While many samples change their centre from pass to pass, bounds would settle next to nothing, and each pass compares
+    While many samples change their centre from pass to pass, bounds would settle next to nothing: each pass compares
     all samples with all centres. Bounds are kept as soon as few do.
     """
 
