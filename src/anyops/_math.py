@@ -1,6 +1,6 @@
 """Functions whose plain formula loses digits, overflows, or has no derivative somewhere."""
 
-from ._array.namespace import Array, Namespace, stop_gradient
+from ._array.namespace import Array, Namespace, device, stop_gradient
 
 
 def softplus(xp: Namespace, z: Array) -> Array:
@@ -34,6 +34,15 @@ def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
     parts = xp.exp(x - top)
     total = xp.sum(parts, axis=-1, keepdims=True)
     return (top - level) + xp.log(total), parts / total
+
+
+def log_softmax(xp: Namespace, r: Array) -> Array:
+    """The logarithms of the softmax along the last axis, accurate where one probability is near 1."""
+    r = r - xp.max(r, axis=-1, keepdims=True)
+    # Of the classes at the top all but one are among the rest of it.
+    first = xp.argmax(r, axis=-1, keepdims=True) == xp.arange(r.shape[-1], device=device(r))
+    rest = xp.sum(xp.where(first, 0.0, xp.exp(r)), axis=-1, keepdims=True)
+    return r - xp.log1p(rest)
 
 
 def class_loss(xp: Namespace, own: Array, rest: Array, total: Array) -> Array:

@@ -24,7 +24,7 @@ from .._array.namespace import (
 )
 from .._array.solve import solve_spd
 from .._array.support import SOLVES, Kind, op
-from .._math import class_loss, sigmoids, softplus
+from .._math import class_loss, cross_entropy, log_softmax, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
@@ -483,11 +483,7 @@ def _log_probabilities(mode: Mode, x: Array, coef: Array, intercept: Array, *, d
     r = _logits(xp, x, coef, intercept, dtype)
     if coef.ndim == 1:
         return cast(xp, -softplus(xp, -r), dtype)
-    r = r - xp.max(r, axis=1, keepdims=True)
-    # Of the classes at the top all but one are among the rest of it.
-    first = xp.argmax(r, axis=1, keepdims=True) == xp.arange(r.shape[1], device=device(x))[None, :]
-    rest = xp.sum(xp.where(first, xp.zeros_like(r), xp.exp(r)), axis=1, keepdims=True)
-    return cast(xp, r - xp.log1p(rest), dtype)
+    return cast(xp, log_softmax(xp, r), dtype)
 
 
 def _logits(xp: Namespace, x: Array, coef: Array, intercept: Array, dtype: DType) -> Array:
@@ -694,7 +690,4 @@ def _is_class(xp: Namespace, number: Array, classes: int, r: Array) -> Array:
 def _soft_items(xp: Namespace, r: Array, y: Array) -> tuple[Array, Array, Array]:
     """p, the loss and its derivative by r, for y in [0, 1]."""
     p, other = sigmoids(xp, r)
-    zero = xp.zeros_like(r)
-    # Not max(r, 0) − yr, which loses the logarithm beside r.
-    loss = xp.log1p(xp.exp(-xp.abs(r))) + (1.0 - y) * xp.maximum(r, zero) + y * xp.maximum(-r, zero)
-    return p, loss, (1.0 - y) * p - y * other
+    return p, cross_entropy(xp, r, y), (1.0 - y) * p - y * other
