@@ -215,7 +215,7 @@ class Sweep(NamedTuple):
             left, right = (strips.key(xp, at, strip, xp.take(x, box)) for x in (x1, end))
             if real is not None:
                 left = xp.where(real, left, xp.full_like(left, xp.iinfo(left.dtype).max))
-            order = xp.argsort(left)
+            order = xp.argsort(left, stable=False)
             return Entries(*(xp.take(x, order) for x in (box, left, right)))
 
         number = xp.arange(scene.size, dtype=begin.dtype, device=device(begin))
