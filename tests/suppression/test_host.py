@@ -8,6 +8,7 @@ import pytest
 import anyops
 from anyops._array import mode as modes
 from anyops._host import greedy
+from anyops.suppression import edges
 from tests import reference, scenes
 from tests.backends import Backend
 from tests.suppression.test_greedy import CASES, WORST, labels, worst
@@ -60,20 +61,31 @@ def nasty(seed):
     return boxes, scores, options
 
 
+TILES = {"DENSE": 0.0, "TILE": 8}
+SWEEP = {"DENSE": 2.0, "FEW": 10**6, "TILE": 8}
+SMALL = {"ROOM": 512, "WIDE": 1024}
 # Constants that send small scenes all the ways that large ones take.
 WAYS = {
     "as they are": {},
-    "tiles": {"DENSE": 0.0, "TILE": 8},
-    "sweep": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8},
-    "sweep, gathered": {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WIDEST": 2},
+    "tiles": TILES,
+    "tiles in pieces, gathered": {**TILES, **SMALL, "GATHERED": 0},
+    "tiles in pieces, compared": {**TILES, **SMALL, "GATHERED": 10**6},
+    "sweep": SWEEP,
+    "sweep, few slices": {**SWEEP, "WIDEST": 2},
+    "sweep in pieces, gathered": {**SWEEP, **SMALL, "GATHERED": 0},
+    "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
+    "sweep of few cells": {**SWEEP, "CELLS": 4},
+    "sweep, decided in rounds": {**SWEEP, "edges.FEW": 0},
     "labels on all cores": {"FEW": 0, "CORES": 0, "TILE": 8},
 }
 
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
+    monkeypatch.setattr(greedy, "_ROOMS", {dtype: [] for dtype in greedy._ROOMS})  # as large as ROOM
     for constant, value in WAYS[request.param].items():
-        monkeypatch.setattr(greedy, constant, value)
+        module, _, name = constant.rpartition(".")
+        monkeypatch.setattr(edges if module else greedy, name, value)
 
 
 @pytest.mark.parametrize("name", IOU)
@@ -84,7 +96,7 @@ def test_twin_is_the_definition(way, name):
     assert got.tolist() == reference.greedy(boxes, scores, dtype=np.float32, **options)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_twin_on_nasty_scenes(way, seed):
     for boxes, scores, options in map(nasty, range(10 * seed, 10 * seed + 10)):
         got = greedy.kept(boxes, scores, *(options[k] for k in ("labels", "iou_threshold", "score_threshold")))

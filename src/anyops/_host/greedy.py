@@ -30,6 +30,7 @@ Host = np.ndarray[Any, Any]
 
 TILE = 64  # boxes decided at once: one machine word
 ROOM = 1 << 14  # pairs whose overlaps are computed at once: as many as stay in a close cache
+GATHERED = 6  # pairs of a slice or a tile that cost what one costs whose boxes are gathered
 WIDE = 1 << 16  # pairs that are asked at once whether they intersect, which takes a quarter of the memory
 LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
 WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
@@ -37,6 +38,8 @@ FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
 SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
 DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
+CELLS = 1 << 16  # numbers of 16 bits
+CELLS_PER_BOX = 4  # cells of an axis that the sweep sorts boxes into
 CORES = 8192  # boxes from which on labels are worth a thread
 
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
@@ -209,13 +212,15 @@ def _overlap(a: Host, b: Host, threshold: Any) -> Host:
     return over
 
 
-def _starts(planes: Host, threshold: Any) -> tuple[Host, Host]:
-    """Where boxes start along both axes, and up to where partners that start later may, to overlap by more than `t`."""
-    begins = -planes[2:4]
-    cuts = planes[:2] - begins
-    cuts *= begins.dtype.type(_share(threshold))
-    cuts += begins
-    return begins, cuts
+def _starts(stop: Host, negated: Host, threshold: Any) -> Host:
+    """Where boxes start and up to where partners that start later may, (2, ...), given where they stop and −start."""
+    places = np.empty((2, *stop.shape), stop.dtype)
+    begin, cut = places
+    np.negative(negated, out=begin)
+    np.add(stop, negated, out=cut)
+    cut *= cut.dtype.type(_share(threshold))
+    cut += begin
+    return places
 
 
 def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
@@ -244,22 +249,26 @@ def _suppressed(winners: Host, rest: Host, threshold: Any) -> Host:
     if k * n <= ROOM:
         return np.logical_or.reduce(_overlap(winners[:, :, None], rest[:, None, :], threshold), axis=0)
     gone, step = np.zeros(n, bool), WIDE // k
-    begins, cuts = (x[:, :, None] for x in _starts(winners, threshold))
+    begins, cuts = _starts(winners[:2], winners[2:4], threshold)[..., None]
     for i in range(0, n, step):
         some = rest[:, None, i : i + step]
-        other_begins, other_cuts = _starts(some, threshold)
+        other_begins, other_cuts = _starts(some[:2], some[2:4], threshold)
         near: Host = (cuts >= other_begins) & (other_cuts >= begins)
         meet = near[0] & near[1]
-        if np.count_nonzero(meet) * 6 < meet.size:
-            hit = meet.reshape(-1).nonzero()[0]
-            first = hit // meet.shape[1]  # for which, unlike divmod, NumPy has a fast loop
-            second = hit - first * meet.shape[1]
+        if np.count_nonzero(meet) * GATHERED < meet.size:
+            first, second = _divided(meet.reshape(-1).nonzero()[0], meet.shape[1])
             gone[i:].put(second.take(_exceeding(winners, first, some[:, 0], second, threshold)), True)
         else:
             for j in range(i, min(i + step, n), ROOM // k):
                 part = rest[:, None, j : min(j + ROOM // k, i + step)]
                 gone[j : j + part.shape[2]] = _overlap(winners[:, :, None], part, threshold).any(axis=0)
     return gone
+
+
+def _divided(number: Host, by: int) -> tuple[Host, Host]:
+    """Quotients and remainders; for //, unlike divmod, NumPy has a fast loop."""
+    quotient = number // by
+    return quotient, number - quotient * by
 
 
 def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Any) -> Host:
@@ -298,34 +307,28 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host |
 
 def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most: float) -> Host | None:
     """Ranks kept, of boxes of one label or of those that have numbers; None if more than `most` candidates."""
-    n, (begins, cuts) = planes.shape[1], _starts(planes, threshold)
-    start, end = begins[axis], cuts[axis]
-    if number is not None:
-        # One number for label and place. It is rounded, but monotonically: no candidate is lost to that.
-        low, high = float(start.min()), float(planes[axis].max())
-        shift = number * (1.5 * (high - low)) - low
-        start, end = start + shift, end + shift
-    order = start.argsort()
-    start = start.take(order)
-    count = start.searchsorted(end.take(order), side="right")
+    n = planes.shape[1]
+    cells = _cells(_starts(planes[axis], planes[axis + 2], threshold), number)
+    if cells is None:
+        return None
+    (first, last), size = cells
+    order = first.argsort(kind="stable")  # of 16 bits, by radix
+    count = np.bincount(first, minlength=size).cumsum().take(last.take(order))
     count -= np.arange(1, n + 1)
     top, total = int(np.maximum.reduce(count)), int(np.add.reduce(count))
-    if total > most or not math.isfinite(start[-1] - start[0]):
+    if total > most:
         return None
     if top <= 0:
         return np.arange(n)
-    # As many slices as most boxes have candidates; the others are gathered.
-    slices = min(top, WIDEST, 4 * (total // n + 1))
-    across = np.full((2, n + slices), -math.inf, planes.dtype)
-    cuts[1 - axis].take(order, out=across[0, :n], mode="clip")
-    planes[3 - axis].take(order, out=across[1, :n], mode="clip")
-    ranked, pairs = planes.take(order, axis=1), _in_slices(across, n, slices, count)
+    slices, usual = min(top, WIDEST), total // n + 1
+    if n * slices > ROOM and slices > 3 * usual:
+        slices = 2 * usual  # as many as most boxes have candidates; the others are gathered
+    ranked = np.zeros((5, n + slices), planes.dtype)
+    planes.take(order, axis=1, out=ranked[:, :n], mode="clip")
+    pairs = _in_slices(ranked, 1 - axis, n, slices, count, threshold)
     if top > slices:
-        pairs = chain(pairs, _gathered(slices, count))
-    parts = []
-    for first, second in pairs:
-        some = _exceeding(ranked, first, ranked, second, threshold)
-        parts.append((order.take(first.take(some)), order.take(second.take(some))))
+        pairs = chain(pairs, _gathered(ranked, slices, count, threshold))
+    parts = [(order.take(first), order.take(second)) for first, second in pairs]
     first, second = parts[0] if len(parts) == 1 else (np.concatenate(x) for x in zip(*parts, strict=True))
     if number is not None:  # a slice reaches beyond a label
         same = (number.take(first) == number.take(second)).nonzero()[0]
@@ -333,32 +336,71 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most
     return kept_of_edges(np, np.minimum(first, second), np.maximum(first, second), n).nonzero()[0]
 
 
-def _in_slices(across: Host, n: int, slices: int, count: Host) -> Iterator[tuple[Host, Host]]:
-    """Pairs of boxes of which one is at most `slices` behind the other, and near along the other axis too.
+def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
+    """Return the cells of an axis that boxes start in and that their last partners may, (2, n), and how many there are.
 
-    Given up to where their partners may start along that axis, and minus where they start, (2, n + slices).
+    Rounding keeps the order of places, so no candidate is lost to it. Labels have cells of their own. None for places
+    that no cells divide.
     """
-    plane, item = across.strides
-    length = max(WIDE // slices, 1)
+    exact = places.dtype.type
+    low, high = float(np.minimum.reduce(places[0])), float(np.maximum.reduce(places[1]))
+    labels = 1 if number is None else int(np.maximum.reduce(number)) + 1
+    each = max(min(CELLS, CELLS_PER_BOX * places.shape[1]) // labels, 1)
+    scale = exact((each - 1) / (high - low) if high > low else 0.0)
+    if not (high - low < math.inf and scale < math.inf):
+        return None
+    scaled = places - exact(low)
+    scaled *= scale
+    cells = scaled.astype(np.uint16 if labels * each <= CELLS else np.int64)
+    if number is not None:
+        cells += (number * each).astype(cells.dtype)
+    return cells, labels * each
+
+
+def _in_slices(
+    ranked: Host, other: int, n: int, slices: int, count: Host, threshold: Any
+) -> Iterator[tuple[Host, Host]]:
+    """Pairs of boxes of which one is at most `slices` behind the other along one axis, and that overlap.
+
+    They are asked first whether they are near along the other axis, where there are many.
+    """
+    plane, item = ranked.strides
+    length, begins, ends = n, None, None
+    if n * slices > ROOM:
+        length = max(WIDE // slices, 1)
+        begins, ends = _starts(ranked[other], ranked[other + 2], threshold)
+        ends[n:] = -math.inf  # no box starts before: none is near to what is behind the last one
     for i in range(0, n, length):
         some = min(length, n - i)
-        depth = slices if n <= length else min(int(count[i : i + some].max()), slices)
+        depth = slices if n <= length else min(int(np.maximum.reduce(count[i : i + some])), slices)
         if depth <= 0:
             continue
-        behind = np.ndarray((2, depth, some), across.dtype, across, offset=(i + 1) * item, strides=(plane, item, item))
-        near = behind[0] >= -across[1, i : i + some]
-        near &= behind[1] >= -across[0, i : i + some]
-        hit = near.reshape(-1).nonzero()[0]
-        step = hit // some  # for which, unlike divmod, NumPy has a fast loop
-        first = hit - step * some
-        first += i
-        step += first
-        step += 1
-        yield first, step
+        # Row d: the boxes d + 1 behind.
+        offset, shape = (i + 1) * item, (depth, some)
+        if begins is not None:
+            near = np.ndarray(shape, ends.dtype, ends, offset, (item, item)) >= begins[i : i + some]
+            near &= np.ndarray(shape, begins.dtype, begins, offset, (item, item)) <= ends[i : i + some]
+            if np.count_nonzero(near) * GATHERED < near.size:
+                step, first = _divided(near.reshape(-1).nonzero()[0], some)
+                first += i
+                step += first
+                step += 1
+                hit = _exceeding(ranked, first, ranked, step, threshold)
+                yield first.take(hit), step.take(hit)
+                continue
+        behind = np.ndarray((5, *shape), ranked.dtype, ranked, offset, (plane, item, item))
+        for j in range(0, some, max(ROOM // depth, 1)):
+            part = behind[:, :, j : j + max(ROOM // depth, 1)]
+            over = _overlap(ranked[:, None, i + j : i + j + part.shape[2]], part, threshold)
+            step, first = _divided(over.reshape(-1).nonzero()[0], part.shape[2])
+            first += i + j
+            step += first
+            step += 1
+            yield first, step
 
 
-def _gathered(slices: int, count: Host) -> Iterator[tuple[Host, Host]]:
-    """Pairs of boxes of which one is a candidate more than `slices` behind the other."""
+def _gathered(ranked: Host, slices: int, count: Host, threshold: Any) -> Iterator[tuple[Host, Host]]:
+    """Pairs of boxes of which one is a candidate more than `slices` behind the other, and that overlap."""
     some = (count > slices).nonzero()[0]
     ends = (count.take(some) - slices).cumsum()
     targets = np.arange(WIDE, ends[-1] + WIDE, WIDE)
@@ -371,5 +413,7 @@ def _gathered(slices: int, count: Host) -> Iterator[tuple[Host, Host]]:
         many = count.take(own) - slices
         second = np.arange(size)
         second += (own + (slices + 1) - (ends[begin:cut] - done - many)).repeat(many)
-        yield own.repeat(many), second
+        first = own.repeat(many)
+        hit = _exceeding(ranked, first, ranked, second, threshold)
+        yield first.take(hit), second.take(hit)
         begin, done = cut, int(ends[cut - 1])

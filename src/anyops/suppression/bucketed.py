@@ -158,7 +158,7 @@ def _pairs(
     j = xp.where(real, slot + xp.take(start - (ends - count), of), xp.zeros_like(slot))
     scene = Scene(Boxes(columns, given), ranks, labels, kind, threshold)
     a, b = scene.take(xp, xp.take(query, of)), scene.take(xp, j)
-    hit = real & acts(xp, a, b, both_ways(xp, a, b)[0])
+    hit = real & acts(a, b, both_ways(xp, a, b)[0])
     return hit, xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks), xp.sum(xp.astype(hit, ranks.dtype))
 
 

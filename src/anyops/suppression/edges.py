@@ -14,7 +14,7 @@ from .._array.selection import indices_of
 from .._host.walk import walk_pairs
 
 # Pairs that are decided one after the other sooner than in rounds.
-FEW = 3000
+FEW = 500
 # Rounds in a fixed shape after which pairs count as a long chain.
 ROUNDS = 64
 

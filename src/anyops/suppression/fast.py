@@ -129,5 +129,5 @@ def fast_nms_mask(
     return call.mode.back(in_place(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[1])
 
 
-def _rescore(xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
+def _rescore(_xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
     return scores, ~rivals.any(lambda pair: pair.overlap > given["threshold"]), None

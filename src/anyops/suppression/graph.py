@@ -162,7 +162,7 @@ def _all_with_all(xp: Namespace, scene: Scene) -> Iterator[Pairs]:
         rows, columns = scene.map(lambda x: x[..., start:stop]), scene.map(lambda x: x[..., start:])  # noqa: B023
         a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
         forth, back = both_ways(xp, a, b)
-        hit = acts(xp, a, b, forth if back is forth else xp.maximum(forth, back)) & (a.ranks < b.ranks)
+        hit = acts(a, b, forth if back is forth else xp.maximum(forth, back)) & (a.ranks < b.ranks)
         at = indices_of(xp, xp.reshape(hit, (-1,)))
         row, column = at // columns.size, at % columns.size
         forth, back = xp.reshape(forth, (-1,)), None if back is forth else xp.reshape(back, (-1,))

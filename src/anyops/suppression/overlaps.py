@@ -103,7 +103,7 @@ def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:
     return xp.where(better, forth, back), xp.where(better, back, forth)
 
 
-def acts(xp: Namespace, a: Scene, b: Scene, over: Array) -> Array:
+def acts(a: Scene, b: Scene, over: Array) -> Array:
     """Whether the boxes of each pair share a label and overlap, seen from the better one, above the threshold."""
     over = over > a.threshold
     return over if a.labels is None else over & (a.labels == b.labels)
@@ -112,7 +112,7 @@ def acts(xp: Namespace, a: Scene, b: Scene, over: Array) -> Array:
 def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
     """Whether each box of `rows` overlaps each of `columns`, seen from the better one: bool (..., N, M)."""
     a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
-    return acts(xp, a, b, both_ways(xp, a, b)[0])
+    return acts(a, b, both_ways(xp, a, b)[0])
 
 
 class Strips(NamedTuple):
@@ -215,7 +215,7 @@ class Sweep(NamedTuple):
             left, right = (strips.key(xp, at, strip, xp.take(x, box)) for x in (x1, end))
             if real is not None:
                 left = xp.where(real, left, xp.full_like(left, xp.iinfo(left.dtype).max))
-            order = xp.argsort(left)
+            order = xp.argsort(left, stable=False)
             return Entries(*(xp.take(x, order) for x in (box, left, right)))
 
         number = xp.arange(scene.size, dtype=begin.dtype, device=device(begin))
@@ -290,7 +290,7 @@ def overlapping(
         for i, j in _expand(xp, start, count):
             a, b = queries.take(xp, i + query), entries.take(xp, j)
             forth, back = both_ways(xp, a, b)
-            hit = indices_of(xp, acts(xp, a, b, xp.maximum(forth, back) if either else forth))
+            hit = indices_of(xp, acts(a, b, xp.maximum(forth, back) if either else forth))
             first, second, over = xp.take(a.ranks, hit), xp.take(b.ranks, hit), xp.take(forth, hit)
             seen_back = over if back is forth else xp.take(back, hit)
             yield xp.minimum(first, second), xp.maximum(first, second), over, seen_back

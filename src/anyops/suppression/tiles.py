@@ -255,7 +255,7 @@ def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
     def unsettled(b: Array, before: Array) -> Array:
         return xp.any(b != before)
 
-    def iterate(b: Array, before: Array) -> tuple[Array, Array]:
+    def iterate(b: Array, _before: Array) -> tuple[Array, Array]:
         return xp.maximum(start - xp.matmul(b, over), zero), b
 
     return while_loop(unsettled, iterate, (start, -1 - start))[0][..., 0, :] > 0
