@@ -220,12 +220,10 @@ def test_samples_of_whole_numbers(place, dtype, options):
     x, y = rng.integers(0, 9, (200, 3)), rng.integers(0, 2, 200)
     want = anyops.logistic_regression(x.astype(np.float64), y, **options)
     with place.active():
-        xp = place.namespace
-        if not hasattr(xp, dtype):
+        if not place.has_dtype(dtype):
             pytest.skip(f"{place} has no {dtype}")
-        got = anyops.logistic_regression(
-            xp.astype(place.asarray(x), getattr(xp, dtype)), place.asarray(y), **options
-        )
+        x = place.xp.astype(place.asarray(x), getattr(place.xp, dtype))
+        got = anyops.logistic_regression(x, place.asarray(y), **options)
     assert got.converged
     np.testing.assert_allclose(got.loss, want.loss, rtol=1e-6)
 
