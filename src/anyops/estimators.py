@@ -58,7 +58,7 @@ __all__ = ["KMeans", "LogisticRegression"]
 FLOATING = (np.float64, np.float32, np.float16)
 
 # What scikit-learn calls by these names minimises the same objective. liblinear penalises the intercept: it does not.
-SOLVERS = {
+SOLVER_BY_NAME = {
     **{name: name for name in ("auto", "newton", "lbfgs", "proximal")},
     "newton-cholesky": "newton",
     "newton-cg": "newton",
@@ -510,10 +510,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return ratio / C, (1 - ratio) / C
 
     def _solver(self, l1: float) -> str:
-        if self.solver not in SOLVERS:
+        if self.solver not in SOLVER_BY_NAME:
             why = ": it penalises the intercept, which nothing here does" if self.solver == "liblinear" else ""
-            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}{why}")
-        solver = SOLVERS[self.solver]
+            raise ValueError(f"solver must be one of {', '.join(SOLVER_BY_NAME)}, got {self.solver!r}{why}")
+        solver = SOLVER_BY_NAME[self.solver]
         if l1 > 0 and solver not in ("auto", "proximal"):
             raise ValueError(
                 f"Solver {self.solver} supports only 'l2' or None penalties, got l1_ratio={self.l1_ratio}; "

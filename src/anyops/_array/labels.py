@@ -12,7 +12,7 @@ from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
 from .host import Host
 from .namespace import Array, DType, Namespace, compute_dtype, default_int, device, library, namespace, result_dtype
 
-FEW = 1 << 10  # integers in so narrow a range are counted, not sorted
+COUNTED = 1 << 10  # integers in so narrow a range are counted, not sorted
 
 
 class Survey(NamedTuple):
@@ -164,7 +164,7 @@ def _classes(y: Host) -> Host:
         least, most = y.min(), y.max()
         if np.all((y == least) | (y == most)):  # two numbers are the common case, and need no sort
             return np.asarray([least, most] if least != most else [least], dtype=y.dtype)
-        if y.dtype.kind in "iu" and int(most) - int(least) < FEW:
+        if y.dtype.kind in "iu" and int(most) - int(least) < COUNTED:
             above = (y - least).view(f"u{y.itemsize}")  # a difference may wrap in y's dtype, and wraps back unsigned
             return np.flatnonzero(np.bincount(above.astype(np.intp))).astype(y.dtype) + least
     try:

@@ -27,7 +27,7 @@ class Method(StrEnum):
         return _FUNCTIONS[self]
 
 
-class Kind(StrEnum):
+class OverlapKind(StrEnum):
     """Overlap measures, as in :func:`anyops.box_iou`."""
 
     IOU = "iou"

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .._array.backends import to_backend
 from .errors import CommandError, one_line_errors
 from .files import STREAM, Format, check_destination, check_same_format, display_name, format_of, read_text, write_text
-from .methods import ConfType, Decay, Kernel, Kind, Method, Penalty, check_options
+from .methods import ConfType, Decay, Kernel, Method, OverlapKind, Penalty, check_options
 from .models import Models
 from .records import Detections, parse
 from .suppress import fused, survivors
@@ -102,7 +102,8 @@ def nms(
         ),
     ] = False,
     kind: Annotated[
-        Kind | None, typer.Option(rich_help_panel=_SOME, help="All but wbf: measure of overlap (iou by default).")
+        OverlapKind | None,
+        typer.Option(rich_help_panel=_SOME, help="All but wbf: measure of overlap (iou by default)."),
     ] = None,
     decay: Annotated[
         Decay | None, typer.Option(rich_help_panel=_SOME, help="soft: how scores fall (gaussian by default).")

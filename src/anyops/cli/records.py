@@ -76,7 +76,7 @@ class Detections:
         self.records[index] = text
 
 
-class Fused(NamedTuple):
+class FusedRecord(NamedTuple):
     """A record that was none of the input."""
 
     image_id: int | str
@@ -85,7 +85,7 @@ class Fused(NamedTuple):
     score: float
 
 
-def fused_text(fused: Iterable[Fused], form: Format, like: Detections) -> str:
+def fused_text(fused: Iterable[FusedRecord], form: Format, like: Detections) -> str:
     """Text of a file of fused records; in CSV the box has one column if that of `like` has one, else four."""
     if form is Format.JSON:
         return "[" + ",".join("\n" + json.dumps(record._asdict()) for record in fused) + "\n]\n"

@@ -13,7 +13,7 @@ from .errors import CommandError
 from .files import Format
 from .methods import Method
 from .models import Models
-from .records import Detections, Fused, fused_text, joined
+from .records import Detections, FusedRecord, fused_text, joined
 
 Send = Callable[[NDArray[Any]], Any]
 """Ships a host array to the library that computes."""
@@ -85,7 +85,7 @@ def fused(
     for index, box, score in zip(of[best].tolist(), new_boxes[best], new_scores[best], strict=True):
         image_id, category_id = classes[index]
         _check_finite(image_id, box, score)
-        records.append(Fused(image_id, category_id, _xywh(box), _rounded(score)))
+        records.append(FusedRecord(image_id, category_id, _xywh(box), _rounded(score)))
     return Outcome(fused_text(records, form, detections), len(records))
 
 
