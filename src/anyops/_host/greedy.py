@@ -377,7 +377,7 @@ def _in_slices(
             continue
         # Row d: the boxes d + 1 behind.
         offset, shape = (i + 1) * item, (depth, some)
-        if begins is not None:
+        if begins is not None and ends is not None:
             near = np.ndarray(shape, ends.dtype, ends, offset, (item, item)) >= begins[i : i + some]
             near &= np.ndarray(shape, begins.dtype, begins, offset, (item, item)) <= ends[i : i + some]
             if np.count_nonzero(near) * GATHERED < near.size:
