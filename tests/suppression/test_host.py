@@ -104,6 +104,16 @@ def test_twin_on_nasty_scenes(way, seed):
         assert got.tolist() == reference.greedy(boxes, scores, dtype=boxes.dtype, **options)
 
 
+def test_no_sweep_of_an_extent_beyond_the_dtype():
+    """The place up to which a partner of the last two may start is infinite, as seen from the first."""
+    boxes = np.float32([[2.9e38, 0, 3.38e38, 1], [2.9e38, 0, 3.38e38, 1], [-0.3e38, 0, -0.2e38, 1]])
+    planes, proper = greedy._planes(boxes)
+    assert proper is None
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert greedy._by_sweep(planes, 0, None, np.float32(0.5), 9.0) is None
+    assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("n", [1 << 14, 40_000])
 def test_ranking_of_many(n):
     rng = np.random.default_rng(n)

@@ -323,7 +323,7 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most
     slices, usual = min(top, WIDEST), total // n + 1
     if n * slices > ROOM and slices > 3 * usual:
         slices = 2 * usual  # as many as most boxes have candidates; the others are gathered
-    ranked = np.zeros((5, n + slices), planes.dtype)
+    ranked = np.zeros((5, n + slices), planes.dtype)  # what is behind the last box overlaps nothing
     planes.take(order, axis=1, out=ranked[:, :n], mode="clip")
     pairs = _in_slices(ranked, 1 - axis, n, slices, count, threshold)
     if top > slices:
@@ -342,14 +342,14 @@ def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
     Rounding keeps the order of places, so no candidate is lost to it. Labels have cells of their own. None for places
     that no cells divide.
     """
-    exact = places.dtype.type
-    low, high = float(np.minimum.reduce(places[0])), float(np.maximum.reduce(places[1]))
+    low = np.minimum.reduce(places[0])
+    extent = float(np.maximum.reduce(places[1]) - low)
     labels = 1 if number is None else int(np.maximum.reduce(number)) + 1
     each = max(min(CELLS, CELLS_PER_BOX * places.shape[1]) // labels, 1)
-    scale = exact((each - 1) / (high - low) if high > low else 0.0)
-    if not (high - low < math.inf and scale < math.inf):
+    scale = places.dtype.type((each - 1) / extent if extent > 0 else 0.0)
+    if not (extent < math.inf and scale < math.inf):
         return None
-    scaled = places - exact(low)
+    scaled = places - low
     scaled *= scale
     cells = scaled.astype(np.uint16 if labels * each <= CELLS else np.int64)
     if number is not None:
@@ -369,7 +369,6 @@ def _in_slices(
     if n * slices > ROOM:
         length = max(WIDE // slices, 1)
         begins, ends = _starts(ranked[other], ranked[other + 2], threshold)
-        ends[n:] = -math.inf  # no box starts before: none is near to what is behind the last one
     for i in range(0, n, length):
         some = min(length, n - i)
         depth = slices if n <= length else min(int(np.maximum.reduce(count[i : i + some])), slices)
