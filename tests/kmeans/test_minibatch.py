@@ -200,7 +200,7 @@ def test_a_center_that_few_samples_hold_is_moved_after_a_while():
 def test_weight_zero_removes_a_sample(value):
     x, there = blobs(600), np.random.default_rng(1).random(600) < 0.7
     holed = np.where(there[:, None], x, value)
-    pairs = [(holed[i : i + 100], there[i : i + 100]) for i in range(0, 600, 100)]
+    pairs = [(holed[i : i + 100], there[i : i + 100].astype(float)) for i in range(0, 600, 100)]
     plain = [x[i : i + 100][there[i : i + 100]] for i in range(0, 600, 100)]
     got, want = (anyops.minibatch_kmeans(b, 4, init=x[there][:4], seed=0) for b in (pairs, plain))
     np.testing.assert_allclose(got.centers, want.centers, rtol=1e-10)
