@@ -365,10 +365,10 @@ def _in_slices(
     They are asked first whether they are near along the other axis, where there are many.
     """
     plane, item = ranked.strides
-    length, begins, ends = n, None, None
+    length, places = n, None
     if n * slices > ROOM:
         length = max(WIDE // slices, 1)
-        begins, ends = _starts(ranked[other], ranked[other + 2], threshold)
+        places = _starts(ranked[other], ranked[other + 2], threshold)
     for i in range(0, n, length):
         some = min(length, n - i)
         depth = slices if n <= length else min(int(np.maximum.reduce(count[i : i + some])), slices)
@@ -376,7 +376,8 @@ def _in_slices(
             continue
         # Row d: the boxes d + 1 behind.
         offset, shape = (i + 1) * item, (depth, some)
-        if begins is not None and ends is not None:
+        if places is not None:
+            begins, ends = places
             near = np.ndarray(shape, ends.dtype, ends, offset, (item, item)) >= begins[i : i + some]
             near &= np.ndarray(shape, begins.dtype, begins, offset, (item, item)) <= ends[i : i + some]
             if np.count_nonzero(near) * GATHERED < near.size:
