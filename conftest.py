@@ -32,7 +32,6 @@ hypothesis.settings.load_profile("anyops")
 def pytest_configure(config):
     config.addinivalue_line("markers", "op(name, transforms=...): the op whose declaration says where the test runs")
     config.addinivalue_line("markers", "calls(*transforms): those under which a test runs whose ops are its parameters")
-    config.addinivalue_line("markers", "not_on(*places): libraries, or backends, that others stand for in this test")
     config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which run here too")
     try:
         required, under_test = named_in("ANYOPS_REQUIRE_BACKENDS"), selected()
@@ -58,15 +57,13 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what marks leave out; skip, with the reason, what cannot run here or what the op says does not run."""
+    """Skip, with the reason, what cannot run here or what the op says does not run."""
     kept = []
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         backend, transform = params.get("backend"), params.get("transform", Transform.EAGER)
         if not isinstance(backend, Backend):
             kept.append(item)
-            continue
-        if {backend.value, backend.library} & {place for mark in item.iter_markers("not_on") for place in mark.args}:
             continue
         op = item.get_closest_marker("op")
         # A transform that an op has on no backend makes no skips; test_declarations_are_true holds ops to that.

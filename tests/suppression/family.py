@@ -35,7 +35,6 @@ class Member(NamedTuple):
     clear: Callable[..., bool]  # whether no rounding decides in a scene
     reference: Callable[..., Want]
     compiled: tuple[str, ...] = ()  # cases for transforms that compile each
-    on_jax: tuple[str, ...] = ()  # cases of the static form on JAX, where it compiles what it has not seen
     second: Mapping[str, Any] = MappingProxyType({})  # options of another kind of it, beside the defaults
     total: dict[str, Any] | None = None  # options under which nothing is left of a box that lies on a better one
     rtol: float = 2e-5
@@ -255,26 +254,22 @@ MEMBERS = (
         {name: FAST[name] for name in ("plain", "labels, valid", "iof", "overlaps, labels, valid")},
         clear_of_threshold,
         _new(reference.greedy_mask),
-        on_jax=("plain", "labels, valid", "iof", "overlaps, labels, valid"),
         second={"iou_threshold": 0.25},
     ),
     Member(
         *("fast_nms", "fast_nms_mask", FAST, clear_of_threshold, _new(reference.fast_nms_mask)),
         compiled=("labels, valid", "overlaps"),
-        on_jax=("labels, valid", "iof", "overlaps"),
         second={"iou_threshold": 0.25},
     ),
     Member(
         *("soft_nms", "soft_nms_scores", SOFT, clear_of_picks, _new(reference.soft_nms_scores)),
         compiled=("gaussian, labels, valid", "overlaps, linear"),
-        on_jax=("gaussian", "linear", "hard, threshold 0", "iof", "overlaps"),
         second={"decay": "linear"},
         total={"decay": "linear"},
     ),
     Member(
         *("cluster_nms", "cluster_nms_scores", CLUSTER, clear_of_clusters, _new(reference.cluster_nms_scores)),
         compiled=("plain, labels, valid", "distance, labels, valid"),
-        on_jax=("plain, overlaps", "score, iof", "distance"),
         second={"penalty": "score+distance"},
         total={"penalty": "score", "sigma": 1e-4},
         rtol=4e-5,
@@ -286,7 +281,6 @@ MEMBERS = (
         clear_of_clusters,
         _clusters,
         compiled=("distance, labels, valid",),
-        on_jax=("score, iof", "distance"),
         second={"penalty": "score+distance"},
         total={"penalty": "score", "sigma": 1e-4},
         rtol=4e-5,
@@ -294,7 +288,6 @@ MEMBERS = (
     Member(
         *("matrix_nms", "matrix_nms_scores", MATRIX, clear_of_matrix, _new(reference.matrix_nms_scores)),
         compiled=("gaussian, labels, valid", "overlaps, linear"),
-        on_jax=("gaussian", "linear", "iof", "overlaps"),
         second={"kernel": "linear"},
         total={"kernel": "linear"},
     ),
@@ -314,18 +307,13 @@ def by_member(static, members=MEMBERS):
     )
 
 
-def by_case(static, cases, *, on_jax=lambda member, case: True):
-    """Parametrize a test by members and their cases; JAX takes those of `on_jax`."""
+def by_case(static, cases):
+    """Parametrize a test by members and their cases."""
     return pytest.mark.parametrize(
         ("member", "case"),
         [
             pytest.param(
-                *(member, case),
-                id=f"{_form(member, static)}-{case}",
-                marks=[
-                    pytest.mark.op(_form(member, static)),
-                    *([] if on_jax(member, case) else [pytest.mark.not_on("jax")]),
-                ],
+                member, case, id=f"{_form(member, static)}-{case}", marks=pytest.mark.op(_form(member, static))
             )
             for member in MEMBERS
             if member.static or not static

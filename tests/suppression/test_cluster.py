@@ -16,7 +16,6 @@ def close(got, want, rtol=4e-5):
 
 
 @pytest.mark.op("weighted_cluster_nms_boxes", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_static_result(run):
     result = run.raw(anyops.weighted_cluster_nms_boxes, *scenes.clustered(20))
     assert result._fields == ("boxes", "scores")
@@ -45,7 +44,6 @@ def test_without_a_penalty_it_is_greedy_along_chains(run, n):
 
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_without_a_penalty_it_is_greedy_along_a_chain_in_the_static_form(run):
     boxes, scores = scenes.chain(600)
     got = run(anyops.cluster_nms_scores, boxes, scores)
@@ -53,7 +51,6 @@ def test_without_a_penalty_it_is_greedy_along_a_chain_in_the_static_form(run):
 
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_only_the_kept_penalise(run):
     """A chain: the second is dropped, so that the third is not penalised."""
     boxes, scores = scenes.chain(3)
@@ -70,7 +67,6 @@ def test_only_the_kept_penalise(run):
 
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_all_that_overlap_count_and_no_threshold_cuts_them(run):
     """With a penalty the threshold decides only who is dropped, and the dropped penalise no more."""
     boxes = np.float32([[0, 0, 8, 1], [6, 0, 14, 1], [4, 0, 12, 1]])  # overlaps 1/7; 1/3 and 3/5
@@ -82,7 +78,6 @@ def test_all_that_overlap_count_and_no_threshold_cuts_them(run):
 
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_a_distance_raises_no_score(run):
     boxes, scores = np.float32([[0, 0, 4, 4], [3.75, 3.75, 8, 8]]), np.float32([1, 0.5])
     assert run(anyops.cluster_nms_scores, boxes, scores, penalty="score+distance").tolist() == [1, 0.5]
@@ -121,7 +116,6 @@ def test_fused_with_odd_scores(run):
 
 
 @pytest.mark.op("weighted_cluster_nms_boxes", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_an_overlap_of_exactly_four_fifths_fuses_nothing(run):
     boxes = STACK[:2]
     for o, fuses in ((0.8, False), (np.nextafter(np.float32(0.8), np.float32(1)), True)):
@@ -144,7 +138,6 @@ def test_score_threshold_is_strict_and_of_the_new_scores(run):
 
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_a_distance_lowers_less(run):
     batch = scenes.mixed(60)
     score, distance = (

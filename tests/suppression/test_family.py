@@ -15,8 +15,6 @@ NAN, INF = np.nan, np.inf
 STATIC = [m for m in MEMBERS if m.static]
 RESCORES = [m for m in MEMBERS if m.rescores]
 EAGER = pytest.mark.calls(Transform.EAGER)
-# Values are the same in 64 bits; what differs there, dtypes, has tests of its own.
-NOT_ON_X64 = pytest.mark.not_on("jax:x64")
 
 
 def untied(scene):
@@ -52,8 +50,7 @@ def test_cases_decide(index, case):
 
 
 @pytest.mark.calls(Transform.EAGER, Transform.FUNC_VMAP)
-@by_case(True, lambda member: member.cases, on_jax=lambda member, case: case in member.on_jax)
-@NOT_ON_X64
+@by_case(True, lambda member: member.cases)
 def test_static_form(run, member, case):
     check_static(run, member, case)
 
@@ -103,7 +100,6 @@ def test_result(run, member):
 
 @EAGER
 @by_member(True, STATIC)
-@pytest.mark.not_on("jax")
 def test_the_better_box_comes_first(run, member):
     """Overlaps need not be symmetric: what counts is what the better box does to the other."""
     overlaps, boxes = np.float32([[0, 0.75], [0.25, 0]]), np.float32([[0, 0, 4, 4], [0, 0, 4, 1]])  # iof 1/4 and 1
@@ -169,7 +165,6 @@ def test_of_equal_infinite_scores_one_is_left(backend, transform, member):
 
 @pytest.mark.calls(Transform.EAGER, Transform.JIT, Transform.COMPILE)
 @by_member(True, [m for m in MEMBERS if m.total])
-@NOT_ON_X64
 def test_nothing_is_left_of_an_infinite_score(run, member):
     boxes, scores = np.tile(np.float32([0, 0, 1, 1]), (3, 1)), np.full(3, np.inf, np.float32)
     new, _ = member.call(run, True, boxes, scores, **member.total)
@@ -181,7 +176,6 @@ def test_nothing_is_left_of_an_infinite_score(run, member):
 
 @EAGER
 @by_member(True, STATIC)
-@NOT_ON_X64
 def test_padding_changes_nothing(run, member):
     """Of boxes that would win over all others."""
     batch, _ = member.example(next(iter(member.cases)))
@@ -194,13 +188,10 @@ def test_padding_changes_nothing(run, member):
             if want is not None:
                 np.testing.assert_allclose(got[:, :-3], want, rtol=member.rtol, atol=1e-7)
         assert not padded[0][:, -3:].any()
-        if run.backend.library == "jax":
-            break  # which compiles for both
 
 
 @EAGER
 @by_member(True, STATIC)
-@pytest.mark.not_on("jax")
 def test_order_of_the_boxes_does_not_matter(run, member):
     """Where no two scores are equal."""
     name = [name for name, (_, extra) in member.cases.items() if "valid" in extra][-1]
@@ -229,7 +220,6 @@ def test_order_of_the_boxes_does_not_matter_to_the_index_form(run, member):
 
 @EAGER
 @by_member(True, STATIC)
-@pytest.mark.not_on("jax")
 def test_nothing_rises_and_the_best_stays(run, member):
     batch = scenes.mixed(LANES)
     new, _ = member.call(run, True, batch.boxes, batch.scores)
@@ -258,7 +248,6 @@ def test_settings_of_the_caller_do_not_matter():
 
 @EAGER
 @by_member(True, [m for m in STATIC if not m.fuses])
-@pytest.mark.not_on("jax")
 def test_masks(run, member):
     masks, scores = np.random.default_rng(0).random((3, 8, 5, 6)) < 0.4, scenes.scores(3, 8)
 
@@ -275,7 +264,6 @@ def test_masks(run, member):
 
 @EAGER
 @by_member(True, STATIC)
-@pytest.mark.not_on("jax")
 def test_overlaps_beside_boxes_negative_and_nan(run, member):
     """Those given decide; what is not above 0 is no overlap. What is fused are the boxes."""
     batch = scenes.mixed(LANES, accept=lambda s: bool(np.isfinite(s.boxes).all()))
@@ -295,11 +283,10 @@ RTOL = {"float64": 1e-12, "float16": 1e-3, "bfloat16": 8e-3}
 @EAGER
 @by_member(True, STATIC)
 @pytest.mark.parametrize("dtype", RTOL)
-@pytest.mark.not_on("jax:cpu")
 def test_dtypes(run, backend, member, dtype):
     """16-bit inputs are computed in float32, and rounded once."""
-    if not backend.has_dtype(dtype) or (backend is Backend.JAX_X64 and dtype != "float64"):
-        pytest.skip(f"{backend} has no {dtype}, or is not where it is tried")
+    if not backend.has_dtype(dtype):
+        pytest.skip(f"{backend} has no {dtype}")
     for name in (next(iter(member.cases)), *member.compiled[:1]):
         (batch, wants), (options, extra) = member.example(name, coarse=True), member.cases[name]
         boxes, scores, more = batch.only(*extra)
@@ -362,7 +349,6 @@ def test_nothing_and_one(run, backend, member):
 @EAGER
 @by_member(True, STATIC)
 @pytest.mark.parametrize("shape", [(0,), (1,), (0, 5), (2, 0, 4), (2, 3, 4)])
-@NOT_ON_X64
 def test_a_batch_is_a_loop(run, member, shape):
     boxes, scores = scenes.boxes(*shape), scenes.scores(*shape)
     options = {} if member.rescores else {"iou_threshold": 0.1}
@@ -469,7 +455,6 @@ def test_memory_follows_the_boxes(index):
 
 @pytest.mark.calls(Transform.GRAD)
 @by_member(True, RESCORES)
-@NOT_ON_X64
 def test_gradients_are_finite_and_none_come_from_padding(backend, transform, member):
     batch = scenes.mixed(18)
     finite = np.isfinite(batch.boxes).all(axis=-1)

@@ -65,7 +65,6 @@ def test_threshold_is_strict_and_score_threshold_comes_first(run):
 
 
 @pytest.mark.op("fast_nms_mask", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_keeps_no_box_that_greedy_drops(run):
     batch = scenes.mixed(LANES)
     for t in (0.0, 0.25, 1 / 3, 0.5, 0.9, 1.0):

@@ -31,7 +31,6 @@ HALVES = np.float32([[0, 0, 8, 1], [0, 0, 4, 1], [0, 0, 2, 1]])  # IoUs 1/2, 1/4
 
 
 @pytest.mark.op("matrix_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_by_hand(run):
     scores = np.float32([1, 0.5, 0.25])
     linear = run(anyops.matrix_nms_scores, HALVES, scores, kernel="linear")

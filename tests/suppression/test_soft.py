@@ -61,7 +61,6 @@ def test_thresholds_are_strict(run):
 
 
 @pytest.mark.op("soft_nms_scores", transforms=(Transform.EAGER,))
-@pytest.mark.not_on("jax")
 def test_scores_that_never_rank_in_the_static_form(run):
     boxes = np.tile(np.float32([[0, 0, 4, 4]]), (6, 1))
     scores = np.float32([NAN, -INF, -0.5, 0, 0.5, NAN])
