@@ -50,6 +50,7 @@ ELSEWHERE = {
     "softmax_focal_loss_and_grad": "softmax_focal_loss train, on NumPy",
     "anchor_boxes": "no peer",
     "backends": "no op",
+    "support": "no op",
     "top_scores": "a sort",
     "batch_stats": "part of batch_norm",
     "merge_batch_stats": "an addition",

@@ -64,6 +64,8 @@ def mode_of_passes(xp: Namespace, x: Array, *others: Array | None, exact: bool =
     """
     if exact or not (is_eager_jax(x) and x.size > WORTH_A_PROGRAM):
         _, x, *rest = writable(xp, x, *others)
+        if isinstance(x, np.ndarray) and x.dtype.isbuiltin == 2:  # bfloat16 of JAX, which NumPy's products do not take
+            x = x.astype(np.float32)
         return mode_of(x=x), x, *rest
     return mode_of(x=x), x, *others
 

@@ -607,7 +607,7 @@ def _two_classes(
     u = mul(add(x @ coef, intercept), sign)
     e = xp.exp(-xp.abs(u))
     q = 1.0 / (1.0 + e)
-    loss = add(xp.log1p(e), xp.maximum(-u, 0.0))
+    loss = add(xp.log1p(e), xp.maximum(-u, xp.zeros_like(u)))
     small = e * q
     miss = xp.where(u >= 0, small, q)  # the probability of the other class
     bend = mul(small, q)
