@@ -1,5 +1,7 @@
 """The pairs that the sweep finds, against comparing all with all."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,16 @@ def found(graph, backend):
     return better[order], worse[order], over[order]
 
 
+@functools.cache
+def pairs_of(name, labelled, kind, threshold):
+    """What every backend has to find."""
+    return expected(boxes_of(name), labels_of() if labelled else None, kind, threshold)
+
+
+def labels_of():
+    return np.random.default_rng(0).integers(-3, 3, N) * 10**6
+
+
 def expected(boxes, labels, kind, threshold):
     over = np.stack([reference.overlap_row(box, boxes, kind) for box in boxes])
     either = np.maximum(over, over.T)  # of iof: the better box may be the other one later
@@ -63,7 +75,7 @@ def test_each_pair_once(backend, xp, name, labelled):
     if backend.library == "jax":
         pytest.skip("JAX takes tiles, or a graph of its own in bucketed shapes: tests of nms")
     boxes, ranks = boxes_of(name), np.arange(N, 0, -1, dtype=np.float32)
-    labels = np.random.default_rng(0).integers(-3, 3, N) * 10**6 if labelled else None
+    labels = labels_of() if labelled else None
     given = [None if x is None else backend.asarray(x) for x in (boxes, ranks, labels)]
     for kind, threshold in (
         ("iou", 0.0),
@@ -76,7 +88,7 @@ def test_each_pair_once(backend, xp, name, labelled):
     ):
         graph = rivals_of(xp, *given, None, kind=kind, floor=threshold, first=None)
         better, worse, over = found(graph, backend)
-        want = expected(boxes, labels, kind, threshold)
+        want = pairs_of(name, labelled, kind, threshold)
         np.testing.assert_array_equal(better, want[0])
         np.testing.assert_array_equal(worse, want[1])
         np.testing.assert_allclose(over, want[2], rtol=1e-6)
