@@ -28,7 +28,9 @@ from steps import common_parser, settings
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = common_parser(__doc__)
-    parser.add_argument("--output", type=Path, default=Path("demo"), metavar="FOLDER", help="created if it does not exist")
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="created if it does not exist"
+    )
     parser.add_argument("--force", action="store_true", help="replace the files of an earlier run in FOLDER")
     given = parser.parse_args(argv)
     try:
