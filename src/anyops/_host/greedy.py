@@ -29,6 +29,7 @@ from .walk import walk
 Host = np.ndarray[Any, Any]
 
 TILE = 64  # boxes decided at once: one machine word
+WHOLE = 128  # boxes decided at once where no others are left: a second tile would cost more calls
 ROOM = 1 << 14  # pairs whose overlaps are computed at once: as many as stay in a close cache
 GATHERED = 6  # pairs of a slice or a tile that cost what one costs whose boxes are gathered
 WIDE = 1 << 16  # pairs that are asked at once whether they intersect, which takes a quarter of the memory
@@ -121,14 +122,13 @@ def _ranking(scores: Host) -> Host:
 
 def _planes(boxes: Host) -> tuple[Host, Host | None]:
     """Return boxes (n, 4) as planes, and which of them can overlap others; None where all can."""
-    planes = np.empty((5, boxes.shape[0]), boxes.dtype)
-    corners = boxes.T
+    room = np.empty((7, boxes.shape[0]), boxes.dtype)
+    planes, area, sides, corners = room[:5], room[4], room[5:], boxes.T
     planes[:2] = corners[2:]
     np.negative(corners[:2], out=planes[2:4])
-    sides = planes[:2] + planes[2:4]
-    area = np.multiply(sides[0], sides[1], out=planes[4])
-    lowest = np.minimum.reduce
-    if lowest(sides, axis=None) > 0 and lowest(area) > 0 and np.maximum.reduce(area) < math.inf:
+    np.add(planes[:2], planes[2:4], out=sides)
+    np.multiply(sides[0], sides[1], out=area)
+    if np.minimum.reduce(room[4:], axis=None) > 0 and np.maximum.reduce(area) < math.inf:
         return planes, None
     return planes, (sides > 0).all(axis=0) & (area > 0) & (area < math.inf)
 
@@ -170,8 +170,10 @@ def _share(threshold: Any) -> float:
 def _of_one_label(planes: Host, threshold: Any) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
     n, over = planes.shape[1], _among_best(planes, threshold)
+    if n <= WHOLE:
+        return np.asarray(walk(over))
     share = _dense(over)
-    if n > LARGE or (n > TILE and share < DENSE):
+    if n > LARGE or share < DENSE:
         axis, expected = _axis(planes, threshold)
         # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 64 boxes against all.
         sweep = 2 * expected * n + 16 * share * n * n / 2
@@ -184,8 +186,9 @@ def _of_one_label(planes: Host, threshold: Any) -> Host | None:
 
 
 def _among_best(planes: Host, threshold: Any) -> Host:
-    """Whether each of the best boxes overlaps each of them."""
-    return _overlap(planes[:, :TILE, None], planes[:, None, :TILE], threshold)
+    """Whether each of the best boxes, or of all if they are few, overlaps each of them."""
+    size = WHOLE if planes.shape[1] <= WHOLE else TILE
+    return _overlap(planes[:, :size, None], planes[:, None, :size], threshold)
 
 
 def _dense(over: Host) -> float:

@@ -14,17 +14,15 @@ def walk(over: Host) -> list[int]:
     n = over.shape[0]
     packed = np.packbits(over, axis=1, bitorder="little")
     width = packed.shape[1]
-    if width == 8:
-        rows = packed.view("<u8")[:, 0].tolist()
-    else:
-        data = packed.tobytes()
-        rows = [int.from_bytes(data[i : i + width], "little") for i in range(0, len(data), width)]
+    rows = packed.view("<u8")[:, 0].tolist() if width == 8 else None
+    data = packed.tobytes()
     stays, live = [], (1 << n) - 1
     while live:
         first = live & -live
         rank = first.bit_length() - 1
         stays.append(rank)
-        live &= ~(rows[rank] | first)
+        row = rows[rank] if rows else int.from_bytes(data[rank * width : (rank + 1) * width], "little")
+        live &= ~(row | first)
     return stays
 
 
