@@ -24,6 +24,7 @@ import numpy as np
 
 from .._array.threads import on_cores
 from ..suppression.edges import kept_of_edges
+from .order import ascending
 from .walk import walk
 
 Host = np.ndarray[Any, Any]
@@ -62,7 +63,7 @@ def kept(boxes: Host, scores: Host, labels: Host | None, threshold: float, least
             labels = _numbered(labels)
         if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, threshold):
             return None
-        order = _ranking(scores)
+        order = ascending(0.0 - scores)
         if least is not None:  # ranked by score, those above the threshold come first
             order = order[: np.count_nonzero(scores > least)]
         if order.shape[0] == 0:
@@ -103,21 +104,6 @@ def _worthwhile(boxes: Host, labels: Host | None, threshold: float) -> bool:
         count = np.bincount(labels)
         return bool(count.max() <= LARGE or 0 < expected <= np.count_nonzero(count) * FEW / 2)
     return 0 < expected <= FEW / 2 or _dense(_among_best(planes, boxes.dtype.type(threshold))) >= DENSE
-
-
-def _ranking(scores: Host) -> Host:
-    """Positions by descending score, ties to the lowest position, NaN last."""
-    falling = 0.0 - scores  # not −scores: a zero has one sign
-    if scores.dtype != np.float32 or not 1 << 14 <= scores.shape[0] < 1 << 31:
-        return falling.argsort(kind="stable")
-    # A number for score and position, sorted as it is: NumPy has no fast stable sort of floats.
-    falling[np.isnan(falling)] = np.nan
-    bits = falling.view(np.int32)
-    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
-    keys |= np.arange(scores.shape[0])
-    keys.sort()
-    keys &= 0xFFFFFFFF
-    return keys
 
 
 def _planes(boxes: Host) -> tuple[Host, Host | None]:
@@ -169,8 +155,9 @@ def _share(threshold: Any) -> float:
 
 def _of_one_label(planes: Host, threshold: Any) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
-    n, over = planes.shape[1], _among_best(planes, threshold)
-    if n <= WHOLE:
+    n = planes.shape[1]
+    over = _among_best(planes, threshold)
+    if over.shape[0] == n:
         return np.asarray(walk(over))
     share = _dense(over)
     if n > LARGE or share < DENSE:
@@ -186,7 +173,7 @@ def _of_one_label(planes: Host, threshold: Any) -> Host | None:
 
 
 def _among_best(planes: Host, threshold: Any) -> Host:
-    """Whether each of the best boxes, or of all if they are few, overlaps each of them."""
+    """Whether each of the best boxes overlaps each of them: of all, where they are few."""
     size = WHOLE if planes.shape[1] <= WHOLE else TILE
     return _overlap(planes[:, :size, None], planes[:, None, :size], threshold)
 
@@ -336,7 +323,8 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most
     if number is not None:  # a slice reaches beyond a label
         same = (number.take(first) == number.take(second)).nonzero()[0]
         first, second = first.take(same), second.take(same)
-    return kept_of_edges(np, np.minimum(first, second), np.maximum(first, second), n).nonzero()[0]
+    better, worse = np.minimum(first, second), np.maximum(first, second)
+    return kept_of_edges(np, better, worse, n).nonzero()[0]
 
 
 def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:

@@ -1,11 +1,13 @@
 """Greedy suppression by its definition, box by box: on the bits of a small matrix, and on pairs."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 Host = np.ndarray[Any, Any]
 
+FEW = 64  # pairs that Python sorts sooner
 AT_ONCE = 1 << 16  # pairs that are made Python integers at once
 
 
@@ -28,10 +30,21 @@ def walk(over: Host) -> list[int]:
 
 def walk_pairs(better: Host, worse: Host, n: int) -> Host:
     """Whether each of n ranks is suppressed, given the pairs that overlap."""
-    order, gone = better.argsort(kind="stable"), bytearray(n)
-    for i in range(0, order.shape[0], AT_ONCE):
-        some = order[i : i + AT_ONCE]
-        for a, b in zip(better.take(some).tolist(), worse.take(some).tolist(), strict=True):
-            if not gone[a]:
-                gone[b] = 1
+    gone = bytearray(n)
+    for a, b in _by_better(better, worse, n):
+        if not gone[a]:
+            gone[b] = 1
     return np.frombuffer(gone, bool)
+
+
+def _by_better(better: Host, worse: Host, n: int) -> Iterator[tuple[int, int]]:
+    """Pairs in the order of their better ranks."""
+    if better.shape[0] <= FEW:
+        yield from sorted(zip(better.tolist(), worse.tolist(), strict=True))
+        return
+    pairs = better * n + worse
+    pairs.sort()
+    for i in range(0, pairs.shape[0], AT_ONCE):
+        some = pairs[i : i + AT_ONCE]
+        first = some // n
+        yield from zip(first.tolist(), (some - first * n).tolist(), strict=True)

@@ -21,17 +21,18 @@ ROUNDS = 64
 
 def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
     """Whether each of n boxes is kept, by the pairs of ranks that overlap."""
-    gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
-    size, before = better.shape[0], math.inf
+    size, before, gone = better.shape[0], math.inf, None
     # A chain, in which each box suppresses the next, takes as many rounds as it has boxes.
     while size > FEW and size <= before / 2:
         wins = ~xp.take(mark(xp, worse, n), better)
-        gone = gone | mark(xp, xp.take(worse, indices_of(xp, wins)), n)
+        new = mark(xp, xp.take(worse, indices_of(xp, wins)), n)
+        gone = new if gone is None else gone | new
         live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))
         better, worse = xp.take(better, live), xp.take(worse, live)
         size, before = better.shape[0], size
-    if size:
-        gone = gone | xp.asarray(walk_pairs(to_host(better), to_host(worse), n), device=device(gone))
+    if size or gone is None:
+        new = xp.asarray(walk_pairs(to_host(better), to_host(worse), n), device=device(better))
+        gone = new if gone is None else gone | new
     return ~gone
 
 

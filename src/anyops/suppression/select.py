@@ -13,6 +13,7 @@ from .._array.namespace import (
     default_int,
     namespace,
 )
+from .._array.selection import ascending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
 
@@ -27,7 +28,7 @@ class TopScores(NamedTuple):
 def ranking(xp: Namespace, scores: Array) -> Array:
     """Positions by descending score along the last axis, ties to the lowest position, NaN last."""
     # NaN sorts last in ascending order on every library; descending=True would put it first.
-    return xp.argsort(-as_floating(xp, scores), axis=-1, stable=True)
+    return ascending(xp, -as_floating(xp, scores))
 
 
 def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
