@@ -293,7 +293,7 @@ def _in_parts(
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     if scene.size == 0:
         return order
-    strips = Strips.of(xp, scene, scene.threshold)
+    strips = Strips.of(xp, scene)
     if not bool(strips.fits(xp)):
         return None
     kept = _by_graph(xp, scene, strips)
