@@ -8,12 +8,17 @@ import pytest
 import anyops
 from anyops._array import mode as modes
 from anyops._host import greedy
+from anyops.boxes.iou import MASK_KINDS
 from anyops.suppression import edges
 from tests import reference, scenes
 from tests.backends import Backend
 from tests.suppression.test_greedy import CASES, WORST, labels, worst
 
-IOU = {name: case for name, case in CASES.items() if case[2].keys() <= {"iou_threshold", "labels"}}
+SEEN = {
+    name: case
+    for name, case in CASES.items()
+    if case[2].keys() <= {"iou_threshold", "labels", "kind"} and case[2].get("kind", "iou") in MASK_KINDS
+}
 PLACES = pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU, Backend.JAX_CPU], ids=str)
 
 
@@ -57,12 +62,13 @@ def nasty(seed):
         "iou_threshold": float(rng.choice([0, 1e-5, 0.1, 1 / 3, 0.5, 0.5, 0.7, 1])),
         "labels": ids,
         "score_threshold": None if rng.random() < 0.7 else 0.25,
+        "kind": rng.choice([*MASK_KINDS, "iou"]),
     }
     return boxes, scores, options
 
 
-TILES = {"DENSE": 0.0, "TILE": 8}
-SWEEP = {"DENSE": 2.0, "FEW": 10**6, "TILE": 8}
+TILES = {"DENSE": 0.0, "TILE": 8, "WHOLE": 8}
+SWEEP = {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WHOLE": 8}
 SMALL = {"ROOM": 512, "WIDE": 1024}
 # Constants that send small scenes all the ways that large ones take.
 WAYS = {
@@ -76,7 +82,7 @@ WAYS = {
     "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
     "sweep of few cells": {**SWEEP, "CELLS": 4},
     "sweep, decided in rounds": {**SWEEP, "edges.FEW": 0},
-    "labels on all cores": {"FEW": 0, "CORES": 0, "TILE": 8},
+    "labels on all cores": {"FEW": 0, "CORES": 0, "TILE": 8, "WHOLE": 8},
 }
 
 
@@ -88,18 +94,19 @@ def way(request, monkeypatch):
         monkeypatch.setattr(edges if module else greedy, name, value)
 
 
-@pytest.mark.parametrize("name", IOU)
+@pytest.mark.parametrize("name", SEEN)
 def test_twin_is_the_definition(way, name):
-    boxes, scores, options = IOU[name]
-    given = {"iou_threshold": 0.5, "labels": None, **options}
-    got = greedy.kept(boxes, scores, given["labels"], given["iou_threshold"], None)
+    boxes, scores, options = SEEN[name]
+    given = {"iou_threshold": 0.5, "labels": None, "kind": "iou", **options}
+    got = greedy.kept(boxes, scores, given["labels"], given["iou_threshold"], None, kind=given["kind"])
     assert got.tolist() == reference.greedy(boxes, scores, dtype=np.float32, **options)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_twin_on_nasty_scenes(way, seed):
     for boxes, scores, options in map(nasty, range(10 * seed, 10 * seed + 10)):
-        got = greedy.kept(boxes, scores, *(options[k] for k in ("labels", "iou_threshold", "score_threshold")))
+        limits = options["labels"], options["iou_threshold"], options["score_threshold"]
+        got = greedy.kept(boxes, scores, *limits, kind=options["kind"])
         options["score_threshold"] = None if options["score_threshold"] is None else np.float16(0.25)
         assert got.tolist() == reference.greedy(boxes, scores, dtype=boxes.dtype, **options)
 
@@ -107,21 +114,11 @@ def test_twin_on_nasty_scenes(way, seed):
 def test_no_sweep_of_an_extent_beyond_the_dtype():
     """The place up to which a partner of the last two may start is infinite, as seen from the first."""
     boxes = np.float32([[2.9e38, 0, 3.38e38, 1], [2.9e38, 0, 3.38e38, 1], [-0.3e38, 0, -0.2e38, 1]])
-    planes, proper = greedy._planes(boxes)
+    planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
     with np.errstate(over="ignore", invalid="ignore"):
-        assert greedy._by_sweep(planes, 0, None, np.float32(0.5), 9.0) is None
+        assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou"), 9.0) is None
     assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
-
-
-@pytest.mark.parametrize("n", [1 << 14, 40_000])
-def test_ranking_of_many(n):
-    rng = np.random.default_rng(n)
-    scores = (rng.integers(-99, 99, n) / 64).astype(np.float32)
-    scores[rng.integers(0, n, 99)] = np.repeat(np.float32([np.nan, -0.0, np.inf]), 33)
-    scores[:9] = np.copysign(np.float32(np.nan), np.float32(-1))
-    # Python's sort is stable, and is not NumPy's.
-    assert greedy._ranking(scores).tolist() == reference.rank(scores.tolist())
 
 
 @pytest.mark.parametrize("count", [2, 64, 3000])
@@ -139,12 +136,12 @@ def _within(boxes, scores, some):
 
 
 @PLACES
-@pytest.mark.parametrize("name", IOU)
+@pytest.mark.parametrize("name", SEEN)
 def test_where_nothing_lies_on_the_host(monkeypatch, here, name):
     """On a device: operations of the library, in padded sizes where each is compiled."""
     monkeypatch.setattr(modes, "_VIEWS", {"numpy": modes._of_numpy})
     monkeypatch.setattr(greedy, "suits", lambda _boxes: False)
-    boxes, scores, options = IOU[name]
+    boxes, scores, options = SEEN[name]
     arrays = {k: here.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     got = anyops.nms(here.asarray(boxes), here.asarray(scores), **arrays)
     assert here.to_numpy(got).tolist() == reference.greedy(boxes, scores, dtype=np.float32, **options)

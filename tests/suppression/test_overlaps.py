@@ -103,7 +103,7 @@ def test_between_two_parts(threshold):
     x1, y1, x2, y2 = boxes.T
     columns = np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
     scene = Scene(Boxes(columns), np.arange(N), None, "iou", threshold)
-    strips = Strips.of(xp, scene, threshold)
+    strips = Strips.of(xp, scene)
     for members in (np.arange(N) % 3 == 0, np.arange(N) < 7, np.arange(N) % 2 == 1):
         a, b = (Sweep.of(xp, strips, scene.take(xp, np.flatnonzero(part))) for part in (members, ~members))
         forth, back = searches_between(xp, a, b)
@@ -119,7 +119,7 @@ def test_candidates_follow_the_overlaps():
     xp = namespace(boxes=boxes)
     x1, y1, x2, y2 = boxes.T
     scene = Scene(Boxes(np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])), np.arange(4000), None, "iou", 0.0)
-    sweep = Sweep.of(xp, Strips.of(xp, scene, 0.0), scene)
+    sweep = Sweep.of(xp, Strips.of(xp, scene), scene)
     pairs = Graph.of(xp, scene, np.arange(4000), room=10**9).overlap.shape[0]
     assert candidates(xp, searches_within(xp, sweep)) < 4 * pairs + 4000
     assert sweep.scene.size <= 3 * 4000

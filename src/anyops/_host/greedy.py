@@ -1,24 +1,24 @@
-"""Greedy NMS by the IoU, in NumPy: the twin of `suppression.greedy`, for scenes that a call of a function weighs on.
+"""Greedy NMS by iou, iof and ios, in NumPy: the twin of `suppression.greedy`, for scenes of few, cheap calls.
 
 Boxes lie by rank in planes (5, n): x2, y2, −x1, −y1 and the area. Then one minimum makes all four sides of an
 intersection. Three ways lead to the same boxes:
 
 * Tiles: the best 64 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
   suppress among the rest, and the next 64 follow. Best where most boxes go.
-* A sweep along an axis: with boxes sorted by where they start, the partners of a box are the next ones, up to the first
-  that starts beyond the share of its width within which a partner that starts later must start, to overlap by more than
-  the threshold. The d-th next ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted
-  first, and then no label costs a call.
+* A sweep along an axis. Boxes are sorted by where they start, and the partners of a box are the next ones, up to the
+  end of its reach: the share 1 − t of its width for an IoU above t, the whole width for iof and ios. The d-th next
+  ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted first, and then no label costs
+  a call.
 * Each label by itself, on all cores, where labels have many boxes each.
 
-Along each axis the later one of two boxes must start within that share of the other's side. So two comparisons an axis
-leave few of many pairs, and only of these the overlaps are computed.
+Along each axis the later of two boxes must start within the reach of the other. So two comparisons an axis leave few of
+many pairs, and only of these the overlaps are computed.
 """
 
 import math
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ Host = np.ndarray[Any, Any]
 
 TILE = 64  # boxes decided at once: one machine word
 WHOLE = 128  # boxes decided at once where no others are left: a second tile would cost more calls
-ROOM = 1 << 14  # pairs whose overlaps are computed at once: as many as stay in a close cache
+ROOM = WHOLE * WHOLE  # pairs whose overlaps are computed at once: as many as stay in a close cache
 GATHERED = 6  # pairs of a slice or a tile that cost what one costs whose boxes are gathered
 WIDE = 1 << 16  # pairs that are asked at once whether they intersect, which takes a quarter of the memory
 LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
@@ -49,31 +49,46 @@ _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.fl
 _ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
 
 
+class Threshold(NamedTuple):
+    """What two boxes overlap by more than."""
+
+    value: Any  # in the dtype of the boxes
+    kind: str  # of overlap: iou, iof, ios
+
+    @property
+    def share(self) -> float:
+        """Share of a side in which a partner that begins later must begin."""
+        return (1 - float(self.value) * SLACK) * (1 + 1e-6) if self.kind == "iou" else 1.0
+
+
 def suits(boxes: Host) -> bool:
     """Whether boxes are of a dtype that this twin computes in, or widens to float32."""
     return boxes.dtype in _ZEROS or boxes.dtype == np.float16
 
 
-def kept(boxes: Host, scores: Host, labels: Host | None, threshold: float, least: float | None) -> Host | None:
+def kept(
+    boxes: Host, scores: Host, labels: Host | None, threshold: float, least: float | None, *, kind: str
+) -> Host | None:
     """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
+    over = Threshold(boxes.dtype.type(threshold), kind)
     with np.errstate(over="ignore", invalid="ignore"):
         if labels is not None and scores.shape[0]:
             labels = _numbered(labels)
-        if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, threshold):
+        if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, over):
             return None
         order = ascending(0.0 - scores)
         if least is not None:  # ranked by score, those above the threshold come first
             order = order[: np.count_nonzero(scores > least)]
         if order.shape[0] == 0:
             return order
-        planes, proper = _planes(boxes.take(order, axis=0))
+        planes, proper = _planes(boxes.take(order, axis=0), kind)
         labels = None if labels is None else labels.take(order)
         if proper is not None:  # the others are kept, and suppress none
             some = proper.nonzero()[0]
             planes, labels = planes.take(some, axis=1), None if labels is None else labels.take(some)
-        stays = _stay(planes, labels, boxes.dtype.type(threshold))
+        stays = _stay(planes, labels, over)
     if stays is None:
         return None
     if proper is not None:
@@ -92,10 +107,10 @@ def _numbered(labels: Host) -> Host:
     return np.unique(labels, return_inverse=True, equal_nan=False)[1]
 
 
-def _worthwhile(boxes: Host, labels: Host | None, threshold: float) -> bool:
+def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
     """Whether one of the ways is for as many boxes as there are, by a look at some of them."""
     n = boxes.shape[0]
-    planes, proper = _planes(boxes[:: max(n // 1024, 1)])
+    planes, proper = _planes(boxes[:: max(n // 1024, 1)], threshold.kind)
     planes = planes if proper is None else planes[:, proper]
     if planes.shape[1] == 0:
         return False
@@ -103,10 +118,10 @@ def _worthwhile(boxes: Host, labels: Host | None, threshold: float) -> bool:
     if labels is not None:
         count = np.bincount(labels)
         return bool(count.max() <= LARGE or 0 < expected <= np.count_nonzero(count) * FEW / 2)
-    return 0 < expected <= FEW / 2 or _dense(_among_best(planes, boxes.dtype.type(threshold))) >= DENSE
+    return 0 < expected <= FEW / 2 or _dense(_among_best(planes, threshold)) >= DENSE
 
 
-def _planes(boxes: Host) -> tuple[Host, Host | None]:
+def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
     """Return boxes (n, 4) as planes, and which of them can overlap others; None where all can."""
     room = np.empty((7, boxes.shape[0]), boxes.dtype)
     planes, area, sides, corners = room[:5], room[4], room[5:], boxes.T
@@ -116,10 +131,11 @@ def _planes(boxes: Host) -> tuple[Host, Host | None]:
     np.multiply(sides[0], sides[1], out=area)
     if np.minimum.reduce(room[4:], axis=None) > 0 and np.maximum.reduce(area) < math.inf:
         return planes, None
-    return planes, (sides > 0).all(axis=0) & (area > 0) & (area < math.inf)
+    proper = (sides > 0).all(axis=0) & (area > 0)
+    return planes, proper & (area < math.inf) if kind == "iou" else proper  # iof and ios divide by a finite one
 
 
-def _stay(planes: Host, labels: Host | None, threshold: Any) -> Host | None:
+def _stay(planes: Host, labels: Host | None, threshold: Threshold) -> Host | None:
     """Ranks kept, ascending, of boxes of which all have an area."""
     n = planes.shape[1]
     if n == 0:
@@ -137,7 +153,7 @@ def _stay(planes: Host, labels: Host | None, threshold: Any) -> Host | None:
     return _of_one_label(planes, threshold)
 
 
-def _axis(planes: Host, threshold: Any) -> tuple[int, float]:
+def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
     """Along which axis to sweep, 0 or 1, and the candidates of a box to expect of boxes that lie anywhere."""
     farthest, total = np.maximum.reduce(planes, axis=1).tolist(), np.add.reduce(planes, axis=1).tolist()
     x, y = (
@@ -145,15 +161,10 @@ def _axis(planes: Host, threshold: Any) -> tuple[int, float]:
         for k in (0, 1)
     )
     axis = int(0 < y < x)
-    return axis, (y if axis else x) * _share(threshold)
+    return axis, (y if axis else x) * threshold.share
 
 
-def _share(threshold: Any) -> float:
-    """Share of a side in which a partner that begins later must begin, to overlap by more than a threshold."""
-    return (1 - float(threshold) * SLACK) * (1 + 1e-6)
-
-
-def _of_one_label(planes: Host, threshold: Any) -> Host | None:
+def _of_one_label(planes: Host, threshold: Threshold) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
     n = planes.shape[1]
     over = _among_best(planes, threshold)
@@ -172,7 +183,7 @@ def _of_one_label(planes: Host, threshold: Any) -> Host | None:
     return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold)
 
 
-def _among_best(planes: Host, threshold: Any) -> Host:
+def _among_best(planes: Host, threshold: Threshold) -> Host:
     """Whether each of the best boxes overlaps each of them: of all, where they are few."""
     size = WHOLE if planes.shape[1] <= WHOLE else TILE
     return _overlap(planes[:, :size, None], planes[:, None, :size], threshold)
@@ -184,8 +195,8 @@ def _dense(over: Host) -> float:
     return max(int(np.count_nonzero(over)) - size, 0) / max(size * (size - 1), 1)
 
 
-def _overlap(a: Host, b: Host, threshold: Any) -> Host:
-    """Whether boxes overlap by more than a threshold, planes broadcast against each other to (5, k, m), k·m ≤ ROOM."""
+def _overlap(a: Host, b: Host, threshold: Threshold) -> Host:
+    """Whether each of a overlaps each of b by more than a threshold: planes that broadcast to (5, k, m), k·m ≤ ROOM."""
     k, m = max(a.shape[1], b.shape[1]), b.shape[2]
     pool = _ROOMS[a.dtype]
     room = pool.pop() if pool else np.empty(4 * ROOM, a.dtype)
@@ -194,26 +205,32 @@ def _overlap(a: Host, b: Host, threshold: Any) -> Host:
     # Zeros as an array: for a scalar NumPy has no fast loop. One positive side is enough for the sign of the product.
     np.maximum(width, _ZEROS[a.dtype][: k * m].reshape(k, m), out=width)
     inter = np.multiply(width, height, out=width)
-    union = np.add(a[4], b[4], out=height)
-    union -= inter
-    inter /= union
-    over = inter > threshold
+    if threshold.kind == "iou":
+        whole = np.add(a[4], b[4], out=height)
+        whole -= inter
+    else:
+        whole = a[4] if threshold.kind == "iof" else np.minimum(a[4], b[4], out=height)
+    inter /= whole
+    over = inter > threshold.value
     pool.append(room)
     return over
 
 
-def _starts(stop: Host, negated: Host, threshold: Any) -> Host:
+def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
     """Where boxes start and up to where partners that start later may, (2, ...), given where they stop and −start."""
     places = np.empty((2, *stop.shape), stop.dtype)
     begin, cut = places
     np.negative(negated, out=begin)
+    if threshold.share == 1:  # of sides that may be infinite
+        cut[...] = stop
+        return places
     np.add(stop, negated, out=cut)
-    cut *= cut.dtype.type(_share(threshold))
+    cut *= cut.dtype.type(threshold.share)
     cut += begin
     return places
 
 
-def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
+def _by_tiles(planes: Host, over: Host, threshold: Threshold) -> Host | None:
     """Ranks kept, given the overlaps of the best ones among each other; None if of many boxes few are suppressed."""
     ranks, parts = None, []
     while True:
@@ -233,7 +250,7 @@ def _by_tiles(planes: Host, over: Host, threshold: Any) -> Host | None:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _suppressed(winners: Host, rest: Host, threshold: Any) -> Host:
+def _suppressed(winners: Host, rest: Host, threshold: Threshold) -> Host:
     """Whether any of a few boxes overlaps each of the rest."""
     k, n = winners.shape[1], rest.shape[1]
     if k * n <= ROOM:
@@ -261,7 +278,7 @@ def _divided(number: Host, by: int) -> tuple[Host, Host]:
     return quotient, number - quotient * by
 
 
-def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Any) -> Host:
+def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Threshold) -> Host:
     """Positions of the pairs, of the boxes `first` of a and `second` of b, that overlap by more than a threshold."""
     parts = [
         _overlap(
@@ -273,7 +290,7 @@ def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Any) -> H
     return parts[0] if len(parts) == 1 else np.concatenate((first[:0], *parts))
 
 
-def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host | None:
+def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> Host | None:
     """Ranks kept, of each label by itself."""
     order = number.astype(np.uint16 if count.shape[0] <= 1 << 16 else number.dtype).argsort(kind="stable")
     planes = planes.take(order, axis=1)
@@ -295,9 +312,11 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Any) -> Host |
     return stays.nonzero()[0]
 
 
-def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most: float) -> Host | None:
+def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float) -> Host | None:
     """Ranks kept, of boxes of one label or of those that have numbers; None if more than `most` candidates."""
     n = planes.shape[1]
+    # The iof is seen from the better box of a pair; the ios, which is no less, from either.
+    seen, threshold = threshold, threshold._replace(kind="ios") if threshold.kind == "iof" else threshold
     cells = _cells(_starts(planes[axis], planes[axis + 2], threshold), number)
     if cells is None:
         return None
@@ -324,6 +343,9 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Any, most
         same = (number.take(first) == number.take(second)).nonzero()[0]
         first, second = first.take(same), second.take(same)
     better, worse = np.minimum(first, second), np.maximum(first, second)
+    if seen.kind == "iof":
+        hit = _exceeding(planes, better, planes, worse, seen)
+        better, worse = better.take(hit), worse.take(hit)
     return kept_of_edges(np, better, worse, n).nonzero()[0]
 
 
@@ -349,7 +371,7 @@ def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
 
 
 def _in_slices(
-    ranked: Host, other: int, n: int, slices: int, count: Host, threshold: Any
+    ranked: Host, other: int, n: int, slices: int, count: Host, threshold: Threshold
 ) -> Iterator[tuple[Host, Host]]:
     """Pairs of boxes of which one is at most `slices` behind the other along one axis, and that overlap.
 
@@ -390,7 +412,7 @@ def _in_slices(
             yield first, step
 
 
-def _gathered(ranked: Host, slices: int, count: Host, threshold: Any) -> Iterator[tuple[Host, Host]]:
+def _gathered(ranked: Host, slices: int, count: Host, threshold: Threshold) -> Iterator[tuple[Host, Host]]:
     """Pairs of boxes of which one is a candidate more than `slices` behind the other, and that overlap."""
     some = (count > slices).nonzero()[0]
     ends = (count.take(some) - slices).cumsum()

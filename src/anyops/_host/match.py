@@ -81,7 +81,7 @@ class _Matching:
     def run(self) -> list[int]:
         """Match all boxes, and return the slots."""
         xp, n = self.xp, self.scene.size
-        strips = Strips.of(xp, self.scene, self.scene.threshold) if n > SMALL else None
+        strips = Strips.of(xp, self.scene) if n > SMALL else None
         if strips is None or not bool(strips.fits(xp)):
             size, strips = SMALL, None
         else:

@@ -32,7 +32,8 @@ def _by_bits(x: Host) -> Host:
     keys <<= 32
     keys |= np.arange(x.shape[0])
     keys.sort()
-    if not (-INFINITY - 1 <= keys[0] >> 32 and keys[-1] >> 32 <= INFINITY):
+    first, last = keys[[0, -1]] >> 32
+    if first < -INFINITY - 1 or last > INFINITY:
         missing = np.isnan(x)
         if np.count_nonzero(bits[missing] != NAN):
             return _by_bits(np.where(missing, np.float32(np.nan), x))

@@ -122,7 +122,7 @@ def _searches(
     boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
     labels = None if labels is None else xp.take(labels, order)
     scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, bound)
-    strips = Strips.of(xp, scene, bound)
+    strips = Strips.of(xp, scene)
     # Boxes of the height of a strip on average reach into one more, and at most into two.
     sweep = Sweep.of(xp, strips, scene, proper, room=2 * n)
     found = searches_within(xp, sweep)

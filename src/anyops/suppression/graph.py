@@ -36,7 +36,7 @@ class Graph:
 
         None if more than `room` pairs overlap.
         """
-        strips = None if scene.size <= SMALL else Strips.of(xp, scene, scene.threshold)
+        strips = None if scene.size <= SMALL else Strips.of(xp, scene)
         if strips is not None and bool(strips.fits(xp)):
             sweep = Sweep.of(xp, strips, scene)
             # Which is the better box may change while scores do.

@@ -17,6 +17,7 @@ from .._array.segments import mark, put_along_last
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
+from ..boxes.iou import MASK_KINDS
 from .arguments import Call, check_suppression, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
 from .edges import kept_of_edges
@@ -259,8 +260,8 @@ def _scene(call: Call, threshold: float, kind: str) -> Array:
         if mode.padded:
             return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
         kept = None
-        if mode.host and kind == "iou" and host.suits(boxes):
-            kept = host.kept(boxes, scores, labels, threshold, least)
+        if mode.host and kind in MASK_KINDS and host.suits(boxes):
+            kept = host.kept(boxes, scores, labels, threshold, least, kind=kind)
         if kept is None and scores.shape[0] >= SMALL:
             kept = compiled(_in_parts, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
         if kept is not None:
@@ -292,7 +293,7 @@ def _in_parts(
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     if scene.size == 0:
         return order
-    strips = Strips.of(xp, scene, scene.threshold)
+    strips = Strips.of(xp, scene)
     if not bool(strips.fits(xp)):
         return None
     kept = _by_graph(xp, scene, strips)

@@ -115,6 +115,11 @@ def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
     return acts(a, b, both_ways(xp, a, b)[0])
 
 
+def cut_for(scene: Scene) -> float:
+    """Return the share of each side that is cut off."""
+    return 0.0 if scene.kind in ("iof", "ios") else scene.threshold * SLACK
+
+
 class Strips(NamedTuple):
     """The strips of a scene and the cells of its width, whichever part of it is sorted into them."""
 
@@ -127,10 +132,10 @@ class Strips(NamedTuple):
     group_bits: int
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene, threshold: float) -> "Strips":
-        """Return the strips for a scene of boxes with positive sides and for overlaps above a threshold."""
+    def of(cls, xp: Namespace, scene: Scene) -> "Strips":
+        """Return the strips for a scene of boxes with positive sides."""
         x1, y1, x2, y2, _ = rows_of(scene.boxes.columns)
-        cut = 0.0 if scene.kind in ("iof", "ios") else threshold * SLACK
+        cut = cut_for(scene)
         origin_x, origin_y = xp.min(x1), xp.min(y1)
         finest = (xp.max(y2) - origin_y) * FINEST
         bits = xp.iinfo(default_int(xp, x1)).bits - 2
@@ -286,9 +291,16 @@ def overlapping(
     As seen from the better box, or from one of them if `either`. Memory follows the number of these pairs, not of the
     candidates.
     """
+    least = cut_for(queries)
+    areas, other_areas = queries.boxes.columns[4, :], entries.boxes.columns[4, :]
     for query, start, count in searches:
-        for i, j in _expand(xp, start, count):
-            a, b = queries.take(xp, i + query), entries.take(xp, j)
+        for offset, entry in _expand(xp, start, count):
+            i, j = query + offset, entry
+            if least:  # IoU <= min(|a|, |b|) / max(|a|, |b|): two columns spare most pairs the comparison
+                area, other_area = xp.take(areas, i), xp.take(other_areas, j)
+                alike = indices_of(xp, xp.minimum(area, other_area) >= least * xp.maximum(area, other_area))
+                i, j = xp.take(i, alike), xp.take(j, alike)
+            a, b = queries.take(xp, i), entries.take(xp, j)
             forth, back = both_ways(xp, a, b)
             hit = indices_of(xp, acts(a, b, xp.maximum(forth, back) if either else forth))
             first, second, over = xp.take(a.ranks, hit), xp.take(b.ranks, hit), xp.take(forth, hit)
