@@ -54,11 +54,12 @@ class Threshold(NamedTuple):
 
     value: Any  # in the dtype of the boxes
     kind: str  # of overlap: iou, iof, ios
+    share: float  # of a side, in which a partner that begins later must begin
 
-    @property
-    def share(self) -> float:
-        """Share of a side in which a partner that begins later must begin."""
-        return (1 - float(self.value) * SLACK) * (1 + 1e-6) if self.kind == "iou" else 1.0
+
+def exceeding(value: Any, kind: str) -> Threshold:
+    """Return a threshold of one of the kinds of overlap."""
+    return Threshold(value, kind, (1 - float(value) * SLACK) * (1 + 1e-6) if kind == "iou" else 1.0)
 
 
 def suits(boxes: Host) -> bool:
@@ -72,7 +73,7 @@ def kept(
     """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
-    over = Threshold(boxes.dtype.type(threshold), kind)
+    over = exceeding(boxes.dtype.type(threshold), kind)
     with np.errstate(over="ignore", invalid="ignore"):
         if labels is not None and scores.shape[0]:
             labels = _numbered(labels)

@@ -13,7 +13,9 @@ Host = np.ndarray[Any, Any]
 FEW = 128  # numbers up to which the stable sort takes no longer
 MOST = 1 << 31  # numbers whose positions have 32 bits
 POSITION = (1 << 32) - 1
-INFINITY, NAN = 0x7F800000, 0x7FC00000  # the bits of float32
+# Bits of float32: NaN, and the keys of minus infinity at the first position and of infinity at the last.
+NAN = 0x7FC00000
+LEAST, LARGEST = (-0x7F800000 - 1) << 32, (0x7F800000 << 32) + POSITION
 
 
 def ascending(x: Host) -> Host:
@@ -32,8 +34,7 @@ def _by_bits(x: Host) -> Host:
     keys <<= 32
     keys |= np.arange(x.shape[0])
     keys.sort()
-    first, last = keys[[0, -1]] >> 32
-    if first < -INFINITY - 1 or last > INFINITY:
+    if keys[0] < LEAST or keys[-1] > LARGEST:
         missing = np.isnan(x)
         if np.count_nonzero(bits[missing] != NAN):
             return _by_bits(np.where(missing, np.float32(np.nan), x))
