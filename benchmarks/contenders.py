@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import estimation
@@ -190,20 +190,22 @@ def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
 def nms_mask(library: Callable[[], Library], *, jit: bool = False) -> Prepare:
     """The static form of NMS on a scene, a batch of images, or a scene with padding."""
 
-    def prepare(problem: Scene | Padded) -> Callable[[], object]:
+    @cache
+    def mask() -> Callable[..., Any]:
         import anyops
 
-        lib = library()
+        def found(boxes: Any, scores: Any, valid: Any = None) -> Any:
+            return anyops.nms_mask(boxes, scores, IOU_THRESHOLD, valid=valid)
+
+        return library().jit(found) if jit else found
+
+    def prepare(problem: Scene | Padded) -> Callable[[], object]:
+        lib, call = library(), mask()
         if isinstance(problem, Padded):
             arrays: tuple[NDArray[Any], ...] = problem
         else:
             arrays = problem[:2] if problem.labels is None else by_image(problem)
         boxes, scores, *valid = (lib.asarray(part) for part in arrays)
-
-        def mask(boxes: Any, scores: Any, valid: Any = None) -> Any:
-            return anyops.nms_mask(boxes, scores, IOU_THRESHOLD, valid=valid)
-
-        call = lib.jit(mask) if jit else mask
         return lambda: lib.wait(call(boxes, scores, *valid))
 
     return prepare

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import operator
 import os
 import sys
 import time
@@ -58,11 +59,11 @@ Answer = np.ndarray[Any, Any]
 
 @dataclass
 class Checked:
-    """A contender whose answer to a case is known."""
+    """A contender whose answers to the problems of a case are known."""
 
     contender: Contender
     entrant: Entrant
-    answer: Answer
+    answers: list[Answer]
     record: dict[str, Any]
 
 
@@ -71,13 +72,13 @@ class Checked:
 
 def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict[str, Any]:
     """Check, time and judge everyone who takes part in a case."""
-    problem = case.make()
+    problems = case.problems()
     records: dict[str, dict[str, Any]] = {}
     taking_part: list[Checked] = []
     for contender in contenders:
         checked = records[contender.name] = {}
         try:
-            taking_part.append(ask(contender, case, problem, checked))
+            taking_part.append(ask(contender, case, problems, checked))
         except Exception as error:  # one broken contender must not cost the others their numbers
             traceback.print_exc()
             checked["failed"] = describe(error)
@@ -90,7 +91,7 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
         reference = next((each for each in comparable if not each.contender.ours), (comparable or taking_part)[0])
         result["reference"] = reference.contender.name
         if not case.numeric:
-            result["kept"] = len(reference.answer)
+            result["kept"] = len(reference.answers[0])
         agreeing = [each for each in taking_part if agrees(each, reference, case)]
         entrants = [each.entrant for each in agreeing]
         measure(entrants, budget)
@@ -109,16 +110,20 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
     return result
 
 
-def ask(contender: Contender, case: Case, problem: Any, record: dict[str, Any]) -> Checked:
-    """The first call, timed because a very slow one is a sample already."""
+def ask(contender: Contender, case: Case, problems: list[Any], record: dict[str, Any]) -> Checked:
+    """The first calls, of which the very first is timed: a very slow one is a sample already."""
     if contender.note:
         record["note"] = contender.note
-    call = contender.operations[case.operation](problem)
-    first, result = timed(call)
-    found = answer(result, case, problem) if contender.compared else np.empty(0)
+    calls = [contender.operations[case.operation](problem) for problem in problems]
+    first, result = timed(calls[0])
+    results = itertools.chain([result], (call() for call in calls[1:]))
+    answers = [np.empty(0)] * len(problems)
+    if contender.compared:
+        answers = [answer(found, case, problem) for found, problem in zip(results, problems, strict=True)]
     if contender.name == "torchvision" and not case.numeric:
-        found = reference_order(found, case, problem)
-    return Checked(contender, Entrant(call, first, contender.compiles or case.compiled), found, record)
+        answers = [reference_order(found, case, problem) for found, problem in zip(answers, problems, strict=True)]
+    turns = calls[0] if len(calls) == 1 else map(operator.call, itertools.cycle(calls)).__next__
+    return Checked(contender, Entrant(turns, first, contender.compiles or case.compiled), answers, record)
 
 
 def effort(each: Checked, case: Case) -> dict[str, int]:
@@ -133,20 +138,20 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
     """Compare with the reference; note what a peer does differently, fail ours on any difference."""
     if not each.contender.compared:
         return True
+    pairs = list(zip(each.answers, reference.answers, strict=True))
     if case.numeric:
-        if each.answer.shape != reference.answer.shape:
-            each.record["failed"] = f"shape {each.answer.shape} against {reference.answer.shape}"
+        if wrong := next(((found, wanted) for found, wanted in pairs if found.shape != wanted.shape), None):
+            each.record["failed"] = f"shape {wrong[0].shape} against {wrong[1].shape}"
             return False
-        difference = float(np.max(np.abs(each.answer - reference.answer), initial=0))
+        difference = float(np.max([np.max(np.abs(found - wanted), initial=0) for found, wanted in pairs]))
         each.record["largest_difference"] = difference
         same = bool(difference < case.tolerance)  # NaN is no agreement
     else:
-        wanted = reference.answer
         if each.contender.name == "supervision":
-            wanted = np.sort(wanted)
-        same = np.array_equal(each.answer, wanted)
-        each.record["kept"] = len(each.answer)
-        each.record["common"] = len(np.intersect1d(each.answer, wanted))
+            pairs = [(found, np.sort(wanted)) for found, wanted in pairs]
+        same = all(np.array_equal(found, wanted) for found, wanted in pairs)
+        each.record["kept"] = len(pairs[0][0])
+        each.record["common"] = len(np.intersect1d(*pairs[0]))
     each.record["identical"] = same
     if each.contender.ours and not same:
         each.record["failed"] = f"differs from {reference.contender.name}"

@@ -203,9 +203,9 @@ def clustered(n: int, objects: int = 300, extent: float = 1333.0, seed: int = 0)
     return Scene(_corners(centre - size / 2, centre + size / 2), scores.astype(np.float32))
 
 
-def aerial(n: int) -> Scene:
+def aerial(n: int, seed: int = 0) -> Scene:
     """`spread` at the density of 100 000 boxes in 20 000 x 20 000 pixels, whatever n is."""
-    return spread(n, extent=20_000.0 * math.sqrt(n / 100_000), largest=100.0)
+    return spread(n, extent=20_000.0 * math.sqrt(n / 100_000), largest=100.0, seed=seed)
 
 
 def crowd(n: int) -> Scene:

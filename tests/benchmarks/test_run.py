@@ -224,10 +224,34 @@ def test_operations_of_torch_are_recorded_where_n_is_small():
     torch = pytest.importorskip("torch")
     x = torch.arange(3)
     checked = run.Checked(
-        contender("anyops torch", None, ours=True), Entrant(lambda: (x + 1).sum().item()), np.empty(0), {}
+        contender("anyops torch", None, ours=True), Entrant(lambda: (x + 1).sum().item()), [np.empty(0)], {}
     )
     assert run.effort(checked, CASE) == {"calls": 1, "operations": 3, "waits": 1}
     assert run.effort(checked, replace(CASE, n=run.LARGEST_COUNTED + 1)) == {"calls": 1}
+
+
+def test_each_call_gets_the_next_problem():
+    def prepare(scene):
+        return lambda: scene.scores[:1]
+
+    case = Case("", "", BOX_IOU, 3, lambda seed=0: scenes.clustered(3, 2, seed=seed), seeds=3)
+    problems = case.problems()
+    assert len({problem.scores[0] for problem in problems}) == 3
+    checked = run.ask(Contender("ours", {BOX_IOU: prepare}, 100, ours=True), case, problems, {})
+    assert [found.tolist() for found in checked.answers] == [problem.scores[:1].tolist() for problem in problems]
+    got = [checked.entrant.call()[0] for _ in range(4)]
+    assert got == [problem.scores[0] for problem in [*problems, problems[0]]]
+
+
+def test_a_wrong_answer_to_any_problem_is_seen():
+    case = Case("", "", NMS, 3, lambda seed=0: scenes.clustered(3, 2, seed=seed), seeds=3)
+    right = [np.array([0]), np.array([1]), np.array([2])]
+    reference = run.Checked(contender("torchvision", None), Entrant(lambda: None), right, {})
+    for one in range(3):
+        wrong = [found + (one == i) for i, found in enumerate(right)]
+        each = run.Checked(contender("anyops numpy", None, ours=True), Entrant(lambda: None), wrong, {})
+        assert not run.agrees(each, reference, case)
+    assert run.agrees(reference, reference, case)
 
 
 @pytest.mark.parametrize("operation", [NMS_MASK, IMAGES_MASK, IMAGES_MASK_JIT, PADDED, PADDED_JIT])
