@@ -117,7 +117,7 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
     planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
     with np.errstate(over="ignore", invalid="ignore"):
-        assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou"), 9.0) is None
+        assert greedy._by_sweep(planes, 0, None, greedy.exceeding(np.float32(0.5), "iou"), 9.0) is None
     assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
 
 

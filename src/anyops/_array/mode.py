@@ -81,7 +81,7 @@ class Mode(NamedTuple):
             return torch.from_numpy(x)
         import jax
 
-        if self.like is not None and self.like.committed:
+        if self.like is not None:
             return jax.device_put(x, next(iter(self.like.devices())))
         return jax.numpy.asarray(x)
 
@@ -173,11 +173,10 @@ def enter(xp: Namespace, *arrays: Array | None, differentiable: bool) -> tuple[M
     views = None if see is None else see(given, differentiable)
     if views is None:
         return _mode(xp, given, given[0]), arrays
-    left = iter(views)
-    like = given[0]
-    if home == "jax" and not like.committed:
-        like = next((x for x in given if x.committed), like)
-    return _views_of(home)._replace(like=like), tuple([None if x is None else next(left) for x in arrays])
+    left, mode = iter(views), _views_of(home)
+    if home == "jax" and (committed := [x for x in given if x.committed]):
+        mode = mode._replace(like=committed[0])
+    return mode, tuple([None if x is None else next(left) for x in arrays])
 
 
 def _of_numpy(arrays: list[Array], _differentiable: bool) -> list[Array]:

@@ -122,7 +122,7 @@ def _placed_on(xp: Namespace, x: Array) -> Any:
 
 def device(x: Array) -> Any:
     """Return the device to create companions of `x` on; None where the library places them itself."""
-    return x.device if library(namespace(x=x)) in _PLACED else None
+    return None if type(x) is np.ndarray or library(namespace(x=x)) not in _PLACED else x.device
 
 
 # JAX follows the data, and its tracers have no device to name; NumPy and dask have one device.

@@ -3,8 +3,8 @@
 Boxes lie by rank in planes (5, n): x2, y2, −x1, −y1 and the area. Then one minimum makes all four sides of an
 intersection. Three ways lead to the same boxes:
 
-* Tiles: the best 64 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
-  suppress among the rest, and the next 64 follow. Best where most boxes go.
+* Tiles: the best 48 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
+  suppress among the rest, and the next 48 follow. Best where most boxes go.
 * A sweep along an axis. Boxes are sorted by where they start, and the partners of a box are the next ones, up to the
   end of its reach: the share 1 − t of its width for an IoU above t, the whole width for iof and ios. The d-th next
   ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted first, and then no label costs
@@ -29,7 +29,7 @@ from .walk import walk
 
 Host = np.ndarray[Any, Any]
 
-TILE = 64  # boxes decided at once: one machine word
+TILE = 48  # boxes decided at once
 WHOLE = 128  # boxes decided at once where no others are left: a second tile would cost more calls
 ROOM = WHOLE * WHOLE  # pairs whose overlaps are computed at once: as many as stay in a close cache
 GATHERED = 6  # pairs of a slice or a tile that cost what one costs whose boxes are gathered
@@ -156,11 +156,11 @@ def _stay(planes: Host, labels: Host | None, threshold: Threshold) -> Host | Non
 
 def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
     """Along which axis to sweep, 0 or 1, and the candidates of a box to expect of boxes that lie anywhere."""
-    farthest, total = np.maximum.reduce(planes, axis=1).tolist(), np.add.reduce(planes, axis=1).tolist()
-    x, y = (
-        (total[k] + total[k + 2]) / extent if (extent := farthest[k] + farthest[k + 2]) < math.inf else 0.0
-        for k in (0, 1)
-    )
+    right, bottom, left, top, _ = np.maximum.reduce(planes, axis=1).tolist()
+    total = np.add.reduce(planes, axis=1).tolist()
+    width, height = right + left, bottom + top
+    x = (total[0] + total[2]) / width if width < math.inf else 0.0
+    y = (total[1] + total[3]) / height if height < math.inf else 0.0
     axis = int(0 < y < x)
     return axis, (y if axis else x) * threshold.share
 
@@ -174,7 +174,7 @@ def _of_one_label(planes: Host, threshold: Threshold) -> Host | None:
     share = _dense(over)
     if n > LARGE or share < DENSE:
         axis, expected = _axis(planes, threshold)
-        # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 64 boxes against all.
+        # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 48 boxes against all.
         sweep = 2 * expected * n + 16 * share * n * n / 2
         few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
         if expected > 0 and few:

@@ -15,16 +15,13 @@ def walk(over: Host) -> list[int]:
     """Ranks kept, given which ones each overlaps, bool (n, n)."""
     n = over.shape[0]
     packed = np.packbits(over, axis=1, bitorder="little")
-    width = packed.shape[1]
-    rows = packed.view("<u8")[:, 0].tolist() if width == 8 else None
-    data = packed.tobytes()
+    width, data = packed.shape[1], packed.tobytes()
     stays, live = [], (1 << n) - 1
     while live:
         first = live & -live
         rank = first.bit_length() - 1
         stays.append(rank)
-        row = rows[rank] if rows else int.from_bytes(data[rank * width : (rank + 1) * width], "little")
-        live &= ~(row | first)
+        live &= ~(int.from_bytes(data[rank * width : (rank + 1) * width], "little") | first)
     return stays
 
 
