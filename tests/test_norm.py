@@ -519,3 +519,37 @@ def test_settings_of_other_libraries(settings, ours):
     layer.eval()
     got = anyops.batch_norm(x, mean, var, **{k: v for k, v in ours.items() if k != "correction"})
     np.testing.assert_allclose(got.y, layer(torch.tensor(x)).detach(), atol=1e-12)
+
+
+@pytest.mark.op("batch_norm", transforms=EAGER_AND_JIT)
+@pytest.mark.parametrize(
+    ("level", "spread"), [(4.5e6, 2), (101325, 0.04), (101325, 1), (1e4, 1), (-3e5, 0.5), (0, 1), (1e6, 0)]
+)
+def test_small_deviations_beside_a_level(run, level, spread):
+    """A channel is constant where all its values are equal, and nowhere else."""
+    x = (level + spread * np.random.default_rng(0).standard_normal((997, 2))).astype(np.float32)
+    exact = x.astype(np.float64)
+    y, _, var = run(anyops.batch_norm, x, np.zeros(2, np.float32), np.ones(2, np.float32), training=True, momentum=0.0)
+    np.testing.assert_allclose(var, exact.var(0), rtol=2e-4)
+    want = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
+    # The mean is rounded to float32, by no more than half a unit in its last place.
+    rounding = np.spacing(np.float32(abs(level))) / np.sqrt(exact.var(0) + 1e-5)
+    np.testing.assert_array_less(np.abs(y - want).max(0), rounding + 1e-4)
+
+
+@pytest.mark.op("batch_norm", transforms=EAGER_AND_JIT)
+def test_a_broken_state_shows(run):
+    """A negative or missing running variance gives NaN, not the bias."""
+    x, mean, bias = np.float32([[1, 2, 3, 4]]), np.zeros(4, np.float32), np.float32([5, 6, 7, 8])
+    var = np.float32([-1, np.nan, 1, 0])
+    y = run(anyops.batch_norm, x, mean, var, np.ones(4, np.float32), bias, eps=0.0)[0]
+    np.testing.assert_array_equal(np.isnan(y[0]), [True, True, False, False])
+    assert y[0, 2:].tolist() == [10.0, 8.0]
+
+
+@pytest.mark.op("batch_norm_grad", transforms=EAGER_AND_JIT)
+def test_a_broken_state_shows_in_the_gradient(run):
+    x, mean, var = np.float32([[1, 2, 3]]), np.zeros(3, np.float32), np.float32([-1, np.nan, 1])
+    dx, dweight, _ = run(anyops.batch_norm_grad, x, x, running_mean=mean, running_var=var, training=False)
+    np.testing.assert_array_equal(np.isnan(dx[0]), [True, True, False])
+    np.testing.assert_array_equal(np.isnan(dweight), [True, True, False])

@@ -159,3 +159,15 @@ def test_integers_become_floats_first(run, backend, call, dtype, boxes):
     got = run(op, np.array(boxes, dtype), *args)
     assert dtype_name(got) == backend.default("real floating")
     np.testing.assert_allclose(got, np.array([want(b) for b in boxes]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax.numpy"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_corners_of_16_bit_masks_are_not_rounded(library, dtype):
+    xp = pytest.importorskip(library)
+    if library == "numpy" and dtype == "bfloat16":
+        pytest.skip("numpy has no bfloat16")
+    mask = xp.zeros((1, 3, 1100), dtype=getattr(xp, dtype)) + 1
+    assert anyops.masks_to_boxes(mask).tolist() == [[0, 0, 1099, 2]]
+    assert str(anyops.masks_to_boxes(mask).dtype).endswith("float32")
+    assert str(anyops.masks_to_boxes(mask[:0]).dtype).endswith("float32")

@@ -371,3 +371,45 @@ def test_backends_agree(backend_pair):
     a, b = scenes.boxes(40), scenes.boxes(40, seed=1)
     got = [x.to_numpy(anyops.box_iou(x.asarray(a), x.asarray(b), kind="ciou")) for x in backend_pair]
     np.testing.assert_allclose(*got, atol=1e-6)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("offset", [0, 1e4, 4.5e6])
+def test_far_from_the_origin(run, kind, offset):
+    """Overlaps do not change when boxes move together by numbers that leave them exact in float32."""
+    a = np.float32([[0.5, 0, 2, 3], [0, 0, 4, 4], [1, 1, 2, 2]])
+    b = np.float32([[1, 0, 2.5, 3], [8, 8, 9.5, 9], [0.5, 0.5, 1.5, 3.5]])
+    assert ((a + np.float32(offset)).astype(np.float64) == a.astype(np.float64) + offset).all()
+    got = run(anyops.box_iou, a + np.float32(offset), b + np.float32(offset), kind=kind)
+    np.testing.assert_allclose(got, reference.pairwise(a, b, kind), atol=1e-6)
+
+
+def test_nms_by_the_distance_far_from_the_origin():
+    boxes = np.float32([[0.5, 0, 2, 3], [1, 0, 2.5, 3]])
+    for offset in (0, 4.5e6):
+        moved, scores = boxes + np.float32(offset), np.float32([0.9, 0.8])
+        assert anyops.nms(moved, scores, 0.45, kind="diou").tolist() == [0]
+        assert anyops.nms_mask(moved, scores, 0.45, kind="diou").tolist() == [True, False]
+
+
+@pytest.mark.op("mask_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("side", [4096, 4100])
+def test_unions_of_more_pixels_than_float32_counts(run, backend, side):
+    if not backend.is_fast:
+        pytest.skip("millions of pixels are too many for a reference implementation")
+    masks = np.ones((2, side, side), bool)
+    masks[0, 1, :2] = masks[1, 0, :3] = False
+    got = run(anyops.mask_iou, masks[:1], masks[1:])[0, 0]
+    # The result alone is rounded.
+    assert got == got.dtype.type(side**2 - 5) / got.dtype.type(side**2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [1e-18, 1e-19, 3e-20, 1e-20, 1e-22])
+def test_gradients_of_boxes_whose_area_is_subnormal(kind, side):
+    torch = pytest.importorskip("torch")
+    for target in ([side / 2, 0, side * 1.5, side], [0, 0, side, side], [5, 5, 6, 6]):
+        pred = torch.tensor([0, 0, side, side], requires_grad=True)
+        anyops.box_iou_loss(pred, torch.tensor(target), kind=kind).backward()
+        assert torch.isfinite(pred.grad).all(), target

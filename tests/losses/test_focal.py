@@ -504,3 +504,57 @@ def test_inductor(backend, transform):
     np.testing.assert_allclose(
         backend.to_numpy(got).ravel(), expected(x.ravel(), t.ravel(), 0.25), rtol=1e-5, atol=1e-37
     )
+
+
+def sigmoid_by_definition(x, t, gamma):
+    """Of float64 arrays, differentiated by differences: x is moderate."""
+    p = 1 / (1 + np.exp(-x))
+    ce = t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x))
+    return (0.25 * t + 0.75 * (1 - t)) * (p + t - 2 * p * t) ** gamma * ce
+
+
+def softmax_by_definition(x, t, alpha, gamma):
+    p = np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+    return (-t * alpha * (1 - p) ** gamma * np.log(p)).sum()
+
+
+def differences(f, x, step=1e-6):
+    found = np.zeros(x.size)
+    for i in range(x.size):
+        move = np.zeros(x.size)
+        move[i] = step
+        move = move.reshape(x.shape)
+        found[i] = (f(x + move) - f(x - move)) / (2 * step)
+    return found.reshape(x.shape)
+
+
+@pytest.mark.op("sigmoid_focal_loss", transforms=(Transform.GRAD,))
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 1.5, 2, 3])
+@pytest.mark.parametrize("targets", [[1, 0, 0, 1], [1, 1, 1, 1], [0.5, 0, 0.25, 1], [0.5, 0.5, 0.75, 0.25]], ids=str)
+def test_gradient_by_the_targets(run, backend, gamma, targets):
+    """Also where all are 0 or 1, which values alone would call hard."""
+    x, t = np.array([0.5, -1, 2, 0]), np.array(targets, float)
+    want = differences(lambda t: sigmoid_by_definition(x, t, gamma).sum(), t)
+    logits, given = x.astype(np.float32), t.astype(np.float32)
+    (got,) = backend.gradient(
+        lambda t: anyops.sigmoid_focal_loss(backend.asarray(logits), t, gamma=gamma, reduction="sum"), given
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.op("softmax_focal_loss", transforms=(Transform.GRAD,))
+@pytest.mark.parametrize("gamma", [0, 0.5, 1, 2])
+@pytest.mark.parametrize("targets", [[0, 1, 0], [0, 0.5, 0.5], [0, 0, 0], [0.2, 0.3, 0.5]], ids=str)
+@pytest.mark.parametrize("weights", [[1, 1, 1], [0, 2, 0]], ids=str)
+def test_gradient_by_probabilities_and_weights_that_are_0(run, backend, gamma, targets, weights):
+    x, t, alpha = np.array([[10.0, 1, -2]]), np.array([targets], float), np.array(weights, float)
+    by_t = differences(lambda t: softmax_by_definition(x, t, alpha, gamma), t)
+    by_alpha = differences(lambda alpha: softmax_by_definition(x, t, alpha, gamma), alpha)
+
+    def loss(t, alpha):
+        logits = backend.asarray(x.astype(np.float32))
+        return anyops.softmax_focal_loss(logits, t, alpha=alpha, gamma=gamma, reduction="sum")
+
+    got = backend.gradient(loss, t.astype(np.float32), alpha.astype(np.float32))
+    np.testing.assert_allclose(got[0], by_t, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(got[1], by_alpha, rtol=1e-4, atol=1e-6)

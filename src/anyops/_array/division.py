@@ -12,8 +12,16 @@ def divide(xp: Namespace, x: Array, y: Array) -> Array:
     JAX differentiates it by x·y⁻², which overflows for a divisor whose square underflows, such as a small area. On a
     GPU its float32 quotient is off by an ulp or two in three of ten cases: an area over itself, or a pair exactly
     at a threshold. https://github.com/openxla/xla/issues/37181
+
+    By a subnormal divisor torch's derivative would be infinity over zero: there the quotient has none.
     """
-    return _jax_divide()(x, y) if library(xp) == "jax" else x / y
+    name = library(xp)
+    if name == "jax":
+        return _jax_divide()(x, y)
+    if name == "torch" and (x.requires_grad or y.requires_grad):
+        subnormal = y.detach().abs() < float(xp.finfo(y.dtype).smallest_normal)
+        x, y = xp.where(subnormal, x.detach(), x), xp.where(subnormal, y.detach(), y)
+    return x / y
 
 
 @cache

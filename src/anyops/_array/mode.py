@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from .compiled import jitted
+from .compiled import as_written, jitted
 from .namespace import Array, Namespace, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
 
@@ -67,8 +67,8 @@ class Mode(NamedTuple):
         if self.fused:
             return jitted(kernel, self._replace(like=None, known=False), self.known, options)(*arguments)
         if self.home == "torch" and not self.host:
-            return kernel(self, *arguments, **options)
-        with np.errstate(over="ignore", invalid="ignore"):
+            return as_written(kernel, self, *arguments, **options)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             return kernel(self, *arguments, **options)
 
     def back(self, x: Any) -> Array:

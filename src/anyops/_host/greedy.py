@@ -74,7 +74,7 @@ def kept(
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
     over = exceeding(boxes.dtype.type(threshold), kind)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if labels is not None and scores.shape[0]:
             labels = _numbered(labels)
         if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, over):
@@ -300,7 +300,7 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> 
 
     def decide(bound: tuple[int, int]) -> Host | None:
         own = planes[:, slice(*bound)]
-        with np.errstate(over="ignore", invalid="ignore"):  # which threads do not inherit
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # which threads do not inherit
             stays = _of_one_label(own, threshold)
             return None if stays is None else order[slice(*bound)].take(stays)
 

@@ -195,7 +195,8 @@ def masks_to_boxes(masks: Array) -> Array:
     Returns
     -------
     array (N, 4)
-        xyxy, in the namespace's default float, or the dtype of floating masks. As ``torchvision.ops.masks_to_boxes``.
+        xyxy, in the namespace's default float, or the dtype of floating masks, float32 at least. As
+        ``torchvision.ops.masks_to_boxes``.
 
     Raises
     ------
@@ -215,10 +216,10 @@ def masks_to_boxes(masks: Array) -> Array:
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")
     inside = as_bool(xp, "masks", masks)
+    floating = xp.isdtype(masks.dtype, "real floating")
+    dtype = compute_dtype(xp, masks.dtype) if floating else default_float(xp, masks)
     if masks.shape[0] == 0:  # nothing to reduce, which dask refuses
-        dtype = result_dtype(xp, masks=masks) if not xp.isdtype(masks.dtype, "bool") else default_float(xp, masks)
         return xp.zeros((0, 4), dtype=dtype, device=device(masks))
-    dtype = masks.dtype if xp.isdtype(masks.dtype, "real floating") else default_float(xp, masks)
     x1, x2 = _first_and_last(xp, xp.any(inside, axis=1))
     y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))
     return xp.astype(xp.stack((x1, y1, x2, y2), axis=-1), dtype)

@@ -15,6 +15,7 @@ from .._array.namespace import (
     cast,
     compute_dtype,
     default_float,
+    default_int,
     device,
     result_dtype,
     rows_of,
@@ -279,8 +280,9 @@ def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
     ax1, ay1, ax2, ay2, *_ = rows_of(a.given)
     bx1, by1, bx2, by2, *_ = rows_of(b.given)
     width, height, finite = _enclosing(xp, a.given, b.given)
+    # Differences before sums, which would round far from the origin.
+    dx, dy = (ax1 / 2 - bx1 / 2) + (ax2 / 2 - bx2 / 2), (ay1 / 2 - by1 / 2) + (ay2 / 2 - by2 / 2)
     # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
-    dx, dy = (ax1 / 2 + ax2 / 2) - (bx1 / 2 + bx2 / 2), (ay1 / 2 + ay2 / 2) - (by1 / 2 + by2 / 2)
     unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
     bounded = finite & (unit > 0) & (unit < math.inf)
     unit = xp.where(bounded, unit, 1.0)
@@ -353,18 +355,18 @@ def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, d
     """Overlap of flat masks (..., N, P) with (..., M, P), or with themselves."""
     xp, pixels = mode.xp, a.shape[-1]
     masks = (a,) if b is None else (a, b)
-    # Counts of pixels are exact in float32 up to 2²⁴.
-    count = xp.float32 if pixels <= 1 << 24 else compute_dtype(xp, default_float(xp, a))
+    # Counts of pixels are exact in float32 up to 2²⁴, and in integers beyond.
+    many = pixels > 1 << 24
 
     def counts(_: slice, some: slice) -> tuple[Array, ...]:
         """Intersections, and the areas of two sets of masks, in some of the pixels."""
-        parts = [xp.astype(x[..., some], count) for x in masks]
-        inter = parts[0] @ xp.matrix_transpose(parts[-1])
-        return inter, *(xp.sum(part, axis=-1) for part in parts if b is not None)
+        parts = [xp.astype(x[..., some], xp.float32) for x in masks]
+        found = parts[0] @ xp.matrix_transpose(parts[-1]), *(xp.sum(part, axis=-1) for part in parts if b is not None)
+        return tuple(xp.astype(x, default_int(xp, x)) for x in found) if many else found
 
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
     rows = sum(math.prod(x.shape[:-1]) for x in masks)
-    cut = tiles((rows, pixels), mode.grain and PIXELS, (1,))
+    cut = tiles((rows, pixels), PIXELS if many else mode.grain and PIXELS, (1,))
     inter, *areas = fold_tiles(counts, lambda x, y: tuple(map(mode.own.add, x, y)), cut)
     if b is None:
         n = a.shape[-2]
@@ -372,10 +374,10 @@ def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, d
         areas = [xp.take(xp.reshape(inter, (*a.shape[:-2], n * n)), diagonal, axis=-1)]
     area1, area2 = areas[0][..., :, None], areas[-1][..., None, :]
     if kind == "iou":
-        whole = area1 + area2 - inter
+        whole = area1 + (area2 - inter)  # no more than the pixels: exact
     else:
         whole = xp.minimum(area1, area2) if kind == "ios" else area1 + xp.zeros_like(inter)
-    whole = xp.where(whole > 0, whole, 1.0)
+    whole = xp.where(whole > 0, whole, xp.ones_like(whole))
     # The quotient of exact counts, in the precision of the result.
     wide = compute_dtype(xp, dtype)
     return cast(xp, xp.astype(inter, wide) / xp.astype(whole, wide), dtype)

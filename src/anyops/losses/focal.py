@@ -25,6 +25,7 @@ from .._array.namespace import (
     default_int,
     device,
     result_dtype,
+    stop_gradient,
 )
 from .._array.pieces import by_rows
 from .._array.support import Kind, op
@@ -92,7 +93,10 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
         return q * q if gamma == 2 else q ** int(gamma)
     log_q = z - softplus
     if w is not None:
-        log_q = xp.where(w > 0, xp.log(xp.where(w > 0, q, 1.0)), log_q)
+        # At w = 0 as the limit, for the derivative by w: q′/q = (1 − 2q)/q.
+        part, least = w > 0, float(xp.finfo(z.dtype).smallest_normal)
+        hard = log_q + w * stop_gradient((1.0 - 2.0 * q) / xp.where(q > least, q, least))
+        log_q = xp.where(part, xp.log(xp.where(part, q, 1.0)), hard)
     return xp.exp(gamma * log_q)
 
 
@@ -221,8 +225,8 @@ def _sigmoid_items(
     """Loss of each item, and its derivative by x if `slope`."""
     xp, own = mode.xp, mode.own
     against, w = 1.0 - t, None
-    # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone.
-    if hard or (mode.at_hand and bool(_dot(xp, t, against) == 0)):
+    # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone. They have a derivative all the same.
+    if hard or (mode.at_hand and not mode.grad and bool(_dot(xp, t, against) == 0)):
         sign = own.subtract(against, t)
     else:
         nearest = xp.round(t)
@@ -596,7 +600,7 @@ def _all_classes(mode: Mode, x: Array, t: Array, each: Array | None, gamma: floa
     against = xp.where(best, 1.0, 1.0 + (below - mine))
     z = xp.where(best, rest, xp.log(against) - (x - top))
     weight = t if each is None else t * each
-    z = xp.where(weight == 0, 0.0, z)  # a class that is impossible and does not count
+    z = xp.where((weight == 0) & (z == math.inf), 0.0, z)  # a class that is impossible and does not count
     found = _focal(mode, z, None, weight, gamma, slope=slope)
     loss = xp.sum(found[0], axis=-1)
     if not slope:
