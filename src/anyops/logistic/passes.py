@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, cast, namespace
 from .._array.rows import Sums, fold_rows
+from .._array.solve import triangle
 from .objective import losses_along
 
 
@@ -67,10 +68,10 @@ def merge_largest(a: Sums, b: Sums) -> Sums:
     return (-_least(-a[0], -b[0]),)
 
 
-def moments(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType) -> Sums:
+def moments(mode: Mode, z: Array, target: Array, w: Array | None, *, wide: DType) -> Sums:
     """Σw, Σw z, Σw z² and the largest ‖z‖²."""
     xp = mode.xp
-    level = xp.ones_like(z[:, 0]) if w is None else w
+    level = xp.ones_like(target, dtype=z.dtype) if w is None else w
     square = z * z
     length = square @ xp.ones_like(z[0, :])
     longest = xp.max(length) if z.shape[0] else xp.sum(length)
@@ -80,6 +81,20 @@ def moments(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DTyp
 def merge_moments(a: Sums, b: Sums) -> Sums:
     """Three are sums, the last is a maximum."""
     return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
+
+
+def triangular(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType, fit_intercept: bool) -> Sums:
+    """R of QR = √w (1, z), or √w z."""
+    xp = mode.xp
+    rows = xp.concat([xp.ones_like(z[:, :1]), z], axis=1) if fit_intercept else z
+    rows = rows if w is None else xp.sqrt(w)[:, None] * rows
+    return (cast(xp, triangle(xp, rows), wide),)
+
+
+def merge_triangular(a: Sums, b: Sums) -> Sums:
+    """R of one above the other."""
+    xp = namespace(a=a[0])
+    return (triangle(xp, xp.concat([a[0], b[0]], axis=0)),)
 
 
 def _least(a: Array, b: Array) -> Array:

@@ -13,9 +13,10 @@ from ..._array.namespace import Array
 
 FAR = 0.3  # of a column's root mean square: a mean above this is subtracted
 EXPONENTS = {4: (20, 126), 8: (200, 500)}  # by bytes: powers of 2 that squares can bear, and that scales may have
-DEPENDENT = 1e-13  # the variance, of 1, below which a combination of columns is constant but for float64's rounding
+DEPENDENT = 32.0  # roundings, the spread of a combination of columns of spread 1 that counts as 0
 ROUNDED = 0.05  # of its spread, the most that rounding may move a column
 INVOLVED = 1e-6  # the part of a unit vector that a column must have to belong to a dependence
+NEARLY = 1e-3  # the spread of a combination below which products of the columns lose too many digits
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Columns:
     extreme: bool
 
     @property
+    def flat(self) -> Array:
+        """An orthonormal basis (p + 1, q) of the combinations of z and 1 that are left out, being 0 in every row."""
+        return np.zeros((len(self.scale) + 1, 0))
+
+    @property
+    def hidden(self) -> Array:
+        """Which coefficients of x, the intercept last, the rows do not tell, as (p + 1,)."""
+        return np.zeros(len(self.scale) + 1, dtype=bool)
+
+    @property
     def shifted(self) -> bool:
         """Whether anything is to be subtracted."""
         return bool(np.any(self.centre != 0))
@@ -61,39 +72,140 @@ class Columns:
         longest = float(np.max(np.linalg.vector_norm(delta, axis=1)))
         return self.radius * longest * (1.0 if len(delta) == 1 else 2.0)
 
-    def dependences(self, gram: Array, fit_intercept: bool, eps: float) -> Array:
-        """An orthonormal basis (p + 1, q) of the combinations of the columns, and of 1, that are 0 in every row.
 
-        `gram` is Σ w (z, 1)(z, 1)ᵀ, known to `eps`. A variance counts as 0 if the rounding of the columns that take
-        part, or of `gram`, would explain it. One column alone is constant only if all its values are equal.
-        """
-        p = len(self.scale)
-        gram = gram / gram[-1, -1]
-        mean = gram[-1, :-1] if fit_intercept else np.zeros(p)
-        cover = gram[:-1, :-1] - mean[:, None] * mean[None, :]
-        spread = np.sqrt(np.clip(np.linalg.diagonal(cover), 0.0, None))
-        constant = spread == 0
-        spread = np.where(constant, 1.0, spread)
-        cover = np.where(constant[:, None] | constant[None, :], 0.0, cover / spread[:, None] / spread[None, :])
-        values, vectors = np.linalg.eigh(cover)
-        rounding = np.where(constant, 0.0, np.minimum(4.0 * self.noise / spread, ROUNDED))
-        least = np.maximum(max(DEPENDENT, 8.0 * eps) * p, rounding**2 @ vectors**2)
-        some = values <= least
-        if not np.any(some):
-            return np.zeros((p + 1, 0))
-        # Rounding involves all columns a little, and may be large in the units of another.
-        flat, least = vectors[:, some], float(np.max(least[some]))
-        flat = np.where(involved(flat, max(INVOLVED, least**0.5))[:, None], flat, 0.0) / spread[:, None]
-        return np.linalg.qr(np.concat([flat, -(mean @ flat)[None, :]], axis=0))[0]
+@dataclass(frozen=True)
+class Turned(Columns):
+    """Combinations u = (z − mean) turn of columns that depend on each other, or nearly: each of spread 1, uncorrelated.
 
-    def shortest(self, theta: Array, flat: Array) -> Array:
-        """Among the coefficients of x with the same logits as `theta`, of z, the shortest but for the intercept."""
-        theta = self.outward(theta)
-        move = self.outward(flat.T)
+    No digits are lost in products of u, however alike the columns of z are.
+
+    Attributes
+    ----------
+    inner : Columns
+        Of z.
+    mean : array (p,)
+        Of z, 0 without an intercept.
+    turn : array (p, r)
+    back : array (r, p)
+        The inverse of `turn` on the directions that are kept.
+    left_out : array (p + 1, q)
+        The combinations of z and 1 that are 0 in every row to rounding.
+    """
+
+    inner: Columns
+    mean: Array
+    turn: Array
+    back: Array
+    left_out: Array
+
+    @property
+    def flat(self) -> Array:
+        """An orthonormal basis (p + 1, q) of the combinations of z and 1 that are left out, being 0 in every row."""
+        return self.left_out
+
+    @property
+    def hidden(self) -> Array:
+        """Which coefficients of x, the intercept last, the rows do not tell, as (p + 1,)."""
+        parts = involved(self.left_out)
+        move = self.left_out[:-1, :] * (self.inner.centre / self.inner.scale)[:, None]
+        level = self.left_out[-1, :] - np.sum(move, axis=0)
+        parts[-1] = np.any(np.abs(level) > INVOLVED * (1.0 + np.sum(np.abs(move), axis=0)))
+        return parts
+
+    def inward(self, theta: Array) -> Array:
+        """Coefficients of u from those of x."""
+        return self.of_inner(self.inner.inward(theta))
+
+    def outward(self, theta: Array) -> Array:
+        """Coefficients of x from those of u."""
+        return self.inner.outward(self.to_inner(theta))
+
+    def of_inner(self, theta: Array) -> Array:
+        """Coefficients of u from those of z."""
+        coef = theta[:, :-1]
+        return _beside(coef @ self.back.T, theta[:, -1] + coef @ self.mean)
+
+    def to_inner(self, theta: Array) -> Array:
+        """Coefficients of z from those of u."""
+        coef = theta[:, :-1] @ self.turn.T
+        return _beside(coef, theta[:, -1] - coef @ self.mean)
+
+    def shortest(self, theta: Array) -> Array:
+        """Among the coefficients of z with the same logits, those whose coefficients of x are shortest."""
+        theta = self.inner.outward(theta)
+        move = self.inner.outward(self.left_out.T)
         unit = np.max(np.abs(move[:, :-1]), axis=1, keepdims=True)
         move = move / np.where(unit > 0, unit, 1.0)
         parts = np.linalg.lstsq(move[:, :-1].T, theta[:, :-1].T, rcond=None)[0]
-        return theta - parts.T @ move
+        return self.inner.inward(theta - parts.T @ move)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The singular values of the columns of z, centred and divided by their spread, and the directions they belong to.
+
+    Attributes
+    ----------
+    mean, spread : array (p,)
+        Of z; the mean is 0 without an intercept, the spread 1 of a constant.
+    values : array (p,)
+        The spread of each combination.
+    right : array (p, p)
+        Its parts by column.
+    rounding : array (p,)
+        The spread of each combination that the rounding of the columns would explain.
+    least : float
+        The spread that rounding in the dtype of the computation makes.
+    """
+
+    mean: Array
+    spread: Array
+    values: Array
+    right: Array
+    rounding: Array
+    least: float
+
+    @property
+    def hidden(self) -> Array:
+        """Which combinations are 0 but for rounding."""
+        return self.values <= np.maximum(self.rounding, self.least)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the columns do as they are."""
+        return not bool(np.any(self.hidden) or np.any(self.values < NEARLY))
+
+    def turned(self, columns: Columns, kept: Array) -> Turned:
+        """The combinations that are `kept`, as columns."""
+        turn = self.right[:, kept] / self.values[kept] / self.spread[:, None]
+        back = (self.right[:, kept] * self.values[kept]).T * self.spread
+        # Rounding involves all columns a little, and may be large in the units of another.
+        hidden = self.hidden
+        rounding = float(np.max(np.maximum(self.rounding, self.least)[hidden], initial=0.0))
+        null = self.right[:, hidden]
+        null = np.where(involved(null, max(INVOLVED, rounding))[:, None], null, 0.0) / self.spread[:, None]
+        null = np.concat([null, -(self.mean @ null)[None, :]], axis=0)
+        null = np.linalg.qr(null)[0] if np.any(hidden) else null
+        r = turn.shape[1]
+        return Turned(np.zeros(r), np.ones(r), np.inf, np.zeros(r), False, columns, self.mean, turn, back, null)
+
+
+def spectrum(triangle: Array, columns: Columns, *, fit_intercept: bool, weight: float, eps: float) -> Spectrum:
+    """Of the columns of z from R of QR = √w (1, z), or √w z without an intercept, computed to `eps`.
+
+    A combination counts as 0 if the rounding of the columns that take part, or of R, would explain it. One column
+    alone is constant only if all its values are equal.
+    """
+    p = len(columns.scale)
+    mean = triangle[0, 1:] / triangle[0, 0] if fit_intercept else np.zeros(p)
+    part = triangle[1:, 1:] if fit_intercept else triangle
+    part = part / weight**0.5
+    spread = np.linalg.vector_norm(part, axis=0)
+    constant = spread == 0
+    spread = np.where(constant, 1.0, spread)
+    _, values, right = np.linalg.svd(part / spread)
+    rounding = np.where(constant, 0.0, np.minimum(4.0 * columns.noise / spread, ROUNDED))
+    return Spectrum(mean, spread, values, right.T, np.sqrt(rounding**2 @ right.T**2), DEPENDENT * eps * p**0.5)
 
 
 def unshifted(p: int) -> Columns:
