@@ -248,6 +248,7 @@ class Rank(NamedTuple):
     kept: np.ndarray
     null: np.ndarray
     clear: bool
+    noise: float  # rounding, of the spread of a column
 
 
 @dataclass(frozen=True)
@@ -396,6 +397,8 @@ def reference(given: Problem) -> Reference:
     full = Model(z, label, w, lines, ridge, bound, fit_intercept, centre, scale, np.eye(p))
     level = np.where(flat, np.inf, noise / scale)
     rank = _rank(z, w, fit_intercept, level)
+    if np.any(flat & (np.ptp(x, axis=0) > 0)):  # exact numbers, or the rounding of a constant, or of another column
+        rank = rank._replace(clear=False)
     unknown = (classes, full, np.nan, -np.inf, None, None, np.inf, rank)
     if full.penalised:
         if not (np.all(np.isfinite(ridge)) and np.all(np.isfinite(bound))):
@@ -445,15 +448,16 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
     heavy = unit - mean
     cover = heavy.T @ (w[:, None] * heavy)
     size = np.sqrt(np.diag(cover))
-    low, high = 4.0 * noise, max(1e-5, 16.0 * noise)
+    low, high = 4.0 * noise, max(1e-5 if noise > 1e-8 else 1e-9, 16.0 * noise)
     small = values <= low
     kept, null = right[~small].T, right[small].T
     # With its weights, too: a column that light rows alone tell of is not clearly there.
     part = kept.T @ cover @ kept
-    weakest = np.sqrt(max(np.min(np.linalg.eigvalsh(part)), 0.0)) if kept.shape[1] else np.inf
+    part = part / values[~small, None] / values[~small]
+    weakest = high * np.sqrt(max(np.min(np.linalg.eigvalsh(part)), 0.0) / 1e-4) if kept.shape[1] else np.inf
     clear = bool(np.all(small | (values >= high)) and weakest >= high and np.all(constant | (size >= high)))
     moved = null / spread[:, None]
-    return Rank(kept / spread[:, None], np.linalg.qr(moved)[0] if moved.shape[1] else moved, clear)
+    return Rank(kept / values[~small] / spread[:, None], np.linalg.qr(moved)[0] if moved.shape[1] else moved, clear, noise)
 
 
 def _finest(z: np.ndarray) -> np.ndarray:
@@ -629,15 +633,15 @@ def _errors(model: Model, hessian: np.ndarray, total: float, rank: Rank) -> tupl
             errors[k] = np.sqrt(np.maximum(np.sum((outward @ block) * outward, axis=1), 0.0) / total)
         errors[:, :-1] = errors[:, :-1] / model.scale
     if rank.null.shape[1]:
-        hidden = involved(rank.null)
+        hidden = involved(rank.null, rank.noise)
         errors[:, :-1] = np.where(hidden, np.inf, errors[:, :-1])
         errors[:, -1] = np.nan  # not judged
     return errors, condition
 
 
-def involved(null: np.ndarray) -> np.ndarray:
-    """The columns that take part in a dependence."""
-    return np.max(np.abs(null), axis=1, initial=0.0) > 1e-5
+def involved(null: np.ndarray, noise: float) -> np.ndarray:
+    """The columns that take part in a dependence; rounding of those that do involves all others a little."""
+    return np.max(np.abs(null), axis=1, initial=0.0) > max(1e-5, noise)
 
 
 def separation(model: Model) -> str:
@@ -748,13 +752,13 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
         if not off <= ERRORS[dtype]:
             faults.append(Fault("stderr off", float(off)))
     null = ref.rank.null
-    dependent = np.flatnonzero(involved(null)) if null.shape[1] else np.zeros(0, int)
+    dependent = np.flatnonzero(involved(null, ref.rank.noise)) if null.shape[1] else np.zeros(0, int)
     if result.report is not None and tuple(result.report.dependent) != tuple(dependent.tolist()):
         faults.append(Fault("dependent", 1.0))
     if null.shape[1]:
         scale = ref.full.scale
         units = scale[dependent]
-        if np.max(units) / np.min(units) < 1e4:
+        if result.loss >= (1.0 - TOLERANCE[dtype]) * ref.value and np.max(units) / np.min(units) < 1e4:
             unit = np.min(units)
             basis = np.linalg.qr(null / (scale / unit)[:, None])[0]
             flat = np.reshape(np.asarray(coef, np.float64), (lines, p))

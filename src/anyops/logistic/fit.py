@@ -27,6 +27,7 @@ from .objective import check_penalty, check_rows
 from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
+WIDE = 32  # columns from which a pass for two classes is products of matrices, and little beside
 HINT = "logistic_regression decides by values, logistic_step does not"
 
 
@@ -160,6 +161,38 @@ def logistic_regression(
     >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
+    return fit(
+        x,
+        y,
+        l2=l2,
+        l1=l1,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        fit_intercept=fit_intercept,
+        solver=solver,
+        max_iter=max_iter,
+        tol=tol,
+        init=init,
+        errors=True,
+    )
+
+
+def fit(
+    x: Array,
+    y: Array,
+    *,
+    l2: float,
+    l1: float,
+    sample_weight: Array | None,
+    class_weight: Mapping[Any, float] | str | None,
+    fit_intercept: bool,
+    solver: str,
+    max_iter: int,
+    tol: float,
+    init: tuple[Array, Array] | None,
+    errors: bool,
+) -> LogisticResult:
+    """:func:`logistic_regression`; without `errors` the Hessian is spared that only standard errors need."""
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
@@ -171,7 +204,8 @@ def logistic_regression(
         )
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
-    mode, rows, weights = mode_of_passes(xp, x, sample_weight)
+    products = len(found.classes) == 2 and x.shape[1] >= WIDE
+    mode, rows, weights = mode_of_passes(xp, x, sample_weight, views=products)
     home = mode.xp
     wide, labels = compute_dtype(xp, dtype), y
     if mode.host:
@@ -189,7 +223,9 @@ def logistic_regression(
     data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
-        solved = solve(data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
+        solved = solve(
+            data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter, errors=errors
+        )
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     outcome = solved.outcome

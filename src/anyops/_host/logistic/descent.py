@@ -142,12 +142,12 @@ def descend(
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
             return Ending(at, n_iter, True, True)
-        move = _bounded(objective, directions.move(at))
-        settled = move.slope <= goal * at.value
-        near = move.slope <= directions.ahead * goal * at.value
-        gap = directions.certify(at, move, goal * at.value) if near and certain else None
+        whole = directions.move(at)  # a part of it has a small slope, and says nothing
+        settled = whole.slope <= goal * at.value
+        near = whole.slope <= directions.ahead * goal * at.value
+        gap = directions.certify(at, whole, goal * at.value) if near and certain else None
         if gap is not None or (settled and not certain):
-            return Ending(_ended(at, move), n_iter, True, False, gap)
+            return Ending(_ended(at, whole), n_iter, True, False, gap)
         if certain and not objective.penalised and (n_iter >= suspicion or (settled and not suspected)):
             if separates(objective.data, at.theta, objective.fit_intercept):
                 return Ending(at, n_iter, True, True)
@@ -156,13 +156,14 @@ def descend(
         if n_iter == max_iter or refused > REFUSALS:
             return Ending(at, n_iter, False, False)
         if settled:
-            move = _bounded(objective, directions.move(at))  # the certificate may have brought a better one
+            whole = directions.move(at)  # the certificate may have brought a better one
+        move = _bounded(objective, whole)
         after = _stepped(objective, at, move, directions.curvature, noise)
         if after is None:
             stalled += 1
-            gap = directions.certify(at, move, max(goal, 2.0 * noise) * at.value)
+            gap = directions.certify(at, whole, max(goal, 2.0 * noise) * at.value)
             if gap is not None:
-                return Ending(_ended(at, move), n_iter, True, False, gap)
+                return Ending(_ended(at, whole), n_iter, True, False, gap)
             if stalled > 1:
                 return Ending(at, n_iter, False, False)
             continue

@@ -119,7 +119,8 @@ def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
         inverse = np.linalg.inv(scaled)
     except np.linalg.LinAlgError:
         return None
-    if not np.max(np.linalg.diagonal(inverse), initial=0.0) * NOISE * len(free) * objective.eps < 1.0:
+    inflation = np.linalg.diagonal(inverse)  # at least 1, but for rounding
+    if not (np.all(inflation > 0.5) and np.max(inflation, initial=1.0) * NOISE * len(free) * objective.eps < 1.0):
         return None
     found = np.zeros_like(hessian)
     found[free[:, None], free[None, :]] = inverse / root[:, None] / root[None, :]

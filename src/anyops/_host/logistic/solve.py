@@ -93,27 +93,30 @@ def solve(
     fit_intercept: bool,
     tol: float,
     max_iter: int,
+    *,
+    errors: bool,
 ) -> Solution:
     """Fit some rows, whose weights by class have the sums `totals`; raise FloatingPointError where x is not finite."""
     chosen = _choose(data, l1) if solver == "auto" else solver
     weight = float(np.sum(totals))
     with np.errstate(all="ignore"):
         plain = _objective(data.scaled(fit_intercept), weight, l2, l1, fit_intercept)
-        start = None if start is None else plain.data.columns.inward(start)
+        # Whatever all classes share would leave no digits for their differences.
+        start = None if start is None else plain.data.columns.inward(_centred(start, data.lines, l1))
         shares = totals / np.sum(totals)
         end = _fit(plain, chosen, start, shares, tol=tol, max_iter=max_iter)
+        end = _steadied(end) if errors else end
         if isinstance(end.objective.data.columns, Turned):
-            end, theta = _settled(plain, end, lines=data.lines, tol=tol, max_iter=max_iter)
+            end, theta = _settled(plain, end, errors=errors, tol=tol, max_iter=max_iter)
         else:
             theta = _centred(end.outcome.at.theta, data.lines, l1)
         objective, outcome, hessian = end
-        errors = None
-        if hessian is not None and not objective.penalised and not outcome.separated:
-            errors = standard_errors(objective, hessian)
+        told = errors and hessian is not None and not objective.penalised and not outcome.separated
+        stderr = standard_errors(objective, hessian) if told else None
     return Solution(
         chosen,
         plain.data.columns.outward(theta),
-        errors,
+        stderr,
         outcome,
         objective.penalty(outcome.at.theta) - outcome.at.value * objective.weight,
         float(np.max(_left(objective, outcome.at.grad), initial=0.0)),
@@ -185,8 +188,6 @@ def _fit(objective: Objective, solver: str, start: Array | None, shares: Array, 
     hessian = outcome.at.curvature
     if isinstance(directions, LBFGS):
         hessian = directions.hessian
-    if not (objective.penalised or outcome.separated) and objective.data.coefficients <= HESSIAN_LIMIT:
-        outcome, hessian = _steadied(objective, outcome, hessian)
     return End(objective, outcome, hessian)
 
 
@@ -217,7 +218,7 @@ def _turned(objective: Objective, columns: Turned) -> Objective:
     return replace(objective, data=data, ridge=none, bound=none)
 
 
-def _settled(plain: Objective, end: End, *, lines: int, tol: float, max_iter: int) -> tuple[End, Array]:
+def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: int) -> tuple[End, Array]:
     """The coefficients of z at the end of a fit of combinations of its columns, and whether they are the minimum.
 
     What was left out as rounding is numbers all the same. No coefficients of about this size gain more by it than its
@@ -226,7 +227,7 @@ def _settled(plain: Objective, end: End, *, lines: int, tol: float, max_iter: in
     objective, outcome, _ = end
     columns = objective.data.columns
     assert isinstance(columns, Turned)
-    theta = columns.to_inner(_centred(outcome.at.theta, lines, 0.0))
+    theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
     if outcome.separated or not outcome.converged:
         return end, columns.shortest(theta)
     wide, within = _widened(plain), WITHIN[plain.narrow]
@@ -242,10 +243,11 @@ def _settled(plain: Objective, end: End, *, lines: int, tol: float, max_iter: in
         more = descend(objective, start, Newton(objective), tol=tol, max_iter=max_iter - outcome.n_iter)
         if not more.converged or more.separated:
             return end._replace(outcome=outcome._replace(converged=False)), theta
-        more, hessian = _steadied(objective, more, more.at.curvature)
-        outcome = more._replace(n_iter=outcome.n_iter + more.n_iter)
-        end = End(objective, outcome, hessian)
-        theta = columns.to_inner(_centred(outcome.at.theta, lines, 0.0))
+        more = more._replace(n_iter=outcome.n_iter + more.n_iter)
+        end = End(objective, more, more.at.curvature)
+        end = _steadied(end) if errors else end
+        outcome = end.outcome
+        theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
         at, most = wide.at(theta, "none"), outcome.at.value * (1.0 + within)
     elif columns.flat.shape[1]:
         short = columns.shortest(theta)
@@ -257,26 +259,30 @@ def _settled(plain: Objective, end: End, *, lines: int, tol: float, max_iter: in
     return end._replace(outcome=outcome._replace(at=ended, converged=at.value <= most)), theta
 
 
-def _steadied(objective: Objective, outcome: Ending, hessian: Array | None) -> tuple[Ending, Array]:
+def _steadied(end: End) -> End:
     """The Hessian where the descent ended, for standard errors; after more of Newton's steps while it still changes."""
+    objective, outcome, hessian = end
+    if objective.penalised or outcome.separated or objective.data.coefficients > HESSIAN_LIMIT:
+        return end
     at = outcome.at
     for _ in range(STEPS_FOR_ERRORS):
         if hessian is not None and (not outcome.converged or is_steady(objective, at.grad, hessian)):
             break
-        at = objective.at(outcome.at.theta, "full")
-        hessian = at.curvature
+        here = objective.at(outcome.at.theta, "full")
+        if hessian is not None and not here.value <= (1.0 + 1e3 * objective.eps) * at.value:
+            break
+        at, hessian = here, here.curvature
         if outcome.converged:
             move = newton_move(objective, at.grad, hessian)
             theta = at.theta + np.reshape(move.delta, at.theta.shape)
             outcome = outcome._replace(at=at._replace(theta=theta, value=at.value - 0.5 * move.slope))
-    assert hessian is not None
-    return outcome, hessian
+    return End(objective, outcome, hessian)
 
 
 def _widened(objective: Objective) -> Objective:
     """The objective in float64, where the library has it."""
     data = objective.data
-    mode, *arrays = mode_of_passes(data.mode.xp, data.x, data.target, data.weight, exact=True)
+    mode, *arrays = mode_of_passes(data.mode.xp, data.x, data.target, data.weight, views=True)
     (x, target, weight), xp = arrays, mode.xp
     dtype = widest_dtype(xp, data.dtype, x)
     data = replace(data, mode=mode, x=x, target=target, weight=weight, dtype=dtype)
