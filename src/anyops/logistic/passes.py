@@ -83,11 +83,15 @@ def merge_moments(a: Sums, b: Sums) -> Sums:
     return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
 
 
-def triangular(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType, fit_intercept: bool) -> Sums:
-    """R of QR = √w (1, z), or √w z."""
+def triangular(
+    mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType, level_first: bool, weighted: bool
+) -> Sums:
+    """R of QR = √w (1, z) or √w (z, 1); each row counts as one unless `weighted`, if it counts at all."""
     xp = mode.xp
-    rows = xp.concat([xp.ones_like(z[:, :1]), z], axis=1) if fit_intercept else z
-    rows = rows if w is None else xp.sqrt(w)[:, None] * rows
+    one = xp.ones_like(z[:, :1])
+    rows = xp.concat([one, z] if level_first else [z, one], axis=1)
+    if w is not None:
+        rows = xp.sqrt(w if weighted else cast(xp, w > 0, z.dtype))[:, None] * rows
     return (cast(xp, triangle(xp, rows), wide),)
 
 

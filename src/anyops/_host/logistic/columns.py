@@ -142,20 +142,23 @@ class Turned(Columns):
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The singular values of the columns of z, centred and divided by their spread, and the directions they belong to.
+    """Which combinations of the columns of z, centred and divided by their spread, are 0 or nearly so in all rows.
 
     Attributes
     ----------
     mean, spread : array (p,)
         Of z; the mean is 0 without an intercept, the spread 1 of a constant.
     values : array (p,)
-        The spread of each combination.
+        The singular values: the spread of each combination over the rows, whatever their weights.
     right : array (p, p)
         Its parts by column.
     rounding : array (p,)
         The spread of each combination that the rounding of the columns would explain.
     least : float
         The spread that rounding in the dtype of the computation makes.
+    heavy : array (p, p)
+        H with HᵀH the weighted covariance of z, and its mean.
+    heavy_mean : array (p,)
     """
 
     mean: Array
@@ -164,6 +167,8 @@ class Spectrum:
     right: Array
     rounding: Array
     least: float
+    heavy: Array
+    heavy_mean: Array
 
     @property
     def hidden(self) -> Array:
@@ -173,12 +178,18 @@ class Spectrum:
     @property
     def plain(self) -> bool:
         """Whether the columns do as they are."""
-        return not bool(np.any(self.hidden) or np.any(self.values < NEARLY))
+        size = np.linalg.vector_norm(self.heavy, axis=0)
+        least = np.linalg.svd(self.heavy / np.where(size > 0, size, 1.0), compute_uv=False)[-1]
+        return not bool(np.any(self.hidden) or np.any(self.values < NEARLY) or least < NEARLY)
 
     def turned(self, columns: Columns, kept: Array) -> Turned:
-        """The combinations that are `kept`, as columns."""
-        turn = self.right[:, kept] / self.values[kept] / self.spread[:, None]
-        back = (self.right[:, kept] * self.values[kept]).T * self.spread
+        """The combinations that are `kept`, turned so that their weighted covariance is 1."""
+        some = self.right[:, kept]
+        base = some / self.values[kept] / self.spread[:, None]
+        _, size, turn = np.linalg.svd(self.heavy @ base, full_matrices=False)
+        size = np.maximum(size, self.least * np.max(size, initial=1.0))
+        back = (turn * size[:, None]) @ ((some * self.values[kept]).T * self.spread)
+        turn = base @ turn.T / size
         # Rounding involves all columns a little, and may be large in the units of another.
         hidden = self.hidden
         rounding = float(np.max(np.maximum(self.rounding, self.least)[hidden], initial=0.0))
@@ -187,25 +198,32 @@ class Spectrum:
         null = np.concat([null, -(self.mean @ null)[None, :]], axis=0)
         null = np.linalg.qr(null)[0] if np.any(hidden) else null
         r = turn.shape[1]
-        return Turned(np.zeros(r), np.ones(r), np.inf, np.zeros(r), False, columns, self.mean, turn, back, null)
+        return Turned(np.zeros(r), np.ones(r), np.inf, np.zeros(r), False, columns, self.heavy_mean, turn, back, null)
 
 
-def spectrum(triangle: Array, columns: Columns, *, fit_intercept: bool, weight: float, eps: float) -> Spectrum:
-    """Of the columns of z from R of QR = √w (1, z), or √w z without an intercept, computed to `eps`.
+def spectrum(triangle: Array, weighted: Array, columns: Columns, *, fit_intercept: bool, eps: float) -> Spectrum:
+    """Of the columns of z from R of QR = (1, z), or (z, 1) without an intercept, and of the rows times √w.
 
-    A combination counts as 0 if the rounding of the columns that take part, or of R, would explain it. One column
-    alone is constant only if all its values are equal.
+    A combination counts as 0 if the rounding of the columns that take part, or of R, which is known to `eps`, would
+    explain it. One column alone is constant only if all its values are equal.
     """
     p = len(columns.scale)
-    mean = triangle[0, 1:] / triangle[0, 0] if fit_intercept else np.zeros(p)
-    part = triangle[1:, 1:] if fit_intercept else triangle
-    part = part / weight**0.5
+    mean, part = _centred(triangle, fit_intercept)
+    heavy_mean, heavy = _centred(weighted, fit_intercept)
     spread = np.linalg.vector_norm(part, axis=0)
     constant = spread == 0
     spread = np.where(constant, 1.0, spread)
     _, values, right = np.linalg.svd(part / spread)
     rounding = np.where(constant, 0.0, np.minimum(4.0 * columns.noise / spread, ROUNDED))
-    return Spectrum(mean, spread, values, right.T, np.sqrt(rounding**2 @ right.T**2), DEPENDENT * eps * p**0.5)
+    rounding = np.sqrt(rounding**2 @ right.T**2)
+    return Spectrum(mean, spread, values, right.T, rounding, DEPENDENT * eps * p**0.5, heavy, heavy_mean)
+
+
+def _centred(triangle: Array, level_first: bool) -> tuple[Array, Array]:
+    """The mean of z, 0 if the level is last, and H with HᵀH the covariance about it."""
+    if level_first:
+        return triangle[0, 1:] / triangle[0, 0], triangle[1:, 1:] / abs(triangle[0, 0])
+    return np.zeros(len(triangle) - 1), triangle[:-1, :-1] / np.linalg.vector_norm(triangle[:, -1])
 
 
 def unshifted(p: int) -> Columns:

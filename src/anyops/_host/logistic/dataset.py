@@ -117,12 +117,15 @@ class Dataset:
         curvature: Array = alike.sums(np.zeros((1, self.x.shape[1] + 1)), "full").curvature
         return 4.0 * curvature
 
-    def triangle(self, fit_intercept: bool) -> Array:
-        """R of QR = √w (1, z), without the 1 if there is no intercept: what Σ w (z, 1)(z, 1)ᵀ has lost to rounding."""
-        size = self.x.shape[1] + fit_intercept
-        options = {"fit_intercept": fit_intercept}
+    def triangle(self, *, level_first: bool, weighted: bool) -> Array:
+        """R of QR = √w (1, z) or √w (z, 1): what Σ w (z, 1)(z, 1)ᵀ has lost to rounding."""
+        size = self.x.shape[1] + 1
+        options = {"level_first": level_first, "weighted": weighted}
         found = self._read(triangular, merge_triangular, [], [(size, size)], width=2 * size, **options)[0]
-        return found if self._unit is None else found / np.concat([np.ones(int(fit_intercept)), self._unit])
+        if self._unit is None:
+            return found
+        one = np.ones(1)
+        return found / np.concat([one, self._unit] if level_first else [self._unit, one])
 
     def turned(self, columns: Turned) -> "Dataset":
         """The same rows with other columns, which are made once."""

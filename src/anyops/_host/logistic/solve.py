@@ -105,6 +105,11 @@ def solve(
         start = None if start is None else plain.data.columns.inward(_centred(start, data.lines, l1))
         shares = totals / np.sum(totals)
         end = _fit(plain, chosen, start, shares, tol=tol, max_iter=max_iter)
+        steps = end.outcome.n_iter
+        if start is not None and not end.outcome.converged and steps < max_iter:
+            # So far off that no curvature is left there.
+            end = _fit(plain, chosen, None, shares, tol=tol, max_iter=max_iter - steps)
+            end = end._replace(outcome=end.outcome._replace(n_iter=steps + end.outcome.n_iter))
         end = _steadied(end) if errors else end
         if isinstance(end.objective.data.columns, Turned):
             end, theta = _settled(plain, end, errors=errors, tol=tol, max_iter=max_iter)
@@ -207,8 +212,9 @@ def _independent(objective: Objective, alike: Objective, hessian: Array, theta: 
 
 def _spectrum(objective: Objective) -> Spectrum:
     data, level = objective.data, objective.fit_intercept
-    triangle = data.triangle(level)
-    return spectrum(triangle, data.columns, fit_intercept=level, weight=objective.weight, eps=objective.eps)
+    plain = data.triangle(level_first=level, weighted=False)
+    weighted = plain if data.weight is None else data.triangle(level_first=level, weighted=True)
+    return spectrum(plain, weighted, data.columns, fit_intercept=level, eps=objective.eps)
 
 
 def _turned(objective: Objective, columns: Turned) -> Objective:
