@@ -127,8 +127,10 @@ def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
     return found
 
 
-def entangled(objective: Objective, hessian: Array) -> bool:
-    """Whether columns may depend on each other, or so nearly that the Hessian has lost too many digits.
+def entangled(objective: Objective, hessian: Array, inverse: Array | None) -> bool:
+    """Whether columns may depend on each other, or so nearly that a Hessian has lost too many digits.
+
+    The inverse is None where it has lost all.
 
     By the factors by which the others inflate the variance of a coefficient [1]_; in a dependence that rounding hides
     they are about the square of what rounding leaves of a column.
@@ -137,7 +139,6 @@ def entangled(objective: Objective, hessian: Array) -> bool:
     ----------
     .. [1] Belsley, Kuh and Welsch, Regression Diagnostics (1980), section 3.2.
     """
-    inverse = inverse_hessian(objective, hessian)
     if inverse is None:
         return True
     inflation = np.linalg.diagonal(inverse) * np.linalg.diagonal(regular_hessian(objective, hessian))

@@ -201,13 +201,14 @@ def _independent(objective: Objective, alike: Objective, hessian: Array, theta: 
 
     It computes in a wide dtype if `hessian`, of the objective `alike`, is too nearly singular for a narrow one.
     """
-    if not objective.penalised and entangled(alike, hessian):
+    inverse = inverse_hessian(alike, hessian)
+    if not objective.penalised and entangled(alike, hessian, inverse):
         wide = _widened(objective)
         found = _spectrum(wide)
         if not found.plain:
             columns = found.turned(wide.data.columns, ~found.hidden)
             return _turned(wide, columns), columns.of_inner(theta)
-    return (_widened(objective) if inverse_hessian(alike, hessian) is None else objective), theta
+    return (_widened(objective) if inverse is None else objective), theta
 
 
 def _spectrum(objective: Objective) -> Spectrum:
