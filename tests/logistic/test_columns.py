@@ -16,7 +16,6 @@ WRONG = ("above", "above at coef", "below", "separation invented", "separation m
 # Problems of the fuzz that once were at fault: what was wrong with them.
 MENDED = {
     "a loss above that of the rows, float32 columns far from 0": (31, 197),
-    "a dependence through three columns of float32": (15, 1951),
     "standard errors by the Hessian before the end": (16, 1318),
     "L-BFGS in a dependence": (15, 1459),
     "L-BFGS where the loss is linear": (16, 814),
@@ -31,6 +30,7 @@ MENDED = {
     "a step so long that its part has no slope": (31, 315),
     "a dependence seen in heavy rows alone": (15, 1865),
 }
+MENDED_HARD = {"an outlier of three classes": (2, 676), "an outlier without an intercept": (2, 1472)}
 
 
 @pytest.fixture(params=PLACES, ids=str)
@@ -49,11 +49,11 @@ def fit(place, given, **options):
     return anyops.logistic_regression(place.asarray(given.x), place.asarray(given.y), **put)
 
 
-@pytest.mark.parametrize("name", MENDED)
+@pytest.mark.parametrize("name", [*MENDED, *MENDED_HARD])
 def test_problems_that_were_at_fault(place, name):
     pytest.importorskip("scipy")
-    seed, index = MENDED[name]
-    given = problem(seed, index, ("float64", "float32")[index % 2])
+    make, (seed, index) = (problem, MENDED[name]) if name in MENDED else (hard, MENDED_HARD[name])
+    given = make(seed, index, ("float64", "float32")[index % 2])
     if not place.has_dtype("float64") and (given.dtype == "float64" or "sample_weight" in given.options):
         pytest.skip(f"{place} has no float64")
     with np.errstate(all="ignore"):
@@ -61,6 +61,19 @@ def test_problems_that_were_at_fault(place, name):
     got = fit(place, given)
     assert got.converged
     assert not judge(got, given)
+
+
+@pytest.mark.parametrize(("seed", "index"), [(16, 677), (17, 1747)])
+def test_columns_whose_digits_end_at_their_spread(place, seed, index):
+    """Their values are exact: the loss and the errors are those of the same numbers in float64."""
+    pytest.importorskip("scipy")
+    given = problem(seed, index, "float32")
+    if not place.has_dtype("float64") and "sample_weight" in given.options:
+        pytest.skip(f"{place} has no float64")
+    want = Problem(0, 0, given.x.astype(np.float64), given.y, given.options).reference
+    got = fit(place, given)
+    np.testing.assert_allclose(got.loss, want.value, rtol=1e-4)
+    np.testing.assert_allclose(place.to_numpy(got.stderr[0]), want.errors[0, :-1], rtol=5e-2)
 
 
 def test_fuzz_of_kinds():
