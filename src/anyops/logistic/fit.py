@@ -144,7 +144,8 @@ def logistic_regression(
     Each iteration is one pass over chunks of rows, whose sums are merged, and one transfer to the host, where p × p
     systems are solved in float64. If columns of `x` are linearly dependent, to the rounding of `x`, the minimum-norm
     solution is returned, and their standard errors are infinite; if the rounding itself would lower the loss by more
-    than 1e-4 (float32; float64 1e-6), the solution with it. For K classes, coef (not with `l1`) and intercept sum to 0 over the classes.
+    than 1e-4 (float32; float64 1e-6), the solution with it. For K classes, coef (not with `l1`) and intercept sum to 0
+    over the classes.
 
     If a plane separates the classes and there is no penalty, the loss has no minimum. The result then has
     ``separated=True`` and the finite coefficients of a step on the way to infinity. With more columns than rows the

@@ -156,9 +156,10 @@ class Spectrum:
         The spread of each combination that the rounding of the columns would explain.
     least : float
         The spread that rounding in the dtype of the computation makes.
-    heavy : array (p, p)
-        H with HᵀH the weighted covariance of z, and its mean.
     heavy_mean : array (p,)
+        The weighted mean of z, 0 without an intercept.
+    heavy : array (p, p), or None
+        H with HᵀH the weighted covariance of z; None if there are no weights.
     """
 
     mean: Array
@@ -167,8 +168,8 @@ class Spectrum:
     right: Array
     rounding: Array
     least: float
-    heavy: Array
     heavy_mean: Array
+    heavy: Array | None
 
     @property
     def hidden(self) -> Array:
@@ -178,18 +179,22 @@ class Spectrum:
     @property
     def plain(self) -> bool:
         """Whether the columns do as they are."""
+        if np.any(self.hidden) or np.any(self.values < NEARLY):
+            return False
+        if self.heavy is None:
+            return True
         size = np.linalg.vector_norm(self.heavy, axis=0)
-        least = np.linalg.svd(self.heavy / np.where(size > 0, size, 1.0), compute_uv=False)[-1]
-        return not bool(np.any(self.hidden) or np.any(self.values < NEARLY) or least < NEARLY)
+        return bool(np.linalg.svd(self.heavy / np.where(size > 0, size, 1.0), compute_uv=False)[-1] >= NEARLY)
 
     def turned(self, columns: Columns, kept: Array) -> Turned:
         """The combinations that are `kept`, turned so that their weighted covariance is 1."""
         some = self.right[:, kept]
-        base = some / self.values[kept] / self.spread[:, None]
-        _, size, turn = np.linalg.svd(self.heavy @ base, full_matrices=False)
-        size = np.maximum(size, self.least * np.max(size, initial=1.0))
-        back = (turn * size[:, None]) @ ((some * self.values[kept]).T * self.spread)
-        turn = base @ turn.T / size
+        turn = some / self.values[kept] / self.spread[:, None]
+        back = (some * self.values[kept]).T * self.spread
+        if self.heavy is not None:
+            _, size, right = np.linalg.svd(self.heavy @ turn, full_matrices=False)
+            size = np.maximum(size, self.least * np.max(size, initial=1.0))
+            turn, back = turn @ right.T / size, (right * size[:, None]) @ back
         # Rounding involves all columns a little, and may be large in the units of another.
         hidden = self.hidden
         rounding = float(np.max(np.maximum(self.rounding, self.least)[hidden], initial=0.0))
@@ -201,22 +206,22 @@ class Spectrum:
         return Turned(np.zeros(r), np.ones(r), np.inf, np.zeros(r), False, columns, self.heavy_mean, turn, back, null)
 
 
-def spectrum(triangle: Array, weighted: Array, columns: Columns, *, fit_intercept: bool, eps: float) -> Spectrum:
-    """Of the columns of z from R of QR = (1, z), or (z, 1) without an intercept, and of the rows times √w.
+def spectrum(triangle: Array, weighted: Array | None, columns: Columns, *, fit_intercept: bool, eps: float) -> Spectrum:
+    """From R of QR = (1, z), or (z, 1) without an intercept, and with weights from R of the rows times √w.
 
     A combination counts as 0 if the rounding of the columns that take part, or of R, which is known to `eps`, would
     explain it. One column alone is constant only if all its values are equal.
     """
     p = len(columns.scale)
     mean, part = _centred(triangle, fit_intercept)
-    heavy_mean, heavy = _centred(weighted, fit_intercept)
+    heavy_mean, heavy = (mean, None) if weighted is None else _centred(weighted, fit_intercept)
     spread = np.linalg.vector_norm(part, axis=0)
     constant = spread == 0
     spread = np.where(constant, 1.0, spread)
     _, values, right = np.linalg.svd(part / spread)
     rounding = np.where(constant, 0.0, np.minimum(4.0 * columns.noise / spread, ROUNDED))
     rounding = np.sqrt(rounding**2 @ right.T**2)
-    return Spectrum(mean, spread, values, right.T, rounding, DEPENDENT * eps * p**0.5, heavy, heavy_mean)
+    return Spectrum(mean, spread, values, right.T, rounding, DEPENDENT * eps * p**0.5, heavy_mean, heavy)
 
 
 def _centred(triangle: Array, level_first: bool) -> tuple[Array, Array]:

@@ -37,6 +37,7 @@ THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say w
 SHARED = 1 << 18  # numbers in x from which a pass with products of matrices is worth the start of threads
 SHARED_ROWS = 1 << 18  # rows from which a light one is: BLAS has threads of its own for its products
 WORTH_THINNING = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
+TALL = 1 << 15  # numbers in the R of a chunk of rows, which has about four times as many
 ROWS_AT_ONCE = 1 << 16  # rows whose margins are compared at once
 
 
@@ -121,7 +122,8 @@ class Dataset:
         """R of QR = √w (1, z) or √w (z, 1): what Σ w (z, 1)(z, 1)ᵀ has lost to rounding."""
         size = self.x.shape[1] + 1
         options = {"level_first": level_first, "weighted": weighted}
-        found = self._read(triangular, merge_triangular, [], [(size, size)], width=2 * size, **options)[0]
+        width = max(1, min(2 * size, TALL // size))  # chunks of more rows than columns, each of which has an R to merge
+        found = self._read(triangular, merge_triangular, [], [(size, size)], width=width, **options)[0]
         if self._unit is None:
             return found
         one = np.ones(1)

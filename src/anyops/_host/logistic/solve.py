@@ -214,7 +214,7 @@ def _independent(objective: Objective, alike: Objective, hessian: Array, theta: 
 def _spectrum(objective: Objective) -> Spectrum:
     data, level = objective.data, objective.fit_intercept
     plain = data.triangle(level_first=level, weighted=False)
-    weighted = plain if data.weight is None else data.triangle(level_first=level, weighted=True)
+    weighted = None if data.weight is None else data.triangle(level_first=level, weighted=True)
     return spectrum(plain, weighted, data.columns, fit_intercept=level, eps=objective.eps)
 
 
