@@ -580,21 +580,23 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
     spread = np.where(constant, 1.0, np.sqrt(np.mean(z**2, axis=0)))
     spread = np.where(spread > 0, spread, 1.0)
     unit = np.where(constant, 0.0, z / spread)
-    noise = max(float(np.max(np.where(constant, 0.0, level / spread), initial=0.0)), 1e-15)
+    level = np.where(constant, 0.0, level / spread)
+    noise = max(float(np.max(level, initial=0.0)), 1e-15)
     _, values, right = np.linalg.svd(np.linalg.qr(unit / np.sqrt(len(z)), mode="r"), full_matrices=True)
     values = np.concatenate([values, np.zeros(p - len(values))])
     mean = w @ unit if fit_intercept else np.zeros(p)
     heavy = unit - mean
     cover = heavy.T @ (w[:, None] * heavy)
     size = np.sqrt(np.diag(cover))
-    low, high = 2.0 * noise, max(1e-5 if noise > 1e-8 else 1e-9, 16.0 * noise)
-    small = values <= low
+    each = np.maximum(np.sqrt(level**2 @ right.T**2), 1e-15)  # the rounding of a combination
+    high = np.maximum(1e-5 if noise > 1e-8 else 1e-9, 16.0 * each)
+    small = values <= 2.0 * each
     kept, null = right[~small].T, right[small].T
     # With its weights, too: a column that light rows alone tell of is not clearly there.
     part = kept.T @ cover @ kept
     part = part / values[~small, None] / values[~small]
-    weakest = high * np.sqrt(max(np.min(np.linalg.eigvalsh(part)), 0.0) / 1e-4) if kept.shape[1] else np.inf
-    clear = bool(np.all(small | (values >= high)) and weakest >= high and np.all(constant | (size >= high)))
+    weakest = np.min(np.linalg.eigvalsh(part), initial=np.inf)
+    clear = bool(np.all(small | (values >= high)) and weakest >= 1e-10 and np.all(constant | (size >= np.max(high))))
     moved = null / spread[:, None]
     return Rank(
         kept / values[~small] / spread[:, None], np.linalg.qr(moved)[0] if moved.shape[1] else moved, clear, noise
