@@ -1,8 +1,9 @@
-"""The columns of x as a fit computes with them, in NumPy on the host: z = (x − centre) / scale.
+"""The columns of x as a fit computes with them, in NumPy on the host: z = (x − centre) / scale, or combinations of z.
 
 z has mean near 0 and spread near 1. A shift of the columns moves the intercept alone, and a power of 2 changes no
 digit. So every solver works on z, in whatever units x is and however far from 0 its columns lie. float32 keeps the
-digits of x − centre.
+digits of x − centre. Where columns of z depend on each other, or nearly, and there is no penalty, a fit works on
+uncorrelated combinations of them.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ..._array.namespace import Array
 
 FAR = 0.3  # of a column's root mean square: a mean above this is subtracted
 EXPONENTS = {4: (20, 126), 8: (200, 500)}  # by bytes: powers of 2 that squares can bear, and that scales may have
-DEPENDENT = 32.0  # roundings, the spread of a combination of columns of spread 1 that counts as 0
+DEPENDENT = 32.0  # roundings: a smaller spread, of a combination of columns of spread 1, counts as 0
 ROUNDED = 0.05  # of its spread, the most that rounding may move a column
 INVOLVED = 1e-6  # the part of a unit vector that a column must have to belong to a dependence
 NEARLY = 1e-3  # the spread of a combination below which products of the columns lose too many digits

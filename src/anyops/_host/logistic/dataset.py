@@ -130,7 +130,7 @@ class Dataset:
         return found / np.concat([one, self._unit] if level_first else [self._unit, one])
 
     def turned(self, columns: Turned) -> "Dataset":
-        """The same rows with other columns, which are made once."""
+        """The same rows with combinations of the columns; unless x is lazy they are made once."""
         make = partial(_turned_rows, columns, self.dtype)
         if self.mode.lazy:
             u = over_rows(make, self.x, columns.turn.shape[1], self.dtype)

@@ -10,7 +10,7 @@ from ...logistic.objective import ARMIJO
 from .dataset import Dataset
 from .separation import separates
 
-LONGER = tuple(2.0**k for k in range(1, 13))
+LONGER = tuple(2.0**k for k in range(1, 13))  # steps, where one is too short
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
 LEAP = 1e15  # a bound on how far a step may move a logit
 REFUSALS = 8  # of a certificate, or steps without gain, after which rounding is taken to be in the way
