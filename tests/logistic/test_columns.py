@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import anyops
+from anyops._array.mode import mode_of
 from anyops._array.solve import triangle
 from anyops._host.logistic import lbfgs
+from anyops._host.logistic.columns import unshifted
 from anyops._host.logistic.dataset import Dataset
 from tests.backends import Backend
 from tests.fit_fuzz import KINDS, Problem, attempt, hard, judge, problem
@@ -30,6 +32,8 @@ MENDED = {
     "a step so long that its part has no slope": (31, 315),
     "a dependence seen in heavy rows alone": (15, 1865),
 }
+# And what the first mending had broken.
+MENDED |= {"roots of narrow weights": (17, 989), "an outlier that two columns share": (17, 170)}
 MENDED_HARD = {"an outlier of three classes": (2, 676), "an outlier without an intercept": (2, 1472)}
 
 
@@ -143,6 +147,20 @@ def test_columns_that_only_light_rows_tell_apart(place):
         assert got.report.dependent == ()
         part = Problem(0, 0, x[:180, :1], y[:180], {"fit_intercept": True})
         np.testing.assert_allclose(got.loss, part.reference.value, rtol=1e-9)
+
+
+def test_hessian_of_narrow_weights_in_a_wide_dtype(place):
+    """The roots of weights are squared again: in float32 a direction in which it is 0 would not be."""
+    if not place.has_dtype("float64"):
+        pytest.skip(f"{place} has no float64")
+    rng = np.random.default_rng(18)
+    x, w, theta = rng.normal(size=(50, 2)), rng.random(50).astype(np.float32), rng.normal(size=(3, 3))
+    x, number = place.asarray(x), place.asarray(np.arange(50) % 3)
+    got, want = (
+        Dataset(mode_of(x=x), x, number, place.asarray(a), 3, place.xp.float64, unshifted(2), False).sums(theta, "full")
+        for a in (w, w.astype(np.float64))
+    )
+    np.testing.assert_allclose(got.curvature, want.curvature, rtol=1e-12, atol=1e-12)
 
 
 def test_columns_without_any_spread(place):

@@ -33,6 +33,7 @@ def read_rows(
         z = z if centre is None else z - centre
         z = z if factor is None else z * factor
         z = z if w is None or not ignored else xp.where((w > 0)[:, None], z, 0.0)
+        w = None if w is None else cast(xp, w, dtype)  # of which roots are taken, whose squares must be w
         return kernel(mode, z, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)

@@ -25,6 +25,7 @@ from .newton import (
     standard_errors,
 )
 from .proximal import ProximalLBFGS, ProximalNewton
+from .separation import separates
 
 FEW_COEFFICIENTS = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
@@ -33,6 +34,7 @@ SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l
 FINE = 1e4  # roundings, of the dtype, that an l1 penalty of the mean loss should exceed
 PASSES, MOST_PASSES = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
 WARM_UP = 40  # steps on some of the rows
+VAGUE = 1e5  # the norm of a row, by the inverse of the mean Hessian, from which rounding may hide a separation
 STEPS_FOR_ERRORS = 6  # of Newton, at most, after the end
 WITHIN = {False: 1e-7, True: 1e-5}  # of the objective, by narrow dtype, what rounding of the columns may change
 
@@ -238,6 +240,9 @@ def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: 
     if outcome.separated or not outcome.converged:
         return end, columns.shortest(theta)
     wide, within = _widened(plain), WITHIN[plain.narrow]
+    if _is_vague(end) and separates(wide.data, theta, wide.fit_intercept):
+        # Rounding of the combinations makes a minimum where there is none.
+        return end._replace(outcome=outcome._replace(separated=True, gap=None)), columns.shortest(theta)
     at = wide.at(theta, "none")
     size = np.linalg.vector_norm(theta[:, :-1] * involved(columns.flat)[:-1], axis=1)
     slope = np.linalg.vector_norm(np.reshape(at.grad, theta.shape) @ columns.flat, axis=1)
@@ -264,6 +269,14 @@ def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: 
     # The loss of the coefficients that are returned, not of combinations that they may be too coarse for.
     ended = outcome.at._replace(value=at.value)
     return end._replace(outcome=outcome._replace(at=ended, converged=at.value <= most)), theta
+
+
+def _is_vague(end: End) -> bool:
+    """Whether some row is nearly alone in a direction, and fitted so well that it hardly has a curvature."""
+    if end.hessian is None:
+        return False
+    inverse = inverse_hessian(end.objective, end.hessian)
+    return inverse is None or end.objective.data.largest_norm(inverse) > VAGUE
 
 
 def _steadied(end: End) -> End:
