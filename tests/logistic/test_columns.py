@@ -236,3 +236,28 @@ def test_which_large_arrays_jax_reads_itself(monkeypatch, classes, columns, view
         x = Backend.JAX_CPU.asarray(rng.normal(size=(300, columns)))
         anyops.logistic_regression(x, Backend.JAX_CPU.asarray(rng.integers(0, classes, size=300)), l2=1.0)
     assert modes == [views]
+
+
+@pytest.mark.parametrize("lazy", ["jax", "dask"])
+def test_dependent_columns_of_arrays_that_are_not_views(monkeypatch, lazy):
+    """Combinations of the columns are made by the library itself."""
+    from anyops._array import host
+
+    place = Backend.JAX_CPU if lazy == "jax" else Backend.DASK
+    if why := place.why_unavailable():
+        pytest.skip(why)
+    monkeypatch.setattr(host, "WORTH_A_PROGRAM", 0)
+    rng = np.random.default_rng(19)
+    z = rng.normal(size=(300, 3))
+    x = np.column_stack([z, 2 * z[:, 0] + 1])
+    y, w = np.argmax(x[:, :3] + rng.gumbel(size=(300, 3)), axis=1), rng.random(300)
+    for solver in ("newton", "lbfgs"):
+        want = anyops.logistic_regression(x, y, sample_weight=w, solver=solver)
+        with place.active():
+            put = [place.asarray(a) for a in (x, y, w)]
+            got = anyops.logistic_regression(*put[:2], sample_weight=put[2], solver=solver)
+            coef, errors = np.asarray(got.coef), np.asarray(got.stderr[0])
+        assert got.report.dependent == want.report.dependent == (0, 3)
+        np.testing.assert_allclose(got.loss, want.loss, rtol=1e-6)
+        np.testing.assert_allclose(coef, want.coef, atol=1e-4)
+        np.testing.assert_allclose(errors, want.stderr[0], rtol=1e-3)
