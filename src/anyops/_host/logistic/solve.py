@@ -241,8 +241,8 @@ def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: 
         return end, columns.shortest(theta)
     wide, within = _widened(plain), WITHIN[plain.narrow]
     if _is_vague(end) and separates(wide.data, theta, wide.fit_intercept):
-        # Rounding of the combinations makes a minimum where there is none.
-        return end._replace(outcome=outcome._replace(separated=True, gap=None)), columns.shortest(theta)
+        # Rounding of the combinations may have made a minimum where there is none.
+        return end._replace(outcome=outcome._replace(converged=False, gap=None)), columns.shortest(theta)
     at = wide.at(theta, "none")
     size = np.linalg.vector_norm(theta[:, :-1] * involved(columns.flat)[:-1], axis=1)
     slope = np.linalg.vector_norm(np.reshape(at.grad, theta.shape) @ columns.flat, axis=1)
