@@ -239,6 +239,140 @@ def _present(x: np.ndarray, y: np.ndarray, options: Mapping[str, Any]) -> tuple[
     return np.unique(y[w > 0]), w
 
 
+# --- problems of a kind ----------------------------------------------------------------------------------------------
+
+
+def _near_duplicates(rng: Any, n: int) -> np.ndarray:
+    z = rng.normal(size=(n, int(rng.integers(2, 6))))
+    z[:, -1] = z[:, :-1] @ rng.normal(size=z.shape[1] - 1) + 10.0 ** rng.uniform(-8.5, -1) * rng.normal(size=n)
+    return z
+
+
+def _powers(rng: Any, n: int) -> np.ndarray:
+    low, high = ((0, 1), (1, 2), (-1, 1), (10, 20))[int(rng.integers(4))]
+    return rng.uniform(low, high, size=n)[:, None] ** np.arange(1, rng.integers(3, 8))
+
+
+def _years(rng: Any, n: int) -> np.ndarray:
+    year, group = rng.integers(1950, 2021, size=n), rng.integers(0, 2, size=n)
+    return np.column_stack([year, year * group, group, (year - 1985.0) ** 2 if rng.random() < 0.5 else year**2])
+
+
+def _two_factors(rng: Any, n: int) -> np.ndarray:
+    sizes = rng.integers(2, 5, size=2)
+    a, b = (rng.integers(0, size, size=n) for size in sizes)
+    z = np.column_stack([a[:, None] == np.arange(sizes[0]), b[:, None] == np.arange(sizes[1]), rng.normal(size=n)])
+    return np.column_stack([z, (a == 0) & (b == 0), (a == 0) & (b == 1)]) if rng.random() < 0.5 else z
+
+
+def _splines(rng: Any, n: int) -> np.ndarray:
+    knots = np.linspace(0, 1, int(rng.integers(4, 9)))
+    return np.maximum(0.0, 1.0 - np.abs(rng.random(n)[:, None] - knots) * (len(knots) - 1))
+
+
+def _shares(rng: Any, n: int) -> np.ndarray:
+    z = rng.dirichlet(np.ones(int(rng.integers(3, 6))), size=n) * 100
+    return np.round(z, 1) if rng.random() < 0.5 else z
+
+
+def _seconds(rng: Any, n: int) -> np.ndarray:
+    t = 1.7e9 + rng.integers(0, 10**7, size=n)
+    return np.column_stack([t, np.sin(t * 2 * np.pi / 86400), rng.normal(size=n)])
+
+
+def _leverage(rng: Any, n: int) -> np.ndarray:
+    z = rng.normal(size=(n, 3))
+    z[rng.integers(n), 0] = 10.0 ** rng.uniform(2, 8)
+    return z
+
+
+def _wide(rng: Any, n: int) -> np.ndarray:
+    n = min(n, 40)
+    return rng.normal(size=(n, int(n * rng.uniform(0.5, 1.5)) + 1))
+
+
+def _correlated(rng: Any, n: int) -> np.ndarray:
+    shared = (0.0, 10.0)[int(rng.integers(2))] * rng.normal(size=(n, 1))
+    return np.cumsum(rng.normal(size=(n, int(rng.integers(5, 25)))), axis=1) + shared
+
+
+def _light_rows(rng: Any, n: int) -> np.ndarray:
+    """The last tenth alone tells the last column from the first."""
+    z = rng.normal(size=(n, 3))
+    z[: n - n // 10, -1] = z[: n - n // 10, 0]
+    return z
+
+
+KINDS = {
+    "near duplicates": _near_duplicates,
+    "powers": _powers,
+    "years": _years,
+    "two factors": _two_factors,
+    "splines": _splines,
+    "shares": _shares,
+    "seconds": _seconds,
+    "leverage": _leverage,
+    "more columns than rows": _wide,
+    "correlated": _correlated,
+    "light rows": _light_rows,
+    "binomial": lambda rng, n: rng.integers(0, 3, size=(n, 3)),
+    "nearly separated": lambda rng, n: rng.normal(size=(n, 3)),
+    "light class": lambda rng, n: rng.normal(size=(n, 4)),
+}
+
+
+def hard(seed: int, index: int, dtype: str = "float64") -> Problem:
+    """A problem whose columns are hard to tell apart, or whose minimum hangs on few rows; the same every time."""
+    rng = np.random.default_rng([seed, index, 1])
+
+    def pick(values: Any, shares: Any = None) -> Any:
+        return values[int(rng.choice(len(values), p=shares))]
+
+    kind = pick(sorted(KINDS))
+    z = KINDS[kind](rng, int(pick([rng.integers(20, 200), rng.integers(200, 2000)], [0.7, 0.3]))) * 1.0
+    n, k = len(z), pick([2, 3], [0.7, 0.3])
+    spread = np.std(z, axis=0)
+    logits = ((z - z.mean(axis=0)) / np.where(spread > 0, spread, 1)) @ rng.normal(size=(z.shape[1], k))
+    plain = kind == "nearly separated"
+    y = np.argmax(logits * pick([0.0, 0.3, 1.0, 3.0]) + (0.0 if plain else 1.0) * rng.gumbel(size=(n, k)), axis=1)
+    y[:k] = np.arange(k)
+    w = _light(rng, kind, y)
+    x = (z * pick([np.ones(z.shape[1]), 10.0 ** rng.uniform(-12, 12, size=z.shape[1])], [0.7, 0.3])).astype(dtype)
+    tags = [kind]
+    order = _order(rng, pick, x, y, tags)
+    options = _hard_options(rng, pick, x)
+    if w is not None:
+        options["sample_weight"] = w[order]
+        tags.append(f"lightest {np.min(w):.0e}")
+    return Problem(seed, index, np.ascontiguousarray(x[order]), y[order], options, tuple(tags))
+
+
+def _light(rng: Any, kind: str, y: np.ndarray) -> np.ndarray | None:
+    """Weights; of a kind of rows very small ones."""
+    n, least = len(y), 10.0 ** rng.uniform(-13, -1)
+    if kind == "binomial":
+        return rng.integers(1, 50, size=n) * (np.arange(n) % 7 > 0 if n > 50 else 1.0)
+    if kind == "light class":
+        return np.where(y == 0, least, 1.0)
+    if kind == "light rows":
+        return np.where(np.arange(n) < n - n // 10, 1.0, least)
+    if kind == "nearly separated":  # but for the first rows, whose labels were set
+        return np.where(np.arange(n) < 3, least, rng.random(n) + 0.1)
+    return None
+
+
+def _hard_options(rng: Any, pick: Any, x: np.ndarray) -> dict[str, Any]:
+    options: dict[str, Any] = {"fit_intercept": bool(rng.random() < 0.85), "max_iter": 1000}
+    penalty = pick(["none", "l2", "l1", "both"], [0.6, 0.2, 0.15, 0.05])
+    scale = float(np.median(np.std(x.astype(np.float64), axis=0))) or 1.0
+    if penalty in ("l2", "both"):
+        options["l2"] = float(10.0 ** rng.uniform(-12, 10) * scale**2)
+    if penalty in ("l1", "both"):
+        options["l1"] = float(10.0 ** rng.uniform(-9, 0) * scale * len(x) * 0.2)
+    options["solver"] = pick(["auto", "proximal"] if "l1" in options else ["auto", "newton", "lbfgs"])
+    return options
+
+
 # --- references ------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +382,7 @@ class Rank(NamedTuple):
     kept: np.ndarray
     null: np.ndarray
     clear: bool
+    noise: float  # rounding, of the spread of a column
 
 
 @dataclass(frozen=True)
@@ -378,16 +513,7 @@ def reference(given: Problem) -> Reference:
     total = float(np.sum(w))
     w = w / total
     fit_intercept = o["fit_intercept"]
-    unit = np.max(np.abs(x), axis=0)
-    unit = np.where(unit > 0, 2.0 ** np.round(np.log2(np.where(unit > 0, unit, 1.0))), 1.0)
-    centre = np.zeros(x.shape[1])
-    for _ in range(2 if fit_intercept else 0):  # the second time for what rounding left of the mean
-        centre = centre + np.mean((x - centre) / unit, axis=0) * unit
-    spread = np.sqrt(np.mean(((x - centre) / unit) ** 2, axis=0)) * unit
-    eps = float(np.finfo(given.x.dtype).eps)
-    noise = eps * np.max(np.abs(x), axis=0)
-    flat = spread <= noise
-    scale = np.where(flat, unit, 2.0 ** np.round(np.log2(np.where(flat, 1.0, spread))))
+    centre, scale, noise, flat = _scales(x, float(np.finfo(given.x.dtype).eps), fit_intercept)
     z = (x - centre) / scale
     with np.errstate(over="ignore", under="ignore"):
         ridge = o.get("l2", 0.0) / total / scale / scale
@@ -396,6 +522,8 @@ def reference(given: Problem) -> Reference:
     full = Model(z, label, w, lines, ridge, bound, fit_intercept, centre, scale, np.eye(p))
     level = np.where(flat, np.inf, noise / scale)
     rank = _rank(z, w, fit_intercept, level)
+    if np.any(flat & (np.ptp(x, axis=0) > 0)):  # exact numbers, or the rounding of a constant, or of another column
+        rank = rank._replace(clear=False)
     unknown = (classes, full, np.nan, -np.inf, None, None, np.inf, rank)
     if full.penalised:
         if not (np.all(np.isfinite(ridge)) and np.all(np.isfinite(bound))):
@@ -431,6 +559,20 @@ def reference(given: Problem) -> Reference:
     return Reference("minimum", "", classes, full, value, least, _outward(reduced, theta), errors, condition, rank)
 
 
+def _scales(x: np.ndarray, eps: float, fit_intercept: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Centres, powers of 2 near the spreads, the rounding of the columns, and which are constant but for it."""
+    unit = np.max(np.abs(x), axis=0)
+    unit = np.where(unit > 0, 2.0 ** np.round(np.log2(np.where(unit > 0, unit, 1.0))), 1.0)
+    centre = np.zeros(x.shape[1])
+    for _ in range(2 if fit_intercept else 0):  # the second time for what rounding left of the mean
+        centre = centre + np.mean((x - centre) / unit, axis=0) * unit
+    spread = np.sqrt(np.mean(((x - centre) / unit) ** 2, axis=0)) * unit
+    noise = eps * np.max(np.abs(x), axis=0)
+    flat = spread <= noise
+    scale = np.where(flat, unit, 2.0 ** np.round(np.log2(np.where(flat, 1.0, spread))))
+    return centre, scale, noise, flat
+
+
 def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) -> Rank:
     """Singular values of columns of unit spread; clear if all are at rounding, or well above."""
     p = z.shape[1]
@@ -438,22 +580,27 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
     spread = np.where(constant, 1.0, np.sqrt(np.mean(z**2, axis=0)))
     spread = np.where(spread > 0, spread, 1.0)
     unit = np.where(constant, 0.0, z / spread)
-    noise = max(float(np.max(np.where(constant, 0.0, level / spread), initial=0.0)), 1e-15)
+    level = np.where(constant, 0.0, level / spread)
+    noise = max(float(np.max(level, initial=0.0)), 1e-15)
     _, values, right = np.linalg.svd(np.linalg.qr(unit / np.sqrt(len(z)), mode="r"), full_matrices=True)
     values = np.concatenate([values, np.zeros(p - len(values))])
     mean = w @ unit if fit_intercept else np.zeros(p)
     heavy = unit - mean
     cover = heavy.T @ (w[:, None] * heavy)
     size = np.sqrt(np.diag(cover))
-    low, high = 4.0 * noise, max(1e-5, 16.0 * noise)
-    small = values <= low
+    each = np.maximum(np.sqrt(level**2 @ right.T**2), 1e-15)  # the rounding of a combination
+    high = np.maximum(1e-5 if noise > 1e-8 else 1e-9, 16.0 * each)
+    small = values <= 2.0 * each
     kept, null = right[~small].T, right[small].T
     # With its weights, too: a column that light rows alone tell of is not clearly there.
     part = kept.T @ cover @ kept
-    weakest = np.sqrt(max(np.min(np.linalg.eigvalsh(part)), 0.0)) if kept.shape[1] else np.inf
-    clear = bool(np.all(small | (values >= high)) and weakest >= high and np.all(constant | (size >= high)))
+    part = part / values[~small, None] / values[~small]
+    weakest = np.min(np.linalg.eigvalsh(part), initial=np.inf)
+    clear = bool(np.all(small | (values >= high)) and weakest >= 1e-10 and np.all(constant | (size >= np.max(high))))
     moved = null / spread[:, None]
-    return Rank(kept / spread[:, None], np.linalg.qr(moved)[0] if moved.shape[1] else moved, clear)
+    return Rank(
+        kept / values[~small] / spread[:, None], np.linalg.qr(moved)[0] if moved.shape[1] else moved, clear, noise
+    )
 
 
 def _finest(z: np.ndarray) -> np.ndarray:
@@ -629,15 +776,15 @@ def _errors(model: Model, hessian: np.ndarray, total: float, rank: Rank) -> tupl
             errors[k] = np.sqrt(np.maximum(np.sum((outward @ block) * outward, axis=1), 0.0) / total)
         errors[:, :-1] = errors[:, :-1] / model.scale
     if rank.null.shape[1]:
-        hidden = involved(rank.null)
+        hidden = involved(rank.null, rank.noise)
         errors[:, :-1] = np.where(hidden, np.inf, errors[:, :-1])
         errors[:, -1] = np.nan  # not judged
     return errors, condition
 
 
-def involved(null: np.ndarray) -> np.ndarray:
-    """The columns that take part in a dependence."""
-    return np.max(np.abs(null), axis=1, initial=0.0) > 1e-5
+def involved(null: np.ndarray, noise: float) -> np.ndarray:
+    """The columns that take part in a dependence; rounding of those that do involves all others a little."""
+    return np.max(np.abs(null), axis=1, initial=0.0) > max(1e-5, noise)
 
 
 def separation(model: Model) -> str:
@@ -748,13 +895,13 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
         if not off <= ERRORS[dtype]:
             faults.append(Fault("stderr off", float(off)))
     null = ref.rank.null
-    dependent = np.flatnonzero(involved(null)) if null.shape[1] else np.zeros(0, int)
+    dependent = np.flatnonzero(involved(null, ref.rank.noise)) if null.shape[1] else np.zeros(0, int)
     if result.report is not None and tuple(result.report.dependent) != tuple(dependent.tolist()):
         faults.append(Fault("dependent", 1.0))
     if null.shape[1]:
         scale = ref.full.scale
         units = scale[dependent]
-        if np.max(units) / np.min(units) < 1e4:
+        if result.loss >= (1.0 - TOLERANCE[dtype]) * ref.value and np.max(units) / np.min(units) < 1e4:
             unit = np.min(units)
             basis = np.linalg.qr(null / (scale / unit)[:, None])[0]
             flat = np.reshape(np.asarray(coef, np.float64), (lines, p))
@@ -864,13 +1011,15 @@ def main() -> None:
     parser.add_argument("--only", choices=["float64", "float32"], help="of both in turn if not given")
     parser.add_argument("--peers", action="store_true", help="ask the peers too, about the problems in float64")
     parser.add_argument("--verbose", action="store_true", help="print each fault as it is found")
+    parser.add_argument("--hard", action="store_true", help="problems of the kinds in KINDS")
     given = parser.parse_args()
+    make = hard if given.hard else problem
     kinds: Counter[str] = Counter()
     faults: dict[str, list[tuple[float, Problem]]] = defaultdict(list)
     rivals: dict[str, dict[str, list[tuple[float, int]]]] = defaultdict(lambda: defaultdict(list))
     spent: Counter[str] = Counter()
     for index in range(given.first, given.first + given.count):
-        one = problem(given.seed, index, given.only or ("float64", "float32")[index % 2])
+        one = make(given.seed, index, given.only or ("float64", "float32")[index % 2])
         start = time.perf_counter()
         with np.errstate(all="ignore"):
             ref = one.reference

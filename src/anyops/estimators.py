@@ -30,7 +30,7 @@ from ._array.namespace import (
 )
 from .cluster.assign import all_distances, kmeans_assign
 from .cluster.lloyd import KMeansResult, inertia_of, kmeans
-from .logistic.fit import LogisticResult, logistic_regression
+from .logistic.fit import LogisticResult, fit
 from .logistic.objective import logistic_log_proba, logistic_predict_proba
 
 try:
@@ -402,7 +402,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         class_weight = self._class_weight(xp, y, weight)
         init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
         try:
-            result = logistic_regression(
+            result = fit(
                 X,
                 y,
                 l1=l1,
@@ -414,6 +414,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 max_iter=self.max_iter,
                 tol=self.tol,
                 init=init,
+                errors=False,
             )
         except ValueError as error:
             raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None

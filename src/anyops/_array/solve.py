@@ -1,4 +1,4 @@
-"""Linear systems on the device of their arrays, where nothing may be decided on the host."""
+"""Linear systems and factors on the device of their arrays, where nothing may be decided on the host."""
 
 from .loop import for_each
 from .namespace import Array, Namespace, device
@@ -36,3 +36,24 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
 
     scaled = a * scale[:, None] * scale[None, :]
     return scale * for_each(range(n), eliminate, (scaled, b * scale))[1]
+
+
+def triangle(xp: Namespace, a: Array) -> Array:
+    """Return R of a = QR, (p, p) for any number of rows.
+
+    By Householder's reflections where the library has no `linalg`.
+    """
+    n, p = a.shape
+    if n < p:
+        a = xp.concat([a, xp.zeros((p - n, p), dtype=a.dtype, device=device(a))], axis=0)
+    if hasattr(xp, "linalg"):
+        return xp.linalg.qr(a)[1]
+    index = xp.arange(a.shape[0], device=device(a))
+    for k in range(p):
+        column = xp.where(index >= k, a[:, k], 0.0)
+        length = xp.sqrt(xp.sum(column * column))
+        v = column + xp.where(index == k, xp.where(column >= 0, length, -length), 0.0)
+        square = xp.sum(v * v)
+        factor = xp.where(square > 0, 2.0 / xp.where(square > 0, square, 1.0), 0.0)
+        a = a - factor * v[:, None] * (v @ a)[None, :]
+    return xp.where(index[:, None] <= index[None, :p], a, 0.0)[:p, :]

@@ -61,4 +61,4 @@ def _has_full_rank(scaled: Host, eps: float) -> bool:
         factor = np.linalg.cholesky(scaled)
     except np.linalg.LinAlgError:
         return False
-    return bool(np.min(np.diagonal(factor)) ** 2 > len(scaled) * eps)
+    return bool(np.min(np.diagonal(factor), initial=np.inf) ** 2 > len(scaled) * eps)

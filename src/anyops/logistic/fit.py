@@ -27,6 +27,7 @@ from .objective import check_penalty, check_rows
 from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
+WIDE = 32  # columns from which a pass for two classes is products of matrices, and little beside
 HINT = "logistic_regression decides by values, logistic_step does not"
 
 
@@ -60,7 +61,8 @@ class LogisticResult(_Fields):
     separated : bool
         Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
     stderr : tuple of arrays, or None
-        Standard errors of coef and intercept, by the observed information; None if penalised or separated.
+        Standard errors of coef and intercept, by the observed information; infinite for columns that depend on each
+        other. None if penalised or separated.
     report : LogisticReport
         What the table needs beside these: the solver that "auto" chose, Σw, the log-likelihood.
     """
@@ -140,8 +142,10 @@ def logistic_regression(
     Notes
     -----
     Each iteration is one pass over chunks of rows, whose sums are merged, and one transfer to the host, where p × p
-    systems are solved in float64. If columns of `x` are linearly dependent, the minimum-norm solution is returned,
-    and their standard errors are infinite. For K classes, coef (not with `l1`) and intercept sum to 0 over the classes.
+    systems are solved in float64. If columns of `x` are linearly dependent, to the rounding of `x`, the minimum-norm
+    solution is returned, and their standard errors are infinite; if the rounding itself would lower the loss by more
+    than 1e-4 (float32; float64 1e-6), the solution with it. For K classes, coef (not with `l1`) and intercept sum to 0
+    over the classes.
 
     If a plane separates the classes and there is no penalty, the loss has no minimum. The result then has
     ``separated=True`` and the finite coefficients of a step on the way to infinity. With more columns than rows the
@@ -160,6 +164,38 @@ def logistic_regression(
     >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
+    return fit(
+        x,
+        y,
+        l2=l2,
+        l1=l1,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        fit_intercept=fit_intercept,
+        solver=solver,
+        max_iter=max_iter,
+        tol=tol,
+        init=init,
+        errors=True,
+    )
+
+
+def fit(
+    x: Array,
+    y: Array,
+    *,
+    l2: float,
+    l1: float,
+    sample_weight: Array | None,
+    class_weight: Mapping[Any, float] | str | None,
+    fit_intercept: bool,
+    solver: str,
+    max_iter: int,
+    tol: float,
+    init: tuple[Array, Array] | None,
+    errors: bool,
+) -> LogisticResult:
+    """:func:`logistic_regression`; without `errors` the Hessian is spared that only standard errors need."""
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
@@ -171,7 +207,8 @@ def logistic_regression(
         )
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
-    mode, rows, weights = mode_of_passes(xp, x, sample_weight)
+    products = len(found.classes) == 2 and x.shape[1] >= WIDE
+    mode, rows, weights = mode_of_passes(xp, x, sample_weight, views=products)
     home = mode.xp
     wide, labels = compute_dtype(xp, dtype), y
     if mode.host:
@@ -189,7 +226,9 @@ def logistic_regression(
     data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
-        solved = solve(data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
+        solved = solve(
+            data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter, errors=errors
+        )
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     outcome = solved.outcome

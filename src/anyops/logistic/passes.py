@@ -5,6 +5,7 @@ from collections.abc import Callable
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, cast, namespace
 from .._array.rows import Sums, fold_rows
+from .._array.solve import triangle
 from .objective import losses_along
 
 
@@ -32,6 +33,7 @@ def read_rows(
         z = z if centre is None else z - centre
         z = z if factor is None else z * factor
         z = z if w is None or not ignored else xp.where((w > 0)[:, None], z, 0.0)
+        w = None if w is None else cast(xp, w, dtype)  # of which roots are taken, whose squares must be w
         return kernel(mode, z, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)
@@ -67,10 +69,10 @@ def merge_largest(a: Sums, b: Sums) -> Sums:
     return (-_least(-a[0], -b[0]),)
 
 
-def moments(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType) -> Sums:
+def moments(mode: Mode, z: Array, target: Array, w: Array | None, *, wide: DType) -> Sums:
     """Σw, Σw z, Σw z² and the largest ‖z‖²."""
     xp = mode.xp
-    level = xp.ones_like(z[:, 0]) if w is None else w
+    level = xp.ones_like(target, dtype=z.dtype) if w is None else w
     square = z * z
     length = square @ xp.ones_like(z[0, :])
     longest = xp.max(length) if z.shape[0] else xp.sum(length)
@@ -80,6 +82,24 @@ def moments(mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DTyp
 def merge_moments(a: Sums, b: Sums) -> Sums:
     """Three are sums, the last is a maximum."""
     return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
+
+
+def triangular(
+    mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType, level_first: bool, weighted: bool
+) -> Sums:
+    """R of QR = √w (1, z) or √w (z, 1); each row counts as one unless `weighted`, if it counts at all."""
+    xp = mode.xp
+    one = xp.ones_like(z[:, :1])
+    rows = xp.concat([one, z] if level_first else [z, one], axis=1)
+    if w is not None:
+        rows = xp.sqrt(w if weighted else cast(xp, w > 0, z.dtype))[:, None] * rows
+    return (cast(xp, triangle(xp, rows), wide),)
+
+
+def merge_triangular(a: Sums, b: Sums) -> Sums:
+    """R of one above the other."""
+    xp = namespace(a=a[0])
+    return (triangle(xp, xp.concat([a[0], b[0]], axis=0)),)
 
 
 def _least(a: Array, b: Array) -> Array:

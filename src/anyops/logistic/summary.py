@@ -31,10 +31,11 @@ class LogisticReport:
         The largest derivative of the mean objective by a coefficient of the scaled columns, before the last step.
     gap : float or None
         A bound on how far the objective is above its minimum: the square of Newton's decrement, or with l1 the duality
-        gap. Where L-BFGS cannot afford a Hessian it is twice the slope of the last direction, an estimate. None if not
-        converged.
+        gap, if rounding lets it be small. Where L-BFGS cannot afford a Hessian it is twice the slope of the last
+        direction, an estimate. None if not converged.
     dependent : tuple of int
-        Indices of the columns that are linearly dependent, the intercept counted as a column of ones.
+        Indices of the columns that are linearly dependent to the rounding of x, the intercept counted as a column of
+        ones.
     """
 
     solver: str

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._array.chunked import reduce_chunks
+from ..._array.chunked import over_rows, reduce_chunks
 from ..._array.host import from_host, on_host
 from ..._array.mode import Mode, mode_of
-from ..._array.namespace import Array, DType, Namespace, default_int, widest_dtype
+from ..._array.namespace import Array, DType, Namespace, cast, default_int, namespace, widest_dtype
 from ..._array.random import generator
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
@@ -24,10 +24,12 @@ from ...logistic.passes import (
     merge_largest,
     merge_moments,
     merge_sums,
+    merge_triangular,
     moments,
     read_rows,
+    triangular,
 )
-from .columns import EXPONENTS, FAR, Columns, powers, unshifted
+from .columns import EXPONENTS, FAR, Columns, Turned, powers, unshifted
 
 ROUGH, ALIKE = 128.0, 5  # how far from 1 a guessed spread may be; powers of 2 within which 1 will do for all columns
 GUESS = 64  # rows that a first guess of centres and scales is made from
@@ -35,6 +37,7 @@ THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say w
 SHARED = 1 << 18  # numbers in x from which a pass with products of matrices is worth the start of threads
 SHARED_ROWS = 1 << 18  # rows from which a light one is: BLAS has threads of its own for its products
 WORTH_THINNING = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
+TALL = 1 << 15  # numbers in the R of a chunk of rows, which has about four times as many
 ROWS_AT_ONCE = 1 << 16  # rows whose margins are compared at once
 
 
@@ -114,6 +117,31 @@ class Dataset:
         alike = replace(self, lines=1, target=sign)
         curvature: Array = alike.sums(np.zeros((1, self.x.shape[1] + 1)), "full").curvature
         return 4.0 * curvature
+
+    def triangle(self, *, level_first: bool, weighted: bool) -> Array:
+        """R of QR = √w (1, z) or √w (z, 1): what Σ w (z, 1)(z, 1)ᵀ has lost to rounding."""
+        size = self.x.shape[1] + 1
+        options = {"level_first": level_first, "weighted": weighted}
+        width = max(1, min(2 * size, TALL // size))  # chunks of more rows than columns, each of which has an R to merge
+        found = self._read(triangular, merge_triangular, [], [(size, size)], width=width, **options)[0]
+        if self._unit is None:
+            return found
+        one = np.ones(1)
+        return found / np.concat([one, self._unit] if level_first else [self._unit, one])
+
+    def turned(self, columns: Turned) -> "Dataset":
+        """The same rows with combinations of the columns; unless x is lazy they are made once."""
+        make = partial(_turned_rows, columns, self.dtype)
+        if self.mode.lazy:
+            u = over_rows(make, self.x, columns.turn.shape[1], self.dtype)
+        elif self.mode.host:
+            n = self.x.shape[0]
+            u = np.concat([make(self.x[i : i + ROWS_AT_ONCE, :]) for i in range(0, n, ROWS_AT_ONCE)])
+        else:
+            u = make(self.x)
+        found = replace(self, mode=mode_of(x=u), x=u, columns=columns)
+        longest = found._moments(np.zeros(u.shape[1]), np.ones(u.shape[1]))[3]
+        return replace(found, columns=replace(columns, radius=float(np.hypot(1.0, longest))))
 
     def along(self, theta: Array, move: Array, steps: tuple[float, ...]) -> Array:
         """The losses at all trial steps of a line search, in one pass."""
@@ -348,6 +376,17 @@ def _rounding(xp: Namespace, x: Array, eps: float) -> float:
     """Half the spacing of the numbers of x beside their size."""
     own = float(xp.finfo(x.dtype).eps) if xp.isdtype(x.dtype, "real floating") else 0.0
     return 0.5 * max(own, eps if own else 0.0)
+
+
+def _turned_rows(columns: Turned, dtype: DType, x: Array) -> Array:
+    """(z − mean) turn, from the library that x is of."""
+    xp = namespace(x=x)
+    inner = columns.inner
+    centre = inner.centre + columns.mean * inner.scale
+    turn = columns.turn if inner.extreme else columns.turn / inner.scale[:, None]
+    centre, scale, turn = (from_host(xp, a, dtype, x) for a in (centre, inner.scale, turn))
+    z = cast(xp, x, dtype) - centre
+    return xp.matmul(z / scale if inner.extreme else z, turn)
 
 
 def _read_rows(

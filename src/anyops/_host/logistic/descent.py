@@ -10,9 +10,11 @@ from ...logistic.objective import ARMIJO
 from .dataset import Dataset
 from .separation import separates
 
+LONGER = tuple(2.0**k for k in range(1, 13))  # steps, where one is too short
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
 LEAP = 1e15  # a bound on how far a step may move a logit
 REFUSALS = 8  # of a certificate, or steps without gain, after which rounding is taken to be in the way
+STEEP = 0.9  # of the slope of a step, the slope at its end that says that it was too short
 NOISE = 32.0  # roundings of the dtype within which values of the objective are taken for equal
 
 
@@ -73,7 +75,6 @@ class Objective:
     bound: Array
     eps: float  # the rounding of the dtype of the computation
     fit_intercept: bool
-    flat: Array  # (p + 1, q): the combinations of columns that are 0 in every row
 
     @property
     def coef(self) -> Array:
@@ -141,12 +142,12 @@ def descend(
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
             return Ending(at, n_iter, True, True)
-        move = _bounded(objective, directions.move(at))
-        settled = move.slope <= goal * at.value
-        near = move.slope <= directions.ahead * goal * at.value
-        gap = directions.certify(at, move, goal * at.value) if near and certain else None
+        whole = directions.move(at)  # a part of it has a small slope, and says nothing
+        settled = whole.slope <= goal * at.value
+        near = whole.slope <= directions.ahead * goal * at.value
+        gap = directions.certify(at, whole, goal * at.value) if near and certain else None
         if gap is not None or (settled and not certain):
-            return Ending(_ended(at, move), n_iter, True, False, gap)
+            return Ending(_ended(at, whole), n_iter, True, False, gap)
         if certain and not objective.penalised and (n_iter >= suspicion or (settled and not suspected)):
             if separates(objective.data, at.theta, objective.fit_intercept):
                 return Ending(at, n_iter, True, True)
@@ -155,13 +156,14 @@ def descend(
         if n_iter == max_iter or refused > REFUSALS:
             return Ending(at, n_iter, False, False)
         if settled:
-            move = _bounded(objective, directions.move(at))  # the certificate may have brought a better one
+            whole = directions.move(at)  # the certificate may have brought a better one
+        move = _bounded(objective, whole)
         after = _stepped(objective, at, move, directions.curvature, noise)
         if after is None:
             stalled += 1
-            gap = directions.certify(at, move, max(goal, 2.0 * noise) * at.value)
+            gap = directions.certify(at, whole, max(goal, 2.0 * noise) * at.value)
             if gap is not None:
-                return Ending(_ended(at, move), n_iter, True, False, gap)
+                return Ending(_ended(at, whole), n_iter, True, False, gap)
             if stalled > 1:
                 return Ending(at, n_iter, False, False)
             continue
@@ -189,7 +191,7 @@ def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise:
     delta = np.reshape(move.delta, at.theta.shape)
     after = objective.at(at.theta + delta, curvature)
     if _good_enough(at, move, after, noise):
-        return after
+        return _lengthened(objective, at, move, after, curvature)
     for trials in TRIALS:
         losses = objective.data.along(at.theta, delta, trials)
         for step, loss in zip(trials, losses, strict=True):
@@ -199,6 +201,24 @@ def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise:
         if move.slope <= noise * at.value:
             return None  # rounding hides the gain of any step
     return None
+
+
+def _lengthened(objective: Objective, at: Point, move: Move, after: Point, curvature: str) -> Point:
+    """The end of a longer step where the objective still falls as steeply at the end of this one, and falls further.
+
+    Far from the minimum, on the wrong side of many rows, the loss is linear and has no curvature to learn from.
+    """
+    delta = np.reshape(move.delta, at.theta.shape)
+    if np.any(objective.bound > 0) or -float(np.sum(after.grad * move.delta)) < STEEP * move.slope:
+        return after
+    longer = tuple(step for step in LONGER if step * objective.data.columns.change(delta) <= LEAP)
+    if not longer:
+        return after
+    losses = objective.data.along(at.theta, delta, longer)
+    penalties = [objective.penalty(at.theta + step * delta) for step in longer]
+    values = (losses + np.asarray(penalties)) / objective.weight
+    best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+    return objective.at(at.theta + longer[best] * delta, curvature) if values[best] < after.value else after
 
 
 def _good_enough(at: Point, move: Move, after: Point, noise: float) -> bool:

@@ -5,9 +5,11 @@ import numpy as np
 from ..._array.namespace import Array
 from ...logistic.objective import shared_shift
 from ..linalg import solve_damped
-from .columns import involved
+from .columns import NEARLY
 from .descent import NOISE, Move, Objective, Point
 
+SUSPECT = 1e-3  # of the variance of a column, what rounding may be of what the other columns leave of it
+STEADY = {False: 1e-4, True: 1e-2}  # by narrow dtype: a factor, less 1, of the Hessian that its inverse may be off by
 AHEAD = 1e3  # times the goal, a squared decrement from which one step may reach it
 NEAR = 0.05  # a Newton decrement, times the largest norm of a row, below which the Hessian is nearly constant
 
@@ -82,7 +84,7 @@ def row_norm(objective: Objective, inverse: Array) -> float:
     """A bound on √(aᵀ inverse a) of every row a, which costs no pass."""
     lines, columns = objective.data.lines, objective.data.columns
     roots = np.sqrt(np.clip(np.linalg.diagonal(inverse), 0.0, None))
-    largest = float(np.max(np.sum(np.abs(inverse), axis=1)))  # at least its largest eigenvalue
+    largest = float(np.max(np.sum(np.abs(inverse), axis=1), initial=0.0))  # at least its largest eigenvalue
     return min(columns.change(np.reshape(roots, (lines, -1))), columns.radius * (largest * min(lines, 2)) ** 0.5)
 
 
@@ -93,25 +95,14 @@ def free_coefficients(objective: Objective) -> Array:
 
 
 def regular_hessian(objective: Objective, hessian: Array) -> Array:
-    """The Hessian, regularised in its null directions: of the softmax, and of columns that depend on each other."""
+    """The Hessian, regularised in the null direction of the softmax."""
     lines = objective.data.lines
-    if lines > 1:
-        hessian = hessian + shared_shift(np, hessian, lines)
-    if objective.flat.shape[1]:
-        level = float(np.mean(np.linalg.diagonal(hessian)))
-        flat = np.kron(np.eye(lines), objective.flat @ objective.flat.T)
-        rest = np.eye(len(hessian)) - flat
-        hessian = rest @ hessian @ rest + (level or 1.0) * flat
-    return hessian
+    return hessian + shared_shift(np, hessian, lines) if lines > 1 else hessian
 
 
 def sought(objective: Objective, grad: Array) -> Array:
-    """The gradient by the coefficients that are sought, without its part along null directions, which is rounding."""
-    grad = grad if objective.fit_intercept else grad * objective.coef
-    if not objective.flat.shape[1]:
-        return grad
-    lines = np.reshape(grad, (objective.data.lines, -1))
-    return np.reshape(lines - (lines @ objective.flat) @ objective.flat.T, (-1,))
+    """The gradient by the coefficients that are sought."""
+    return grad if objective.fit_intercept else grad * objective.coef
 
 
 def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
@@ -128,11 +119,44 @@ def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
         inverse = np.linalg.inv(scaled)
     except np.linalg.LinAlgError:
         return None
-    if not np.max(np.linalg.diagonal(inverse)) * NOISE * len(free) * objective.eps < 1.0:
+    inflation = np.linalg.diagonal(inverse)  # at least 1, but for rounding
+    if not (np.all(inflation > 0.5) and np.max(inflation, initial=1.0) * NOISE * len(free) * objective.eps < 1.0):
         return None
     found = np.zeros_like(hessian)
     found[free[:, None], free[None, :]] = inverse / root[:, None] / root[None, :]
     return found
+
+
+def entangled(objective: Objective, hessian: Array, inverse: Array | None) -> bool:
+    """Whether columns may depend on each other, or so nearly that a Hessian has lost too many digits.
+
+    The inverse is None where it has lost all.
+
+    By the factors by which the others inflate the variance of a coefficient [1]_; in a dependence that rounding hides
+    they are about the square of what rounding leaves of a column.
+
+    References
+    ----------
+    .. [1] Belsley, Kuh and Welsch, Regression Diagnostics (1980), section 3.2.
+    """
+    if inverse is None:
+        return True
+    inflation = np.linalg.diagonal(inverse) * np.linalg.diagonal(regular_hessian(objective, hessian))
+    noise = np.tile(np.concat([objective.data.columns.noise, np.zeros(1)]), objective.data.lines)
+    return bool(np.any((inflation > NEARLY**-2) | (inflation * noise**2 > SUSPECT)))
+
+
+def is_steady(objective: Objective, grad: Array, hessian: Array) -> bool:
+    """Whether Newton's step would change the Hessian by little: by a factor e^s if it changes no logit by more than s.
+
+    True where rounding hides its inverse.
+    """
+    inverse = inverse_hessian(objective, hessian)
+    if inverse is None:
+        return True
+    decrement = max(newton_move(objective, grad, hessian).slope, 0.0) ** 0.5
+    most = STEADY[objective.narrow] / max(decrement, 1e-300)
+    return row_norm(objective, inverse) <= most or objective.data.largest_norm(inverse) <= most
 
 
 def standard_errors(objective: Objective, hessian: Array) -> Array:
@@ -142,16 +166,15 @@ def standard_errors(objective: Objective, hessian: Array) -> Array:
     """
     lines, columns = objective.data.lines, objective.data.columns
     size = len(columns.scale) + 1
+    outward = columns.outward(np.eye(size)).T  # of z, or of its combinations, to those of x
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
-        return np.full((lines, size), np.inf)
+        return np.full((lines, len(outward)), np.inf)
     if lines > 1:  # less the direction that all classes share
         blocks = np.reshape(inverse, (lines, size, lines, size))
         blocks = blocks - np.mean(blocks, axis=0, keepdims=True)
         inverse = np.reshape(blocks - np.mean(blocks, axis=2, keepdims=True), inverse.shape)
-    outward = columns.outward(np.eye(size)).T  # of z to those of x
     own = [inverse[k * size : (k + 1) * size, k * size : (k + 1) * size] for k in range(lines)]
     variance = np.stack([np.sum((outward @ block) * outward, axis=1) for block in own])
-    hidden = involved(outward @ objective.flat / np.sum(np.abs(outward), axis=1)[:, None])
-    variance = np.where(hidden[None, :], np.inf, np.clip(variance, 0.0, None))
+    variance = np.where(columns.hidden[None, :], np.inf, np.clip(variance, 0.0, None))
     return np.sqrt(variance / objective.weight)

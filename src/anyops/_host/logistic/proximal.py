@@ -10,7 +10,7 @@ from .descent import Move, Objective, Point
 from .duality import balancing_factors, duality_gap
 from .lasso import lasso, lasso_by_products
 from .lbfgs import MEMORY
-from .newton import free_coefficients, regular_hessian
+from .newton import free_coefficients, newton_gap, newton_move, regular_hessian
 
 GAP_ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
 LOOSE = 1e-4  # of the objective, the largest gap of a fit that has converged
@@ -45,7 +45,11 @@ class Proximal(ABC):
         )
         gap = duality_gap(float(loss), float(divergence), slope, objective.weight, theta[:, :-1], bound, ridge)
         least = max(min((goal * at.value) ** 0.5, LOOSE * at.value), GAP_ROUNDING * objective.eps * at.value)
-        return gap if gap <= least else None
+        return gap if gap <= least else self.linearised_gap(at, least)
+
+    @abstractmethod
+    def linearised_gap(self, at: Point, least: float) -> float | None:
+        """A bound like the duality gap, and at most `least`, where a small penalty drowns in rounding; None if none."""
 
     @abstractmethod
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
@@ -98,6 +102,25 @@ class ProximalNewton(Proximal):
     def learn(self, before: Point, after: Point) -> None:
         """Nothing: each pass brings the Hessian."""
 
+    def linearised_gap(self, at: Point, least: float) -> float | None:
+        """The square of Newton's decrement, with a subgradient in the place of the l1 penalty.
+
+        For |u_j| ≤ l1_j the objective is at least f(θ) + u·θ, and as much at the point if u_j is ±l1_j where θ_j is not
+        0; elsewhere u_j is what balances the gradient best. That is as smooth as f, so its decrement bounds how far its
+        minimum is below. Along what all classes share it has no curvature: what is left there counts by its length.
+        """
+        grad, theta, bound = at.grad * 1.0, np.reshape(at.theta, (-1,)), self.objective.bound / self.objective.weight
+        grad = grad + np.where(theta != 0, bound * np.sign(theta), np.clip(-grad, -bound, bound))
+        shared = 0.0
+        if self.objective.data.lines > 1 and not np.any(self.objective.ridge > 0):
+            left = np.reshape(grad, at.theta.shape)
+            mean = np.mean(left, axis=0)
+            grad = np.reshape(left - mean, (-1,))
+            shared = 2.0 * float(np.sum(np.abs(mean) * np.sum(np.abs(at.theta), axis=0)))
+        slope = newton_move(self.objective, grad, at.curvature).slope
+        gap = newton_gap(self.objective, at.curvature, slope, least - shared)
+        return None if gap is None else gap + shared
+
 
 class ProximalLBFGS(Proximal):
     """B = B₀ − ΨM⁻¹Ψᵀ of the last steps and a diagonal B₀, for so many coefficients that a Hessian is out of question.
@@ -144,6 +167,9 @@ class ProximalLBFGS(Proximal):
         top = np.concat([steps.T @ scaled, below], axis=1)
         bottom = np.concat([below.T, -np.eye(len(products)) * products], axis=1)
         return base, np.concat([scaled, changes], axis=1), np.linalg.inv(np.concat([top, bottom], axis=0))
+
+    def linearised_gap(self, at: Point, least: float) -> float | None:
+        """None: there is no Hessian."""
 
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""

@@ -21,7 +21,7 @@ ADDITIONS = 20  # in which rows that contradict a direction are added
 MOST_NUMBERS = 30_000_000  # numbers in the rows that are compared
 TOUCHING = 1e-9  # of the length of a row, a margin that counts as 0
 VANISHING = 1e-9  # of its parts, a sum that counts as 0
-SAME = 1e-14  # of the largest eigenvalue of rows, one that counts as 0
+SAME = 1e-12  # of the largest singular value of rows, one that counts as 0
 
 
 def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
@@ -38,7 +38,7 @@ def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
         free = np.reshape(np.reshape(free, theta.shape)[:, :-1], (-1,))
     rows = _vectors(data.closest(theta, many), data.lines)[:, free]
     aim = np.reshape(theta, (-1,))[free]
-    space = np.eye(len(free))  # a basis of the directions that are left
+    space = _differences(data.lines, len(free) // data.lines)  # a basis of the directions that are left
     for _ in range(ADDITIONS + len(free)):
         direction = recession(rows @ space)
         if direction is None:  # all rows so far touch: no direction but those along them
@@ -124,8 +124,18 @@ def _null_space(rows: Array) -> Array:
     if not len(rows):
         return np.eye(rows.shape[1])
     rows = rows / np.linalg.vector_norm(rows, axis=1, keepdims=True)
-    values, vectors = np.linalg.eigh(rows.T @ rows)
-    return vectors[:, values <= SAME * values[-1]]
+    rank = rows.shape[1]
+    _, values, vectors = np.linalg.svd(np.linalg.qr(rows)[1] if len(rows) > rank else rows)
+    known = np.concat([values, np.zeros(rank - len(values))])
+    return vectors[known <= SAME * known[0], :].T
+
+
+def _differences(lines: int, size: int) -> Array:
+    """An orthonormal basis of the directions that sum to 0 over the classes: what all share tells none from another."""
+    if lines == 1:
+        return np.eye(size)
+    _, _, right = np.linalg.svd(np.ones((1, lines)))
+    return np.kron(right[1:, :].T, np.eye(size))
 
 
 def _vectors(found: Closest, lines: int) -> Array:

@@ -10,12 +10,22 @@ import numpy as np
 
 from ..._array.host import mode_of_passes
 from ..._array.namespace import Array, widest_dtype
-from .columns import involved
+from .columns import Spectrum, Turned, involved, spectrum
 from .dataset import Dataset, thin
 from .descent import Directions, Ending, Objective, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
-from .newton import Newton, free_coefficients, inverse_hessian, sought, standard_errors
+from .newton import (
+    Newton,
+    entangled,
+    free_coefficients,
+    inverse_hessian,
+    is_steady,
+    newton_move,
+    sought,
+    standard_errors,
+)
 from .proximal import ProximalLBFGS, ProximalNewton
+from .separation import separates
 
 FEW_COEFFICIENTS = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
@@ -24,6 +34,9 @@ SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l
 FINE = 1e4  # roundings, of the dtype, that an l1 penalty of the mean loss should exceed
 PASSES, MOST_PASSES = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
 WARM_UP = 40  # steps on some of the rows
+VAGUE = 1e5  # the norm of a row, by the inverse of the mean Hessian, from which rounding may hide a separation
+STEPS_FOR_ERRORS = 6  # of Newton, at most, after the end
+WITHIN = {False: 1e-7, True: 1e-5}  # of the objective, by narrow dtype, what rounding of the columns may change
 
 
 def start_of(coef: Array, intercept: Array, lines: int, fit_intercept: bool) -> Array:
@@ -64,6 +77,14 @@ class Solution(NamedTuple):
     dependent: tuple[int, ...]
 
 
+class End(NamedTuple):
+    """Where a fit ended, the objective that it followed there, and the Hessian if it is known or asked for."""
+
+    objective: Objective
+    outcome: Ending
+    hessian: Array | None
+
+
 def solve(
     data: Dataset,
     totals: Array,
@@ -74,29 +95,39 @@ def solve(
     fit_intercept: bool,
     tol: float,
     max_iter: int,
+    *,
+    errors: bool,
 ) -> Solution:
     """Fit some rows, whose weights by class have the sums `totals`; raise FloatingPointError where x is not finite."""
     chosen = _choose(data, l1) if solver == "auto" else solver
     weight = float(np.sum(totals))
     with np.errstate(all="ignore"):
-        objective = _objective(data.scaled(fit_intercept), weight, l2, l1, fit_intercept)
-        start = None if start is None else objective.data.columns.inward(start)
+        plain = _objective(data.scaled(fit_intercept), weight, l2, l1, fit_intercept)
+        # Whatever all classes share would leave no digits for their differences.
+        start = None if start is None else plain.data.columns.inward(_centred(start, data.lines, l1))
         shares = totals / np.sum(totals)
-        objective, outcome, hessian = _fit(objective, chosen, start, shares, tol=tol, max_iter=max_iter)
-        columns = objective.data.columns
-        theta = _centred(outcome.at.theta, data.lines, l1)
-        theta = columns.shortest(theta, objective.flat) if objective.flat.shape[1] else columns.outward(theta)
-        errors = None
-        if hessian is not None and not objective.penalised and not outcome.separated:
-            errors = standard_errors(objective, hessian)
+        end = _fit(plain, chosen, start, shares, tol=tol, max_iter=max_iter)
+        steps = end.outcome.n_iter
+        if start is not None and not end.outcome.converged and steps < max_iter:
+            # So far off that no curvature is left there.
+            end = _fit(plain, chosen, None, shares, tol=tol, max_iter=max_iter - steps)
+            end = end._replace(outcome=end.outcome._replace(n_iter=steps + end.outcome.n_iter))
+        end = _steadied(end) if errors else end
+        if isinstance(end.objective.data.columns, Turned):
+            end, theta = _settled(plain, end, errors=errors, tol=tol, max_iter=max_iter)
+        else:
+            theta = _centred(end.outcome.at.theta, data.lines, l1)
+        objective, outcome, hessian = end
+        told = errors and hessian is not None and not objective.penalised and not outcome.separated
+        stderr = standard_errors(objective, hessian) if told else None
     return Solution(
         chosen,
-        theta,
-        errors,
+        plain.data.columns.outward(theta),
+        stderr,
         outcome,
         objective.penalty(outcome.at.theta) - outcome.at.value * objective.weight,
         float(np.max(_left(objective, outcome.at.grad), initial=0.0)),
-        tuple(np.nonzero(involved(objective.flat)[:-1])[0].tolist()),
+        tuple(np.nonzero(involved(objective.data.columns.flat)[:-1])[0].tolist()),
     )
 
 
@@ -114,13 +145,10 @@ def _objective(data: Dataset, weight: float, l2: float, l1: float, fit_intercept
     scale = np.concat([data.columns.scale, np.full(1, np.inf)])
     ridge, bound = (np.tile(a, data.lines) for a in (l2 / scale**2, l1 / scale))
     eps = float(data.mode.xp.finfo(data.dtype).eps)
-    flat = np.zeros((len(scale), 0))
-    return Objective(data, weight, ridge, bound, eps, fit_intercept, flat)
+    return Objective(data, weight, ridge, bound, eps, fit_intercept)
 
 
-def _fit(
-    objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int
-) -> tuple[Objective, Ending, Array | None]:
+def _fit(objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int) -> End:
     """Where the descent ends, and the Hessian there if it is known or asked for."""
     bounded = objective.bound[objective.bound > 0] / objective.weight
     newton = solver == "newton" or (solver == "proximal" and not len(bounded))
@@ -132,7 +160,9 @@ def _fit(
     if start is not None and not objective.at(theta, "none").value <= _null_value(objective, shares):
         theta = _null(objective, shares)
     if solver == "lbfgs":
-        objective = objective if objective.penalised else _independent(objective)
+        if not objective.penalised and objective.data.coefficients <= HESSIAN_LIMIT:
+            alike = replace(objective, data=replace(objective.data, lines=1))
+            objective, theta = _independent(objective, alike, objective.data.gram(), theta)
         theta, directions = _many_coefficients(objective, theta, shares, warm_up=start is None)
     else:
         step = objective.data.thinning() if start is None else 1
@@ -145,10 +175,11 @@ def _fit(
         at = objective.at(_null(objective, shares), directions.curvature)
     if not np.isfinite(at.value) or not np.all(np.isfinite(at.grad)):
         raise FloatingPointError
-    if newton and inverse_hessian(objective, at.curvature) is None:
-        objective = _independent(objective)
-        directions = Newton(objective)
-        at = objective.at(at.theta, directions.curvature)
+    if newton:
+        before, (objective, theta) = objective, _independent(objective, objective, at.curvature, at.theta)
+        if objective is not before:
+            directions = Newton(objective)
+            at = objective.at(theta, directions.curvature)
     outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter)
     wide = _widened(objective)
     if not (outcome.converged or wide.eps == objective.eps) and outcome.n_iter < max_iter:
@@ -164,36 +195,114 @@ def _fit(
     hessian = outcome.at.curvature
     if isinstance(directions, LBFGS):
         hessian = directions.hessian
-    if (
-        hessian is None
-        and not (objective.penalised or outcome.separated)
-        and objective.data.coefficients <= HESSIAN_LIMIT
-    ):
-        hessian = objective.at(outcome.at.theta, "full").curvature
-    return objective, outcome, hessian
+    return End(objective, outcome, hessian)
 
 
-def _independent(objective: Objective) -> Objective:
-    """The objective with the dependences of its columns, if there is no penalty.
+def _independent(objective: Objective, alike: Objective, hessian: Array, theta: Array) -> tuple[Objective, Array]:
+    """The objective in columns that do not depend on each other, if there is no penalty, and coefficients for it.
 
-    It computes in a wide dtype if the Gram matrix is too nearly singular for a narrow one.
+    It computes in a wide dtype if `hessian`, of the objective `alike`, is too nearly singular for a narrow one.
     """
-    data = objective.data
-    if data.coefficients > HESSIAN_LIMIT:
-        return objective
-    wide = _widened(objective)
-    gram = wide.data.gram()
-    if not objective.penalised:
-        flat = data.columns.dependences(gram, objective.fit_intercept, wide.eps)
-        objective, wide = (replace(each, flat=flat) for each in (objective, wide))
-    alike = replace(objective, data=replace(data, lines=1), ridge=np.zeros(len(gram)))
-    return wide if inverse_hessian(alike, gram) is None else objective
+    inverse = inverse_hessian(alike, hessian)
+    if not objective.penalised and entangled(alike, hessian, inverse):
+        wide = _widened(objective)
+        found = _spectrum(wide)
+        if not found.plain:
+            columns = found.turned(wide.data.columns, ~found.hidden)
+            return _turned(wide, columns), columns.of_inner(theta)
+    return (_widened(objective) if inverse is None else objective), theta
+
+
+def _spectrum(objective: Objective) -> Spectrum:
+    data, level = objective.data, objective.fit_intercept
+    plain = data.triangle(level_first=level, weighted=False)
+    weighted = None if data.weight is None else data.triangle(level_first=level, weighted=True)
+    return spectrum(plain, weighted, data.columns, fit_intercept=level, eps=objective.eps)
+
+
+def _turned(objective: Objective, columns: Turned) -> Objective:
+    """The objective, which has no penalty, in combinations of its columns."""
+    data = objective.data.turned(columns)
+    none = np.zeros(data.coefficients)
+    return replace(objective, data=data, ridge=none, bound=none)
+
+
+def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: int) -> tuple[End, Array]:
+    """The coefficients of z at the end of a fit of combinations of its columns, and whether they are the minimum.
+
+    What was left out as rounding is numbers all the same. No coefficients of about this size gain more by it than its
+    derivative times their size, for the loss is convex. Where that is too much, the fit goes on with all combinations.
+    """
+    objective, outcome, _ = end
+    columns = objective.data.columns
+    assert isinstance(columns, Turned)
+    theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
+    if outcome.separated or not outcome.converged:
+        return end, columns.shortest(theta)
+    wide, within = _widened(plain), WITHIN[plain.narrow]
+    if _is_vague(end) and separates(wide.data, theta, wide.fit_intercept):
+        # Rounding of the combinations may have made a minimum where there is none.
+        return end._replace(outcome=outcome._replace(converged=False, gap=None)), columns.shortest(theta)
+    at = wide.at(theta, "none")
+    size = np.linalg.vector_norm(theta[:, :-1] * involved(columns.flat)[:-1], axis=1)
+    slope = np.linalg.vector_norm(np.reshape(at.grad, theta.shape) @ columns.flat, axis=1)
+    most = outcome.at.value * (1.0 + within)
+    if 2.0 * float(np.sum(size * slope)) > 10.0 * within * at.value:
+        found = _spectrum(wide)
+        columns = found.turned(wide.data.columns, found.values > found.least)
+        objective = _turned(wide, columns)
+        start = objective.at(columns.of_inner(theta), "full")
+        more = descend(objective, start, Newton(objective), tol=tol, max_iter=max_iter - outcome.n_iter)
+        if not more.converged or more.separated:
+            return end._replace(outcome=outcome._replace(converged=False)), theta
+        more = more._replace(n_iter=outcome.n_iter + more.n_iter)
+        end = End(objective, more, more.at.curvature)
+        end = _steadied(end) if errors else end
+        outcome = end.outcome
+        theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
+        at, most = wide.at(theta, "none"), outcome.at.value * (1.0 + within)
+    elif columns.flat.shape[1]:
+        short = columns.shortest(theta)
+        after = wide.at(short, "none")
+        if after.value <= most:
+            theta, at = short, after
+    # The loss of the coefficients that are returned, not of combinations that they may be too coarse for.
+    ended = outcome.at._replace(value=at.value)
+    return end._replace(outcome=outcome._replace(at=ended, converged=at.value <= most)), theta
+
+
+def _is_vague(end: End) -> bool:
+    """Whether some row is nearly alone in a direction, and fitted so well that it hardly has a curvature."""
+    if end.hessian is None:
+        return False
+    inverse = inverse_hessian(end.objective, end.hessian)
+    return inverse is None or end.objective.data.largest_norm(inverse) > VAGUE
+
+
+def _steadied(end: End) -> End:
+    """The Hessian where the descent ended, for standard errors; after more of Newton's steps while it still changes."""
+    objective, outcome, hessian = end
+    if objective.penalised or outcome.separated or objective.data.coefficients > HESSIAN_LIMIT:
+        return end
+    at = outcome.at
+    for _ in range(STEPS_FOR_ERRORS):
+        if hessian is not None and (not outcome.converged or is_steady(objective, at.grad, hessian)):
+            break
+        here = objective.at(outcome.at.theta, "full")
+        if hessian is not None and not here.value <= (1.0 + 1e3 * objective.eps) * at.value:
+            break
+        at, hessian = here, here.curvature
+        if outcome.converged:
+            move = newton_move(objective, at.grad, hessian)
+            theta = at.theta + np.reshape(move.delta, at.theta.shape)
+            outcome = outcome._replace(at=at._replace(theta=theta, value=at.value - 0.5 * move.slope))
+    return End(objective, outcome, hessian)
 
 
 def _widened(objective: Objective) -> Objective:
     """The objective in float64, where the library has it."""
     data = objective.data
-    mode, *arrays = mode_of_passes(data.mode.xp, data.x, data.target, data.weight, exact=True)
+    mode, *arrays = mode_of_passes(data.mode.xp, data.x, data.target, data.weight, views=True)
     (x, target, weight), xp = arrays, mode.xp
     dtype = widest_dtype(xp, data.dtype, x)
     data = replace(data, mode=mode, x=x, target=target, weight=weight, dtype=dtype)
