@@ -72,17 +72,6 @@ def _torch_transforms() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
-def chunk_size(x: Array) -> int:
-    """Return how many elements to work on at once: what a temporary may hold and stay in a close cache.
-
-    Below 128 KiB NumPy's temporaries are also recycled by malloc, and not mapped anew, page fault by page fault.
-    """
-    name = library(namespace(x=x))
-    if name in ("numpy", "array_api_strict"):
-        return 1 << 13
-    return 1 << 22 if name == "cupy" or (name == "torch" and x.device.type != "cpu") else 1 << 15
-
-
 def library(xp: Namespace) -> str:
     """Return the name of the library behind a namespace: "numpy", "torch", "jax", "cupy", "dask", ..."""
     # Not array_api_compat's predicates: torch.compile warns of every function that is cached with lru_cache.

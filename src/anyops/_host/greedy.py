@@ -24,6 +24,7 @@ import numpy as np
 
 from .._array.threads import on_cores
 from ..suppression.edges import kept_of_edges
+from ..suppression.overlaps import SLACK
 from .walk import walk
 
 Host = np.ndarray[Any, Any]
@@ -35,12 +36,10 @@ WIDE = 1 << 16  # pairs that are asked at once whether they intersect, which tak
 LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
 WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
 FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
-SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
 DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
 CELLS = 1 << 16  # numbers of 16 bits
 CELLS_PER_BOX = 4  # cells of an axis that the sweep sorts boxes into
-CORES = 8192  # boxes from which on labels are worth a thread
 
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
 # Memory for the pairs compared at once, taken by a call and put back: fresh memory costs a page fault every 4 KiB.
@@ -52,11 +51,7 @@ class Threshold(NamedTuple):
 
     value: Any  # in the dtype of the boxes
     kind: str  # of overlap: iou, iof, ios
-
-    @property
-    def share(self) -> float:
-        """Share of a side in which a partner that begins later must begin."""
-        return (1 - float(self.value) * SLACK) * (1 + 1e-6) if self.kind == "iou" else 1.0
+    reach: float  # share of a side in which a partner that begins later must begin
 
 
 def suits(boxes: Host) -> bool:
@@ -64,13 +59,13 @@ def suits(boxes: Host) -> bool:
     return boxes.dtype in _ZEROS or boxes.dtype == np.float16
 
 
-def kept(
-    boxes: Host, scores: Host, labels: Host | None, threshold: float, least: float | None, *, kind: str
-) -> Host | None:
+def kept(_mode: Any, detections: Any, threshold: float, least: float | None, *, kind: str) -> Host | None:
     """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
+    boxes, scores, labels, *_ = detections
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
-    over = Threshold(boxes.dtype.type(threshold), kind)
+    reach = (1 - threshold * SLACK) * (1 + 1e-6) if kind == "iou" else 1.0
+    over = Threshold(boxes.dtype.type(threshold), kind, reach)
     with np.errstate(over="ignore", invalid="ignore"):
         if labels is not None and scores.shape[0]:
             labels = _numbered(labels)
@@ -175,7 +170,7 @@ def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
         for k in (0, 1)
     )
     axis = int(0 < y < x)
-    return axis, (y if axis else x) * threshold.share
+    return axis, (y if axis else x) * threshold.reach
 
 
 def _of_one_label(planes: Host, threshold: Threshold) -> Host | None:
@@ -231,11 +226,11 @@ def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
     places = np.empty((2, *stop.shape), stop.dtype)
     begin, cut = places
     np.negative(negated, out=begin)
-    if threshold.share == 1:  # of sides that may be infinite
+    if threshold.reach == 1:  # of sides that may be infinite
         cut[...] = stop
         return places
     np.add(stop, negated, out=cut)
-    cut *= cut.dtype.type(threshold.share)
+    cut *= cut.dtype.type(threshold.reach)
     cut += begin
     return places
 
@@ -313,7 +308,7 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> 
             stays = _of_one_label(own, threshold)
             return None if stays is None else order[slice(*bound)].take(stays)
 
-    parts = on_cores(decide, bounds) if order.shape[0] >= CORES else [decide(bound) for bound in bounds]
+    parts = on_cores(decide, bounds, order.shape[0])
     stays = np.zeros(order.shape[0], bool)
     for part in parts:
         if part is None:

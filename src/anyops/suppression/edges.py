@@ -13,8 +13,8 @@ from .._array.segments import mark
 from .._array.selection import indices_of
 from .._host.walk import walk_pairs
 
-# Pairs that are decided one after the other sooner than in rounds.
-FEW = 500
+# Pairs that are decided sooner one by one than in rounds.
+ONE_BY_ONE = 500
 # Rounds in a fixed shape after which pairs count as a long chain.
 ROUNDS = 64
 
@@ -24,7 +24,7 @@ def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
     gone = xp.zeros((n,), dtype=xp.bool, device=device(better))
     size, before = better.shape[0], math.inf
     # A chain, in which each box suppresses the next, takes as many rounds as it has boxes.
-    while size > FEW and size <= before / 2:
+    while size > ONE_BY_ONE and size <= before / 2:
         wins = ~xp.take(mark(xp, worse, n), better)
         gone = gone | mark(xp, xp.take(worse, indices_of(xp, wins)), n)
         live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))

@@ -1,12 +1,12 @@
 """The groups that greedy NMS makes: each box with the kept one that stands for it, for a merge of one's own."""
 
-from .._array.compiled import compiled
+from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, device
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
+from .detections import Detections
 from .rescoring import Pair, Rivals, rivals_of
 from .select import above, ranking
-from .tiles import Tiles
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -22,7 +22,7 @@ def nms_groups(
 ) -> Array:
     """Index of the kept box that stands for each box: the best-ranked one that suppresses it, itself if it is kept.
 
-    What a non-maximum merge needs: the boxes of one index are one group.
+    For a non-maximum merge: boxes with the same index form a group.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def nms_groups(
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
-        Strict: a pair that overlaps by exactly this much is not one group.
+        Strict: a pair that overlaps by exactly this much is not in one group.
     labels : array (N,), optional
         Boxes of different labels are of different groups.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
@@ -53,7 +53,7 @@ def nms_groups(
 
     Notes
     -----
-    One pass over the boxes as they are: a merged box is compared with none. For that, call again with the merged boxes.
+    One pass over the boxes as they are. To compare merged boxes too, call again with them.
 
     Examples
     --------
@@ -64,32 +64,20 @@ def nms_groups(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, differentiable=False
+        "nms_groups", Detections(boxes, scores, labels, overlaps), kind, score_threshold, differentiable=False
     )
-    mode, boxes, scores, labels, overlaps, _, least, _ = call
-    arguments = boxes, scores, labels, overlaps, threshold, least
-    return mode.back(compiled(_groups, mode.xp, *arguments, kind=kind, dense=mode.padded))
+    mode, detections, kind, least, _ = call
+    return mode.back(mode.run(_groups, detections, threshold, least, kind=kind, dense=mode.padded))
 
 
 def _groups(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    overlaps: Array | None,
-    threshold: float,
-    least: float | None,
-    *,
-    kind: str,
-    dense: bool,
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str, dense: bool
 ) -> Array:
-    order = ranking(xp, scores)
-    if dense:
-        rivals: Rivals = Tiles.of(xp, order, boxes, labels, None, overlaps, kind)
-    else:
-        rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=threshold, first=least)
+    xp, scores = mode.xp, detections.scores
+    rivals = rivals_of(mode, detections, least, kind=kind, floor=threshold, dense=dense)
     # Those up to the threshold rank below the others, and come last.
     groups = _of_ranks(xp, rivals, threshold)
+    order = ranking(xp, scores)
     others = xp.full((scores.shape[0] - groups.shape[0],), -1, dtype=order.dtype, device=device(scores))
     groups = xp.take(xp.concat((groups, others)), xp.argsort(order))
     return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from .._array.compiled import compiled
+from .._array.mode import Mode, mode_of
 from .._array.namespace import (
     Array,
     Namespace,
@@ -11,8 +11,8 @@ from .._array.namespace import (
     check_dtype,
     default_float,
     default_int,
-    namespace,
 )
+from .._array.order import ascending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
 
@@ -26,8 +26,8 @@ class TopScores(NamedTuple):
 
 def ranking(xp: Namespace, scores: Array) -> Array:
     """Positions by descending score along the last axis, ties to the lowest position, NaN last."""
-    # NaN sorts last in ascending order on every library; descending=True would put it first.
-    return xp.argsort(-as_floating(xp, scores), axis=-1, stable=True)
+    # In ascending order NaN sorts last; descending=True would put it first.
+    return ascending(xp, -as_floating(xp, scores))
 
 
 def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
@@ -74,7 +74,8 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     >>> indices.tolist(), valid.tolist()
     ([1, 2], [True, False])
     """
-    xp = namespace(scores=scores)
+    mode = mode_of(scores=scores)
+    xp = mode.xp
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got ()")
     check_dtype(xp, "scores", scores, "real floating", "integral")
@@ -83,10 +84,11 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     check_can_order(xp, "top_scores")
-    return TopScores(*compiled(_top, xp, scores, least, count=count))
+    return TopScores(*mode.run(_top, scores, least, count=count))
 
 
-def _top(xp: Namespace, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
+def _top(mode: Mode, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
+    xp = mode.xp
     scores = as_floating(xp, scores)
     indices = ranking(xp, scores)[..., :count]
     best = xp.take_along_axis(scores, indices, axis=-1)
