@@ -26,29 +26,20 @@ from .._array.namespace import Array, default_int, device
 from .._array.segments import segment_min
 from ..boxes.iou import Boxes, overlap
 from ..suppression.graph import compared
-from ..suppression.overlaps import (
-    Edges,
-    Scene,
-    Strips,
-    Sweep,
-    collected,
-    overlapping,
-    overlapping_between,
-    searches_within,
-)
+from ..suppression.overlaps import Edges, Scene, Strips, Sweep, collected, overlapping_between, overlapping_within
 
 Host = np.ndarray[Any, Any]
 
-# How far a fused box may move from where its pairs were found; half the threshold where that is less.
+# A fused box may move this far from where its pairs were found, or half the threshold if that is less.
 MARGIN = 0.25
-# More than the rounding of sums and differences of overlaps.
+# A bound for the rounding of sums and differences of overlaps.
 ROUNDING = 1e-9
-# Up to this many boxes all are compared with all: that takes fewer calls.
+# Up to this many boxes all pairs are compared: that takes fewer calls.
 SMALL = 128
 # Boxes are matched in parts, so that most boxes that fuse are not compared with each other. The first part is this
-# share of all; if a box of it has no more than so many pairs among the others, all the others are the next part.
+# share of all; if a box would have fewer pairs than this in a part of all the others, there are no further parts.
 SHARE, SPARSE = 8, 4
-# Pairs of one part, altogether or for each of its boxes and the fused ones.
+# Pairs of one part at most, in all or for each of its boxes and the fused ones.
 PAIRS, PAIRS_PER_BOX = 1 << 15, 16
 
 # Scores are clipped to this range, so that the quotient of any two is a number: scores of 0 weigh the same among
@@ -57,7 +48,7 @@ SMALLEST, LARGEST = 1e-300, 1e300
 
 
 class Fused(NamedTuple):
-    """A fused box that has moved. Once it left its margin all that may join it is listed anew, beside the pairs."""
+    """A fused box that has moved. Once it leaves its margin, the boxes that may join it are searched anew."""
 
     x1: float
     y1: float
@@ -65,7 +56,7 @@ class Fused(NamedTuple):
     y2: float
     area: float
     weight: float  # of its boxes, in units of its founder's
-    distance: float  # 1 − IoU with where its pairs were found
+    distance: float  # 1 − IoU with its place when its pairs were found
     anchor: list[float]  # that place
 
 
@@ -133,7 +124,7 @@ class _Matching:
             found = [compared(xp, part, part), compared(xp, fused, part)]
         else:
             sweep = Sweep.of(xp, strips, part)
-            found = overlapping(self.mode, sweep.scene, sweep.scene, searches_within(xp, sweep))
+            found = overlapping_within(self.mode, sweep)
             if start > 0:
                 found = chain(found, overlapping_between(self.mode, Sweep.of(xp, strips, fused), sweep))
         room = max(PAIRS, PAIRS_PER_BOX * (fused.size + part.size)) if part.size > SMALL else math.inf

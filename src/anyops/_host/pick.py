@@ -1,4 +1,4 @@
-"""Picking from scores that fall while they are picked: sequential logic that is too fine for array operations."""
+"""Soft-NMS pick by pick, in NumPy: the twin of the picks in rounds, which cost more where a step launches nothing."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ BLOCK = 1024
 
 
 def pick_from_queue(mode: Mode, rivals: Any, scores: Array, least: Array, decay: Any) -> tuple[Array, Array]:
-    """Score of each box when it is picked, 0 for those that never are, and the number of its pick, N for those.
+    """Score of each box when it is picked, or 0; and the number of its pick, or N for boxes that are never picked.
 
     Pick the best score, let it lower the scores of its neighbours, and go on while the best is above `least`. Of equal
     scores the box that comes first among the arguments is picked.
@@ -32,7 +32,7 @@ def pick_from_queue(mode: Mode, rivals: Any, scores: Array, least: Array, decay:
     current = blocks.reshape(-1)
     current[:n] = np.where(values > lowest, values, 0)  # what is 0 is never picked
     final, turn = np.zeros_like(current), np.full_like(current, n, dtype=order.dtype)
-    # The best of each block, or what that was before others fell: then it is looked up anew when its turn comes.
+    # The best of each block, or what it was before scores fell: then it is looked up anew when its turn comes.
     best, rows, picked = np.max(blocks, axis=1), list(blocks), 0
     with np.errstate(invalid="ignore"):  # ∞ · 0
         while rows:
@@ -67,7 +67,7 @@ def _rows(n: int, pairs: list[np.ndarray], factors: list[np.ndarray]) -> tuple[l
 
 
 def _argsort_small(x: np.ndarray, bound: int) -> np.ndarray:
-    """Return the order of non-negative integers below a bound: NumPy sorts 16 bits by radix, and more by comparing."""
+    """Return the order of non-negative integers below a bound: NumPy sorts 16 bits by radix, more by comparison."""
     order = np.argsort((x & 0xFFFF).astype(np.uint16), kind="stable")
     if bound > 1 << 16:
         order = order[np.argsort((x[order] >> 16).astype(np.uint16), kind="stable")]

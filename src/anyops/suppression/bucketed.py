@@ -69,10 +69,9 @@ def _take(mode: Mode, detections: Detections, index: Array) -> Detections:
 
 
 def _kept_at_once(mode: Mode, detections: Detections, threshold: float, kind: str) -> Array:
-    """Positions kept, on the host, by descending score: by the graph, or where that does not pay by all tiles."""
-    found = None
-    if kind not in ("iof", "ios"):  # whose boxes may have infinite corners
-        found = _kept_by_graph(mode, detections, threshold, kind)
+    """Positions kept, on the host, by descending score: by the graph, or by all tiles if a graph would be too large."""
+    # Of iof and ios boxes may have infinite corners.
+    found = None if kind in ("iof", "ios") else _kept_by_graph(mode, detections, threshold, kind)
     if found is None:
         order, live = map(to_host, mode.run(ranked_mask, detections, threshold, kind=kind))
         found = order[live]
@@ -81,7 +80,7 @@ def _kept_at_once(mode: Mode, detections: Detections, threshold: float, kind: st
 
 def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, kind: str) -> Array | None:
     """Positions kept, on the host, by descending score; None where tiles are the better way."""
-    # The strips are made for a lower threshold, one of few, so that they are not compiled for each.
+    # The strips are made for a lower threshold, one of twenty, so that few are compiled.
     bound = math.floor(threshold * 20) / 20
     order, live, entries, searches, total, usable = mode.run(_searches, detections, kind=kind, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES:
@@ -107,14 +106,14 @@ def _searches(
     n = order.shape[0]
     scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, bound)
     strips = Strips.of(xp, scene)
-    # Boxes of the height of a strip on average reach into one more, and at most into two.
+    # A box reaches into one further strip on average, so 2n entries have room.
     sweep = Sweep.of(xp, strips, scene, proper, room=2 * n)
     found = searches_within(xp, sweep)
     query = xp.concat([xp.arange(len(start), dtype=start.dtype) + query for query, start, _ in found])
     start = xp.concat([start for _, start, _ in found])
     count = xp.concat([count for *_, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
-    total = xp.sum(xp.astype(count, boxes.dtype))  # nearly, but a float does not overflow
+    total = xp.sum(xp.astype(count, boxes.dtype))  # rounded, but a float does not overflow
     entries = sweep.scene.boxes.columns, sweep.scene.boxes.given, sweep.scene.ranks, sweep.scene.labels
     return order, live, entries, (query, start, count), total, strips.fits(xp)
 

@@ -8,7 +8,7 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
     weighted          box_i ← Σ_j w_ij box_j / Σ_j w_ij,   w_ij = (C_ij [C_ij > 0.8] + δ_ij) s_j.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
@@ -17,7 +17,7 @@ from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
-from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
+from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
 PENALTIES = (None, "score", "score+distance")
 # A box takes part in the average of a better one above this overlap.
@@ -25,7 +25,7 @@ AVERAGED = 0.8
 
 
 class WeightedBoxes(NamedTuple):
-    """Averaged boxes by descending new score, those scores, and the positions of the boxes they were."""
+    """Averaged boxes by descending new score, their scores, and the positions of the original boxes."""
 
     boxes: Array
     scores: Array
@@ -110,11 +110,9 @@ def cluster_nms(
     >>> indices.tolist(), scores.round(4).tolist()
     ([0, 2, 1], [0.9, 0.7, 0.1322])
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
     call = index_call("cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
-    floor = given["threshold"] if penalty is None else 0.0
-    result = best_first(call, given, rescore=_rescore, floor=floor, penalty=penalty)
-    return RescoredBoxes(*call.back(result[:2]))
+    return RescoredBoxes(*call.back(best_first(call, **settings)[:2]))
 
 
 @op(Kind.VALUES, ORDERS)
@@ -164,10 +162,9 @@ def cluster_nms_scores(
     >>> anyops.cluster_nms_scores(boxes, np.asarray([0.9, 0.8, 0.7])).tolist()
     [0.9, 0.0, 0.7]
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
     call = static_call("cluster_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
-    floor = given["threshold"] if penalty is None else 0.0
-    return call.mode.back(in_place(call, given, rescore=_rescore, floor=floor, penalty=penalty)[0])
+    return call.mode.back(in_place(call, **settings)[0])
 
 
 @op(Kind.SELECTION, SHAPES_BY_VALUE, static="weighted_cluster_nms_boxes")
@@ -203,7 +200,7 @@ def weighted_cluster_nms(
     scores : array (K,)
         By descending new score, ties to the lowest index.
     indices : array (K,)
-        Positions of the boxes they were.
+        Positions of the original boxes.
 
     Raises
     ------
@@ -223,14 +220,13 @@ def weighted_cluster_nms(
     >>> averaged.boxes.round(2).tolist(), averaged.indices.tolist()
     ([[0.0, 0.0, 10.0, 9.56], [20.0, 0.0, 30.0, 10.0]], [0, 2])
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     _check_boxes_given("weighted_cluster_nms", boxes)
     call = index_call(
         "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output
     )
-    floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
     # Boxes below the limit still take part in the average of better ones.
-    indices, new, moved = best_first(call, given, rescore=_averaged, floor=floor, early=False, penalty=penalty)
+    indices, new, moved = best_first(call, **settings, early=False)
     return WeightedBoxes(*call.back((moved, new, indices)))
 
 
@@ -285,21 +281,26 @@ def weighted_cluster_nms_boxes(
     >>> averaged.boxes.round(2).tolist(), averaged.scores.tolist()
     ([[0.0, 0.0, 10.0, 9.53], [0.0, 0.0, 10.0, 9.0]], [0.9, 0.0])
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     op = "weighted_cluster_nms_boxes"
     _check_boxes_given(op, boxes)
     call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), kind)
-    floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
-    new, _, moved = in_place(call, given, rescore=_averaged, floor=floor, penalty=penalty)
+    new, _, moved = in_place(call, **settings)
     return RescoredInPlace(*call.back((moved, new)))
 
 
-def _parameters(boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float) -> Parameters:
+def _settings(
+    boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float, rescore: Rescore
+) -> dict[str, Any]:
+    """Return the arguments of the contracts."""
     check_choice("penalty", penalty, PENALTIES)
     if penalty == "score+distance" and boxes is None:
         raise TypeError("boxes must be an array for penalty='score+distance', which measures distances, got None")
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    return {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
+    given = {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
+    # Without a penalty only these overlaps act.
+    least = min(threshold, AVERAGED) if rescore is _averaged else threshold
+    return {"given": given, "floor": 0.0 if penalty else least, "rescore": rescore, "penalty": penalty}
 
 
 def _check_boxes_given(op: str, boxes: Array | None) -> None:

@@ -15,7 +15,7 @@ class Detections(NamedTuple):
 
     boxes: Array | None  # (..., N, 4)
     scores: Array  # (..., N)
-    labels: Array | None = None  # (..., N), of one of the dtypes that compare everywhere
+    labels: Array | None = None  # (..., N), floats or integers of the index dtype
     overlaps: Array | None = None  # (..., N, N), in place of the overlaps of the boxes
     valid: Array | None = None  # (..., N); False for padding
 
@@ -46,7 +46,7 @@ Work = Callable[[Detections, tuple[int, ...], Array | None], None]
 
 
 def each_scene(mode: Mode, batch: Detections, work: Work) -> None:
-    """Call ``work(scene, lane, at)`` for the valid boxes of each scene, which are those `at` of a lane; None if all.
+    """Call ``work(scene, lane, at)`` for each scene; `at` are the positions of its valid boxes, None if all are.
 
     For arrays in host memory: the static contract at the cost of the index contract.
     """

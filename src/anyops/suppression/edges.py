@@ -1,7 +1,7 @@
 """Greedy suppression on edges: which boxes are kept, given the pairs that overlap.
 
 Boxes are numbered by rank, so that of each pair the one with the smaller number is the better. In rounds: a box without
-a better rival that is still undecided stays, what it overlaps goes, and the pairs of both are done with.
+a better rival that is still undecided stays, the boxes it overlaps go, and the pairs of both are removed.
 """
 
 import math
@@ -15,7 +15,7 @@ from .._host.walk import walk_pairs
 
 # Pairs that are decided sooner one by one than in rounds.
 ONE_BY_ONE = 500
-# Rounds in a fixed shape after which pairs count as a long chain.
+# Rounds in a fixed shape before it is left to the tiles.
 ROUNDS = 64
 
 

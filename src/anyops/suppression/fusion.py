@@ -54,7 +54,7 @@ class FusedBoxes(NamedTuple):
 
 
 class PaddedFusedBoxes(NamedTuple):
-    """Fused boxes by descending score, then zeros; `valid` tells which are which."""
+    """Fused boxes by descending score, then zeros; `valid` is true for the fused boxes."""
 
     boxes: Array
     scores: Array
@@ -292,7 +292,7 @@ def _check(
 
 
 def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
-    """Return the weights of the models as an array; raise unless it is one of numbers, those of a sequence in range."""
+    """Return the weights of the models as an array; raise unless they are numbers, and in range if in a sequence."""
     if model_weights is None:
         return None
     dtype = _compute_dtype(xp, boxes, scores)
@@ -322,7 +322,7 @@ def _check_ids(ids: list[int], models: int | None) -> None:
 
 
 def _compute_dtype(xp: Namespace, boxes: Array, scores: Array) -> DType:
-    """Return the dtype in which boxes and scores meet."""
+    """Return the dtype that boxes and scores are computed in."""
     return compute_dtype(xp, result_dtype(xp, boxes=boxes, scores=scores))
 
 
@@ -378,7 +378,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
     n = s.shape[-1]
     ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
     usable = (s > 0) & (s < math.inf)
-    # Those that take part come first, in each lane.
+    # Boxes that take part come first in each lane.
     steps = xp.max(xp.sum(xp.astype(ranked.takes, ranks.dtype), axis=-1))
 
     def remain(k: Array, _fused: Array, _weight: Array, _founders: Array) -> Array:
@@ -391,7 +391,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
         over = xp.where((founders == ranks) & (labels == label), over, xp.full_like(over, -1.0))
         most = xp.max(over, axis=-1, keepdims=True)
         joins = most > threshold
-        # The first of the largest: a compiler makes faster loops of two plain reductions than of one argmax.
+        # The first of the largest, as two plain reductions, of which a compiler makes faster loops than of argmax.
         best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
         added = _relative(xp, score, xp.take_along_axis(s, best, axis=-1), xp.take_along_axis(usable, best, axis=-1))
         total = xp.take_along_axis(weight, best, axis=-1) + added
@@ -408,7 +408,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
 
 
 def _relative(xp: Namespace, s: Array, top: Array, usable: Array) -> Array:
-    """Weight of a box in units of its founder's, `top`; where that is not usable, equal scores weigh the same."""
+    """Weight of a box in units of its founder's, `top`; if that is not usable, 1 for scores equal to it, else 0."""
     return xp.where(usable, s / xp.where(usable, top, xp.ones_like(top)), xp.astype(s == top, top.dtype))
 
 
@@ -465,7 +465,7 @@ def _fused(
 
 
 def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
-    """Sums of values (..., N) over the boxes that have the same founder, at its rank."""
+    """Sums of values (..., N) over the boxes of each founder, at its rank."""
     shape, n = tuple(founders.shape), founders.shape[-1]
     lanes = math.prod(shape[:-1])
     # A segment for each value, lane and rank.
@@ -477,7 +477,7 @@ def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
 
 
 def _sum_of_distinct(xp: Namespace, founders: Array, models: Array, each: Array) -> Array:
-    """Sum of the weights of the models of the boxes that have the same founder, each model once."""
+    """Sum of the weights of the models among the boxes of each founder, each model once."""
     order = xp.argsort(models, axis=-1, stable=True)
     order = xp.take_along_axis(
         order, xp.argsort(xp.take_along_axis(founders, order, axis=-1), axis=-1, stable=True), axis=-1

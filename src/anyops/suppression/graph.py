@@ -12,9 +12,9 @@ from .._array.pieces import tiles
 from .._array.segments import mark, segment_max, segment_min, segment_sum
 from .._array.selection import indices_of
 from .edges import kept_of_edges
-from .overlaps import Edges, Scene, Strips, Sweep, acts, both_ways, collected, overlapping, searches_within
+from .overlaps import Edges, Scene, Strips, Sweep, acts, both_ways, collected, overlapping_within
 
-# Up to this many boxes all are compared with all: that takes fewer calls.
+# Up to this many boxes all pairs are compared: that takes fewer calls.
 SMALL = 256
 
 
@@ -32,17 +32,15 @@ class Graph:
 
     @classmethod
     def of(cls, mode: Mode, scene: Scene, order: Array, *, room: int) -> "Graph | None":
-        """Return the graph of the boxes of a scene, each with positive sides, whose positions are in `order`.
+        """Return the graph of a scene of boxes with positive sides; `order` holds the positions of the boxes by rank.
 
         None if more than `room` pairs overlap.
         """
         xp = mode.xp
         strips = None if scene.size <= SMALL else Strips.of(xp, scene)
         if strips is not None and bool(strips.fits(xp)):
-            sweep = Sweep.of(xp, strips, scene)
-            # Which is the better box may change while scores do.
-            either = scene.kind == "iof"
-            parts = overlapping(mode, sweep.scene, sweep.scene, searches_within(xp, sweep), either=either)
+            # Soft-NMS changes scores, and with them which box of a pair is the better.
+            parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.kind == "iof")
         else:
             parts = _all_with_all(mode, scene)
         found = collected(parts, room)
@@ -50,7 +48,7 @@ class Graph:
 
     @classmethod
     def of_matrix(cls, mode: Mode, overlaps: Array, order: Array, labels: Array | None, threshold: float) -> "Graph":
-        """Return the graph of given overlaps (N, N), of the boxes at the positions `order`, by rank."""
+        """Return the graph of given overlaps (N, N), of the boxes whose positions by rank are `order`."""
         xp, n = mode.xp, order.shape[0]
         ranks = xp.arange(n, dtype=order.dtype, device=device(order))
         labels = None if labels is None else xp.take(labels, order)
@@ -60,7 +58,7 @@ class Graph:
             i, j = order[rows], order[rows.start :]
             forth = xp.take(xp.take(overlaps, i, axis=0), j, axis=1)
             back = xp.matrix_transpose(xp.take(xp.take(overlaps, i, axis=1), j, axis=0))
-            # One side of a pair may act while the other does not: what is not positive, NaN included, is 0.
+            # A pair may act from one side alone: where an overlap is not positive, or is NaN, it is 0.
             forth, back = (xp.where(x > 0, x, xp.zeros_like(x)) for x in (forth, back))
             hit = ((forth > threshold) | (back > threshold)) & (some[:, None] < others)
             if labels is not None:

@@ -37,13 +37,14 @@ from .rescoring import Parameters, Rescored, Rivals, best_first
 from .select import ranked_above
 from .tiles import ranked_mask
 
-# Boxes of a lane for it to be decided by itself: fewer are not worth a step, more fill the cores as they are.
+# Scenes of a batch that have this many boxes are decided one by one: smaller ones are not worth a step of a loop, and
+# larger ones fill the cores as they are.
 APART = range(256, 4097)
-# Boxes in fixed shape from which on a kernel is compiled for each of several numbers of valid ones.
+# From this many boxes on, a kernel in fixed shape has variants for several numbers of valid boxes.
 PARTED = 1024
-# Boxes up to which the graph of all of them takes fewer calls than one of the best that suppress first.
+# Up to this many boxes, one graph of all takes fewer calls than a graph of the best, which suppress first.
 UNDIVIDED = 1500
-# A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
+# A graph is built for no more candidates than this at once; if there are more, for fewer of the best boxes.
 CANDIDATES = 1 << 22
 # Pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
 SPARSE = 4
@@ -268,13 +269,13 @@ def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, g
     return scores, rivals.kept(given["threshold"]), None
 
 
-# Large scenes, eagerly: the graph of the best boxes, which suppress among the others before those are compared.
+# Large scenes, eagerly: a graph of the best boxes, which suppress among the others before the others are compared.
 
 
 def _kept_in_parts(
     mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str
 ) -> Array | None:
-    """Indices kept, by descending score; None for a scene whose extent no strips divide."""
+    """Indices kept, by descending score; None for a scene that cannot be cut into strips."""
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
     scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
@@ -311,7 +312,7 @@ def _by_graph(mode: Mode, scene: Scene, strips: Strips) -> Array:
         if size < whole and edges.better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
-        # The pairs hold ranks; number the boxes of the head in their order.
+        # The pairs hold ranks in the whole scene: number the boxes of the head.
         number = xp.cumulative_sum(xp.astype(mark(xp, head.ranks, total), head.ranks.dtype)) - 1
         stays = kept_of_edges(xp, xp.take(number, edges.better), xp.take(number, edges.worse), size)
         head = head.take(xp, indices_of(xp, stays))
@@ -325,7 +326,7 @@ def _by_graph(mode: Mode, scene: Scene, strips: Strips) -> Array:
 
 
 def _suppressed(mode: Mode, strips: Strips, winners: Scene, rest: Scene, total: int) -> Array:
-    """Whether the box of each rank is one of the rest that overlaps a winner."""
+    """Whether each rank is that of a box of the rest that overlaps a winner."""
     xp = mode.xp
     a, b = Sweep.of(xp, strips, winners), Sweep.of(xp, strips, rest)
     gone = xp.zeros((total,), dtype=xp.bool, device=device(rest.ranks))

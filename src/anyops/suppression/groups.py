@@ -1,11 +1,11 @@
-"""The groups that greedy NMS makes: each box with the kept one that stands for it, for a merge of one's own."""
+"""The groups that greedy NMS makes: for each box the kept box that stands for it, as input to a merge."""
 
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, device
+from .._array.namespace import Array, device
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
 from .detections import Detections
-from .rescoring import Pair, Rivals, rivals_of
+from .rescoring import Pair, rivals_of
 from .select import above, ranking
 
 
@@ -75,15 +75,6 @@ def _groups(
 ) -> Array:
     xp, scores = mode.xp, detections.scores
     rivals = rivals_of(mode, detections, least, kind=kind, floor=threshold, dense=dense)
-    # Those up to the threshold rank below the others, and come last.
-    groups = _of_ranks(xp, rivals, threshold)
-    order = ranking(xp, scores)
-    others = xp.full((scores.shape[0] - groups.shape[0],), -1, dtype=order.dtype, device=device(scores))
-    groups = xp.take(xp.concat((groups, others)), xp.argsort(order))
-    return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))
-
-
-def _of_ranks(xp: Namespace, rivals: Rivals, threshold: float) -> Array:
     n = rivals.order.shape[0]
     kept, ranks = rivals.kept(threshold), xp.arange(n, dtype=rivals.order.dtype, device=device(rivals.order))
     last = xp.full_like(ranks, max(n - 1, 0))
@@ -91,4 +82,8 @@ def _of_ranks(xp: Namespace, rivals: Rivals, threshold: float) -> Array:
     def suppressor(pair: Pair) -> Array:
         return xp.where(pair.better(kept) & (pair.overlap > threshold), pair.better(ranks), pair.worse(last))
 
-    return xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))
+    groups = xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))
+    # Boxes with scores up to the threshold rank last, and have no group.
+    others = xp.full((scores.shape[0] - n,), -1, dtype=groups.dtype, device=device(scores))
+    groups = xp.take(xp.concat((groups, others)), xp.argsort(ranking(xp, scores)))
+    return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))

@@ -154,7 +154,7 @@ def _rescore(
         if kernel == "gaussian":
             exponent = given["sigma"] * (made_up**2 - over**2)
             return xp.exp(xp.minimum(exponent, xp.zeros_like(over)))
-        # Where made_up ≥ over the quotient is 1 or more, or 0 / 0: no constraint.
+        # Where made_up ≥ over, the quotient is at least 1, or 0 / 0: no constraint.
         acts = (over > made_up) & (made_up < 1)
         return xp.where(acts, (1 - over) / xp.where(acts, 1 - made_up, one), one)
 

@@ -1,4 +1,4 @@
-"""Which boxes overlap which: the pairs above a threshold, found without comparing all with all.
+"""Which boxes overlap which: the pairs above a threshold, found without comparing all pairs.
 
 If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t of the width of i: the boxes, each cut to
 that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
@@ -24,15 +24,15 @@ from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlap, overlaps_others
 
 # Boxes are cut for a threshold smaller by this factor, to allow for the rounding of the IoU.
 SLACK = 1 - 1e-4
-# Candidates of which those of unlike areas are sorted out first: that takes a few calls.
+# From this many candidates on, those of unlike areas are sorted out first, which takes a few calls.
 MANY = 1 << 12
-# Strips are no lower than this share of the scene, so that their numbers fit the keys.
+# Strips are at least this share of the scene high, so that their numbers fit the keys.
 FINEST = 2.0**-16
 STRIPS = 1 << 17
 
 
 class Scene(NamedTuple):
-    """Boxes along a last axis, their ranks and labels, and what counts as an overlap."""
+    """Boxes along the last axis, their ranks and labels, and the overlap above which a pair counts."""
 
     boxes: Boxes
     ranks: Array
@@ -94,9 +94,9 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
 
 
 def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:
-    """Return the overlap of each pair of boxes as seen from the better and from the worse of them."""
+    """Return the overlap of each pair of boxes as seen from the better and from the worse box."""
     forth = overlap(xp, a.boxes, b.boxes, a.kind)
-    if a.kind != "iof":  # the one overlap that depends on the side
+    if a.kind != "iof":  # the only overlap that depends on the side
         return forth, forth
     back, better = overlap(xp, b.boxes, a.boxes, a.kind), a.ranks < b.ranks
     return xp.where(better, forth, back), xp.where(better, back, forth)
@@ -203,7 +203,7 @@ class Strips(NamedTuple):
         """Sort key of (label, strip, x): equal ones for boxes that share a cell, ascending in x."""
         if self.group_bits > 32:
             group = strip if hashed is None else strip + hashed * STRIPS
-        else:  # too few bits for both of them: labels whose groups share a number add candidates
+        else:  # too few bits for both: labels that share a group number add candidates
             group = strip if hashed is None else (strip + hashed * 99989) % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
         return group * (1 << self.cell_bits) + xp.clip(cell, 0, (1 << self.cell_bits) - 1)
@@ -285,7 +285,7 @@ def searches_within(xp: Namespace, sweep: Sweep) -> list[Search]:
     """Return searches that find each intersecting pair of a scene once."""
     first, more = sweep.first, sweep.more
     n = first.left.shape[0]
-    # Behind itself, a first entry is the earlier one of each pair of them.
+    # Candidates of a first entry among the first entries are those behind it, of which it is the earlier.
     number = xp.arange(1, n + 1, dtype=first.left.dtype, device=device(first.left))
     own = Search(0, number, xp.searchsorted(first.left, first.right, side="right") - number)
     # Where two entries share a cell, either may be the earlier one: only one of the two directions takes the pair.
@@ -328,6 +328,11 @@ def overlapping(
             hit = indices_of(xp, acts(a, b, xp.maximum(forth, back) if either else forth))
             found = Edges(a.ranks, b.ranks, forth, back).map(lambda x: xp.take(x, hit))  # noqa: B023
             yield found._replace(better=xp.minimum(*found[:2]), worse=xp.maximum(*found[:2]))
+
+
+def overlapping_within(mode: Mode, sweep: Sweep, *, either: bool = False) -> Iterator[Edges]:
+    """Yield the pairs of boxes of one sweep that overlap, see `overlapping`: each pair once."""
+    return overlapping(mode, sweep.scene, sweep.scene, searches_within(mode.xp, sweep), either=either)
 
 
 def overlapping_between(mode: Mode, a: Sweep, b: Sweep) -> Iterator[Edges]:

@@ -29,7 +29,7 @@ class RescoredBoxes(NamedTuple):
     scores: Array
 
 
-# Pairs up to which a graph is built, in all or per box: memory follows the boxes where all overlap all.
+# A graph is built up to this many pairs, in all or per box; beyond, tiles, whose memory follows the boxes.
 PAIRS, PAIRS_PER_BOX = 1 << 20, 256
 
 Rivals = Graph | Tiles
@@ -37,7 +37,7 @@ Pair = Graph | Pairs
 Rescored = tuple[Array, Array, Array | None]
 Rescore = Callable[..., Rescored]
 Parameters = dict[str, float]
-# Scores that new ones have to exceed: applied to the scores before they are rescored, and to the new scores.
+# Thresholds of the scores before rescoring, and of the new scores.
 Limits = tuple[float | None, float | None]
 
 
@@ -122,7 +122,7 @@ def _by_rank(
     rivals = rivals_of(mode, detections, first, kind=kind, floor=floor, dense=dense)
     boxes, scores, _, _, valid = detections._replace(overlaps=None).take(xp, rivals.order)
     old = cast(xp, scores, _dtype(xp, detections))
-    # A product with what is no number, or is padding, must not reach the gradient of other boxes, not even as 0 · ∞.
+    # Scores that are NaN, or padding, must not reach the gradient of other boxes, not even as 0 · ∞: 0 replaces them.
     number = ~xp.isnan(old) if valid is None else ~xp.isnan(old) & valid
     new, stays, moved = rescore(mode, rivals, boxes, xp.where(number, old, xp.zeros_like(old)), given, **options)
     new = cast(xp, xp.where(number, new, old), as_floating(xp, scores).dtype)
@@ -130,11 +130,11 @@ def _by_rank(
 
 
 def _sorted(mode: Mode, detections: Detections, given: Parameters, limits: Limits, **settings: Any) -> Rescored:
-    """Return what `best_first` does, but for the limit of their number."""
+    """Return what `best_first` does, without the limit on their number."""
     xp, (first, last) = mode.xp, limits
     order, new, stays, moved = _by_rank(mode, detections, given, first, **settings)
     rank = indices_of(xp, stays if last is None else stays & (new > last))
-    # By index first, so that a stable sort by score leaves ties to the lowest.
+    # By index first, so that a stable sort by score puts the lowest index of equal scores first.
     rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
     rank = xp.take(rank, ranking(xp, xp.take(new, rank)))
     return xp.take(order, rank), xp.take(new, rank), None if moved is None else xp.take(moved, rank, axis=0)
@@ -185,6 +185,6 @@ def _dtype(xp: Namespace, detections: Detections) -> DType:
 
 
 def decayed(xp: Namespace, scores: Array, factor: Array) -> Array:
-    """Scores times factors; 0 where the factor is, of an infinite score too."""
+    """Scores times factors; 0 where the factor is 0, of an infinite score too."""
     factor = cast(xp, factor, scores.dtype)
     return xp.where((factor == 0) & xp.isinf(scores), xp.zeros_like(scores), scores) * factor

@@ -18,7 +18,7 @@ from .arguments import check_count, check_threshold
 
 
 class TopScores(NamedTuple):
-    """Best scores of each row: their positions, and which of those count."""
+    """Best scores of each row: their positions, and which of these are valid."""
 
     indices: Array
     valid: Array
@@ -31,7 +31,7 @@ def ranking(xp: Namespace, scores: Array) -> Array:
 
 
 def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
-    """Positions by rank of the scores above a threshold; of all where it is None."""
+    """Positions by rank of the scores above a threshold, or of all."""
     order = ranking(xp, scores)
     if least is None:
         return order
@@ -39,7 +39,7 @@ def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
 
 
 def as_floating(xp: Namespace, scores: Array) -> Array:
-    """Return integer scores as floats, which have a negative for every value."""
+    """Return integer scores as floats, in which every value has a negative."""
     return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp, scores))
 
 

@@ -174,7 +174,7 @@ def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold:
 
 
 def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
-    """Return the arguments of the contracts, the least score in the dtype of the scores."""
+    """Return the arguments of the contracts, with the least score in the dtype of the scores."""
     xp, scores = call.mode.xp, call.detections.scores
     least = xp.full((), given["least"], dtype=as_floating(xp, scores).dtype, device=device(scores))
     floor = 0.0 if decay == "gaussian" else given["threshold"]
@@ -236,9 +236,9 @@ def _product(xp: Namespace, rivals: Rivals, turn: Array, decay: Decay) -> Array:
 
 
 def _pick_in_place(mode: Mode, rivals: Tiles, scores: Array, least: Array, decay: Decay) -> tuple[Array, Array]:
-    """Score of each box when it is picked, 0 for those that never are, and the number of its pick, N for those."""
+    """Score of each box when it is picked, or 0; and the number of its pick, or N for boxes that are never picked."""
     xp, rivals, zero = mode.xp, rivals.constant(), mode.xp.zeros_like(scores)
-    if scores.shape[-1] == 0:  # which has no best
+    if scores.shape[-1] == 0:  # nothing has a best score
         return zero, xp.zeros_like(rivals.order)
     never = xp.full_like(rivals.order, scores.shape[-1])
     last = xp.full_like(rivals.order, xp.iinfo(rivals.order.dtype).max)

@@ -54,7 +54,7 @@ class Tiles:
 
     xp: Namespace
     order: Array  # position of the box of each rank (..., N)
-    boxes: Boxes | None  # by rank, as all that follows but the matrix
+    boxes: Boxes | None  # by rank, and so are labels and valid
     labels: Array | None
     valid: Array | None
     matrix: Array  # overlaps in the order of the arguments, in place of boxes; or None
@@ -74,7 +74,7 @@ class Tiles:
         return (self.matrix if self.boxes is None else self.boxes.columns).dtype
 
     def map(self, function: Callable[[Array], Array]) -> "Tiles":
-        """Return these tiles with a function applied to what lies along the ranks."""
+        """Return these tiles with a function applied to each array by rank."""
         order, labels, valid = (None if x is None else function(x) for x in (self.order, self.labels, self.valid))
         boxes = None if self.boxes is None else self.boxes.map(function)
         return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
@@ -192,7 +192,7 @@ class Tiles:
         if n == 0:
             return out
         size, ranks = min(n, tile), self._ranks()
-        # The last tile reaches back over rows that were seen, to be as large as the others.
+        # The last tile reaches back over rows already seen, to be as large as the others.
         starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
         unseen = (n - 1) // size * size
 
