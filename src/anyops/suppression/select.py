@@ -3,15 +3,7 @@
 from typing import NamedTuple
 
 from .._array.mode import Mode, mode_of
-from .._array.namespace import (
-    Array,
-    Namespace,
-    cast,
-    check_can_order,
-    check_dtype,
-    default_float,
-    default_int,
-)
+from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int
 from .._array.order import ascending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
