@@ -58,13 +58,6 @@ def is_at_hand(x: Array) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not _torch_transforms()
 
 
-def records_nothing(*arrays: Array) -> bool:
-    """Tell whether torch computes with these arrays at once and keeps no graph of it."""
-    import torch
-
-    return not (torch.compiler.is_compiling() or _torch_transforms() or any(x.requires_grad for x in arrays))
-
-
 def _torch_transforms() -> bool:
     """Whether a transform of torch.func, or forward-mode differentiation, is under way."""
     import torch
