@@ -456,12 +456,12 @@ def overlap_graph(above: float) -> Prepare:
     """What Fast and Matrix NMS begin with, alone."""
 
     def prepare(scene: Scene) -> Callable[[], object]:
-        from anyops._array.namespace import namespace
+        from anyops._array.mode import mode_of
+        from anyops.suppression.detections import Detections
         from anyops.suppression.rescoring import rivals_of
 
-        xp = namespace(boxes=scene.boxes)
-        problem = xp, scene.boxes, scene.scores, None, None
-        return lambda: rivals_of(*problem, kind="iou", floor=above, first=None)
+        mode = mode_of(boxes=scene.boxes)
+        return lambda: rivals_of(mode, Detections(scene.boxes, scene.scores), kind="iou", floor=above)
 
     return prepare
 

@@ -42,7 +42,6 @@ NUMPY_BY_ANOTHER_NAME = {"HOST"}
 STILL_ASK = {
     f"{folder}/{name}.py"
     for folder, names in {
-        "suppression": ("arguments", "bucketed", "fusion", "graph", "overlaps", "soft"),
         "cluster": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
     }.items()
     for name in names

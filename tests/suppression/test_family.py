@@ -420,8 +420,8 @@ def test_memory_does_not_follow_the_square(index):
 def test_answers_of_the_tiles(monkeypatch, place, index):
     if why := place.why_unavailable():
         pytest.skip(why)
-    monkeypatch.setattr("anyops.suppression.rescoring.FEW", 0)
-    monkeypatch.setattr("anyops.suppression.rescoring.EACH", 0)
+    monkeypatch.setattr("anyops.suppression.rescoring.PAIRS", 0)
+    monkeypatch.setattr("anyops.suppression.rescoring.PAIRS_PER_BOX", 0)
     member = FAMILY[index]
 
     def run(op, *arrays, **options):

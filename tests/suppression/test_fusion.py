@@ -482,7 +482,9 @@ def test_large_scenes(name, threshold):
     check_sized(name, 1200, threshold)
 
 
-@pytest.mark.parametrize("constants", [{"SMALL": 0}, {"SMALL": 8, "PAIRS": 20, "EACH": 0}, {"MARGIN": 0.02}], ids=str)
+@pytest.mark.parametrize(
+    "constants", [{"SMALL": 0}, {"SMALL": 8, "PAIRS": 20, "PAIRS_PER_BOX": 0}, {"MARGIN": 0.02}], ids=str
+)
 @pytest.mark.parametrize("threshold", [0.3, 0.55])
 @pytest.mark.parametrize("name", SIZED)
 def test_how_pairs_are_found_changes_nothing(name, threshold, constants, monkeypatch):
@@ -513,12 +515,13 @@ def test_memory_does_not_follow_the_square(name):
 def test_boxes_that_all_overlap_are_not_all_paired(monkeypatch):
     n, counts = 20_000, []
 
-    def join(xp, nothing, parts):
-        counts.append(sum(len(part[0]) for part in parts))
-        return joined(xp, nothing, parts)
+    def spy(parts, room):
+        found = collected(parts, room)
+        counts.append(sum(len(part.better) for part in found or ()))
+        return found
 
-    joined = matching.join
-    monkeypatch.setattr(matching, "join", join)
+    collected = matching.collected
+    monkeypatch.setattr(matching, "collected", spy)
     boxes, scores = scenes.any_identical(n)
     assert len(anyops.weighted_boxes_fusion(boxes, scores, np.zeros(n, int)).boxes) == 1
     assert 2 * n < sum(counts) < n**2 / 50

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import anyops
+from anyops.suppression.greedy import APART
 from tests import reference, scenes
 from tests.backends import Backend, Transform, compile_fullgraph, dtype_name
 
@@ -461,3 +462,25 @@ def test_contracts_agree(run, name):
     boxes, scores, options = CASES[name]
     mask, indices = run(anyops.nms_mask, boxes, scores, **options), run(anyops.nms, boxes, scores, **options)
     assert sorted(indices.tolist()) == np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize("valid", [None, 0.2, 0.9])
+def test_scenes_that_a_compiler_takes_one_by_one(valid):
+    """Of a size for it, under ``jit``; the last one is all padding."""
+    if why := Backend.JAX_CPU.why_unavailable():
+        pytest.skip(why)
+    import jax
+
+    n, lanes = APART.start + 1100, (2, 2)
+    boxes, scores = (np.stack(x) for x in zip(*(scenes.clustered(n, seed=k) for k in range(4)), strict=True))
+    ids = np.stack([labels(n, seed=k) for k in range(4)])
+    real = np.ones((4, n), bool) if valid is None else np.random.default_rng(0).random((4, n)) < valid
+    real[3] = valid is None
+    shaped = [x.reshape(*lanes, *x.shape[1:]) for x in (boxes, scores, ids, real)]
+    with Backend.JAX_CPU.active():
+        masked = None if valid is None else shaped[3]
+        found = jax.jit(lambda b, s, c, v: anyops.nms_mask(b, s, 0.4, labels=c, valid=v))(*shaped[:3], masked)
+        got = np.asarray(found).reshape(4, n)
+    for k in range(4):
+        want = reference.greedy_mask(boxes[k], scores[k], 0.4, labels=ids[k], valid=real[k], dtype=np.float32)
+        np.testing.assert_array_equal(got[k], want)

@@ -7,9 +7,11 @@ import pytest
 
 import anyops
 from anyops._array import mode as modes
+from anyops._array import threads
 from anyops._host import greedy
 from anyops.boxes.iou import MASK_KINDS
 from anyops.suppression import edges
+from anyops.suppression.detections import Detections
 from tests import reference, scenes
 from tests.backends import Backend
 from tests.suppression.test_greedy import CASES, WORST, labels, worst
@@ -81,8 +83,8 @@ WAYS = {
     "sweep in pieces, gathered": {**SWEEP, **SMALL, "GATHERED": 0},
     "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
     "sweep of few cells": {**SWEEP, "CELLS": 4},
-    "sweep, decided in rounds": {**SWEEP, "edges.FEW": 0},
-    "labels on all cores": {"FEW": 0, "CORES": 0, "TILE": 8, "WHOLE": 8},
+    "sweep, decided in rounds": {**SWEEP, "edges.ONE_BY_ONE": 0},
+    "labels on all cores": {"FEW": 0, "threads.WORTH_THREADS": 0, "TILE": 8, "WHOLE": 8},
 }
 
 
@@ -91,24 +93,28 @@ def way(request, monkeypatch):
     monkeypatch.setattr(greedy, "_ROOMS", {dtype: [] for dtype in greedy._ROOMS})  # as large as ROOM
     for constant, value in WAYS[request.param].items():
         module, _, name = constant.rpartition(".")
-        monkeypatch.setattr(edges if module else greedy, name, value)
+        monkeypatch.setattr({"": greedy, "edges": edges, "threads": threads}[module], name, value)
+
+
+def kept(boxes, scores, labels, threshold, least, kind):
+    detections = Detections(boxes, scores, labels)
+    return greedy.kept(modes.mode_of(boxes=boxes), detections, threshold, least, kind=kind).tolist()
 
 
 @pytest.mark.parametrize("name", SEEN)
 def test_twin_is_the_definition(way, name):
     boxes, scores, options = SEEN[name]
     given = {"iou_threshold": 0.5, "labels": None, "kind": "iou", **options}
-    got = greedy.kept(boxes, scores, given["labels"], given["iou_threshold"], None, kind=given["kind"])
-    assert got.tolist() == reference.greedy(boxes, scores, dtype=np.float32, **options)
+    got = kept(boxes, scores, given["labels"], given["iou_threshold"], None, given["kind"])
+    assert got == reference.greedy(boxes, scores, dtype=np.float32, **options)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_twin_on_nasty_scenes(way, seed):
     for boxes, scores, options in map(nasty, range(10 * seed, 10 * seed + 10)):
-        limits = options["labels"], options["iou_threshold"], options["score_threshold"]
-        got = greedy.kept(boxes, scores, *limits, kind=options["kind"])
+        got = kept(boxes, scores, *(options[k] for k in ("labels", "iou_threshold", "score_threshold", "kind")))
         options["score_threshold"] = None if options["score_threshold"] is None else np.float16(0.25)
-        assert got.tolist() == reference.greedy(boxes, scores, dtype=boxes.dtype, **options)
+        assert got == reference.greedy(boxes, scores, dtype=boxes.dtype, **options)
 
 
 def test_no_sweep_of_an_extent_beyond_the_dtype():
@@ -117,7 +123,7 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
     planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
     with np.errstate(over="ignore", invalid="ignore"):
-        assert greedy._by_sweep(planes, 0, None, greedy.exceeding(np.float32(0.5), "iou"), 9.0) is None
+        assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou", 0.5), 9.0) is None
     assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
 
 

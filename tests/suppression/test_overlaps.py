@@ -5,18 +5,12 @@ import functools
 import numpy as np
 import pytest
 
-from anyops._array.namespace import namespace
+from anyops._array.mode import mode_of
 from anyops.boxes.iou import Boxes
+from anyops.suppression import overlaps
+from anyops.suppression.detections import Detections
 from anyops.suppression.graph import Graph
-from anyops.suppression.overlaps import (
-    Scene,
-    Strips,
-    Sweep,
-    candidates,
-    overlapping,
-    searches_between,
-    searches_within,
-)
+from anyops.suppression.overlaps import Scene, Strips, Sweep, candidates, overlapping_between, searches_within
 from anyops.suppression.rescoring import rivals_of
 from tests import reference, scenes
 
@@ -40,7 +34,7 @@ def boxes_of(name):
 
 
 def found(graph, backend):
-    better, worse, over = (backend.to_numpy(x) for x in (*graph.ranks, graph.overlap))
+    better, worse, over = (backend.to_numpy(x) for x in graph.edges[:3])
     order = np.lexsort((worse, better))
     return better[order], worse[order], over[order]
 
@@ -71,12 +65,14 @@ def expected(boxes, labels, kind, threshold):
 )
 @pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.op("nms")
-def test_each_pair_once(backend, xp, name, labelled):
+def test_each_pair_once(monkeypatch, backend, xp, name, labelled):
+    monkeypatch.setattr(overlaps, "MANY", 0)
     if backend.library == "jax":
         pytest.skip("JAX takes tiles, or a graph of its own in bucketed shapes: tests of nms")
     boxes, ranks = boxes_of(name), np.arange(N, 0, -1, dtype=np.float32)
     labels = labels_of() if labelled else None
-    given = [None if x is None else backend.asarray(x) for x in (boxes, ranks, labels)]
+    detections = Detections(boxes, ranks, labels).map(backend.asarray)
+    mode = mode_of(boxes=detections.boxes)
     for kind, threshold in (
         ("iou", 0.0),
         ("iou", 0.1),
@@ -86,7 +82,7 @@ def test_each_pair_once(backend, xp, name, labelled):
         ("ios", 0.0),
         ("giou", 0.3),
     ):
-        graph = rivals_of(xp, *given, None, kind=kind, floor=threshold, first=None)
+        graph = rivals_of(mode, detections, kind=kind, floor=threshold)
         better, worse, over = found(graph, backend)
         want = pairs_of(name, labelled, kind, threshold)
         np.testing.assert_array_equal(better, want[0])
@@ -98,7 +94,8 @@ def test_each_pair_once(backend, xp, name, labelled):
 def test_between_two_parts(threshold):
     """Each pair of a box of one part and one of the other, once."""
     boxes = boxes_of("all sizes")
-    xp = namespace(boxes=boxes)
+    mode = mode_of(boxes=boxes)
+    xp = mode.xp
     better, worse, _ = expected(boxes, None, "iou", threshold)
     x1, y1, x2, y2 = boxes.T
     columns = np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
@@ -106,8 +103,7 @@ def test_between_two_parts(threshold):
     strips = Strips.of(xp, scene)
     for members in (np.arange(N) % 3 == 0, np.arange(N) < 7, np.arange(N) % 2 == 1):
         a, b = (Sweep.of(xp, strips, scene.take(xp, np.flatnonzero(part))) for part in (members, ~members))
-        forth, back = searches_between(xp, a, b)
-        parts = [*overlapping(xp, a.scene, b.scene, forth), *overlapping(xp, b.scene, a.scene, back)]
+        parts = overlapping_between(mode, a, b)
         pairs = sorted((int(i), int(j)) for better, worse, *_ in parts for i, j in zip(better, worse, strict=True))
         whole = zip(better.tolist(), worse.tolist(), strict=True)
         assert pairs == sorted((i, j) for i, j in whole if members[i] != members[j])
@@ -116,10 +112,11 @@ def test_between_two_parts(threshold):
 def test_candidates_follow_the_overlaps():
     """Nothing near n² is looked at where little overlaps."""
     boxes = scenes.spread(4000, 5)[0] * np.float32(3)
-    xp = namespace(boxes=boxes)
+    mode = mode_of(boxes=boxes)
+    xp = mode.xp
     x1, y1, x2, y2 = boxes.T
     scene = Scene(Boxes(np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])), np.arange(4000), None, "iou", 0.0)
     sweep = Sweep.of(xp, Strips.of(xp, scene), scene)
-    pairs = Graph.of(xp, scene, np.arange(4000), room=10**9).overlap.shape[0]
+    pairs = Graph.of(mode, scene, np.arange(4000), room=10**9).overlap.shape[0]
     assert candidates(xp, searches_within(xp, sweep)) < 4 * pairs + 4000
     assert sweep.scene.size <= 3 * 4000

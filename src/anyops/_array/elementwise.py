@@ -1,22 +1,11 @@
-"""Long chains of elementwise operations where each one is a pass over memory."""
+"""Elementwise functions whose derivative is known in closed form."""
 
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 from .mode import Mode, without_gradient
-from .namespace import Array, Namespace, library, records_nothing
-from .operators import PLAIN, WRITING
-
-
-def consuming(xp: Namespace, *operands: Array) -> tuple[Callable[[Array, Any], Array], ...]:
-    """Return +, −, · and / that may take the memory of their first argument: a temporary that nothing else reads.
-
-    In place on NumPy, and on torch where no graph of the operands is kept: that spares each operation a third of its
-    traffic. Elsewhere they are the plain operators; a compiler decides for itself.
-    """
-    writes = library(xp) == "numpy" or (library(xp) == "torch" and records_nothing(*operands))
-    return (WRITING if writes else PLAIN)[:4]
+from .namespace import Array
 
 
 def with_slope(

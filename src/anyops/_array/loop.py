@@ -1,5 +1,6 @@
 """Loops for every library and transform: ``while_loop`` over a condition on data, ``for_each`` over known integers."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -55,6 +56,22 @@ def for_each(values: Sequence[int], body: Callable[..., State], state: State) ->
     for value in values:
         state = tuple(body(value, *state))
     return tuple(state)
+
+
+def map_lanes(function: Callable[[Any], Array], arrays: Any, lanes: tuple[int, ...]) -> Array:
+    """Return ``function(arrays)``, which works on each of some leading lanes by itself.
+
+    JAX goes through them one by one on a CPU: the temporaries of one lane stay in cache, and its loops and branches do
+    not wait for other lanes.
+    """
+    xp = namespace(x=next(x for x in arrays if x is not None))
+    if library(xp) != "jax" or math.prod(lanes) < 2:
+        return function(arrays)
+    import jax
+
+    flat = jax.tree.map(lambda x: xp.reshape(x, (-1, *x.shape[len(lanes) :])), arrays)
+    made = jax.lax.platform_dependent(flat, cpu=lambda x: jax.lax.map(function, x), default=function)
+    return xp.reshape(made, (*lanes, *made.shape[1:]))
 
 
 def branches(x: Array, sizes: Sequence[int]) -> Sequence[int]:

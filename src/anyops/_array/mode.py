@@ -24,6 +24,8 @@ _HELD = frozenset({*_FLOATS, *_INTEGERS, *(f"u{name}" for name in _INTEGERS), "b
 # Elements of a piece. On NumPy the handful of temporaries of a chain stay in cache, and a call costs little beside;
 # torch has a share for all cores besides; on a device a piece hides the launch of its kernels.
 _GRAIN, _GRAIN_OF_TORCH, _GRAIN_OF_DEVICES = 1 << 17, 1 << 20, 1 << 24
+# Pairs of boxes that are gathered and compared at once, whose columns stay in cache, or hide the launches.
+_CHUNK, _CHUNK_OF_DEVICES = 1 << 15, 1 << 22
 
 
 class Mode(NamedTuple):
@@ -45,6 +47,11 @@ class Mode(NamedTuple):
     def padded(self) -> bool:
         """Whether values are known, but every operation is compiled for every shape."""
         return self.fused and self.known
+
+    @property
+    def chunk(self) -> int:
+        """Pairs to compare at once, where values decide how many there are."""
+        return _CHUNK if self.at_hand else _CHUNK_OF_DEVICES
 
     @property
     def raises(self) -> bool:
@@ -72,8 +79,8 @@ class Mode(NamedTuple):
             return kernel(self, *arguments, **options)
 
     def back(self, x: Any) -> Array:
-        """Return a result in the library and on the device of the arguments."""
-        if self.home == "numpy" or not self.host or x is None:
+        """Return a result, on the host where `xp` is NumPy or arrays are padded, as an array like the arguments."""
+        if self.home == "numpy" or not (self.host or self.padded) or x is None:
             return x
         if self.home == "torch":
             import torch
@@ -81,7 +88,7 @@ class Mode(NamedTuple):
             return torch.from_numpy(x)
         import jax
 
-        if self.like is not None:
+        if self.like is not None and self.like.committed and len(self.like.devices()) == 1:
             return jax.device_put(x, next(iter(self.like.devices())))
         return jax.numpy.asarray(x)
 
@@ -104,6 +111,7 @@ def _mode(xp: Namespace, arrays: list[Array], like: Array | None = None) -> Mode
     if home == "jax":
         traced = _is_traced(arrays)
         sharded = not traced and any(len(x.sharding.device_set) > 1 for x in arrays)
+        like = like if like is None or traced else _placed(arrays)
         return Mode(xp, home, like, known=not traced, grad=traced, sharded=sharded, fused=True)
     mode = _mode_of_library(xp)
     return mode if like is None else mode._replace(like=like)
@@ -130,9 +138,9 @@ def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mo
     import torch
 
     if torch.compiler.is_compiling():
-        return Mode(xp, "torch", like, grad=True)
+        return Mode(xp, "torch", like, grad=torch.is_grad_enabled() and any(x.requires_grad for x in arrays))
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-        batched = any(torch._C._functorch.is_batchedtensor(x) for x in arrays)
+        batched = any(torch._C._functorch.is_batchedtensor(unwrapped(x)) for x in arrays)
         return Mode(xp, "torch", like, known=not batched, grad=True)
     grad, plain = torch.is_grad_enabled(), (torch.Tensor, torch.nn.Parameter)
     watched = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack()
@@ -174,8 +182,8 @@ def enter(xp: Namespace, *arrays: Array | None, differentiable: bool) -> tuple[M
     if views is None:
         return _mode(xp, given, given[0]), arrays
     left, mode = iter(views), _views_of(home)
-    if home == "jax" and (committed := [x for x in given if x.committed]):
-        mode = mode._replace(like=committed[0])
+    if home == "jax":
+        mode = mode._replace(like=_placed(given))
     return mode, tuple([None if x is None else next(left) for x in arrays])
 
 
@@ -234,6 +242,14 @@ def _of_jax(arrays: list[Array], _differentiable: bool) -> list[Array] | None:
             return None
     views = [np.asarray(x) for x in arrays]
     return views if all(x.dtype.isbuiltin == 1 for x in views) else None  # bfloat16 is none of NumPy's own
+
+
+def _placed(arrays: list[Array]) -> Array:
+    """Return the first array that is bound to its device, which the others follow."""
+    for x in arrays:
+        if x.committed:
+            return x
+    return arrays[0]
 
 
 def _is_traced(arrays: list[Array]) -> bool:

@@ -58,29 +58,11 @@ def is_at_hand(x: Array) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not _torch_transforms()
 
 
-def records_nothing(*arrays: Array) -> bool:
-    """Tell whether torch computes with these arrays at once and keeps no graph of it."""
-    import torch
-
-    return not (torch.compiler.is_compiling() or _torch_transforms() or any(x.requires_grad for x in arrays))
-
-
 def _torch_transforms() -> bool:
     """Whether a transform of torch.func, or forward-mode differentiation, is under way."""
     import torch
 
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-
-
-def chunk_size(x: Array) -> int:
-    """Return how many elements to work on at once: what a temporary may hold and stay in a close cache.
-
-    Below 128 KiB NumPy's temporaries are also recycled by malloc, and not mapped anew, page fault by page fault.
-    """
-    name = library(namespace(x=x))
-    if name in ("numpy", "array_api_strict"):
-        return 1 << 13
-    return 1 << 22 if name == "cupy" or (name == "torch" and x.device.type != "cpu") else 1 << 15
 
 
 def library(xp: Namespace) -> str:

@@ -29,7 +29,11 @@ def pad(xp: Namespace, x: Array, size: int) -> Array | np.ndarray:
     if any(d.platform != "cpu" for d in x.devices()):
         return xp.pad(x, [(0, size - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
     padded = pad_host(np.asarray(x), size)
-    return ship(padded, x) if x.committed else padded
+    if not x.committed:
+        return padded
+    import jax
+
+    return jax.device_put(padded, next(iter(x.devices())))
 
 
 def pad_host(x: np.ndarray, size: int) -> np.ndarray:
@@ -39,8 +43,6 @@ def pad_host(x: np.ndarray, size: int) -> np.ndarray:
     return padded
 
 
-def ship(host: np.ndarray, like: Array) -> Array:
-    """Return a host array as a JAX array on the device of another one."""
-    import jax
-
-    return jax.device_put(host, next(iter(like.devices())) if like.committed and len(like.devices()) == 1 else None)
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Return host arrays one after another."""
+    return np.concatenate(parts)

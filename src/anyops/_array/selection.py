@@ -1,6 +1,5 @@
-"""Positions: of what a mask selects, the one place where values decide a shape, and in the order of values."""
+"""The one place where values decide a shape: a mask becomes indices."""
 
-from .._host import order
 from .namespace import Array, Namespace, library
 
 
@@ -15,10 +14,3 @@ def items(xp: Namespace, x: Array, index: Array) -> Array:
     As `take`, which in array_api_compat looks for negative positions on torch: as much work again.
     """
     return x.index_select(0, index) if library(xp) == "torch" else xp.take(x, index, axis=0)
-
-
-def ascending(xp: Namespace, x: Array) -> Array:
-    """Return positions along the last axis by ascending value, ties by position, NaN last."""
-    if library(xp) == "numpy" and x.ndim == 1:
-        return order.ascending(x)
-    return xp.argsort(x, axis=-1, stable=True)

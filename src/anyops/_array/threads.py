@@ -38,9 +38,17 @@ def in_parts(x: Array, work: Callable[[int], T], parts: int) -> list[T]:
         return list(_pool().map(lambda part: states[part].run(_alone, name, work, part), range(parts)))
 
 
-def on_cores(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    """Return ``work(item)`` of each item, on all cores: for work on NumPy arrays without products of matrices."""
-    return list(_pool().map(work, items)) if _cores() > 1 and len(items) > 1 else [work(item) for item in items]
+WORTH_THREADS = 8192  # boxes, or other rows, that are worth a thread for a part of them
+
+
+def on_cores(work: Callable[[S], T], items: Sequence[S], rows: int) -> list[T]:
+    """Return ``work(item)`` of each item, on all cores if there are many rows in all of them.
+
+    For work on NumPy arrays without products of matrices.
+    """
+    if rows < WORTH_THREADS or len(items) < 2 or _cores() == 1:
+        return [work(item) for item in items]
+    return list(_pool().map(work, items))
 
 
 def _alone(name: str, work: Callable[[int], T], part: int) -> T:

@@ -24,6 +24,7 @@ import numpy as np
 
 from .._array.threads import on_cores
 from ..suppression.edges import kept_of_edges
+from ..suppression.overlaps import SLACK
 from .order import ascending
 from .walk import walk
 
@@ -32,17 +33,15 @@ Host = np.ndarray[Any, Any]
 TILE = 48  # boxes decided at once
 WHOLE = 128  # boxes decided at once where no others are left: a second tile would cost more calls
 ROOM = WHOLE * WHOLE  # pairs whose overlaps are computed at once: as many as stay in a close cache
-GATHERED = 6  # pairs of a slice or a tile that cost what one costs whose boxes are gathered
-WIDE = 1 << 16  # pairs that are asked at once whether they intersect, which takes a quarter of the memory
-LARGE = 4096  # boxes of one label from which on a graph is the better way, unless nearly all go or few overlap
+GATHERED = 6  # a pair whose boxes are gathered costs as much as this many pairs of a slice or a tile
+WIDE = 1 << 16  # pairs whose intersection is tested at once, in a quarter of the memory
+LARGE = 4096  # more boxes of one label are left to a graph, unless nearly all are suppressed or few overlap
 WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
-FEW = 32  # candidates of a box up to which the sweep is for any number of boxes
-SLACK = 1 - 1e-4  # the sweep is made for a threshold smaller by this factor, for the rounding of the IoU
-DENSE = 0.01  # share of all pairs that overlap from which on tiles are always better
+FEW = 32  # up to this many candidates of a box, the sweep is for any number of boxes
+DENSE = 0.01  # if a larger share of all pairs overlap, tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
-CELLS = 1 << 16  # numbers of 16 bits
-CELLS_PER_BOX = 4  # cells of an axis that the sweep sorts boxes into
-CORES = 8192  # boxes from which on labels are worth a thread
+CELLS = 1 << 16  # of an axis at most: numbers of 16 bits, which NumPy sorts by radix
+CELLS_PER_BOX = 4  # of an axis
 
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
 # Memory for the pairs compared at once, taken by a call and put back: fresh memory costs a page fault every 4 KiB.
@@ -50,16 +49,11 @@ _ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
 
 
 class Threshold(NamedTuple):
-    """What two boxes overlap by more than."""
+    """An overlap, and that of the pairs that suppress is greater."""
 
     value: Any  # in the dtype of the boxes
     kind: str  # of overlap: iou, iof, ios
-    share: float  # of a side, in which a partner that begins later must begin
-
-
-def exceeding(value: Any, kind: str) -> Threshold:
-    """Return a threshold of one of the kinds of overlap."""
-    return Threshold(value, kind, (1 - float(value) * SLACK) * (1 + 1e-6) if kind == "iou" else 1.0)
+    reach: float  # share of a side in which a partner that begins later must begin
 
 
 def suits(boxes: Host) -> bool:
@@ -67,13 +61,13 @@ def suits(boxes: Host) -> bool:
     return boxes.dtype in _ZEROS or boxes.dtype == np.float16
 
 
-def kept(
-    boxes: Host, scores: Host, labels: Host | None, threshold: float, least: float | None, *, kind: str
-) -> Host | None:
+def kept(_mode: Any, detections: Any, threshold: float, least: float | None, *, kind: str) -> Host | None:
     """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
+    boxes, scores, labels, *_ = detections
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
-    over = exceeding(boxes.dtype.type(threshold), kind)
+    reach = (1 - threshold * SLACK) * (1 + 1e-6) if kind == "iou" else 1.0
+    over = Threshold(boxes.dtype.type(threshold), kind, reach)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if labels is not None and scores.shape[0]:
             labels = _numbered(labels)
@@ -100,7 +94,7 @@ def kept(
 
 
 def _numbered(labels: Host) -> Host:
-    """Numbers for labels, from 0 on and few for the labels there are, equal for equal ones."""
+    """Small numbers from 0 on for labels, equal for equal labels."""
     if labels.dtype.kind != "f":
         lowest, highest = int(labels.min()), int(labels.max())
         if highest - lowest <= 4 * labels.shape[0] + 1024:
@@ -109,7 +103,7 @@ def _numbered(labels: Host) -> Host:
 
 
 def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
-    """Whether one of the ways is for as many boxes as there are, by a look at some of them."""
+    """Whether tiles or a sweep suit this many boxes, judged by a sample of them."""
     n = boxes.shape[0]
     planes, proper = _planes(boxes[:: max(n // 1024, 1)], threshold.kind)
     planes = planes if proper is None else planes[:, proper]
@@ -137,7 +131,7 @@ def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
 
 
 def _stay(planes: Host, labels: Host | None, threshold: Threshold) -> Host | None:
-    """Ranks kept, ascending, of boxes of which all have an area."""
+    """Ranks kept, ascending, of boxes that all have an area."""
     n = planes.shape[1]
     if n == 0:
         return np.arange(0)
@@ -155,20 +149,19 @@ def _stay(planes: Host, labels: Host | None, threshold: Threshold) -> Host | Non
 
 
 def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
-    """Along which axis to sweep, 0 or 1, and the candidates of a box to expect of boxes that lie anywhere."""
+    """The axis to sweep along, 0 or 1, and the candidates of a box to expect if boxes lie anywhere."""
     right, bottom, left, top, _ = np.maximum.reduce(planes, axis=1).tolist()
     total = np.add.reduce(planes, axis=1).tolist()
     width, height = right + left, bottom + top
     x = (total[0] + total[2]) / width if width < math.inf else 0.0
     y = (total[1] + total[3]) / height if height < math.inf else 0.0
     axis = int(0 < y < x)
-    return axis, (y if axis else x) * threshold.share
+    return axis, (y if axis else x) * threshold.reach
 
 
 def _of_one_label(planes: Host, threshold: Threshold) -> Host | None:
-    """Ranks kept, by tiles or by a sweep, whichever a look at the best boxes makes appear cheaper."""
-    n = planes.shape[1]
-    over = _among_best(planes, threshold)
+    """Ranks kept, by tiles or by a sweep, whichever seems cheaper from the overlaps of the best boxes."""
+    n, over = planes.shape[1], _among_best(planes, threshold)
     if over.shape[0] == n:
         return np.asarray(walk(over))
     share = _dense(over)
@@ -191,7 +184,7 @@ def _among_best(planes: Host, threshold: Threshold) -> Host:
 
 
 def _dense(over: Host) -> float:
-    """Of all pairs of the best boxes, the share that overlap."""
+    """Share of the pairs of the best boxes that overlap."""
     size = over.shape[0]
     return max(int(np.count_nonzero(over)) - size, 0) / max(size * (size - 1), 1)
 
@@ -203,7 +196,7 @@ def _overlap(a: Host, b: Host, threshold: Threshold) -> Host:
     room = pool.pop() if pool else np.empty(4 * ROOM, a.dtype)
     sides = np.minimum(a[:4], b[:4], out=room[: 4 * k * m].reshape(4, k, m))
     width, height = np.add(sides[:2], sides[2:], out=sides[:2])
-    # Zeros as an array: for a scalar NumPy has no fast loop. One positive side is enough for the sign of the product.
+    # Zeros as an array: NumPy has no fast loop for a scalar. To clamp one side is enough for the sign of the product.
     np.maximum(width, _ZEROS[a.dtype][: k * m].reshape(k, m), out=width)
     inter = np.multiply(width, height, out=width)
     if threshold.kind == "iou":
@@ -218,21 +211,21 @@ def _overlap(a: Host, b: Host, threshold: Threshold) -> Host:
 
 
 def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
-    """Where boxes start and up to where partners that start later may, (2, ...), given where they stop and −start."""
+    """Where boxes start and where their reach ends, (2, ...), given where they stop and −start."""
     places = np.empty((2, *stop.shape), stop.dtype)
     begin, cut = places
     np.negative(negated, out=begin)
-    if threshold.share == 1:  # of sides that may be infinite
+    if threshold.reach == 1:  # of sides that may be infinite
         cut[...] = stop
         return places
     np.add(stop, negated, out=cut)
-    cut *= cut.dtype.type(threshold.share)
+    cut *= cut.dtype.type(threshold.reach)
     cut += begin
     return places
 
 
 def _by_tiles(planes: Host, over: Host, threshold: Threshold) -> Host | None:
-    """Ranks kept, given the overlaps of the best ones among each other; None if of many boxes few are suppressed."""
+    """Ranks kept, given the overlaps among the best boxes; None if boxes are many and few are suppressed."""
     ranks, parts = None, []
     while True:
         stays = np.asarray(walk(over))
@@ -274,7 +267,7 @@ def _suppressed(winners: Host, rest: Host, threshold: Threshold) -> Host:
 
 
 def _divided(number: Host, by: int) -> tuple[Host, Host]:
-    """Quotients and remainders; for //, unlike divmod, NumPy has a fast loop."""
+    """Quotients and remainders: NumPy has a fast loop for //, and none for divmod."""
     quotient = number // by
     return quotient, number - quotient * by
 
@@ -304,7 +297,7 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> 
             stays = _of_one_label(own, threshold)
             return None if stays is None else order[slice(*bound)].take(stays)
 
-    parts = on_cores(decide, bounds) if order.shape[0] >= CORES else [decide(bound) for bound in bounds]
+    parts = on_cores(decide, bounds, order.shape[0])
     stays = np.zeros(order.shape[0], bool)
     for part in parts:
         if part is None:
@@ -314,7 +307,7 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> 
 
 
 def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float) -> Host | None:
-    """Ranks kept, of boxes of one label or of those that have numbers; None if more than `most` candidates."""
+    """Ranks kept, of boxes of one label or of numbered labels; None if there are more than `most` candidates."""
     n = planes.shape[1]
     # The iof is seen from the better box of a pair; the ios, which is no less, from either.
     seen, threshold = threshold, threshold._replace(kind="ios") if threshold.kind == "iof" else threshold
@@ -332,8 +325,8 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold
         return np.arange(n)
     slices, usual = min(top, WIDEST), total // n + 1
     if n * slices > ROOM and slices > 3 * usual:
-        slices = 2 * usual  # as many as most boxes have candidates; the others are gathered
-    ranked = np.zeros((5, n + slices), planes.dtype)  # what is behind the last box overlaps nothing
+        slices = 2 * usual  # most boxes have fewer candidates; further ones are gathered
+    ranked = np.zeros((5, n + slices), planes.dtype)  # behind the last box lie zeros, which overlap nothing
     planes.take(order, axis=1, out=ranked[:, :n], mode="clip")
     pairs = _in_slices(ranked, 1 - axis, n, slices, count, threshold)
     if top > slices:
@@ -351,7 +344,7 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold
 
 
 def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
-    """Return the cells of an axis that boxes start in and that their last partners may, (2, n), and how many there are.
+    """Return the cells of an axis in which boxes start and their reach ends, (2, n), and the number of cells.
 
     Rounding keeps the order of places, so no candidate is lost to it. Labels have cells of their own. None for places
     that no cells divide.
@@ -374,9 +367,9 @@ def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
 def _in_slices(
     ranked: Host, other: int, n: int, slices: int, count: Host, threshold: Threshold
 ) -> Iterator[tuple[Host, Host]]:
-    """Pairs of boxes of which one is at most `slices` behind the other along one axis, and that overlap.
+    """Pairs of overlapping boxes of which one is at most `slices` behind the other along one axis.
 
-    They are asked first whether they are near along the other axis, where there are many.
+    If there are many, those that are near along the other axis are sorted out first.
     """
     plane, item = ranked.strides
     length, places = n, None
@@ -414,7 +407,7 @@ def _in_slices(
 
 
 def _gathered(ranked: Host, slices: int, count: Host, threshold: Threshold) -> Iterator[tuple[Host, Host]]:
-    """Pairs of boxes of which one is a candidate more than `slices` behind the other, and that overlap."""
+    """Pairs of overlapping boxes of which one is a candidate more than `slices` behind the other."""
     some = (count > slices).nonzero()[0]
     ends = (count.take(some) - slices).cumsum()
     targets = np.arange(WIDE, ends[-1] + WIDE, WIDE)

@@ -1,49 +1,54 @@
 """Which fused box each box joins: the matching of weighted boxes fusion, on the host.
 
-The matching is sequential, for a fused box moves whenever a box joins it: too fine for array operations. What arrays
-do beforehand is to find the few pairs that can matter. 1 − IoU is a metric, so for a fused box F that was found at the
-place A, and any box j,
+The matching is sequential, because a fused box moves whenever a box joins it: too fine for array operations. These find
+the few pairs that can matter beforehand. 1 − IoU is a metric, so for a fused box F that was found at the place A, and
+any box j,
 
     IoU(F, j) <= IoU(A, j) + (1 − IoU(F, A)).
 
-As long as 1 − IoU(F, A) is within a margin, only boxes can join F whose overlap with A is above t − margin: pairs of
-boxes that do not move, a sparse graph. A fused box that leaves its margin, which few do, is compared with all that come
-later. Until F moves, the overlap of the pair is the answer, so that a pair at or below t matters only behind the first
-box that can move F.
+As long as 1 − IoU(F, A) is within a margin, only boxes whose overlap with A is above t − margin can join F: a sparse
+graph of boxes that do not move. A fused box that leaves its margin, which few do, is compared with all later boxes.
+Until F moves, its overlaps are those of the pairs, so a pair at or below t matters only after the first box that can
+move F.
 """
 
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .._array.namespace import Array, Namespace
+import numpy as np
+
+from .._array.backends import to_host
+from .._array.mode import Mode, mode_of
+from .._array.namespace import Array, default_int, device
 from .._array.segments import segment_min
-from .._array.selection import indices_of
 from ..boxes.iou import Boxes, overlap
-from ..suppression.graph import join
-from ..suppression.overlaps import Pairs, Scene, Strips, Sweep, overlapping, searches_between, searches_within, tile
+from ..suppression.graph import compared
+from ..suppression.overlaps import Edges, Scene, Strips, Sweep, collected, overlapping_between, overlapping_within
 
-# How far a fused box may move from where its pairs were found; half the threshold where that is less.
+Host = np.ndarray[Any, Any]
+
+# A fused box may move this far from where its pairs were found, or half the threshold if that is less.
 MARGIN = 0.25
-# More than the rounding of sums and differences of overlaps.
+# A bound for the rounding of sums and differences of overlaps.
 ROUNDING = 1e-9
-# Up to this many boxes all are compared with all: that takes fewer calls.
+# Up to this many boxes all pairs are compared: that takes fewer calls.
 SMALL = 128
-# Boxes are matched a part at a time, so that most of those that fuse are not compared with each other: the first part,
-# as a share of all; and how many pairs a box may have in one part of all the others for there to be no further parts.
+# Boxes are matched in parts, so that most boxes that fuse are not compared with each other. The first part is this
+# share of all; if a box would have fewer pairs than this in a part of all the others, there are no further parts.
 SHARE, SPARSE = 8, 4
-# Pairs of one part, altogether or for each of its boxes and the fused ones.
-PAIRS, EACH = 1 << 15, 16
+# Pairs of one part at most, in all or for each of its boxes and the fused ones.
+PAIRS, PAIRS_PER_BOX = 1 << 15, 16
 
-# Scores become these, so that a quotient of two exists: those of 0 weigh the same among themselves, and nothing beside
-# others, which infinite ones outweigh.
+# Scores are clipped to this range, so that the quotient of any two is a number: scores of 0 weigh the same among
+# themselves and nothing beside others, and infinite scores outweigh all others.
 SMALLEST, LARGEST = 1e-300, 1e300
 
 
 class Fused(NamedTuple):
-    """A fused box that has moved. Once it left its margin all that may join it is listed anew, beside the pairs."""
+    """A fused box that has moved. Once it leaves its margin, the boxes that may join it are searched anew."""
 
     x1: float
     y1: float
@@ -51,36 +56,43 @@ class Fused(NamedTuple):
     y2: float
     area: float
     weight: float  # of its boxes, in units of its founder's
-    distance: float  # 1 − IoU with where its pairs were found
+    distance: float  # 1 − IoU with its place when its pairs were found
     anchor: list[float]  # that place
 
 
-def matched(xp: Namespace, boxes: Array, scores: Array, labels: Array, threshold: float) -> list[int]:
-    """Return for each box the number of the one that founded what it joins, its own where it founds.
-
-    Of host arrays in the order of the scores: boxes (N, 4) with positive sides and finite areas, scores (N,) of at
-    least 0, labels (N,).
-    """
-    return _Matching(xp, boxes, xp.clip(scores, SMALLEST, LARGEST), labels, threshold).run()
+def matched(mode: Mode, ranked: Any, threshold: float) -> Array:
+    """Rank of the box that founded what the box of each rank joins, its own where it founds."""
+    boxes, scores, labels, *_, proper, _ = map(to_host, ranked)
+    founders, some = np.arange(scores.shape[0]), proper.nonzero()[0]
+    boxes, scores = (x.take(some, axis=0).astype(np.float64) for x in (boxes, scores))
+    with np.errstate(over="ignore", invalid="ignore"):
+        founders[some] = some.take(_Matching(boxes, scores, labels.take(some), threshold).run())
+    if mode.padded:
+        return founders
+    return mode.xp.asarray(founders, dtype=default_int(mode.xp, ranked.scores), device=device(ranked.scores))
 
 
 class _Matching:
-    """A matching in the making: `slots` is what `matched` returns, for the boxes that are done."""
+    """A matching in the making: `slots` is what `run` returns, for the boxes that are done.
 
-    def __init__(self, xp: Namespace, boxes: Array, scores: Array, labels: Array, threshold: float):
-        self.xp, self.labels, self.threshold = xp, labels, threshold
+    Of boxes (N, 4) by descending score, with positive sides and finite areas, in float64.
+    """
+
+    def __init__(self, boxes: Host, scores: Host, labels: Host, threshold: float):
+        self.labels, self.threshold = labels, threshold
+        self.mode = mode_of(boxes=boxes)
         self.margin = min(MARGIN, threshold / 2)
-        corners = [boxes[:, c] for c in range(4)]
-        columns = xp.stack((*corners, (corners[2] - corners[0]) * (corners[3] - corners[1])))
+        x1, y1, x2, y2 = boxes.T
         lowest = max(threshold - self.margin - ROUNDING, 0.0)
-        self.scene = Scene(Boxes(columns), xp.arange(boxes.shape[0]), labels, "iou", lowest)
-        self.boxes, self.scores = boxes.tolist(), scores.tolist()
+        columns = Boxes(np.stack((x1, y1, x2, y2, (x2 - x1) * (y2 - y1))))
+        self.scene = Scene(columns, np.arange(boxes.shape[0]), labels, "iou", lowest)
+        self.boxes, self.scores = boxes.tolist(), scores.clip(SMALLEST, LARGEST).tolist()
         self.slots = list(range(boxes.shape[0]))
         self.moved: dict[int, Fused] = {}
 
     def run(self) -> list[int]:
         """Match all boxes, and return the slots."""
-        xp, n = self.xp, self.scene.size
+        xp, n = self.mode.xp, self.scene.size
         strips = Strips.of(xp, self.scene) if n > SMALL else None
         if strips is None or not bool(strips.fits(xp)):
             size, strips = SMALL, None
@@ -104,40 +116,30 @@ class _Matching:
 
         As the first pair of each of those boxes, the founders, and the overlaps.
         """
-        xp, n = self.xp, self.scene.size
-        part = self.scene.map(lambda x: x[..., start:stop])
-        fused = self.scene.take(xp, xp.asarray([k for k in range(start) if self.slots[k] == k], dtype=part.ranks.dtype))
-        found: Iterable[Pairs]
+        xp, n = self.mode.xp, self.scene.size
+        part = self.scene.part(start, stop)
+        fused = self.scene.take(xp, np.asarray([k for k in range(start) if self.slots[k] == k], dtype=np.intp))
+        found: Iterable[Edges]
         if strips is None:
-            found = [_compared(xp, part, part), _compared(xp, fused, part)]
+            found = [compared(xp, part, part), compared(xp, fused, part)]
         else:
             sweep = Sweep.of(xp, strips, part)
-            found = overlapping(xp, sweep.scene, sweep.scene, searches_within(xp, sweep))
+            found = overlapping_within(self.mode, sweep)
             if start > 0:
-                before = Sweep.of(xp, strips, fused)
-                forth, back = searches_between(xp, before, sweep)
-                found = chain(
-                    found,
-                    overlapping(xp, before.scene, sweep.scene, forth),
-                    overlapping(xp, sweep.scene, before.scene, back),
-                )
-        room = max(PAIRS, EACH * (fused.size + part.size)) if part.size > SMALL else math.inf
-        pairs = []
-        for some in found:
-            pairs.append(some)
-            room -= some[0].shape[0]
-            if room < 0:
-                return None
-        better, worse, over = join(xp, (part.ranks[:0], part.ranks[:0], part.boxes.columns[0, :0]), pairs)
-        hit = over > self.threshold
-        some = indices_of(xp, hit)
-        first = segment_min(xp, xp.take(worse, some), xp.take(better, some), xp.full_like(self.scene.ranks, n))
-        some = indices_of(xp, hit | (worse > xp.take(first, better)))
-        better, worse, over = (xp.take(x, some) for x in (better, worse, over))
-        order = xp.argsort(worse * n + better)
-        better, worse, over = (xp.take(x, order) for x in (better, worse, over))
-        starts = xp.searchsorted(worse, xp.arange(start, stop + 1))
-        return starts.tolist(), better.tolist(), over.tolist()
+                found = chain(found, overlapping_between(self.mode, Sweep.of(xp, strips, fused), sweep))
+        room = max(PAIRS, PAIRS_PER_BOX * (fused.size + part.size)) if part.size > SMALL else math.inf
+        parts = collected(found, room)
+        if parts is None:
+            return None
+        edges = Edges.join(xp, part, parts)
+        hit = edges.forth > self.threshold
+        over = edges.map(lambda x: x[hit])
+        first = segment_min(xp, over.worse, over.better, np.full_like(self.scene.ranks, n))
+        some = hit | (edges.worse > first.take(edges.better))
+        better, worse, over = (x[some] for x in edges[:3])
+        order = (worse * n + better).argsort()
+        starts = worse.take(order).searchsorted(np.arange(start, stop + 1))
+        return starts.tolist(), better.take(order).tolist(), over.take(order).tolist()
 
     def _match(self, start: int, stop: int, starts: list[int], founders: list[int], overlaps: list[float]) -> None:
         """Match the boxes from `start` to `stop`."""
@@ -166,14 +168,14 @@ class _Matching:
             if found >= 0:
                 slots[k] = found
                 if self._join(found, k):
-                    part = part or _Sorted.of(self.xp, self.scene, start, stop)
-                    for j in part.near(self.xp, moved[found], self.labels[found]):
+                    part = part or _Sorted.of(self.scene, start, stop)
+                    for j in part.near(moved[found], self.labels[found]):
                         if j > k:
                             later.setdefault(j, []).append(found)
         if stop < self.scene.size and moved:  # the next pairs are found where the fused boxes are now
             for f, fused in moved.items():
                 moved[f] = fused._replace(distance=0.0, anchor=list(fused[:4]))
-            self.scene.boxes.columns[:, list(moved)] = self.xp.asarray([fused[:5] for fused in moved.values()]).T
+            self.scene.boxes.columns[:, list(moved)] = np.asarray([fused[:5] for fused in moved.values()]).T
 
     def _join(self, f: int, k: int) -> bool:
         """Move a fused box towards a box that joins it; tell whether it leaves its margin."""
@@ -204,29 +206,20 @@ class _Sorted(NamedTuple):
     x1: list[float]
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene, start: int, stop: int) -> "_Sorted":
-        part = scene.map(lambda x: x[..., start:stop])
-        part = part.take(xp, xp.argsort(part.boxes.columns[0, :]))
-        return cls(part, part.boxes.columns[0, :].tolist())
+    def of(cls, scene: Scene, start: int, stop: int) -> "_Sorted":
+        part = scene.part(start, stop)
+        part = part.map(lambda x: x.take(part.boxes.columns[0].argsort(), axis=-1))
+        return cls(part, part.boxes.columns[0].tolist())
 
-    def near(self, xp: Namespace, fused: Fused, label: Array) -> list[int]:
+    def near(self, fused: Fused, label: Any) -> list[int]:
         """Boxes of the part that can join a fused box before it leaves its margin again."""
         x1, x2 = fused.x1, fused.x2
         lowest = self.scene.threshold
         # Of two boxes that overlap above a threshold, each spans more than that share of what both span.
         reach = (x2 - x1) / lowest * (1 + ROUNDING) + abs(x2) * 1e-15 if lowest > 0 else math.inf
-        near = self.scene.map(lambda x: x[..., bisect_left(self.x1, x2 - reach) : bisect_right(self.x1, x2)])
-        over = overlap(xp, Boxes(xp.asarray(fused[:5])[:, None]), near.boxes, "iou") > lowest
-        return xp.take(near.ranks, indices_of(xp, over & (near.labels == label))).tolist()
-
-
-def _compared(xp: Namespace, rows: Scene, columns: Scene) -> Pairs:
-    """Return the pairs of a better box in `rows` and a worse one in `columns` that overlap."""
-    hit = tile(xp, rows, columns) & (rows.ranks[:, None] < columns.ranks)
-    at = indices_of(xp, xp.reshape(hit, (-1,)))
-    a, b = rows.take(xp, at // columns.size), columns.take(xp, at % columns.size)
-    over = overlap(xp, a.boxes, b.boxes, "iou")
-    return a.ranks, b.ranks, over, over
+        near = self.scene.part(bisect_left(self.x1, x2 - reach), bisect_right(self.x1, x2))
+        over = overlap(np, Boxes(np.asarray(fused[:5])[:, None]), near.boxes, "iou") > lowest
+        return near.ranks[over & (near.labels == label)].tolist()
 
 
 def _iou(ax1: float, ay1: float, ax2: float, ay2: float, area: float, box: list[float]) -> float:

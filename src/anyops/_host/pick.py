@@ -1,60 +1,38 @@
-"""Picking from scores that fall while they are picked: sequential logic that is too fine for array operations."""
+"""Soft-NMS pick by pick, in NumPy: the twin of the picks in rounds, which cost more where a step launches nothing."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from .._array.backends import to_host
-from .._array.namespace import Array, Namespace, device, library, namespace
+from .._array.mode import Mode
+from .._array.namespace import Array, cast, device, stop_gradient
 
 # Scores among which the best is looked up at once.
 BLOCK = 1024
 
 
-def lies_on_host(x: Array) -> bool:
-    """Tell whether the values of an eager array lie in the memory of the host, where reading them costs little."""
-    name = library(namespace(x=x))
-    if name != "torch":
-        return name in ("numpy", "array_api_strict")
-    import torch
+def pick_from_queue(mode: Mode, rivals: Any, scores: Array, least: Array, decay: Any) -> tuple[Array, Array]:
+    """Score of each box when it is picked, or 0; and the number of its pick, or N for boxes that are never picked.
 
-    # Under torch.func.grad a tensor wraps another one, and has no memory of its own.
-    return x.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-
-
-def pick_falling(
-    xp: Namespace, scores: Array, ties: Array, least: float, pairs: tuple[Array, Array], factors: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    """Pick the best score, let it lower those of its neighbours, and go on while the best is above `least`.
-
-    Parameters
-    ----------
-    scores, ties : array (N,)
-        Of equal scores the one with the smaller tie is picked.
-    least : float
-    pairs : tuple of array (E,)
-        Neighbours a and b.
-    factors : tuple of array (E,)
-        By which b falls when a is picked, and a when b is.
-
-    Returns
-    -------
-    tuple of array (N,)
-        Each score when it was picked, 0 for those that never are, and the number of its pick, N for those.
+    Pick the best score, let it lower the scores of its neighbours, and go on while the best is above `least`. Of equal
+    scores the box that comes first among the arguments is picked.
     """
-    n = scores.shape[0]
-    # In the order of their ties, so that of equal scores the first is picked.
-    order = np.argsort(to_host(ties))
+    xp, n = mode.xp, scores.shape[0]
+    order = np.argsort(to_host(rivals.order))
     place = np.empty_like(order)
     place[order] = np.arange(n)
-    starts, neighbours, weights = _rows(n, [place[to_host(x)] for x in pairs], [to_host(x) for x in factors])
-    values = to_host(scores)[order]
+    edges = rivals.edges.map(stop_gradient)
+    edges = edges.with_overlaps(lambda over: cast(xp, decay.factor(xp, over), scores.dtype)).map(to_host)
+    starts, neighbours, weights = _rows(n, [place[x] for x in edges[:2]], list(edges[2:]))
+    values, lowest = to_host(scores)[order], float(least)
     width = min(max(n, 1), BLOCK)
     blocks = np.zeros((-(-n // width), width), dtype=values.dtype)
     current = blocks.reshape(-1)
-    current[:n] = np.where(values > least, values, 0)  # what is 0 is never picked
+    current[:n] = np.where(values > lowest, values, 0)  # what is 0 is never picked
     final, turn = np.zeros_like(current), np.full_like(current, n, dtype=order.dtype)
-    # The best of each block, or what that was before others fell: then it is looked up anew when its turn comes.
+    # The best of each block, or what it was before scores fell: then it is looked up anew when its turn comes.
     best, rows, picked = np.max(blocks, axis=1), list(blocks), 0
     with np.errstate(invalid="ignore"):  # ∞ · 0
         while rows:
@@ -66,7 +44,7 @@ def pick_falling(
                 if math.isnan(score):
                     row[at] = score = 0.0
                 best[number] = score
-            elif score > least:
+            elif score > lowest:
                 i = number * width + at
                 final[i], turn[i], row[at] = score, picked, 0
                 picked += 1
@@ -76,9 +54,8 @@ def pick_falling(
                 best[number] = row.max()
             else:
                 break
-    return tuple(
-        xp.asarray(x[place], dtype=like.dtype, device=device(scores)) for x, like in ((final, scores), (turn, ties))
-    )
+    turns = xp.asarray(turn[place], dtype=rivals.order.dtype, device=device(scores))
+    return xp.asarray(final[place], dtype=scores.dtype, device=device(scores)), turns
 
 
 def _rows(n: int, pairs: list[np.ndarray], factors: list[np.ndarray]) -> tuple[list[int], np.ndarray, np.ndarray]:
@@ -90,7 +67,7 @@ def _rows(n: int, pairs: list[np.ndarray], factors: list[np.ndarray]) -> tuple[l
 
 
 def _argsort_small(x: np.ndarray, bound: int) -> np.ndarray:
-    """Return the order of non-negative integers below a bound: NumPy sorts 16 bits by radix, and more by comparing."""
+    """Return the order of non-negative integers below a bound: NumPy sorts 16 bits by radix, more by comparison."""
     order = np.argsort((x & 0xFFFF).astype(np.uint16), kind="stable")
     if bound > 1 << 16:
         order = order[np.argsort((x[order] >> 16).astype(np.uint16), kind="stable")]

@@ -6,18 +6,11 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.mode import Mode, enter, floats
-from .._array.namespace import (
-    Array,
-    Namespace,
-    cast,
-    check_can_order,
-    check_dtype,
-    default_int,
-    is_traced,
-    namespace,
-)
+from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_int, namespace
+from .._array.support import support
 from ..boxes.formats import check_boxes
 from ..boxes.iou import KINDS, check_kind
+from .detections import Detections
 
 
 def check_threshold(name: str, value: float, *, largest: float = math.inf) -> float:
@@ -33,24 +26,19 @@ def check_count(name: str, value: Any) -> int:
     return count
 
 
-def check_suppression(
-    boxes: Array | None,
-    scores: Array,
-    *,
-    labels: Array | None,
-    overlaps: Array | None,
-    kind: str,
-    valid: Array | None = None,
-    labels_name: str = "labels",
-) -> Namespace:
+NUMBERS = "real floating", "integral"
+
+
+def check_detections(detections: Detections, kind: str, labels_name: str = "labels") -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
+    boxes, scores, labels, overlaps, valid = detections
     arrays = {"boxes": boxes, "scores": scores, labels_name: labels, "overlaps": overlaps, "valid": valid}
     for name in ("boxes", labels_name, "overlaps", "valid"):
         if arrays[name] is None:
             del arrays[name]
     xp = namespace(**arrays)
     check_kind(kind, KINDS)
-    check_dtype(xp, "scores", scores, "real floating", "integral")
+    check_dtype(xp, "scores", scores, *NUMBERS)
     shape = tuple(scores.shape)
     if not shape:
         raise ValueError("scores must have shape (..., N), got ()")
@@ -58,33 +46,29 @@ def check_suppression(
         raise TypeError("boxes must be an array unless overlaps is given, got None for both")
     if boxes is not None:
         check_boxes("boxes", boxes)
-        check_dtype(xp, "boxes", boxes, "real floating", "integral")
-        _check_shape("boxes", boxes, (*shape, 4), shape)
-    if labels is not None:
-        check_dtype(xp, labels_name, labels, "integral", "real floating")
-        _check_shape(labels_name, labels, shape, shape)
-    if valid is not None:
-        check_dtype(xp, "valid", valid, "bool")
-        _check_shape("valid", valid, shape, shape)
-    if overlaps is not None:
-        check_dtype(xp, "overlaps", overlaps, "real floating", "integral")
-        _check_shape("overlaps", overlaps, (*shape, shape[-1]), shape)
+    for name, x, dtypes, expected in (
+        ("boxes", boxes, NUMBERS, (*shape, 4)),
+        (labels_name, labels, NUMBERS, shape),
+        ("valid", valid, ("bool",), shape),
+        ("overlaps", overlaps, NUMBERS, (*shape, shape[-1])),
+    ):
+        if x is not None:
+            check_dtype(xp, name, x, *dtypes)
+            if x.shape != expected:
+                got = tuple(x.shape)
+                raise ValueError(f"{name} must have shape {expected} beside scores of shape {shape}, got {got}")
     return xp
 
 
-def _check_shape(name: str, x: Array, expected: tuple[int, ...], scores: tuple[int, ...]) -> None:
-    if tuple(x.shape) != expected:
-        raise ValueError(f"{name} must have shape {expected} beside scores of shape {scores}, got {tuple(x.shape)}")
-
-
-def check_index_contract(op: str, static: str, scores: Array, *others: Array | None) -> None:
+def check_index_contract(op: str, mode: Mode, scores: Array) -> None:
     """Raise where the number of results cannot be known: for batches, under a transform, in a graph."""
+    static = support()[op].static
     if scores.ndim != 1:
         raise ValueError(
             f"{op} takes one scene, scores of shape (N,), got {tuple(scores.shape)}; "
             f"{static} takes batches, and so do labels that number the scenes"
         )
-    if any(x is not None and is_traced(x) for x in (scores, *others)):
+    if not mode.known:
         raise TypeError(
             f"{op} returns as many indices as there are boxes kept, which no traced or lazy array can have "
             f"(got {type(scores).__name__}); use {static}, or compute the array first"
@@ -92,15 +76,12 @@ def check_index_contract(op: str, static: str, scores: Array, *others: Array | N
 
 
 class Call(NamedTuple):
-    """A call whose arguments were checked: how it computes, its arrays as it computes with them, and its limits."""
+    """A call whose arguments were checked: how it computes, the arrays it computes with, and its limits."""
 
     mode: Mode
-    boxes: Array | None
-    scores: Array
-    labels: Array | None  # that compare
-    overlaps: Array | None
-    valid: Array | None = None
-    least: float | None = None
+    detections: Detections
+    kind: str
+    least: float | None = None  # only scores above it count
     limit: int | None = None
 
     def back(self, results: Iterable[Array | None]) -> tuple[Any, ...]:
@@ -110,11 +91,7 @@ class Call(NamedTuple):
 
 def index_call(
     op: str,
-    static: str,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    overlaps: Array | None,
+    given: Detections,
     kind: str,
     score_threshold: float | None,
     max_output: int | None = None,
@@ -122,48 +99,28 @@ def index_call(
     differentiable: bool = True,
 ) -> Call:
     """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is."""
-    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind)
+    xp = check_detections(given, kind)
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    call = _enter(xp, boxes, scores, labels, overlaps, None, differentiable, least, limit)
-    if call.scores.ndim != 1 or not call.mode.host:
-        check_index_contract(op, static, scores, boxes, labels, overlaps)
-    return call
+    mode, detections = _enter(xp, given, differentiable)
+    if not mode.host or detections.scores.ndim != 1:
+        check_index_contract(op, mode, given.scores)
+    return Call(mode, detections, kind, least, limit)
 
 
-def static_call(
-    op: str,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    valid: Array | None,
-    overlaps: Array | None,
-    kind: str,
-    *,
-    differentiable: bool = True,
-) -> Call:
+def static_call(op: str, given: Detections, kind: str, *, differentiable: bool = True) -> Call:
     """Check the arguments that the ops of the static contract share."""
-    xp = check_suppression(boxes, scores, labels=labels, overlaps=overlaps, kind=kind, valid=valid)
+    xp = check_detections(given, kind)
     check_can_order(xp, op)
-    return _enter(xp, boxes, scores, labels, overlaps, valid, differentiable)
+    return Call(*_enter(xp, given, differentiable), kind)
 
 
-def _enter(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    overlaps: Array | None,
-    valid: Array | None,
-    differentiable: bool,
-    least: float | None = None,
-    limit: int | None = None,
-) -> Call:
-    mode, arrays = enter(xp, boxes, scores, labels, overlaps, valid, differentiable=differentiable)
-    boxes, scores, labels, overlaps, valid = arrays
+def _enter(xp: Namespace, given: Detections, differentiable: bool) -> tuple[Mode, Detections]:
+    mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
     if mode.host:
         boxes, scores, overlaps = floats(mode, boxes, scores, overlaps)
-    return Call(mode, boxes, scores, comparable(mode.xp, labels), overlaps, valid, least, limit)
+    labels = None if labels is None else comparable(mode.xp, labels)
+    return mode, Detections(boxes, scores, labels, overlaps, valid)
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
@@ -180,8 +137,8 @@ def check_positive(name: str, value: float) -> float:
     return value
 
 
-def comparable(xp: Namespace, labels: Array | None) -> Array | None:
-    """Return integer labels in the index dtype; small and unsigned ones lack operations, and equal ones stay equal."""
-    if labels is None or xp.isdtype(labels.dtype, "real floating"):
+def comparable(xp: Namespace, labels: Array) -> Array:
+    """Return integer labels in the index dtype: libraries lack operations on small and unsigned integers."""
+    if xp.isdtype(labels.dtype, "real floating"):
         return labels
     return cast(xp, labels, default_int(xp, labels))

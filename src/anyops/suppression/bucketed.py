@@ -2,17 +2,18 @@
 
 The same two ways as the eager twin in `greedy`, with everything padded: the best boxes suppress among the rest, by
 tiles, while that removes many; then the graph of overlapping pairs of those that are left. After each step the host
-learns what is still live, and how much room the next step needs.
+reads which boxes are still live, and how much room the next step needs.
 """
 
 import math
 
 from .._array.backends import to_host
-from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, default_int, namespace, working
-from .._array.padding import bucket, pad, pad_host, power_of_two, ship
+from .._array.mode import Mode
+from .._array.namespace import Array, working
+from .._array.padding import bucket, joined, pad, pad_host, power_of_two
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlaps_others
+from .detections import Detections
 from .edges import kept_in_fixed_shape
 from .overlaps import Scene, Strips, Sweep, acts, both_ways, searches_within
 from .select import above, ranking
@@ -26,130 +27,102 @@ WORTHWHILE = 0.25
 CANDIDATES = 1 << 25
 
 
-def kept_in_buckets(
-    xp: Namespace,
-    boxes: Array,
-    scores: Array,
-    labels: Array | None,
-    threshold: float,
-    *,
-    kind: str,
-    least: float | None,
-) -> Array:
-    """Indices kept, by descending score."""
-    host = namespace(scores=to_host(scores[:0]))
-    members = host.arange(scores.shape[0])  # of the scene, one for each box that is still live
-    size = bucket(members.shape[0])
-    arrays = tuple(None if x is None else pad(xp, x, size) for x in (boxes, scores, labels))
-    valid = host.arange(size) < members.shape[0]
+def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array:
+    """Indices kept, by descending score, on the host."""
+    n = detections.scores.shape[0]
+    size = bucket(n)
+    members = to_host(mode.xp.arange(size))
+    valid = members < n
+    members = members[:n]  # of the scene, one for each box that is still live
+    live = detections.map(lambda x: pad(mode.xp, x, size))
     if least is not None:
-        valid = valid & to_host(compiled(above, xp, arrays[1], least))
-    arrays = (*arrays, valid)
+        valid = valid & to_host(mode.run(_above, live.scores, least))
+    live = live._replace(valid=valid)
     kept = []
     while True:
         size = bucket(members.shape[0])
         rows = size if size <= 2 * HEAD else HEAD
-        order, live = map(to_host, compiled(ranked_mask, xp, *arrays, None, threshold, kind=kind, rows=rows))
-        kept.append(members[order[:rows][live[:rows]]])
-        rest = order[rows:][live[rows:]]
+        order, stays = map(to_host, mode.run(ranked_mask, live, threshold, kind=kind, rows=rows))
+        kept.append(members[order[:rows][stays[:rows]]])
+        rest = order[rows:][stays[rows:]]
         if rest.shape[0] == 0:
-            break
+            return joined(kept)
         suppressed = 1 - rest.shape[0] / (members.shape[0] - rows)
-        arrays = _part(xp, arrays, rest)
-        members = members[rest]
+        live, members = _part(mode, live, rest), members[rest]
         if suppressed < WORTHWHILE:
-            kept.append(members[_kept_at_once(xp, arrays, threshold, kind)])
-            break
-    return ship(host.astype(host.concat(kept), default_int(xp, scores)), boxes if boxes.committed else scores)
+            return joined([*kept, members[_kept_at_once(mode, live, threshold, kind)]])
 
 
-def _part(xp: Namespace, arrays: tuple[Array | None, ...], index: Array) -> tuple[Array | None, ...]:
-    """Return the items at a host index of padded arrays, the last of which tells padding from items."""
-    *values, _ = arrays
+def _above(mode: Mode, scores: Array, least: Array) -> Array:
+    return above(mode.xp, scores, least)
+
+
+def _part(mode: Mode, detections: Detections, index: Array) -> Detections:
+    """Return the detections at positions on the host, padded."""
     size = bucket(index.shape[0])
-    valid = pad_host(index >= 0, size)
-    return (*compiled(_take, xp, pad_host(index, size), *values), valid)
+    index, valid = pad_host(index, size), pad_host(index >= 0, size)
+    return mode.run(_take, detections, index)._replace(valid=valid)
 
 
-def _take(xp: Namespace, index: Array, *values: Array | None) -> tuple[Array | None, ...]:
-    return tuple(None if x is None else xp.take(x, index, axis=0) for x in values)
+def _take(mode: Mode, detections: Detections, index: Array) -> Detections:
+    return detections.take(mode.xp, index)
 
 
-def _kept_at_once(xp: Namespace, arrays: tuple[Array | None, ...], threshold: float, kind: str) -> Array:
-    """Positions kept, on the host, by descending score: by the graph, or where that does not pay by all tiles."""
-    # The strips are made for a lower threshold, one of few, so that they are not compiled for each.
-    bound = math.floor(threshold * 20) / 20
-    found = None
-    if kind not in ("iof", "ios"):  # whose boxes may have infinite corners
-        found = _kept_by_graph(xp, arrays, threshold, kind, bound)
+def _kept_at_once(mode: Mode, detections: Detections, threshold: float, kind: str) -> Array:
+    """Positions kept, on the host, by descending score: by the graph, or by all tiles if a graph would be too large."""
+    # Of iof and ios boxes may have infinite corners.
+    found = None if kind in ("iof", "ios") else _kept_by_graph(mode, detections, threshold, kind)
     if found is None:
-        order, live = map(to_host, compiled(ranked_mask, xp, *arrays, None, threshold, kind=kind))
+        order, live = map(to_host, mode.run(ranked_mask, detections, threshold, kind=kind))
         found = order[live]
     return found
 
 
-def _kept_by_graph(
-    xp: Namespace, arrays: tuple[Array | None, ...], threshold: float, kind: str, bound: float
-) -> Array | None:
+def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, kind: str) -> Array | None:
     """Positions kept, on the host, by descending score; None where tiles are the better way."""
-    order, live, entries, searches, total, usable = compiled(_searches, xp, *arrays, kind=kind, bound=bound)
+    # The strips are made for a lower threshold, one of twenty, so that few are compiled.
+    bound = math.floor(threshold * 20) / 20
+    order, live, entries, searches, total, usable = mode.run(_searches, detections, kind=kind, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES:
         return None
-    capacity = power_of_two(int(xp.sum(searches[2])))
-    hit, better, worse, found = compiled(_pairs, xp, *entries, *searches, threshold, capacity=capacity, kind=kind)
-    kept, decided = compiled(_kept, xp, hit, better, worse, live, pairs=power_of_two(int(found)))
+    capacity = power_of_two(int(mode.xp.sum(searches[2])))
+    hit, better, worse, found = mode.run(_pairs, entries, searches, threshold, capacity=capacity, kind=kind)
+    kept, decided = mode.run(_kept, hit, better, worse, live, pairs=power_of_two(int(found)))
     return to_host(order)[to_host(kept)] if bool(decided) else None
 
 
 def _searches(
-    xp: Namespace,
-    boxes: Array,
-    scores: Array,
-    labels: Array | None,
-    valid: Array,
-    *,
-    kind: str,
-    bound: float,
+    mode: Mode, detections: Detections, *, kind: str, bound: float
 ) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array, Array], Array, Array]:
     """Rank and sort the boxes, and find the ranges of candidates of their entries."""
-    n = scores.shape[0]
-    order = ranking(xp, scores)
-    live = xp.take(valid, order)
-    boxes = xp.take(working(xp, boxes), order, axis=0)
+    xp = mode.xp
+    order = ranking(xp, detections.scores)
+    boxes, _, labels, _, live = detections.take(xp, order)
+    boxes = working(xp, boxes)
     x1, y1, x2, y2 = columns_of(boxes)
     proper = live & overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), kind)
-    # Others take the place of one that can overlap, so that they do not stretch the scene, and are never searched.
+    # Boxes that overlap none become copies of one that can: they do not stretch the scene, and are never searched.
     boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
-    labels = None if labels is None else xp.take(labels, order)
+    n = order.shape[0]
     scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, bound)
     strips = Strips.of(xp, scene)
-    # Boxes of the height of a strip on average reach into one more, and at most into two.
+    # A box reaches into one further strip on average, so 2n entries have room.
     sweep = Sweep.of(xp, strips, scene, proper, room=2 * n)
     found = searches_within(xp, sweep)
     query = xp.concat([xp.arange(len(start), dtype=start.dtype) + query for query, start, _ in found])
     start = xp.concat([start for _, start, _ in found])
     count = xp.concat([count for *_, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
-    total = xp.sum(xp.astype(count, boxes.dtype))  # nearly, but a float does not overflow
+    total = xp.sum(xp.astype(count, boxes.dtype))  # rounded, but a float does not overflow
     entries = sweep.scene.boxes.columns, sweep.scene.boxes.given, sweep.scene.ranks, sweep.scene.labels
     return order, live, entries, (query, start, count), total, strips.fits(xp)
 
 
 def _pairs(
-    xp: Namespace,
-    columns: Array,
-    given: Array | None,
-    ranks: Array,
-    labels: Array | None,
-    query: Array,
-    start: Array,
-    count: Array,
-    threshold: Array,
-    *,
-    capacity: int,
-    kind: str,
+    mode: Mode, entries: tuple[Array, ...], searches: tuple[Array, ...], threshold: Array, *, capacity: int, kind: str
 ) -> tuple[Array, Array, Array, Array]:
     """Whether each candidate is a pair, its better and worse rank, padded to a capacity, and the number of pairs."""
+    xp, (columns, given, ranks, labels), (query, start, count) = mode.xp, entries, searches
     ends = xp.cumulative_sum(count)
     number = xp.arange(count.shape[0], dtype=ranks.dtype)
     of = xp.repeat(number, count, total_repeat_length=capacity)
@@ -162,9 +135,9 @@ def _pairs(
     return hit, xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks), xp.sum(xp.astype(hit, ranks.dtype))
 
 
-def _kept(xp: Namespace, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
+def _kept(mode: Mode, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
     """Whether each rank is kept, and whether all were decided."""
-    n = live.shape[0]
+    xp, n = mode.xp, live.shape[0]
     some = xp.nonzero(hit, size=pairs, fill_value=hit.shape[0])[0]
     real = some < hit.shape[0]
     some = xp.where(real, some, xp.zeros_like(some))

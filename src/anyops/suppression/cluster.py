@@ -8,22 +8,24 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
     weighted          box_i ← Σ_j w_ij box_j / Σ_j w_ij,   w_ij = (C_ij [C_ij > 0.8] + δ_ij) s_j.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
-from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
+from .detections import Detections
+from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
 PENALTIES = (None, "score", "score+distance")
-# From which overlap on a box takes part in the average of a better one.
+# A box takes part in the average of a better one above this overlap.
 AVERAGED = 0.8
 
 
 class WeightedBoxes(NamedTuple):
-    """Averaged boxes by descending new score, those scores, and the positions of the boxes they were."""
+    """Averaged boxes by descending new score, their scores, and the positions of the original boxes."""
 
     boxes: Array
     scores: Array
@@ -108,13 +110,9 @@ def cluster_nms(
     >>> indices.tolist(), scores.round(4).tolist()
     ([0, 2, 1], [0.9, 0.7, 0.1322])
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
-    call = index_call(
-        "cluster_nms", "cluster_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
-    )
-    floor = given["threshold"] if penalty is None else 0.0
-    result = best_first(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)
-    return RescoredBoxes(*call.back(result[:2]))
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
+    call = index_call("cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
+    return RescoredBoxes(*call.back(best_first(call, **settings)[:2]))
 
 
 @op(Kind.VALUES, ORDERS)
@@ -164,10 +162,9 @@ def cluster_nms_scores(
     >>> anyops.cluster_nms_scores(boxes, np.asarray([0.9, 0.8, 0.7])).tolist()
     [0.9, 0.0, 0.7]
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
-    call = static_call("cluster_nms_scores", boxes, scores, labels, valid, overlaps, kind)
-    floor = given["threshold"] if penalty is None else 0.0
-    return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, floor=floor, penalty=penalty)[0])
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
+    call = static_call("cluster_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
+    return call.mode.back(in_place(call, **settings)[0])
 
 
 @op(Kind.SELECTION, SHAPES_BY_VALUE, static="weighted_cluster_nms_boxes")
@@ -193,24 +190,8 @@ def weighted_cluster_nms(
     ----------
     boxes : array (N, 4)
         xyxy; floating or integer.
-    scores : array (N,)
-        NaN ranks below every number.
-    iou_threshold : float in [0, 1]
-        Of the greedy suppression that decides which boxes penalise.
-    penalty : {None, "score", "score+distance"}
-        See above.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
-        Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
-    labels : array (N,), optional
-        Boxes of different labels do not act on each other.
-    sigma : float
-        σ of the penalties; positive.
-    score_threshold : float, optional
-        Only new scores strictly greater are returned, whatever the penalty; None is no limit.
-    max_output : int, optional
-        Return the best `max_output`.
-    overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`.
+    scores, iou_threshold, penalty, kind, labels, sigma, score_threshold, max_output, overlaps
+        As in :func:`cluster_nms`.
 
     Returns
     -------
@@ -219,7 +200,7 @@ def weighted_cluster_nms(
     scores : array (K,)
         By descending new score, ties to the lowest index.
     indices : array (K,)
-        Positions of the boxes they were.
+        Positions of the original boxes.
 
     Raises
     ------
@@ -239,17 +220,13 @@ def weighted_cluster_nms(
     >>> averaged.boxes.round(2).tolist(), averaged.indices.tolist()
     ([[0.0, 0.0, 10.0, 9.56], [20.0, 0.0, 30.0, 10.0]], [0, 2])
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     _check_boxes_given("weighted_cluster_nms", boxes)
-    static = "weighted_cluster_nms_boxes"
     call = index_call(
-        "weighted_cluster_nms", static, boxes, scores, labels, overlaps, kind, score_threshold, max_output
+        "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output
     )
-    floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
     # Boxes below the limit still take part in the average of better ones.
-    indices, new, moved = best_first(
-        call, given, rescore=_averaged, kind=kind, floor=floor, early=False, penalty=penalty
-    )
+    indices, new, moved = best_first(call, **settings, early=False)
     return WeightedBoxes(*call.back((moved, new, indices)))
 
 
@@ -304,21 +281,26 @@ def weighted_cluster_nms_boxes(
     >>> averaged.boxes.round(2).tolist(), averaged.scores.tolist()
     ([[0.0, 0.0, 10.0, 9.53], [0.0, 0.0, 10.0, 9.0]], [0.9, 0.0])
     """
-    given = _parameters(boxes, iou_threshold, penalty, sigma)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     op = "weighted_cluster_nms_boxes"
     _check_boxes_given(op, boxes)
-    call = static_call(op, boxes, scores, labels, valid, overlaps, kind)
-    floor = min(given["threshold"], AVERAGED) if penalty is None else 0.0
-    new, _, moved = in_place(call, given, rescore=_averaged, kind=kind, floor=floor, penalty=penalty)
+    call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), kind)
+    new, _, moved = in_place(call, **settings)
     return RescoredInPlace(*call.back((moved, new)))
 
 
-def _parameters(boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float) -> Parameters:
+def _settings(
+    boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float, rescore: Rescore
+) -> dict[str, Any]:
+    """Return the arguments of the contracts."""
     check_choice("penalty", penalty, PENALTIES)
     if penalty == "score+distance" and boxes is None:
         raise TypeError("boxes must be an array for penalty='score+distance', which measures distances, got None")
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    return {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
+    given = {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
+    # Without a penalty only these overlaps act.
+    least = min(threshold, AVERAGED) if rescore is _averaged else threshold
+    return {"given": given, "floor": 0.0 if penalty else least, "rescore": rescore, "penalty": penalty}
 
 
 def _check_boxes_given(op: str, boxes: Array | None) -> None:
@@ -327,9 +309,9 @@ def _check_boxes_given(op: str, boxes: Array | None) -> None:
 
 
 def _rescore(
-    xp: Namespace, rivals: Rivals, boxes: Array | None, scores: Array, given: Parameters, *, penalty: str | None
+    mode: Mode, rivals: Rivals, boxes: Array | None, scores: Array, given: Parameters, *, penalty: str | None
 ) -> Rescored:
-    kept = rivals.kept(given["threshold"])
+    xp, kept = mode.xp, rivals.kept(given["threshold"])
     if penalty is None:
         return scores, kept, None
     return _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty), xp.ones_like(kept), None
@@ -359,9 +341,9 @@ def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
 
 
 def _averaged(
-    xp: Namespace, rivals: Rivals, boxes: Array, scores: Array, given: Parameters, *, penalty: str | None
+    mode: Mode, rivals: Rivals, boxes: Array, scores: Array, given: Parameters, *, penalty: str | None
 ) -> Rescored:
-    kept = rivals.kept(given["threshold"])
+    xp, kept = mode.xp, rivals.kept(given["threshold"])
     new = scores if penalty is None else _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty)
     corners = xp.stack(columns_of(working(xp, boxes)))
 
@@ -369,14 +351,14 @@ def _averaged(
         averaged = pair.better(kept) & (pair.overlap > AVERAGED)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
-    # A box whose score or corners are not finite weighs nothing in the average of others, nor has one itself.
+    # A box whose score or corners are not finite has no weight in the averages of others, and no average of its own.
     own = cast(xp, xp.where(xp.isfinite(new), new, xp.zeros_like(new)), corners.dtype)
     bounded = xp.all(xp.isfinite(corners), axis=0)
     finite, weighed = xp.where(bounded, corners, xp.zeros_like(corners)), xp.where(bounded, own, xp.zeros_like(own))
     sums = rivals.sums_of_worse(weight, xp.concat((weighed[None, ...], finite * weighed)))
     total = own + sums[0, ...]
     some = bounded & (total != 0)
-    # From where the box is: one that averages with no other does not move at all.
+    # As a step from where the box is, so that one without partners does not move at all.
     step = (sums[1:, ...] - finite * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
     moved = xp.where(some, corners + step, corners)
     stays = kept if penalty is None else xp.ones_like(kept)

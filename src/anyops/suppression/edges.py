@@ -1,7 +1,7 @@
 """Greedy suppression on edges: which boxes are kept, given the pairs that overlap.
 
 Boxes are numbered by rank, so that of each pair the one with the smaller number is the better. In rounds: a box without
-a better rival that is still undecided stays, what it overlaps goes, and the pairs of both are done with.
+a better rival that is still undecided stays, the boxes it overlaps go, and the pairs of both are removed.
 """
 
 import math
@@ -13,9 +13,9 @@ from .._array.segments import mark
 from .._array.selection import indices_of
 from .._host.walk import walk_pairs
 
-# Pairs that are decided one after the other sooner than in rounds.
-FEW = 500
-# Rounds in a fixed shape after which pairs count as a long chain.
+# Pairs that are decided sooner one by one than in rounds.
+ONE_BY_ONE = 500
+# Rounds in a fixed shape before it is left to the tiles.
 ROUNDS = 64
 
 
@@ -23,7 +23,7 @@ def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
     """Whether each of n boxes is kept, by the pairs of ranks that overlap."""
     size, before, gone = better.shape[0], math.inf, None
     # A chain, in which each box suppresses the next, takes as many rounds as it has boxes.
-    while size > FEW and size <= before / 2:
+    while size > ONE_BY_ONE and size <= before / 2:
         wins = ~xp.take(mark(xp, worse, n), better)
         new = mark(xp, xp.take(worse, indices_of(xp, wins)), n)
         gone = new if gone is None else gone | new

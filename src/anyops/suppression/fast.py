@@ -3,9 +3,11 @@
 b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has the same label.
 """
 
-from .._array.namespace import Array, Namespace
+from .._array.mode import Mode
+from .._array.namespace import Array
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call, static_call
+from .detections import Detections
 from .rescoring import Parameters, Rescored, Rivals, best_first, in_place
 
 
@@ -23,8 +25,8 @@ def fast_nms(
 ) -> Array:
     """Indices of the boxes that no better-ranked box overlaps by more than `iou_threshold`, by descending score.
 
-    Unlike in :func:`nms`, a box that is suppressed still suppresses: all are decided at once, and those kept are a
-    subset of what :func:`nms` keeps.
+    Unlike in :func:`nms`, a suppressed box can still suppress others, so all boxes are decided at once. The boxes kept
+    are a subset of those that :func:`nms` keeps.
 
     Parameters
     ----------
@@ -69,18 +71,9 @@ def fast_nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "fast_nms",
-        "fast_nms_mask",
-        boxes,
-        scores,
-        labels,
-        overlaps,
-        kind,
-        score_threshold,
-        max_output,
-        differentiable=False,
+        "fast_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
-    return call.mode.back(best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0])
+    return call.mode.back(best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[0])
 
 
 @op(Kind.MASK, ORDERS)
@@ -125,9 +118,9 @@ def fast_nms_mask(
     [[True, False, False]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = static_call("fast_nms_mask", boxes, scores, labels, valid, overlaps, kind, differentiable=False)
-    return call.mode.back(in_place(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[1])
+    call = static_call("fast_nms_mask", Detections(boxes, scores, labels, overlaps, valid), kind, differentiable=False)
+    return call.mode.back(in_place(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[1])
 
 
-def _rescore(_xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
+def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
     return scores, ~rivals.any(lambda pair: pair.overlap > given["threshold"]), None

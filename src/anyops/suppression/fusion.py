@@ -12,12 +12,11 @@ c, both compute boxes and scores by the same sums over the boxes of each founder
 import math
 from collections.abc import Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._array.backends import to_host
-from .._array.compiled import compiled
 from .._array.loop import while_loop
-from .._array.mode import enter, floats
+from .._array.mode import Mode, enter, floats, mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -26,7 +25,6 @@ from .._array.namespace import (
     check_can_order,
     check_dtype,
     compute_dtype,
-    default_float,
     default_int,
     device,
     namespace,
@@ -34,14 +32,14 @@ from .._array.namespace import (
     rows_of,
     stop_gradient,
 )
-from .._array.padding import bucket, pad, ship
+from .._array.padding import bucket, pad
 from .._array.segments import segment_sum
-from .._array.selection import indices_of
 from .._array.support import ORDERS, Kind, op
 from .._host.match import matched
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
-from .arguments import check_choice, check_index_contract, check_suppression, check_threshold, comparable
+from .arguments import check_choice, check_detections, check_index_contract, check_threshold, comparable
+from .detections import Detections
 from .select import above, ranking
 
 CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
@@ -56,7 +54,7 @@ class FusedBoxes(NamedTuple):
 
 
 class PaddedFusedBoxes(NamedTuple):
-    """Fused boxes by descending score, then zeros; `valid` tells which are which."""
+    """Fused boxes by descending score, then zeros; `valid` is true for the fused boxes."""
 
     boxes: Array
     scores: Array
@@ -101,11 +99,11 @@ def weighted_boxes_fusion(
     labels : array (N,)
         Boxes of different labels are not fused. Integers of any size and sign.
     model_ids : integer array (N,), optional
-        Model that each box is from, from 0; all are from one where this is not given.
+        Number of the model that found each box, from 0; a single model if not given.
     model_weights : sequence or array (m,), optional
-        Numbers of at least 0, and one above. Where they are not given, there are ``max(model_ids) + 1`` models of
-        weight 1: give them if the last model may have found nothing. A box of weight 0 counts as one of the n, and
-        moves nothing; where all boxes have s = 0, the mean is that of the boxes.
+        Numbers of at least 0, not all 0. By default there are ``max(model_ids) + 1`` models of weight 1: give weights
+        if the last model may have found nothing. A box of weight 0 counts as one of the n, and moves nothing; if all
+        boxes have s = 0, the fused box is their unweighted mean.
     iou_threshold : float in [0, 1]
         Strict: a box that overlaps a fused box by exactly this much does not join it.
     score_threshold : float
@@ -125,15 +123,15 @@ def weighted_boxes_fusion(
     Raises
     ------
     TypeError, ValueError
-        If arguments are no arrays of one library and device, or shapes, dtypes, thresholds, `conf_type`, model numbers
+        If arguments are not arrays of one library and device, or shapes, dtypes, thresholds, `conf_type`, model numbers
         or weights are out of range; for batches and under a transform (``jax.jit``, ...), where
         :func:`weighted_boxes_fusion_padded` works.
 
     Notes
     -----
-    There is no ``overlaps`` in place of the boxes: a fused box moves, so that no matrix has its overlaps.
+    There is no ``overlaps`` in place of the boxes: a fused box moves, so no matrix could hold its overlaps.
 
-    Overlaps are compared in float64. Where boxes are fused has no gradient; the boxes and scores have, on libraries
+    Overlaps are compared in float64. Which boxes fuse has no gradient; fused boxes and scores have one, on libraries
     that differentiate. Memory follows the number of boxes, never N².
 
     References
@@ -151,40 +149,33 @@ def weighted_boxes_fusion(
     >>> fused.boxes.tolist(), fused.scores.tolist(), fused.labels.tolist()
     ([[0.0, 0.0, 10.0, 10.5], [20.0, 0.0, 30.0, 10.0]], [0.5, 0.25], [3, 7])
     """
-    op, static = "weighted_boxes_fusion", "weighted_boxes_fusion_padded"
-    arrays = boxes, scores, labels, model_ids, model_weights, None
-    xp, same, threshold, least = _check(op, *arrays, iou_threshold, score_threshold, conf_type)
-    given_weights = None if isinstance(model_weights, Sequence) else model_weights
-    check_index_contract(op, static, scores, boxes, labels, model_ids, given_weights)
-    mode, views = enter(xp, boxes, scores, labels, same, model_ids, given_weights, differentiable=True)
-    boxes, scores, labels, same, model_ids, given_weights = views
-    xp = mode.xp
+    op, given = "weighted_boxes_fusion", Detections(boxes, scores, labels)
+    xp, threshold, least = _check(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type)
+    weights = None if isinstance(model_weights, Sequence) else model_weights
+    mode, views = enter(xp, *given[:3], model_ids, weights, differentiable=True)
+    check_index_contract(op, mode, scores)
+    boxes, scores, labels, model_ids, weights = views
+    xp, n = mode.xp, scores.shape[0]
     if mode.host:
         boxes, scores = floats(mode, boxes, scores)
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
-    weights = _weights(xp, model_weights if given_weights is None else given_weights, boxes, scores)
+    weights = _weights(xp, model_weights if weights is None else weights, boxes, scores)
     if weights is not None:
         _check_weights(to_host(weights).tolist())
-    n = scores.shape[0]
     if n == 0:
         return FusedBoxes(*map(mode.back, (cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels)))
     if model_ids is not None:
         _check_ids(to_host(model_ids).tolist(), None if weights is None else weights.shape[0])
-    given: tuple[Array | None, ...] = (boxes, scores, same, model_ids)
-    valid = None
+    given = Detections(boxes, scores, comparable(xp, labels))
     if mode.padded:  # which compiles for every size
         size = bucket(n)
-        valid = namespace(scores=to_host(scores)).arange(size) < n
-        given = tuple(None if x is None else pad(xp, x, size) for x in given)
-    ranked = compiled(_ranked, xp, *given, weights, valid, least)
-    founders, count = _founders_on_host(ranked, threshold)
-    if not mode.padded:
-        founders = xp.asarray(founders.tolist(), dtype=default_int(xp, scores), device=device(scores))
-    *fused, _ = compiled(_fused, xp, *ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
-    if mode.padded:
-        like = boxes if boxes.committed else scores
-        return FusedBoxes(*(ship(to_host(x)[:count], like) for x in fused))
-    return FusedBoxes(*(mode.back(x[:count, ...]) for x in fused))
+        given = given.map(lambda x: pad(xp, x, size))._replace(valid=xp.arange(size) < n)
+        model_ids = None if model_ids is None else pad(xp, model_ids, size)
+    ranked = mode.run(_ranked, given, model_ids, weights, least)
+    founders = matched(mode, ranked, threshold)
+    *fused, exist = mode.run(_fused, ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
+    count = int(xp.sum(xp.astype(exist, default_int(xp, exist))))
+    return FusedBoxes(*(mode.back(to_host(x)[:count] if mode.padded else x[:count, ...]) for x in fused))
 
 
 @op(Kind.VALUES, ORDERS)
@@ -211,10 +202,9 @@ def weighted_boxes_fusion_padded(
     scores : array (..., N)
     labels : array (..., N)
     model_ids : integer array (..., N), optional
-        A box whose number is negative, or no less than that of the weights, takes no part.
+        A box whose number is negative, or beyond the weights, takes no part.
     model_weights : sequence or array (m,), optional
-        Where they are not given, there are as many models as the largest valid number in each lane says. The numbers
-        in an array are not checked.
+        By default the largest valid number in each lane is that of the last model. Weights in an array are not checked.
     iou_threshold : float in [0, 1]
     score_threshold : float
     conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
@@ -252,67 +242,57 @@ def weighted_boxes_fusion_padded(
     >>> fused.valid.tolist()
     [[True, True, False]]
     """
-    arrays = boxes, scores, labels, model_ids, model_weights, valid
-    xp, same, threshold, least = _check(
-        "weighted_boxes_fusion_padded", *arrays, iou_threshold, score_threshold, conf_type
-    )
+    op, given = "weighted_boxes_fusion_padded", Detections(boxes, scores, labels, valid=valid)
+    xp, threshold, least = _check(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type)
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
     weights = _weights(xp, model_weights, boxes, scores)
     if 0 in scores.shape:
         valid = xp.zeros_like(scores, dtype=xp.bool)
         return PaddedFusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels, valid)
-    given = boxes, scores, same, model_ids, weights, valid, least, threshold
-    return PaddedFusedBoxes(*compiled(_fused_in_place, xp, *given, dtypes=dtypes, conf_type=conf_type))
+    mode = mode_of(**{f"arrays[{k}]": x for k, x in enumerate((*given, model_ids, weights)) if x is not None})
+    arrays = given._replace(labels=comparable(xp, labels)), model_ids, weights, least, threshold
+    return PaddedFusedBoxes(*mode.run(_fused_in_place, *arrays, dtypes=dtypes, conf_type=conf_type))
 
 
 def _fused_in_place(
-    xp: Namespace,
-    boxes: Array,
-    scores: Array,
-    labels: Array,
+    mode: Mode,
+    detections: Detections,
     model_ids: Array | None,
     weights: Array | None,
-    valid: Array | None,
     least: Array | float,
     threshold: Array | float,
-    *,
-    dtypes: tuple[DType, DType, DType],
-    conf_type: str,
+    **settings: Any,
 ) -> tuple[Array, Array, Array, Array]:
-    ranked = _ranked(xp, boxes, scores, labels, model_ids, weights, valid, least)
-    founders = _founders_by_steps(xp, ranked, threshold)
-    return _fused(xp, *ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
+    ranked = _ranked(mode, detections, model_ids, weights, least)
+    return _fused(mode, ranked, _matched(mode, ranked, threshold), weights, **settings)
 
 
 def _check(
     op: str,
-    boxes: Array,
-    scores: Array,
-    labels: Array,
+    given: Detections,
     model_ids: Array | None,
     model_weights: Array | Sequence[float] | None,
-    valid: Array | None,
     iou_threshold: float,
     score_threshold: float,
     conf_type: str,
-) -> tuple[Namespace, Array, float, float]:
-    """Return the namespace, labels that compare, and the thresholds; raise unless the arguments fit each other."""
+) -> tuple[Namespace, float, float]:
+    """Return the namespace and the thresholds; raise unless the arguments fit each other."""
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
-    namespace(boxes=boxes, scores=scores, labels=labels, **{k: x for k, x in optional.items() if x is not None})
-    xp = check_suppression(boxes, scores, labels=labels, overlaps=None, kind="iou", valid=valid)
+    arrays = {"boxes": given.boxes, "scores": given.scores, "labels": given.labels}
+    namespace(**arrays, **{k: x for k, x in optional.items() if x is not None})
+    xp, shape = check_detections(given, "iou"), tuple(given.scores.shape)
     check_can_order(xp, op)
     if model_ids is not None:
         check_dtype(xp, "model_ids", model_ids, "integral")
-        if tuple(model_ids.shape) != tuple(scores.shape):
-            expected = tuple(scores.shape)
-            raise ValueError(f"model_ids must have shape {expected}, that of scores, got {tuple(model_ids.shape)}")
+        if tuple(model_ids.shape) != shape:
+            raise ValueError(f"model_ids must have shape {shape}, that of scores, got {tuple(model_ids.shape)}")
     check_choice("conf_type", conf_type, CONF_TYPES)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    return xp, comparable(xp, labels), threshold, check_threshold("score_threshold", score_threshold)
+    return xp, threshold, check_threshold("score_threshold", score_threshold)
 
 
 def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
-    """Return the weights of the models as an array; raise unless it is one of numbers, those of a sequence in range."""
+    """Return the weights of the models as an array; raise unless they are numbers, and in range if in a sequence."""
     if model_weights is None:
         return None
     dtype = _compute_dtype(xp, boxes, scores)
@@ -342,12 +322,12 @@ def _check_ids(ids: list[int], models: int | None) -> None:
 
 
 def _compute_dtype(xp: Namespace, boxes: Array, scores: Array) -> DType:
-    """Return the dtype in which boxes and scores meet."""
+    """Return the dtype that boxes and scores are computed in."""
     return compute_dtype(xp, result_dtype(xp, boxes=boxes, scores=scores))
 
 
-class _Ranked(NamedTuple):
-    """The boxes by descending s; those that take no part come last, and are zeros."""
+class Ranked(NamedTuple):
+    """The boxes by descending s; those that do not take part come last, as zeros."""
 
     boxes: Array  # (..., N, 4)
     scores: Array  # s, score times weight
@@ -360,15 +340,9 @@ class _Ranked(NamedTuple):
 
 
 def _ranked(
-    xp: Namespace,
-    boxes: Array,
-    scores: Array,
-    labels: Array,
-    model_ids: Array | None,
-    weights: Array | None,
-    valid: Array | None,
-    least: Array | float,
-) -> _Ranked:
+    mode: Mode, detections: Detections, model_ids: Array | None, weights: Array | None, least: Array | float
+) -> Ranked:
+    xp, (boxes, scores, labels, _, valid) = mode.xp, detections
     dtype = _compute_dtype(xp, boxes, scores)
     takes = above(xp, scores, least)
     takes = takes if valid is None else takes & valid
@@ -388,37 +362,23 @@ def _ranked(
     s = s * each
     takes = takes & ~xp.isnan(s)  # 0 · inf
     order = ranking(xp, xp.where(takes, s, xp.full_like(s, -math.inf)))
-    boxes = xp.take_along_axis(cast(xp, boxes, dtype), xp.broadcast_to(order[..., None], boxes.shape), axis=-2)
+    boxes = xp.take_along_axis(cast(xp, boxes, dtype), xp.broadcast_to(order[..., None], (*order.shape, 4)), axis=-2)
     s, labels, models, each, takes = (xp.take_along_axis(x, order, axis=-1) for x in (s, labels, models, each, takes))
     boxes = xp.where(takes[..., None], boxes, xp.zeros_like(boxes))
     x1, y1, x2, y2 = columns_of(boxes)
     proper = overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), "iou")
-    return _Ranked(boxes, xp.where(takes, s, xp.zeros_like(s)), labels, models, each, takes, proper, count)
+    return Ranked(boxes, xp.where(takes, s, xp.zeros_like(s)), labels, models, each, takes, proper, count)
 
 
-def _founders_on_host(ranked: _Ranked, threshold: float) -> tuple[Array, int]:
-    """Rank of the box that founded what the box of each rank joins, as a host array, and how many founded one."""
-    boxes, scores, labels, takes, proper = map(
-        to_host, (ranked.boxes, ranked.scores, ranked.labels, ranked.takes, ranked.proper)
-    )
-    host = namespace(scores=scores)
-    some = indices_of(host, proper)
-    boxes, scores = (cast(host, host.take(x, some, axis=0), default_float(host, x)) for x in (boxes, scores))
-    found = compiled(matched, host, boxes, scores, host.take(labels, some), threshold)
-    ranks = host.arange(takes.shape[0])
-    founders = host.arange(takes.shape[0])
-    founders[some] = host.take(some, host.asarray(found, dtype=some.dtype))
-    return founders, int(host.sum((founders == ranks) & takes))
-
-
-def _founders_by_steps(xp: Namespace, ranked: _Ranked, threshold: Array | float) -> Array:
+def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
     """Rank of the box that founded what the box of each rank joins, by one step for each rank."""
+    xp = mode.xp
     columns = canonical(xp, stop_gradient(ranked.boxes), "iou").columns
     s, labels = stop_gradient(ranked.scores), ranked.labels
     n = s.shape[-1]
     ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
     usable = (s > 0) & (s < math.inf)
-    # Those that take part come first, in each lane.
+    # Boxes that take part come first in each lane.
     steps = xp.max(xp.sum(xp.astype(ranked.takes, ranks.dtype), axis=-1))
 
     def remain(k: Array, _fused: Array, _weight: Array, _founders: Array) -> Array:
@@ -431,7 +391,7 @@ def _founders_by_steps(xp: Namespace, ranked: _Ranked, threshold: Array | float)
         over = xp.where((founders == ranks) & (labels == label), over, xp.full_like(over, -1.0))
         most = xp.max(over, axis=-1, keepdims=True)
         joins = most > threshold
-        # The first of the largest: a compiler makes faster loops of two plain reductions than of one argmax.
+        # The first of the largest, as two plain reductions, of which a compiler makes faster loops than of argmax.
         best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
         added = _relative(xp, score, xp.take_along_axis(s, best, axis=-1), xp.take_along_axis(usable, best, axis=-1))
         total = xp.take_along_axis(weight, best, axis=-1) + added
@@ -448,20 +408,13 @@ def _founders_by_steps(xp: Namespace, ranked: _Ranked, threshold: Array | float)
 
 
 def _relative(xp: Namespace, s: Array, top: Array, usable: Array) -> Array:
-    """Weight of a box in units of its founder's, `top`; where that is not usable, equal scores weigh the same."""
+    """Weight of a box in units of its founder's, `top`; if that is not usable, 1 for scores equal to it, else 0."""
     return xp.where(usable, s / xp.where(usable, top, xp.ones_like(top)), xp.astype(s == top, top.dtype))
 
 
 def _fused(
-    xp: Namespace,
-    boxes: Array,
-    s: Array,
-    labels: Array,
-    models: Array,
-    each: Array,
-    takes: Array,
-    proper: Array,
-    count: Array,
+    mode: Mode,
+    ranked: Ranked,
     founders: Array,
     weights: Array | None,
     *,
@@ -469,13 +422,14 @@ def _fused(
     conf_type: str,
 ) -> tuple[Array, Array, Array, Array]:
     """Boxes, scores and labels of all fused boxes, best first, and whether each is one."""
+    xp, (boxes, s, labels, models, each, takes, proper, count) = mode.xp, ranked
     zero, one = xp.zeros_like(s), xp.ones_like(s)
     ranks = xp.arange(s.shape[-1], dtype=founders.dtype, device=device(founders))
     exists = takes & (founders == ranks)
-    # The unit cancels, and has no gradient; nor has the weight of a founder that no box can join.
+    # The founder's score is a unit that cancels, so it has no gradient; nor has the weight of one that no box can join.
     top = stop_gradient(xp.take_along_axis(s, founders, axis=-1))
     relative = _relative(xp, s, top, proper & (top > 0) & (top < math.inf))
-    # From the founder on, so that equal corners stay what they are.
+    # As offsets from the founder, so that equal corners stay exact.
     alone = (founders == ranks)[..., None]
     first = xp.take_along_axis(boxes, xp.broadcast_to(founders[..., None], boxes.shape), axis=-2)
     offsets = xp.where(alone, xp.zeros_like(boxes), boxes) - xp.where(alone, xp.zeros_like(boxes), first)
@@ -501,7 +455,7 @@ def _fused(
     score = xp.where(exists, score, zero)
 
     order = ranking(xp, score)
-    # What exists first, even if its score has overflowed to NaN.
+    # Fused boxes first, even if their scores have overflowed to NaN.
     missing = xp.astype(xp.take_along_axis(~exists, order, axis=-1), order.dtype)
     order = xp.take_along_axis(order, xp.argsort(missing, axis=-1, stable=True), axis=-1)
     labels = xp.where(exists, labels, xp.zeros_like(labels))
@@ -511,7 +465,7 @@ def _fused(
 
 
 def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
-    """Sums of values (..., N) over the boxes that have the same founder, at its rank."""
+    """Sums of values (..., N) over the boxes of each founder, at its rank."""
     shape, n = tuple(founders.shape), founders.shape[-1]
     lanes = math.prod(shape[:-1])
     # A segment for each value, lane and rank.
@@ -523,7 +477,7 @@ def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
 
 
 def _sum_of_distinct(xp: Namespace, founders: Array, models: Array, each: Array) -> Array:
-    """Sum of the weights of the models of the boxes that have the same founder, each model once."""
+    """Sum of the weights of the models among the boxes of each founder, each model once."""
     order = xp.argsort(models, axis=-1, stable=True)
     order = xp.take_along_axis(
         order, xp.argsort(xp.take_along_axis(founders, order, axis=-1), axis=-1, stable=True), axis=-1

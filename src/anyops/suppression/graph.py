@@ -3,16 +3,18 @@
 Boxes are numbered by rank, so that of each pair the one with the smaller number is the better.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from .._array.namespace import Array, DType, Namespace, chunk_size, device
+from .._array.mode import Mode
+from .._array.namespace import Array, DType, Namespace, device
+from .._array.pieces import tiles
 from .._array.segments import mark, segment_max, segment_min, segment_sum
 from .._array.selection import indices_of
 from .edges import kept_of_edges
-from .overlaps import Pairs, Scene, Strips, Sweep, acts, both_ways, overlapping, searches_within
+from .overlaps import Edges, Scene, Strips, Sweep, acts, both_ways, collected, overlapping_within
 
-# Up to this many boxes all are compared with all: that takes fewer calls.
+# Up to this many boxes all pairs are compared: that takes fewer calls.
 SMALL = 256
 
 
@@ -26,68 +28,50 @@ class Graph:
 
     xp: Namespace
     order: Array  # position of the box of each rank (N,)
-    ranks: tuple[Array, Array]  # of the better and the worse box of each pair
-    overlap: Array  # seen from the better box
-    reverse: Array  # seen from the worse one
+    edges: Edges
 
     @classmethod
-    def of(cls, xp: Namespace, scene: Scene, order: Array, *, room: int) -> "Graph | None":
-        """Return the graph of the boxes of a scene, each with positive sides, whose positions are in `order`.
+    def of(cls, mode: Mode, scene: Scene, order: Array, *, room: int) -> "Graph | None":
+        """Return the graph of a scene of boxes with positive sides; `order` holds the positions of the boxes by rank.
 
         None if more than `room` pairs overlap.
         """
+        xp = mode.xp
         strips = None if scene.size <= SMALL else Strips.of(xp, scene)
         if strips is not None and bool(strips.fits(xp)):
-            sweep = Sweep.of(xp, strips, scene)
-            # Which is the better box may change while scores do.
-            either = scene.kind == "iof"
-            parts = overlapping(xp, sweep.scene, sweep.scene, searches_within(xp, sweep), either=either)
+            # Soft-NMS changes scores, and with them which box of a pair is the better.
+            parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.kind == "iof")
         else:
-            parts = _all_with_all(xp, scene)
-        pairs = []
-        for part in parts:
-            pairs.append(part)
-            room -= part[0].shape[0]
-            if room < 0:
-                return None
-        nothing = scene.ranks[:0], scene.ranks[:0], scene.boxes.columns[0, :0]
-        if scene.kind == "iof":
-            better, worse, forth, back = join(xp, (*nothing, nothing[2]), pairs)
-        else:
-            better, worse, forth = join(xp, nothing, pairs)
-            back = forth
-        return cls(xp, order, (better, worse), forth, back)
+            parts = _all_with_all(mode, scene)
+        found = collected(parts, room)
+        return None if found is None else cls(xp, order, Edges.join(xp, scene, found))
 
     @classmethod
-    def of_matrix(cls, xp: Namespace, overlaps: Array, order: Array, labels: Array | None, threshold: float) -> "Graph":
-        """Return the graph of given overlaps (N, N), of the boxes at the positions `order`, by rank."""
-        n = order.shape[0]
+    def of_matrix(cls, mode: Mode, overlaps: Array, order: Array, labels: Array | None, threshold: float) -> "Graph":
+        """Return the graph of given overlaps (N, N), of the boxes whose positions by rank are `order`."""
+        xp, n = mode.xp, order.shape[0]
         ranks = xp.arange(n, dtype=order.dtype, device=device(order))
         labels = None if labels is None else xp.take(labels, order)
 
-        def parts() -> Iterator[Pairs]:
-            step = max(1, 4 * chunk_size(overlaps) // max(n, 1))
-            for start in range(0, n, step):
-                rows, columns = ranks[start : min(start + step, n)], ranks[start:]
-                i, j = xp.take(order, rows), xp.take(order, columns)
-                forth = xp.take(xp.take(overlaps, i, axis=0), j, axis=1)
-                back = xp.matrix_transpose(xp.take(xp.take(overlaps, i, axis=1), j, axis=0))
-                # One side of a pair may act while the other does not: what is not positive, NaN included, is 0.
-                forth, back = (xp.where(x > 0, x, xp.zeros_like(x)) for x in (forth, back))
-                hit = ((forth > threshold) | (back > threshold)) & (rows[:, None] < columns)
-                if labels is not None:
-                    hit = hit & (xp.take(labels, rows)[:, None] == xp.take(labels, columns))
-                at = indices_of(xp, xp.reshape(hit, (-1,)))
-                row, column = at // columns.shape[0], at % columns.shape[0]
-                yield (
-                    xp.take(rows, row),
-                    xp.take(columns, column),
-                    *(xp.take(xp.reshape(x, (-1,)), at) for x in (forth, back)),
-                )
+        def compared(rows: slice, _: slice) -> Edges:
+            some, others = ranks[rows], ranks[rows.start :]
+            i, j = order[rows], order[rows.start :]
+            forth = xp.take(xp.take(overlaps, i, axis=0), j, axis=1)
+            back = xp.matrix_transpose(xp.take(xp.take(overlaps, i, axis=1), j, axis=0))
+            # A pair may act from one side alone: where an overlap is not positive, or is NaN, it is 0.
+            forth, back = (xp.where(x > 0, x, xp.zeros_like(x)) for x in (forth, back))
+            hit = ((forth > threshold) | (back > threshold)) & (some[:, None] < others)
+            if labels is not None:
+                hit = hit & (labels[rows, None] == labels[rows.start :])
+            return Edges.where(xp, hit, some, others, forth, back)
 
-        nothing = ranks[:0], ranks[:0], *(xp.zeros((0,), dtype=overlaps.dtype, device=device(order)) for _ in range(2))
-        better, worse, forth, back = join(xp, nothing, parts())
-        return cls(xp, order, (better, worse), forth, back)
+        parts = [compared(*rows) for rows in tiles((n, n), mode.chunk, (0,))]
+        return cls(xp, order, Edges(*(xp.concat(column) for column in zip(*parts, strict=True))))
+
+    @property
+    def overlap(self) -> Array:
+        """Overlap of each pair, seen from the better box."""
+        return self.edges.forth
 
     @property
     def dtype(self) -> DType:
@@ -96,33 +80,33 @@ class Graph:
 
     def better(self, x: Array) -> Array:
         """Return the value of the better box of each pair; boxes lie along the last axis."""
-        return self.xp.take(x, self.ranks[0], axis=-1)
+        return self.xp.take(x, self.edges.better, axis=-1)
 
     def worse(self, x: Array) -> Array:
         """Return the value of the worse box of each pair."""
-        return self.xp.take(x, self.ranks[1], axis=-1)
+        return self.xp.take(x, self.edges.worse, axis=-1)
 
     def any(self, function: Callable[["Graph"], Array]) -> Array:
         """Whether `function` holds for some better rival of each box."""
-        return mark(self.xp, self.xp.take(self.ranks[1], indices_of(self.xp, function(self))), self.order.shape[0])
+        return mark(self.xp, self.xp.take(self.edges.worse, indices_of(self.xp, function(self))), self.order.shape[0])
 
     def max(self, function: Callable[["Graph"], Array], initial: Array) -> Array:
         """Largest of the values of the better rivals of each box and its initial one."""
-        return segment_max(self.xp, function(self), self.ranks[1], initial)
+        return segment_max(self.xp, function(self), self.edges.worse, initial)
 
     def min(self, function: Callable[["Graph"], Array], initial: Array) -> Array:
         """Smallest of the values of the better rivals of each box and its initial one."""
-        return segment_min(self.xp, function(self), self.ranks[1], initial)
+        return segment_min(self.xp, function(self), self.edges.worse, initial)
 
     def sum(self, function: Callable[["Graph"], Array]) -> Array:
         """Sum over the better rivals of each box."""
-        return segment_sum(self.xp, function(self), self.ranks[1], self.order.shape[0])
+        return segment_sum(self.xp, function(self), self.edges.worse, self.order.shape[0])
 
     def sums_of_worse(self, function: Callable[["Graph"], Array], x: Array) -> Array:
         """Sum over the worse rivals of each box of their values x (K, N), weighted by `function`: (K, N)."""
         weights = function(self)
         some = indices_of(self.xp, weights != 0)
-        weights, better, worse = (self.xp.take(v, some) for v in (weights, *self.ranks))
+        weights, better, worse = (self.xp.take(v, some) for v in (weights, self.edges.better, self.edges.worse))
         rows = (
             segment_sum(self.xp, weights * self.xp.take(x[k, ...], worse), better, self.order.shape[0])
             for k in range(x.shape[0])
@@ -131,45 +115,31 @@ class Graph:
 
     def kept(self, threshold: float) -> Array:
         """Whether greedy suppression keeps each box."""
-        over = indices_of(self.xp, self.overlap > threshold)
-        better, worse = (self.xp.take(rank, over) for rank in self.ranks)
-        return kept_of_edges(self.xp, better, worse, self.order.shape[0])
+        over = self.at(indices_of(self.xp, self.overlap > threshold)).edges
+        return kept_of_edges(self.xp, over.better, over.worse, self.order.shape[0])
 
     def at(self, index: Array) -> "Graph":
         """Return the graph of the pairs at some positions."""
-        better, worse, forth, back = (self.xp.take(x, index) for x in (*self.ranks, self.overlap, self.reverse))
-        return replace(self, ranks=(better, worse), overlap=forth, reverse=back)
+        return replace(self, edges=self.edges.map(lambda x: self.xp.take(x, index)))
 
     def turned(self, swap: Array) -> "Graph":
         """Return the graph with the better and the worse box of some pairs exchanged."""
+        xp, (better, worse, forth, back) = self.xp, self.edges
         (better, worse), (forth, back) = (
-            (self.xp.where(swap, b, a), self.xp.where(swap, a, b))
-            for a, b in (self.ranks, (self.overlap, self.reverse))
+            (xp.where(swap, b, a), xp.where(swap, a, b)) for a, b in ((better, worse), (forth, back))
         )
-        return replace(self, ranks=(better, worse), overlap=forth, reverse=back)
+        return replace(self, edges=Edges(better, worse, forth, back))
 
 
-def join(xp: Namespace, nothing: tuple[Array, ...], parts: Iterable[Pairs]) -> tuple[Array, ...]:
-    """Return as many columns of all parts as `nothing` has, which is what they are where there are no parts."""
-    return tuple(xp.concat(column) for column in zip(nothing, *(part[: len(nothing)] for part in parts), strict=True))
+def compared(xp: Namespace, rows: Scene, columns: Scene) -> Edges:
+    """Return the pairs of a better box in `rows` and a worse one in `columns` that overlap, by comparing all."""
+    a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
+    forth, back = both_ways(xp, a, b)
+    hit = acts(a, b, forth if back is forth else xp.maximum(forth, back)) & (a.ranks < b.ranks)
+    return Edges.where(xp, hit, rows.ranks, columns.ranks, forth, back)
 
 
-def _all_with_all(xp: Namespace, scene: Scene) -> Iterator[Pairs]:
+def _all_with_all(mode: Mode, scene: Scene) -> Iterator[Edges]:
     """Yield the pairs that overlap, by comparing each box with all that rank below it."""
-    step = max(1, 2 * chunk_size(scene.ranks) // max(scene.size, 1))
-    for start in range(0, scene.size, step):
-        stop = min(start + step, scene.size)
-        rows, columns = scene.map(lambda x: x[..., start:stop]), scene.map(lambda x: x[..., start:])  # noqa: B023
-        a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
-        forth, back = both_ways(xp, a, b)
-        hit = acts(a, b, forth if back is forth else xp.maximum(forth, back)) & (a.ranks < b.ranks)
-        at = indices_of(xp, xp.reshape(hit, (-1,)))
-        row, column = at // columns.size, at % columns.size
-        forth, back = xp.reshape(forth, (-1,)), None if back is forth else xp.reshape(back, (-1,))
-        over = xp.take(forth, at)
-        yield (
-            xp.take(rows.ranks, row),
-            xp.take(columns.ranks, column),
-            over,
-            over if back is None else xp.take(back, at),
-        )
+    for rows, _ in tiles((scene.size, scene.size), mode.chunk, (0,)):
+        yield compared(mode.xp, scene.part(rows.start, rows.stop), scene.part(rows.start, None))

@@ -5,43 +5,46 @@ With boxes numbered by rank and X_ij = [i < j, same label, overlap(i, j) > t], t
     b_j = not any_i (b_i and X_ij),
 
 because X is strictly triangular. Iterating the equation from all true reaches it. The static contract does so on tiles
-of the matrix; the eager one on whatever is cheaper: tiles of the boxes still live, or the sparse graph of the pairs.
+of the matrix; the eager one on tiles of the boxes still live, or on the sparse graph of the pairs.
 """
 
-from itertools import chain
+from functools import partial
 
-from .._array.compiled import compiled
-from .._array.loop import branch, branches
-from .._array.namespace import Array, Namespace, default_int, device
+from .._array.loop import branch, branches, map_lanes
+from .._array.mode import Mode
+from .._array.namespace import Array, default_int, device
 from .._array.segments import mark, put_along_last
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
 from ..boxes.iou import MASK_KINDS
-from .arguments import Call, check_suppression, check_threshold, index_call, static_call
+from .arguments import Call, check_detections, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
+from .detections import Detections, each_scene
 from .edges import kept_of_edges
-from .graph import join
 from .overlaps import (
+    Edges,
     Scene,
     Strips,
     Sweep,
     candidates,
     overlapping,
+    overlapping_between,
     scene_by_rank,
-    searches_between,
     searches_within,
 )
 from .rescoring import Parameters, Rescored, Rivals, best_first
-from .scenes import each_scene
 from .select import ranked_above
 from .tiles import ranked_mask
 
-# Boxes in fixed shape from which on a kernel is compiled for each of several numbers of valid ones.
+# Scenes of a batch that have this many boxes are decided one by one: smaller ones are not worth a step of a loop, and
+# larger ones fill the cores as they are.
+APART = range(256, 4097)
+# From this many boxes on, a kernel in fixed shape has variants for several numbers of valid boxes.
 PARTED = 1024
-# Boxes up to which the graph of all of them takes fewer calls than one of the best that suppress first.
-SMALL = 1500
-# A graph is built for no more candidates than this at once; a part of the boxes by rank is taken where there are more.
+# Up to this many boxes, one graph of all takes fewer calls than a graph of the best, which suppress first.
+UNDIVIDED = 1500
+# A graph is built for no more candidates than this at once; if there are more, for fewer of the best boxes.
 CANDIDATES = 1 << 22
 # Pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
 SPARSE = 4
@@ -91,7 +94,7 @@ def nms(
     Raises
     ------
     TypeError, ValueError
-        If arguments are no arrays of one library and device, or shapes, dtypes, thresholds or `kind` are out of range;
+        If arguments are not arrays of one library and device, or shapes, dtypes, thresholds or `kind` are out of range;
         for batches and under a transform (``jax.jit``, ...), where :func:`nms_mask` works.
 
     Notes
@@ -112,9 +115,9 @@ def nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "nms", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, max_output, differentiable=False
+        "nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
-    kept = _scene(call, threshold, kind)
+    kept = _kept(call, threshold)
     if call.limit is not None:
         kept = kept[: min(call.limit, kept.shape[0])]
     return call.mode.back(kept)
@@ -153,7 +156,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     >>> anyops.batched_nms(boxes, np.asarray([0.8, 0.9]), np.asarray([0, 1]), 0.5).tolist()
     [1, 0]
     """
-    check_suppression(boxes, scores, labels=idxs, overlaps=None, kind="iou", labels_name="idxs")
+    check_detections(Detections(boxes, scores, idxs), "iou", "idxs")
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
 
@@ -170,7 +173,7 @@ def nms_mask(
 ) -> Array:
     """Whether greedy non-maximum suppression keeps each box, in a fixed shape.
 
-    The static form of :func:`nms`: batches, ``jax.jit``, ``jax.vmap``, ``torch.compile``, ``torch.func.vmap``.
+    The static form of :func:`nms`, for batches, ``jax.jit``, ``jax.vmap``, ``torch.compile`` and ``torch.func.vmap``.
 
     Parameters
     ----------
@@ -201,147 +204,132 @@ def nms_mask(
     [[False, True, True]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = static_call("nms_mask", boxes, scores, labels, valid, overlaps, kind, differentiable=False)
-    mode, boxes, scores, labels, overlaps, valid, _, _ = call
+    call = static_call("nms_mask", Detections(boxes, scores, labels, overlaps, valid), kind, differentiable=False)
+    mode, detections = call.mode, call.detections
     if not mode.host:
-        return compiled(_mask, mode.xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
-    mask = mode.xp.zeros(scores.shape, dtype=mode.xp.bool)
+        return mode.run(_mask, detections, threshold, kind=kind)
+    mask = mode.xp.zeros(detections.scores.shape, dtype=mode.xp.bool)
 
-    def decide(scene: Call, lane: tuple[int, ...], at: Array | None) -> None:
-        kept = _scene(scene, threshold, kind)
+    def decide(scene: Detections, lane: tuple[int, ...], at: Array | None) -> None:
+        kept = _kept(call._replace(detections=scene), threshold)
         mask[lane][kept if at is None else mode.xp.take(at, kept)] = True
 
-    each_scene(call, decide)
+    each_scene(mode, detections, decide)
     return mode.back(mask)
 
 
-def _mask(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    valid: Array | None,
-    overlaps: Array | None,
-    threshold: Array | float,
-    *,
-    kind: str,
-) -> Array:
+def _mask(mode: Mode, detections: Detections, threshold: Array | float, *, kind: str) -> Array:
     """Whether each box is kept, in the order of the arguments."""
+    *lanes, n = detections.scores.shape
+    one = partial(_mask_of_lane, mode, threshold=threshold, kind=kind)
+    return map_lanes(one, detections, tuple(lanes)) if n in APART else one(detections)
+
+
+def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | float, kind: str) -> Array:
+    xp, scores, valid = mode.xp, detections.scores, detections.valid
     n = scores.shape[-1]
     sizes = branches(scores, (n // 16, n // 4, n))
-    if valid is None or n < PARTED or len(sizes) == 1 or 0 in scores.shape:
-        order, live = ranked_mask(xp, boxes, scores, labels, valid, overlaps, threshold, kind=kind)
+
+    def decide(some: Detections) -> Array:
+        order, live = ranked_mask(mode, some, threshold, kind=kind)
         return put_along_last(xp, live, order)
+
+    if valid is None or n < PARTED or len(sizes) == 1 or 0 in scores.shape:
+        return decide(detections)
     # The valid boxes first, so that the work follows their number.
     count = xp.cumulative_sum(xp.astype(valid, default_int(xp, scores)), axis=-1)
     number = xp.broadcast_to(xp.arange(n, dtype=count.dtype), count.shape)
     first = put_along_last(xp, number, xp.where(valid, count - 1, count[..., -1:] + number - count))
 
-    def decide(size: int) -> Array:
-        some = first[..., :size]
-        own, same, real = (None if x is None else xp.take_along_axis(x, some, axis=-1) for x in (scores, labels, valid))
-        near = None if boxes is None else xp.take_along_axis(boxes, some[..., None], axis=-2)
-        matrix = None
-        if overlaps is not None:
-            matrix = xp.take_along_axis(
-                xp.take_along_axis(overlaps, some[..., None], axis=-2), some[..., None, :], axis=-1
-            )
-        ranks, live = ranked_mask(xp, near, own, same, real, matrix, threshold, kind=kind)
-        live = put_along_last(xp, live, ranks)
+    def decide_first(size: int) -> Array:
+        live = decide(detections.take(xp, first[..., :size]))
         return xp.concat((live, xp.zeros((*live.shape[:-1], n - size), dtype=xp.bool)), axis=-1)
 
-    return put_along_last(xp, branch(xp.max(count), sizes, decide), first)
+    return put_along_last(xp, branch(xp.max(count), sizes, decide_first), first)
 
 
-def _scene(call: Call, threshold: float, kind: str) -> Array:
+def _kept(call: Call, threshold: float) -> Array:
     """Indices kept of one scene, by descending score."""
-    mode, boxes, scores, labels, overlaps, _, least, _ = call
-    if boxes is not None and overlaps is None:
-        if mode.padded:
-            return kept_in_buckets(mode.xp, boxes, scores, labels, threshold, kind=kind, least=least)
+    mode, detections, kind, least, _ = call
+    if detections.boxes is not None and detections.overlaps is None:
         kept = None
-        if mode.host and kind in MASK_KINDS and host.suits(boxes):
-            kept = host.kept(boxes, scores, labels, threshold, least, kind=kind)
-        if kept is None and scores.shape[0] >= SMALL:
-            kept = compiled(_in_parts, mode.xp, boxes, scores, labels, threshold=threshold, kind=kind, least=least)
+        if mode.host:
+            if kind in MASK_KINDS and host.suits(detections.boxes):
+                kept = host.kept(mode, detections, threshold, least, kind=kind)
+        elif mode.padded:
+            return kept_in_buckets(mode, detections, threshold, least, kind=kind)
+        if kept is None and detections.scores.shape[0] >= UNDIVIDED:
+            kept = mode.run(_kept_in_parts, detections, threshold, least, kind=kind)
         if kept is not None:
             return kept
-    return best_first(call, {"threshold": threshold}, rescore=_rescore, kind=kind, floor=threshold)[0]
+    return best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[0]
 
 
-def _rescore(_xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
+def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
     return scores, rivals.kept(given["threshold"]), None
 
 
-# Large scenes, eagerly: the graph of the best boxes, which suppress among the others before those are compared.
+# Large scenes, eagerly: a graph of the best boxes, which suppress among the others before the others are compared.
 
 
-def _in_parts(
-    xp: Namespace,
-    boxes: Array,
-    scores: Array,
-    labels: Array | None,
-    *,
-    threshold: float,
-    kind: str,
-    least: float | None,
+def _kept_in_parts(
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str
 ) -> Array | None:
-    """Indices kept, by descending score; None for a scene whose extent no strips divide."""
+    """Indices kept, by descending score; None for a scene that cannot be cut into strips."""
+    xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
     scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
-    # A box that overlaps none is kept, and would only stretch the scene that the others are sorted into.
+    # A box that can overlap none is kept. In the scene it would only stretch the extent that is cut into strips.
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     if scene.size == 0:
         return order
     strips = Strips.of(xp, scene)
     if not bool(strips.fits(xp)):
         return None
-    kept = _by_graph(xp, scene, strips)
+    kept = _by_graph(mode, scene, strips)
     if proper is not None:
         kept = indices_of(xp, mark(xp, kept, order.shape[0]) | ~proper)
     return xp.take(order, kept)
 
 
-def _by_graph(xp: Namespace, scene: Scene, strips: Strips) -> Array:
+def _by_graph(mode: Mode, scene: Scene, strips: Strips) -> Array:
     """Ranks kept, from the graph of overlapping pairs.
 
-    Where most boxes are suppressed most pairs need never be looked at: the best boxes are resolved first, and suppress
-    among the others before those are compared with each other.
+    If most boxes are suppressed, most pairs need not be compared: the best boxes are resolved first, and suppress among
+    the others before those are compared with each other.
     """
-    kept, size, most = [], min(scene.size, max(SMALL, scene.size // 12)), scene.size
+    xp, kept, size, most = mode.xp, [], min(scene.size, max(UNDIVIDED, scene.size // 12)), scene.size
     total = int(scene.ranks[-1]) + 1
     while scene.size > 0:
-        head = scene.map(lambda x: x[..., :size])  # noqa: B023
+        head = scene.part(None, size)
         sweep = Sweep.of(xp, strips, head)
         searches = searches_within(xp, sweep)
-        if size > SMALL and candidates(xp, searches) > CANDIDATES:
+        if size > UNDIVIDED and candidates(xp, searches) > CANDIDATES:
             most = size = size // 2
             continue
-        pairs = overlapping(xp, sweep.scene, sweep.scene, searches)
-        better, worse = join(xp, (head.ranks[:0], head.ranks[:0]), pairs)
+        edges = Edges.join(xp, head, overlapping(mode, sweep.scene, sweep.scene, searches))
         whole = min(scene.size, most)
-        if size < whole and better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
+        if size < whole and edges.better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
-        # The pairs hold ranks; number the boxes of the head in their order.
+        # The pairs hold ranks in the whole scene: number the boxes of the head.
         number = xp.cumulative_sum(xp.astype(mark(xp, head.ranks, total), head.ranks.dtype)) - 1
-        stays = kept_of_edges(xp, xp.take(number, better), xp.take(number, worse), size)
+        stays = kept_of_edges(xp, xp.take(number, edges.better), xp.take(number, edges.worse), size)
         head = head.take(xp, indices_of(xp, stays))
         kept.append(head.ranks)
-        scene = scene.map(lambda x: x[..., size:])  # noqa: B023
+        scene = scene.part(size, None)
         if scene.size > 0:
-            gone = _suppressed(xp, strips, head, scene, total)
+            gone = _suppressed(mode, strips, head, scene, total)
             scene = scene.take(xp, indices_of(xp, ~xp.take(gone, scene.ranks)))
             size = min(4 * size, most, scene.size)
     return xp.concat(kept)
 
 
-def _suppressed(xp: Namespace, strips: Strips, winners: Scene, rest: Scene, total: int) -> Array:
-    """Whether the box of each rank is one of the rest that overlaps a winner."""
+def _suppressed(mode: Mode, strips: Strips, winners: Scene, rest: Scene, total: int) -> Array:
+    """Whether each rank is that of a box of the rest that overlaps a winner."""
+    xp = mode.xp
     a, b = Sweep.of(xp, strips, winners), Sweep.of(xp, strips, rest)
-    forth, back = searches_between(xp, a, b)
-    parts = chain(overlapping(xp, a.scene, b.scene, forth), overlapping(xp, b.scene, a.scene, back))
     gone = xp.zeros((total,), dtype=xp.bool, device=device(rest.ranks))
-    for _, worse, *_ in parts:
-        gone = gone | mark(xp, worse, total)
+    for edges in overlapping_between(mode, a, b):
+        gone = gone | mark(xp, edges.worse, total)
     return gone

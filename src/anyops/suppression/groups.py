@@ -1,12 +1,12 @@
-"""The groups that greedy NMS makes: each box with the kept one that stands for it, for a merge of one's own."""
+"""The groups that greedy NMS makes: for each box the kept box that stands for it, as input to a merge."""
 
-from .._array.compiled import compiled
-from .._array.namespace import Array, Namespace, device
+from .._array.mode import Mode
+from .._array.namespace import Array, device
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
-from .rescoring import Pair, Rivals, rivals_of
+from .detections import Detections
+from .rescoring import Pair, rivals_of
 from .select import above, ranking
-from .tiles import Tiles
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -22,7 +22,7 @@ def nms_groups(
 ) -> Array:
     """Index of the kept box that stands for each box: the best-ranked one that suppresses it, itself if it is kept.
 
-    What a non-maximum merge needs: the boxes of one index are one group.
+    For a non-maximum merge: boxes with the same index form a group.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def nms_groups(
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
-        Strict: a pair that overlaps by exactly this much is not one group.
+        Strict: a pair that overlaps by exactly this much is not in one group.
     labels : array (N,), optional
         Boxes of different labels are of different groups.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
@@ -53,7 +53,7 @@ def nms_groups(
 
     Notes
     -----
-    One pass over the boxes as they are: a merged box is compared with none. For that, call again with the merged boxes.
+    One pass over the boxes as they are. To compare merged boxes too, call again with them.
 
     Examples
     --------
@@ -64,38 +64,17 @@ def nms_groups(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "nms_groups", "nms_mask", boxes, scores, labels, overlaps, kind, score_threshold, differentiable=False
+        "nms_groups", Detections(boxes, scores, labels, overlaps), kind, score_threshold, differentiable=False
     )
-    mode, boxes, scores, labels, overlaps, _, least, _ = call
-    arguments = boxes, scores, labels, overlaps, threshold, least
-    return mode.back(compiled(_groups, mode.xp, *arguments, kind=kind, dense=mode.padded))
+    mode, detections, kind, least, _ = call
+    return mode.back(mode.run(_groups, detections, threshold, least, kind=kind, dense=mode.padded))
 
 
 def _groups(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    overlaps: Array | None,
-    threshold: float,
-    least: float | None,
-    *,
-    kind: str,
-    dense: bool,
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str, dense: bool
 ) -> Array:
-    order = ranking(xp, scores)
-    if dense:
-        rivals: Rivals = Tiles.of(xp, order, boxes, labels, None, overlaps, kind)
-    else:
-        rivals = rivals_of(xp, boxes, scores, labels, overlaps, kind=kind, floor=threshold, first=least)
-    # Those up to the threshold rank below the others, and come last.
-    groups = _of_ranks(xp, rivals, threshold)
-    others = xp.full((scores.shape[0] - groups.shape[0],), -1, dtype=order.dtype, device=device(scores))
-    groups = xp.take(xp.concat((groups, others)), xp.argsort(order))
-    return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))
-
-
-def _of_ranks(xp: Namespace, rivals: Rivals, threshold: float) -> Array:
+    xp, scores = mode.xp, detections.scores
+    rivals = rivals_of(mode, detections, least, kind=kind, floor=threshold, dense=dense)
     n = rivals.order.shape[0]
     kept, ranks = rivals.kept(threshold), xp.arange(n, dtype=rivals.order.dtype, device=device(rivals.order))
     last = xp.full_like(ranks, max(n - 1, 0))
@@ -103,4 +82,8 @@ def _of_ranks(xp: Namespace, rivals: Rivals, threshold: float) -> Array:
     def suppressor(pair: Pair) -> Array:
         return xp.where(pair.better(kept) & (pair.overlap > threshold), pair.better(ranks), pair.worse(last))
 
-    return xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))
+    groups = xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))
+    # Boxes with scores up to the threshold rank last, and have no group.
+    others = xp.full((scores.shape[0] - n,), -1, dtype=groups.dtype, device=device(scores))
+    groups = xp.take(xp.concat((groups, others)), xp.argsort(ranking(xp, scores)))
+    return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))

@@ -1,13 +1,15 @@
-"""Matrix NMS: a box decays by its worst overlap, made up for by how much the overlapping box is decayed itself.
+"""Matrix NMS: a box decays by its worst overlap with a better box, less if that box overlaps a better one itself.
 
 With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewhere, and comp_i = max_k X_ki,
 
     s_j ← s_j · min(1, min_i f(X_ij) / f(comp_i)),   f(o) = exp(−σ o²)  or  1 − o.
 """
 
-from .._array.namespace import Array, Namespace
+from .._array.mode import Mode
+from .._array.namespace import Array
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .arguments import check_choice, check_positive, index_call, static_call
+from .detections import Detections
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
 KERNELS = ("gaussian", "linear")
@@ -83,10 +85,8 @@ def matrix_nms(
     """
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
-    call = index_call(
-        "matrix_nms", "matrix_nms_scores", boxes, scores, labels, overlaps, kind, score_threshold, max_output
-    )
-    rescored = best_first(call, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)
+    call = index_call("matrix_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
+    rescored = best_first(call, given, rescore=_rescore, floor=0.0, kernel=kernel)
     return RescoredBoxes(*call.back(rescored[:2]))
 
 
@@ -137,13 +137,14 @@ def matrix_nms_scores(
     """
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
-    call = static_call("matrix_nms_scores", boxes, scores, labels, valid, overlaps, kind)
-    return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, floor=0.0, kernel=kernel)[0])
+    call = static_call("matrix_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
+    return call.mode.back(in_place(call, given, rescore=_rescore, floor=0.0, kernel=kernel)[0])
 
 
 def _rescore(
-    xp: Namespace, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters, *, kernel: str
+    mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters, *, kernel: str
 ) -> Rescored:
+    xp = mode.xp
     none = xp.zeros_like(scores, dtype=rivals.dtype)
     most = rivals.max(lambda pair: pair.overlap, none)
 
@@ -153,7 +154,7 @@ def _rescore(
         if kernel == "gaussian":
             exponent = given["sigma"] * (made_up**2 - over**2)
             return xp.exp(xp.minimum(exponent, xp.zeros_like(over)))
-        # Where made_up ≥ over the quotient is 1 or more, or 0 / 0: no constraint.
+        # Where made_up ≥ over, the quotient is at least 1, or 0 / 0: no constraint.
         acts = (over > made_up) & (made_up < 1)
         return xp.where(acts, (1 - over) / xp.where(acts, 1 - made_up, one), one)
 

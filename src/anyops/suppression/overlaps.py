@@ -1,4 +1,4 @@
-"""Which boxes overlap which: the pairs above a threshold, found without comparing all with all.
+"""Which boxes overlap which: the pairs above a threshold, found without comparing all pairs.
 
 If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t of the width of i: the boxes, each cut to
 that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
@@ -10,34 +10,29 @@ that share of its sides at its corner (x1, y1), still intersect. Pairs that inte
 * The entries of a strip are sorted by x1. The partners of an entry that begin right of it are those whose x1 lies in
   its width: one contiguous range, found by binary search.
 
-An overlap that a small intersection can make large (iof, ios) lets nothing be cut.
+iof and ios can be large although the intersection is small, so nothing is cut for them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from .._array.namespace import (
-    Array,
-    Namespace,
-    chunk_size,
-    default_int,
-    device,
-    rows_of,
-    working,
-)
+from .._array.mode import Mode
+from .._array.namespace import Array, Namespace, default_int, device, rows_of, working
 from .._array.selection import indices_of
 from ..boxes.formats import columns_of
 from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlap, overlaps_others
 
-# Boxes are cut for a threshold smaller by this factor, for the rounding of the IoU that is compared.
+# Boxes are cut for a threshold smaller by this factor, to allow for the rounding of the IoU.
 SLACK = 1 - 1e-4
-# Strips are no lower than this share of the scene, so that their numbers fit the keys.
+# From this many candidates on, those of unlike areas are sorted out first, which takes a few calls.
+MANY = 1 << 12
+# Strips are at least this share of the scene high, so that their numbers fit the keys.
 FINEST = 2.0**-16
 STRIPS = 1 << 17
 
 
 class Scene(NamedTuple):
-    """Boxes along a last axis, their ranks and labels, and what counts as an overlap."""
+    """Boxes along the last axis, their ranks and labels, and the overlap above which a pair counts."""
 
     boxes: Boxes
     ranks: Array
@@ -59,6 +54,10 @@ class Scene(NamedTuple):
         """Return the boxes at the positions `index`."""
         return self.map(lambda x: xp.take(x, index, axis=-1))
 
+    def part(self, start: int | None, stop: int | None) -> "Scene":
+        """Return the boxes from one position to another."""
+        return self.map(lambda x: x[..., start:stop])
+
 
 def scene_by_rank(
     xp: Namespace, boxes: Array, labels: Array | None, order: Array, kind: str, threshold: float
@@ -78,7 +77,7 @@ def scene_by_rank(
 def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
     """Return the scene with infinite corners, which iof and ios admit, moved to the outermost finite ones.
 
-    With the areas as they are, no overlap changes.
+    Areas stay as they are, so no overlap changes.
     """
     if scene.kind not in ("iof", "ios"):
         return scene
@@ -95,9 +94,9 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
 
 
 def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:
-    """Return the overlap of each pair of boxes as seen from the better and from the worse of them."""
+    """Return the overlap of each pair of boxes as seen from the better and from the worse box."""
     forth = overlap(xp, a.boxes, b.boxes, a.kind)
-    if a.kind != "iof":  # the one overlap that depends on the side
+    if a.kind != "iof":  # the only overlap that depends on the side
         return forth, forth
     back, better = overlap(xp, b.boxes, a.boxes, a.kind), a.ranks < b.ranks
     return xp.where(better, forth, back), xp.where(better, back, forth)
@@ -109,25 +108,63 @@ def acts(a: Scene, b: Scene, over: Array) -> Array:
     return over if a.labels is None else over & (a.labels == b.labels)
 
 
-def tile(xp: Namespace, rows: Scene, columns: Scene) -> Array:
-    """Whether each box of `rows` overlaps each of `columns`, seen from the better one: bool (..., N, M)."""
-    a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
-    return acts(a, b, both_ways(xp, a, b)[0])
+class Edges(NamedTuple):
+    """Pairs of boxes that overlap: their ranks, and the overlaps seen from the better and from the worse box."""
+
+    better: Array
+    worse: Array
+    forth: Array
+    back: Array  # `forth` itself for the overlaps that do not depend on the side
+
+    @classmethod
+    def where(cls, xp: Namespace, hit: Array, rows: Array, columns: Array, forth: Array, back: Array) -> "Edges":
+        """Return the pairs at which a matrix (N, M) is true, given the ranks of its rows and columns."""
+        at = indices_of(xp, xp.reshape(hit, (-1,)))
+        one, other = xp.take(rows, at // columns.shape[0]), xp.take(columns, at % columns.shape[0])
+        return cls(one, other, forth, back).with_overlaps(lambda x: xp.take(xp.reshape(x, (-1,)), at))
+
+    @classmethod
+    def join(cls, xp: Namespace, scene: Scene, parts: Iterable["Edges"]) -> "Edges":
+        """Return all pairs of a scene, found in parts."""
+        nothing = scene.boxes.columns[0, :0]
+        found = [cls(scene.ranks[:0], scene.ranks[:0], nothing, nothing), *parts]
+        better, worse, forth = (xp.concat(column) for column in list(zip(*found, strict=True))[:3])
+        return cls(better, worse, forth, xp.concat([part.back for part in found]) if scene.kind == "iof" else forth)
+
+    def map(self, function: Callable[[Array], Array]) -> "Edges":
+        """Return the edges with a function applied to each column."""
+        return self._replace(better=function(self.better), worse=function(self.worse)).with_overlaps(function)
+
+    def with_overlaps(self, function: Callable[[Array], Array]) -> "Edges":
+        """Return the edges with a function applied to the overlaps."""
+        forth = function(self.forth)
+        return self._replace(forth=forth, back=forth if self.back is self.forth else function(self.back))
+
+
+def collected(parts: Iterable[Edges], room: float) -> list[Edges] | None:
+    """Return all parts; None as soon as they hold more than `room` pairs."""
+    found = []
+    for part in parts:
+        found.append(part)
+        room -= part.better.shape[0]
+        if room < 0:
+            return None
+    return found
 
 
 def cut_for(scene: Scene) -> float:
-    """Return the share of each side that is cut off."""
+    """Return the share of each side that is cut off: no later partner begins in it."""
     return 0.0 if scene.kind in ("iof", "ios") else scene.threshold * SLACK
 
 
 class Strips(NamedTuple):
-    """The strips of a scene and the cells of its width, whichever part of it is sorted into them."""
+    """The strips that a scene is cut into along y, and the cells of its width along x."""
 
     origin_x: Array
     origin_y: Array
     cells_per_unit: Array
     height: Array
-    cut: float  # share of each side in which no partner begins that begins later
+    cut: float  # share of each side, at its end, in which no later partner begins
     cell_bits: int
     group_bits: int
 
@@ -144,7 +181,7 @@ class Strips(NamedTuple):
             origin_x,
             origin_y,
             (2.0**cell_bits - 1) / (xp.max(x2) - origin_x),
-            # Of that height, all boxes together reach into no more strips than twice their number.
+            # So high that n boxes reach into at most 2n further strips.
             xp.maximum(xp.mean(y2 - y1) * (1.001 * (1 - cut)), finest),
             cut,
             cell_bits,
@@ -152,14 +189,11 @@ class Strips(NamedTuple):
         )
 
     def fits(self, xp: Namespace) -> Array:
-        """Whether the scene has an extent that its numbers can express."""
-        return (
-            xp.isfinite(self.cells_per_unit)
-            & (self.cells_per_unit > 0)
-            & xp.isfinite(self.height)
-            & (self.height > 0)
-            & xp.isfinite(self.origin_y)
-        )
+        """Whether the dtype can express the extent of the scene."""
+        fits = xp.isfinite(self.origin_y)
+        for scale in (self.cells_per_unit, self.height):
+            fits = fits & xp.isfinite(scale) & (scale > 0)
+        return fits
 
     def strip(self, xp: Namespace, y: Array) -> Array:
         """Number of the strip that holds y."""
@@ -169,7 +203,7 @@ class Strips(NamedTuple):
         """Sort key of (label, strip, x): equal ones for boxes that share a cell, ascending in x."""
         if self.group_bits > 32:
             group = strip if hashed is None else strip + hashed * STRIPS
-        else:  # too few bits for both of them: labels whose groups share a number add candidates
+        else:  # too few bits for both: labels that share a group number add candidates
             group = strip if hashed is None else (strip + hashed * 99989) % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
         return group * (1 << self.cell_bits) + xp.clip(cell, 0, (1 << self.cell_bits) - 1)
@@ -205,7 +239,7 @@ class Sweep(NamedTuple):
         """Sort a scene into strips.
 
         Boxes that are not members sort last, where no search meets them. `room` is a fixed number of entries into
-        further strips, for a library that compiles for each.
+        further strips, for a library that compiles for each number of them.
         """
         x1, y1, x2, y2 = rows_of(scene.boxes.columns[:4, ...])
         hashed = strips.hash(xp, scene.labels)
@@ -251,27 +285,18 @@ def searches_within(xp: Namespace, sweep: Sweep) -> list[Search]:
     """Return searches that find each intersecting pair of a scene once."""
     first, more = sweep.first, sweep.more
     n = first.left.shape[0]
-    # Behind itself, a first entry is the earlier one of each pair of them.
+    # Candidates of a first entry among the first entries are those behind it, of which it is the earlier.
     number = xp.arange(1, n + 1, dtype=first.left.dtype, device=device(first.left))
     own = Search(0, number, xp.searchsorted(first.left, first.right, side="right") - number)
-    # Where two entries share a cell, either may be the earlier: one of the two directions takes it.
+    # Where two entries share a cell, either may be the earlier one: only one of the two directions takes the pair.
     return [own, _after(xp, first, more, 0, n, "left"), _after(xp, more, first, n, 0, "right")]
 
 
-def searches_between(xp: Namespace, a: Sweep, b: Sweep) -> tuple[list[Search], list[Search]]:
-    """Return searches, of entries of `a` for ones of `b` and the other way round, that find each pair once."""
+def searches_between(xp: Namespace, a: Sweep, b: Sweep, side: str) -> list[Search]:
+    """Return searches, of entries of `a` for later ones of `b`; those in the same cell are later on the "left" side."""
     n, m = a.first.left.shape[0], b.first.left.shape[0]
-    forth = [
-        _after(xp, a.first, b.first, 0, 0, "left"),
-        _after(xp, a.first, b.more, 0, m, "left"),
-        _after(xp, a.more, b.first, n, 0, "left"),
-    ]
-    back = [
-        _after(xp, b.first, a.first, 0, 0, "right"),
-        _after(xp, b.first, a.more, 0, n, "right"),
-        _after(xp, b.more, a.first, m, 0, "right"),
-    ]
-    return forth, back
+    found = [_after(xp, a.first, b.first, 0, 0, side), _after(xp, a.first, b.more, 0, m, side)]
+    return [*found, _after(xp, a.more, b.first, n, 0, side)]
 
 
 def candidates(xp: Namespace, searches: list[Search]) -> int:
@@ -279,44 +304,50 @@ def candidates(xp: Namespace, searches: list[Search]) -> int:
     return sum(int(xp.sum(xp.clip(search.count, 0, None))) for search in searches)
 
 
-Pairs = tuple[Array, Array, Array, Array]
-"""Better ranks, worse ranks, overlaps seen from the better box and from the worse one."""
-
-
 def overlapping(
-    xp: Namespace, queries: Scene, entries: Scene, searches: list[Search], *, either: bool = False
-) -> Iterator[Pairs]:
+    mode: Mode, queries: Scene, entries: Scene, searches: list[Search], *, either: bool = False
+) -> Iterator[Edges]:
     """Yield the pairs found that overlap above the threshold and share a label, a chunk of candidates at a time.
 
     As seen from the better box, or from one of them if `either`. Memory follows the number of these pairs, not of the
     candidates.
     """
-    least = cut_for(queries)
+    xp, least = mode.xp, cut_for(queries)
     areas, other_areas = queries.boxes.columns[4, :], entries.boxes.columns[4, :]
     for query, start, count in searches:
-        for offset, entry in _expand(xp, start, count):
-            i, j = query + offset, entry
-            if least:  # IoU <= min(|a|, |b|) / max(|a|, |b|): two columns spare most pairs the comparison
+        for some, entry in _expand(mode, start, count):
+            i, j = some + query, entry
+            if least and entry.shape[0] > MANY:  # IoU ≤ min(|a|, |b|) / max(|a|, |b|): two columns decide most pairs
                 area, other_area = xp.take(areas, i), xp.take(other_areas, j)
                 alike = indices_of(xp, xp.minimum(area, other_area) >= least * xp.maximum(area, other_area))
                 i, j = xp.take(i, alike), xp.take(j, alike)
             a, b = queries.take(xp, i), entries.take(xp, j)
             forth, back = both_ways(xp, a, b)
             hit = indices_of(xp, acts(a, b, xp.maximum(forth, back) if either else forth))
-            first, second, over = xp.take(a.ranks, hit), xp.take(b.ranks, hit), xp.take(forth, hit)
-            seen_back = over if back is forth else xp.take(back, hit)
-            yield xp.minimum(first, second), xp.maximum(first, second), over, seen_back
+            found = Edges(a.ranks, b.ranks, forth, back).map(lambda x: xp.take(x, hit))  # noqa: B023
+            yield found._replace(better=xp.minimum(*found[:2]), worse=xp.maximum(*found[:2]))
 
 
-def _expand(xp: Namespace, start: Array, count: Array) -> Iterator[tuple[Array, Array]]:
+def overlapping_within(mode: Mode, sweep: Sweep, *, either: bool = False) -> Iterator[Edges]:
+    """Yield the pairs of boxes of one sweep that overlap, see `overlapping`: each pair once."""
+    return overlapping(mode, sweep.scene, sweep.scene, searches_within(mode.xp, sweep), either=either)
+
+
+def overlapping_between(mode: Mode, a: Sweep, b: Sweep) -> Iterator[Edges]:
+    """Yield the pairs of a box of one sweep and a box of another that overlap, see `overlapping`: each pair once."""
+    for one, other, side in ((a, b, "left"), (b, a, "right")):
+        yield from overlapping(mode, one.scene, other.scene, searches_between(mode.xp, one, other, side))
+
+
+def _expand(mode: Mode, start: Array, count: Array) -> Iterator[tuple[Array, Array]]:
     """Yield (range, entry) for all entries of all ranges, a chunk of them at a time."""
+    xp, chunk = mode.xp, mode.chunk
     some = indices_of(xp, count > 0)
     if some.shape[0] == 0:
         return
     start, count = xp.take(start, some), xp.take(count, some)
     ends = xp.cumulative_sum(count)
     total = int(ends[-1])
-    chunk = chunk_size(ends)
     targets = xp.arange(chunk, total + chunk, chunk, dtype=ends.dtype, device=device(ends))
     cuts = xp.searchsorted(ends, targets, side="left") + 1  # past the range in which each chunk ends
     first = done = 0

@@ -2,24 +2,15 @@
 
 from typing import NamedTuple
 
-from .._array.compiled import compiled
-from .._array.namespace import (
-    Array,
-    Namespace,
-    cast,
-    check_can_order,
-    check_dtype,
-    default_float,
-    default_int,
-    namespace,
-)
-from .._array.selection import ascending
+from .._array.mode import Mode, mode_of
+from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int
+from .._array.order import ascending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
 
 
 class TopScores(NamedTuple):
-    """Best scores of each row: their positions, and which of those count."""
+    """Best scores of each row: their positions, and which of these are valid."""
 
     indices: Array
     valid: Array
@@ -27,12 +18,12 @@ class TopScores(NamedTuple):
 
 def ranking(xp: Namespace, scores: Array) -> Array:
     """Positions by descending score along the last axis, ties to the lowest position, NaN last."""
-    # NaN sorts last in ascending order on every library; descending=True would put it first.
+    # In ascending order NaN sorts last; descending=True would put it first.
     return ascending(xp, -as_floating(xp, scores))
 
 
 def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
-    """Positions by rank of the scores above a threshold; of all where it is None."""
+    """Positions by rank of the scores above a threshold, or of all."""
     order = ranking(xp, scores)
     if least is None:
         return order
@@ -40,7 +31,7 @@ def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
 
 
 def as_floating(xp: Namespace, scores: Array) -> Array:
-    """Return integer scores as floats, which have a negative for every value."""
+    """Return integer scores as floats, in which every value has a negative."""
     return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp, scores))
 
 
@@ -75,7 +66,8 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     >>> indices.tolist(), valid.tolist()
     ([1, 2], [True, False])
     """
-    xp = namespace(scores=scores)
+    mode = mode_of(scores=scores)
+    xp = mode.xp
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got ()")
     check_dtype(xp, "scores", scores, "real floating", "integral")
@@ -84,10 +76,11 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     check_can_order(xp, "top_scores")
-    return TopScores(*compiled(_top, xp, scores, least, count=count))
+    return TopScores(*mode.run(_top, scores, least, count=count))
 
 
-def _top(xp: Namespace, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
+def _top(mode: Mode, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
+    xp = mode.xp
     scores = as_floating(xp, scores)
     indices = ranking(xp, scores)[..., :count]
     best = xp.take_along_axis(scores, indices, axis=-1)

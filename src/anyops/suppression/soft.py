@@ -1,22 +1,25 @@
-"""Soft-NMS: boxes are picked by descending score, and each pick lowers the scores of what it overlaps.
+"""Soft-NMS: boxes are picked by descending score, and each pick lowers the scores of the boxes it overlaps.
 
 The order of the picks is a ranking like any other, and in it Soft-NMS is one product over better rivals:
 
     s_j ← s_j · Π_i f(overlap(i, j)) over the boxes i picked before j.
 
-What is sequential is that order alone. It is found pick by pick; or in rounds, which pays where each step is a launch:
+Only that order is sequential. It is found pick by pick; or in rounds, which pays where each step is a launch:
 scores only fall, so a box that beats all its neighbours now will be picked before any of them, and all such boxes can
 be picked at once.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from .._array.loop import while_loop
-from .._array.namespace import Array, Namespace, cast, device, may_be_differentiated, stop_gradient
+from .._array.mode import Mode
+from .._array.namespace import Array, Namespace, cast, device, stop_gradient
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
-from .._host.pick import lies_on_host, pick_falling
+from .._host.pick import pick_from_queue
 from .arguments import Call, check_choice, check_positive, check_threshold, index_call, static_call
+from .detections import Detections
 from .graph import Graph
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 from .select import as_floating
@@ -61,7 +64,7 @@ def soft_nms(
     labels : array (N,), optional
         Boxes of different labels do not lower each other.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
-        Of the overlap, see :func:`box_iou`, seen from the box that is picked; only where it is positive it acts.
+        Of the overlap, see :func:`box_iou`, seen from the box that is picked; it acts only where it is positive.
     score_threshold : float, optional
         A box is returned iff its score when it is picked is strictly greater; None is 0.
     max_output : int, optional
@@ -99,9 +102,8 @@ def soft_nms(
     ([0, 2, 1], [0.9, 0.7, 0.4852])
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
-    call = index_call("soft_nms", "soft_nms_scores", boxes, scores, labels, overlaps, kind, given["least"], max_output)
-    given, options = _settings(call, given, decay)
-    return RescoredBoxes(*call.back(best_first(call, given, rescore=_rescore, kind=kind, late=False, **options)[:2]))
+    call = index_call("soft_nms", Detections(boxes, scores, labels, overlaps), kind, given["least"], max_output)
+    return RescoredBoxes(*call.back(best_first(call, **_settings(call, given, decay), late=False)[:2]))
 
 
 @op(Kind.VALUES, ORDERS)
@@ -158,9 +160,8 @@ def soft_nms_scores(
     [[0.9, 0.4, 0.7]]
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
-    call = static_call("soft_nms_scores", boxes, scores, labels, valid, overlaps, kind)
-    given, options = _settings(call, given, decay)
-    return call.mode.back(in_place(call, given, rescore=_rescore, kind=kind, **options)[0])
+    call = static_call("soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
+    return call.mode.back(in_place(call, **_settings(call, given, decay))[0])
 
 
 def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold: float | None) -> Parameters:
@@ -172,89 +173,79 @@ def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold:
     }
 
 
-def _settings(call: Call, given: Parameters, decay: str) -> tuple[Parameters, dict[str, Any]]:
-    """Return the parameters with the least score in the dtype of the scores, and what is compiled in."""
-    xp, scores = call.mode.xp, call.scores
+def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
+    """Return the arguments of the contracts, with the least score in the dtype of the scores."""
+    xp, scores = call.mode.xp, call.detections.scores
     least = xp.full((), given["least"], dtype=as_floating(xp, scores).dtype, device=device(scores))
-    return given | {"least": least}, {
-        "decay": decay,
-        "floor": 0.0 if decay == "gaussian" else given["threshold"],
-        "differentiable": may_be_differentiated(call.boxes, scores, call.overlaps),
-    }
+    floor = 0.0 if decay == "gaussian" else given["threshold"]
+    return {"given": given | {"least": least}, "floor": floor, "rescore": _rescore, "decay": decay}
 
 
-def _factor(xp: Namespace, over: Array, given: Parameters, decay: str) -> Array:
-    """f(o)."""
-    if decay == "gaussian":
-        return xp.exp(-(over**2) / given["sigma"])
-    one, acts = xp.ones_like(over), over > given["threshold"]
-    return xp.where(acts, 1 - over if decay == "linear" else xp.zeros_like(over), one)
+class Decay(NamedTuple):
+    """f, by which the score of a box falls when one that it overlaps is picked."""
 
+    name: str
+    sigma: Array | float
+    threshold: Array | float
 
-def _log_factor(xp: Namespace, over: Array, given: Parameters, decay: str) -> Array:
-    """log f(o), with a gradient that is finite everywhere."""
-    if decay == "gaussian":
-        return -(over**2) / given["sigma"]
-    factor = _factor(xp, over, given, decay)
-    some = factor > 0
-    log = xp.log(xp.where(some, factor, xp.ones_like(factor)))
-    return xp.where(some, log, xp.full_like(factor, NOTHING))
+    def factor(self, xp: Namespace, over: Array) -> Array:
+        """f(o)."""
+        if self.name == "gaussian":
+            return xp.exp(-(over**2) / self.sigma)
+        one, acts = xp.ones_like(over), over > self.threshold
+        return xp.where(acts, 1 - over if self.name == "linear" else xp.zeros_like(over), one)
+
+    def log_factor(self, xp: Namespace, over: Array) -> Array:
+        """log f(o), with a gradient that is finite everywhere."""
+        if self.name == "gaussian":
+            return -(over**2) / self.sigma
+        factor = self.factor(xp, over)
+        some = factor > 0
+        log = xp.log(xp.where(some, factor, xp.ones_like(factor)))
+        return xp.where(some, log, xp.full_like(factor, NOTHING))
 
 
 def _rescore(
-    xp: Namespace,
-    rivals: Rivals,
-    _boxes: Array | None,
-    scores: Array,
-    given: Parameters,
-    *,
-    decay: str,
-    differentiable: bool,
+    mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters, *, decay: str
 ) -> Rescored:
-    given = given | {"least": cast(xp, given["least"], scores.dtype)}
-    constants = stop_gradient(scores), given, decay
+    xp, falls = mode.xp, Decay(decay, given["sigma"], given["threshold"])
     if isinstance(rivals, Tiles):
-        new, turn = _pick_in_place(xp, rivals.constant(), *constants)
-    elif lies_on_host(scores):
-        new, turn = _pick_from_queue(xp, rivals, *constants)
+        pick: Callable[..., tuple[Array, Array]] = _pick_in_place
     else:
-        new, turn = _pick_in_rounds(xp, rivals, *constants)
-    stays = turn < scores.shape[-1]
-    if differentiable:
-        new = decayed(xp, scores, _product(xp, rivals, turn, given, decay))
-    return new, stays, None
+        pick = pick_from_queue if mode.at_hand else _pick_in_rounds
+    new, turn = pick(mode, rivals, stop_gradient(scores), cast(xp, given["least"], scores.dtype), falls)
+    if mode.grad:
+        new = decayed(xp, scores, _product(xp, rivals, turn, falls))
+    return new, turn < scores.shape[-1], None
 
 
-def _product(xp: Namespace, rivals: Rivals, turn: Array, given: Parameters, decay: str) -> Array:
+def _product(xp: Namespace, rivals: Rivals, turn: Array, decay: Decay) -> Array:
     """Π_i f(overlap(i, j)) over the boxes i picked before j, given the number of each pick."""
     if isinstance(rivals, Tiles):
         position = xp.argsort(turn, axis=-1)
-        product = _product_of_better(
-            xp, rivals.ranked_by(position), xp.take_along_axis(turn, position, axis=-1), given, decay
-        )
-        return xp.take_along_axis(product, xp.argsort(position, axis=-1), axis=-1)
-    return _product_of_better(xp, rivals.turned(rivals.better(turn) > rivals.worse(turn)), turn, given, decay)
+        rivals, turn = rivals.ranked_by(position), xp.take_along_axis(turn, position, axis=-1)
+    else:
+        position, rivals = None, rivals.turned(rivals.better(turn) > rivals.worse(turn))
 
-
-def _product_of_better(xp: Namespace, rivals: Rivals, turn: Array, given: Parameters, decay: str) -> Array:
     def log_factor(pair: Pair) -> Array:
-        log = _log_factor(xp, pair.overlap, given, decay)
+        log = decay.log_factor(xp, pair.overlap)
         return xp.where(pair.better(turn) < pair.worse(turn), log, xp.zeros_like(log))
 
-    return xp.exp(rivals.sum(log_factor))
+    product = xp.exp(rivals.sum(log_factor))
+    return product if position is None else xp.take_along_axis(product, xp.argsort(position, axis=-1), axis=-1)
 
 
-def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
-    """Score of each box when it is picked, 0 for those that never are, and the number of its pick, N for those."""
-    zero = xp.zeros_like(scores)
-    if scores.shape[-1] == 0:  # which has no best
+def _pick_in_place(mode: Mode, rivals: Tiles, scores: Array, least: Array, decay: Decay) -> tuple[Array, Array]:
+    """Score of each box when it is picked, or 0; and the number of its pick, or N for boxes that are never picked."""
+    xp, rivals, zero = mode.xp, rivals.constant(), mode.xp.zeros_like(scores)
+    if scores.shape[-1] == 0:  # nothing has a best score
         return zero, xp.zeros_like(rivals.order)
     never = xp.full_like(rivals.order, scores.shape[-1])
     last = xp.full_like(rivals.order, xp.iinfo(rivals.order.dtype).max)
     ranks = xp.cumulative_sum(xp.ones_like(rivals.order), axis=-1) - 1
 
     def cut(current: Array) -> Array:
-        return xp.where(current > given["least"], current, zero)
+        return xp.where(current > least, current, zero)
 
     def some(current: Array, _final: Array, _turn: Array, _now: Array) -> Array:
         return xp.any(current > 0)
@@ -264,7 +255,7 @@ def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameter
         rank = xp.argmin(xp.where(current == best, rivals.order, last), axis=-1, keepdims=True)
         picked = (ranks == rank) & (best > 0)
         over, acts = rivals.row(rank)
-        factor = xp.where(acts, _factor(xp, over, given, decay), xp.ones_like(over))
+        factor = xp.where(acts, decay.factor(xp, over), xp.ones_like(over))
         current = cut(xp.where(picked, zero, current * cast(xp, factor, current.dtype)))
         return current, xp.where(picked, best, final), xp.where(picked, now, turn), now + 1
 
@@ -274,16 +265,10 @@ def _pick_in_place(xp: Namespace, rivals: Tiles, scores: Array, given: Parameter
     return final, turn
 
 
-def _pick_from_queue(xp: Namespace, rivals: Graph, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
-    over = rivals.overlap, rivals.reverse
-    forth = cast(xp, _factor(xp, stop_gradient(over[0]), given, decay), scores.dtype)
-    back = forth if over[1] is over[0] else cast(xp, _factor(xp, stop_gradient(over[1]), given, decay), scores.dtype)
-    return pick_falling(xp, scores, rivals.order, float(given["least"]), rivals.ranks, (forth, back))
-
-
-def _pick_in_rounds(xp: Namespace, rivals: Graph, scores: Array, given: Parameters, decay: str) -> tuple[Array, Array]:
-    current, final = scores, xp.zeros_like(scores)
-    live, round_ = scores > given["least"], 0
+def _pick_in_rounds(mode: Mode, rivals: Graph, scores: Array, least: Array, decay: Decay) -> tuple[Array, Array]:
+    """Return what `_pick_in_place` does: in each round all boxes that beat every box they overlap are picked."""
+    xp, current, final = mode.xp, scores, mode.xp.zeros_like(scores)
+    live, round_ = scores > least, 0
     turn = xp.full_like(rivals.order, scores.shape[0])
     while bool(xp.any(live)):
         rivals = rivals.at(indices_of(xp, rivals.better(live) & rivals.worse(live)))
@@ -292,7 +277,7 @@ def _pick_in_rounds(xp: Namespace, rivals: Graph, scores: Array, given: Paramete
         now = live & ~rivals.any(lambda pair: xp.ones_like(pair.overlap, dtype=xp.bool))
         final, turn = xp.where(now, current, final), xp.where(now, xp.full_like(turn, round_), turn)
         winners = rivals.at(indices_of(xp, rivals.better(now)))
-        fallen = xp.exp(winners.sum(lambda pair: _log_factor(xp, stop_gradient(pair.overlap), given, decay)))
+        fallen = xp.exp(winners.sum(lambda pair: decay.log_factor(xp, stop_gradient(pair.overlap))))
         current = current * cast(xp, fallen, current.dtype)
-        live, round_ = live & ~now & (current > given["least"]), round_ + 1
+        live, round_ = live & ~now & (current > least), round_ + 1
     return final, turn

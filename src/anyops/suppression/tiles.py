@@ -6,25 +6,29 @@ of some better boxes; a reduction over the better rivals of each box goes throug
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from .._array.loop import for_each, while_loop
+from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
 from ..boxes.iou import Boxes, canonical, overlap
+from .detections import Detections
 from .select import ranking
 
-# Rows of a tile: enough work for a step; of many tiles fewer, where they are first decided among themselves.
+# Rows of a tile: enough work for a launch. Fewer where there are many tiles or no launches: rows are decided among
+# themselves first.
 TILE, NARROW = 256, 128
-# Parts that greedy suppression goes through, each compared with the boxes from there on alone.
+# Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
 PARTS = 8
 
 
-class Rows(NamedTuple):
-    """The ranks of the better boxes of a tile."""
+@dataclass(frozen=True)
+class Pairs:
+    """Some boxes against all: their `overlap`, and the values of the boxes brought to its shape."""
 
     xp: Namespace
-    start: Array | int  # known, or in a loop that is compiled
-    ranks: Array
+    start: Array | int  # rank of the first of these boxes: known, or in a loop that is compiled
+    ranks: Array  # (T,), of these boxes, which are the better ones
+    overlap: Array = None  # (..., T, N)
 
     def of(self, x: Array) -> Array:
         """Return the values of these boxes; boxes lie along the last axis."""
@@ -32,17 +36,9 @@ class Rows(NamedTuple):
             return x[..., self.start : self.start + self.ranks.shape[0]]
         return self.xp.take(x, self.ranks, axis=-1)
 
-
-@dataclass(frozen=True)
-class Pairs:
-    """Some boxes against all: their `overlap` (..., T, N), and the values of the boxes brought to its shape."""
-
-    rows: "Rows"
-    overlap: Array
-
     def better(self, x: Array) -> Array:
-        """Return the value of the better box of each pair; boxes lie along the last axis."""
-        return self.rows.of(x)[..., :, None]
+        """Return the value of the better box of each pair."""
+        return self.of(x)[..., :, None]
 
     def worse(self, x: Array) -> Array:
         """Return the value of the worse box of each pair."""
@@ -58,45 +54,34 @@ class Tiles:
 
     xp: Namespace
     order: Array  # position of the box of each rank (..., N)
-    boxes: Boxes | None  # by rank, as all that follows but the matrix
+    boxes: Boxes | None  # by rank, and so are labels and valid
     labels: Array | None
     valid: Array | None
-    matrix: Array  # in the place of boxes: the overlaps themselves, in the order of the arguments; or None
+    matrix: Array  # overlaps in the order of the arguments, in place of boxes; or None
     kind: str
 
     @classmethod
-    def of(
-        cls,
-        xp: Namespace,
-        order: Array,
-        boxes: Array | None,
-        labels: Array | None,
-        valid: Array | None,
-        overlaps: Array | None,
-        kind: str,
-    ) -> "Tiles":
-        """Return the tiles of boxes in the order of their ranks; arguments in their own order."""
-        labels, valid = (None if x is None else xp.take_along_axis(x, order, axis=-1) for x in (labels, valid))
-        if overlaps is not None:
-            overlaps = working(xp, overlaps)
-            return cls(xp, order, None, labels, valid, overlaps, kind)
-        boxes = xp.take_along_axis(working(xp, boxes), xp.broadcast_to(order[..., None], (*order.shape, 4)), axis=-2)
-        return cls(xp, order, canonical(xp, boxes, kind), labels, valid, None, kind)
+    def of(cls, xp: Namespace, order: Array, detections: Detections, kind: str) -> "Tiles":
+        """Return the tiles of detections whose positions by rank are `order`."""
+        boxes, _, labels, _, valid = detections._replace(overlaps=None).take(xp, order)
+        if detections.overlaps is not None:
+            return cls(xp, order, None, labels, valid, working(xp, detections.overlaps), kind)
+        return cls(xp, order, canonical(xp, working(xp, boxes), kind), labels, valid, None, kind)
 
     @property
     def dtype(self) -> DType:
         """Dtype of the overlaps."""
         return (self.matrix if self.boxes is None else self.boxes.columns).dtype
 
+    def map(self, function: Callable[[Array], Array]) -> "Tiles":
+        """Return these tiles with a function applied to each array by rank."""
+        order, labels, valid = (None if x is None else function(x) for x in (self.order, self.labels, self.valid))
+        boxes = None if self.boxes is None else self.boxes.map(function)
+        return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
+
     def ranked_by(self, position: Array) -> "Tiles":
         """Return these tiles with the box that was at `position` at each rank."""
-        xp = self.xp
-        order, labels, valid = (
-            None if x is None else xp.take_along_axis(x, position, axis=-1)
-            for x in (self.order, self.labels, self.valid)
-        )
-        boxes = None if self.boxes is None else self.boxes.map(lambda x: _along(xp, x, position))
-        return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
+        return self.map(lambda x: _along(self.xp, x, position))
 
     def constant(self) -> "Tiles":
         """Return these tiles as constants to automatic differentiation."""
@@ -113,11 +98,9 @@ class Tiles:
         else:
             over = overlap(xp, self.boxes.map(lambda x: _along(xp, x, rank)), self.boxes, self.kind)
         acts = over > 0
-        return over, acts if self.labels is None else acts & (
-            xp.take_along_axis(self.labels, rank, axis=-1) == self.labels
-        )
+        return over, acts if self.labels is None else acts & (_along(xp, self.labels, rank) == self.labels)
 
-    def _overlaps(self, rows: Rows) -> Array:
+    def _overlaps(self, rows: Pairs) -> Array:
         """Overlaps (..., T, N) of the boxes of T ranks with all."""
         xp = self.xp
         if self.boxes is not None:
@@ -130,21 +113,17 @@ class Tiles:
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
-        xp = self.xp
-
-        def add(pairs: Pairs, acts: Array, out: Array) -> Array:
-            return out | xp.any(acts & (pairs.overlap > 0) & function(pairs), axis=-2)
-
-        return self._fold(add, xp.zeros_like(self.order, dtype=xp.bool))
+        xp, none = self.xp, self.xp.zeros_like(self.order, dtype=self.xp.bool)
+        return self._reduce(lambda pairs, acts, out: out | xp.any(acts & function(pairs), axis=-2), none)
 
     def max(self, function: Function, initial: Array) -> Array:
         """Largest of the values of the better rivals of each box and its initial one."""
         xp = self.xp
 
         def add(pairs: Pairs, acts: Array, out: Array) -> Array:
-            return xp.max(xp.where(acts & (pairs.overlap > 0), function(pairs), pairs.worse(out)), axis=-2)
+            return xp.max(xp.where(acts, function(pairs), pairs.worse(out)), axis=-2)
 
-        return self._fold(add, initial)
+        return self._reduce(add, initial)
 
     def min(self, function: Function, initial: Array) -> Array:
         """Smallest of the values of the better rivals of each box and its initial one."""
@@ -152,13 +131,8 @@ class Tiles:
 
     def sum(self, function: Function) -> Array:
         """Sum over the better rivals of each box."""
-        xp = self.xp
-
-        def add(pairs: Pairs, acts: Array, out: Array) -> Array:
-            value = function(pairs)
-            return out + xp.sum(xp.where(acts & (pairs.overlap > 0), value, xp.zeros_like(value)), axis=-2)
-
-        return self._fold(add, xp.zeros_like(self.order, dtype=self.dtype))
+        xp, zero = self.xp, self.xp.zeros_like(self.order, dtype=self.dtype)
+        return self._reduce(lambda pairs, acts, out: out + xp.sum(xp.where(acts, function(pairs), 0.0), axis=-2), zero)
 
     def sums_of_worse(self, function: Function, x: Array) -> Array:
         """Sum over the worse rivals of each box of their values x (K, ..., N), weighted by `function`: (K, ..., N)."""
@@ -166,45 +140,44 @@ class Tiles:
         ranks = self._ranks()
 
         def add(pairs: Pairs, acts: Array, out: Array) -> Array:
-            weight, acts = function(pairs), acts & (pairs.overlap > 0)
+            weight = function(pairs)
             if self.valid is not None:
                 acts = acts & pairs.worse(self.valid)
             weight = xp.where(acts, weight, xp.zeros_like(weight))
             sums = xp.stack([xp.sum(weight * pairs.worse(x[k, ...]), axis=-1) for k in range(x.shape[0])])
-            first, size = pairs.rows.ranks[0], pairs.rows.ranks.shape[0]
+            first, size = pairs.ranks[0], pairs.ranks.shape[0]
             inside = (ranks >= first) & (ranks < first + size)
             place = xp.where(inside, ranks - first, xp.zeros_like(ranks))
             return out + xp.where(inside, xp.take(sums, place, axis=-1), xp.zeros_like(out))
 
-        return self._fold(add, xp.zeros_like(x))
+        return self._reduce(add, xp.zeros_like(x))
 
-    def kept(self, threshold: Array | float, *, rows: int | None = None) -> Array:
-        """Whether greedy suppression keeps each box, as far as the best `rows` of them decide it."""
+    def kept(self, threshold: Array | float, *, rows: int | None = None, tile: int = TILE) -> Array:
+        """Whether greedy suppression by the best `rows` boxes, or by all, keeps each box."""
         xp, n = self.xp, self.order.shape[-1]
         live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
         rows = n if rows is None else min(rows, n)
 
         def resolve(pairs: Pairs, acts: Array, live: Array) -> Array:
             over = acts & (pairs.overlap > threshold)
-            stays = fixed_point(xp, pairs.rows.of(over), pairs.rows.of(live))
+            stays = fixed_point(xp, pairs.of(over), pairs.of(live))
             return live & ~xp.any(over & stays[..., :, None], axis=-2)
 
-        # In parts of whole tiles, so that boxes are compared with few that rank above them.
-        tile = TILE if rows <= PARTS * TILE else NARROW
+        # In parts of whole tiles, so that few comparisons are with boxes that rank above the part.
+        tile = tile if rows <= PARTS * TILE else NARROW
         step = max(-(-rows // (PARTS * tile)), 1) * tile
         for first in range(0, rows, step):
-            part = self._from(first)._fold(resolve, live[..., first:], rows=min(step, rows - first), tile=tile)
+            rest = self.map(lambda x: x[..., first:])  # noqa: B023
+            part = rest._fold(resolve, live[..., first:], rows=min(step, rows - first), tile=tile)
             live = part if first == 0 else xp.concat((live[..., :first], part), axis=-1)
         return live
 
-    def _from(self, first: int) -> "Tiles":
-        """Return the tiles of the boxes from a rank on."""
-        order, labels, valid = (None if x is None else x[..., first:] for x in (self.order, self.labels, self.valid))
-        boxes = None if self.boxes is None else self.boxes.map(lambda x: x[..., first:])
-        return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
-
     def _ranks(self) -> Array:
         return self.xp.arange(self.order.shape[-1], dtype=self.order.dtype, device=device(self.order))
+
+    def _reduce(self, add: Callable[[Pairs, Array, Array], Array], out: Array) -> Array:
+        """Go through the tiles as `_fold`, with the pairs that overlap."""
+        return self._fold(lambda pairs, acts, out: add(pairs, acts & (pairs.overlap > 0), out), out)
 
     def _fold(
         self,
@@ -219,14 +192,14 @@ class Tiles:
         if n == 0:
             return out
         size, ranks = min(n, tile), self._ranks()
-        # The last tile reaches back over rows that were seen, to be as large as the others.
+        # The last tile reaches back over rows already seen, to be as large as the others.
         starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
         unseen = (n - 1) // size * size
 
         def step(start: Array | int, out: Array) -> tuple[Array]:
             some = xp.arange(size, dtype=ranks.dtype, device=device(ranks)) + start
-            rows = Rows(xp, start, some)
-            pairs = Pairs(rows, self._overlaps(rows))
+            rows = Pairs(xp, start, some)
+            pairs = replace(rows, overlap=self._overlaps(rows))
             acts = some[:, None] < ranks
             if n % size:
                 acts = acts & ((some >= unseen) | (start != n - size))[:, None]
@@ -262,17 +235,9 @@ def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
 
 
 def ranked_mask(
-    xp: Namespace,
-    boxes: Array | None,
-    scores: Array,
-    labels: Array | None,
-    valid: Array | None,
-    overlaps: Array | None,
-    threshold: Array | float,
-    *,
-    kind: str,
-    rows: int | None = None,
+    mode: Mode, detections: Detections, threshold: Array | float, *, kind: str, rows: int | None = None
 ) -> tuple[Array, Array]:
-    """Order of the boxes, and whether greedy suppression keeps that of each rank, as far as the best `rows` tell."""
-    order = ranking(xp, scores)
-    return order, Tiles.of(xp, order, boxes, labels, valid, overlaps, kind).kept(threshold, rows=rows)
+    """Order of the boxes by rank, and whether greedy suppression by the best `rows` of them keeps each."""
+    order = ranking(mode.xp, detections.scores)
+    tiles = Tiles.of(mode.xp, order, detections, kind)
+    return order, tiles.kept(threshold, rows=rows, tile=NARROW if mode.fused else TILE)

@@ -1,0 +1,52 @@
+"""Stable sorting, where a library's own is slow."""
+
+from collections.abc import Callable
+from functools import cache
+
+from .._host import order
+from .namespace import Array, Namespace, default_int, library
+
+DIGIT = 16  # bits that are sorted in one pass, beside a position of as many bits
+
+
+def ascending(xp: Namespace, x: Array) -> Array:
+    """Return the positions that sort floats along the last axis: ties to the lowest position, NaN last."""
+    if library(xp) == "jax" and x.dtype == "float32" and x.shape[-1] <= 1 << DIGIT:
+        return _jax_ascending()(x).astype(default_int(xp, x))
+    if library(xp) == "numpy" and x.ndim == 1:
+        return order.ascending(x)
+    return xp.argsort(x, axis=-1, stable=True)
+
+
+@cache
+def _jax_ascending() -> Callable[[Array], Array]:
+    import jax
+
+    jnp, lax = jax.numpy, jax.lax
+    low = (1 << DIGIT) - 1
+
+    def by_digits(x: Array) -> Array:
+        """Sort by the low half of the bits, then by the high half.
+
+        Each pass sorts single integers, a digit and the position below it. On a CPU XLA takes a tenth to a half of the
+        time it takes for pairs of a value and a position.
+        """
+        x = jnp.where(jnp.isnan(x), jnp.nan, jnp.where(x == 0, 0.0, x))
+        bits = lax.bitcast_convert_type(x, "int32")
+        key = lax.bitcast_convert_type(bits ^ ((bits >> 31) | (-1 << 31)), "uint32")  # ordered as the floats are
+        position = lax.broadcasted_iota("uint32", x.shape, x.ndim - 1)
+
+        def sorted_by(digit: Array) -> Array:
+            return (lax.sort((digit << DIGIT) | position, is_stable=False) & low).astype("int32")
+
+        order = sorted_by(key & low)
+        second = sorted_by(jnp.take_along_axis(key >> DIGIT, order, axis=-1))
+        return jnp.take_along_axis(order, second, axis=-1)
+
+    def plainly(x: Array) -> Array:
+        return jnp.argsort(x, axis=-1, stable=True).astype("int32")
+
+    def positions(x: Array) -> Array:
+        return lax.platform_dependent(lax.stop_gradient(x), cpu=by_digits, default=plainly)
+
+    return positions
