@@ -43,7 +43,6 @@ STILL_ASK = {
     f"{folder}/{name}.py"
     for folder, names in {
         "suppression": ("arguments", "bucketed", "fusion", "graph", "overlaps", "soft"),
-        "cluster": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
     }.items()
     for name in names
 }
