@@ -10,14 +10,15 @@ from ..._array.host import Host, on_host
 from ..._array.namespace import Array
 from .bounds import Bounded
 from .passes import Compared
+from .place import too_large
 from .samples import Samples
 from .sums import Totals
 
 Callback = Callable[[int, float, float], None]
 
 WORSE = 1e-6  # of the inertia, a difference that is not rounding
-TIED = 256  # roundings by which distances may differ that are equal
-LOST = 64  # roundings of a centre's weight that are not distinguished from nothing
+TIED = 256  # roundings by which equal distances may differ
+LOST = 64  # roundings of its former weight below which a centre counts as empty
 
 
 class Fit(NamedTuple):
@@ -64,21 +65,17 @@ def _report(callback: Callback, n_iter: int, samples: Samples, totals: Totals, c
 
 
 def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: int, converged: bool) -> Fit:
-    """The labels are those of the centres as they are returned, in the dtype of x."""
+    """Return the result; labels are by the returned centres, which are rounded to the dtype of x."""
     returned = samples.returned(centers)
     kept = on_host(returned)
     labels = passes.assign(samples.among(kept))
     rounded = samples.rounds_integers(kept)
     if rounded:
-        # They were told apart all the same.
+        # The fit used exact centres. The labels of rounded ones must be the same, but for a few.
         labels = to_host(labels).copy()
         differ = int(np.count_nonzero(labels != to_host(passes.assign(centers))))
         if differ > labels.shape[0] / 1000:
-            raise ValueError(
-                f"x must hold integers whose centres {samples.dtype} can tell apart, got numbers up to "
-                f"{float(np.max(np.abs(samples.place.centers_out(centers)))):.10g}; subtract an offset, or convert "
-                "x to float64"
-            )
+            raise too_large("x", samples.place.centers_out(centers), samples.dtype)
     inertia = passes.inertia()
     labels = samples.labels_out(labels, kept, on_host=rounded)
     return Fit(inertia, returned, labels, samples.inertia_out(inertia), n_iter, converged)
@@ -88,7 +85,7 @@ def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: in
 
 
 def _update(samples: Samples, found: Totals, centers: Host, medians: "_Medians | None") -> Host:
-    """Centres of the sums; a centre without samples moves to one of those farthest from their own."""
+    """Means or medians; a centre without samples moves to one of the samples farthest from their centres."""
     sums, weights = found.sums.copy(), found.weights.copy()
     some = weights > 0
     labels: Any = None
@@ -100,7 +97,7 @@ def _update(samples: Samples, found: Totals, centers: Host, medians: "_Medians |
         members = np.bincount(labels[samples.weight > 0], minlength=samples.k)
         distances = np.where(samples.weight > 0, to_host(distances), 0.0)
         farthest, points = _farthest(samples, distances, empty.shape[0])
-        # A sample that is its own centre but for rounding, as a copy of others is, stays: to move it would repeat.
+        # Not to a sample on its own centre but for rounding, as copies of a sample are: that would repeat for ever.
         rounding = LOST * samples.eps
         for j, i, point in zip(empty.tolist(), farthest.tolist(), points, strict=False):
             if distances[i] > (rounding if samples.metric == "iou" else rounding**2 * samples.size(point)):
@@ -111,7 +108,7 @@ def _update(samples: Samples, found: Totals, centers: Host, medians: "_Medians |
                 members[old], members[j] = members[old] - 1, 1
                 if medians is not None:
                     labels[i] = j
-        # What is left of a centre that lost nearly all of its weight is rounding.
+        # If a centre lost nearly all of its weight, the rest is rounding.
         some = (members > 0) & (weights > rounding * found.weights)
     if medians is not None:
         return samples.settled(medians.of(labels, centers), centers)
@@ -120,10 +117,10 @@ def _update(samples: Samples, found: Totals, centers: Host, medians: "_Medians |
 
 
 def _farthest(samples: Samples, distances: Host, count: int) -> tuple[Host, Host]:
-    """The samples at the largest distances, and where they are; of equal ones, the first by their coordinates.
+    """The samples at the largest distances, and their points; among equal distances, by their coordinates.
 
-    Not by their numbers: a fit must not depend on the order of the samples. Distances are equal if rounding, which
-    depends on it, may have told them apart.
+    Not by their numbers, for a fit must not depend on the order of the samples. Distances count as equal if they may
+    differ by rounding alone.
     """
     tie = 1 - TIED * samples.eps
     found = np.flatnonzero((distances >= np.sort(distances)[-count] * tie) & (distances > 0))
@@ -136,14 +133,14 @@ def _farthest(samples: Samples, distances: Host, count: int) -> tuple[Host, Host
 
 
 class _Medians:
-    """The weighted median of each coordinate; half of the weight on either side."""
+    """The weighted median of each coordinate: half of the weight lies on either side."""
 
     def __init__(self, samples: Samples):
         self.weight, self.z = samples.weight, on_host(samples.z)
         self.orders = [np.argsort(column, stable=True) for column in self.z.T]
 
     def of(self, labels: Host, centers: Host) -> Host:
-        """Of the samples of each label; a centre without samples stays."""
+        """Return the medians of the samples of each label; a centre without samples stays."""
         k, new = centers.shape[0], centers.copy()
         label = np.where(self.weight > 0, labels, k)  # ignored samples come last
         label = label.astype(np.uint16 if k < 1 << 16 else np.int64)  # 16 bits are sorted by counting

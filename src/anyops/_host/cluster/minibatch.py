@@ -9,8 +9,8 @@ from ..._array.host import Host, beside, from_host, on_host
 from ..._array.mode import Mode, mode_of
 from ..._array.namespace import Array, result_dtype
 from ...cluster.assign import partial_sums
-from .place import entered, unmoved
-from .samples import Samples, in_range, settled
+from .place import entered, too_large, unmoved
+from .samples import Samples, in_given_units, settled
 from .seeding import rows_of
 from .weights import unit_of
 
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 
 class Learned:
-    """Centres in float64: where they are, and Σ w x and Σ w of the samples they learned from."""
+    """Centres in float64, with Σ w x and Σ w of the samples they have learned from."""
 
     def __init__(self, first: list[Batch], k: int, init: str | Array, metric: str, rng: Any):
         xp, parts = first[0].mode.xp, [batch.x for batch in first]
@@ -55,7 +55,7 @@ class Learned:
         samples = Samples(x, weight, given, k, metric, "mean", init)
         self.variance, self._place = samples.variance, samples.place
         self._at = samples.start(rng)
-        if metric == "cosine":  # of which later batches may hold samples without a direction
+        if metric == "cosine":  # later batches may hold samples without a direction
             self._at = self._at + self._place.shift
             self._place = unmoved(x.shape[1])
         self._sums, self._weights = np.zeros(self._at.shape), np.zeros(k)
@@ -72,7 +72,7 @@ class Learned:
             batch.check_squares(z, f"{z.dtype} in the unit of the first batches")
         given = from_host(mode.xp, weight, z.dtype, z) if batch.weighted else None
         if np.any(self._weights > 0) and (np.any(self._weights == 0) or self._since >= PATIENCE * old.shape[0]):
-            # Before a batch, not after it as scikit-learn does: no centre is returned that no sample was held to.
+            # Before a batch, not after it as scikit-learn does: so no moved centre is returned untested.
             self._reassign(mode, z, weight, batch.positive // 2)
             self._since = 0
         self._since += batch.positive
@@ -85,12 +85,11 @@ class Learned:
         return float(part.inertia) * unit, float(np.sum((self._at - old) ** 2))
 
     def inertia_out(self, inertia: float) -> float:
-        """Σ w · distance as it is of the samples and the weights as they were given."""
-        scale = float(self._place.scale[0]) if self._metric == "euclidean" else 1.0
-        return in_range(inertia, self.unit, 1 / scale, 1 / scale)
+        """Σ w · distance in the units of the given samples and weights."""
+        return in_given_units(inertia, self.unit, self._place, self._metric)
 
     def _reassign(self, mode: Mode, z: Array, weight: Host, most: int) -> None:
-        """Move at most so many of the centres that have next to no weight to samples of a batch."""
+        """Move the centres with the least weights, at most so many, to samples of a batch."""
         few = np.flatnonzero(self._weights < LEAST_SHARE * np.max(self._weights))
         few = few[np.argsort(self._weights[few], stable=True)][:most]
         if few.shape[0]:
@@ -100,7 +99,7 @@ class Learned:
             self._at[few, :] = settled(self._metric, points, self._at[few, :])
             rest = np.ones(self._weights.shape[0], dtype=np.bool)
             rest[few] = False
-            # With the least weight of the others they are neither drawn again at once nor carried off by one sample.
+            # With the least weight of the others: so they are not drawn again at once, nor moved far by one sample.
             self._weights[few] = np.min(self._weights[rest])
             self._sums[few, :] = self._at[few, :] * self._weights[few][:, None]
 
@@ -111,15 +110,12 @@ class Learned:
         if xp.isdtype(like.dtype, "integral"):
             off, apart = np.sum((on_host(returned) - exact) ** 2, axis=1), _apart(self._at / self._place.scale)
             if np.any((apart > 0) & (apart < 16 * off)):
-                raise ValueError(
-                    f"batches must hold integers whose centres {self._dtype} can tell apart, got numbers up to "
-                    f"{float(np.max(np.abs(exact))):.10g}; subtract an offset, or convert them to float64"
-                )
+                raise too_large("batches", exact, self._dtype)
         return returned
 
 
 def _apart(centers: Host) -> Host:
-    """The squared distance of each centre from the closest other one."""
+    """The squared distance of each centre from the closest other centre."""
     apart = np.full(centers.shape[0], math.inf)
     for j in range(centers.shape[0]):
         squared = np.sum((centers - centers[j, :]) ** 2, axis=1)
@@ -136,7 +132,7 @@ class Stop:
         self._weight, self._smooth, self._minimum, self._since = 0.0, 0.0, math.inf, 0
 
     def after(self, lost: float, weight: float, shift: float) -> bool:
-        """Tell it of a batch: Σ w · distance, Σ w and Σ ‖Δc‖²."""
+        """Take in the Σ w · distance, Σ w and Σ ‖Δc‖² of a batch; return whether to stop."""
         begun = self._weight > 0
         self._weight += weight
         if not begun:  # by centres that have learned nothing yet

@@ -11,7 +11,7 @@ from .sums import Totals
 
 
 class Compared:
-    """Samples (n, d) and their weights, and what a fit asks of them."""
+    """The closest centres of samples (n, d), and the sums by them."""
 
     def __init__(self, mode: Mode, z: Array, weight: Host, given: Array | None, metric: str, center: str):
         self.mode, self.z, self.weight, self.given, self.metric, self.center = mode, z, weight, given, metric, center

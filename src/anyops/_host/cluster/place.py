@@ -10,7 +10,7 @@ from ..._array.backends import to_host
 from ..._array.chunked import over_rows
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.mode import Mode, enter, mode_of
-from ..._array.namespace import Array, Namespace, cast, namespace, stop_gradient, working
+from ..._array.namespace import Array, DType, Namespace, cast, namespace, stop_gradient, working
 from ..._array.nearest import less
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
@@ -63,6 +63,14 @@ def entered(x: Array) -> tuple[Mode, Array]:
         x = working(xp, x)
     mode, (x,) = enter(xp, x, differentiable=False)
     return mode, x
+
+
+def too_large(name: str, centers: Host, dtype: DType) -> ValueError:
+    """Return the error for integers whose exact centres a dtype cannot tell apart."""
+    return ValueError(
+        f"{name} must hold integers whose centres {dtype} can tell apart, got numbers up to "
+        f"{np.max(np.abs(centers)):.10g}; subtract an offset, or convert {name} to float64"
+    )
 
 
 class Prepared(NamedTuple):

@@ -1,4 +1,4 @@
-"""Samples as a fit compares them, beside the samples as they were given."""
+"""The samples of a fit: as they were given, and as they are compared."""
 
 import math
 from typing import Any
@@ -12,33 +12,33 @@ from ...cluster.assign import KMeansAssignment, kmeans_assign
 from ...cluster.distances import unit
 from .bounds import Bounded
 from .passes import Compared
-from .place import entered, prepared
+from .place import Place, entered, prepared
 from .seeding import default_trials, parallel, plusplus, rows_of
 from .weights import unit_of
 
 
 class Samples:
-    """Samples as they are compared: near 0, weights in a unit of their own, in NumPy where they lie in host memory."""
+    """Samples moved close to 0, their weights in a unit of their own; NumPy arrays where they lie in host memory."""
 
     def __init__(
         self, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str, init: str | Array
     ):
         self.k, self.metric, self.center, self.init = k, metric, center, init
-        # Weights that the dtype of the samples may not hold, or their sums, are counted in a unit of their own.
+        # In a unit in which the dtype of the samples holds the weights and their sums.
         self.unit = unit_of(float(np.max(weight)))
         self.weight = weight / self.unit
         self.like, self.home = x, mode_of(x=x)
         self.dtype = result_dtype(self.home.xp, x=x)
         self.mode, x = entered(x)
         self.integral = self.mode.xp.isdtype(x.dtype, "integral")
-        # A start may be no direction, which is at a right angle to all.
+        # A centre may have no direction: it is at a right angle to all samples, wherever those are moved.
         shifts = self.mode.at_hand and (isinstance(init, str) or bool(np.all(np.any(on_host(init) != 0, axis=1))))
         with_one = center == "mean" and metric != "iou"
         found = prepared(self.mode, x, weight, metric, shifts_directions=shifts, with_one=with_one)
         self.z, self.place, self.variance, self.compare, self.rows = found
         self.eps = float(self.mode.xp.finfo(self.z.dtype).eps)
         self.halved = 0.5 if metric == "cosine" and self.compare == "euclidean" else 1.0
-        # Of samples of weight 0, which z does not have, the label alone is asked for.
+        # Samples of weight 0 are zeros in z; they get a label in the end.
         self.ignored = None if np.all(weight > 0) else x
         self.given = None
         if given is not None:
@@ -47,10 +47,9 @@ class Samples:
             self.given = cast(self.mode.xp, given, self.z.dtype)
 
     def passes(self) -> Bounded | Compared:
-        """What passes over the samples, from a start on: by bounds where NumPy keeps them, which means have."""
-        if self.rows is not None:
-            return Bounded(self.rows, self.given, self.k)
-        return Compared(self.mode, self.z, self.weight, self.given, self.compare, self.center)
+        """Passes of one fit: by bounds if NumPy computes means, else by comparing all samples."""
+        compared = Compared(self.mode, self.z, self.weight, self.given, self.compare, self.center)
+        return compared if self.rows is None else Bounded(self.rows, self.given, self.k)
 
     def start(self, rng: Any) -> Host:
         """Centres (k, d) to start from."""
@@ -76,33 +75,32 @@ class Samples:
         return kmeans_assign(self.z, from_host(self.mode.xp, centers, self.z.dtype, self.z), metric=self.compare)
 
     def size(self, points: Host) -> float:
-        """The sum of squares of the numbers that were rounded to get some points, or centres."""
+        """Σ ‖p‖² of points, or centres, where they were rounded."""
         at = points + self.place.shift if self.metric == "cosine" else points
         return float(np.sum(at * at))
 
     def settled(self, new: Host, old: Host) -> Host:
-        """New centres as the metric has them."""
+        """New centres, of unit length for "cosine"."""
         shift = self.place.shift
         return new if self.metric != "cosine" else settled(self.metric, new + shift, old + shift) - shift
 
     def inertia_out(self, inertia: float) -> float:
-        """Σ w · distance as it is of the samples and the weights as they were given."""
-        scale = float(self.place.scale[0]) if self.metric == "euclidean" else 1.0
-        return in_range(inertia * self.halved, self.unit, 1 / scale, 1 / scale)
+        """Σ w · distance in the units of the given samples and weights."""
+        return in_given_units(inertia * self.halved, self.unit, self.place, self.metric)
 
     # --- results ---
 
     def returned(self, centers: Host) -> Array:
-        """Centres in the library and dtype of the samples as they were given."""
+        """Centres among the given samples, in their library and dtype."""
         return from_host(self.home.xp, self.place.centers_out(centers), self.dtype, self.like)
 
     def among(self, returned: Host) -> Host:
-        """Centres as they were returned, among the samples as they are compared, in the dtype of these."""
+        """Returned centres among the samples as they are compared, in the dtype of these."""
         centers = self.place.centers_in(settled(self.metric, returned, returned))
         return on_host(from_host(self.mode.xp, centers, self.z.dtype, self.z))
 
     def labels_out(self, labels: Array, returned: Host, *, on_host: bool) -> Array:
-        """Labels in the library of the samples as they were given, those of samples of weight 0 among them."""
+        """Labels in the library of the given samples, also of those of weight 0."""
         if self.ignored is not None:
             labels = self._with_ignored(labels, returned)
         if self.mode.xp is self.home.xp and not on_host:
@@ -110,27 +108,33 @@ class Samples:
         return from_host(self.home.xp, labels, default_int(self.home.xp, self.like), self.like)
 
     def _with_ignored(self, labels: Array, returned: Host) -> Array:
-        """The closest centres of samples of weight 0 too; of one that is not finite, some centre."""
+        """Labels of all samples; arbitrary for samples of weight 0 that are not finite."""
         xp, x = self.mode.xp, self.ignored
         centers = from_host(xp, returned, self.z.dtype, self.z)
         found = kmeans_assign(xp.where(xp.isfinite(x), x, xp.zeros_like(x)), centers, metric=self.metric).labels
         return xp.where(beside(self.mode, self.weight > 0, x), labels, found)
 
     def rounds_integers(self, returned: Host) -> bool:
-        """Whether the samples are integers that the dtype of the centres does not hold."""
+        """Whether the dtype of the centres rounds integers as large as the samples."""
         return self.integral and float(np.max(np.abs(returned))) * float(self.home.xp.finfo(self.dtype).eps) > 1
 
 
 def settled(metric: str, new: Host, old: Host) -> Host:
-    """Centres of the metric: of unit length for cosine, the old one where there is no direction."""
+    """Return new centres, of unit length for "cosine"; the old one where the new one has no direction."""
     if metric != "cosine":
         return new
     new = unit(np, new)
     return np.where(np.max(np.abs(new), axis=1, keepdims=True) > 0, new, old)
 
 
-def in_range(value: float, *factors: float) -> float:
-    """Return a product of positive numbers that is 0 or infinite only if it as a whole leaves the range of a float."""
+def in_given_units(inertia: float, unit: float, place: Place, metric: str) -> float:
+    """Return Σ w · distance for weights in a unit and samples at a place, in the units in which both were given."""
+    scale = float(place.scale[0]) if metric == "euclidean" else 1.0
+    return _in_range(inertia, unit, 1 / scale, 1 / scale)
+
+
+def _in_range(value: float, *factors: float) -> float:
+    """Return a product of positive numbers, 0 or infinite only if the product itself leaves the range of a float."""
     exponent = 0
     for factor in factors:
         fraction, power = math.frexp(factor)

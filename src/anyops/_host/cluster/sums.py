@@ -25,13 +25,13 @@ class CenterSums(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What a pass tells of all samples by their closest centres."""
+    """The result of a pass over all samples."""
 
     sums: Host  # (k, d) Σ w x
     weights: Host  # (k,) Σ w
     inertia: float | None = None  # Σ w · distance, where it costs nothing
     repeats: bool = False  # whether each sample has the label of the last pass
-    closest: tuple[Array, Array] | None = None  # labels and distances, where they are found for the sums
+    closest: tuple[Array, Array] | None = None  # labels and distances, where they are found anyway
 
 
 def no_sums(k: int, d: int) -> CenterSums:
