@@ -68,5 +68,5 @@ def kmeans_plusplus(
     if trials < 1:
         raise ValueError(f"n_local_trials must be at least 1, got {trials}")
     xp = mode.xp
-    index = xp.asarray(draw(x, weight, k, generator(seed), trials), dtype=default_int(xp, x), device=device(x))
+    index = xp.asarray(draw(mode, x, weight, k, generator(seed), trials), dtype=default_int(xp, x), device=device(x))
     return KMeansSeeds(xp.take(x, index, axis=0), index)

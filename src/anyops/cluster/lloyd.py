@@ -119,7 +119,7 @@ def kmeans(
     check_init(mode, "x", x, k, init)
     starts = _check_starts(init, n_init)
     rng = generator(seed)
-    samples = Samples(x, weight, sample_weight, k, metric, center, init)
+    samples = Samples(mode, x, weight, sample_weight, k, metric, center, init)
     fits = (lloyd(samples, samples.start(rng), max_iter, tol, callback) for _ in range(starts))
     return KMeansResult(*min(fits, key=lambda fit: fit.in_unit)[1:])
 
@@ -136,10 +136,10 @@ def _check_starts(init: str | Array, n_init: int | str) -> int:
 
 def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: str) -> float:
     """Return Σ w · distance of samples from the closest of some centres, whatever the unit of either."""
-    _, weight = check_rows("X", x, sample_weight)
+    mode, weight = check_rows("X", x, sample_weight)
     if not bool((weight > 0).any()):
         return 0.0
-    samples = Samples(x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
+    samples = Samples(mode, x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
     passes = samples.passes()
     passes.assign(samples.start(None))
     return samples.inertia_out(passes.inertia())

@@ -147,7 +147,7 @@ def _checked(batches: Any, metric: str) -> Iterator[Batch]:
         batch = Batch(name, mode, stop_gradient(x), weight, sample_weight is not None)
         if batch.positive:
             if x.dtype == getattr(mode.xp, "float64", None):  # the squares of which no wider dtype holds
-                batch.check_squares(batch.x, "float64")
+                batch.check_squares(mode, batch.x, "float64")
             yield batch
 
 

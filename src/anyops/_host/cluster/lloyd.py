@@ -77,7 +77,7 @@ def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: in
         if differ > labels.shape[0] / 1000:
             raise too_large("x", samples.place.centers_out(centers), samples.dtype)
     inertia = passes.inertia()
-    labels = samples.labels_out(labels, kept, on_host=rounded)
+    labels = samples.labels_out(labels, kept, from_host_memory=rounded)
     return Fit(inertia, returned, labels, samples.inertia_out(inertia), n_iter, converged)
 
 

@@ -32,9 +32,8 @@ class Batch(NamedTuple):
         """How many samples have a positive weight."""
         return int(np.count_nonzero(self.weight))
 
-    def check_squares(self, z: Array, where: str) -> None:
+    def check_squares(self, mode: Mode, z: Array, where: str) -> None:
         """Raise ValueError if squares of samples, as they are compared, cannot be summed."""
-        mode = mode_of(z=z)
         xp = mode.xp
         largest = float(xp.max(xp.abs(xp.where(beside(mode, self.weight > 0, z)[:, None], z, 0.0))))
         if not largest < (float(xp.finfo(z.dtype).max) / (64 * z.shape[0] * z.shape[1])) ** 0.5:
@@ -52,7 +51,7 @@ class Learned:
         self.unit = unit_of(float(np.max(weight)))
         weight = weight / self.unit
         given = from_host(xp, weight, self._dtype, x) if any(batch.weighted for batch in first) else None
-        samples = Samples(x, weight, given, k, metric, "mean", init)
+        samples = Samples(first[0].mode, x, weight, given, k, metric, "mean", init)
         self.variance, self._place = samples.variance, samples.place
         self._at = samples.start(rng)
         if metric == "cosine":  # later batches may hold samples without a direction
@@ -63,13 +62,13 @@ class Learned:
 
     def learn(self, batch: Batch) -> tuple[float, float]:
         """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
-        old, (mode, x) = self._at, entered(batch.x)
+        old, (mode, x) = self._at, entered(batch.mode.xp, batch.x)
         z = self._place.enter(mode.xp, x)
         weight = batch.weight / self.unit
         unit = unit_of(float(np.max(weight)))
         weight = weight / unit
         if self._metric == "euclidean":
-            batch.check_squares(z, f"{z.dtype} in the unit of the first batches")
+            batch.check_squares(mode, z, f"{z.dtype} in the unit of the first batches")
         given = from_host(mode.xp, weight, z.dtype, z) if batch.weighted else None
         if np.any(self._weights > 0) and (np.any(self._weights == 0) or self._since >= PATIENCE * old.shape[0]):
             # Before a batch, not after it as scikit-learn does: so no moved centre is returned untested.

@@ -53,12 +53,12 @@ def unmoved(d: int) -> Place:
     return Place(None, np.ones(d), np.zeros(d))
 
 
-def entered(x: Array) -> tuple[Mode, Array]:
+def entered(xp: Namespace, x: Array) -> tuple[Mode, Array]:
     """Return samples as constants, and the mode that reads them best: that of NumPy where they lie in host memory.
 
     Integers of more than 16 bits go there as they are, for NumPy has float64 for them; it has no bfloat16.
     """
-    xp, x = namespace(x=x), stop_gradient(x)
+    x = stop_gradient(x)
     if not (xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16):
         x = working(xp, x)
     mode, (x,) = enter(xp, x, differentiable=False)

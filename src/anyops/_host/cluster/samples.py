@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..._array.host import Host, beside, from_host, on_host
-from ..._array.mode import mode_of
+from ..._array.mode import Mode
 from ..._array.namespace import Array, cast, default_int, result_dtype
 from ...cluster.assign import KMeansAssignment, kmeans_assign
 from ...cluster.distances import unit
@@ -21,15 +21,15 @@ class Samples:
     """Samples moved close to 0, their weights in a unit of their own; NumPy arrays where they lie in host memory."""
 
     def __init__(
-        self, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str, init: str | Array
+        self, home: Mode, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str, init: Any
     ):
+        """Take samples and the mode of their library, their weights on the host, and these as they were given."""
         self.k, self.metric, self.center, self.init = k, metric, center, init
         # In a unit in which the dtype of the samples holds the weights and their sums.
         self.unit = unit_of(float(np.max(weight)))
         self.weight = weight / self.unit
-        self.like, self.home = x, mode_of(x=x)
-        self.dtype = result_dtype(self.home.xp, x=x)
-        self.mode, x = entered(x)
+        self.home, self.like, self.dtype = home, x, result_dtype(home.xp, x=x)
+        self.mode, x = entered(home.xp, x)
         self.integral = self.mode.xp.isdtype(x.dtype, "integral")
         # A centre may have no direction: it is at a right angle to all samples, wherever those are moved.
         shifts = self.mode.at_hand and (isinstance(init, str) or bool(np.all(np.any(on_host(init) != 0, axis=1))))
@@ -99,11 +99,11 @@ class Samples:
         centers = self.place.centers_in(settled(self.metric, returned, returned))
         return on_host(from_host(self.mode.xp, centers, self.z.dtype, self.z))
 
-    def labels_out(self, labels: Array, returned: Host, *, on_host: bool) -> Array:
+    def labels_out(self, labels: Array, returned: Host, *, from_host_memory: bool) -> Array:
         """Labels in the library of the given samples, also of those of weight 0."""
         if self.ignored is not None:
             labels = self._with_ignored(labels, returned)
-        if self.mode.xp is self.home.xp and not on_host:
+        if self.mode.xp is self.home.xp and not from_host_memory:
             return labels
         return from_host(self.home.xp, labels, default_int(self.home.xp, self.like), self.like)
 

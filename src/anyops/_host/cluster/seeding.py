@@ -25,9 +25,9 @@ def default_trials(k: int) -> int:
     return 2 + int(math.log(k))
 
 
-def draw(x: Array, weight: Host, k: int, rng: Any, trials: int) -> Host:
+def draw(home: Mode, x: Array, weight: Host, k: int, rng: Any, trials: int) -> Host:
     """Indices (k,) of samples as they were given, drawn by :func:`plusplus`."""
-    mode, x = entered(x)
+    mode, x = entered(home.xp, x)
     z = prepared(mode, x, weight, "euclidean").z
     return plusplus(mode, z, weight / unit_of(float(np.max(weight))), k, rng, trials, "euclidean")
 
