@@ -10,7 +10,7 @@ from ..._array.host import Host
 from ..._array.namespace import Array
 
 # Columns up to which one count per column takes less time than to sort the rows by label.
-FEW_COLUMNS = 8
+FEW_COLUMNS = 6
 # Numbers per centre from which products with ones take less time than `reduceat`, and the most rows of such a product:
 # its rounding is that of the dtype of the rows.
 WORTH_PRODUCTS, LONGEST_RUN = 3072, 512
