@@ -46,9 +46,9 @@ def test_sums_by_label(dtype, m, d, k):
 
 
 def test_sums_of_large_rows_lose_no_digits_along_long_runs():
-    rows = np.full((1 << 17, 9), 1 + 2**-20, np.float32)
+    rows = np.full((1 << 17, 9), 1 / 3, np.float32)
     got = sums.sum_by_label(rows, np.zeros(1 << 17, np.int64), 1)
-    np.testing.assert_allclose(got, (1 << 17) * (1 + 2**-20), rtol=3e-6)
+    np.testing.assert_allclose(got, (1 << 17) * float(np.float32(1 / 3)), rtol=6e-7)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])

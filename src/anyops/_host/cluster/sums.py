@@ -11,9 +11,9 @@ from ..._array.namespace import Array
 
 # Columns up to which one count per column takes less time than to sort the rows by label.
 FEW_COLUMNS = 6
-# Numbers per centre from which products with ones take less time than `reduceat`, and the most rows of such a product:
-# its rounding is that of the dtype of the rows.
-WORTH_PRODUCTS, LONGEST_RUN = 3072, 512
+# Numbers per centre from which products with ones take less time than `reduceat`, and the rows of each product: its
+# rounding is that of the dtype of the rows.
+WORTH_PRODUCTS, RUN = 3072, 128
 
 
 class CenterSums(NamedTuple):
@@ -66,9 +66,9 @@ def sum_by_label(rows: Host, labels: Host, k: int) -> Host:
         if m:
             out[some] = np.add.reduceat(rows, starts[some], axis=0, dtype=np.float64)
         return out
-    ones = np.ones(LONGEST_RUN, rows.dtype)
+    ones = np.ones(RUN, rows.dtype)
     for label, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        for at in range(start, end, LONGEST_RUN):
-            run = rows[at : min(at + LONGEST_RUN, end)]
-            out[label] += ones[: run.shape[0]] @ run
+        cut = end - (end - start) % RUN
+        runs = ones @ rows[start:cut].reshape(-1, RUN, d)
+        out[label] = np.add.reduce(runs, axis=0, dtype=np.float64) + ones[: end - cut] @ rows[cut:end]
     return out
