@@ -21,9 +21,9 @@ from ._array.namespace import (
     cast,
     compute_dtype,
     default_int,
+    describe,
     device,
     hides_values,
-    may_be_differentiated,
     namespace,
     result_dtype,
     widest_dtype,
@@ -275,19 +275,8 @@ def _finite(X: Array) -> Array:
 
 def _distances(X: Array, centers: Array, metric: str) -> Array:
     """Distances (n, k) of each sample from each centre, Euclidean ones and not their squares."""
-    if not (hides_values(X) or may_be_differentiated(X)):
-        with np.errstate(over="ignore"):  # of float16, which is documented
-            return all_distances(X, centers, metric)
-    # Transforms and derivatives follow no writes at positions, by which all distances are found at once.
-    xp = namespace(X=X)
-    dtype = result_dtype(xp, X=X, centers=centers)
-    wide = compute_dtype(xp, dtype)
-    if not xp.isdtype(X.dtype, "integral"):
-        X = cast(xp, X, wide)
-    centers = cast(xp, centers, wide)
-    columns = [kmeans_assign(X, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
-    found = xp.stack(columns, axis=1)
-    return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)
+    with np.errstate(over="ignore"):  # of float16, which is documented
+        return all_distances(X, centers, metric)
 
 
 class LogisticRegression(ClassifierMixin, BaseEstimator):
@@ -744,7 +733,7 @@ def _random_state(random_state: Any) -> np.random.RandomState:
     if not known and not isinstance(random_state, int | np.integer | np.random.RandomState):
         raise ValueError(
             "random_state must be an integer, a numpy.random.RandomState, a numpy.random.Generator or None, "
-            f"got {random_state!r}"
+            f"got {describe(random_state)}"
         )
     return check_random_state(random_state)
 

@@ -38,14 +38,6 @@ PREDICATES = {
     *("workers", "chunk_size", "across", "consuming", "library", "library_of_jax"),
 }
 NUMPY_BY_ANOTHER_NAME = {"HOST"}
-# Kernels that still ask where their values live. The list only shrinks.
-STILL_ASK = {
-    f"{folder}/{name}.py"
-    for folder, names in {
-        "cluster": ("anchors", "assign", "bounds", "init", "lloyd", "minibatch"),
-    }.items()
-    for name in names
-}
 
 
 def test_import_brings_no_other_library():
@@ -148,11 +140,4 @@ def test_search_finds_what_a_kernel_asks(source, want):
 @pytest.mark.parametrize("file", kernels(), ids=str)
 def test_kernels_do_not_ask_where_values_live(file):
     asked = places_asked((PACKAGE / file).read_text(encoding="utf-8"))
-    if file.as_posix() in STILL_ASK:
-        assert asked, f"{file} asks no more: take it off STILL_ASK"
-    else:
-        assert asked == set(), f"{file} asks {sorted(asked)}; the mode of the call knows"
-
-
-def test_files_that_still_ask_exist():
-    assert {file.as_posix() for file in kernels()} >= STILL_ASK
+    assert asked == set(), f"{file} asks {sorted(asked)}; the mode of the call knows"

@@ -169,9 +169,9 @@ def test_the_gradient_of_distances(backend):
 def test_a_random_state_of_another_library_is_named(backend, init):
     torch = pytest.importorskip("torch")
     x = backend.asarray(X)
-    with pytest.raises(ValueError, match=r"random_state must be an integer, .* or None, got <torch.*Generator"):
+    with pytest.raises(ValueError, match=r"random_state must be an integer, .* or None, got torch.Generator"):
         KMeans(2, init=init, random_state=torch.Generator()).fit(x)
-    with pytest.raises(ValueError, match=r"random_state must be .*, got '0'"):
+    with pytest.raises(ValueError, match=r"random_state must be .*, got str"):
         KMeans(2, init=init, random_state="0").fit(x)
 
 

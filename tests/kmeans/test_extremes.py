@@ -223,6 +223,21 @@ def test_a_step_in_any_unit_of_weights(run, unit):
     np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.op("kmeans_step")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_by_weights_below_the_normal_range(run, dtype):
+    """XLA takes such numbers for 0. Lanes beside them have weights of their own, some of them 0."""
+    if not run.backend.has_dtype(dtype):
+        pytest.skip(f"it has no {dtype}")
+    x, w = groups(seed=4).astype(dtype), np.random.default_rng(0).integers(0, 40, (3, 120)).astype(dtype)
+    x, least = np.stack([x, x, x]), np.finfo(dtype).smallest_subnormal
+    units = np.asarray([least, 1, 2.0**40 * least], dtype)[:, None]
+    got = run(anyops.kmeans_step, x, x[:, :4], sample_weight=w * units)
+    want = run(anyops.kmeans_step, x, x[:, :4], sample_weight=w)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got[3], want[3], rtol=1e-4)
+
+
 @pytest.mark.op("minibatch_kmeans")
 @pytest.mark.parametrize("unit", [1e-300, 1e-60, 1e38, 1e290])
 def test_sums_are_in_the_unit_of_the_weights(run, unit):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anyops
-from anyops.cluster import bounds
+from anyops._host.cluster import bounds
 from tests.backends import Backend, Transform
 from tests.reference import distance_to_centers, lloyd
 

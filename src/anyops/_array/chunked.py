@@ -46,6 +46,11 @@ def reduce_chunks(
     return parts[0].compute()
 
 
+def empty_rows(x: Array) -> Array:
+    """Return no rows of the chunks of a lazy (n, d) array, in their library and dtype."""
+    return x._meta.reshape(0, x.shape[1])
+
+
 def over_chunks(f: Callable[..., Array], *arrays: Array) -> Array:
     """Return what `f` makes of the chunks of 1-D arrays, elementwise, still to be computed."""
     import dask.array

@@ -6,12 +6,12 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .backends import to_host
-from .mode import mode_of
+from .chunked import chunks_like
+from .mode import Mode, mode_of
 from .namespace import Array, DType, Namespace, device, is_at_hand, is_eager_jax, library
 from .rows import is_sharded, on_cpu
 
 WORTH_A_PROGRAM = 1 << 22  # numbers in an array of JAX whose passes its compiler makes faster
-HOST: Namespace = numpy_namespace  # for small results that are kept in float64, whatever the arrays' library can do
 Host = np.ndarray[Any, Any]
 
 
@@ -43,6 +43,13 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
     return xp.asarray(values, dtype=dtype, device=device(like))
 
 
+def beside(mode: Mode, values: Array, like: Array, dtype: DType | None = None) -> Array:
+    """Ship host values, one per row of an array, to its device; for a lazy array in chunks like its own."""
+    if mode.lazy:
+        return chunks_like(values, like)
+    return mode.xp.asarray(values, dtype=dtype, device=device(like))
+
+
 def writable(xp: Namespace, x: Array, *others: Array | None) -> tuple[Any, ...]:
     """Return a namespace that can write into its arrays at positions, and the arrays in it.
 
@@ -52,7 +59,7 @@ def writable(xp: Namespace, x: Array, *others: Array | None) -> tuple[Any, ...]:
     shared = on_cpu(x) and not is_sharded(x) if is_eager_jax(x) else library(xp) == "torch" and is_at_hand(x)
     if not shared:
         return xp, x, *others
-    return HOST, to_host(x), *(None if y is None else to_host(y) for y in others)
+    return numpy_namespace, to_host(x), *(None if y is None else to_host(y) for y in others)
 
 
 def mode_of_passes(xp: Namespace, x: Array, *others: Array | None, views: bool = False) -> tuple[Any, ...]:

@@ -170,7 +170,8 @@ def _classes(y: Host) -> Host:
     try:
         return np.unique(y)
     except TypeError as error:
-        raise TypeError(f"y must hold labels that can be ordered: {error}") from None
+        kinds = " beside ".join(sorted({type(label).__name__ for label in y.tolist()}))
+        raise TypeError(f"y must hold labels that can be ordered, got {kinds}") from error
 
 
 def encode(y: Host, classes: Host) -> Host:

@@ -37,7 +37,7 @@ def namespace(**arrays: Array) -> Namespace:
         elif found is not shared:
             raise TypeError(
                 f"{first} and {name} must be arrays of one library, "
-                f"got {_describe(arrays[first])} and {_describe(x)}; convert one of them"
+                f"got {describe(arrays[first])} and {describe(x)}; convert one of them"
             )
         elif where != place and where is not None and place is not None:
             raise ValueError(f"{first} and {name} must be on one device, got {place} and {where}; move one of them")
@@ -74,13 +74,13 @@ def library(xp: Namespace) -> str:
 def _recognise(name: str, x: Any) -> ModuleType:
     cls = type(x)
     if isinstance(x, np.ma.MaskedArray | np.matrix):
-        raise TypeError(f"{name} must be a plain array, got {_describe(x)}; pass numpy.asarray({name})")
+        raise TypeError(f"{name} must be a plain array, got {describe(x)}; pass numpy.asarray({name})")
     if isinstance(x, str | bytes | bool | int | float | complex | Sequence) and not isinstance(x, np.generic):
-        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {_describe(x)}")
+        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}")
     try:
         found = compat.array_namespace(x)
     except TypeError as error:
-        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {_describe(x)}") from error
+        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}") from error
     _NAMESPACES[cls] = found
     return found
 
@@ -88,7 +88,8 @@ def _recognise(name: str, x: Any) -> ModuleType:
 _NUMPY = compat.array_namespace(np.empty(0))
 
 
-def _describe(x: Any) -> str:
+def describe(x: Any) -> str:
+    """Return the name of the class of `x`, with that of its library: classes of two libraries may share one."""
     cls = type(x)
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .namespace import describe
+
 Seed = int | np.random.Generator | None
 
 
@@ -18,12 +20,7 @@ def generator(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
-        kind = type(seed)
-        # A generator of another library has the same name: its module tells them apart.
-        name = (
-            kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-        )
-        raise TypeError(f"seed must be an integer, a numpy.random.Generator or None, got {name}")
+        raise TypeError(f"seed must be an integer, a numpy.random.Generator or None, got {describe(seed)}")
     if seed is not None and seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     return np.random.default_rng(seed)

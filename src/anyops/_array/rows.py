@@ -4,8 +4,9 @@ import functools
 import itertools
 from collections.abc import Callable
 
+from .mode import Mode
 from .namespace import Array, Namespace, is_traced, library
-from .threads import in_parts
+from .threads import in_parts, workers
 
 Sums = tuple[Array, ...]
 Parts = tuple[Sums, Sums]  # by name: torch.compile does not subscript types
@@ -62,23 +63,35 @@ def fold_rows(
     def chunk(*parts: Array | None) -> Parts:
         return (), kernel(*parts)
 
-    return scan_rows(xp, chunk, merge, rows, 0, *arrays)[1]
+    return _scan(xp, chunk, merge, rows, 0, arrays, 1)[1]
 
 
 def scan_rows(
-    xp: Namespace,
+    mode: Mode,
     kernel: Callable[..., Parts],
     merge: Callable[[Sums, Sums], Sums],
     rows: int,
     axis: int,
     *arrays: Array | None,
-    parts: int = 1,
 ) -> Parts:
     """Return what `kernel` makes of each row, and the merged rest, from chunks of `rows` rows along an axis.
 
     A loop in the compiled program on JAX, so that neither it nor its memory grows with the number of rows. Elsewhere
-    in a number of parts at once, each on a core.
+    each core has a share of the chunks, unless a graph for a gradient is kept.
     """
+    parts = workers(arrays[0]) if mode.at_hand and not mode.grad else 1
+    return _scan(mode.xp, kernel, merge, rows, axis, arrays, parts)
+
+
+def _scan(
+    xp: Namespace,
+    kernel: Callable[..., Parts],
+    merge: Callable[[Sums, Sums], Sums],
+    rows: int,
+    axis: int,
+    arrays: tuple[Array | None, ...],
+    parts: int,
+) -> Parts:
     whole = next(x for x in arrays if x is not None)
     n = whole.shape[axis]
     if rows <= 0 or n <= rows:

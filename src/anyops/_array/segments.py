@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .backends import to_host
 from .namespace import Array, Namespace, default_int, device, library
 
 
@@ -44,20 +43,6 @@ def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Arr
     if library(xp) == "jax":
         return xp.zeros(size, dtype=values.dtype).at[segments].add(values)
     return _reduce_runs(xp, values, segments, size, xp.add, 0)
-
-
-def sum_rows(rows: Array, labels: Array, size: int) -> np.ndarray:
-    """Return on the host, in float64, (size, d): the sum of the rows (m, d) of each label."""
-    out = np.zeros((size, rows.shape[1]))
-    if rows.shape[0] == 0:
-        return out
-    labels, rows = to_host(labels), to_host(rows)
-    # Runs of equal labels; numbers of 16 bits NumPy sorts by radix.
-    order = np.argsort(labels.astype(np.int16) if size < 1 << 15 else labels, kind="stable")
-    labels = labels.take(order)
-    first = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
-    out[labels[first]] = np.add.reduceat(rows.take(order, axis=0), first, axis=0, dtype=np.float64)
-    return out
 
 
 def segment_max(xp: Namespace, values: Array, segments: Array, initial: Array) -> Array:

@@ -37,9 +37,6 @@ ENDS_BY_VALUE = SupportLimit("it ends when values say so: see the static form", 
 
 # Of single ops
 SHAPES_BY_VALUE = SupportLimit("the flag `data_dependent_shapes=False` forbids it", *WITHOUT_SHAPES)
-SAMPLES_BY_VALUE = SupportLimit(
-    "the flag `data_dependent_shapes=False` forbids to look at some samples only", *WITHOUT_SHAPES
-)
 ORDERS = SupportLimit("dask.array has no `take_along_axis`", *ON_DASK)
 READS_OFTEN = SupportLimit("every step would read the data anew", *ON_DASK)
 SOLVES = SupportLimit(

@@ -1,19 +1,19 @@
-"""Anchor boxes: the few sizes that stand for the boxes of a data set."""
+"""Anchor boxes: a few sizes that represent the boxes of a data set."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.arguments import check_integer, check_number
-from .._array.host import HOST, Host, from_host, on_host
-from .._array.namespace import Array, Namespace, default_int, namespace, working
+from .._array.host import Host, from_host, on_host
+from .._array.namespace import Array, Namespace, default_int, working
 from .._array.random import Seed
 from .._array.support import Kind, op
-from .init import check_rows
+from .arguments import check_rows
 from .lloyd import kmeans
 
 
 class AnchorResult(NamedTuple):
-    """Anchors, the mean over boxes of the IoU with the best one, and the share of boxes that some anchor can reach."""
+    """Anchors, the mean over boxes of the IoU with the best anchor, and the share of boxes that an anchor reaches."""
 
     anchors: Array
     mean_iou: float
@@ -38,23 +38,23 @@ def anchor_boxes(
     Parameters
     ----------
     wh : array (n, 2)
-        Widths and heights, positive and finite, in the unit that the anchors are to have.
+        Widths and heights, positive and finite. The anchors are in the same unit.
     k : int in [1, n]
     center : {"median", "mean"}
-        What an anchor becomes of the sizes of its boxes, side by side. The median reproduces the figures of [1]_; the
+        An anchor is the median or the mean, of each side, of its boxes. The median reproduces the figures of [1]_; the
         mean gives a lower mean IoU.
     seed : int, numpy.random.Generator or None
-        Of the k-means++ start, drawn on the host: the same on every library.
+        The k-means++ start is drawn on the host: the same on every library.
     max_iter : int ≥ 1
     ratio : float ≥ 1
-        An anchor reaches a box if neither side is `ratio` times as long as the other's, or longer [2]_.
+        An anchor reaches a box if both sides differ by a factor of less than `ratio` [2]_.
     callback : callable, optional
         Called with iteration, Σ (1 − IoU) by the anchors of that iteration, and Σ ‖Δ anchors‖².
 
     Returns
     -------
     anchors : array (k, 2)
-        By ascending area, in the dtype of `wh`, the default float for integers.
+        In ascending order of area, in the dtype of `wh`, the default float for integers.
     mean_iou : float
     best_possible_recall : float
         Share of boxes that some anchor reaches.
@@ -79,8 +79,8 @@ def anchor_boxes(
     (array([[11., 11.],
            [70., 30.]]), 0.793, 0.8333333333333334)
     """
-    xp = namespace(wh=wh)
-    check_rows(xp, "wh", wh, None)
+    mode, _ = check_rows("wh", wh, None)
+    xp = mode.xp
     n = int(wh.shape[0])
     if wh.shape[1] != 2:
         raise ValueError(f"wh must hold widths and heights, (n, 2), got {tuple(wh.shape)}")
@@ -93,17 +93,16 @@ def anchor_boxes(
         raise ValueError(f"wh must hold sides whose areas are finite, got one of {largest:g}")
     ratio = check_number("ratio", ratio, least=1)
     found = kmeans(wh, k, max_iter=max_iter, tol=0.0, metric="iou", center=center, seed=seed, callback=callback)
+    # By area; of equal areas, the narrower first.
     sizes = on_host(found.centers)
-    # Of one area, the narrower first.
-    by_width = HOST.argsort(sizes[:, 0], stable=True)
-    sizes = sizes[by_width, :]
-    sizes = sizes[HOST.argsort(sizes[:, 0] * sizes[:, 1], stable=True), :]
+    sizes = sizes[sizes[:, 0].argsort(stable=True), :]
+    sizes = sizes[sizes.prod(axis=1).argsort(stable=True), :]
     anchors = from_host(xp, sizes, found.centers.dtype, wh)
     return AnchorResult(anchors, 1 - found.inertia / n, _reached(xp, working(xp, wh), sizes, ratio) / n)
 
 
 def _reached(xp: Namespace, wh: Array, sizes: Host, ratio: float) -> int:
-    """How many boxes differ from some anchor by less than `ratio` in both sides; one anchor at a time, never n × k."""
+    """Number of boxes that some anchor reaches; one anchor at a time, never n × k."""
     w, h = wh[:, 0], wh[:, 1]
     reached = None
     for aw, ah in sizes.tolist():

@@ -4,32 +4,17 @@ import math
 from typing import Any, NamedTuple
 
 from .._array.backends import to_host
-from .._array.chunked import is_chunked, over_rows, reduce_chunks
-from .._array.compiled import compiled
-from .._array.host import from_host, writable
-from .._array.namespace import (
-    Array,
-    DType,
-    Namespace,
-    cast,
-    check_dtype,
-    compute_dtype,
-    device,
-    is_at_hand,
-    is_eager_jax,
-    may_be_differentiated,
-    namespace,
-    result_dtype,
-)
-from .._array.nearest import across, counting, less, lowest, put, row_dot, rows_at
-from .._array.rows import is_sharded, rows_in_cache, scan_rows
-from .._array.selection import indices_of, items
+from .._array.chunked import empty_rows, over_rows, reduce_chunks
+from .._array.host import from_host
+from .._array.mode import Mode, enter, mode_of
+from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, result_dtype
+from .._array.nearest import counting, rows_at
+from .._array.rows import rows_in_cache, scan_rows
+from .._array.subnormal import lifted
 from .._array.support import Kind, op
-from .._array.threads import in_parts, workers
-
-METRICS = ("euclidean", "cosine", "iou")
-# Squared distances of less than this share of the squares they are a difference of are computed explicitly.
-CANCELLED = 1 / 16
+from .._host.cluster.distances import each_distance as each_distance_of_host
+from .._math import quotient
+from .distances import Ready, check_metric, explicit, inverse_scale, is_zero, ready, unit
 
 
 class KMeansAssignment(NamedTuple):
@@ -90,11 +75,10 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     (array([0, 0, 1]), array([0., 1., 1.]))
     """
     check_metric(metric)
-    if is_chunked(namespace(x=x)):
+    if mode_of(x=x).lazy:
         return _assign_chunks(x, centers, metric)
-    xp, dtype = _check(x, centers, None, metric)
-    rows = _rows(xp, x, centers)
-    return KMeansAssignment(*compiled(_assignment, xp, x, centers, metric=metric, dtype=dtype, rows=rows))
+    mode, options = _check(x, centers, None, metric)
+    return KMeansAssignment(*mode.run(_assignment, x, centers, **options))
 
 
 @op(Kind.VALUES)
@@ -137,12 +121,12 @@ def kmeans_partial(
 
 
 def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: str, *, around: bool) -> KMeansPartial:
-    """The sums of :func:`kmeans_partial`; `around` the centres, which keeps rounding small, wherever the samples lie.
+    """Return the sums of :func:`kmeans_partial`; with `around`, rounding is small wherever the samples lie.
 
-    Samples (n, d) that lie around 0 do without: sums depend on the labels alone then, to the last bit, and where labels
-    repeat the centres do.
+    Fits do without it, for their samples (n, d) lie near 0. Then the sums depend on the labels alone, to the last bit,
+    so centres repeat when labels do.
     """
-    if is_chunked(namespace(x=x)):
+    if mode_of(x=x).lazy:
         at = to_host(centers)
         return reduce_chunks(
             lambda part, weight: partial_sums(part, at, weight, metric, around=around),
@@ -151,9 +135,8 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
             x,
             sample_weight,
         )
-    xp, dtype = _check(x, centers, sample_weight, metric)
-    options = {"metric": metric, "dtype": dtype, "around": around, "rows": _rows(xp, x, centers)}
-    return KMeansPartial(*compiled(_totals, xp, x, centers, sample_weight, **options))
+    mode, options = _check(x, centers, sample_weight, metric)
+    return KMeansPartial(*mode.run(_totals, x, centers, sample_weight, around=around, **options))
 
 
 @op(Kind.VALUES)
@@ -198,7 +181,7 @@ def kmeans_step(
     Returns
     -------
     centers : array (..., k, d)
-        A centre without samples stays where it is: only :func:`kmeans` relocates.
+        A centre without samples stays where it is; only :func:`kmeans` moves it.
     labels : array (..., n)
     inertia : array (...)
         Both by the old centres.
@@ -222,20 +205,15 @@ def kmeans_step(
     (array([0.5, 5. ]), array([0, 0, 1]), 1.25)
     """
     check_metric(metric)
-    xp, dtype = _check(x, centers, sample_weight, metric)
-    rows = _rows(xp, x, centers)
-    return KMeansStep(*compiled(_step, xp, x, centers, sample_weight, metric=metric, dtype=dtype, rows=rows))
+    mode, options = _check(x, centers, sample_weight, metric)
+    return KMeansStep(*mode.run(_step, x, centers, sample_weight, **options))
 
 
-def check_metric(metric: str) -> None:
-    """Raise ValueError for a metric that does not exist."""
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-
-
-def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Namespace, DType]:
+def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Mode, dict[str, Any]]:
+    """Return the mode and the options of the kernels; raise unless the arguments fit each other."""
     arrays = {"x": x, "centers": centers, **({} if weight is None else {"sample_weight": weight})}
-    xp = namespace(**arrays)
+    mode = mode_of(**arrays)
+    xp = mode.xp
     for name in ("x", "centers"):
         check_dtype(xp, name, arrays[name], "real floating", "integral")
     shape, other = tuple(x.shape), tuple(centers.shape)
@@ -249,185 +227,24 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
         check_dtype(xp, "sample_weight", weight, "real floating", "integral", "bool")
         if tuple(weight.shape) != shape[:-1]:
             raise ValueError(f"sample_weight must have shape {shape[:-1]} beside x, got {tuple(weight.shape)}")
-    return xp, result_dtype(xp, x=x, centers=centers)
+    # Samples whose scores are computed at once: all where a loop would move them between devices.
+    rows = 0 if mode.sharded else rows_in_cache(xp, x, math.prod(shape[:-2]) * other[-2])
+    return mode, {"metric": metric, "dtype": result_dtype(xp, x=x, centers=centers), "rows": rows}
 
 
-def _rows(xp: Namespace, x: Array, centers: Array) -> int:
-    """Samples whose scores are computed at once; 0 for all, where a loop would move them between devices."""
-    return 0 if is_sharded(x) else rows_in_cache(xp, x, math.prod(x.shape[:-2]) * centers.shape[-2])
+# --- kernels ---------------------------------------------------------------------------------------------------------
 
 
-# --- distances -------------------------------------------------------------------------------------------------------
-
-WIDE = 2.0**50  # beyond which, and below its inverse, squares of float32 leave their range
-
-
-def unit(xp: Namespace, x: Array) -> Array:
-    """x / ‖x‖ along the last axis, zeros where x is 0; scaled first, so that squares do not overflow."""
-    largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
-    some = largest > 0
-    one = xp.ones_like(largest)
-    x = x / xp.where(some, largest, one)
-    norm = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
-    return x / xp.where(some, norm, one)
+def _assignment(mode: Mode, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
+    return _pass(mode, x, centers, None, sums=False, **options)[0]
 
 
-def _inverse_scale(xp: Namespace, largest: Array) -> Array:
-    """1, or 1 / largest where squares could overflow or vanish."""
-    far = (largest > WIDE) | ((largest < 1 / WIDE) & (largest > 0))
-    info = xp.finfo(largest.dtype)
-    one = xp.ones_like(largest)
-    # No inverse is infinite, or subnormal, which some processors take for 0.
-    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
-    return xp.where(far, one / bounded, one)
-
-
-def _iou(xp: Namespace, a: Array, b: Array) -> Array:
-    a, b = xp.maximum(a, xp.zeros_like(a)), xp.maximum(b, xp.zeros_like(b))
-    (a0, a1), (b0, b1) = ((side[..., 0], side[..., 1]) for side in (a, b))
-    inter = xp.minimum(a0, b0) * xp.minimum(a1, b1)
-    union = a0 * a1 + b0 * b1 - inter
-    there = union > 0
-    return xp.where(there, inter / xp.where(there, union, xp.ones_like(union)), xp.zeros_like(inter))
-
-
-def to_each(xp: Namespace, centers: Array, x: Array, metric: str) -> Array:
-    """(k, n): the distance of each sample from each centre; both around 0, or of unit length."""
-    if metric == "iou":
-        return 1 - _iou(xp, centers[:, None, :], x[None, :, :])
-    found = xp.matmul(-2.0 * centers, xp.matrix_transpose(x))
-    found = found + row_dot(xp, centers, centers)[:, None]
-    found = found + row_dot(xp, x, x)
-    found = xp.maximum(found, xp.zeros_like(found))
-    return found if metric == "euclidean" else _of_directions(xp, found, centers[:, None, :], x[None, :, :])
-
-
-def distances(xp: Namespace, x: Array, closest: Array, metric: str) -> Array:
-    """The distance of each sample from a centre of its own, explicitly: no difference of large squares."""
-    if metric == "iou":
-        return 1 - _iou(xp, x, closest)
-    difference = x - closest
-    return xp.sum(difference * difference, axis=-1)
-
-
-def _of_directions(xp: Namespace, squared: Array, x: Array, y: Array) -> Array:
-    """1 − cos from the squared distance of unit vectors; zeros are at a right angle to everything."""
-    zero = _is_zero(xp, x) | _is_zero(xp, y)
-    return xp.where(zero, xp.ones_like(squared), squared / 2)
-
-
-def _is_zero(xp: Namespace, x: Array) -> Array:
-    return xp.max(xp.abs(x), axis=-1) == 0
-
-
-class _Centers(NamedTuple):
-    """Centres (..., k, d) as they are compared with samples, and what is done to the samples first."""
-
-    at: Array  # around the middle
-    factors: Array  # −2 c, in a unit of which products do not leave the range of the dtype
-    squares: Array  # ‖c‖² in that unit
-    middle: Array | None  # taken off the samples
-    whole: Array | None  # the middle in the integers of the samples, if those are not exact in the floating dtype
-    scale: Array | None  # what widths and heights are multiplied with
-    zero: Array | None  # which centres have no direction
-
-
-def _ready(xp: Namespace, x: Array, given: Array, metric: str, wide: DType, *, around: bool) -> _Centers:
-    centers = cast(xp, given, wide)
-    if metric == "iou":
-        scale = _inverse_scale(xp, xp.max(xp.abs(centers), axis=-2, keepdims=True))
-        return _Centers(centers * scale, centers, centers, None, None, scale, None)
-    middle = whole = zero = None
-    if metric == "cosine":
-        centers, zero = unit(xp, centers), _is_zero(xp, centers)
-    if around or metric == "cosine":
-        # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and
-        # equal distances equal, as they would not around a mean.
-        away = centers - xp.mean(centers, axis=-2, keepdims=True)
-        index = lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None]
-        middle = rows_at(xp, centers, index)
-        if around and metric == "euclidean" and xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16:
-            whole, middle, centers = _around_integers(xp, x, given, index, wide)
-        else:
-            centers = centers - middle
-    inverse = _inverse_scale(xp, xp.max(xp.abs(centers), axis=(-2, -1), keepdims=True))
-    scaled = centers * inverse
-    squares = xp.sum(centers * scaled, axis=-1)
-    if zero is not None:
-        squares = squares + xp.astype(zero, squares.dtype)  # as far as at a right angle
-    return _Centers(centers, -2.0 * scaled, squares, middle, whole, None, zero)
-
-
-def _around_integers(xp: Namespace, x: Array, given: Array, index: Array, wide: DType) -> tuple[Array, Array, Array]:
-    """A whole number near the middle in the dtype of `x`, the same as a floating one, and the centres around it."""
-    info = xp.iinfo(x.dtype)
-    middle = rows_at(xp, given, index)
-    if given.dtype == x.dtype:
-        return middle, cast(xp, middle, wide), less(xp, given, middle, wide)
-    given, middle = cast(xp, given, wide), cast(xp, middle, wide)
-    # The largest float below 2^31 or 2^63 and not 2^31 itself, which no integer of the dtype is.
-    most = float(info.max) * (1 - float(xp.finfo(wide).eps))
-    inside = xp.where(xp.isfinite(middle), xp.round(middle), xp.zeros_like(middle))
-    inside = xp.minimum(xp.maximum(inside, xp.full_like(inside, float(info.min))), xp.full_like(inside, most))
-    return xp.astype(inside, x.dtype), inside, given - inside
-
-
-def _pass(
-    xp: Namespace,
-    x: Array,
-    centers: Array,
-    weight: Array | None,
-    *,
-    metric: str,
-    dtype: DType,
-    rows: int,
-    around: bool = True,
-    sums: bool = True,
-) -> tuple[tuple[Array, ...], tuple[Array, ...], _Centers]:
-    """(labels, distances) and, if asked for, sums around the middle, by a loop that JAX does not unroll."""
-    wide = compute_dtype(xp, dtype)
-    parts = 1 if may_be_differentiated(x, centers, weight) or not is_at_hand(x) else workers(x)
-    ready = _ready(xp, x, centers, metric, wide, around=around)
-
-    def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        blank = _is_zero(xp, x) if metric == "cosine" else None
-        x = _around(xp, x, ready, metric, wide)
-        compared = x if ready.scale is None else x * ready.scale
-        labels = _closest(xp, compared, ready, metric)
-        if blank is not None:
-            labels = xp.where(blank, xp.zeros_like(labels), labels)
-        found = distances(xp, compared, rows_at(xp, ready.at, labels), metric)
-        if blank is not None:
-            straight = rows_at(xp, xp.astype(ready.zero, found.dtype)[..., None], labels)[..., 0] > 0
-            found = xp.where(blank | straight, xp.ones_like(found), found / 2)
-        if not sums:
-            return (labels, found), ()
-        w = None if weight is None else cast(xp, weight, wide)
-        return (labels, found), _sums(xp, x, labels, found, w, ready.at, blank)
-
-    (labels, found), totals = scan_rows(xp, tile, _added, rows, len(x.shape) - 2, x, weight, parts=parts)
-    return (labels, cast(xp, found, dtype)), totals, ready
-
-
-def _around(xp: Namespace, x: Array, ready: _Centers, metric: str, wide: DType) -> Array:
-    """Samples, or their directions, around the middle of the centres."""
-    if ready.whole is not None:
-        return less(xp, x, ready.whole, wide)
-    x = cast(xp, x, wide)
-    if metric == "cosine":
-        x = unit(xp, x)
-    return x if ready.middle is None else x - ready.middle
-
-
-def _assignment(xp: Namespace, x: Array, centers: Array, **options: Any) -> tuple[Array, ...]:
-    return _pass(xp, x, centers, None, sums=False, **options)[0]
-
-
-def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
+def _totals(mode: Mode, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
+    xp = mode.xp
     weight, inverse = _in_unit(xp, weight, compute_dtype(xp, options["dtype"]))
-    _, (sums, counts, inertia, *directions), ready = _pass(xp, x, centers, weight, **options)
-    if ready.middle is not None:
-        sums = sums + (directions[0] if directions else counts)[..., None] * ready.middle
+    _, (sums, counts, inertia, *directions), found = _pass(mode, x, centers, weight, **options)
+    if found.middle is not None:
+        sums = sums + (directions[0] if directions else counts)[..., None] * found.middle
     if inverse is None:
         return sums, counts, inertia
     return (
@@ -437,35 +254,68 @@ def _totals(xp: Namespace, x: Array, centers: Array, weight: Array | None, **opt
     )
 
 
-def _in_unit(xp: Namespace, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
-    """Weights (..., n) in a unit of their own, so that neither they nor their sums leave a dtype, and its inverse."""
-    if weight is None or weight.shape[-1] == 0:
-        return weight, None
-    floating = xp.isdtype(weight.dtype, "real floating")
-    weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if floating else wide)
-    inverse = _inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
-    return weight * inverse, inverse
+def _step(
+    mode: Mode, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
+) -> tuple[Array, ...]:
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    weight, inverse = _in_unit(xp, weight, wide)
+    (labels, _), (sums, counts, inertia, *directions), found = _pass(
+        mode, x, centers, weight, metric=metric, dtype=dtype, rows=rows
+    )
+    if inverse is not None:
+        inertia = _out_of_unit(xp, inertia, inverse[..., 0])
+    kept = counts[..., None] > 0
+    new = quotient(xp, sums, counts[..., None])
+    if metric == "cosine":
+        old = unit(xp, cast(xp, centers, wide))
+        share = quotient(xp, directions[0], counts)
+        new = unit(xp, new + share[..., None] * found.middle)
+        kept = kept & ~is_zero(xp, new)[..., None]
+        new = xp.where(kept, new, old)
+        return cast(xp, new, dtype), labels, inertia, xp.sum((new - old) ** 2, axis=(-2, -1))
+    # `at` of metric "iou" is in a unit of its own.
+    old = found.at if found.scale is None else cast(xp, centers, wide)
+    new = xp.where(kept, new, old)
+    shift = xp.sum((new - old) ** 2, axis=(-2, -1))
+    new = new if found.middle is None else xp.where(kept, new + found.middle, cast(xp, centers, wide))
+    return cast(xp, new, dtype), labels, inertia, shift
 
 
-def _out_of_unit(xp: Namespace, total: Array, inverse: Array) -> Array:
-    """Sums in the unit of the weights as they were given, in a dtype that holds those."""
-    dtype = xp.result_type(total.dtype, inverse.dtype)
-    return cast(xp, total, dtype) / cast(xp, inverse, dtype)
+def _pass(
+    mode: Mode,
+    x: Array,
+    centers: Array,
+    weight: Array | None,
+    *,
+    metric: str,
+    dtype: DType,
+    rows: int,
+    around: bool = True,
+    sums: bool = True,
+) -> tuple[tuple[Array, ...], tuple[Array, ...], Ready]:
+    """Return (labels, distances), the sums around the middle if they are asked for, and the centres as compared."""
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    table = ready(xp, x, centers, metric, wide, around=around)
 
+    def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        blank = is_zero(xp, x) if metric == "cosine" else None
+        x = table.around(xp, x, metric, wide)
+        compared = x if table.scale is None else x * table.scale
+        # XLA takes minima of vectors along the first axis; `argmin` of NumPy and torch wants the last.
+        labels = table.closest(xp, compared, metric, down=mode.fused)
+        if blank is not None:
+            labels = xp.where(blank, xp.zeros_like(labels), labels)
+        found = explicit(xp, compared, rows_at(xp, table.at, labels), metric)
+        if blank is not None:
+            straight = rows_at(xp, xp.astype(table.zero, found.dtype)[..., None], labels)[..., 0] > 0
+            found = xp.where(blank | straight, 1.0, found / 2)
+        if not sums:
+            return (labels, found), ()
+        w = None if weight is None else cast(xp, weight, wide)
+        return (labels, found), _sums(xp, x, labels, found, w, table.at, blank)
 
-def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(p + q for p, q in zip(a, b, strict=True))
-
-
-def _closest(xp: Namespace, x: Array, ready: _Centers, metric: str) -> Array:
-    """The number of the closest centre of each sample."""
-    if metric == "iou":
-        return lowest(xp, 1 - _iou(xp, x[..., :, None, :], ready.at[..., None, :, :]), -1)
-    if across(xp):
-        product = xp.matmul(ready.factors, xp.matrix_transpose(x))
-        return lowest(xp, product + ready.squares[..., :, None], -2)
-    product = xp.matmul(x, xp.matrix_transpose(ready.factors))
-    return lowest(xp, product + ready.squares[..., None, :], -1)
+    (labels, found), totals = scan_rows(mode, tile, _added, rows, len(x.shape) - 2, x, weight)
+    return (labels, cast(xp, found, dtype)), totals, table
 
 
 def _sums(
@@ -473,117 +323,90 @@ def _sums(
 ) -> tuple[Array, ...]:
     """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile.
 
-    Of directions also Σ w over those samples that have one: `blank` ones add nothing to the sums.
+    For "cosine" also Σ w over the samples that have a direction; `blank` ones have none, and add nothing to Σ w x.
     """
     mine = xp.astype(labels[..., None, :] == counting(xp, centers, -2), x.dtype)
     if weight is not None:
-        there = weight > 0
-        x = xp.where(there[..., None], x, xp.zeros_like(x))
-        found = xp.where(there, found, xp.zeros_like(found)) * weight
+        kept = weight > 0
+        x = xp.where(kept[..., None], x, 0.0)
+        found = xp.where(kept, found, 0.0) * weight
         mine = mine * weight[..., None, :]
     counts, inertia = xp.sum(mine, axis=-1), xp.sum(found, axis=-1)
     if blank is None:
         return xp.matmul(mine, x), counts, inertia
-    x = xp.where(blank[..., None], xp.zeros_like(x), x)
+    x = xp.where(blank[..., None], 0.0, x)
     directed = mine * xp.astype(~blank, mine.dtype)[..., None, :]
     return xp.matmul(mine, x), counts, inertia, xp.sum(directed, axis=-1)
 
 
-def _step(
-    xp: Namespace, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
-) -> tuple[Array, ...]:
-    wide = compute_dtype(xp, dtype)
-    weight, inverse = _in_unit(xp, weight, wide)
-    (labels, _), (sums, counts, inertia, *directions), ready = _pass(
-        xp, x, centers, weight, metric=metric, dtype=dtype, rows=rows
-    )
-    if inverse is not None:
-        inertia = _out_of_unit(xp, inertia, inverse[..., 0])
-    there = counts[..., None] > 0
-    new = sums / xp.where(there, counts[..., None], xp.ones_like(counts[..., None]))
-    if metric == "cosine":
-        old = unit(xp, cast(xp, centers, wide))
-        share = directions[0] / xp.where(counts > 0, counts, xp.ones_like(counts))
-        new = unit(xp, new + share[..., None] * ready.middle)
-        there = there & ~_is_zero(xp, new)[..., None]
-        new = xp.where(there, new, old)
-        shift = xp.sum((new - old) ** 2, axis=(-2, -1))
-    else:
-        # `at` of metric "iou" is in a unit of its own.
-        old = ready.at if ready.scale is None else cast(xp, centers, wide)
-        new = xp.where(there, new, old)
-        shift = xp.sum((new - old) ** 2, axis=(-2, -1))
-        new = new if ready.middle is None else xp.where(there, new + ready.middle, cast(xp, centers, wide))
-    return cast(xp, new, dtype), labels, inertia, shift
+def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(p + q for p, q in zip(a, b, strict=True))
+
+
+def _in_unit(xp: Namespace, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
+    """Return weights (..., n) in a unit in which their sums stay in range, and the inverse of the unit."""
+    if weight is None or weight.shape[-1] == 0:
+        return weight, None
+    floating = xp.isdtype(weight.dtype, "real floating")
+    weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if floating else wide)
+    weight, power = lifted(xp, weight)
+    inverse = inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
+    return weight * inverse, inverse * power
+
+
+def _out_of_unit(xp: Namespace, total: Array, inverse: Array) -> Array:
+    """Return sums in the unit of the given weights, in a dtype that holds them."""
+    dtype = xp.result_type(total.dtype, inverse.dtype)
+    return cast(xp, total, dtype) / cast(xp, inverse, dtype)
+
+
+# --- all distances ---------------------------------------------------------------------------------------------------
 
 
 def all_distances(x: Array, centers: Array, metric: str) -> Array:
-    """Return the distances (n, k) of each sample from each centre, Euclidean ones and not their squares, in one pass.
-
-    As if each were computed from the difference: those that a product spoils are.
-    """
-    xp, dtype = _check(x, centers, None, metric)
-    home, like, wide = xp, x, compute_dtype(xp, dtype)
+    """Return the distances (n, k) of each sample from each centre; Euclidean ones, not their squares."""
+    mode, options = _check(x, centers, None, metric)
+    xp, dtype = mode.xp, options["dtype"]
+    wide = compute_dtype(xp, dtype)
+    like, centers = x, cast(xp, centers, wide)
     if not xp.isdtype(x.dtype, "integral"):
         x = cast(xp, x, wide)
-    xp, x, centers = writable(xp, x, cast(xp, centers, wide))
-    if is_eager_jax(x):  # on a device, where arrays cannot be written to
-        columns = [kmeans_assign(x, centers[j : j + 1, :], metric=metric).distances for j in range(centers.shape[0])]
-        found = xp.stack(columns, axis=1)
-        return cast(xp, xp.sqrt(found) if metric == "euclidean" else found, dtype)
-    whole = compiled(_each_distance, xp, x, centers, metric=metric)
-    return cast(xp, whole, dtype) if home is xp else from_host(home, whole, dtype, like)
+    host, views = enter(xp, x, centers, differentiable=True)
+    if host.host:
+        return cast(xp, from_host(xp, host.run(each_distance_of_host, *views, metric=metric), wide, like), dtype)
+    rows = options["rows"] and rows_in_cache(xp, x, math.prod(centers.shape))
+    return cast(xp, mode.run(each_distance, x, centers, metric=metric, rows=rows), dtype)
 
 
-def _each_distance(xp: Namespace, x: Array, centers: Array, *, metric: str) -> Array:
-    """:func:`all_distances` in the dtype of the centres, in an array that can be written to."""
-    wide = centers.dtype
-    ready = _ready(xp, x, centers, metric, wide, around=True)
-    largest = xp.max(xp.abs(ready.at))
-    inverse = _inverse_scale(xp, largest)  # 1 for "iou", whose centres are scaled already
-    at = ready.at * inverse
-    squares = xp.sum(at * at, axis=-1)
-    whole = xp.empty((x.shape[0], at.shape[0]), dtype=wide, device=device(x))
-    step = _rows(xp, x, centers) or x.shape[0]
-    tiles = [slice(start, min(start + step, x.shape[0])) for start in range(0, x.shape[0], step)]
-    parts = max(1, min(workers(x) if is_at_hand(x) else 1, len(tiles)))
+def each_distance(mode: Mode, x: Array, centers: Array, *, metric: str, rows: int = 0) -> Array:
+    """The distances (n, k) in the dtype of the centres, each from the difference of the two."""
+    xp, wide = mode.xp, centers.dtype
+    table = ready(xp, x, centers, metric, wide)
 
-    def share(part: int) -> None:
-        for tile in tiles[part::parts]:
-            rows = _around(xp, x[tile, :], ready, metric, wide)
-            if metric == "iou":
-                whole[tile, :] = 1 - _iou(xp, (rows * ready.scale)[:, None, :], at[None, :, :])
-                continue
-            # Samples far beyond the centres have a unit of their own, a fraction of that of the centres.
-            own_unit = _inverse_scale(xp, xp.maximum(xp.max(xp.abs(rows), axis=1, keepdims=True), largest))
-            fraction = own_unit / inverse
-            scaled = rows * own_unit
-            own = row_dot(xp, scaled, scaled)[:, None] + squares * (fraction * fraction)
-            found = own - 2.0 * xp.matmul(scaled * fraction, xp.matrix_transpose(at))
-            flat = xp.reshape(found, (-1,))
-            near = indices_of(xp, xp.reshape(~(found >= CANCELLED * own), (-1,)))
-            if near.shape[0]:
-                sample, center = near // at.shape[0], near % at.shape[0]
-                if metric == "euclidean" and ready.whole is None:  # before anything is rounded
-                    difference = items(xp, x[tile, :], sample) - items(xp, centers, center)
-                else:
-                    difference = items(xp, rows, sample) - items(xp, ready.at, center)
-                difference = difference * items(xp, own_unit, sample)
-                put(xp, flat, near, row_dot(xp, difference, difference))
-            found = xp.reshape(flat, found.shape)
-            if metric == "euclidean":
-                whole[tile, :] = xp.sqrt(found) / own_unit
-            else:
-                zero = _is_zero(xp, x[tile, :])[:, None] | ready.zero
-                whole[tile, :] = xp.where(zero, xp.ones_like(found), found / (2 * own_unit * own_unit))
+    def tile(x: Array) -> tuple[tuple[Array], tuple[()]]:
+        if metric == "euclidean":
+            # Whole numbers are subtracted before they are rounded, others before anything else is.
+            own, at = (
+                (cast(xp, x, wide), centers) if table.whole is None else (table.around(xp, x, metric, wide), table.at)
+            )
+            difference = own[:, None, :] - at
+            inverse = inverse_scale(xp, xp.max(xp.abs(difference), axis=-1, keepdims=True))
+            scaled = difference * inverse
+            return (xp.sqrt(xp.sum(scaled * scaled, axis=-1)) / inverse[..., 0],), ()
+        own = table.around(xp, x, metric, wide)
+        own = own if table.scale is None else own * table.scale
+        found = explicit(xp, own[:, None, :], table.at, metric)
+        if metric == "cosine":
+            found = xp.where(is_zero(xp, x)[:, None] | table.zero, 1.0, found / 2)
+        return (found,), ()
 
-    in_parts(x, share, parts)
-    return whole
+    (found,), _ = scan_rows(mode, tile, _added, rows, 0, x)
+    return found
 
 
 def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:
     at = to_host(centers)
-    sample = kmeans_assign(x._meta.reshape(0, x.shape[1]), at, metric=metric)
+    sample = kmeans_assign(empty_rows(x), at, metric=metric)
 
     def part_of(i: int) -> Array:
         return over_rows(lambda part: kmeans_assign(part, at, metric=metric)[i], x, None, sample[i].dtype)

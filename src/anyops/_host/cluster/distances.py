@@ -1,0 +1,57 @@
+"""The distances of all samples from all centres by products of matrices: the twin of `each_distance` of NumPy."""
+
+import numpy as np
+
+from ..._array.host import Host
+from ..._array.mode import Mode
+from ..._array.nearest import row_dot
+from ..._array.rows import rows_in_cache
+from ..._array.threads import in_parts, workers
+from ...cluster.distances import explicit, inverse_scale, is_zero, ready
+
+# Squared distances of less than this share of the squares they are a difference of are computed from the difference.
+CANCELLED = 1 / 8
+
+
+def each_distance(mode: Mode, x: Host, centers: Host, *, metric: str) -> Host:
+    """Return the distances (n, k) of samples from centres, in the dtype of the centres."""
+    n, k, wide = x.shape[0], centers.shape[0], centers.dtype
+    table = ready(np, x, centers, metric, wide)
+    largest = np.max(np.abs(table.at))
+    inverse = inverse_scale(np, largest)  # 1 for "iou", whose centres are scaled already
+    at = table.at * inverse
+    squares = row_dot(np, at, at)
+    whole = np.empty((n, k), wide)
+    step = rows_in_cache(np, x, k)
+    tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    parts = max(1, min(workers(x), len(tiles)))
+
+    def share(part: int) -> None:
+        for tile in tiles[part::parts]:
+            rows = table.around(np, x[tile, :], metric, wide)
+            if metric == "iou":
+                whole[tile, :] = explicit(np, (rows * table.scale)[:, None, :], at, metric)
+                continue
+            # Samples far beyond the centres have a unit of their own, a fraction of that of the centres.
+            unit = inverse_scale(np, np.maximum(np.max(np.abs(rows), axis=1, keepdims=True), largest))
+            fraction = unit / inverse
+            scaled = rows * unit
+            own = row_dot(np, scaled, scaled)[:, None] + squares * (fraction * fraction)
+            found = own - 2.0 * ((scaled * fraction) @ at.T)
+            near = np.flatnonzero(~(found >= CANCELLED * own))
+            if near.shape[0]:
+                sample, center = near // k, near % k
+                if metric == "euclidean" and table.whole is None:  # before anything is rounded
+                    difference = x[tile, :][sample, :] - centers[center, :]
+                else:
+                    difference = rows[sample, :] - table.at[center, :]
+                difference = difference * unit[sample, :]
+                found.reshape(-1)[near] = row_dot(np, difference, difference)
+            if metric == "euclidean":
+                whole[tile, :] = np.sqrt(found) / unit
+            else:
+                zero = is_zero(np, x[tile, :])[:, None] | table.zero
+                whole[tile, :] = np.where(zero, 1.0, found / (2 * unit * unit))
+
+    in_parts(x, share, parts)
+    return whole

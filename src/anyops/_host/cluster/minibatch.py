@@ -1,0 +1,145 @@
+"""Centres that learn from one batch after another."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._array.host import Host, beside, from_host, on_host
+from ..._array.mode import Mode, mode_of
+from ..._array.namespace import Array, result_dtype
+from ...cluster.assign import partial_sums
+from .place import entered, too_large, unmoved
+from .samples import Samples, in_given_units, settled
+from .seeding import rows_of
+from .weights import unit_of
+
+# Centres below LEAST_SHARE of the largest weight are drawn anew, each time that PATIENCE samples a centre were seen.
+LEAST_SHARE, PATIENCE = 0.01, 10
+
+
+class Batch(NamedTuple):
+    """Samples (n, d) and their weights on the host, ones if none were given."""
+
+    name: str
+    mode: Mode
+    x: Array
+    weight: Host
+    weighted: bool
+
+    @property
+    def positive(self) -> int:
+        """How many samples have a positive weight."""
+        return int(np.count_nonzero(self.weight))
+
+    def check_squares(self, mode: Mode, z: Array, where: str) -> None:
+        """Raise ValueError if squares of samples, as they are compared, cannot be summed."""
+        xp = mode.xp
+        largest = float(xp.max(xp.abs(xp.where(beside(mode, self.weight > 0, z)[:, None], z, 0.0))))
+        if not largest < (float(xp.finfo(z.dtype).max) / (64 * z.shape[0] * z.shape[1])) ** 0.5:
+            raise ValueError(f"{self.name} must hold numbers whose squares can be summed in {where}, got larger ones")
+
+
+class Learned:
+    """Centres in float64, with Σ w x and Σ w of the samples they have learned from."""
+
+    def __init__(self, first: list[Batch], k: int, init: str | Array, metric: str, rng: Any):
+        xp, parts = first[0].mode.xp, [batch.x for batch in first]
+        x = xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+        weight = np.concat([batch.weight for batch in first])
+        self._dtype = result_dtype(xp, x=x)
+        self.unit = unit_of(float(np.max(weight)))
+        weight = weight / self.unit
+        given = from_host(xp, weight, self._dtype, x) if any(batch.weighted for batch in first) else None
+        samples = Samples(first[0].mode, x, weight, given, k, metric, "mean", init)
+        self.variance, self._place = samples.variance, samples.place
+        self._at = samples.start(rng)
+        if metric == "cosine":  # later batches may hold samples without a direction
+            self._at = self._at + self._place.shift
+            self._place = unmoved(x.shape[1])
+        self._sums, self._weights = np.zeros(self._at.shape), np.zeros(k)
+        self._metric, self._rng, self._since = metric, rng, 0
+
+    def learn(self, batch: Batch) -> tuple[float, float]:
+        """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
+        old, (mode, x) = self._at, entered(batch.mode.xp, batch.x)
+        z = self._place.enter(mode.xp, x)
+        weight = batch.weight / self.unit
+        unit = unit_of(float(np.max(weight)))
+        weight = weight / unit
+        if self._metric == "euclidean":
+            batch.check_squares(mode, z, f"{z.dtype} in the unit of the first batches")
+        given = from_host(mode.xp, weight, z.dtype, z) if batch.weighted else None
+        if np.any(self._weights > 0) and (np.any(self._weights == 0) or self._since >= PATIENCE * old.shape[0]):
+            # Before a batch, not after it as scikit-learn does: so no moved centre is returned untested.
+            self._reassign(mode, z, weight, batch.positive // 2)
+            self._since = 0
+        self._since += batch.positive
+        part = partial_sums(z, from_host(mode.xp, self._at, z.dtype, z), given, self._metric, around=False)
+        self._sums = self._sums + unit * on_host(part.sums)
+        self._weights = self._weights + unit * on_host(part.counts)
+        some = self._weights > 0
+        mean = self._sums / np.where(some, self._weights, 1.0)[:, None]
+        self._at = settled(self._metric, np.where(some[:, None], mean, self._at), self._at)
+        return float(part.inertia) * unit, float(np.sum((self._at - old) ** 2))
+
+    def inertia_out(self, inertia: float) -> float:
+        """Σ w · distance in the units of the given samples and weights."""
+        return in_given_units(inertia, self.unit, self._place, self._metric)
+
+    def _reassign(self, mode: Mode, z: Array, weight: Host, most: int) -> None:
+        """Move the centres with the least weights, at most so many, to samples of a batch."""
+        few = np.flatnonzero(self._weights < LEAST_SHARE * np.max(self._weights))
+        few = few[np.argsort(self._weights[few], stable=True)][:most]
+        if few.shape[0]:
+            index = self._rng.choice(weight.shape[0], few.shape[0], replace=False, p=weight / np.sum(weight))
+            points = on_host(rows_of(mode, z, index))
+            self._at = self._at.copy()
+            self._at[few, :] = settled(self._metric, points, self._at[few, :])
+            rest = np.ones(self._weights.shape[0], dtype=np.bool)
+            rest[few] = False
+            # With the least weight of the others: so they are not drawn again at once, nor moved far by one sample.
+            self._weights[few] = np.min(self._weights[rest])
+            self._sums[few, :] = self._at[few, :] * self._weights[few][:, None]
+
+    def result(self, like: Array) -> Array:
+        """The centres (k, d) in the library and dtype of the samples."""
+        exact, xp = self._place.centers_out(self._at), mode_of(like=like).xp
+        returned = from_host(xp, exact, self._dtype, like)
+        if xp.isdtype(like.dtype, "integral"):
+            off, apart = np.sum((on_host(returned) - exact) ** 2, axis=1), _apart(self._at / self._place.scale)
+            if np.any((apart > 0) & (apart < 16 * off)):
+                raise too_large("batches", exact, self._dtype)
+        return returned
+
+
+def _apart(centers: Host) -> Host:
+    """The squared distance of each centre from the closest other centre."""
+    apart = np.full(centers.shape[0], math.inf)
+    for j in range(centers.shape[0]):
+        squared = np.sum((centers - centers[j, :]) ** 2, axis=1)
+        squared[j] = math.inf
+        apart[j] = np.min(squared)
+    return apart
+
+
+class Stop:
+    """When to stop: a batch changes next to nothing, or the smoothed distance has had no new minimum for long."""
+
+    def __init__(self, least: float, patience: int | None):
+        self._least, self._patience = least, patience
+        self._weight, self._smooth, self._minimum, self._since = 0.0, 0.0, math.inf, 0
+
+    def after(self, lost: float, weight: float, shift: float) -> bool:
+        """Take in the Σ w · distance, Σ w and Σ ‖Δc‖² of a batch; return whether to stop."""
+        begun = self._weight > 0
+        self._weight += weight
+        if not begun:  # by centres that have learned nothing yet
+            return False
+        share = 1.0 if self._minimum == math.inf else 2 * weight / (weight + self._weight)
+        self._smooth += share * (lost / weight - self._smooth)
+        self._since = 0 if self._smooth < self._minimum else self._since + 1
+        self._minimum = min(self._minimum, self._smooth)
+        if self._least > 0 and shift <= self._least:
+            return True
+        return self._patience is not None and self._since >= self._patience

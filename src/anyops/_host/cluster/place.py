@@ -1,0 +1,189 @@
+"""Where samples are moved to before they are compared: close to 0, in a unit in which squares keep their digits."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from ..._array.backends import to_host
+from ..._array.chunked import over_rows
+from ..._array.host import Host, beside, from_host, on_host
+from ..._array.mode import Mode, enter, mode_of
+from ..._array.namespace import Array, DType, Namespace, cast, namespace, stop_gradient, working
+from ..._array.nearest import less
+from ..._array.rows import rows_in_cache
+from ..._array.threads import in_parts, workers
+from ...cluster.distances import unit
+from ...norm import batch_stats
+from .weights import unit_of
+
+WORTH_THREADS = 1 << 20  # numbers in an array from which each core reads a share of it
+
+T = TypeVar("T")
+
+
+class Place(NamedTuple):
+    """Samples are compared as (x − offset) · scale − shift, which is exact or nearly so."""
+
+    offset: Host | None  # (d,) whole numbers, taken off integers before they are rounded to floating ones
+    scale: Host  # (d,) powers of two: the same one of all columns, except for metric "iou"
+    shift: Host  # (d,)
+
+    def enter(self, xp: Namespace, x: Array) -> Array:
+        """Samples of any chunk or batch as they are compared."""
+        dtype = working(xp, x[:0, ...]).dtype
+        z = cast(xp, x, dtype) if self.offset is None else less(xp, x, from_host(xp, self.offset, x.dtype, x), dtype)
+        if np.any(self.scale != 1):
+            z = z * from_host(xp, self.scale, dtype, x)
+        return z - from_host(xp, self.shift, dtype, x) if np.any(self.shift != 0) else z
+
+    def centers_in(self, centers: Host) -> Host:
+        """Centres among the samples as they are compared."""
+        return (centers if self.offset is None else centers - self.offset) * self.scale - self.shift
+
+    def centers_out(self, centers: Host) -> Host:
+        """Centres among the samples as they were given."""
+        centers = (centers + self.shift) / self.scale
+        return centers if self.offset is None else centers + self.offset
+
+
+def unmoved(d: int) -> Place:
+    """Return the place of samples that are compared where they are."""
+    return Place(None, np.ones(d), np.zeros(d))
+
+
+def entered(xp: Namespace, x: Array) -> tuple[Mode, Array]:
+    """Return samples as constants, and the mode that reads them best: that of NumPy where they lie in host memory.
+
+    Integers of more than 16 bits go there as they are, for NumPy has float64 for them; it has no bfloat16.
+    """
+    x = stop_gradient(x)
+    if not (xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16):
+        x = working(xp, x)
+    mode, (x,) = enter(xp, x, differentiable=False)
+    return mode, x
+
+
+def too_large(name: str, centers: Host, dtype: DType) -> ValueError:
+    """Return the error for integers whose exact centres a dtype cannot tell apart."""
+    return ValueError(
+        f"{name} must hold integers whose centres {dtype} can tell apart, got numbers up to "
+        f"{np.max(np.abs(centers)):.10g}; subtract an offset, or convert {name} to float64"
+    )
+
+
+class Prepared(NamedTuple):
+    """Samples as they are compared, where they were moved, and the mean over features of their variance there."""
+
+    z: Array  # (n, d) around 0, of unit length, or widths and heights; zeros where the weight is 0
+    place: Place
+    variance: float
+    metric: str  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
+    rows: Host | None  # (n, d + 1) z with a one behind each, of which z is a view
+
+
+def prepared(
+    mode: Mode, x: Array, weight: Host, metric: str, *, shifts_directions: bool = False, with_one: bool = False
+) -> Prepared:
+    """Bring the samples of positive weight close to 0 for "euclidean", to unit length for "cosine".
+
+    With `shifts_directions` those of unit length are moved close to 0 as well, if each has a direction. With `with_one`
+    samples that NumPy holds and that are moved close to 0 get a one behind each.
+    """
+    xp, d, kept, rows = mode.xp, x.shape[1], None, None
+    if not np.all(weight > 0):
+        kept = beside(mode, weight > 0, x)
+        x = xp.where(kept[:, None], x, xp.zeros_like(x))
+    place = unmoved(d)._replace(offset=_offset(mode, x, kept, metric))
+    z = place.enter(xp, x)
+    if metric == "cosine":
+        z = over_rows(lambda part: unit(namespace(x=part), part), z, d, z.dtype) if mode.lazy else unit(xp, z)
+    else:
+        place = place._replace(scale=_scale(mode, z, metric))
+        z = place._replace(offset=None).enter(xp, z)
+    z = _zeroed(xp, z, kept)
+    stats = batch_stats(z, axis=1, sample_weight=kept)
+    mean, m2 = on_host(stats.mean), on_host(stats.m2)
+    variance = m2 / np.count_nonzero(weight)
+    if metric == "cosine" and shifts_directions:
+        blank = xp.max(xp.abs(z), axis=1) == 0
+        if not bool(xp.any(blank if kept is None else blank & kept)):
+            metric = "euclidean"
+    if metric == "euclidean":
+        # Squared distances between samples are at most four times Σ m2.
+        with np.errstate(over="ignore"):
+            total = np.sum(m2 / place.scale / place.scale)
+        if not total < np.finfo(np.float64).max / 16:
+            raise ValueError("x must hold numbers whose squares can be summed in float64, got larger ones")
+        # Close to the mean, but with so few digits that whole numbers stay whole, and their ties stay ties.
+        some = variance > 0
+        grid = np.exp2(np.floor(np.log2(np.where(some, variance, 1.0)) / 2))
+        shift = from_host(xp, np.where(some, np.round(mean / grid) * grid, mean), z.dtype, z)
+        place = place._replace(shift=on_host(shift))
+        if with_one and mode.host:
+            rows = _rows_with_one(z, shift)
+            z = rows[:, :d]
+            if kept is not None:
+                rows[:, :d] = _zeroed(xp, z, kept)
+        else:
+            z = _zeroed(xp, z - shift, kept)
+    return Prepared(z, place, float(np.mean(variance)), metric, rows)
+
+
+def _rows_with_one(z: Host, shift: Host) -> Host:
+    """(n, d + 1): z − shift, with a one behind each."""
+    n, d = z.shape
+    rows = np.empty((n, d + 1), z.dtype)
+    step = rows_in_cache(np, z, d)
+
+    def fill(start: int, stop: int) -> None:
+        for at in range(start, stop, step):
+            tile = slice(at, min(at + step, stop))
+            np.subtract(z[tile, :], shift, out=rows[tile, :d])
+            rows[tile, d] = 1.0
+
+    in_shares(mode_of(z=z), z, fill)
+    return rows
+
+
+def in_shares(mode: Mode, x: Array, work: Callable[[int, int], T]) -> list[T]:
+    """Return ``work(start, stop)`` of each core's share of the rows; of all rows if they are few or not at hand."""
+    n = x.shape[0]
+    parts = workers(x) if mode.at_hand and n * x.shape[1] >= WORTH_THREADS else 1
+    return in_parts(x, lambda part: work(n * part // parts, n * (part + 1) // parts), parts)
+
+
+def _zeroed(xp: Namespace, z: Array, kept: Array | None) -> Array:
+    """Samples, zeros where the weight is 0."""
+    return z if kept is None else xp.where(kept[:, None], z, xp.zeros_like(z))
+
+
+def _offset(mode: Mode, x: Array, kept: Array | None, metric: str) -> Host | None:
+    """Whole numbers to take off integers that the floating dtype could not tell apart; None where it can."""
+    xp = mode.xp
+    if metric != "euclidean" or not xp.isdtype(x.dtype, "integral") or xp.iinfo(x.dtype).bits <= 16:
+        return None
+    exact = 2 / float(xp.finfo(working(xp, x[:0, ...]).dtype).eps)
+    low, high = (on_host(f(x, axis=0)) for f in (xp.min, xp.max))
+    if np.max(np.maximum(-low, high)) <= exact:
+        return None
+    if kept is not None:  # zeros stand where the weight is 0
+        first = int(np.flatnonzero(to_host(kept))[0])
+        return on_host(x[first, :])
+    return np.round(low / 2 + high / 2)
+
+
+def _scale(mode: Mode, z: Array, metric: str) -> Host:
+    """Powers of two (d,), by which samples are multiplied so that their squares neither overflow nor vanish."""
+    xp, axis = mode.xp, 0 if metric == "iou" else None  # which does not depend on the unit of either side
+
+    def ends(start: int, stop: int) -> Host:
+        share = z[start:stop, ...]
+        # Together, so that a dask array is computed once.
+        return on_host(xp.stack([xp.max(share, axis=axis), -xp.min(share, axis=axis)]))
+
+    largest = np.max(np.concat(in_shares(mode, z, ends)), axis=0)
+    limit = 120 if xp.finfo(z.dtype).bits < 64 else 1000
+    units = [unit_of(float(end)) for end in np.reshape(largest, (-1,))]
+    return np.asarray([2.0 ** -min(max(math.log2(one), -limit), limit) for one in units]) * np.ones(z.shape[1])

@@ -1,0 +1,146 @@
+"""Distances of samples from centres: squared Euclidean, 1 − cos, and 1 − IoU of co-centred boxes."""
+
+from typing import NamedTuple
+
+from .._array.mode import Mode
+from .._array.namespace import Array, DType, Namespace, cast
+from .._array.nearest import less, lowest, row_dot, rows_at
+from .._math import quotient
+
+METRICS = ("euclidean", "cosine", "iou")
+SQUARABLE = 2.0**50  # above it, and below its inverse, squares of float32 leave their range
+
+
+def check_metric(metric: str) -> None:
+    """Raise ValueError for a metric that does not exist."""
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+
+
+def unit(xp: Namespace, x: Array) -> Array:
+    """x / ‖x‖ along the last axis, zeros where x is 0; scaled first, so that squares do not overflow."""
+    x = quotient(xp, x, xp.max(xp.abs(x), axis=-1, keepdims=True))
+    return quotient(xp, x, xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True)))
+
+
+def is_zero(xp: Namespace, x: Array) -> Array:
+    """Whether all numbers along the last axis are 0: such vectors have no direction."""
+    return xp.max(xp.abs(x), axis=-1) == 0
+
+
+def iou(xp: Namespace, a: Array, b: Array) -> Array:
+    """IoU of boxes around one point by their widths and heights; negative sides count as 0."""
+    a, b = xp.maximum(a, xp.zeros_like(a)), xp.maximum(b, xp.zeros_like(b))
+    (a0, a1), (b0, b1) = ((side[..., 0], side[..., 1]) for side in (a, b))
+    inter = xp.minimum(a0, b0) * xp.minimum(a1, b1)
+    union = a0 * a1 + b0 * b1 - inter
+    return xp.where(union > 0, quotient(xp, inter, union), 0.0)
+
+
+def inverse_scale(xp: Namespace, largest: Array) -> Array:
+    """1, or 1 / largest where squares could overflow or vanish."""
+    far = (largest > SQUARABLE) | ((largest < 1 / SQUARABLE) & (largest > 0))
+    info = xp.finfo(largest.dtype)
+    one = xp.ones_like(largest)
+    # No inverse is infinite, or subnormal, which some processors take for 0.
+    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
+    return xp.where(far, one / bounded, one)
+
+
+def explicit(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+    """The distance of samples from centres of one shape, or of shapes that broadcast.
+
+    Explicitly: no difference of large squares. For "cosine" of unit vectors, twice 1 − cos.
+    """
+    if metric == "iou":
+        return 1 - iou(xp, x, centers)
+    difference = x - centers
+    return xp.sum(difference * difference, axis=-1)
+
+
+def to_each(mode: Mode, centers: Array, x: Array, metric: str) -> Array:
+    """(k, n): the distance of each sample from each centre; both around 0, or of unit length."""
+    xp = mode.xp
+    if metric == "iou":
+        return 1 - iou(xp, centers[:, None, :], x[None, :, :])
+    found = xp.matmul(-2.0 * centers, xp.matrix_transpose(x))
+    found = found + row_dot(xp, centers, centers)[:, None]
+    found = found + row_dot(xp, x, x)
+    found = xp.maximum(found, xp.zeros_like(found))
+    if metric == "euclidean":
+        return found
+    # Zeros are at a right angle to everything.
+    straight = is_zero(xp, centers)[:, None] | is_zero(xp, x)
+    return xp.where(straight, 1.0, found / 2)
+
+
+class Ready(NamedTuple):
+    """Centres (..., k, d) as they are compared with samples, and how samples are moved first."""
+
+    at: Array  # around the middle
+    factors: Array  # −2 c, in a unit in which products do not leave the range of the dtype
+    squares: Array  # ‖c‖² in that unit
+    middle: Array | None  # taken off the samples
+    whole: Array | None  # the middle in the integers of the samples, if those are not exact in the floating dtype
+    scale: Array | None  # what widths and heights are multiplied by
+    zero: Array | None  # which centres have no direction
+
+    def around(self, xp: Namespace, x: Array, metric: str, wide: DType) -> Array:
+        """Samples, or their directions, around the middle of the centres."""
+        if self.whole is not None:
+            return less(xp, x, self.whole, wide)
+        x = cast(xp, x, wide)
+        if metric == "cosine":
+            x = unit(xp, x)
+        return x if self.middle is None else x - self.middle
+
+    def closest(self, xp: Namespace, x: Array, metric: str, *, down: bool) -> Array:
+        """The number of the closest centre of each sample; scores are laid out (k, n) for `down`, else (n, k)."""
+        if metric == "iou":
+            return lowest(xp, 1 - iou(xp, x[..., :, None, :], self.at[..., None, :, :]), -1)
+        if down:
+            product = xp.matmul(self.factors, xp.matrix_transpose(x))
+            return lowest(xp, product + self.squares[..., :, None], -2)
+        product = xp.matmul(x, xp.matrix_transpose(self.factors))
+        return lowest(xp, product + self.squares[..., None, :], -1)
+
+
+def ready(xp: Namespace, x: Array, given: Array, metric: str, wide: DType, *, around: bool = True) -> Ready:
+    """Prepare centres; `around` one of them, which keeps rounding small wherever the samples lie."""
+    centers = cast(xp, given, wide)
+    if metric == "iou":
+        scale = inverse_scale(xp, xp.max(xp.abs(centers), axis=-2, keepdims=True))
+        return Ready(centers * scale, centers, centers, None, None, scale, None)
+    middle = whole = zero = None
+    if metric == "cosine":
+        centers, zero = unit(xp, centers), is_zero(xp, centers)
+    if around or metric == "cosine":
+        # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and
+        # equal distances equal, as they would not around a mean.
+        away = centers - xp.mean(centers, axis=-2, keepdims=True)
+        index = lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None]
+        middle = rows_at(xp, centers, index)
+        if around and metric == "euclidean" and xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16:
+            whole, middle, centers = _around_integers(xp, x, given, index, wide)
+        else:
+            centers = centers - middle
+    inverse = inverse_scale(xp, xp.max(xp.abs(centers), axis=(-2, -1), keepdims=True))
+    scaled = centers * inverse
+    squares = xp.sum(centers * scaled, axis=-1)
+    if zero is not None:
+        squares = squares + xp.astype(zero, squares.dtype)  # as far as at a right angle
+    return Ready(centers, -2.0 * scaled, squares, middle, whole, None, zero)
+
+
+def _around_integers(xp: Namespace, x: Array, given: Array, index: Array, wide: DType) -> tuple[Array, Array, Array]:
+    """A whole number near the middle in the dtype of `x`, the same as a floating one, and the centres around it."""
+    info = xp.iinfo(x.dtype)
+    middle = rows_at(xp, given, index)
+    if given.dtype == x.dtype:
+        return middle, cast(xp, middle, wide), less(xp, given, middle, wide)
+    given, middle = cast(xp, given, wide), cast(xp, middle, wide)
+    # The largest float below 2^31 or 2^63, which itself no integer of the dtype reaches.
+    most = float(info.max) * (1 - float(xp.finfo(wide).eps))
+    inside = xp.where(xp.isfinite(middle), xp.round(middle), xp.zeros_like(middle))
+    inside = xp.minimum(xp.maximum(inside, xp.full_like(inside, float(info.min))), xp.full_like(inside, most))
+    return xp.astype(inside, x.dtype), inside, given - inside
