@@ -171,3 +171,15 @@ def test_corners_of_16_bit_masks_are_not_rounded(library, dtype):
     assert anyops.masks_to_boxes(mask).tolist() == [[0, 0, 1099, 2]]
     assert str(anyops.masks_to_boxes(mask).dtype).endswith("float32")
     assert str(anyops.masks_to_boxes(mask[:0]).dtype).endswith("float32")
+
+
+@pytest.mark.op("box_area", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32"])
+def test_sides_of_whole_numbers_that_floats_do_not_hold(run, backend, dtype):
+    if not backend.has_dtype(dtype) or (backend.library == "torch" and dtype == "uint32"):
+        pytest.skip(f"{backend} has no {dtype}, or no arithmetic of it")
+    boxes = (np.array([[0, 0, 1, 1], [0, 0, 3, 2], [5, 1, 4, 2]]) + 2**24).astype(dtype)
+    assert run(anyops.box_area, boxes).tolist() == [1, 6, 0]
+    for in_fmt, given in (("xyxy", boxes), ("yxyx", boxes[:, [1, 0, 3, 2]])):
+        for out_fmt in ("xywh", "cxcywh"):
+            assert run(anyops.box_convert, given[:2], in_fmt, out_fmt)[:, 2:].tolist() == [[1, 1], [3, 2]]

@@ -413,3 +413,15 @@ def test_gradients_of_boxes_whose_area_is_subnormal(kind, side):
         pred = torch.tensor([0, 0, side, side], requires_grad=True)
         anyops.box_iou_loss(pred, torch.tensor(target), kind=kind).backward()
         assert torch.isfinite(pred.grad).all(), target
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32"])
+def test_whole_numbers_that_floats_do_not_hold(run, backend, kind, dtype):
+    if not backend.has_dtype(dtype) or (backend.library == "torch" and dtype == "uint32"):
+        pytest.skip(f"{backend} has no {dtype}, or no arithmetic of it")
+    near = np.array([[0, 0, 1, 1], [0, 0, 3, 2], [1, 0, 4, 2], [2, 2, 2, 5]])
+    far = (near + 2**24 + 1).astype(dtype)
+    want = reference.pairwise(near.astype(float), near.astype(float), kind)
+    np.testing.assert_allclose(run(anyops.box_iou, far, far, kind=kind), want, atol=2e-6)

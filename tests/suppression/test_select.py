@@ -70,3 +70,19 @@ def test_padded_nms(run):
     indices, valid = run(padded, boxes, scores)
     want = reference.greedy(boxes, scores, 0.5, score_threshold=0.125, max_output=8)
     assert indices[valid].tolist() == want
+
+
+@pytest.mark.op("top_scores", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64", "uint64"])
+def test_whole_numbers_are_ordered_as_such(run, backend, dtype):
+    if not backend.has_dtype(dtype):
+        pytest.skip(f"{backend} has no {dtype}")
+    info = np.iinfo(dtype)
+    scores = np.array([info.max - 1, info.max, info.min, info.max - 1, info.min + 1], dtype)
+    assert run(anyops.top_scores, scores, 5)[0].tolist() == [1, 0, 3, 4, 2]
+
+
+@pytest.mark.op("nms", transforms=(Transform.EAGER,))
+def test_scores_that_float32_does_not_hold(run):
+    boxes = np.float32([[0, 0, 2, 2], [0, 0, 2, 2]])
+    assert run(anyops.nms, boxes, np.array([2**24, 2**24 + 1], np.int32)).tolist() == [1]

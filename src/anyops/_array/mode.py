@@ -262,16 +262,23 @@ def _is_traced(arrays: list[Array]) -> bool:
 _VIEWS = {"numpy": _of_numpy, "torch": _of_torch, "jax": _of_jax}
 
 
-def floats(mode: Mode, *views: Array | None) -> list[Array | None]:
-    """Return views of host memory, integers as floats of the default dtype of the arguments' library."""
-    return [x if x is None or x.dtype.kind == "f" else x.astype(_default_float(mode.home)) for x in views]
+def floats(mode: Mode, *views: Array | None, exact: bool = False) -> list[Array | None]:
+    """Return views of host memory, integers as floats: of the default dtype of the arguments' library, or `exact` ones.
+
+    float64 holds all integers up to 2⁵³, float32 those up to 2²⁴.
+    """
+    return [
+        x if x is None or x.dtype.kind == "f" else x.astype(np.float64 if exact else _default_float(mode.home))
+        for x in views
+    ]
 
 
 def _default_float(home: str) -> Any:
     if home == "torch":
         import torch
 
-        return str(torch.get_default_dtype()).removeprefix("torch.")
+        name = str(torch.get_default_dtype()).removeprefix("torch.")
+        return name if name in _FLOATS[1:] else "float32"
     if home == "jax":
         import jax
 

@@ -18,6 +18,18 @@ def ascending(xp: Namespace, x: Array) -> Array:
     return xp.argsort(x, axis=-1, stable=True)
 
 
+def descending(xp: Namespace, x: Array) -> Array:
+    """Return the positions of numbers by descending value along the last axis: ties by position, NaN last.
+
+    Integers are compared as integers: 16 777 216 and 16 777 217 are one float32.
+    """
+    if xp.isdtype(x.dtype, "real floating"):
+        return ascending(xp, -x)  # NaN sorts last in ascending order, and first by descending=True
+    if library(xp) == "torch" and xp.isdtype(x.dtype, "unsigned integer"):  # which lack operations
+        x = x.view(xp.int64) ^ xp.iinfo(xp.int64).min if x.dtype == xp.uint64 else x.to(xp.int64)
+    return ascending(xp, ~x)
+
+
 @cache
 def _jax_ascending() -> Callable[[Array], Array]:
     import jax

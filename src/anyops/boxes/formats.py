@@ -15,6 +15,7 @@ from .._array.namespace import (
     device,
     result_dtype,
 )
+from .._array.nearest import less
 from .._array.support import Kind, op
 
 FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
@@ -59,8 +60,12 @@ def box_area(boxes: Array) -> Array:
 
 
 def _area(mode: Mode, boxes: Array, *, dtype: DType) -> Array:
-    xp = mode.xp
-    x1, y1, x2, y2 = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    if xp.isdtype(boxes.dtype, "integral"):
+        x1, y1, x2, y2 = columns_of(boxes)
+        width, height = (less(xp, stop, start, wide) for stop, start in ((x2, x1), (y2, y1)))
+        return cast(xp, xp.where((width > 0) & (height > 0), width * height, 0.0), dtype)
+    x1, y1, x2, y2 = columns_of(cast(xp, boxes, wide))
     proper = (x2 > x1) & (y2 > y1)  # also keeps inf − inf and inf · 0 out of the product
     width = xp.where(proper, x2, 0.0) - xp.where(proper, x1, 0.0)
     height = xp.where(proper, y2, 0.0) - xp.where(proper, y1, 0.0)
@@ -108,9 +113,14 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
 
 
 def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
-    xp = mode.xp
-    columns = columns_of(cast(xp, boxes, compute_dtype(xp, dtype)))
-    return cast(xp, xp.stack(_from_corners(_to_corners(columns, in_fmt), out_fmt), axis=-1), dtype)
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    corners = _to_corners(columns_of(cast(xp, boxes, wide)), in_fmt)
+    sides = None
+    if xp.isdtype(boxes.dtype, "integral") and in_fmt in ("xyxy", "yxyx"):
+        a, b, c, d = columns_of(boxes)
+        sides = tuple(less(xp, stop, start, wide) for stop, start in ((c, a), (d, b)))
+        sides = sides[::-1] if in_fmt == "yxyx" else sides
+    return cast(xp, xp.stack(_from_corners(corners, out_fmt, sides), axis=-1), dtype)
 
 
 def columns_of(boxes: Array) -> tuple[Array, Array, Array, Array]:
@@ -127,12 +137,13 @@ def _to_corners(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
     return (b, a, d, c) if fmt == "yxyx" else columns
 
 
-def _from_corners(corners: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
+def _from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] | None) -> tuple[Array, ...]:
     x1, y1, x2, y2 = corners
+    width, height = sides or (x2 - x1, y2 - y1)
     if fmt == "xywh":
-        return x1, y1, x2 - x1, y2 - y1
+        return x1, y1, width, height
     if fmt == "cxcywh":
-        return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+        return (x1 + x2) / 2, (y1 + y2) / 2, width, height
     return (y1, x1, y2, x2) if fmt == "yxyx" else corners
 
 

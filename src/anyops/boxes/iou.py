@@ -21,6 +21,7 @@ from .._array.namespace import (
     rows_of,
     stop_gradient,
 )
+from .._array.nearest import less
 from .._array.operators import PLAIN, Operators
 from .._array.pieces import fold_tiles, map_tiles, tiles
 from .._array.support import Kind, op
@@ -120,12 +121,14 @@ def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tu
 
 def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object) -> tuple[Array, Array]:
     """Give both arrays one compute dtype, and as many dimensions, so that they broadcast behind an axis of columns."""
-    rank = max(boxes1.ndim, boxes2.ndim)
-    first, second = (
-        cast(xp, xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)), compute_dtype(xp, dtype))
-        for x in (boxes1, boxes2)
-    )
-    return first, second
+    rank, wide = max(boxes1.ndim, boxes2.ndim), compute_dtype(xp, dtype)
+    first, second = (xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (boxes1, boxes2))
+    if first.dtype == second.dtype and xp.isdtype(first.dtype, "integral") and 0 not in first.shape:
+        # Overlaps do not depend on the origin: beside one of the boxes, integers that floats do not hold stay exact.
+        corner = xp.reshape(first, (-1, 4))[0, :2]
+        corner = xp.concat((corner, corner))
+        return less(xp, first, corner, wide), less(xp, second, corner, wide)
+    return cast(xp, first, wide), cast(xp, second, wide)
 
 
 def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:

@@ -118,7 +118,7 @@ def static_call(op: str, given: Detections, kind: str, *, differentiable: bool =
 def _enter(xp: Namespace, given: Detections, differentiable: bool) -> tuple[Mode, Detections]:
     mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
     if mode.host:
-        boxes, scores, overlaps = floats(mode, boxes, scores, overlaps)
+        boxes, scores, overlaps = floats(mode, boxes, scores, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
     return mode, Detections(boxes, scores, labels, overlaps, valid)
 

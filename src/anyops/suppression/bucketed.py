@@ -10,13 +10,14 @@ import math
 from .._array.backends import to_host
 from .._array.mode import Mode
 from .._array.namespace import Array, working
+from .._array.order import descending
 from .._array.padding import bucket, joined, pad, pad_host, power_of_two
 from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlaps_others
 from .detections import Detections
 from .edges import kept_in_fixed_shape
 from .overlaps import Scene, Strips, Sweep, acts, both_ways, searches_within
-from .select import above, ranking
+from .select import above
 from .tiles import ranked_mask
 
 # Boxes that suppress among the rest in one step.
@@ -96,7 +97,7 @@ def _searches(
 ) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array, Array], Array, Array]:
     """Rank and sort the boxes, and find the ranges of candidates of their entries."""
     xp = mode.xp
-    order = ranking(xp, detections.scores)
+    order = descending(xp, detections.scores)
     boxes, _, labels, _, live = detections.take(xp, order)
     boxes = working(xp, boxes)
     x1, y1, x2, y2 = columns_of(boxes)

@@ -32,6 +32,7 @@ from .._array.namespace import (
     rows_of,
     stop_gradient,
 )
+from .._array.order import descending
 from .._array.padding import bucket, pad
 from .._array.segments import segment_sum
 from .._array.support import ORDERS, Kind, op
@@ -40,7 +41,7 @@ from ..boxes.formats import columns_of
 from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
 from .arguments import check_choice, check_detections, check_index_contract, check_threshold, comparable
 from .detections import Detections
-from .select import above, ranking
+from .select import above
 
 CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
 
@@ -361,7 +362,7 @@ def _ranked(
         count = xp.full_like(s[..., :1], weights.shape[0])
     s = s * each
     takes = takes & ~xp.isnan(s)  # 0 · inf
-    order = ranking(xp, xp.where(takes, s, xp.full_like(s, -math.inf)))
+    order = descending(xp, xp.where(takes, s, xp.full_like(s, -math.inf)))
     boxes = xp.take_along_axis(cast(xp, boxes, dtype), xp.broadcast_to(order[..., None], (*order.shape, 4)), axis=-2)
     s, labels, models, each, takes = (xp.take_along_axis(x, order, axis=-1) for x in (s, labels, models, each, takes))
     boxes = xp.where(takes[..., None], boxes, xp.zeros_like(boxes))
@@ -454,7 +455,7 @@ def _fused(
             score = added / xp.where(exists, present + (total - distinct), one)
     score = xp.where(exists, score, zero)
 
-    order = ranking(xp, score)
+    order = descending(xp, score)
     # Fused boxes first, even if their scores have overflowed to NaN.
     missing = xp.astype(xp.take_along_axis(~exists, order, axis=-1), order.dtype)
     order = xp.take_along_axis(order, xp.argsort(missing, axis=-1, stable=True), axis=-1)

@@ -2,11 +2,12 @@
 
 from .._array.mode import Mode
 from .._array.namespace import Array, device
+from .._array.order import descending
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
 from .detections import Detections
 from .rescoring import Pair, rivals_of
-from .select import above, ranking
+from .select import above
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -85,5 +86,5 @@ def _groups(
     groups = xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))
     # Boxes with scores up to the threshold rank last, and have no group.
     others = xp.full((scores.shape[0] - n,), -1, dtype=groups.dtype, device=device(scores))
-    groups = xp.take(xp.concat((groups, others)), xp.argsort(ranking(xp, scores)))
+    groups = xp.take(xp.concat((groups, others)), xp.argsort(descending(xp, scores)))
     return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))

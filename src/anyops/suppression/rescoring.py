@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from .._array.backends import to_host
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast, compute_dtype, result_dtype, working
+from .._array.order import descending
 from .._array.padding import bucket, pad
 from .._array.selection import indices_of
 from .arguments import Call
 from .detections import Detections, each_scene
 from .graph import Graph
 from .overlaps import scene_by_rank
-from .select import above, as_floating, ranked_above, ranking
+from .select import above, as_floating, ranked_above
 from .tiles import Pairs, Tiles
 
 
@@ -95,7 +96,7 @@ def rivals_of(
     """The overlaps above `floor` of the boxes whose score is above `first`, by rank; of all boxes in `dense` tiles."""
     xp, (boxes, scores, labels, overlaps, _) = mode.xp, detections
     if dense:
-        return Tiles.of(xp, ranking(xp, scores), detections, kind)
+        return Tiles.of(xp, descending(xp, scores), detections, kind)
     order = ranked_above(xp, scores, first)
     if overlaps is not None:
         return Graph.of_matrix(mode, working(xp, overlaps), order, labels, floor)
@@ -136,7 +137,7 @@ def _sorted(mode: Mode, detections: Detections, given: Parameters, limits: Limit
     rank = indices_of(xp, stays if last is None else stays & (new > last))
     # By index first, so that a stable sort by score puts the lowest index of equal scores first.
     rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
-    rank = xp.take(rank, ranking(xp, xp.take(new, rank)))
+    rank = xp.take(rank, descending(xp, xp.take(new, rank)))
     return xp.take(order, rank), xp.take(new, rank), None if moved is None else xp.take(moved, rank, axis=0)
 
 
@@ -172,7 +173,7 @@ def _sorted_in_fixed_shape(
     new, stays, moved = _in_fixed_shape(mode, detections, given, **settings)
     if last is not None:
         stays = stays & (new > last)
-    index = ranking(xp, new)
+    index = descending(xp, new)
     moved, new, _, _, stays = Detections(moved, new, valid=stays).take(xp, index)
     return stays, index, new, moved
 

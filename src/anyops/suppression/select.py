@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int
-from .._array.order import ascending
+from .._array.order import descending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_threshold
 
@@ -16,15 +16,9 @@ class TopScores(NamedTuple):
     valid: Array
 
 
-def ranking(xp: Namespace, scores: Array) -> Array:
-    """Positions by descending score along the last axis, ties to the lowest position, NaN last."""
-    # In ascending order NaN sorts last; descending=True would put it first.
-    return ascending(xp, -as_floating(xp, scores))
-
-
 def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
     """Positions by rank of the scores above a threshold, or of all."""
-    order = ranking(xp, scores)
+    order = descending(xp, scores)
     if least is None:
         return order
     return order[: int(xp.sum(xp.astype(above(xp, scores, least), default_int(xp, order))))]
@@ -81,9 +75,8 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
 
 def _top(mode: Mode, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
     xp = mode.xp
-    scores = as_floating(xp, scores)
-    indices = ranking(xp, scores)[..., :count]
-    best = xp.take_along_axis(scores, indices, axis=-1)
+    indices = descending(xp, scores)[..., :count]
+    best = xp.take_along_axis(as_floating(xp, scores), indices, axis=-1)
     valid = ~xp.isnan(best)
     return indices, valid if least is None else valid & above(xp, best, least)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from .._array.loop import for_each, while_loop
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
+from .._array.order import descending
 from ..boxes.iou import Boxes, canonical, overlap
 from .detections import Detections
-from .select import ranking
 
 # Rows of a tile: enough work for a launch. Fewer where there are many tiles or no launches: rows are decided among
 # themselves first.
@@ -238,6 +238,6 @@ def ranked_mask(
     mode: Mode, detections: Detections, threshold: Array | float, *, kind: str, rows: int | None = None
 ) -> tuple[Array, Array]:
     """Order of the boxes by rank, and whether greedy suppression by the best `rows` of them keeps each."""
-    order = ranking(mode.xp, detections.scores)
+    order = descending(mode.xp, detections.scores)
     tiles = Tiles.of(mode.xp, order, detections, kind)
     return order, tiles.kept(threshold, rows=rows, tile=NARROW if mode.fused else TILE)
