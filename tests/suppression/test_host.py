@@ -7,7 +7,6 @@ import pytest
 
 import anyops
 from anyops._array import mode as modes
-from anyops._array import threads
 from anyops._host import greedy
 from anyops.boxes.iou import MASK_KINDS
 from anyops.suppression import edges
@@ -84,7 +83,7 @@ WAYS = {
     "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
     "sweep of few cells": {**SWEEP, "CELLS": 4},
     "sweep, decided in rounds": {**SWEEP, "edges.ONE_BY_ONE": 0},
-    "labels on all cores": {"FEW": 0, "threads.WORTH_THREADS": 0, "TILE": 8, "WHOLE": 8},
+    "each label by itself": {"FEW": 0, "TILE": 8, "WHOLE": 8},
 }
 
 
@@ -93,7 +92,7 @@ def way(request, monkeypatch):
     monkeypatch.setattr(greedy, "_ROOMS", {dtype: [] for dtype in greedy._ROOMS})  # as large as ROOM
     for constant, value in WAYS[request.param].items():
         module, _, name = constant.rpartition(".")
-        monkeypatch.setattr({"": greedy, "edges": edges, "threads": threads}[module], name, value)
+        monkeypatch.setattr({"": greedy, "edges": edges}[module], name, value)
 
 
 def kept(boxes, scores, labels, threshold, least, kind):

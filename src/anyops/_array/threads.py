@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from .namespace import Array, library, namespace
 
-S = TypeVar("S")
 T = TypeVar("T")
 
 _lock = threading.Lock()
@@ -36,19 +35,6 @@ def in_parts(x: Array, work: Callable[[int], T], parts: int) -> list[T]:
     states = [copy_context() for _ in range(parts)]  # as where NumPy warns, which threads do not inherit
     with _one_thread_each(name):
         return list(_pool().map(lambda part: states[part].run(_alone, name, work, part), range(parts)))
-
-
-WORTH_THREADS = 8192  # boxes, or other rows, that are worth a thread for a part of them
-
-
-def on_cores(work: Callable[[S], T], items: Sequence[S], rows: int) -> list[T]:
-    """Return ``work(item)`` of each item, on all cores if there are many rows in all of them.
-
-    For work on NumPy arrays without products of matrices.
-    """
-    if rows < WORTH_THREADS or len(items) < 2 or _cores() == 1:
-        return [work(item) for item in items]
-    return list(_pool().map(work, items))
 
 
 def _alone(name: str, work: Callable[[int], T], part: int) -> T:

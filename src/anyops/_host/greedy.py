@@ -9,7 +9,7 @@ intersection. Three ways lead to the same boxes:
   end of its reach: the share 1 − t of its width for an IoU above t, the whole width for iof and ios. The d-th next
   ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted first, and then no label costs
   a call.
-* Each label by itself, on all cores, where labels have many boxes each.
+* Each label by itself, where labels have many boxes each.
 
 Along each axis the later of two boxes must start within the reach of the other. So two comparisons an axis leave few of
 many pairs, and only of these the overlaps are computed.
@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._array.threads import on_cores
 from ..suppression.edges import kept_of_edges
 from ..suppression.overlaps import SLACK
 from .order import ascending
@@ -288,22 +287,16 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> 
     """Ranks kept, of each label by itself."""
     order = number.astype(np.uint16 if count.shape[0] <= 1 << 16 else number.dtype).argsort(kind="stable")
     planes = planes.take(order, axis=1)
-    ends = count.cumsum().tolist()
-    bounds = [(end - size, end) for end, size in zip(ends, count.tolist(), strict=True) if size]
-
-    def decide(bound: tuple[int, int]) -> Host | None:
-        own = planes[:, slice(*bound)]
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):  # which threads do not inherit
-            stays = _of_one_label(own, threshold)
-            return None if stays is None else order[slice(*bound)].take(stays)
-
-    parts = on_cores(decide, bounds, order.shape[0])
-    stays = np.zeros(order.shape[0], bool)
-    for part in parts:
-        if part is None:
-            return None
-        stays[part] = True
-    return stays.nonzero()[0]
+    stay = np.zeros(order.shape[0], bool)
+    # One after the other: calls as short as these wait for each other on several cores.
+    for end, size in zip(count.cumsum().tolist(), count.tolist(), strict=True):
+        if size:
+            own = slice(end - size, end)
+            stays = _of_one_label(planes[:, own], threshold)
+            if stays is None:
+                return None
+            stay[order[own].take(stays)] = True
+    return stay.nonzero()[0]
 
 
 def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float) -> Host | None:

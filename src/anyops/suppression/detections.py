@@ -7,7 +7,6 @@ from typing import NamedTuple
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace
 from .._array.selection import indices_of
-from .._array.threads import on_cores
 
 
 class Detections(NamedTuple):
@@ -51,13 +50,10 @@ def each_scene(mode: Mode, batch: Detections, work: Work) -> None:
     For arrays in host memory: the static contract at the cost of the index contract.
     """
     xp = mode.xp
-
-    def decide(lane: tuple[int, ...]) -> None:
-        *arrays, valid = batch.map(lambda x: x[lane])
+    for lane in product(*map(range, batch.scores.shape[:-1])):
+        *arrays, valid = (None if x is None else x[lane] for x in batch)
         scene, at = Detections(*arrays), None
         if valid is not None and not xp.all(valid):
             at = indices_of(xp, valid)
             scene = scene.take(xp, at)
         work(scene, lane, at)
-
-    on_cores(decide, list(product(*map(range, batch.scores.shape[:-1]))), batch.scores.size)
