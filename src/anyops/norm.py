@@ -25,7 +25,7 @@ from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
 from ._array.support import Kind, op
 from ._math import quotient
 
-NEAR = 1 << 10  # roundings of the mean up to which deviations are measured once more
+ROUNDINGS = 1 << 10  # roundings of the mean up to which deviations are measured once more
 
 
 class BatchNorm(NamedTuple):
@@ -525,7 +525,7 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> BatchStats:
         if mode.fused and number:
             # One more reduction would cost an eighth of a batch norm: only beside deviations that the rounding of the
             # mean can be seen in.
-            few = squares <= number * (NEAR * float(xp.finfo(x.dtype).eps) * mean) ** 2
+            few = squares <= number * (ROUNDINGS * float(xp.finfo(x.dtype).eps) * mean) ** 2
 
             def corrected(again: int) -> tuple[Array, Array]:
                 if not again:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from anyops._host.order import FEW, ascending
+from anyops._host.order import COMPARED, ascending
 from anyops._host.walk import walk, walk_pairs
 
 SPECIAL = [math.nan, -math.nan, 0.0, -0.0, math.inf, -math.inf, 1.0, -1.0]
@@ -16,7 +16,7 @@ def by_definition(x):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "bool"])
-@pytest.mark.parametrize("n", [0, 1, FEW - 1, FEW, FEW + 1, 40_000])
+@pytest.mark.parametrize("n", [0, 1, COMPARED - 1, COMPARED, COMPARED + 1, 40_000])
 @pytest.mark.parametrize("values", ["all different", "many equal", "all equal", "special", "with NaN", "only NaN"])
 def test_ascending(dtype, n, values):
     rng = np.random.default_rng(n)

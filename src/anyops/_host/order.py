@@ -10,19 +10,19 @@ import numpy as np
 
 Host = np.ndarray[Any, Any]
 
-FEW = 128  # numbers up to which the stable sort takes no longer
+COMPARED = 128  # numbers up to which the stable sort takes no longer
 MOST = 1 << 31  # numbers whose positions have 32 bits
 POSITION = (1 << 32) - 1
 # Bits of float32: NaN, and the keys of minus infinity at the first position and of infinity at the last.
 NAN = 0x7FC00000
-LEAST, LARGEST = (-0x7F800000 - 1) << 32, (0x7F800000 << 32) + POSITION
+FIRST_KEY, LAST_KEY = (-0x7F800000 - 1) << 32, (0x7F800000 << 32) + POSITION
 
 
 def ascending(x: Host) -> Host:
     """Positions (n,) of numbers by ascending value, ties by position, NaN last."""
     if x.dtype == np.float16:
         x = x.astype(np.float32)
-    if x.dtype.kind != "f" or not FEW <= x.shape[0] < MOST:
+    if x.dtype.kind != "f" or not COMPARED <= x.shape[0] < MOST:
         return x.argsort(kind="stable")
     return _by_bits(x) if x.dtype == np.float32 else _by_runs(x)
 
@@ -34,7 +34,7 @@ def _by_bits(x: Host) -> Host:
     keys <<= 32
     keys |= np.arange(x.shape[0])
     keys.sort()
-    if keys[0] < LEAST or keys[-1] > LARGEST:
+    if keys[0] < FIRST_KEY or keys[-1] > LAST_KEY:
         missing = np.isnan(x)
         if np.count_nonzero(bits[missing] != NAN):
             return _by_bits(np.where(missing, np.float32(np.nan), x))

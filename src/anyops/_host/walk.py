@@ -7,7 +7,7 @@ import numpy as np
 
 Host = np.ndarray[Any, Any]
 
-FEW = 64  # pairs that Python sorts sooner
+HANDFUL = 64  # pairs that Python sorts sooner
 AT_ONCE = 1 << 16  # pairs that are made Python integers at once
 
 
@@ -36,7 +36,7 @@ def walk_pairs(better: Host, worse: Host, n: int) -> Host:
 
 def _by_better(better: Host, worse: Host, n: int) -> Iterator[tuple[int, int]]:
     """Pairs in the order of their better ranks."""
-    if better.shape[0] <= FEW:
+    if better.shape[0] <= HANDFUL:
         yield from sorted(zip(better.tolist(), worse.tolist(), strict=True))
         return
     pairs = better * n + worse

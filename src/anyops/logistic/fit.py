@@ -27,7 +27,7 @@ from .objective import check_penalty, check_rows
 from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
-WIDE = 32  # columns from which a pass for two classes is products of matrices, and little beside
+MANY_COLUMNS = 32  # columns from which a pass for two classes is products of matrices, and little beside
 HINT = "logistic_regression decides by values, logistic_step does not"
 
 
@@ -207,7 +207,7 @@ def fit(
         )
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
-    products = len(found.classes) == 2 and x.shape[1] >= WIDE
+    products = len(found.classes) == 2 and x.shape[1] >= MANY_COLUMNS
     mode, rows, weights = mode_of_passes(xp, x, sample_weight, views=products)
     home = mode.xp
     wide, labels = compute_dtype(xp, dtype), y

@@ -16,7 +16,7 @@ HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
 AFFORDED = 1e10  # products, for a Hessian that certifies the end
 RENEWED = 25  # steps after which a new Hessian pays
 PATIENT = 3  # steps that may be tried before
-STEEP = 1e-4  # of the objective, the largest derivative by a coefficient of z where no Hessian can be afforded
+FLAT = 1e-4  # of the objective, the largest derivative by a coefficient of z where no Hessian can be afforded
 
 
 class Rough(NamedTuple):
@@ -100,7 +100,7 @@ class LBFGS:
                 return None  # a few more steps cost less than a Hessian
         if not affords_hessian(self.objective):
             steepest = float(np.max(np.abs(sought(self.objective, at.grad)), initial=0.0))
-            return 2.0 * move.slope if steepest <= STEEP * at.value else None
+            return 2.0 * move.slope if steepest <= FLAT * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
         gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
         if gap is None:
