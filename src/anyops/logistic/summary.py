@@ -82,6 +82,9 @@ class LogisticReport:
             out += [rule, "The classes are separated: there is no minimum, and these coefficients are not one."]
         elif errors is None:
             out += [rule, "No standard errors: the coefficients are penalised, or too many."]
+        if self.dependent:
+            which = ", ".join(str(names[j]) for j in self.dependent)
+            out += [rule, f"These columns depend on each other and have no standard errors: {which}. Leave one out."]
         return "\n".join(out)
 
     def _title(self, result: Any) -> str:

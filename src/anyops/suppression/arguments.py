@@ -71,7 +71,7 @@ def check_index_contract(op: str, mode: Mode, scores: Array) -> None:
     if not mode.known:
         raise TypeError(
             f"{op} returns as many indices as there are boxes kept, which no traced or lazy array can have "
-            f"(got {type(scores).__name__}); use {static}, or compute the array first"
+            f"(got {type(scores).__name__}); {'compute the array first' if mode.lazy else f'use {static}'}"
         )
 
 
