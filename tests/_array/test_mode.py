@@ -58,6 +58,8 @@ def torch_modes():
     torch.func.jvp(lambda a: see("jvp", a), (x,), (x,))
     torch.jit.trace(lambda a: see("trace", a), x, check_trace=False)
     torch.compile(lambda a: see("compile", a), backend="eager")(x)
+    torch.compile(lambda a: see("compile, recorded", a), backend="eager")(leaf)
+    torch.func.vmap(torch.func.grad(lambda a: see("vmap of grad", a)))(x)
     return seen
 
 
@@ -66,7 +68,8 @@ def test_torch_under_its_transforms():
     seen = torch_modes()
     assert facts(seen["recorded"]) == {"known", "at_hand", "grad"}
     assert facts(seen["no_grad"]) == {"known", "at_hand"}
-    assert facts(seen["vmap"]) == facts(seen["compile"]) == {"grad"}
+    assert facts(seen["vmap"]) == facts(seen["vmap of grad"]) == facts(seen["compile, recorded"]) == {"grad"}
+    assert facts(seen["compile"]) == set()
     assert facts(seen["grad"]) == facts(seen["jvp"]) == facts(seen["trace"]) == {"known", "grad"}
     assert facts(seen["subclass"]) == {"known", "grad"}
     assert {name for name, mode in seen.items() if mode.grain} == {"no_grad"}
