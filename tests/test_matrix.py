@@ -142,13 +142,13 @@ def pytest_run(*args, **environment):
     environment = (
         {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))} | settings | environment
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/_array/test_nearest.py", *args]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/_array/test_segments.py", *args]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_absent_backends_are_counted_and_listed(workers):
-    done = pytest_run(*workers, "-k", "9")
+    done = pytest_run(*workers, "-k", "test_mark or test_sums_of_many_runs")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"2 passed, 4 skipped", done.stdout), done.stdout
     assert re.search(r"NOT TESTED: torch:gpu \(.+\): 2 tests", done.stdout)
@@ -174,7 +174,7 @@ def test_a_required_backend_that_is_absent_is_an_error(required, message):
 
 
 def test_a_required_backend_that_is_there_is_none():
-    done = pytest_run("-k", "test_lowest and 9", ANYOPS_REQUIRE_BACKENDS="numpy")
+    done = pytest_run("-k", "test_mark", ANYOPS_REQUIRE_BACKENDS="numpy")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 
