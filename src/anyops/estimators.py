@@ -417,12 +417,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> Array:
         """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
-        X = _more_samples(self, X, "coef_", "decision_function")
+        X = _finite(_more_samples(self, X, "coef_", "decision_function"))
         return self._logits(X)
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of each sample: array (n,), of the type that the labels had."""
-        return self._predict(_more_samples(self, X, "coef_", "predict"))
+        return self._predict(_finite(_more_samples(self, X, "coef_", "predict")))
 
     def _predict(self, X: Array) -> Array:
         if isinstance(self.classes_, np.ndarray):
@@ -442,7 +442,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of the samples, or of their weights, whose class is the one predicted."""
-        X = _more_samples(self, X, "coef_", "score")
+        X = _finite(_more_samples(self, X, "coef_", "score"))
         if y is None:
             raise ValueError("y must be an array of labels, got None")
         weight = None if sample_weight is None else _on_host(_weights(namespace(X=X), X, sample_weight))
@@ -572,7 +572,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return cast(xp, logits[:, 0] if coef.shape[0] == 1 else logits, result_dtype(xp, X=X))
 
     def _by_class(self, X: Any, f: Callable[[Array, Array, Array], Array], method: str) -> Array:
-        X = _more_samples(self, X, "coef_", method)
+        X = _finite(_more_samples(self, X, "coef_", method))
         if self.coef_.shape[0] > 1:
             return f(X, self.coef_, self.intercept_)
         # 1 − p would be rounding where p is near 1.

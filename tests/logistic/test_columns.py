@@ -81,6 +81,7 @@ def test_columns_whose_digits_end_at_their_spread(place, seed, index):
 
 def test_no_certainty_where_rounding_decides():
     """One row is nearly alone in the difference of two columns far from 0, and there is no intercept."""
+    pytest.importorskip("scipy.optimize", reason="the reference solves linear programs")
     for seed, index in ((17, 170), (31, 336)):
         got, _ = attempt(problem(seed, index, "float64"))
         assert not got.converged
@@ -276,3 +277,18 @@ def test_the_table_names_columns_that_depend_on_each_other():
     table = anyops.logistic_regression(x, rng.random(200) < 0.5).summary(["age", "a", "b", "c"])
     assert "depend on each other and have no standard errors: a, b, c." in table
     assert "depend" not in anyops.logistic_regression(x[:, :3], rng.random(200) < 0.5).summary()
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax.numpy"])
+@pytest.mark.parametrize("start", [-1000.0, 1000.0])
+def test_a_step_without_curvature_is_no_sign_of_the_minimum(library, start):
+    """Far from the data p(1 − p) underflows: the decrement must not say that the minimum is reached."""
+    xp = pytest.importorskip(library)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 2)).astype(np.float32), (rng.random(60) < 0.5).astype(np.int32)
+    there = [xp.asarray(a) for a in (x, y, np.zeros(2, np.float32), np.asarray(start, np.float32))]
+    *_, loss, decrement = anyops.logistic_step(*there)
+    assert float(loss) > 100
+    assert float(decrement) > 1
+    *_, decrement = anyops.logistic_step(*there[:3], xp.asarray(np.asarray(0.0, np.float32)))
+    assert 0 <= float(decrement) < 1

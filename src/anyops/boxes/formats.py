@@ -34,8 +34,8 @@ def box_area(boxes: Array) -> Array:
     Parameters
     ----------
     boxes : array (..., 4)
-        Floating or integer; integers become the namespace's default float before any arithmetic, 16-bit floats are
-        computed in float32.
+        Floating or integer; integers are subtracted as integers, and give the namespace's default float; 16-bit floats
+        are computed in float32.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     Parameters
     ----------
     boxes : array (..., 4)
-        Floating or integer; integers become the namespace's default float before any arithmetic.
+        Floating or integer; sides of integers are subtracted as integers, and all is in the namespace's default float.
     in_fmt, out_fmt : {"xyxy", "xywh", "cxcywh", "yxyx"}
         Corners, corner and size, centre and size, corners with y first.
 

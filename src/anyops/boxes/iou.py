@@ -56,8 +56,8 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     boxes1, boxes2 : array
         All-to-all (``pairwise=True``): (..., N, 4) and (..., M, 4), leading dimensions broadcast.
         One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
-        Floating or integer; integers become the namespace's default float before any arithmetic, 16-bit floats are
-        computed in float32 and returned in their own dtype.
+        Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
+        16-bit floats are computed in float32 and returned in their own dtype.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
     pairwise : bool
 

@@ -4,6 +4,7 @@ Notation: r = x·coef + intercept, the logit of a row, or of each class of it; u
 above 0 where it has more than half of the probability: ±r for two classes; p the probabilities; w the weight of a row.
 """
 
+import math
 from typing import NamedTuple
 
 from .._array.arguments import check_number
@@ -28,6 +29,7 @@ from .._math import class_loss, cross_entropy, log_softmax, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
+UNSOLVED = 1e-3  # a derivative by a coefficient of scaled columns that a step of Newton's should have met
 
 
 class LogisticLoss(NamedTuple):
@@ -440,6 +442,8 @@ def _step(
         hessian = hessian + shared_shift(xp, hessian, k)
     delta = -solve_spd(xp, hessian, grad)
     gain = -xp.sum(grad * delta)
+    # A slope that no step reduces, for p(1 − p) has underflowed: far from the minimum, though the step is short.
+    lost = xp.max(xp.abs(hessian @ delta + grad)) > UNSOLVED
     move = xp.reshape(delta, (k, p + 1))
     move_coef, move_intercept = xp.reshape(move[:, :p], coef.shape), xp.reshape(move[:, p], intercept.shape)
     losses = losses_along(mode, z, target, w, coef, intercept, move_coef, move_intercept, steps=STEPS, wide=wide)
@@ -453,7 +457,8 @@ def _step(
     length = xp.where(gain <= 64.0 * float(xp.finfo(wide).eps) * start, xp.ones_like(length), length)
     coef = (coef + length * move_coef) / scale
     new = coef, intercept + length * move_intercept - coef @ centre
-    return tuple(cast(xp, a, dtype) for a in (*new, start, 0.5 * gain))
+    decrement = xp.where(lost, math.inf, 0.5 * gain)
+    return tuple(cast(xp, a, dtype) for a in (*new, start, decrement))
 
 
 def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) -> tuple[Array, Array, Array]:
