@@ -155,7 +155,8 @@ OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str
     ),
     "training": (
         *(
-            (operation, "100k", 100_000, lambda: scenes.matched(100_000), {})
+            # torchvision sums corners before it subtracts centres: it is off by 1e-5 far from the origin
+            (operation, "100k", 100_000, lambda: scenes.matched(100_000), {"tolerance": 1e-4})
             for operation in (*BOX_LOSSES, *BOX_LOSSES_TRAIN)
         ),
         *(

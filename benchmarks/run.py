@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from cases import (
+    BATCHED_NMS,
     CASES,
     EXPONENT_SIZES,
     EXPONENT_TARGET,
@@ -37,7 +38,7 @@ from cases import (
     matches,
     select,
 )
-from contenders import CONTENDERS, Contender, answer, reference_order
+from contenders import CONTENDERS, Contender, answer, reference_order, torchvision_by_class
 from counts import counts, print_counts, python_calls, torch_operations
 from memory import peak_in_fresh_process
 from results import PARTIAL, PUBLISHED, ROOT, SCHEMA, environment, load, merged, require_same, save, seconds_of_others
@@ -120,6 +121,8 @@ def ask(contender: Contender, case: Case, problems: list[Any], record: dict[str,
     answers = [np.empty(0)] * len(problems)
     if contender.compared:
         answers = [answer(found, case, problem) for found, problem in zip(results, problems, strict=True)]
+    if contender.name == "torchvision" and case.operation == BATCHED_NMS:
+        answers = [torchvision_by_class(problem) for problem in problems]
     if contender.name == "torchvision" and not case.numeric:
         answers = [reference_order(found, case, problem) for found, problem in zip(answers, problems, strict=True)]
     turns = calls[0] if len(calls) == 1 else map(operator.call, itertools.cycle(calls)).__next__
