@@ -1,6 +1,6 @@
 """Greedy suppression by its definition, box by box: on the bits of a small matrix, and on pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,19 @@ def walk(over: Host) -> list[int]:
 def walk_pairs(better: Host, worse: Host, n: int) -> Host:
     """Whether each of n ranks is suppressed, given the pairs that overlap."""
     gone = bytearray(n)
-    for a, b in _by_better(better, worse, n):
-        if not gone[a]:
-            gone[b] = 1
+    few = better.shape[0] <= HANDFUL
+    for pairs in [sorted(zip(better.tolist(), worse.tolist(), strict=True))] if few else _by_better(better, worse, n):
+        for a, b in pairs:
+            if not gone[a]:
+                gone[b] = 1
     return np.frombuffer(gone, bool)
 
 
-def _by_better(better: Host, worse: Host, n: int) -> Iterator[tuple[int, int]]:
-    """Pairs in the order of their better ranks."""
-    if better.shape[0] <= HANDFUL:
-        yield from sorted(zip(better.tolist(), worse.tolist(), strict=True))
-        return
+def _by_better(better: Host, worse: Host, n: int) -> Iterator[Iterable[tuple[int, int]]]:
+    """Pairs in the order of their better ranks, in parts."""
     pairs = better * n + worse
     pairs.sort()
     for i in range(0, pairs.shape[0], AT_ONCE):
         some = pairs[i : i + AT_ONCE]
         first = some // n
-        yield from zip(first.tolist(), (some - first * n).tolist(), strict=True)
+        yield zip(first.tolist(), (some - first * n).tolist(), strict=True)
