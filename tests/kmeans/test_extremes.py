@@ -146,6 +146,21 @@ def test_integers_are_exact_or_refused(backend):
         np.testing.assert_array_equal(host(backend, got.labels), [0, 0, 0, 1, 1, 1])
 
 
+@pytest.mark.op("kmeans_step")
+@pytest.mark.parametrize("spread", [1, 10**6])
+def test_a_step_of_integers_is_exact_or_refused(backend, spread):
+    if backend is Backend.DASK:
+        pytest.skip("a step is not lazy")
+    x = ((SECONDS - SECONDS[0]) * spread + SECONDS[0]).astype(np.int32)
+    given = backend.asarray(x)
+    if backend.default("real floating") != "float64" and spread == 1:
+        with pytest.raises(ValueError, match="x must hold integers whose centres"):
+            anyops.kmeans_step(given, given[::3, :])
+    else:
+        got = backend.to_numpy(anyops.kmeans_step(given, given[::3, :]).centers)
+        np.testing.assert_allclose(got[:, 0], [x[:3].mean(), x[3:].mean()], rtol=1e-6)
+
+
 def test_a_stream_of_integers_is_exact_or_refused(backend):
     x = np.asarray([[0], [1], [2], [10], [11], [12]]) + 1_700_000_000
     batches = [backend.asarray(x.astype(np.int32))] * 3

@@ -292,3 +292,20 @@ def test_a_step_without_curvature_is_no_sign_of_the_minimum(library, start):
     assert float(decrement) > 1
     *_, decrement = anyops.logistic_step(*there[:3], xp.asarray(np.asarray(0.0, np.float32)))
     assert 0 <= float(decrement) < 1
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax.numpy"])
+def test_a_step_of_integers_is_right_or_refused(library):
+    xp = pytest.importorskip(library)
+    rng = np.random.default_rng(0)
+    y = (rng.random(40) < 0.5).astype(np.int32)
+    at = xp.asarray(np.zeros(1, np.float32)), xp.asarray(np.zeros((), np.float32))
+    for base, wide in ((2000, False), (1_700_000_000, True)):
+        x = xp.asarray(np.arange(base, base + 40, dtype=np.int32)[:, None])
+        if wide and library != "numpy":
+            with pytest.raises(ValueError, match=r"x must hold integers that .*float32 can tell apart"):
+                anyops.logistic_step(x, xp.asarray(y), *at)
+        else:
+            coef = anyops.logistic_step(x, xp.asarray(y), *at).coef
+            z = np.arange(40) - 19.5
+            np.testing.assert_allclose(np.asarray(coef), [z @ (y - 0.5) / (z @ z * 0.25)], rtol=2e-2)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from .._array.backends import to_host
 from .._array.chunked import empty_rows, over_rows, reduce_chunks
-from .._array.host import from_host
+from .._array.host import from_host, on_host
 from .._array.mode import Mode, enter, mode_of
 from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, result_dtype
 from .._array.nearest import counting, rows_at
@@ -13,6 +13,7 @@ from .._array.rows import rows_in_cache, scan_rows
 from .._array.subnormal import lifted
 from .._array.support import Kind, op
 from .._host.cluster.distances import each_distance as each_distance_of_host
+from .._host.cluster.place import too_large
 from .._math import quotient
 from .distances import Ready, check_metric, explicit, inverse_scale, is_zero, ready, unit
 
@@ -191,7 +192,8 @@ def kmeans_step(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kmeans_assign`.
+        As :func:`kmeans_assign`, and if the dtype of the centres rounds those of integers by more than samples lie from
+        them; not under a transform.
 
     References
     ----------
@@ -206,7 +208,18 @@ def kmeans_step(
     """
     check_metric(metric)
     mode, options = _check(x, centers, sample_weight, metric)
-    return KMeansStep(*mode.run(_step, x, centers, sample_weight, **options))
+    found = KMeansStep(*mode.run(_step, x, centers, sample_weight, **options))
+    if mode.known and metric == "euclidean" and mode.xp.isdtype(x.dtype, "integral"):
+        _check_rounding(mode.xp, x, found.centers, found.inertia, sample_weight)
+    return found
+
+
+def _check_rounding(xp: Namespace, x: Array, centers: Array, inertia: Array, weight: Array | None) -> None:
+    """Raise where centres are rounded by more than samples lie from them on average, as :func:`kmeans` does."""
+    rounding = float(xp.finfo(centers.dtype).eps) * xp.max(xp.abs(centers), axis=(-2, -1))
+    mass = float(x.shape[-2]) if weight is None else xp.sum(cast(xp, weight, rounding.dtype), axis=-1)
+    if bool(xp.any((rounding > 1) & (inertia > 0) & (rounding * rounding * mass > inertia))):
+        raise too_large("x", on_host(centers), centers.dtype)
 
 
 def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Mode, dict[str, Any]]:

@@ -271,7 +271,8 @@ def logistic_step(
     Raises
     ------
     TypeError, ValueError
-        As :func:`logistic_loss`.
+        As :func:`logistic_loss`, and if the floating dtype rounds a column of integers by a thousandth of its range;
+        not under a transform.
 
     References
     ----------
@@ -292,6 +293,8 @@ def logistic_step(
     l2 = check_penalty("l2", l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
+    if mode.known and x.shape[0] and mode.xp.isdtype(x.dtype, "integral"):
+        _check_integers(mode.xp, x, dtype)
     return LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
 
 
@@ -345,6 +348,19 @@ def _check(
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
     return mode, result_dtype(xp, x=x, **at)
+
+
+def _check_integers(xp: Namespace, x: Array, dtype: DType) -> None:
+    """Raise where a floating dtype would round a column of integers by more than a thousandth of its range."""
+    wide = compute_dtype(xp, dtype)
+    low, high = cast(xp, xp.min(x, axis=0), wide), cast(xp, xp.max(x, axis=0), wide)
+    far = xp.maximum(xp.abs(low), xp.abs(high))
+    eps = float(xp.finfo(wide).eps)
+    if bool(xp.any((eps * far > 1) & (high > low) & (1000.0 * eps * far > high - low))):
+        raise ValueError(
+            f"x must hold integers that {wide} can tell apart, got numbers up to {float(xp.max(far)):.10g}; "
+            "subtract an offset, or convert x to float64"
+        )
 
 
 def _check_labels(xp: Namespace, y: Array, classes: int, w: Array | None) -> None:
