@@ -353,10 +353,11 @@ def _check(
 def _check_integers(xp: Namespace, x: Array, dtype: DType) -> None:
     """Raise where a floating dtype would round a column of integers by more than a thousandth of its range."""
     wide = compute_dtype(xp, dtype)
-    low, high = cast(xp, xp.min(x, axis=0), wide), cast(xp, xp.max(x, axis=0), wide)
+    least, most = xp.min(x, axis=0), xp.max(x, axis=0)
+    low, high = cast(xp, least, wide), cast(xp, most, wide)
     far = xp.maximum(xp.abs(low), xp.abs(high))
     eps = float(xp.finfo(wide).eps)
-    if bool(xp.any((eps * far > 1) & (high > low) & (1000.0 * eps * far > high - low))):
+    if bool(xp.any((eps * far > 1) & (most != least) & (1000.0 * eps * far > high - low))):
         raise ValueError(
             f"x must hold integers that {wide} can tell apart, got numbers up to {float(xp.max(far)):.10g}; "
             "subtract an offset, or convert x to float64"
