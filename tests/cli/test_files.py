@@ -1,7 +1,6 @@
 """Where the output goes: whole or not at all, over nothing that was there, and through the standard streams."""
 
 import errno
-import functools
 import gzip
 import json
 import os
@@ -226,10 +225,12 @@ def writing_end(pipe):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_interrupted(command, folder):
     os.mkfifo(folder / "pipe.json")
-    arguments = [*command, "nms", "pipe.json", "-o", "out.json"]
     # A shell ignores SIGINT in what it starts in the background, and so would all that is started from there.
-    restored = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE, preexec_fn=restored) as process:  # noqa: PLW1509
+    restored = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    arguments = [sys.executable, "-c", restored, *command, "nms", "pipe.json", "-o", "out.json"]
+    with subprocess.Popen(arguments, cwd=folder, stderr=subprocess.PIPE) as process:
         while (pipe := writing_end(folder / "pipe.json")) is None and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
