@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
@@ -20,6 +21,7 @@ from .._array.namespace import (
     result_dtype,
 )
 from .._array.support import Kind, op
+from .._array.threads import blas_of
 from .._host.logistic.columns import unshifted
 from .._host.logistic.dataset import Dataset
 from .._host.logistic.solve import solve, start_of
@@ -226,9 +228,10 @@ def fit(
     data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
-        solved = solve(
-            data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter, errors=errors
-        )
+        with blas_of(rows) if mode.host else nullcontext():
+            solved = solve(
+                data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter, errors=errors
+            )
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     outcome = solved.outcome
