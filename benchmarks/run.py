@@ -112,7 +112,7 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
 
 
 def ask(contender: Contender, case: Case, problems: list[Any], record: dict[str, Any]) -> Checked:
-    """The first calls, of which the very first is timed: a very slow one is a sample already."""
+    """Call once for each problem. The first call is timed: if it is very slow, it counts as a sample."""
     if contender.note:
         record["note"] = contender.note
     calls = [contender.operations[case.operation](problem) for problem in problems]

@@ -107,7 +107,8 @@ class ProximalNewton(Proximal):
 
         For |u_j| ≤ l1_j the objective is at least f(θ) + u·θ, and as much at the point if u_j is ±l1_j where θ_j is not
         0; elsewhere u_j is what balances the gradient best. That is as smooth as f, so its decrement bounds how far its
-        minimum is below. Along what all classes share it has no curvature: what is left there counts by its length.
+        minimum is below. Along coefficients that are equal for all classes it has no curvature. What is left of the
+        gradient there is added by its length.
         """
         grad, theta, bound = at.grad * 1.0, np.reshape(at.theta, (-1,)), self.objective.bound / self.objective.weight
         grad = grad + np.where(theta != 0, bound * np.sign(theta), np.clip(-grad, -bound, bound))
