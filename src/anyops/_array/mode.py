@@ -6,7 +6,6 @@ Elementwise ops, overlaps, losses and batch norm compute in the library of their
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,10 +15,6 @@ import numpy as np
 from .compiled import as_written, jitted
 from .namespace import Array, Namespace, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
-
-# Dtypes that NumPy has too.
-_FLOATS, _INTEGERS = ("float16", "float32", "float64"), ("int8", "int16", "int32", "int64")
-_HELD = frozenset({*_FLOATS, *_INTEGERS, *(f"u{name}" for name in _INTEGERS), "bool"})
 
 # Elements of a piece. On NumPy the handful of temporaries of a chain stay in cache, and a call costs little beside;
 # torch has a share for all cores besides; on a device a piece hides the launch of its kernels.
@@ -199,38 +194,25 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     # A dispatch mode sees every operation: it counts, fakes or records them.
     if torch._C._len_torch_dispatch_stack():
         return None
-    if not differentiable:
-        arrays = [unwrapped(x) for x in arrays]
-    elif torch._C._are_functorch_transforms_active():
-        return None
-    if differentiable and torch.autograd.forward_ad._current_level >= 0:
-        return None
-    recorded = differentiable and torch.is_grad_enabled()
-    held = _torch_held()
-    for x in arrays:
-        if (
-            type(x) is not torch.Tensor  # subclasses have operations of their own
-            or x.device.type != "cpu"
-            or x.dtype not in held
-            or x.layout is not torch.strided
-            or torch._C._functorch.is_functorch_wrapped_tensor(x)
-            or x.is_neg()
-            or (recorded and x.requires_grad)
-        ):
+    followed = torch._C._are_functorch_transforms_active()
+    if differentiable:
+        if followed or torch.autograd.forward_ad._current_level >= 0:
             return None
-    with torch._C._DisableFuncTorch() if torch._C._are_functorch_transforms_active() else nullcontext():
-        return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
-
-
-def _torch_held() -> frozenset[Any]:
-    if not _TORCH_HELD:
-        import torch
-
-        _TORCH_HELD.append(frozenset(getattr(torch, name) for name in _HELD))
-    return _TORCH_HELD[0]
-
-
-_TORCH_HELD: list[frozenset[Any]] = []
+    elif followed:
+        arrays = [unwrapped(x) for x in arrays]
+    recorded = differentiable and torch.is_grad_enabled()
+    for x in arrays:
+        # Subclasses have operations of their own.
+        if type(x) is not torch.Tensor or not x.is_cpu or (recorded and x.requires_grad):
+            return None
+    try:
+        if not followed:
+            return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
+        with torch._C._DisableFuncTorch():
+            return [x.detach().numpy() for x in arrays]
+    except (RuntimeError, TypeError):
+        # What NumPy has no view of: bfloat16, sparse or negated tensors, those under vmap.
+        return None
 
 
 def _of_jax(arrays: list[Array], _differentiable: bool) -> list[Array] | None:
@@ -278,7 +260,7 @@ def _default_float(home: str) -> Any:
         import torch
 
         name = str(torch.get_default_dtype()).removeprefix("torch.")
-        return name if name in _FLOATS[1:] else "float32"
+        return name if name in ("float32", "float64") else "float32"
     if home == "jax":
         import jax
 

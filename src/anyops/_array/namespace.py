@@ -95,7 +95,7 @@ def describe(x: Any) -> str:
 
 
 def _placed_on(xp: Namespace, x: Array) -> Any:
-    if library(xp) == "jax":
+    if xp.__name__ == "jax.numpy":
         # A tracer has no device yet, and an uncommitted array follows the others.
         import jax
 

@@ -32,11 +32,8 @@ NUMBERS = "real floating", "integral"
 def check_detections(detections: Detections, kind: str, labels_name: str = "labels") -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
     boxes, scores, labels, overlaps, valid = detections
-    arrays = {"boxes": boxes, "scores": scores, labels_name: labels, "overlaps": overlaps, "valid": valid}
-    for name in ("boxes", labels_name, "overlaps", "valid"):
-        if arrays[name] is None:
-            del arrays[name]
-    xp = namespace(**arrays)
+    named = ("boxes", boxes), ("scores", scores), (labels_name, labels), ("overlaps", overlaps), ("valid", valid)
+    xp = namespace(**{name: x for name, x in named if x is not None or name == "scores"})
     check_kind(kind, KINDS)
     check_dtype(xp, "scores", scores, *NUMBERS)
     shape = tuple(scores.shape)
