@@ -243,13 +243,11 @@ def _covered(xp: Namespace, a_area: Array, b_area: Array, kind: str, width: Arra
 
 def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Array) -> Array:
     """What giou, diou and ciou subtract from iou; 0 where a corner is infinite or the enclosing box is a point."""
-    assert a.given is not None
-    assert b.given is not None
-    ax1, ay1, ax2, ay2, a_area, _ = rows_of(a.given)
-    bx1, by1, bx2, by2, b_area, _ = rows_of(b.given)
-    width, height, finite = _enclosing(xp, a.given, b.given)
+    # Rows are taken once: JAX differentiates each time that one is taken by a whole array of zeros around it.
+    a_rows, b_rows = _given(a), _given(b)
+    width, height, finite = _enclosing(xp, a_rows, b_rows)
     if kind == "giou":
-        enclosing, union = width * height, a_area + b_area - inter
+        enclosing, union = width * height, a_rows.area + b_rows.area - inter
         bounded = finite & (enclosing > 0) & (enclosing < math.inf) & (union < math.inf)
         enclosing = xp.where(bounded, width, 1.0) * xp.where(bounded, height, 1.0)
         empty = divide(xp, enclosing - xp.where(bounded, union, 1.0), enclosing)
@@ -257,34 +255,51 @@ def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Ar
         unbounded = finite & (width * height == math.inf) & (union < math.inf)
         return xp.where(unbounded, 1.0, empty)
 
-    distance = centre_distance(xp, a, b)
+    distance = _distance(xp, a_rows, b_rows, width, height, finite)
     if kind == "diou":
         return distance
 
-    v = (4 / math.pi**2) * (_aspect(xp, bx1, by1, bx2, by2) - _aspect(xp, ax1, ay1, ax2, ay2)) ** 2
+    (a_width, a_height), (b_width, b_height) = _aspect(xp, a_rows), _aspect(xp, b_rows)
+    # atan(w₂ / h₂) − atan(w₁ / h₁) as the angle between two directions: one arctangent, and no digits cancel.
+    turn = xp.atan2(b_width * a_height - a_width * b_height, a_height * b_height + a_width * b_width)
+    v = (4 / math.pi**2) * turn**2
     weight = (1 - iou) + v
     alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, 0.0), xp.where(weight > 0, weight, 1.0)))
     return distance + xp.where(finite, alpha * v, 0.0)
 
 
-def _enclosing(xp: Namespace, a: Array, b: Array) -> tuple[Array, Array, Array]:
+class Given(NamedTuple):
+    """Corners as given, their area, and 1 where all are finite."""
+
+    x1: Array
+    y1: Array
+    x2: Array
+    y2: Array
+    area: Array
+    finite: Array
+
+
+def _given(boxes: Boxes) -> Given:
+    assert boxes.given is not None
+    return Given(*rows_of(boxes.given))
+
+
+def _enclosing(xp: Namespace, a: Given, b: Given) -> tuple[Array, Array, Array]:
     """Width and height of C, and whether the corners of both boxes are finite."""
-    ax1, ay1, ax2, ay2, _, a_finite = rows_of(a)
-    bx1, by1, bx2, by2, _, b_finite = rows_of(b)
-    width, height = xp.maximum(ax2, bx2) - xp.minimum(ax1, bx1), xp.maximum(ay2, by2) - xp.minimum(ay1, by1)
+    width, height = xp.maximum(a.x2, b.x2) - xp.minimum(a.x1, b.x1), xp.maximum(a.y2, b.y2) - xp.minimum(a.y1, b.y1)
     zero = xp.zeros_like(width)
-    return xp.maximum(width, zero), xp.maximum(height, zero), a_finite * b_finite > 0
+    return xp.maximum(width, zero), xp.maximum(height, zero), a.finite * b.finite > 0
 
 
 def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
     """ρ² / c²; 0 where a corner is infinite or the enclosing box is a point beside ρ. Boxes canonical for "diou"."""
-    assert a.given is not None
-    assert b.given is not None
-    ax1, ay1, ax2, ay2, *_ = rows_of(a.given)
-    bx1, by1, bx2, by2, *_ = rows_of(b.given)
-    width, height, finite = _enclosing(xp, a.given, b.given)
+    a_rows, b_rows = _given(a), _given(b)
+    return _distance(xp, a_rows, b_rows, *_enclosing(xp, a_rows, b_rows))
+
+
+def _distance(xp: Namespace, a: Given, b: Given, width: Array, height: Array, finite: Array) -> Array:
     # Differences before sums, which would round far from the origin.
-    dx, dy = (ax1 / 2 - bx1 / 2) + (ax2 / 2 - bx2 / 2), (ay1 / 2 - by1 / 2) + (ay2 / 2 - by2 / 2)
+    dx, dy = (a.x1 / 2 - b.x1 / 2) + (a.x2 / 2 - b.x2 / 2), (a.y1 / 2 - b.y1 / 2) + (a.y2 / 2 - b.y2 / 2)
     # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
     unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
     bounded = finite & (unit > 0) & (unit < math.inf)
@@ -297,14 +312,15 @@ def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
     return divide(xp, xp.where(some, dx**2 + dy**2, 0.0), xp.where(some, diagonal, 1.0))
 
 
-def _aspect(xp: Namespace, x1: Array, y1: Array, x2: Array, y2: Array) -> Array:
-    """Angle atan(w / h), 0 for a point."""
-    width, height = xp.where(x2 > x1, x2 - x1, 0.0), xp.where(y2 > y1, y2 - y1, 0.0)
-    # The angle is the same in any unit; in that of the longer side w² + h², by which its gradient divides, is above 1.
+def _aspect(xp: Namespace, boxes: Given) -> tuple[Array, Array]:
+    """Width and height in the unit of the longer one; (0, 1) for a point."""
+    width = xp.where(boxes.x2 > boxes.x1, boxes.x2 - boxes.x1, 0.0)
+    height = xp.where(boxes.y2 > boxes.y1, boxes.y2 - boxes.y1, 0.0)
+    # In this unit no product overflows, and w² + h², by which the gradient of the angle divides, is above 1.
     unit = stop_gradient(xp.maximum(width, height))
     some = (unit > 0) & (unit < math.inf)
     unit = xp.where(some, unit, 1.0)
-    return xp.atan2(divide(xp, xp.where(some, width, 0.0), unit), divide(xp, xp.where(some, height, 1.0), unit))
+    return divide(xp, xp.where(some, width, 0.0), unit), divide(xp, xp.where(some, height, 1.0), unit)
 
 
 @op(Kind.MASK)
