@@ -1,7 +1,9 @@
 import io
+import re
 import subprocess
 import sys
 import tokenize
+from collections import Counter
 from inspect import isclass
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -55,6 +57,17 @@ def test_public_names():
     } <= set(anyops.__all__)
     assert all(hasattr(anyops, name) for name in anyops.__all__)
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_a_name_means_one_thing():
+    """Constants, and classes of the kernels: each name is given in one module."""
+    given = [
+        name
+        for file in PACKAGE.rglob("*.py")
+        for name in re.findall(r"^(?:class )?([A-Z]\w+)(?: = |\(|:$)", file.read_text(), re.MULTILINE)
+        if "cli" not in file.parts  # the command has words of its own
+    ]
+    assert [name for name, count in Counter(given).items() if count > 1] == []
 
 
 def classes_in(hint):

@@ -483,7 +483,7 @@ def test_large_scenes(name, threshold):
 
 
 @pytest.mark.parametrize(
-    "constants", [{"SMALL": 0}, {"SMALL": 8, "PAIRS": 20, "PAIRS_PER_BOX": 0}, {"MARGIN": 0.02}], ids=str
+    "constants", [{"ALL_MATCHED": 0}, {"ALL_MATCHED": 8, "PAIRS": 20, "PAIRS_PER_BOX": 0}, {"MARGIN": 0.02}], ids=str
 )
 @pytest.mark.parametrize("threshold", [0.3, 0.55])
 @pytest.mark.parametrize("name", SIZED)

@@ -22,12 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._array.host import Host
 from ..suppression.edges import kept_of_edges
 from ..suppression.overlaps import SLACK
 from .order import ascending
 from .walk import walk
-
-Host = np.ndarray[Any, Any]
 
 TILE = 48  # boxes decided at once
 WHOLE = 128  # boxes decided at once where no others are left: a second tile would cost more calls

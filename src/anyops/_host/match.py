@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._array.backends import to_host
+from .._array.host import Host
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, default_int, device
 from .._array.segments import segment_min
@@ -28,14 +29,12 @@ from ..boxes.iou import Boxes, overlap
 from ..suppression.graph import compared
 from ..suppression.overlaps import Edges, Scene, Strips, Sweep, collected, overlapping_between, overlapping_within
 
-Host = np.ndarray[Any, Any]
-
 # A fused box may move this far from where its pairs were found, or half the threshold if that is less.
 MARGIN = 0.25
 # A bound for the rounding of sums and differences of overlaps.
 ROUNDING = 1e-9
 # Up to this many boxes all pairs are compared: that takes fewer calls.
-SMALL = 128
+ALL_MATCHED = 128
 # Boxes are matched in parts, so that most boxes that fuse are not compared with each other. The first part is this
 # share of all; if a box would have fewer pairs than this in a part of all the others, there are no further parts.
 SHARE, SPARSE = 8, 4
@@ -93,11 +92,11 @@ class _Matching:
     def run(self) -> list[int]:
         """Match all boxes, and return the slots."""
         xp, n = self.mode.xp, self.scene.size
-        strips = Strips.of(xp, self.scene) if n > SMALL else None
+        strips = Strips.of(xp, self.scene) if n > ALL_MATCHED else None
         if strips is None or not bool(strips.fits(xp)):
-            size, strips = SMALL, None
+            size, strips = ALL_MATCHED, None
         else:
-            size = max(n // SHARE, 4 * SMALL)
+            size = max(n // SHARE, 4 * ALL_MATCHED)
         start = 0
         while start < n:
             stop = min(start + size, n)
@@ -127,7 +126,7 @@ class _Matching:
             found = overlapping_within(self.mode, sweep)
             if start > 0:
                 found = chain(found, overlapping_between(self.mode, Sweep.of(xp, strips, fused), sweep))
-        room = max(PAIRS, PAIRS_PER_BOX * (fused.size + part.size)) if part.size > SMALL else math.inf
+        room = max(PAIRS, PAIRS_PER_BOX * (fused.size + part.size)) if part.size > ALL_MATCHED else math.inf
         parts = collected(found, room)
         if parts is None:
             return None

@@ -1,11 +1,10 @@
 """Greedy suppression by its definition, box by box: on the bits of a small matrix, and on pairs."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
-Host = np.ndarray[Any, Any]
+from .._array.host import Host
 
 HANDFUL = 64  # pairs that Python sorts sooner
 AT_ONCE = 1 << 16  # pairs that are made Python integers at once

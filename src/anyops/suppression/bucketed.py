@@ -23,9 +23,9 @@ from .tiles import ranked_mask
 # Boxes that suppress among the rest in one step.
 HEAD = 1024
 # Share of the rest that a step must suppress for another one to follow.
-WORTHWHILE = 0.25
+LEAST_SUPPRESSED = 0.25
 # Candidates up to which a graph is built; tiles need no memory for them.
-CANDIDATES = 1 << 25
+CANDIDATES_PADDED = 1 << 25
 
 
 def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array:
@@ -50,7 +50,7 @@ def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least:
             return joined(kept)
         suppressed = 1 - rest.shape[0] / (members.shape[0] - rows)
         live, members = _part(mode, live, rest), members[rest]
-        if suppressed < WORTHWHILE:
+        if suppressed < LEAST_SUPPRESSED:
             return joined([*kept, members[_kept_at_once(mode, live, threshold, kind)]])
 
 
@@ -84,7 +84,7 @@ def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, kind: s
     # The strips are made for a lower threshold, one of twenty, so that few are compiled.
     bound = math.floor(threshold * 20) / 20
     order, live, entries, searches, total, usable = mode.run(_searches, detections, kind=kind, bound=bound)
-    if not bool(usable) or float(total) > CANDIDATES:
+    if not bool(usable) or float(total) > CANDIDATES_PADDED:
         return None
     capacity = power_of_two(int(mode.xp.sum(searches[2])))
     hit, better, worse, found = mode.run(_pairs, entries, searches, threshold, capacity=capacity, kind=kind)

@@ -15,7 +15,7 @@ from .edges import kept_of_edges
 from .overlaps import Edges, Scene, Strips, Sweep, acts, both_ways, collected, overlapping_within
 
 # Up to this many boxes all pairs are compared: that takes fewer calls.
-SMALL = 256
+ALL_COMPARED = 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Graph:
         None if more than `room` pairs overlap.
         """
         xp = mode.xp
-        strips = None if scene.size <= SMALL else Strips.of(xp, scene)
+        strips = None if scene.size <= ALL_COMPARED else Strips.of(xp, scene)
         if strips is not None and bool(strips.fits(xp)):
             # Soft-NMS changes scores, and with them which box of a pair is the better.
             parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.kind == "iof")
