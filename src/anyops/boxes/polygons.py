@@ -1,7 +1,7 @@
 """Area of the intersection of simple polygons, concave ones too: no sort, no clipping, no branch.
 
-Above a base line that lies below both, a polygon is a sum of the strips under its edges, with sign s: under an edge that
-runs to the right with one sign, to the left with the other. Of two strips the lower top is that of their intersection,
+Above a base line that lies below both, a polygon is a sum of the strips under its edges, with sign s: under an edge
+that runs to the right with one sign, to the left with the other. Two strips share the one under the lower edge,
 
     |a ∩ b| = |Σ_ij s_i s_j ∫ min(f_i, f_j) dx|  over the x that edge i of a and edge j of b share,
 
@@ -10,45 +10,31 @@ padded by repeating one. An area is the integral of the winding number, where ed
 
 The base line is the higher one of the lowest points of a and b, at which edges are cut: parts below it share nothing.
 
-Polygons are rows of an array (2V + 4, ...): x and y of V vertices from the first one, that vertex, the area with the
-sign of the direction around it, and the area. A polygon that overlaps nothing is a point with area 1.
 """
-
-import math
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace
 
 
-def canonical(xp: Namespace, polygons: Array) -> Array:
-    """Return polygons (..., V, 2) as rows (2V + 4, ...); those without area, or with an infinite one, overlap nothing."""
-    first = polygons[..., :1, :]
-    shape = polygons - first
-    x, y = shape[..., 0], shape[..., 1]
-    twice = xp.sum(x[..., :-1] * y[..., 1:] - x[..., 1:] * y[..., :-1], axis=-1)  # the first vertex is the origin
-    proper = (xp.abs(twice) > 0) & (xp.abs(twice) < math.inf)
-    x, y, origin = (xp.where(proper[..., None], z, 0.0) for z in (x, y, first[..., 0, :]))
-    signed = xp.where(proper, twice / 2, 0.0)
-    area = xp.where(proper, xp.abs(signed), 1.0)
-    columns = xp.concat((x, y, origin, signed[..., None], area[..., None]), axis=-1)
-    return xp.moveaxis(columns, -1, 0)
+def signed_area(xp: Namespace, x: Array, y: Array) -> Array:
+    """Area of polygons with vertices (V, ...) from their first one, negative where they run the other way around."""
+    return xp.sum(x[:-1, ...] * y[1:, ...] - x[1:, ...] * y[:-1, ...], axis=0) / 2
 
 
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
-    """Areas of the intersections of polygons, as rows that broadcast."""
-    *a_shape, a_x, a_y, a_signed, a_area = (a[k, ...] for k in range(a.shape[0]))
-    *b_shape, b_x, b_y, b_signed, b_area = (b[k, ...] for k in range(b.shape[0]))
-    n, m = len(a_shape) // 2, len(b_shape) // 2
+    """Areas of the intersections of polygons, as rows (2V + 3, ...) that broadcast.
+
+    Rows: x, then y of the vertices from the first one; that vertex; 1 or −1, the direction around. By rounding areas
+    may be outside [0, the smaller area].
+    """
+    n, m = (a.shape[0] - 3) // 2, (b.shape[0] - 3) // 2
     # Differences first: far from the origin they are exact.
-    dx, dy = a_x - b_x, a_y - b_y
-    a_xs, a_ys = xp.stack(a_shape[:n]) + dx, xp.stack(a_shape[n:]) + dy
-    b_xs, b_ys = xp.stack(b_shape[:m]), xp.stack(b_shape[m:])
-    base = xp.maximum(xp.min(a_ys, axis=0), xp.min(b_ys, axis=0))
-    a_edges, b_edges = (_edges(xp, x, y - base) for x, y in ((a_xs, a_ys), (b_xs, b_ys)))
-    a_edges, b_edges = tuple(e[:, None, ...] for e in a_edges), tuple(e[None, ...] for e in b_edges)
-    total = xp.sum(_shared(xp, a_edges, b_edges), axis=(0, 1))
-    total = total * xp.sign(a_signed) * xp.sign(b_signed)
-    return xp.minimum(xp.maximum(total, xp.zeros_like(total)), xp.minimum(a_area, b_area))
+    dx, dy = (a[2 * n + k, ...] - b[2 * m + k, ...] for k in (0, 1))
+    a_x, a_y, b_x, b_y = a[:n, ...] + dx, a[n : 2 * n, ...] + dy, b[:m, ...], b[m : 2 * m, ...]
+    base = xp.maximum(xp.min(a_y, axis=0), xp.min(b_y, axis=0))
+    a_edges = tuple(e[:, None, ...] for e in _edges(xp, a_x, a_y - base))
+    b_edges = tuple(e[None, ...] for e in _edges(xp, *xp.broadcast_arrays(b_x, b_y - base)))
+    return xp.sum(_shared(xp, a_edges, b_edges), axis=(0, 1)) * a[-1, ...] * b[-1, ...]
 
 
 def _edges(xp: Namespace, x: Array, y: Array) -> tuple[Array, ...]:

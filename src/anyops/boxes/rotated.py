@@ -9,11 +9,12 @@ clamp as after it, and by Green's theorem
 a sum over the edges of a. Of an edge only the part with |y| ≤ q counts, on which Y rises; there the mean of X is that
 of three pieces: left of b, where X = −p, within it, where X = x, and right of it, where X = p.
 
-Boxes are rows of an array (6, ...): centre, sides, angle in degrees, counter-clockwise as seen in an image, and area. A
-box that overlaps nothing has sides 0 and area 1.
+A rotated box is centre, sides, and angle in degrees, counter-clockwise as seen in an image, where y points down: its
+unit axes are (cos, −sin) and (sin, cos).
 """
 
 import math
+from itertools import pairwise
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace, rows_of, stop_gradient
@@ -29,35 +30,78 @@ def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
     return xp.cos(turn), xp.sin(turn)
 
 
-def canonical(xp: Namespace, boxes: Array) -> Array:
-    """Return boxes (..., 5) as rows (6, ...); those without area, or with an infinite number, overlap nothing."""
-    x, y, width, height, angle = (boxes[..., k] for k in range(5))
-    area = width * height
-    proper = (width > 0) & (height > 0) & (area > 0) & (area < math.inf)
-    for z in (x, y, angle):
-        proper = proper & xp.isfinite(z)
-    x, y, width, height, angle = (xp.where(proper, z, 0.0) for z in (x, y, width, height, angle))
-    return xp.stack((x, y, width, height, angle, xp.where(proper, width * height, 1.0)))
-
-
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
-    """Areas of the intersections of boxes, as rows that broadcast."""
-    ax, ay, a_width, a_height, a_angle, a_area = rows_of(a)
-    bx, by, b_width, b_height, b_angle, b_area = rows_of(b)
+    """Areas of the intersections of boxes with positive sides, as rows (5, ...) that broadcast.
+
+    By rounding they may be outside [0, the smaller area].
+    """
+    ax, ay, a_width, a_height, a_angle = rows_of(a)
+    bx, by, b_width, b_height, b_angle = rows_of(b)
     # Differences first: far from the origin, and for nearly equal angles, they are exact.
-    dx, dy = ax - bx, ay - by
-    cos, sin = direction(xp, b_angle)
-    x, y = dx * cos - dy * sin, dx * sin + dy * cos
+    x, y = into_frame(xp, ax - bx, ay - by, b_angle)
     cos, sin = direction(xp, a_angle - b_angle)
-    along = cos * a_width, -sin * a_width
-    across = sin * a_height, cos * a_height
+    along, across = (cos * a_width, -sin * a_width), (sin * a_height, cos * a_height)
     corners = [(x + u * along[0] + v * across[0], y + u * along[1] + v * across[1]) for u, v in CORNERS]
-    half_width, half_height = b_width / 2, b_height / 2
-    total = _swept(xp, *corners[3], *corners[0], half_width, half_height)
-    for begin, end in zip(corners[:3], corners[1:], strict=True):
-        total = total + _swept(xp, *begin, *end, half_width, half_height)
-    # By rounding it may be beyond its bounds.
-    return xp.minimum(xp.maximum(total, xp.zeros_like(total)), xp.minimum(a_area, b_area))
+    p, q = b_width / 2, b_height / 2
+    total = _swept(xp, *corners[-1], *corners[0], p, q)
+    for begin, end in pairwise(corners):
+        total = total + _swept(xp, *begin, *end, p, q)
+    return total
+
+
+def into_frame(xp: Namespace, x: Array, y: Array, degrees: Array) -> tuple[Array, Array]:
+    """Components of vectors along the axes of rotated boxes."""
+    cos, sin = direction(xp, degrees)
+    return x * cos - y * sin, x * sin + y * cos
+
+
+def reach(xp: Namespace, boxes: Array) -> Array:
+    """How far boxes, as rows (5, ...), reach from their centres along x and y: (2, ...), no less by rounding."""
+    x, y, width, height, angle = rows_of(boxes)
+    cos, sin = (xp.abs(z) for z in direction(xp, angle))
+    far = xp.stack((cos * width + sin * height, sin * width + cos * height)) / 2
+    return far + (4 * float(xp.finfo(far.dtype).eps)) * (xp.abs(xp.stack((x, y))) + far)
+
+
+def centre_from_corner(xp: Namespace, boxes: Array) -> Array:
+    """Centres (2, ...) of boxes as rows (5, ...) whose first two are the corner that has both axes ahead of it."""
+    x, y, width, height, angle = rows_of(boxes)
+    cos, sin = direction(xp, angle)
+    return xp.stack((x + (cos * width + sin * height) / 2, y + (cos * height - sin * width) / 2))
+
+
+def gaussian_similarity(xp: Namespace, a: Array, b: Array) -> Array:
+    """1 − √(1 − exp(−B)), B the Bhattacharyya distance of the Gaussians with the moments of two boxes.
+
+    With sides w, h and c, s the cosine and sine of the angle between the boxes, B is ¼ Δᵀ(Σ₁ + Σ₂)⁻¹Δ + ½ ln(1 + r),
+
+        4 w₁h₁w₂h₂ r = (w₁h₁ − w₂h₂)² + c²(w₂h₁ − w₁h₂)² + s²(w₁w₂ − h₁h₂)²,
+
+    a sum of squares, so that equal boxes have B = 0 [1]_.
+
+    References
+    ----------
+    .. [1] Llerena et al., Gaussian Bounding Boxes and Probabilistic Intersection-over-Union for Object Detection,
+       arXiv:2106.06072, equations 4 to 8; the logarithm's argument is written as 1 + r here.
+    """
+    ax, ay, a_width, a_height, a_angle = rows_of(a)
+    bx, by, b_width, b_height, b_angle = rows_of(b)
+    x, y = into_frame(xp, ax - bx, ay - by, b_angle)
+    cos, sin = direction(xp, a_angle - b_angle)
+    # B is the same in any unit; in that of the longest side no fourth power overflows.
+    unit = stop_gradient(xp.maximum(xp.maximum(a_width, a_height), xp.maximum(b_width, b_height)))
+    x, y, w1, h1, w2, h2 = (divide(xp, z, unit) for z in (x, y, a_width, a_height, b_width, b_height))
+    squares = (w1 * h1 - w2 * h2) ** 2 + (cos * (w2 * h1 - w1 * h2)) ** 2 + (sin * (w1 * w2 - h1 * h2)) ** 2
+    spread = divide(xp, squares, 4 * (w1 * h1) * (w2 * h2))
+    # Of Σ₁ + Σ₂ in the frame of b, times twelve.
+    xx = (cos * w1) ** 2 + (sin * h1) ** 2 + w2**2
+    yy = (sin * w1) ** 2 + (cos * h1) ** 2 + h2**2
+    xy = cos * sin * (h1**2 - w1**2)
+    determinant = 4 * (w1 * h1) * (w2 * h2) + squares
+    distance = divide(xp, 3 * (yy * x**2 - 2 * xy * x * y + xx * y**2), determinant) + xp.log1p(spread) / 2
+    some = distance > 0
+    root = xp.sqrt(-xp.expm1(-xp.where(some, distance, 1.0)))
+    return xp.where(some, 1 - root, 1.0)
 
 
 def _swept(xp: Namespace, x0: Array, y0: Array, x1: Array, y1: Array, p: Array, q: Array) -> Array:

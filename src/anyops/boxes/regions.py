@@ -1,0 +1,192 @@
+"""Regions of any format: which numbers describe one, and how much two of them share.
+
+A format names the numbers, a geometry the shapes that they describe. Regions are made ready as rows: an envelope along
+the axes and the size, by which pairs that may overlap are found, and the rows that an intersection is computed from.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .._array.division import divide
+from .._array.namespace import Array, Namespace, rows_of, stop_gradient
+from . import polygons, rotated
+
+# Kinds of overlap that need a size and an intersection alone.
+SHARES = ("iou", "iof", "ios")
+
+
+class Geometry(NamedTuple):
+    """Shapes of one sort: how they are made ready, what two share, and the kinds of overlap there are."""
+
+    ready: Callable[[Namespace, Array, str], "Regions"]
+    intersection: Callable[[Namespace, Array, Array], Array]
+    kinds: tuple[str, ...]
+
+
+class Format(NamedTuple):
+    """What the trailing axes of an array hold; None for any number."""
+
+    geometry: str
+    shape: tuple[int | None, ...]
+
+
+FORMATS = {
+    **dict.fromkeys(("xyxy", "xywh", "cxcywh", "yxyx"), Format("box", (4,))),
+    **dict.fromkeys(("cxcywhr", "xywhr"), Format("rotated", (5,))),
+    "xyxyxyxy": Format("polygon", (8,)),
+    "polygon": Format("polygon", (None, 2)),
+    "segment": Format("block", (2,)),
+    "xyzxyz": Format("block", (6,)),
+    "cxcyczwhdr": Format("turned block", (7,)),
+}
+
+
+def check_regions(name: str, regions: Array, fmt: str) -> None:
+    """Raise ValueError unless the trailing axes of an array hold what a format says."""
+    shape, got = FORMATS[fmt].shape, tuple(regions.shape)
+    tail = got[-len(shape) :]
+    if len(tail) < len(shape) or any(want not in (None, n) for want, n in zip(shape, tail, strict=True)):
+        expected = ", ".join("V" if n is None else str(n) for n in shape)
+        others = [repr(other) for other, of in FORMATS.items() if of.shape == got[-1:] != shape]
+        hint = f"; {got[-1]} numbers are fmt={' or '.join(others)}" if others else ""
+        raise ValueError(f"{name} must have shape (..., {expected}) for fmt={fmt!r}, got {got}{hint}")
+    if fmt == "polygon" and tail[0] < 3:
+        raise ValueError(f"{name} must have 3 vertices or more, shape (..., V, 2) for fmt='polygon', got {got}")
+
+
+class Regions(NamedTuple):
+    """Regions as rows, in any shapes that broadcast. One that overlaps nothing is a point at 0 of size 1."""
+
+    columns: Array  # (5, ...): x1, y1, x2, y2 of the envelope, and the size: length, area or volume
+    shape: Array  # what the intersection is computed from
+
+    def map(self, function: Callable[[Array], Array]) -> "Regions":
+        """Return these regions with a function of the trailing axes applied."""
+        return Regions(function(self.columns), function(self.shape))
+
+
+def canonical(xp: Namespace, regions: Array, fmt: str) -> Regions:
+    """Return regions as rows; those without size, with an infinite one or a NaN overlap nothing."""
+    return GEOMETRIES[FORMATS[fmt].geometry].ready(xp, regions, fmt)
+
+
+def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, geometry: str) -> Array:
+    """Overlap of canonical regions, broadcast against each other."""
+    if kind == "probiou":
+        apart = (a.columns[2, ...] <= a.columns[0, ...]) | (b.columns[2, ...] <= b.columns[0, ...])
+        return xp.where(apart, 0.0, rotated.gaussian_similarity(xp, a.shape, b.shape))
+    a_size, b_size = a.columns[4, ...], b.columns[4, ...]
+    smaller = xp.minimum(a_size, b_size)
+    shared = GEOMETRIES[geometry].intersection(xp, a.shape, b.shape)
+    shared = xp.minimum(xp.maximum(shared, xp.zeros_like(shared)), smaller)  # against rounding
+    if kind in ("iof", "ios"):
+        return divide(xp, shared, (smaller if kind == "ios" else a_size) + xp.zeros_like(shared))
+    union = a_size + (b_size - shared)
+    iou = divide(xp, shared, union)
+    return iou if kind == "iou" else iou - _penalty(xp, a.shape, b.shape, kind, union)
+
+
+def _finite(xp: Namespace, rows: Array) -> Array:
+    """Numbers with the rows of regions that have an infinite one or a NaN set to 0."""
+    return xp.where(xp.all(xp.isfinite(rows), axis=0), rows, 0.0)
+
+
+def _regions(xp: Namespace, low: Array, high: Array, size: Array, shape: Array) -> Regions:
+    """Regions with envelopes (2, ...), those without a finite size as points."""
+    proper = (size > 0) & (size < math.inf)
+    low, high, shape = (xp.where(proper, x, 0.0) for x in (low, high, shape))
+    size = xp.where(proper, size, xp.ones_like(size))
+    return Regions(xp.concat((low, high, size[None, ...])), shape)
+
+
+# Rotated boxes, and blocks turned about the vertical axis.
+
+
+def _ready_rotated(xp: Namespace, regions: Array, fmt: str) -> Regions:
+    rows = _finite(xp, xp.moveaxis(regions, -1, 0))
+    if fmt == "xywhr":
+        rows = xp.concat((rotated.centre_from_corner(xp, rows), rows[2:, ...]))
+    upright = ()
+    if fmt == "cxcyczwhdr":
+        x, y, z, width, height, depth, angle = rows_of(rows)
+        rows, upright = xp.stack((x, y, width, height, angle)), (z, depth)
+    sides = (rows[2, ...], rows[3, ...], *upright[1:])
+    size = sides[0] * sides[1] * (sides[2] if upright else 1)
+    for side in sides:
+        size = xp.where(side > 0, size, 0.0)
+    reach = rotated.reach(xp, rows)
+    shape = xp.concat((rows, xp.stack(upright))) if upright else rows
+    return _regions(xp, rows[:2, ...] - reach, rows[:2, ...] + reach, size, shape)
+
+
+def _shared_turned(xp: Namespace, a: Array, b: Array) -> Array:
+    """Area of the bases that two turned blocks share, times the height."""
+    base = rotated.intersection(xp, a[:5, ...], b[:5, ...])
+    apart, p, q = a[5, ...] - b[5, ...], a[6, ...] / 2, b[6, ...] / 2
+    height = xp.minimum(apart + p, q) - xp.maximum(apart - p, -q)
+    return base * xp.maximum(height, xp.zeros_like(height))
+
+
+# Polygons.
+
+
+def _ready_polygons(xp: Namespace, regions: Array, fmt: str) -> Regions:
+    vertices = regions if fmt == "polygon" else xp.reshape(regions, (*regions.shape[:-1], 4, 2))
+    count = vertices.shape[-2]
+    points = xp.moveaxis(xp.reshape(vertices, (*vertices.shape[:-2], 2 * count)), -1, 0)
+    points = xp.reshape(_finite(xp, points), (count, 2, *points.shape[1:]))
+    first = points[0, ...]
+    x, y = points[:, 0, ...] - first[0, ...], points[:, 1, ...] - first[1, ...]
+    area = polygons.signed_area(xp, x, y)
+    shape = xp.concat((x, y, first, xp.sign(area)[None, ...]))
+    return _regions(xp, xp.min(points, axis=0), xp.max(points, axis=0), xp.abs(area), shape)
+
+
+# Segments and blocks along the axes: lower, then upper ends (2d, ...).
+
+
+def _ready_blocks(xp: Namespace, regions: Array, fmt: str) -> Regions:
+    rows = _finite(xp, xp.moveaxis(regions, -1, 0))
+    d = rows.shape[0] // 2
+    sides = rows[d:, ...] - rows[:d, ...]
+    size = xp.where(xp.all(sides > 0, axis=0), xp.prod(sides, axis=0), 0.0)
+    low, high = rows[:d, ...][:2, ...], rows[d:, ...][:2, ...]
+    if d == 1:  # segments all lie in one strip
+        low, high = xp.concat((low, xp.zeros_like(low))), xp.concat((high, xp.ones_like(high)))
+    return _regions(xp, low, high, size, rows)
+
+
+def _ends(a: Array) -> tuple[Array, Array]:
+    d = a.shape[0] // 2
+    return a[:d, ...], a[d:, ...]
+
+
+def _shared_blocks(xp: Namespace, a: Array, b: Array) -> Array:
+    (a_low, a_high), (b_low, b_high) = _ends(a), _ends(b)
+    sides = xp.minimum(a_high, b_high) - xp.maximum(a_low, b_low)
+    return xp.prod(xp.maximum(sides, xp.zeros_like(sides)), axis=0)
+
+
+def _penalty(xp: Namespace, a: Array, b: Array, kind: str, union: Array) -> Array:
+    """What giou and diou subtract from iou, of blocks."""
+    (a_low, a_high), (b_low, b_high) = _ends(a), _ends(b)
+    sides = xp.maximum(a_high, b_high) - xp.minimum(a_low, b_low)
+    if kind == "giou":
+        enclosing = xp.prod(sides, axis=0)
+        some = enclosing > 0
+        return divide(xp, xp.where(some, enclosing - union, 0.0), xp.where(some, enclosing, 1.0))
+    apart = (a_low / 2 - b_low / 2) + (a_high / 2 - b_high / 2)
+    unit = stop_gradient(xp.max(sides, axis=0))
+    some = unit > 0
+    sides, apart = (divide(xp, xp.where(some, x, 0.0), xp.where(some, unit, 1.0)) for x in (sides, apart))
+    diagonal = xp.where(some, xp.sum(sides**2, axis=0), 1.0)
+    return divide(xp, xp.sum(apart**2, axis=0), diagonal)
+
+
+GEOMETRIES = {
+    "rotated": Geometry(_ready_rotated, rotated.intersection, (*SHARES, "probiou")),
+    "polygon": Geometry(_ready_polygons, polygons.intersection, SHARES),
+    "block": Geometry(_ready_blocks, _shared_blocks, (*SHARES, "giou", "diou")),
+    "turned block": Geometry(_ready_rotated, _shared_turned, SHARES),
+}
