@@ -141,5 +141,7 @@ def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: st
         return 0.0
     samples = Samples(mode, x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
     passes = samples.passes()
-    passes.assign(samples.start(None))
-    return samples.inertia_out(passes.inertia())
+    labels = passes.assign(samples.start(None))
+    inertia = passes.inertia()
+    samples.check_resolved("X", inertia, labels)
+    return samples.inertia_out(inertia)
