@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.arguments import check_integer, check_number
+from .._array.host import on_host
 from .._array.namespace import Array
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
@@ -143,5 +144,6 @@ def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: st
     passes = samples.passes()
     labels = passes.assign(samples.start(None))
     inertia = passes.inertia()
+    samples.check_centers("X", on_host(centers), inertia)
     samples.check_resolved("X", inertia, labels)
     return samples.inertia_out(inertia)

@@ -288,6 +288,8 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not apart:
         check_known_chunks(xp, "y", y)
     check_rows(xp, x, y=y, sample_weight=sample_weight)
+    if not x.shape[0]:
+        raise ValueError(f"x must have at least one row, got shape {tuple(x.shape)}")
     if not x.shape[1]:
         raise ValueError(f"x must have at least one column, got shape {tuple(x.shape)}")
     if not isinstance(fit_intercept, bool):

@@ -33,6 +33,7 @@ from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
 MOVED = 1e-3  # of a logit, that rounding of integers may change
+TINY_UNIT = 2.0**60  # of penalties below its inverse
 UNSOLVED = 1e-3  # a derivative by a coefficient of scaled columns that a step of Newton's should have met
 
 
@@ -113,7 +114,7 @@ def logistic_loss(
     """
     mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight, between=True)
     l2 = check_penalty("l2", l2)
-    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *_in_range(l2), dtype=dtype))
 
 
 @op(Kind.VALUES)
@@ -297,7 +298,7 @@ def logistic_step(
     l2 = check_penalty("l2", l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
-    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *_in_range(l2), dtype=dtype))
     if mode.known:
         check_integers(mode.xp, x, sample_weight, found.coef, dtype)
     return found
@@ -414,13 +415,14 @@ def _loss(
     intercept: Array,
     w: Array | None,
     l2: float,
+    unit: float,
     *,
     dtype: DType,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
     wrong = _has_no_classes(xp, y, coef, w, between=True)
-    x, y, w, l2 = _present(xp, x, y, w, l2, wide)
+    x, y, w, l2 = _present(xp, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     if coef.ndim == 1:
         probs, each, slope = _soft_items(xp, x @ coef + intercept, cast(xp, y, wide))
@@ -464,6 +466,7 @@ def _step(
     intercept: Array,
     w: Array | None,
     l2: float,
+    unit: float,
     *,
     dtype: DType,
 ) -> tuple[Array, Array, Array, Array]:
@@ -471,7 +474,7 @@ def _step(
     wide = compute_dtype(xp, dtype)
     wrong = _has_no_classes(xp, y, coef, w)
     x, origin = _less_a_row(xp, x, w, wide)
-    x, y, w, l2 = _present(xp, x, y, w, l2, wide)
+    x, y, w, l2 = _present(xp, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, wide) - 1.0 if coef.ndim == 1 else y
     mass = _mass(xp, x[:, 0], w)
@@ -569,14 +572,19 @@ def _less_a_row(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple
 
 
 def _present(
-    xp: Namespace, x: Array, y: Array, w: Array | None, l2: float, dtype: DType
+    xp: Namespace, x: Array, y: Array, w: Array | None, l2: float, unit: float, dtype: DType
 ) -> tuple[Array, Array, Array | None, float | Array]:
     """Rows as :func:`_kept` returns them, with weights in a unit that the dtype holds, and the penalty in the same."""
     w, inverse = in_unit(xp, w, dtype)
-    if inverse is not None:
-        most = float(xp.finfo(dtype).max)
-        l2 = cast(xp, xp.minimum(l2 * inverse[0], xp.full_like(inverse[0], most)), dtype)
-    return *_kept(xp, x, y, w, dtype), l2
+    if inverse is None:
+        return *_kept(xp, x, y, w, dtype), l2 * unit
+    most = xp.full_like(inverse[0], float(xp.finfo(dtype).max))
+    return *_kept(xp, x, y, w, dtype), cast(xp, xp.minimum(l2 * (inverse[0] * unit), most), dtype)
+
+
+def _in_range(l2: float) -> tuple[float, float]:
+    """A penalty as a product of numbers that float32 holds: as an argument XLA would take one below 1e-38 for 0."""
+    return (l2 * TINY_UNIT, 1 / TINY_UNIT) if l2 < 1 / TINY_UNIT else (l2, 1.0)
 
 
 def _kept(xp: Namespace, x: Array, y: Array, w: Array | None, dtype: DType) -> tuple[Array, Array, Array | None]:

@@ -36,6 +36,12 @@ def is_blurred(inertia: Host | float, mass: Host | float, rounded: Host | float)
     return (rounded > 0) & (inertia <= BLURRED**2 * rounded * mass)
 
 
+def rounds_centers(xp: Namespace, centers: Host, inertia: Host | float, mass: Host | float, dtype: DType) -> bool:
+    """Whether a dtype rounds centres (..., k, d) of integers by more than samples lie from them on average."""
+    rounding = float(xp.finfo(dtype).eps) * np.max(np.abs(centers), axis=(-2, -1))
+    return bool(np.any((rounding > 1) & (inertia > 0) & (rounding * rounding * mass > inertia)))
+
+
 def check_rounding(
     xp: Namespace,
     x: Array,
@@ -50,11 +56,11 @@ def check_rounding(
     Where the dtype rounds the centres by more than samples lie from them on average, as :func:`anyops.kmeans` does; or
     where it rounds the samples by much beside that, unless they are `copies` of the old centres.
     """
-    eps, lost = float(xp.finfo(dtype).eps), on_host(inertia)
+    lost = on_host(inertia)
     mass = float(x.shape[-2]) if weight is None else np.sum(on_host(weight), axis=-1)
-    rounding = eps * np.max(np.abs(centers), axis=(-2, -1))
-    if np.any((rounding > 1) & (lost > 0) & (rounding * rounding * mass > lost)):
+    if rounds_centers(xp, centers, lost, mass, dtype):
         raise too_large(xp, "x", x, centers, dtype)
+    eps = float(xp.finfo(dtype).eps)
     rounded = unresolved(*ends(x, None if weight is None else positive(xp, weight)), eps)
     if np.any(is_blurred(lost, mass, rounded)) and not copies():
         raise too_wide(xp, "x", x, dtype)

@@ -14,7 +14,7 @@ from ...cluster.distances import unit
 from .bounds import Bounded
 from .passes import Compared
 from .place import Place, entered, prepared
-from .rounding import is_blurred, too_wide
+from .rounding import is_blurred, rounds_centers, too_large, too_wide
 from .seeding import default_trials, parallel, plusplus, rows_of
 from .weights import unit_of
 
@@ -85,6 +85,12 @@ class Samples:
         """New centres, of unit length for "cosine"."""
         shift = self.place.shift
         return new if self.metric != "cosine" else settled(self.metric, new + shift, old + shift) - shift
+
+    def check_centers(self, name: str, centers: Host, inertia: float) -> None:
+        """Raise ValueError for integers closer to given centres than these are rounded."""
+        xp, mass = self.home.xp, float(np.sum(self.weight)) * float(self.place.scale[0]) ** 2
+        if self.integral and self.metric == "euclidean" and rounds_centers(xp, centers, inertia, mass, self.dtype):
+            raise too_large(xp, name, self.like, centers, self.dtype)
 
     def check_resolved(self, name: str, inertia: float, labels: Array) -> None:
         """Raise ValueError for integers so far apart that what z rounds is no longer small beside the inertia."""
