@@ -566,8 +566,11 @@ def _less_a_row(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple
     """Rows, and the one that is taken off integers before the dtype rounds them."""
     if not may_be_rounded(xp, x, dtype) or not x.shape[0]:
         return x, None
-    kept = xp.zeros_like(x[:, 0]) if w is None else xp.astype(positive(xp, w), x.dtype)
-    row = rows_at(xp, x, xp.astype(xp.argmax(kept, axis=0, keepdims=True), default_int(xp, x)))
+    if w is None:
+        row = x[:1, :]
+    else:
+        index = default_int(xp, x)
+        row = rows_at(xp, x, xp.astype(xp.argmax(xp.astype(positive(xp, w), index), axis=0, keepdims=True), index))
     return less(xp, x, row, dtype), cast(xp, row[0, :], dtype)
 
 
@@ -578,8 +581,8 @@ def _present(
     w, inverse = in_unit(xp, w, dtype)
     if inverse is None:
         return *_kept(xp, x, y, w, dtype), l2 * unit
-    most = xp.full_like(inverse[0], float(xp.finfo(dtype).max))
-    return *_kept(xp, x, y, w, dtype), cast(xp, xp.minimum(l2 * (inverse[0] * unit), most), dtype)
+    l2 = cast(xp, l2 * (inverse[0] * unit), dtype)
+    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, xp.full_like(l2, float(xp.finfo(dtype).max)))
 
 
 def _in_range(l2: float) -> tuple[float, float]:

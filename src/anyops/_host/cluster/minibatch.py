@@ -122,7 +122,8 @@ class Learned:
         exact, xp = self._place.centers_out(self._at), mode_of(like=like).xp
         returned = from_host(xp, exact, self._dtype, like)
         if xp.isdtype(like.dtype, "integral"):
-            off, apart = np.sum((on_host(returned) - exact) ** 2, axis=1), _apart(self._at / self._place.scale)
+            moved = self._place.centers_in(on_host(returned)) - self._at
+            off, apart = np.sum((moved / self._place.scale) ** 2, axis=1), _apart(self._at / self._place.scale)
             if np.any((apart > 0) & (apart < 16 * off)):
                 raise too_large(xp, "batches", like, exact, self._dtype)
         return returned

@@ -9,6 +9,7 @@ from ..._array.backends import to_host
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.mode import Mode
 from ..._array.namespace import Array, cast, default_int, result_dtype
+from ..._array.nearest import less
 from ...cluster.assign import KMeansAssignment, kmeans_assign
 from ...cluster.distances import unit
 from .bounds import Bounded
@@ -56,7 +57,11 @@ class Samples:
     def start(self, rng: Any) -> Host:
         """Centres (k, d) to start from."""
         if not isinstance(self.init, str):
-            centers = on_host(self.init)
+            centers, offset = on_host(self.init), self.place.offset
+            if offset is not None and self.init.dtype == self.like.dtype:  # integers that float64 may not hold
+                given = to_host(self.init)
+                near = less(np, given, offset.astype(given.dtype), np.float64)
+                return self.place._replace(offset=None).centers_in(near)
             return self.place.centers_in(settled(self.metric, centers, centers))
         if self.init == "k-means||":
             return parallel(self.mode, self.z, self.weight, self.given, self.k, rng, self.compare)
