@@ -32,6 +32,8 @@ COLUMNS = {
     "unsigned, far apart": ("uint64", 2**63 + 1, 10**14),
     "nearly all": ("int64", -(2**63), 2**63 // 60),
 }
+# JAX compiles each call anew: with float64 for a few.
+CELLS = [(p, c) for p in PLACES for c in COLUMNS if p is not Backend.JAX_X64 or c in ("seconds", "2**60", "unsigned")]
 EASY = ("seconds", "seconds of years", "above 2**24", "nanoseconds")  # in float64
 
 
@@ -140,8 +142,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("column", COLUMNS)
-@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize(("place", "column"), CELLS, ids=str)
 def test_large_integers_are_exact_or_refused(place, column, name):
     if why := place.why_unavailable():
         pytest.skip(why)
@@ -167,3 +168,98 @@ def test_large_integers_are_exact_or_refused(place, column, name):
     else:
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3)
+
+
+def test_rows_of_weight_0_may_hold_any_integers():
+    w = np.asarray([1.0, 1, 1, 0, 0, 1, 1, 1])
+    far = np.asarray([np.iinfo(np.int64).min, np.iinfo(np.int64).max])[:, None]
+    x = 10**15 + 3 + np.concatenate([GROUPS[:3], far - 10**15 - 3, GROUPS[3:]])
+    assert anyops.kmeans(x, 2, init=x[[0, 5]], sample_weight=w).inertia == 10
+    assert anyops.kmeans_step(x, x[[0, 5]], sample_weight=w).inertia == 5 + 20
+    assert anyops.kmeans_partial(x, x[[0, 5]], sample_weight=w).inertia == 5 + 20
+    y = np.asarray([0, 0, 1, 0, 0, 0, 1, 1])
+    want = anyops.logistic_regression((x - x[0]).astype(float), y, sample_weight=w)
+    got = anyops.logistic_regression(x, y, sample_weight=w)
+    np.testing.assert_allclose(got.coef, want.coef, rtol=1e-9)
+    at = np.zeros(1), np.zeros(())
+    want = anyops.logistic_step((x - x[0]).astype(float), y, *at, sample_weight=w)
+    np.testing.assert_allclose(anyops.logistic_step(x, y, *at, sample_weight=w).coef, want.coef, rtol=1e-9)
+
+
+def test_copies_far_apart_have_no_inertia():
+    x = np.asarray([[-(2**63)], [2**63 - 1], [-(2**63)], [5]])
+    for given, k in ((x, 3), (x[:3, :], 2)):
+        assert anyops.kmeans(given, k, init=given[[0, 1, 3][:k]]).inertia == 0
+        assert anyops.kmeans_step(given, given[[0, 1, 3][:k]]).inertia == 0
+    with pytest.raises(ValueError, match=r"further apart than .*; leave out those far away"):
+        anyops.kmeans(np.concatenate([x, x + np.asarray([[1], [-1], [1], [1]])]), 3, init=x[[0, 1, 3]])
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_a_step_of_integers_under_a_transform_subtracts_them_first(library):
+    x = (1_700_000_000 + LINE * 100_003).astype(np.int32)
+    want = anyops.logistic_step((x - x[0]).astype(float), Y, np.zeros(1), np.zeros(())).coef
+    place = {"numpy": Backend.NUMPY, "torch": Backend.TORCH_CPU, "jax": Backend.JAX_CPU}[library]
+    if why := place.why_unavailable():
+        pytest.skip(why)
+
+    def step(x, y, w):
+        at = place.asarray(np.zeros(1, "f4")), place.asarray(np.zeros((), "f4"))
+        return anyops.logistic_step(x, y, *at, sample_weight=w)
+
+    weights = np.asarray([np.ones(40), np.repeat([0, 1, 1, 1], 10)], np.float32)
+    if library == "torch":
+        import torch
+
+        step = torch.func.vmap(step, in_dims=(None, None, 0))
+    elif library == "jax":
+        import jax
+
+        step = jax.jit(jax.vmap(step, in_axes=(None, None, 0)))
+    else:
+        weights = weights[0]
+    got = place.to_numpy(step(place.asarray(x), place.asarray(Y), place.asarray(weights)).coef)
+    np.testing.assert_allclose(np.reshape(got, (-1,))[0], want[0], rtol=1e-5)
+
+
+FORMS = {
+    "array": lambda x, pandas: x,
+    "list": lambda x, pandas: x.tolist(),
+    "objects": lambda x, pandas: x.astype(object),
+    "frame": lambda x, pandas: pandas.DataFrame({"a": x[:, 0]}),
+    "nullable frame": lambda x, pandas: pandas.DataFrame({"a": x[:, 0]}).astype("Int64"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_estimators_keep_integers(form):
+    estimators, pandas = pytest.importorskip("anyops.estimators"), pytest.importorskip("pandas")
+    x = 10**17 + GROUPS * 10**4 + 1
+    X = FORMS[form](x, pandas)
+    want = anyops.kmeans(x, 2, init=x[::3])
+    model = estimators.KMeans(2, init=x[::3].tolist()).fit(X)
+    assert model.inertia_ == want.inertia == 10 * 10**8
+    np.testing.assert_array_equal(model.predict(X), [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(model.labels_, [0, 0, 0, 1, 1, 1])
+    assert hasattr(model, "feature_names_in_") == ("frame" in form)
+    distances = model.transform(X)
+    np.testing.assert_allclose(distances[:, 0], np.abs(GROUPS[:, 0] - 1) * 1e4, atol=16)
+    y = [0, 0, 1, 0, 1, 1]
+    found = estimators.LogisticRegression(C=np.inf).fit(X, y)
+    exact = anyops.logistic_regression(x - x[0], np.asarray(y))
+    np.testing.assert_allclose(found.coef_[0], exact.coef, rtol=1e-6)
+    near = FORMS[form](10**18 + GROUPS // 10, pandas)
+    with pytest.raises(ValueError, match="X must hold integers whose centres float64 can tell apart"):
+        estimators.KMeans(2, random_state=0).fit(near)
+    with pytest.raises(ValueError, match="X must hold integers that float64 can tell apart"):
+        estimators.LogisticRegression().fit(near, y)
+    with pytest.raises(ValueError, match="X must hold integers that float64 can tell apart"):
+        found.set_params(C=1.0).fit(FORMS[form](GROUPS, pandas), y).predict(near)
+
+
+def test_integers_beside_floats_are_not_rounded_away():
+    estimators, pandas = pytest.importorskip("anyops.estimators"), pytest.importorskip("pandas")
+    for made in (lambda x: pandas.DataFrame({"a": x[:, 0]}).assign(b=0.5), lambda x: [[int(v), 0.5] for v in x[:, 0]]):
+        with pytest.raises(ValueError, match=r"X must hold integers that float64 can tell apart, got .* in column 0"):
+            estimators.KMeans(2, random_state=0).fit(made(10**18 + GROUPS))
+        assert estimators.KMeans(2, random_state=0).fit(made(10**18 + GROUPS * 10**9)).inertia_ == 10 * 10**18

@@ -653,10 +653,8 @@ def _check_held(name: str, X: Any, made: np.ndarray[Any, Any]) -> None:
     """Raise ValueError if integers of a table were rounded, beside floats, by a thousandth of the range of a column."""
     if made.dtype.kind != "f" or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf"):
         return
-    far = np.flatnonzero(np.max(np.abs(made), axis=0, initial=0.0) > HELD)
-    table = np.asarray(X, dtype=object) if far.shape[0] else made
-    for j in far.tolist():
-        column = table[:, j].tolist()
+    for j in np.flatnonzero(np.max(np.abs(made), axis=0, initial=0.0) > HELD).tolist():
+        column = X.iloc[:, j].tolist() if hasattr(X, "iloc") else [row[j] for row in X]
         if all(isinstance(value, int) for value in column):
             moved = max(abs(value - int(held)) for value, held in zip(column, made[:, j].tolist(), strict=True))
             if 1000 * moved > max(column) - min(column) > 0:

@@ -109,7 +109,7 @@ def kmeans_partial(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kmeans_assign`.
+        As :func:`kmeans_assign`, and for integers as :func:`kmeans_step`.
 
     Examples
     --------
@@ -203,7 +203,7 @@ def kmeans_step(
     ------
     TypeError, ValueError
         As :func:`kmeans_assign`, and if the dtype of the centres rounds those of integers by more than samples lie from
-        them; not under a transform.
+        them, or integers are so far apart that their distances are mostly rounding; not under a transform.
 
     References
     ----------

@@ -89,7 +89,8 @@ def kmeans(
     but with ``tol=0`` the last, the fixed point, as published anchors are.
 
     The unit of samples and weights does not matter. Integers may be larger than the dtype of the centres can hold:
-    labels and inertia are then those of exact centres, and a ValueError is raised if rounding would change labels.
+    labels and inertia are then those of exact centres, and a ValueError is raised if rounding would change labels, or
+    if integers are so far apart that distances within a cluster are mostly rounding.
 
     In host memory, samples are skipped while bounds prove that their label cannot change; torch and JAX arrays there
     are computed with as NumPy arrays.

@@ -143,7 +143,9 @@ def logistic_regression(
     ------
     TypeError, ValueError
         If an argument is not an array or has the wrong shape, or an option is out of range; if `y` holds one class,
-        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`.
+        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`; if `x` holds integers
+        so large that the dtype of the result rounds them, which would change logits by more than a thousandth. The fit
+        itself subtracts an offset from large integers before they are rounded.
 
     Notes
     -----

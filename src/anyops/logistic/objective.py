@@ -80,11 +80,12 @@ def logistic_loss(
     x : array (n, p)
         Floating or integer.
     y : array (n,)
-        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1.
+        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1. Others raise if `y` lies in
+        host memory; on a device and under a transform, where a look would wait, they make all results NaN.
     coef : array (p,) or (K, p)
     intercept : array () or (K,)
     sample_weight : array (n,), optional
-        Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
+        Numbers ≥ 0, or bool, in any unit. A row of weight 0 is ignored, even if it holds NaN.
     l2 : float ≥ 0
 
     Returns
@@ -98,7 +99,9 @@ def logistic_loss(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or `l2` negative or not finite.
+        If an argument is no array or of the wrong shape, or `l2` negative or not finite; if `y` holds other labels; if
+        the floating dtype rounds integers of `x` so that logits would change by more than a thousandth, unless under a
+        transform.
 
     References
     ----------
@@ -134,7 +137,7 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape.
+        If an argument is no array or of the wrong shape, or if integers of `x` are rounded as in :func:`logistic_loss`.
 
     Examples
     --------
@@ -163,7 +166,7 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape.
+        If an argument is no array or of the wrong shape, or if integers of `x` are rounded as in :func:`logistic_loss`.
 
     Examples
     --------
@@ -276,8 +279,7 @@ def logistic_step(
     Raises
     ------
     TypeError, ValueError
-        As :func:`logistic_loss`, and if the floating dtype rounds a column of integers by a thousandth of its range;
-        not under a transform.
+        As :func:`logistic_loss`.
 
     References
     ----------
@@ -437,8 +439,8 @@ def _loss(
         each = xp.where(w > 0, w * each, xp.zeros_like(each))
     over = 1.0 / _mass(xp, each, w)
     loss = (xp.sum(each) + 0.5 * l2 * xp.sum(coef * coef)) * over
-    told = _unless(xp, wrong, loss, (sums[0] + l2 * coef) * over, sums[1] * over)
-    return tuple(cast(xp, a, dtype) for a in (probs, *told))
+    told = _unless(xp, wrong, probs, loss, (sums[0] + l2 * coef) * over, sums[1] * over)
+    return tuple(cast(xp, a, dtype) for a in told)
 
 
 def _partial(
