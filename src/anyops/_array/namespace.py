@@ -251,9 +251,13 @@ def hides_values(x: Array) -> bool:
 
 
 def check_has_values(hint: str, **arrays: Array) -> None:
-    """Raise TypeError for an array whose values a transform hides, see :func:`hides_values`."""
+    """Raise TypeError for an array whose values a transform hides, see :func:`hides_values`, or that is lazy."""
     for name, x in arrays.items():
         if hides_values(x):
+            home = library(namespace(**{name: x}))
+            if home not in ("jax", "torch"):
+                how = f"pass {name}.compute()" if home == "dask" else "pass its values"
+                raise TypeError(f"{name} must have values, got an array of {home}, which is computed later; {how}")
             raise TypeError(
                 f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
                 f"them; {hint}"

@@ -18,6 +18,8 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
     """Return the mode of x and the weights on the host; raise unless there are k finite samples to choose from."""
     mode, weight = check_rows("x", x, sample_weight)
     n = x.shape[0]
+    if not n:
+        raise ValueError(f"x must hold at least one sample, got shape {tuple(x.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} samples, got {k}")
     positive = int((weight > 0).sum())

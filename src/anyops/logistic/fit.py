@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks
-from .._array.host import from_host, mode_of_passes, on_host
+from .._array.host import Host, from_host, mode_of_passes, on_host
+from .._array.integers import ends, farthest, largest_exact, may_be_rounded, middle
 from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
 from .._array.mode import mode_of
 from .._array.namespace import (
@@ -20,12 +22,14 @@ from .._array.namespace import (
     namespace,
     result_dtype,
 )
+from .._array.nearest import less
 from .._array.support import Kind, op
 from .._array.threads import blas_of
 from .._host.logistic.columns import unshifted
 from .._host.logistic.dataset import Dataset
 from .._host.logistic.solve import solve, start_of
-from .objective import check_penalty, check_rows
+from .._math import positive
+from .objective import check_integers, check_penalty, check_rows
 from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
@@ -139,7 +143,9 @@ def logistic_regression(
     ------
     TypeError, ValueError
         If an argument is not an array or has the wrong shape, or an option is out of range; if `y` holds one class,
-        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`.
+        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`; if `x` holds integers
+        so large that the dtype of the result rounds them, which would change logits by more than a thousandth. The fit
+        itself subtracts an offset from large integers before they are rounded.
 
     Notes
     -----
@@ -225,7 +231,11 @@ def fit(
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
     ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
-    data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
+    columns = unshifted(x.shape[1])
+    if fit_intercept and (origin := _origin(home, rows, weights, wide)) is not None:
+        rows = less(home, rows, from_host(home, origin, rows.dtype, rows), wide)
+        columns = replace(columns, origin=origin)
+    data = Dataset(mode, rows, target, weights, lines, wide, columns, ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
         with blas_of(rows) if mode.host else nullcontext():
@@ -235,6 +245,7 @@ def fit(
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     outcome = solved.outcome
+    check_integers(xp, x, sample_weight, solved.theta[:, :-1], dtype)
     result = LogisticResult(
         *_ship(xp, solved.theta, dtype, x),
         ship_classes(xp, found.classes, y),
@@ -279,6 +290,8 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not apart:
         check_known_chunks(xp, "y", y)
     check_rows(xp, x, y=y, sample_weight=sample_weight)
+    if not x.shape[0]:
+        raise ValueError(f"x must have at least one row, got shape {tuple(x.shape)}")
     if not x.shape[1]:
         raise ValueError(f"x must have at least one column, got shape {tuple(x.shape)}")
     if not isinstance(fit_intercept, bool):
@@ -330,6 +343,14 @@ def _start(init: tuple[Array, Array], data: Dataset, fit_intercept: bool) -> Arr
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     coef, intercept = map(on_host, init)
     return start_of(coef, intercept, lines, fit_intercept)
+
+
+def _origin(xp: Namespace, x: Array, weight: Array | None, dtype: DType) -> Host | None:
+    """Whole numbers to take off columns of integers that the dtype of the fit rounds; None where it holds them."""
+    if not may_be_rounded(xp, x, dtype):
+        return None
+    low, high = ends(x, None if weight is None else positive(xp, weight))
+    return middle(low, high) if farthest(low, high).max() > largest_exact(xp, dtype) else None
 
 
 def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:

@@ -210,7 +210,7 @@ class Dataset:
         extreme = bool(np.any(np.abs(np.log2(scale)) > near))
         away = np.linalg.vector_norm((origin - centre) / scale)
         radius = float(np.hypot(1.0, np.max(unit / scale, initial=0.0) * longest + away))
-        found = Columns(centre, scale, radius, noise, extreme)
+        found = Columns(centre, scale, radius, noise, extreme, self.columns.origin)
         return replace(self, columns=found)
 
     def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
