@@ -1,5 +1,6 @@
 """Arguments that cannot work: refused at once, by an error that names the argument, what it should be and what came."""
 
+import importlib.util
 import re
 from inspect import Parameter, signature
 
@@ -483,3 +484,63 @@ def test_bfloat16_on_numpy():
     ):
         with pytest.raises(TypeError, match=rf"{name}.*bfloat16"):
             call(BOXES.astype(bfloat16))
+
+
+def fits(backend):
+    """Every fit, as a function of its samples, and what it calls them."""
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    y, start = backend.asarray((x[:, 0] > 0) * 1), backend.asarray(x[:2])
+    weight = backend.asarray(np.ones(30))
+    found = {
+        "logistic_regression": (lambda x: anyops.logistic_regression(x, y), "x"),
+        "logistic_regression weighted": (lambda x: anyops.logistic_regression(x, y, sample_weight=weight), "x"),
+        "kmeans": (lambda x: anyops.kmeans(x, 2, init="k-means||", seed=0), "x"),
+        "kmeans weighted": (lambda x: anyops.kmeans(x, 2, init="k-means||", seed=0, sample_weight=weight), "x"),
+        "kmeans_plusplus": (lambda x: anyops.kmeans_plusplus(x, 2, seed=0), "x"),
+        "minibatch_kmeans": (lambda x: anyops.minibatch_kmeans([x], 2, seed=0), "batch 0"),
+        "anchor_boxes": (lambda x: anyops.anchor_boxes(x, 2, center="mean", seed=0), "wh"),
+        "init": (lambda x: anyops.kmeans(start, 2, init=x[:2, ...]), "init"),
+    }
+    if importlib.util.find_spec("sklearn"):
+        from anyops.estimators import KMeans, LogisticRegression
+
+        model = LogisticRegression().fit(backend.asarray(x), y)
+        centers = KMeans(2, init="k-means||", random_state=0).fit(start)
+        found |= {
+            "LogisticRegression": (lambda x: LogisticRegression().fit(x, y), "X"),
+            "KMeans": (lambda x: KMeans(2, init="k-means||", random_state=0).fit(x), "X"),
+        }
+        if backend.library == "dask":
+            del found["kmeans_plusplus"]  # which refuses it
+        else:  # dask's are computed later, chunk by chunk
+            found |= {
+                "LogisticRegression.predict_proba": (model.predict_proba, "X"),
+                "KMeans.predict": (centers.predict, "X"),
+                "KMeans.score": (centers.score, "X"),
+            }
+    return found
+
+
+@pytest.mark.parametrize(("value", "name"), [(NAN, "NaN"), (np.inf, "infinity"), (-np.inf, "-infinity")])
+def test_what_is_not_finite_is_found(backend, value, name):
+    x = np.random.default_rng(1).normal(size=(30, 2)) ** 2
+    for op, (call, argument) in fits(backend).items():
+        row = 1 if op == "init" else 17
+        wrong = x.copy()
+        wrong[row, 1] = wrong[row + 5, 0] = value
+        with pytest.raises(ValueError, match=rf"{argument} must be finite, got {name} in row {row}, column 1$"):
+            call(backend.asarray(wrong))
+
+
+def test_what_is_not_finite_is_looked_for_among_samples_that_count(backend):
+    x = np.random.default_rng(1).normal(size=(30, 2))
+    weight = np.ones(30)
+    x[3, 0], weight[3], x[20, 1] = NAN, 0.0, NAN
+    y = backend.asarray(np.arange(30) % 2)
+    x, w = backend.asarray(x), backend.asarray(weight)
+    for call in (
+        lambda: anyops.logistic_regression(x, y, sample_weight=w),
+        lambda: anyops.kmeans(x, 2, init="k-means||", sample_weight=w, seed=0),
+    ):
+        with pytest.raises(ValueError, match="got NaN in row 20, column 1"):
+            call()

@@ -3,7 +3,8 @@
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
 from ._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
+from ._array.finite import describe_not_finite
 from ._array.host import from_host
 from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
 from ._array.namespace import (
@@ -30,8 +32,9 @@ from ._array.namespace import (
 )
 from .cluster.assign import all_distances, kmeans_assign
 from .cluster.lloyd import KMeansResult, inertia_of, kmeans
-from .logistic.fit import LogisticResult, fit
+from .logistic.fit import logistic_regression
 from .logistic.objective import logistic_log_proba, logistic_predict_proba
+from .logistic.result import LogisticResult
 
 try:
     from sklearn.base import (
@@ -100,6 +103,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Of a data frame whose columns have names.
+    stderr_ : tuple of arrays, or None
+        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+    result_ : LogisticResult
+        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
 
     Notes
     -----
@@ -177,7 +184,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         result: KMeansResult | None = None
         for init in starts:
             report = _Progress() if self.verbose else None
-            found = kmeans(X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options)
+            with _named_as_here():
+                found = kmeans(
+                    X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options
+                )
             if report is not None:
                 report.end(found)
             if result is None or found.inertia < result.inertia:
@@ -269,8 +279,18 @@ def _finite(X: Array) -> Array:
     if is_chunked(xp):
         return over_rows(_finite, X, X.shape[1], X.dtype)
     if not hides_values(X) and not bool(xp.all(xp.isfinite(X))):
-        raise ValueError("X must be finite, got NaN or infinity")
+        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"  # in scikit-learn's words, for which its tests look
+        raise ValueError(f"Input X contains {what}. X must be finite, got {describe_not_finite(xp, X)}")
     return X
+
+
+@contextmanager
+def _named_as_here() -> Iterator[None]:
+    """What functions call x is X here."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None
 
 
 def _distances(X: Array, centers: Array, metric: str) -> Array:
@@ -320,6 +340,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Of a data frame whose columns have names.
+    stderr_ : tuple of arrays, or None
+        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+    result_ : LogisticResult
+        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
 
     Notes
     -----
@@ -390,8 +414,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         weight = _weights(xp, X, sample_weight)
         class_weight = self._class_weight(xp, y, weight)
         init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
-        try:
-            result = fit(
+        with _named_as_here():
+            result = logistic_regression(
                 X,
                 y,
                 l1=l1,
@@ -403,17 +427,29 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 max_iter=self.max_iter,
                 tol=self.tol,
                 init=init,
-                errors=False,
             )
-        except ValueError as error:
-            raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None
         home = namespace(coef=result.coef)
         self.classes_ = result.classes
         self.coef_ = home.reshape(result.coef, (-1, X.shape[1]))
         self.intercept_ = home.reshape(home.asarray(result.intercept), (-1,))
         self.n_iter_ = home.asarray([result.n_iter], dtype=home.int32, device=device(result.coef))
+        self.result_ = result
         self._tell(result)
         return self
+
+    @property
+    def stderr_(self) -> tuple[Array, Array] | None:
+        """Standard errors of `coef_` and `intercept_`, in their shapes; None unless ``C=math.inf``, or if separated."""
+        if self.result_.stderr is None:
+            return None
+        home = namespace(coef_=self.coef_)
+        coef, intercept = (home.asarray(error) for error in self.result_.stderr)
+        return home.reshape(coef, self.coef_.shape), home.reshape(intercept, self.intercept_.shape)
+
+    def summary(self, *, alpha: float = 0.05) -> str:
+        """Return the table of coefficients, by the names of the columns, see :meth:`anyops.LogisticResult.summary`."""
+        check_is_fitted(self)
+        return self.result_.summary(getattr(self, "feature_names_in_", None), alpha=alpha)
 
     def decision_function(self, X: Any) -> Array:
         """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
@@ -591,7 +627,7 @@ def _is_other(x: Any) -> bool:
 def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
     if not _is_other(X):
-        return validate_data(estimator, X, reset=reset, dtype=FLOATING)
+        return _finite(validate_data(estimator, X, reset=reset, dtype=FLOATING, ensure_all_finite=False))
     name = type(estimator).__name__
     if reset:
         _refuse_transform("X", X, f"{name}.fit decides by values")
