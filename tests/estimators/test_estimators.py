@@ -364,8 +364,8 @@ def test_options_that_are_not_here():
 def test_standard_errors_and_summary(backend):
     y = (Y > 2).astype(np.int32)
     x = RNG.normal(size=(90, 3)) + 0.5 * y[:, None]
-    want = anyops.logistic_regression(x, y)
-    model = LogisticRegression(C=np.inf).fit(backend.asarray(x), backend.asarray(y))
+    want = anyops.logistic_regression(x, y, tol=1e-8)
+    model = LogisticRegression(C=np.inf, tol=1e-8).fit(backend.asarray(x), backend.asarray(y))
     assert model.stderr_[0].shape == model.coef_.shape
     assert model.stderr_[1].shape == model.intercept_.shape
     np.testing.assert_allclose(host(backend, model.stderr_[0])[0], want.stderr[0], rtol=10 * precise(backend))
@@ -390,5 +390,5 @@ def test_summary_has_the_names_of_columns():
 
 def test_continuous_targets_are_refused(backend):
     y = backend.asarray(RNG.normal(size=90))
-    with pytest.raises(ValueError, match="(Unknown label type: continuous|y must hold classes)"):
+    with pytest.raises(ValueError, match=r"(Unknown label type: continuous|y must hold classes)"):
         LogisticRegression().fit(backend.asarray(X), y)

@@ -35,9 +35,10 @@ from .._array.threads import blas_of
 from .._array.trees import pass_through_trees
 from .._host.logistic.columns import unshifted
 from .._host.logistic.dataset import Dataset
+from .._host.logistic.inference import errors_of
 from .._host.logistic.solve import solve, start_of
 from .objective import check_penalty, check_rows
-from .result import LogisticReport, LogisticResult, errors_of
+from .result import LogisticReport, LogisticResult
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
 MANY_COLUMNS = 32  # columns from which a pass for two classes is products of matrices, and little beside

@@ -3,15 +3,25 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from statistics import NormalDist
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from .._array.arguments import check_number
 from .._array.backends import to_host
-from .._array.host import Host, from_host, on_host
+from .._array.host import Host, from_host
 from .._array.namespace import Array, namespace
+from .._host.logistic.inference import (
+    cells,
+    chi2_tail,
+    errors_of,
+    exponentials,
+    intervals,
+    joined,
+    parted,
+    quotients,
+    relative,
+    two_sided,
+    with_infinities,
+)
 from .._host.logistic.lbfgs import HESSIAN_LIMIT
 
 
@@ -144,30 +154,27 @@ class LogisticResult(NamedTuple):
 
         The variance of a coefficient that x does not tell is infinite, its covariances are NaN.
         """
-        known = self._covariance()
-        hidden = np.isnan(np.diagonal(known))
-        return self._as_coef(np.where(np.diag(hidden), math.inf, known))
+        return self._as_coef(with_infinities(self._covariance()))
 
     @property
     def zvalues(self) -> tuple[Array, Array]:
         """Coef and intercept divided by their standard errors; NaN where these are infinite, or 0."""
-        return self._parts(_quotients(self._values(), self._errors()))
+        return self._parts(quotients(self._values(), self._errors()))
 
     @property
     def pvalues(self) -> tuple[Array, Array]:
         """Probabilities of a larger \\|z\\| if the coefficient is 0, of coef and intercept (Wald's test)."""
-        return self._parts(_two_sided(_quotients(self._values(), self._errors())))
+        return self._parts(two_sided(quotients(self._values(), self._errors())))
 
     def conf_int(self, alpha: float = 0.05) -> tuple[Array, Array]:
         """Confidence intervals of coef and intercept, their ends along a last axis, for the level 1 − alpha."""
         alpha = check_number("alpha", alpha, least=0, largest=1)
-        return self._parts(_ends(self._values(), self._errors(), alpha))
+        return self._parts(intervals(self._values(), self._errors(), alpha))
 
     @property
     def odds_ratios(self) -> Array:
         """exp(coef): the factor of the odds for one unit of a column; that of their interval is exp(conf_int()[0])."""
-        with np.errstate(over="ignore"):
-            return self._as_coef(np.exp(on_host(self.coef)))
+        return self._as_coef(exponentials(self.coef))
 
     @property
     def log_likelihood(self) -> float:
@@ -231,11 +238,7 @@ class LogisticResult(NamedTuple):
         moved = self._replace(coef=coef, intercept=intercept)
         if self.stderr is None:
             return moved
-        blocks = np.reshape(self._covariance(), (*values.shape, *values.shape))
-        blocks = blocks - blocks[base]
-        blocks = blocks - blocks[:, :, base, None, :]
-        blocks[base], blocks[:, :, base] = 0.0, 0.0
-        covariance = np.reshape(blocks, (values.size, values.size))
+        covariance = relative(self._covariance(), values.shape, base)
         moved = moved._replace(report=replace(report, covariance=covariance))
         return moved._replace(stderr=moved._parts(errors_of(covariance, values.shape)))
 
@@ -266,18 +269,13 @@ class LogisticResult(NamedTuple):
         head = f"{'':{width}} {'coef':>12} {'std err':>12} {'z':>9} {'P>|z|':>7} {ends[0]:>12} {ends[1]:>12}"
         rule = "-" * len(head)
         out = [*self._title(), rule, head, rule]
-        for k, line in enumerate(values):
+        for label, line in zip(classes[-len(values) :], cells(values, errors, alpha), strict=True):
             if len(values) > 1:
-                out.append(f"class {classes[k]}")
-            spread = np.full(len(line), math.inf) if errors is None else errors[k]
-            if not np.any(spread):
+                out.append(f"class {label}")
+            if not any(error for _, error, *_ in line):
                 out[-1] += ", which the others are relative to"
                 continue
-            columns = (line, spread, *_wald(line, spread), *np.moveaxis(_ends(line, spread, alpha), -1, 0))
-            out += [
-                _row(f"{t:{width}}", *cells)
-                for t, *cells in zip(titles, *map(np.ndarray.tolist, columns), strict=False)
-            ]
+            out += [_row(f"{title:{width}}", *numbers) for title, numbers in zip(titles, line, strict=False)]
         out += [rule, *self._notes(names)]
         return "\n".join(out[:-1] if out[-1] == rule else out)
 
@@ -313,17 +311,14 @@ class LogisticResult(NamedTuple):
 
     def _values(self) -> Host:
         """Coefficients (lines, p + 1), the intercept last."""
-        coef, intercept = on_host(self.coef), on_host(self.intercept)
-        return np.concat([np.reshape(coef, (-1, coef.shape[-1])), np.reshape(intercept, (-1, 1))], axis=1)
+        return joined(self.coef, self.intercept)
 
     def _errors(self) -> Host:
         return errors_of(self._covariance(), self._values().shape)
 
     def _parts(self, values: Host) -> tuple[Array, Array]:
         """Numbers (lines, p + 1, ...) as those of coef and those of the intercept, in their shapes."""
-        values = values if self.coef.ndim > 1 else values[0, ...]
-        axis = self.coef.ndim - 1
-        coef, intercept = np.delete(values, -1, axis), np.take(values, -1, axis)
+        coef, intercept = parted(values, self.coef.ndim)
         return self._as_coef(coef), self._as_coef(intercept)
 
     def _as_coef(self, values: Host) -> Array:
@@ -350,7 +345,7 @@ class LogisticResult(NamedTuple):
         report, out = self._told(), []
         if self.separated:
             out.append("The classes are separated: there is no minimum, and these coefficients are not one.")
-            sets = [_joined(names, which) for which in report.separating]
+            sets = [_listed(names, which) for which in report.separating]
             if sets:
                 one = "this column" if len(report.separating[0]) == 1 else "these columns together"
                 which = f"{one}: {sets[0]}" if len(sets) == 1 else f"each of these columns: {', '.join(sets)}"
@@ -358,57 +353,12 @@ class LogisticResult(NamedTuple):
         elif self.stderr is None:
             out.append(f"No standard errors: {self._why_no_errors()}.")
         if report.dependent:
-            which = _joined(names, report.dependent)
+            which = _listed(names, report.dependent)
             out.append(f"These columns depend on each other and have no standard errors: {which}. Leave one out.")
         return out
 
 
-def errors_of(covariance: Host, shape: tuple[int, ...]) -> Host:
-    """Standard errors from a covariance, infinite where it is NaN."""
-    variance = np.reshape(np.diagonal(covariance), shape)
-    return np.sqrt(np.where(np.isnan(variance), math.inf, np.maximum(variance, 0.0)))
-
-
-def chi2_tail(x: float, df: int) -> float:
-    """The probability that χ² of `df` degrees of freedom is above x [1]_: a finite sum of positive terms.
-
-    References
-    ----------
-    .. [1] Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.4.4 and 26.4.5.
-    """
-    if df == 0 or x <= 0:
-        return 0.0 if x > 0 else 1.0
-    half, odd = 0.5 * x, df % 2
-    first = [math.erfc(math.sqrt(half))] if odd else []
-    powers = (j + 0.5 * odd for j in range(df // 2))
-    terms = [math.exp(power * math.log(half) - half - math.lgamma(power + 1.0)) for power in powers]
-    return min(math.fsum([*first, *terms]), 1.0)
-
-
-def _quotients(values: Host, errors: Host) -> Host:
-    known = (errors > 0) & (errors < math.inf)
-    return np.where(known, values / np.where(known, errors, 1.0), math.nan)
-
-
-def _two_sided(z: Host) -> Host:
-    tails = [math.erfc(abs(value) / math.sqrt(2.0)) for value in np.reshape(z, (-1,)).tolist()]
-    return np.reshape(np.asarray(tails), z.shape)
-
-
-def _wald(values: Host, errors: Host) -> tuple[Host, Host]:
-    z = _quotients(values, errors)
-    return z, _two_sided(z)
-
-
-def _ends(values: Host, errors: Host, alpha: float) -> Host:
-    """Intervals, their ends along a last axis."""
-    quantile = NormalDist().inv_cdf(1.0 - 0.5 * alpha) if alpha > 0 else math.inf
-    with np.errstate(invalid="ignore"):  # 0 · ∞
-        reach = np.where((errors > 0) & (quantile > 0), quantile * errors, 0.0)
-    return np.stack([values - reach, values + reach], axis=-1)
-
-
-def _joined(names: list[str], which: Sequence[int]) -> str:
+def _listed(names: list[str], which: Sequence[int]) -> str:
     return ", ".join(names[j] for j in which)
 
 
