@@ -470,20 +470,72 @@ def test_mixed_devices(backend, op, names, arrays):
         op(first, moved)
 
 
-def test_bfloat16_on_numpy():
-    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
-    for call, name in (
-        (anyops.box_area, "boxes"),
-        (lambda x: anyops.box_iou(x, x), "boxes1"),
-        (lambda x: anyops.nms(x, SCORES), "boxes"),
-        (lambda x: anyops.soft_nms(x, SCORES), "boxes"),
-        (lambda x: anyops.matrix_nms_scores(BOXES, x), "scores"),
-        (lambda x: anyops.cluster_nms(None, SCORES, overlaps=x), "overlaps"),
-        (lambda x: anyops.sigmoid_focal_loss(x, x), "logits"),
-        (lambda x: anyops.batch_norm(x, STATE, STATE), "x"),
-    ):
-        with pytest.raises(TypeError, match=rf"{name}.*bfloat16"):
-            call(BOXES.astype(bfloat16))
+# Dtypes that a library has and nothing here computes with.
+FOREIGN = {
+    "numpy": ("longdouble", "complex64", "bfloat16", "float8_e4m3fn", "int4"),
+    "torch": ("float8_e4m3fn", "complex64"),
+    "jax": ("float8_e4m3fn", "int4"),
+}
+OPTIONAL = {"labels": np.zeros(5, np.float32), "overlaps": np.eye(5, dtype=np.float32), "valid": SCORES > 0}
+
+
+def every_array(name):
+    """The array parameters of an op, each with arguments of which it is one."""
+    parameters, given = arrays_of(name)
+    rows = len(next((given[p] for p in ("x", "boxes") if p in given), SCORES))
+    for parameter in parameters:
+        known = dict(given)
+        if parameter not in given:
+            known[parameter] = np.ones(rows, np.float32) if parameter == "sample_weight" else OPTIONAL[parameter]
+        if parameter == "overlaps" and "weighted" not in name:
+            known["boxes"] = None
+        yield parameter, known
+
+
+@pytest.mark.parametrize(("library", "dtype"), [(b, d) for b, known in FOREIGN.items() for d in known])
+def test_foreign_dtypes(library, dtype):
+    """Long doubles, 8-bit floats, 4-bit integers: refused by every op for every argument, in words of ours."""
+    module = pytest.importorskip({"jax": "jax.numpy"}.get(library, library))
+    asarray = module.tensor if library == "torch" else module.asarray
+    if library == "numpy" and not hasattr(np, dtype):
+        dtype = getattr(pytest.importorskip("ml_dtypes"), dtype)
+
+    def there(x):
+        return [there(y) for y in x] if isinstance(x, list) else asarray(x) if isinstance(x, np.ndarray) else x
+
+    for name in anyops.support():
+        if name in STATISTICS or (library == "jax" and name == "kmeans_plusplus"):
+            continue
+        for parameter, given in every_array(name):
+            arguments = {k: there(x) for k, x in given.items()}
+            x = arguments[parameter]
+            arguments[parameter] = x.to(getattr(module, dtype)) if library == "torch" else x.astype(dtype)
+            with pytest.raises(TypeError, match=rf"\b({ALSO.get(parameter, parameter)}|{parameter})\b.* dtype, got"):
+                getattr(anyops, name)(**arguments)
+
+
+def test_foreign_dtypes_are_told_what_to_pass():
+    with pytest.raises(TypeError, match="floats have 16, 32 or 64 bits here, pass float64"):
+        anyops.box_area(BOXES.astype(np.longdouble))
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for dtype, words in (("bfloat16", "no bfloat16 arithmetic, pass float32"), ("float8_e5m2", "pass float32")):
+        with pytest.raises(TypeError, match=words):
+            anyops.nms(BOXES.astype(getattr(ml_dtypes, dtype)), SCORES)
+    with pytest.raises(TypeError, match="integers have 8, 16, 32 or 64 bits here"):
+        anyops.nms(BOXES.astype(ml_dtypes.int4), SCORES)
+
+
+def test_bytes_in_either_order():
+    """Arrays as they come from files of other machines."""
+    for name in anyops.support():
+        if name in STATISTICS:
+            continue
+        f, *arguments = example(name)
+        swapped = [x.astype(x.dtype.newbyteorder()) if isinstance(x, np.ndarray) else x for x in arguments]
+        results = f(*arguments), f(*swapped)
+        for got, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in results), strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=name)
+            assert got.dtype.isnative
 
 
 def fits(backend):

@@ -218,7 +218,7 @@ def test_penalised_fits_make_no_hessian_for_errors(monkeypatch):
         got = anyops.logistic_regression(x, y, solver="lbfgs", l2=l2)
         counts.append(asked.count((3000, "full")))
         assert (got.stderr is None) == (l2 > 0)
-    assert counts == [1, 2]
+    assert counts[0] == 1 < counts[1]
 
 
 @pytest.mark.parametrize(("classes", "columns", "views"), [(2, 40, True), (2, 4, False), (3, 40, False)])
