@@ -432,7 +432,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         self.classes_ = result.classes
         self.coef_ = home.reshape(result.coef, (-1, X.shape[1]))
         self.intercept_ = home.reshape(home.asarray(result.intercept), (-1,))
-        self.n_iter_ = home.asarray([result.n_iter], dtype=home.int32, device=device(result.coef))
+        self.n_iter_ = from_host(home, np.asarray([result.n_iter]), home.int32, result.coef)
         self.result_ = result
         self._tell(result)
         return self
