@@ -14,6 +14,7 @@ import numpy as np
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
 from ._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
+from ._array.finite import describe_not_finite
 from ._array.host import from_host
 from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
 from ._array.mode import mode_of
@@ -32,8 +33,9 @@ from ._array.namespace import (
 )
 from .cluster.assign import all_distances, kmeans_assign
 from .cluster.lloyd import KMeansResult, inertia_of, kmeans
-from .logistic.fit import LogisticResult, fit
+from .logistic.fit import logistic_regression
 from .logistic.objective import check_integers, logistic_log_proba, logistic_predict_proba
+from .logistic.result import LogisticResult
 
 try:
     from sklearn.base import (
@@ -104,6 +106,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Of a data frame whose columns have names.
+    stderr_ : tuple of arrays, or None
+        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+    result_ : LogisticResult
+        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
 
     Notes
     -----
@@ -276,7 +282,8 @@ def _finite(X: Array) -> Array:
     if is_chunked(xp):
         return over_rows(_finite, X, X.shape[1], X.dtype)
     if not hides_values(X) and not bool(xp.all(xp.isfinite(X))):
-        raise ValueError("X must be finite, got NaN or infinity")
+        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"  # in scikit-learn's words, for which its tests look
+        raise ValueError(f"Input X contains {what}. X must be finite, got {describe_not_finite(xp, X)}")
     return X
 
 
@@ -327,6 +334,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Of a data frame whose columns have names.
+    stderr_ : tuple of arrays, or None
+        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+    result_ : LogisticResult
+        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
 
     Notes
     -----
@@ -398,7 +409,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         class_weight = self._class_weight(xp, y, weight)
         init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
         with _in_their_words():
-            result = fit(
+            result = logistic_regression(
                 X,
                 y,
                 l1=l1,
@@ -410,15 +421,29 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 max_iter=self.max_iter,
                 tol=self.tol,
                 init=init,
-                errors=False,
             )
         home = namespace(coef=result.coef)
         self.classes_ = result.classes
         self.coef_ = home.reshape(result.coef, (-1, X.shape[1]))
         self.intercept_ = home.reshape(home.asarray(result.intercept), (-1,))
-        self.n_iter_ = home.asarray([result.n_iter], dtype=home.int32, device=device(result.coef))
+        self.n_iter_ = from_host(home, np.asarray([result.n_iter]), home.int32, result.coef)
+        self.result_ = result
         self._tell(result)
         return self
+
+    @property
+    def stderr_(self) -> tuple[Array, Array] | None:
+        """Standard errors of `coef_` and `intercept_`, in their shapes; None unless ``C=math.inf``, or if separated."""
+        if self.result_.stderr is None:
+            return None
+        home = namespace(coef_=self.coef_)
+        coef, intercept = (home.asarray(error) for error in self.result_.stderr)
+        return home.reshape(coef, self.coef_.shape), home.reshape(intercept, self.intercept_.shape)
+
+    def summary(self, *, alpha: float = 0.05) -> str:
+        """Return the table of coefficients, by the names of the columns, see :meth:`anyops.LogisticResult.summary`."""
+        check_is_fitted(self)
+        return self.result_.summary(getattr(self, "feature_names_in_", None), alpha=alpha)
 
     def decision_function(self, X: Any) -> Array:
         """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
@@ -569,7 +594,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             )
 
     def _logits(self, X: Array) -> Array:
-        mode = mode_of(X=X, coef_=self.coef_)
+        mode = mode_of(X=X)
         xp = mode.xp
         dtype = compute_dtype(xp, result_dtype(xp, X=X))
         wide = xp.result_type(dtype, compute_dtype(namespace(coef_=self.coef_), self.coef_.dtype))
@@ -609,7 +634,7 @@ def _is_other(x: Any) -> bool:
 def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
     if not _is_other(X):
-        made = validate_data(estimator, _whole(X), reset=reset, dtype=REAL)
+        made = _finite(validate_data(estimator, _whole(X), reset=reset, dtype=REAL, ensure_all_finite=False))
         _check_held("X", X, made)
         return made
     name = type(estimator).__name__

@@ -4,6 +4,7 @@ from typing import Any
 
 from .._array.arguments import check_integer
 from .._array.chunked import check_known_chunks
+from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, check_dtype, check_has_values, namespace
@@ -55,7 +56,8 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
         weight = weights_of(sample_weight, shape[0])
         finite = bool(xp.all(xp.isfinite(x) | ~beside(mode, weight > 0, x)[:, None]))
     if not finite:
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        counted = None if sample_weight is None else beside(mode, weight > 0, x)
+        raise ValueError(f"{name} must be finite, got {describe_not_finite(xp, x, counted)}")
     return mode, weight
 
 
@@ -84,4 +86,4 @@ def check_init(mode: Mode, name: str, x: Array, k: int, init: Any) -> None:
         check_has_values(STATIC_FORM, init=init)
     check_dtype(xp, "init", init, "real floating", "integral")
     if not bool(xp.all(xp.isfinite(init))):
-        raise ValueError("init must be finite, got NaN or infinity")
+        raise ValueError(f"init must be finite, got {describe_not_finite(xp, init)}")

@@ -355,10 +355,10 @@ def _check(
         raise ValueError(
             f"intercept must have shape {given[:-1]} beside coef of shape {given}, got {tuple(intercept.shape)}"
         )
-    if y is not None:
-        check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
+    if y is not None:
+        check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
     if y is not None and x.shape[0]:
         _check_labels(xp, y, 2 if len(given) == 1 else given[0], sample_weight, between=between)
     dtype = result_dtype(xp, x=x, **at)
