@@ -1,5 +1,6 @@
 """Arguments that cannot work: refused at once, by an error that names the argument, what it should be and what came."""
 
+import importlib.util
 import re
 from inspect import Parameter, signature
 
@@ -469,17 +470,129 @@ def test_mixed_devices(backend, op, names, arrays):
         op(first, moved)
 
 
-def test_bfloat16_on_numpy():
-    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
-    for call, name in (
-        (anyops.box_area, "boxes"),
-        (lambda x: anyops.box_iou(x, x), "boxes1"),
-        (lambda x: anyops.nms(x, SCORES), "boxes"),
-        (lambda x: anyops.soft_nms(x, SCORES), "boxes"),
-        (lambda x: anyops.matrix_nms_scores(BOXES, x), "scores"),
-        (lambda x: anyops.cluster_nms(None, SCORES, overlaps=x), "overlaps"),
-        (lambda x: anyops.sigmoid_focal_loss(x, x), "logits"),
-        (lambda x: anyops.batch_norm(x, STATE, STATE), "x"),
+# Dtypes that a library has and nothing here computes with.
+FOREIGN = {
+    "numpy": ("longdouble", "complex64", "bfloat16", "float8_e4m3fn", "int4"),
+    "torch": ("float8_e4m3fn", "complex64"),
+    "jax": ("float8_e4m3fn", "int4"),
+}
+OPTIONAL = {"labels": np.zeros(5, np.float32), "overlaps": np.eye(5, dtype=np.float32), "valid": SCORES > 0}
+
+
+def every_array(name):
+    """The array parameters of an op, each with arguments of which it is one."""
+    parameters, given = arrays_of(name)
+    rows = len(next((given[p] for p in ("x", "boxes") if p in given), SCORES))
+    for parameter in parameters:
+        known = dict(given)
+        if parameter not in given:
+            known[parameter] = np.ones(rows, np.float32) if parameter == "sample_weight" else OPTIONAL[parameter]
+        if parameter == "overlaps" and "weighted" not in name:
+            known["boxes"] = None
+        yield parameter, known
+
+
+@pytest.mark.parametrize(("library", "dtype"), [(b, d) for b, known in FOREIGN.items() for d in known])
+def test_foreign_dtypes(library, dtype):
+    """Long doubles, 8-bit floats, 4-bit integers: refused by every op for every argument, in words of ours."""
+    module = pytest.importorskip({"jax": "jax.numpy"}.get(library, library))
+    asarray = module.tensor if library == "torch" else module.asarray
+    if library == "numpy" and not hasattr(np, dtype):
+        dtype = getattr(pytest.importorskip("ml_dtypes"), dtype)
+
+    def there(x):
+        return [there(y) for y in x] if isinstance(x, list) else asarray(x) if isinstance(x, np.ndarray) else x
+
+    for name in anyops.support():
+        if name in STATISTICS or (library == "jax" and name == "kmeans_plusplus"):
+            continue
+        for parameter, given in every_array(name):
+            arguments = {k: there(x) for k, x in given.items()}
+            x = arguments[parameter]
+            arguments[parameter] = x.to(getattr(module, dtype)) if library == "torch" else x.astype(dtype)
+            with pytest.raises(TypeError, match=rf"\b({ALSO.get(parameter, parameter)}|{parameter})\b.* dtype, got"):
+                getattr(anyops, name)(**arguments)
+
+
+def test_foreign_dtypes_are_told_what_to_pass():
+    with pytest.raises(TypeError, match="floats have 16, 32 or 64 bits here, pass float64"):
+        anyops.box_area(BOXES.astype(np.longdouble))
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for dtype, words in (("bfloat16", "no bfloat16 arithmetic, pass float32"), ("float8_e5m2", "pass float32")):
+        with pytest.raises(TypeError, match=words):
+            anyops.nms(BOXES.astype(getattr(ml_dtypes, dtype)), SCORES)
+    with pytest.raises(TypeError, match="integers have 8, 16, 32 or 64 bits here"):
+        anyops.nms(BOXES.astype(ml_dtypes.int4), SCORES)
+
+
+def test_bytes_in_either_order():
+    """Arrays as they come from files of other machines."""
+    for name in anyops.support():
+        if name in STATISTICS:
+            continue
+        f, *arguments = example(name)
+        swapped = [x.astype(x.dtype.newbyteorder()) if isinstance(x, np.ndarray) else x for x in arguments]
+        results = f(*arguments), f(*swapped)
+        for got, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in results), strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=name)
+            assert got.dtype.isnative
+
+
+def fits(backend):
+    """Every fit, as a function of its samples, and what it calls them."""
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    y, start = backend.asarray((x[:, 0] > 0) * 1), backend.asarray(x[:2])
+    weight = backend.asarray(np.ones(30))
+    found = {
+        "logistic_regression": (lambda x: anyops.logistic_regression(x, y), "x"),
+        "logistic_regression weighted": (lambda x: anyops.logistic_regression(x, y, sample_weight=weight), "x"),
+        "kmeans": (lambda x: anyops.kmeans(x, 2, init="k-means||", seed=0), "x"),
+        "kmeans weighted": (lambda x: anyops.kmeans(x, 2, init="k-means||", seed=0, sample_weight=weight), "x"),
+        "kmeans_plusplus": (lambda x: anyops.kmeans_plusplus(x, 2, seed=0), "x"),
+        "minibatch_kmeans": (lambda x: anyops.minibatch_kmeans([x], 2, seed=0), "batch 0"),
+        "anchor_boxes": (lambda x: anyops.anchor_boxes(x, 2, center="mean", seed=0), "wh"),
+        "init": (lambda x: anyops.kmeans(start, 2, init=x[:2, ...]), "init"),
+    }
+    if importlib.util.find_spec("sklearn"):
+        from anyops.estimators import KMeans, LogisticRegression
+
+        model = LogisticRegression().fit(backend.asarray(x), y)
+        centers = KMeans(2, init="k-means||", random_state=0).fit(start)
+        found |= {
+            "LogisticRegression": (lambda x: LogisticRegression().fit(x, y), "X"),
+            "KMeans": (lambda x: KMeans(2, init="k-means||", random_state=0).fit(x), "X"),
+        }
+        if backend.library == "dask":
+            del found["kmeans_plusplus"]  # which refuses it
+        else:  # dask's are computed later, chunk by chunk
+            found |= {
+                "LogisticRegression.predict_proba": (model.predict_proba, "X"),
+                "KMeans.predict": (centers.predict, "X"),
+                "KMeans.score": (centers.score, "X"),
+            }
+    return found
+
+
+@pytest.mark.parametrize(("value", "name"), [(NAN, "NaN"), (np.inf, "infinity"), (-np.inf, "-infinity")])
+def test_what_is_not_finite_is_found(backend, value, name):
+    x = np.random.default_rng(1).normal(size=(30, 2)) ** 2
+    for op, (call, argument) in fits(backend).items():
+        row = 1 if op == "init" else 17
+        wrong = x.copy()
+        wrong[row, 1] = wrong[row + 5, 0] = value
+        with pytest.raises(ValueError, match=rf"{argument} must be finite, got {name} in row {row}, column 1$"):
+            call(backend.asarray(wrong))
+
+
+def test_what_is_not_finite_is_looked_for_among_samples_that_count(backend):
+    x = np.random.default_rng(1).normal(size=(30, 2))
+    weight = np.ones(30)
+    x[3, 0], weight[3], x[20, 1] = NAN, 0.0, NAN
+    y = backend.asarray(np.arange(30) % 2)
+    x, w = backend.asarray(x), backend.asarray(weight)
+    for call in (
+        lambda: anyops.logistic_regression(x, y, sample_weight=w),
+        lambda: anyops.kmeans(x, 2, init="k-means||", sample_weight=w, seed=0),
     ):
-        with pytest.raises(TypeError, match=rf"{name}.*bfloat16"):
-            call(BOXES.astype(bfloat16))
+        with pytest.raises(ValueError, match="got NaN in row 20, column 1"):
+            call()

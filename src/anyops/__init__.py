@@ -22,7 +22,7 @@ from .cluster.assign import (
 from .cluster.init import KMeansSeeds, kmeans_plusplus
 from .cluster.lloyd import KMeansResult, kmeans
 from .cluster.minibatch import minibatch_kmeans
-from .logistic.fit import LogisticResult, logistic_regression
+from .logistic.fit import logistic_regression
 from .logistic.objective import (
     LogisticLoss,
     LogisticPartial,
@@ -34,7 +34,7 @@ from .logistic.objective import (
     logistic_predict_proba,
     logistic_step,
 )
-from .logistic.summary import LogisticReport
+from .logistic.result import LikelihoodRatio, LogisticReport, LogisticResult
 from .losses.focal import (
     LossAndGrad,
     sigmoid_focal_loss,
@@ -73,6 +73,7 @@ __all__ = [
     "KMeansResult",
     "KMeansSeeds",
     "KMeansStep",
+    "LikelihoodRatio",
     "LogisticLoss",
     "LogisticPartial",
     "LogisticReport",

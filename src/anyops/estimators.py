@@ -3,7 +3,8 @@
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
 from ._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
+from ._array.finite import describe_not_finite
 from ._array.host import from_host
 from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
+from ._array.mode import mode_of
 from ._array.namespace import (
     Array,
     Namespace,
@@ -30,8 +33,9 @@ from ._array.namespace import (
 )
 from .cluster.assign import all_distances, kmeans_assign
 from .cluster.lloyd import KMeansResult, inertia_of, kmeans
-from .logistic.fit import LogisticResult, fit
-from .logistic.objective import logistic_log_proba, logistic_predict_proba
+from .logistic.fit import logistic_regression
+from .logistic.objective import check_integers, logistic_log_proba, logistic_predict_proba
+from .logistic.result import LogisticResult
 
 try:
     from sklearn.base import (
@@ -56,6 +60,8 @@ except ModuleNotFoundError as error:
 __all__ = ["KMeans", "LogisticRegression"]
 
 FLOATING = (np.float64, np.float32, np.float16)
+REAL = (*FLOATING, *(np.dtype(code) for code in "bBhHiIlLqQ"))
+HELD = 2.0**53  # up to which float64 holds all integers
 
 # What scikit-learn calls by these names minimises the same objective. liblinear penalises the intercept: it does not.
 SOLVER_BY_NAME = {
@@ -100,6 +106,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Of a data frame whose columns have names.
+    stderr_ : tuple of arrays, or None
+        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+    result_ : LogisticResult
+        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
 
     Notes
     -----
@@ -177,7 +187,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         result: KMeansResult | None = None
         for init in starts:
             report = _Progress() if self.verbose else None
-            found = kmeans(X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options)
+            with _in_their_words():
+                found = kmeans(
+                    X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options
+                )
             if report is not None:
                 report.end(found)
             if result is None or found.inertia < result.inertia:
@@ -250,7 +263,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     def _centers(self, xp: Namespace, X: Array, k: int, centers: Any) -> Array:
         """Centres to start from, beside X."""
         if not _is_other(centers):
-            centers = check_array(centers, dtype=FLOATING, input_name="init")
+            centers = check_array(_whole(centers), dtype=FLOATING if _is_other(X) else REAL, input_name="init")
         if centers.shape[0] != k:
             raise ValueError(
                 f"The shape of the initial centers {tuple(centers.shape)} does not match the number of clusters {k}."
@@ -269,7 +282,8 @@ def _finite(X: Array) -> Array:
     if is_chunked(xp):
         return over_rows(_finite, X, X.shape[1], X.dtype)
     if not hides_values(X) and not bool(xp.all(xp.isfinite(X))):
-        raise ValueError("X must be finite, got NaN or infinity")
+        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"  # in scikit-learn's words, for which its tests look
+        raise ValueError(f"Input X contains {what}. X must be finite, got {describe_not_finite(xp, X)}")
     return X
 
 
@@ -320,6 +334,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Of a data frame whose columns have names.
+    stderr_ : tuple of arrays, or None
+        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+    result_ : LogisticResult
+        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
 
     Notes
     -----
@@ -390,8 +408,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         weight = _weights(xp, X, sample_weight)
         class_weight = self._class_weight(xp, y, weight)
         init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
-        try:
-            result = fit(
+        with _in_their_words():
+            result = logistic_regression(
                 X,
                 y,
                 l1=l1,
@@ -403,17 +421,29 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 max_iter=self.max_iter,
                 tol=self.tol,
                 init=init,
-                errors=False,
             )
-        except ValueError as error:
-            raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None
         home = namespace(coef=result.coef)
         self.classes_ = result.classes
         self.coef_ = home.reshape(result.coef, (-1, X.shape[1]))
         self.intercept_ = home.reshape(home.asarray(result.intercept), (-1,))
-        self.n_iter_ = home.asarray([result.n_iter], dtype=home.int32, device=device(result.coef))
+        self.n_iter_ = from_host(home, np.asarray([result.n_iter]), home.int32, result.coef)
+        self.result_ = result
         self._tell(result)
         return self
+
+    @property
+    def stderr_(self) -> tuple[Array, Array] | None:
+        """Standard errors of `coef_` and `intercept_`, in their shapes; None unless ``C=math.inf``, or if separated."""
+        if self.result_.stderr is None:
+            return None
+        home = namespace(coef_=self.coef_)
+        coef, intercept = (home.asarray(error) for error in self.result_.stderr)
+        return home.reshape(coef, self.coef_.shape), home.reshape(intercept, self.intercept_.shape)
+
+    def summary(self, *, alpha: float = 0.05) -> str:
+        """Return the table of coefficients, by the names of the columns, see :meth:`anyops.LogisticResult.summary`."""
+        check_is_fitted(self)
+        return self.result_.summary(getattr(self, "feature_names_in_", None), alpha=alpha)
 
     def decision_function(self, X: Any) -> Array:
         """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
@@ -564,20 +594,33 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             )
 
     def _logits(self, X: Array) -> Array:
-        xp = namespace(X=X)
+        mode = mode_of(X=X)
+        xp = mode.xp
         dtype = compute_dtype(xp, result_dtype(xp, X=X))
         wide = xp.result_type(dtype, compute_dtype(namespace(coef_=self.coef_), self.coef_.dtype))
+        if mode.known:
+            check_integers(xp, X, None, self.coef_, wide, "X")
         coef, intercept = (namespace(a=a).astype(a, wide) for a in (self.coef_, self.intercept_))
         logits = cast(xp, X, wide) @ coef.T + intercept
         return cast(xp, logits[:, 0] if coef.shape[0] == 1 else logits, result_dtype(xp, X=X))
 
     def _by_class(self, X: Any, f: Callable[[Array, Array, Array], Array], method: str) -> Array:
         X = _finite(_more_samples(self, X, "coef_", method))
-        if self.coef_.shape[0] > 1:
-            return f(X, self.coef_, self.intercept_)
-        # 1 − p would be rounding where p is near 1.
-        coef, intercept = self.coef_[0, :], self.intercept_[0, ...]
-        return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
+        with _in_their_words():
+            if self.coef_.shape[0] > 1:
+                return f(X, self.coef_, self.intercept_)
+            # 1 − p would be rounding where p is near 1.
+            coef, intercept = self.coef_[0, :], self.intercept_[0, ...]
+            return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
+
+
+@contextmanager
+def _in_their_words() -> Iterator[None]:
+    """Name `x` in errors as scikit-learn does."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None
 
 
 # --- what comes in ---------------------------------------------------------------------------------------------------
@@ -591,7 +634,9 @@ def _is_other(x: Any) -> bool:
 def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
     if not _is_other(X):
-        return validate_data(estimator, X, reset=reset, dtype=FLOATING)
+        made = _finite(validate_data(estimator, _whole(X), reset=reset, dtype=REAL, ensure_all_finite=False))
+        _check_held("X", X, made)
+        return made
     name = type(estimator).__name__
     if reset:
         _refuse_transform("X", X, f"{name}.fit decides by values")
@@ -613,6 +658,35 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     elif p != estimator.n_features_in_:
         raise ValueError(f"X has {p} features, but {name} is expecting {estimator.n_features_in_} features as input")
     return X
+
+
+def _whole(X: Any) -> Any:
+    """X with the dtype of its integers, if it holds nothing else: scikit-learn makes floats of lists and objects."""
+    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind == "O"):
+        try:
+            found = np.asarray(list(X) if isinstance(X, tuple) else X if isinstance(X, list) else X.tolist())
+        except (TypeError, ValueError):
+            return X  # which scikit-learn refuses in its words
+        return found if found.dtype.kind in "iu" else X
+    columns = [getattr(dtype, "numpy_dtype", None) for dtype in getattr(X, "dtypes", ())] if hasattr(X, "isna") else []
+    if columns and all(dtype is not None and dtype.kind in "iu" for dtype in columns) and not X.isna().any(axis=None):
+        return X.astype(np.result_type(*columns))  # nullable integers of pandas, none of them missing
+    return X
+
+
+def _check_held(name: str, X: Any, made: np.ndarray[Any, Any]) -> None:
+    """Raise ValueError if integers of a table were rounded, beside floats, by a thousandth of the range of a column."""
+    if made.dtype.kind != "f" or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf"):
+        return
+    for j in np.flatnonzero(np.max(np.abs(made), axis=0, initial=0.0) > HELD).tolist():
+        column = X.iloc[:, j].tolist() if hasattr(X, "iloc") else [row[j] for row in X]
+        if all(isinstance(value, int) for value in column):
+            moved = max(abs(value - int(held)) for value, held in zip(column, made[:, j].tolist(), strict=True))
+            if 1000 * moved > max(column) - min(column) > 0:
+                raise ValueError(
+                    f"{name} must hold integers that float64 can tell apart, got numbers up to {max(column)} in column "
+                    f"{j}, beside floats; subtract an offset"
+                )
 
 
 def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str) -> Array:

@@ -356,3 +356,39 @@ def test_options_that_are_not_here():
         KMeans(copy_x=False)
     with pytest.raises(TypeError, match="dual"):
         LogisticRegression(dual=True)
+
+
+# --- inference -------------------------------------------------------------------------------------------------------
+
+
+def test_standard_errors_and_summary(backend):
+    y = (Y > 2).astype(np.int32)
+    x = RNG.normal(size=(90, 3)) + 0.5 * y[:, None]
+    want = anyops.logistic_regression(x, y, tol=1e-8)
+    model = LogisticRegression(C=np.inf, tol=1e-8).fit(backend.asarray(x), backend.asarray(y))
+    assert model.stderr_[0].shape == model.coef_.shape
+    assert model.stderr_[1].shape == model.intercept_.shape
+    np.testing.assert_allclose(host(backend, model.stderr_[0])[0], want.stderr[0], rtol=10 * precise(backend))
+    np.testing.assert_allclose(host(backend, model.stderr_[1])[0], want.stderr[1], rtol=10 * precise(backend))
+    np.testing.assert_allclose(model.result_.aic, want.aic, rtol=10 * precise(backend))
+    assert "AIC" in model.summary()
+    penalised = LogisticRegression(C=0.5).fit(backend.asarray(x), backend.asarray(y))
+    assert penalised.stderr_ is None
+    assert "penalised, l1 = 0 and l2 = 2" in penalised.summary()
+
+
+def test_summary_has_the_names_of_columns():
+    pandas = pytest.importorskip("pandas")
+    model = LogisticRegression(C=np.inf, tol=1e-6)
+    frame = pandas.DataFrame(X, columns=["length", "width", "height"])
+    rng = np.random.default_rng(1)
+    table = model.fit(frame, rng.integers(0, 3, len(X))).summary(alpha=0.1)
+    assert [line.split()[0] for line in table.splitlines()[7:11]] == ["length", "width", "height", "intercept"]
+    assert "0.95]" in table
+    assert pickle.loads(pickle.dumps(model)).summary(alpha=0.1) == table
+
+
+def test_continuous_targets_are_refused(backend):
+    y = backend.asarray(RNG.normal(size=90))
+    with pytest.raises(ValueError, match=r"(Unknown label type: continuous|y must hold classes)"):
+        LogisticRegression().fit(backend.asarray(X), y)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import anyops
+from tests.backends import Backend
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 5))
@@ -114,3 +115,65 @@ def test_gradient_is_zero_at_the_fit(backend, many, solver, fit_intercept, l2):
     miss = w[:, None] * (p / p.sum(axis=1, keepdims=True) - np.eye(4)[y])
     np.testing.assert_allclose(miss.T @ x + l2 * coef, 0, atol=1e-4)
     assert np.all(level == 0) if not fit_intercept else np.allclose(miss.sum(axis=0), 0, atol=1e-4)
+
+
+WRONG = {
+    "2": [0, 1, 2, 0],
+    "negative": [0, 1, -1, 0],
+    "between": [0, 1, 0.5, 0],
+    "NaN": [0, 1, float("nan"), 0],
+    "3 of 3": [0, 1, 3, 2],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("name", ["logistic_loss", "logistic_partial", "logistic_step"])
+@pytest.mark.parametrize("place", [Backend.NUMPY, Backend.STRICT, Backend.TORCH_CPU, Backend.JAX_CPU], ids=str)
+def test_labels_that_are_no_classes(place, name, wrong):
+    if why := place.why_unavailable():
+        pytest.skip(why)
+    call = getattr(anyops, name)
+    y = np.asarray(WRONG[wrong])
+    y = y.astype(np.float32 if y.dtype.kind == "f" else np.int32)
+    shape = (3, 5) if wrong == "3 of 3" else (5,)
+    rows = X[:4].astype(np.float32), y, np.zeros(shape, np.float32), np.zeros(shape[:-1], np.float32)
+    fine = name == "logistic_loss" and wrong == "between"
+    with place.active():
+        x, y, *at = map(place.asarray, rows)
+        if fine:
+            call(x, y, *at)
+        else:
+            with pytest.raises(ValueError, match=r"y must be (0 or 1|in \[0, [12]\]), got"):
+                call(x, y, *at)
+        weights = place.asarray(np.asarray([1, 1, 0, 1], np.float32))
+        known = [call(x, y, *at, sample_weight=weights)]
+        hidden = []
+        if place is Backend.TORCH_CPU:
+            import torch
+
+            hidden = torch.func.vmap(lambda y: tuple(call(x, y, *at)))(y[None, :])
+            known += [torch.func.vmap(lambda y: tuple(call(x, y, *at, sample_weight=weights)))(y[None, :])]
+        elif place is Backend.JAX_CPU:
+            import jax
+
+            hidden = jax.jit(call)(x, y, *at)
+            known += [jax.jit(lambda *a: call(*a, sample_weight=weights))(x, y, *at)]
+        hidden, known = [place.to_numpy(a) for a in hidden], [place.to_numpy(a) for found in known for a in found]
+    assert all(np.all(np.isnan(a)) for a in hidden) or fine
+    assert all(np.all(np.isfinite(a)) for a in known)
+
+
+@pytest.mark.parametrize("op", ["kmeans", "kmeans_plusplus", "anchor_boxes"])
+def test_no_rows_are_named(op):
+    with pytest.raises(ValueError, match=r"(x|wh) must hold at least one (sample|box), got shape \(0, 2\)"):
+        getattr(anyops, op)(X[:0, :2], 2)
+    with pytest.raises(ValueError, match=r"x must have at least one row, got shape \(0, 5\)"):
+        anyops.logistic_regression(X[:0], LABELS["two"][:0])
+
+
+def test_a_lazy_start_is_named():
+    lazy = pytest.importorskip("dask.array").from_array
+    with pytest.raises(
+        TypeError, match=r"init\[0\] must have values, got an array of dask, .*; pass init\[0\].compute"
+    ):
+        anyops.logistic_regression(X, LABELS["two"], init=(lazy(np.zeros(5)), lazy(np.zeros(()))))

@@ -9,7 +9,7 @@ import numpy as np
 
 from .backends import to_host
 from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
-from .host import Host
+from .host import Host, from_host
 from .namespace import Array, DType, Namespace, compute_dtype, default_int, device, library, namespace, result_dtype
 
 COUNTED = 1 << 10  # integers in so narrow a range are counted, not sorted
@@ -260,7 +260,7 @@ def ship_classes(xp: Namespace, classes: Host, y: Array) -> Array:
     """Return the classes as an array of the library of their labels; those of a lazy array on the host."""
     if isinstance(y, np.ndarray) or is_chunked(xp):
         return classes
-    return xp.asarray(classes, dtype=y.dtype, device=device(y))
+    return from_host(xp, classes, y.dtype, y)
 
 
 def take_classes(xp: Namespace, classes: Array, numbers: Array) -> Array:

@@ -62,9 +62,20 @@ class Mode(NamedTuple):
         return WRITING if self.grain else PLAIN
 
     def run(self, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
-        """Return ``kernel(mode, *arguments, **options)``, as one compiled unit on JAX, see :func:`compiled.compiled`.
+        """Return ``kernel(mode, *arguments, **options)``.
 
-        A jitted kernel gets the mode of what it sees: arrays without values. Options must be hashable.
+        Through ``jax.jit`` on JAX where the values are known: called eagerly, JAX compiles each operation for each
+        shape; the whole kernel is one compilation, and fuses. The kernel gets the mode of what it sees: arrays without
+        values. Options must be hashable: each combination is compiled on its own.
+
+        Matrix products are of full precision: on a GPU, JAX would round float32 factors to eleven bits, which moves
+        samples to other centres and spoils a gradient, https://github.com/jax-ml/jax/issues/4873; torch and CuPy do not
+        unless told to.
+
+        torch's autocast is off: it would round the factors of every product to eight or eleven bits. JAX's check of
+        ranks, which users ask for in code of their own, is too.
+
+        Where NumPy computes, inf − inf, overflow and underflow are no news: a kernel replaces what is undefined.
         """
         if self.fused:
             return jitted(kernel, self._replace(like=None, known=False), self.known, options)(*arguments)

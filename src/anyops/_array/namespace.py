@@ -147,17 +147,32 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
     key = xp.__name__, dtype  # dtypes of two libraries are not to be compared
     if _KINDS.get(key) in kinds:
         return
-    # NumPy's isdtype knows no dtypes but its own, among which bfloat16 is not.
-    foreign = library(xp) == "numpy" and "bfloat16" in str(dtype)
-    found = None if foreign else next((kind for kind in kinds if xp.isdtype(dtype, kind)), None)
+    known = str(getattr(dtype, "name", dtype)).rpartition(".")[2]
+    foreign = library(xp) == "numpy" and known == "bfloat16"
+    ours = known in _DTYPES and not foreign
+    found = next((kind for kind in kinds if xp.isdtype(dtype, kind)), None) if ours else None
     if found is not None:
         _KINDS[key] = found
-    else:
-        words = {"real floating": "floating", "integral": "integer", "bool": "bool"}
-        hint = "; NumPy has no bfloat16 arithmetic, pass float32" if foreign else ""
-        raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {dtype}{hint}")
+        return
+    words = {"real floating": "floating", "integral": "integer", "bool": "bool"}
+    hint = ""
+    if foreign:
+        hint = "; NumPy has no bfloat16 arithmetic, pass float32"
+    elif not ours and "float" in known:
+        hint = f"; floats have 16, 32 or 64 bits here, pass {'float64' if 'float1' in known else 'float32'}"
+    elif not ours and "int" in known:
+        hint = "; integers have 8, 16, 32 or 64 bits here"
+    raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {dtype}{hint}")
 
 
+# Those of the standard, and 16-bit floats. Libraries have others that they hardly compute with: long doubles, floats of
+# 4 and 8 bits, integers of 2 and 4.
+_DTYPES = frozenset(
+    {
+        *("float16", "bfloat16", "float32", "float64", "bool"),
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    }
+)
 _KINDS: dict[tuple[str, DType], str] = {}
 
 
@@ -251,9 +266,13 @@ def hides_values(x: Array) -> bool:
 
 
 def check_has_values(hint: str, **arrays: Array) -> None:
-    """Raise TypeError for an array whose values a transform hides, see :func:`hides_values`."""
+    """Raise TypeError for an array whose values a transform hides, see :func:`hides_values`, or that is lazy."""
     for name, x in arrays.items():
         if hides_values(x):
+            home = library(namespace(**{name: x}))
+            if home not in ("jax", "torch"):
+                how = f"pass {name}.compute()" if home == "dask" else "pass its values"
+                raise TypeError(f"{name} must have values, got an array of {home}, which is computed later; {how}")
             raise TypeError(
                 f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides "
                 f"them; {hint}"

@@ -48,9 +48,7 @@ def less(xp: Namespace, x: Array, offset: Array, dtype: DType) -> Array:
     if info.min < 0:
         exact = cast(xp, x - offset, dtype)
     elif library(xp) == "torch" and info.bits > 8:
-        # torch has no arithmetic of its wider unsigned integers.
-        if info.bits == 64:
-            return far
+        # torch has no arithmetic of its wider unsigned integers; modulo 2⁶⁴ the difference is the same.
         exact = cast(xp, xp.astype(x, xp.int64) - xp.astype(offset, xp.int64), dtype)
     else:
         exact = xp.where(x >= offset, cast(xp, x - offset, dtype), -cast(xp, offset - x, dtype))

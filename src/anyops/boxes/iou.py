@@ -34,10 +34,6 @@ MASK_KINDS = ("iou", "iof", "ios")
 PIXELS = 1 << 22
 
 
-def _floats(xp: Namespace, x: Array) -> bool:
-    return xp.isdtype(x.dtype, "real floating")
-
-
 @op(Kind.VALUES)
 def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True) -> Array:
     """I / U of xyxy boxes, or one of its relatives.
@@ -362,11 +358,11 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
             f"masks1 and masks2 must have one height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
         )
     _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
-    floating = [x for x in (masks1, masks2) if _floats(xp, x)]
-    dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
     # Of masks with themselves, half the work is the same.
     given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
-    flat = (xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1])) for name, x in given.items())
+    flat = [xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1])) for name, x in given.items()]
+    floating = [x for x in (masks1, masks2) if xp.isdtype(x.dtype, "real floating")]
+    dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
     return mode.run(_masks_overlap, *flat, kind=kind, dtype=dtype)
 
 

@@ -84,6 +84,8 @@ def anchor_boxes(
     n = int(wh.shape[0])
     if wh.shape[1] != 2:
         raise ValueError(f"wh must hold widths and heights, (n, 2), got {tuple(wh.shape)}")
+    if not n:
+        raise ValueError(f"wh must hold at least one box, got shape {tuple(wh.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} boxes, got {k}")
     if not bool(xp.all(wh > 0)):

@@ -4,6 +4,7 @@ from typing import Any
 
 from .._array.arguments import check_integer
 from .._array.chunked import check_known_chunks
+from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, check_dtype, check_has_values, namespace
@@ -18,6 +19,8 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
     """Return the mode of x and the weights on the host; raise unless there are k finite samples to choose from."""
     mode, weight = check_rows("x", x, sample_weight)
     n = x.shape[0]
+    if not n:
+        raise ValueError(f"x must hold at least one sample, got shape {tuple(x.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} samples, got {k}")
     positive = int((weight > 0).sum())
@@ -53,7 +56,8 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
         weight = weights_of(sample_weight, shape[0])
         finite = bool(xp.all(xp.isfinite(x) | ~beside(mode, weight > 0, x)[:, None]))
     if not finite:
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        counted = None if sample_weight is None else beside(mode, weight > 0, x)
+        raise ValueError(f"{name} must be finite, got {describe_not_finite(xp, x, counted)}")
     return mode, weight
 
 
@@ -82,4 +86,4 @@ def check_init(mode: Mode, name: str, x: Array, k: int, init: Any) -> None:
         check_has_values(STATIC_FORM, init=init)
     check_dtype(xp, "init", init, "real floating", "integral")
     if not bool(xp.all(xp.isfinite(init))):
-        raise ValueError("init must be finite, got NaN or infinity")
+        raise ValueError(f"init must be finite, got {describe_not_finite(xp, init)}")

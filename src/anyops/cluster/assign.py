@@ -1,21 +1,22 @@
 """The building blocks of k-means, in fixed shapes: closest centres, sums that merge, one step of Lloyd's iteration."""
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 from .._array.backends import to_host
 from .._array.chunked import empty_rows, over_rows, reduce_chunks
 from .._array.host import from_host, on_host
+from .._array.integers import may_be_rounded
 from .._array.mode import Mode, enter, mode_of
-from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, result_dtype
+from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, namespace, result_dtype
 from .._array.nearest import counting, rows_at
 from .._array.rows import rows_in_cache, scan_rows
-from .._array.subnormal import lifted
 from .._array.support import Kind, op
 from .._host.cluster.distances import each_distance as each_distance_of_host
-from .._host.cluster.place import too_large
-from .._math import quotient
-from .distances import Ready, check_metric, explicit, inverse_scale, is_zero, ready, unit
+from .._host.cluster.rounding import are_copies, check_rounding, means_of
+from .._math import in_unit, inverse_scale, out_of_unit, quotient
+from .distances import Ready, check_metric, explicit, is_zero, ready, unit
 
 
 class KMeansAssignment(NamedTuple):
@@ -108,7 +109,7 @@ def kmeans_partial(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kmeans_assign`.
+        As :func:`kmeans_assign`, and for integers as :func:`kmeans_step`.
 
     Examples
     --------
@@ -118,7 +119,16 @@ def kmeans_partial(
     (array([1., 5.]), array([2., 1.]), 2.0)
     """
     check_metric(metric)
-    return partial_sums(x, centers, sample_weight, metric, around=True)
+    found = partial_sums(x, centers, sample_weight, metric, around=True)
+    if metric == "euclidean" and x.shape[-2] and may_be_rounded(namespace(x=x), x, found.sums.dtype):
+        mode = mode_of(x=x)
+        if mode.lazy or mode_of(x=x, centers=centers, sums=found.sums).known:
+            means = means_of(found.sums, found.counts)
+            check_rounding(
+                mode.xp, x, means, found.inertia, sample_weight, found.sums.dtype,
+                lambda: are_copies(x, centers, kmeans_assign(x, centers).labels),
+            )  # fmt: skip
+    return found
 
 
 def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: str, *, around: bool) -> KMeansPartial:
@@ -193,7 +203,7 @@ def kmeans_step(
     ------
     TypeError, ValueError
         As :func:`kmeans_assign`, and if the dtype of the centres rounds those of integers by more than samples lie from
-        them; not under a transform.
+        them, or integers are so far apart that their distances are mostly rounding; not under a transform.
 
     References
     ----------
@@ -209,17 +219,10 @@ def kmeans_step(
     check_metric(metric)
     mode, options = _check(x, centers, sample_weight, metric)
     found = KMeansStep(*mode.run(_step, x, centers, sample_weight, **options))
-    if mode.known and metric == "euclidean" and mode.xp.isdtype(x.dtype, "integral"):
-        _check_rounding(mode.xp, x, found.centers, found.inertia, sample_weight)
+    if mode.known and metric == "euclidean" and x.shape[-2] and may_be_rounded(mode.xp, x, found.centers.dtype):
+        copies = partial(are_copies, x, centers, found.labels)
+        check_rounding(mode.xp, x, on_host(found.centers), found.inertia, sample_weight, found.centers.dtype, copies)
     return found
-
-
-def _check_rounding(xp: Namespace, x: Array, centers: Array, inertia: Array, weight: Array | None) -> None:
-    """Raise where centres are rounded by more than samples lie from them on average, as :func:`kmeans` does."""
-    rounding = float(xp.finfo(centers.dtype).eps) * xp.max(xp.abs(centers), axis=(-2, -1))
-    mass = float(x.shape[-2]) if weight is None else xp.sum(cast(xp, weight, rounding.dtype), axis=-1)
-    if bool(xp.any((rounding > 1) & (inertia > 0) & (rounding * rounding * mass > inertia))):
-        raise too_large("x", on_host(centers), centers.dtype)
 
 
 def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Mode, dict[str, Any]]:
@@ -254,16 +257,16 @@ def _assignment(mode: Mode, x: Array, centers: Array, **options: Any) -> tuple[A
 
 def _totals(mode: Mode, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
     xp = mode.xp
-    weight, inverse = _in_unit(xp, weight, compute_dtype(xp, options["dtype"]))
+    weight, inverse = in_unit(xp, weight, compute_dtype(xp, options["dtype"]))
     _, (sums, counts, inertia, *directions), found = _pass(mode, x, centers, weight, **options)
     if found.middle is not None:
         sums = sums + (directions[0] if directions else counts)[..., None] * found.middle
     if inverse is None:
         return sums, counts, inertia
     return (
-        _out_of_unit(xp, sums, inverse[..., None]),
-        _out_of_unit(xp, counts, inverse),
-        _out_of_unit(xp, inertia, inverse[..., 0]),
+        out_of_unit(xp, sums, inverse[..., None]),
+        out_of_unit(xp, counts, inverse),
+        out_of_unit(xp, inertia, inverse[..., 0]),
     )
 
 
@@ -271,12 +274,12 @@ def _step(
     mode: Mode, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    weight, inverse = _in_unit(xp, weight, wide)
+    weight, inverse = in_unit(xp, weight, wide)
     (labels, _), (sums, counts, inertia, *directions), found = _pass(
         mode, x, centers, weight, metric=metric, dtype=dtype, rows=rows
     )
     if inverse is not None:
-        inertia = _out_of_unit(xp, inertia, inverse[..., 0])
+        inertia = out_of_unit(xp, inertia, inverse[..., 0])
     kept = counts[..., None] > 0
     new = quotient(xp, sums, counts[..., None])
     if metric == "cosine":
@@ -354,23 +357,6 @@ def _sums(
 
 def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(p + q for p, q in zip(a, b, strict=True))
-
-
-def _in_unit(xp: Namespace, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
-    """Return weights (..., n) in a unit in which their sums stay in range, and the inverse of the unit."""
-    if weight is None or weight.shape[-1] == 0:
-        return weight, None
-    floating = xp.isdtype(weight.dtype, "real floating")
-    weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if floating else wide)
-    weight, power = lifted(xp, weight)
-    inverse = inverse_scale(xp, xp.max(weight, axis=-1, keepdims=True))
-    return weight * inverse, inverse * power
-
-
-def _out_of_unit(xp: Namespace, total: Array, inverse: Array) -> Array:
-    """Return sums in the unit of the given weights, in a dtype that holds them."""
-    dtype = xp.result_type(total.dtype, inverse.dtype)
-    return cast(xp, total, dtype) / cast(xp, inverse, dtype)
 
 
 # --- all distances ---------------------------------------------------------------------------------------------------

@@ -5,10 +5,9 @@ from typing import NamedTuple
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast
 from .._array.nearest import less, lowest, row_dot, rows_at
-from .._math import quotient
+from .._math import inverse_scale, quotient
 
 METRICS = ("euclidean", "cosine", "iou")
-SQUARABLE = 2.0**50  # above it, and below its inverse, squares of float32 leave their range
 
 
 def check_metric(metric: str) -> None:
@@ -35,16 +34,6 @@ def iou(xp: Namespace, a: Array, b: Array) -> Array:
     inter = xp.minimum(a0, b0) * xp.minimum(a1, b1)
     union = a0 * a1 + b0 * b1 - inter
     return xp.where(union > 0, quotient(xp, inter, union), 0.0)
-
-
-def inverse_scale(xp: Namespace, largest: Array) -> Array:
-    """1, or 1 / largest where squares could overflow or vanish."""
-    far = (largest > SQUARABLE) | ((largest < 1 / SQUARABLE) & (largest > 0))
-    info = xp.finfo(largest.dtype)
-    one = xp.ones_like(largest)
-    # No inverse is infinite, or subnormal, which some processors take for 0.
-    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
-    return xp.where(far, one / bounded, one)
 
 
 def explicit(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:

@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from .._array.arguments import check_integer
+from .._array.host import from_host
 from .._array.mode import mode_of
-from .._array.namespace import Array, default_int, device
+from .._array.namespace import Array, default_int
 from .._array.random import Seed, generator
 from .._array.support import READS_OFTEN, Kind, op
 from .._host.cluster.seeding import default_trials, draw
@@ -68,5 +69,5 @@ def kmeans_plusplus(
     if trials < 1:
         raise ValueError(f"n_local_trials must be at least 1, got {trials}")
     xp = mode.xp
-    index = xp.asarray(draw(mode, x, weight, k, generator(seed), trials), dtype=default_int(xp, x), device=device(x))
+    index = from_host(xp, draw(mode, x, weight, k, generator(seed), trials), default_int(xp, x), x)
     return KMeansSeeds(xp.take(x, index, axis=0), index)

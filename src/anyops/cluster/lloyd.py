@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.arguments import check_integer, check_number
+from .._array.host import on_host
 from .._array.namespace import Array
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
@@ -88,7 +89,8 @@ def kmeans(
     but with ``tol=0`` the last, the fixed point, as published anchors are.
 
     The unit of samples and weights does not matter. Integers may be larger than the dtype of the centres can hold:
-    labels and inertia are then those of exact centres, and a ValueError is raised if rounding would change labels.
+    labels and inertia are then those of exact centres, and a ValueError is raised if rounding would change labels, or
+    if integers are so far apart that distances within a cluster are mostly rounding.
 
     In host memory, samples are skipped while bounds prove that their label cannot change; torch and JAX arrays there
     are computed with as NumPy arrays.
@@ -141,5 +143,8 @@ def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: st
         return 0.0
     samples = Samples(mode, x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
     passes = samples.passes()
-    passes.assign(samples.start(None))
-    return samples.inertia_out(passes.inertia())
+    labels = passes.assign(samples.start(None))
+    inertia = passes.inertia()
+    samples.check_centers("X", on_host(centers), inertia)
+    samples.check_resolved("X", inertia, labels)
+    return samples.inertia_out(inertia)

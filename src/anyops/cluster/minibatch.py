@@ -112,7 +112,7 @@ def minibatch_kmeans(
             break
     if seen < k:
         raise ValueError(f"k must be at most the number of samples, {seen} in all batches, got {k}")
-    return KMeansResult(centers.result(batch.x), None, centers.inertia_out(inertia), n_iter, converged)
+    return KMeansResult(centers.result(batch.x), None, centers.inertia_out(inertia, batch.x), n_iter, converged)
 
 
 def _checked(batches: Any, metric: str) -> Iterator[Batch]:

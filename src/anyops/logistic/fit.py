@@ -3,12 +3,24 @@
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks
-from .._array.host import from_host, mode_of_passes, on_host
-from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
+from .._array.finite import describe_not_finite
+from .._array.host import Host, from_host, mode_of_passes, on_host
+from .._array.integers import ends, farthest, largest_exact, may_be_rounded, middle
+from .._array.labels import (
+    Survey,
+    by_class,
+    class_weights,
+    labels_on_host,
+    ship_classes,
+    stays_on_host,
+    survey,
+    targets,
+)
 from .._array.mode import mode_of
 from .._array.namespace import (
     Array,
@@ -20,71 +32,22 @@ from .._array.namespace import (
     namespace,
     result_dtype,
 )
+from .._array.nearest import less
 from .._array.support import Kind, op
 from .._array.threads import blas_of
+from .._array.trees import pass_through_trees
 from .._host.logistic.columns import unshifted
 from .._host.logistic.dataset import Dataset
+from .._host.logistic.inference import errors_of
 from .._host.logistic.solve import solve, start_of
-from .objective import check_penalty, check_rows
-from .summary import LogisticReport
+from .._math import positive
+from .objective import check_integers, check_penalty, check_rows
+from .result import LogisticReport, LogisticResult
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
 MANY_COLUMNS = 32  # columns from which a pass for two classes is products of matrices, and little beside
+CONTINUOUS = 20  # different fractions that may still be labels
 HINT = "logistic_regression decides by values, logistic_step does not"
-
-
-class _Fields(NamedTuple):
-    coef: Array
-    intercept: Array
-    classes: Array
-    loss: float
-    n_iter: int
-    converged: bool
-    separated: bool
-    stderr: tuple[Array, Array] | None
-
-
-class LogisticResult(_Fields):
-    """A fitted model, and how the fit went; printed, it is the table of its coefficients.
-
-    Attributes
-    ----------
-    coef : array (p,) or (K, p)
-    intercept : array () or (K,)
-    classes : array (K,)
-        The labels in ascending order; text on the host.
-    loss : float
-        (Σ w·loss + penalties) / Σw.
-    n_iter : int
-        Steps, each of which is one pass over the data.
-    converged : bool
-        Whether the loss is certainly within tol² of its minimum (with l1, within tol), relative to its value, or the
-        classes are separated. Beyond 4 096 coefficients, or 10¹⁰ products for a Hessian, a small gradient decides.
-    separated : bool
-        Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
-    stderr : tuple of arrays, or None
-        Standard errors of coef and intercept, by the observed information; infinite for columns that depend on each
-        other. None if penalised or separated.
-    report : LogisticReport
-        What the table needs beside these: the solver that "auto" chose, Σw, the log-likelihood.
-    """
-
-    report: LogisticReport | None = None
-
-    def __str__(self) -> str:
-        return super().__repr__() if self.report is None else self.summary()
-
-    def summary(self, names: Any = None) -> str:
-        """The table of coefficients: standard error, z, p-value, 95 % interval, and the log-likelihood.
-
-        Parameters
-        ----------
-        names : sequence of str, optional
-            Of the columns of x; x1, x2 … if not given.
-        """
-        if self.report is None:
-            raise ValueError("summary needs a result of logistic_regression, got one that was put together otherwise")
-        return self.report.table(self, names)
 
 
 @op(Kind.FIT, static="logistic_step")
@@ -139,7 +102,9 @@ def logistic_regression(
     ------
     TypeError, ValueError
         If an argument is not an array or has the wrong shape, or an option is out of range; if `y` holds one class,
-        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`.
+        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`; if `x` holds integers
+        so large that the dtype of the result rounds them, which would change logits by more than a thousandth. The fit
+        itself subtracts an offset from large integers before they are rounded.
 
     Notes
     -----
@@ -166,38 +131,6 @@ def logistic_regression(
     >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
-    return fit(
-        x,
-        y,
-        l2=l2,
-        l1=l1,
-        sample_weight=sample_weight,
-        class_weight=class_weight,
-        fit_intercept=fit_intercept,
-        solver=solver,
-        max_iter=max_iter,
-        tol=tol,
-        init=init,
-        errors=True,
-    )
-
-
-def fit(
-    x: Array,
-    y: Array,
-    *,
-    l2: float,
-    l1: float,
-    sample_weight: Array | None,
-    class_weight: Mapping[Any, float] | str | None,
-    fit_intercept: bool,
-    solver: str,
-    max_iter: int,
-    tol: float,
-    init: tuple[Array, Array] | None,
-    errors: bool,
-) -> LogisticResult:
-    """:func:`logistic_regression`; without `errors` the Hessian is spared that only standard errors need."""
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
@@ -208,6 +141,7 @@ def fit(
             f"1 class, {found.classes.tolist()[0]!r}," if len(found.classes) else "none with a weight that is not zero"
         )
         raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
+    _check_discrete(found)
     # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
     products = len(found.classes) == 2 and x.shape[1] >= MANY_COLUMNS
     mode, rows, weights = mode_of_passes(xp, x, sample_weight, views=products)
@@ -225,37 +159,51 @@ def fit(
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
     ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
-    data = Dataset(mode, rows, target, weights, lines, wide, unshifted(x.shape[1]), ignored)
+    columns = unshifted(x.shape[1])
+    if fit_intercept and (origin := _origin(home, rows, weights, wide)) is not None:
+        rows = less(home, rows, from_host(home, origin, rows.dtype, rows), wide)
+        columns = replace(columns, origin=origin)
+    data = Dataset(mode, rows, target, weights, lines, wide, columns, ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
         with blas_of(rows) if mode.host else nullcontext():
-            solved = solve(
-                data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter, errors=errors
-            )
+            solved = solve(data, totals / unit, start, solver, l1 / unit, l2 / unit, fit_intercept, tol, max_iter)
     except FloatingPointError:
-        raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
+        wrong = describe_not_finite(home, rows, None if weights is None else weights > 0)
+        raise ValueError(
+            "x must hold numbers small enough to be summed, got larger ones: the loss is not finite"
+            if wrong is None
+            else f"x must be finite, got {wrong}"
+        ) from None
     outcome = solved.outcome
-    result = LogisticResult(
+    check_integers(xp, x, sample_weight, solved.theta[:, :-1], dtype)
+    covariance = None if solved.covariance is None else solved.covariance / unit
+    pass_through_trees(xp, LogisticReport)
+    return LogisticResult(
         *_ship(xp, solved.theta, dtype, x),
         ship_classes(xp, found.classes, y),
         float(outcome.at.value),
         outcome.n_iter,
         outcome.converged,
         outcome.separated,
-        None if solved.errors is None else _ship(xp, solved.errors / unit**0.5, dtype, x),
+        None if covariance is None else _ship(xp, errors_of(covariance, solved.theta.shape), dtype, x),
+        LogisticReport(
+            solved.solver,
+            x.shape[0],
+            float(totals.sum()),
+            float(unit * solved.log_likelihood),
+            tuple(totals.tolist()),
+            fit_intercept,
+            l2,
+            l1,
+            parameters=solved.rank * (len(found.classes) - 1),
+            gradient=solved.gradient,
+            gap=outcome.gap,
+            dependent=solved.dependent,
+            separating=solved.separating,
+            covariance=covariance,
+        ),
     )
-    result.report = LogisticReport(
-        solved.solver,
-        x.shape[0],
-        float(totals.sum()),
-        float(unit * solved.log_likelihood),
-        tuple(totals.tolist()),
-        fit_intercept,
-        gradient=solved.gradient,
-        gap=outcome.gap,
-        dependent=solved.dependent,
-    )
-    return result
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -279,6 +227,8 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     if not apart:
         check_known_chunks(xp, "y", y)
     check_rows(xp, x, y=y, sample_weight=sample_weight)
+    if not x.shape[0]:
+        raise ValueError(f"x must have at least one row, got shape {tuple(x.shape)}")
     if not x.shape[1]:
         raise ValueError(f"x must have at least one column, got shape {tuple(x.shape)}")
     if not isinstance(fit_intercept, bool):
@@ -291,6 +241,17 @@ def _check_iterations(max_iter: int) -> int:
     if max_iter < 0:
         raise ValueError(f"max_iter must be at least 0, got {max_iter}")
     return max_iter
+
+
+def _check_discrete(found: Survey) -> None:
+    """Raise ValueError for numbers that measure: fractions, of which most rows have one of their own."""
+    classes, rows = found.classes, sum(found.counts.tolist())
+    many = len(classes) > CONTINUOUS and 2 * len(classes) > rows
+    if many and classes.dtype.kind == "f" and any(label % 1 for label in classes.tolist()):
+        raise ValueError(
+            f"y must hold classes, got {len(classes)} different numbers in {rows:g} rows, which measure something; "
+            "compare them with a limit, or round them, to make classes of them"
+        )
 
 
 def _check_solver(solver: str, l1: float) -> None:
@@ -330,6 +291,14 @@ def _start(init: tuple[Array, Array], data: Dataset, fit_intercept: bool) -> Arr
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     coef, intercept = map(on_host, init)
     return start_of(coef, intercept, lines, fit_intercept)
+
+
+def _origin(xp: Namespace, x: Array, weight: Array | None, dtype: DType) -> Host | None:
+    """Whole numbers to take off columns of integers that the dtype of the fit rounds; None where it holds them."""
+    if not may_be_rounded(xp, x, dtype):
+        return None
+    low, high = ends(x, None if weight is None else positive(xp, weight))
+    return middle(low, high) if farthest(low, high).max() > largest_exact(xp, dtype) else None
 
 
 def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from .._array.arguments import check_number
 from .._array.chunked import check_known_chunks, reduce_chunks
 from .._array.host import on_host
-from .._array.mode import Mode, mode_of
+from .._array.integers import ends, farthest, largest_exact, may_be_rounded, remedy
+from .._array.mode import Mode, enter, mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -18,17 +19,21 @@ from .._array.namespace import (
     cast,
     check_dtype,
     compute_dtype,
+    default_int,
     device,
     namespace,
     result_dtype,
     stop_gradient,
 )
+from .._array.nearest import less, rows_at
 from .._array.solve import solve_spd
 from .._array.support import SOLVES, Kind, op
-from .._math import class_loss, cross_entropy, log_softmax, sigmoids, softplus
+from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit, positive, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
+MOVED = 1e-3  # of a logit, that rounding of integers may change
+TINY_UNIT = 2.0**60  # of penalties below its inverse
 UNSOLVED = 1e-3  # a derivative by a coefficient of scaled columns that a step of Newton's should have met
 
 
@@ -75,11 +80,12 @@ def logistic_loss(
     x : array (n, p)
         Floating or integer.
     y : array (n,)
-        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1.
+        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1. Others raise if `y` lies in
+        host memory; on a device and under a transform, where a look would wait, they make all results NaN.
     coef : array (p,) or (K, p)
     intercept : array () or (K,)
     sample_weight : array (n,), optional
-        Numbers ≥ 0, or bool. Weight 0 means that the row is not there, even if it holds NaN.
+        Numbers ≥ 0, or bool, in any unit. A row of weight 0 is ignored, even if it holds NaN.
     l2 : float ≥ 0
 
     Returns
@@ -93,7 +99,9 @@ def logistic_loss(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or `l2` negative or not finite.
+        If an argument is no array or of the wrong shape, or `l2` negative or not finite; if `y` holds other labels; if
+        the floating dtype rounds integers of `x` so that logits would change by more than a thousandth, unless under a
+        transform.
 
     References
     ----------
@@ -107,9 +115,9 @@ def logistic_loss(
     >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight, between=True)
     l2 = check_penalty("l2", l2)
-    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *_in_range(l2), dtype=dtype))
 
 
 @op(Kind.VALUES)
@@ -129,7 +137,7 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape.
+        If an argument is no array or of the wrong shape, or if integers of `x` are rounded as in :func:`logistic_loss`.
 
     Examples
     --------
@@ -158,7 +166,7 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape.
+        If an argument is no array or of the wrong shape, or if integers of `x` are rounded as in :func:`logistic_loss`.
 
     Examples
     --------
@@ -271,8 +279,7 @@ def logistic_step(
     Raises
     ------
     TypeError, ValueError
-        As :func:`logistic_loss`, and if the floating dtype rounds a column of integers by a thousandth of its range;
-        not under a transform.
+        As :func:`logistic_loss`.
 
     References
     ----------
@@ -293,9 +300,10 @@ def logistic_step(
     l2 = check_penalty("l2", l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
-    if mode.known and x.shape[0] and mode.xp.isdtype(x.dtype, "integral"):
-        _check_integers(mode.xp, x, dtype)
-    return LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
+    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *_in_range(l2), dtype=dtype))
+    if mode.known:
+        check_integers(mode.xp, x, sample_weight, found.coef, dtype)
+    return found
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -320,7 +328,13 @@ def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
 
 
 def _check(
-    x: Array, coef: Array, intercept: Array, *, y: Array | None = None, sample_weight: Array | None = None
+    x: Array,
+    coef: Array,
+    intercept: Array,
+    *,
+    y: Array | None = None,
+    sample_weight: Array | None = None,
+    between: bool = False,
 ) -> tuple[Mode, DType]:
     """Return the mode and the dtype of the result; raise unless all describes one model and its rows."""
     rows = {k: v for k, v in (("x", x), ("y", y), ("sample_weight", sample_weight)) if v is not None or k == "x"}
@@ -341,38 +355,51 @@ def _check(
         raise ValueError(
             f"intercept must have shape {given[:-1]} beside coef of shape {given}, got {tuple(intercept.shape)}"
         )
-    if y is not None:
-        check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
-        if mode.raises and x.shape[0]:
-            _check_labels(xp, y, 2 if len(given) == 1 else given[0], sample_weight)
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
-    return mode, result_dtype(xp, x=x, **at)
+    if y is not None:
+        check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
+    if y is not None and x.shape[0]:
+        _check_labels(xp, y, 2 if len(given) == 1 else given[0], sample_weight, between=between)
+    dtype = result_dtype(xp, x=x, **at)
+    if mode.known:
+        check_integers(xp, x, sample_weight, coef, dtype)
+    return mode, dtype
 
 
-def _check_integers(xp: Namespace, x: Array, dtype: DType) -> None:
-    """Raise where a floating dtype would round a column of integers by more than a thousandth of its range."""
-    wide = compute_dtype(xp, dtype)
-    least, most = xp.min(x, axis=0), xp.max(x, axis=0)
-    low, high = cast(xp, least, wide), cast(xp, most, wide)
-    far = xp.maximum(xp.abs(low), xp.abs(high))
-    eps = float(xp.finfo(wide).eps)
-    if bool(xp.any((eps * far > 1) & (most != least) & (1000.0 * eps * far > high - low))):
+def check_integers(xp: Namespace, x: Array, w: Array | None, coef: Array, dtype: DType, name: str = "x") -> None:
+    """Raise ValueError where rounding integers to a floating dtype would move logits by more than a thousandth."""
+    if not may_be_rounded(xp, x, dtype) or not x.shape[0]:
+        return
+    far = farthest(*ends(x, None if w is None else positive(xp, w)))
+    far[far <= largest_exact(xp, dtype)] = 0.0
+    moved = 0.5 * float(xp.finfo(dtype).eps) * float((abs(on_host(coef)) @ far).max())
+    if moved > MOVED:
         raise ValueError(
-            f"x must hold integers that {wide} can tell apart, got numbers up to {float(xp.max(far)):.10g}; "
-            "subtract an offset, or convert x to float64"
+            f"{name} must hold integers that {dtype} can tell apart, got numbers up to {far.max():.10g}, whose "
+            f"rounding moves logits by up to {moved:.2g}; {remedy(xp, name, dtype, x, far.max())}"
         )
 
 
-def _check_labels(xp: Namespace, y: Array, classes: int, w: Array | None) -> None:
-    """Raise for labels out of range, where to look costs nothing."""
-    if xp.isdtype(y.dtype, "bool"):
+def _check_labels(home: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> None:
+    """Raise ValueError for labels that are no classes, if they lie in host memory: elsewhere a look would wait."""
+    if home.isdtype(y.dtype, "bool"):
         return
-    there = xp.ones_like(y, dtype=xp.bool) if w is None else w > 0 if not xp.isdtype(w.dtype, "bool") else w
-    wrong = there & ((y < 0) | (y > classes - 1))
+    mode, (y, w) = enter(home, y, w, differentiable=False)
+    if not mode.at_hand:
+        return
+    xp = mode.xp
+    wrong = _no_classes(xp, y, classes, w, between=between)
     if bool(xp.any(wrong)):
         number = int(xp.argmax(xp.astype(wrong, xp.uint8)))
-        raise ValueError(f"y must be in [0, {classes - 1}], got {y[number]}")
+        allowed = "0 or 1" if classes == 2 and not between else f"in [0, {classes - 1}]"
+        raise ValueError(f"y must be {allowed}, got {y[number]}")
+
+
+def _no_classes(xp: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> Array:
+    """Which rows of positive weight have no class for a label, nor, with `between`, a probability of the second."""
+    right = (y >= 0) & (y <= classes - 1) if between or classes > 2 else (y == 0) | (y == 1)
+    return ~right if w is None else positive(xp, w) & ~right
 
 
 def _beside(mode: Mode, value: Array) -> Array:
@@ -390,12 +417,14 @@ def _loss(
     intercept: Array,
     w: Array | None,
     l2: float,
+    unit: float,
     *,
     dtype: DType,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
-    x, y, w = _present(xp, x, y, w, wide)
+    wrong = _has_no_classes(xp, y, coef, w, between=True)
+    x, y, w, l2 = _present(xp, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     if coef.ndim == 1:
         probs, each, slope = _soft_items(xp, x @ coef + intercept, cast(xp, y, wide))
@@ -410,19 +439,25 @@ def _loss(
         each = xp.where(w > 0, w * each, xp.zeros_like(each))
     over = 1.0 / _mass(xp, each, w)
     loss = (xp.sum(each) + 0.5 * l2 * xp.sum(coef * coef)) * over
-    return tuple(cast(xp, a, dtype) for a in (probs, loss, (sums[0] + l2 * coef) * over, sums[1] * over))
+    told = _unless(xp, wrong, probs, loss, (sums[0] + l2 * coef) * over, sums[1] * over)
+    return tuple(cast(xp, a, dtype) for a in told)
 
 
 def _partial(
     mode: Mode, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
-    x, y, w = _present(xp, x, y, w, dtype)
+    wrong = _has_no_classes(xp, y, coef, w)
+    w, inverse = in_unit(xp, w, dtype)
+    x, y, w = _kept(xp, x, y, w, dtype)
     coef, intercept = (cast(xp, a, dtype) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, dtype) - 1.0 if coef.ndim == 1 else y
     _, loss, *rest = row_sums(mode, x, target, w, coef, intercept, curvature="full", wide=dtype)
     weight = xp.sum(xp.ones_like(x[:, 0])) if w is None and x.shape[1] else xp.full_like(loss, float(x.shape[0]))
-    return loss, *assembled(xp, *rest), weight if w is None else xp.sum(w)
+    sums = _unless(xp, wrong, loss, *assembled(xp, *rest), weight if w is None else xp.sum(w))
+    if inverse is None:
+        return sums
+    return tuple(cast(xp, out_of_unit(xp, a, inverse[0]), dtype) for a in sums)
 
 
 def _step(
@@ -433,16 +468,20 @@ def _step(
     intercept: Array,
     w: Array | None,
     l2: float,
+    unit: float,
     *,
     dtype: DType,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
-    x, y, w = _present(xp, x, y, w, wide)
+    wrong = _has_no_classes(xp, y, coef, w)
+    x, origin = _less_a_row(xp, x, w, wide)
+    x, y, w, l2 = _present(xp, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, wide) - 1.0 if coef.ndim == 1 else y
     mass = _mass(xp, x[:, 0], w)
     z, centre, scale = _scaled(xp, x, w, mass, l2)
+    centre = centre if origin is None else centre + origin
     intercept = intercept + coef @ centre
     coef = coef * scale
     _, loss, *rest = row_sums(mode, z, target, w, coef, intercept, curvature="full", wide=wide)
@@ -475,7 +514,7 @@ def _step(
     coef = (coef + length * move_coef) / scale
     new = coef, intercept + length * move_intercept - coef @ centre
     decrement = xp.where(lost, math.inf, 0.5 * gain)
-    return tuple(cast(xp, a, dtype) for a in (*new, start, decrement))
+    return tuple(cast(xp, a, dtype) for a in _unless(xp, wrong, *new, start, decrement))
 
 
 def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) -> tuple[Array, Array, Array]:
@@ -486,7 +525,7 @@ def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) ->
     if w is not None:
         z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
     size = xp.max(xp.abs(z), axis=0) if x.shape[0] else xp.sum(z, axis=0)
-    size = xp.maximum(size, xp.ones_like(size) * xp.sqrt(l2 / mass))
+    size = xp.maximum(size, xp.sqrt(xp.ones_like(size) * l2) / xp.sqrt(mass))
     scale = xp.where(size > 0, size, xp.ones_like(size))
     return z / scale, centre, scale
 
@@ -514,7 +553,46 @@ def _logits(xp: Namespace, x: Array, coef: Array, intercept: Array, dtype: DType
     return x @ (coef if coef.ndim == 1 else coef.T) + intercept
 
 
-def _present(xp: Namespace, x: Array, y: Array, w: Array | None, dtype: DType) -> tuple[Array, Array, Array | None]:
+def _has_no_classes(xp: Namespace, y: Array, coef: Array, w: Array | None, *, between: bool = False) -> Array | None:
+    """Whether some label is none: then sums are NaN where labels were not looked at before."""
+    if xp.isdtype(y.dtype, "bool"):
+        return None
+    return xp.any(_no_classes(xp, y, 2 if coef.ndim == 1 else coef.shape[0], w, between=between))
+
+
+def _unless(xp: Namespace, wrong: Array | None, *sums: Array) -> tuple[Array, ...]:
+    return sums if wrong is None else tuple(xp.where(wrong, math.nan, a) for a in sums)
+
+
+def _less_a_row(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple[Array, Array | None]:
+    """Rows, and the one that is taken off integers before the dtype rounds them."""
+    if not may_be_rounded(xp, x, dtype) or not x.shape[0]:
+        return x, None
+    if w is None:
+        row = x[:1, :]
+    else:
+        index = default_int(xp, x)
+        row = rows_at(xp, x, xp.astype(xp.argmax(xp.astype(positive(xp, w), index), axis=0, keepdims=True), index))
+    return less(xp, x, row, dtype), cast(xp, row[0, :], dtype)
+
+
+def _present(
+    xp: Namespace, x: Array, y: Array, w: Array | None, l2: float, unit: float, dtype: DType
+) -> tuple[Array, Array, Array | None, float | Array]:
+    """Rows as :func:`_kept` returns them, with weights in a unit that the dtype holds, and the penalty in the same."""
+    w, inverse = in_unit(xp, w, dtype)
+    if inverse is None:
+        return *_kept(xp, x, y, w, dtype), l2 * unit
+    l2 = cast(xp, l2 * (inverse[0] * unit), dtype)
+    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, xp.full_like(l2, float(xp.finfo(dtype).max)))
+
+
+def _in_range(l2: float) -> tuple[float, float]:
+    """A penalty as a product of numbers that float32 holds: as an argument XLA would take one below 1e-38 for 0."""
+    return (l2 * TINY_UNIT, 1 / TINY_UNIT) if l2 < 1 / TINY_UNIT else (l2, 1.0)
+
+
+def _kept(xp: Namespace, x: Array, y: Array, w: Array | None, dtype: DType) -> tuple[Array, Array, Array | None]:
     """Return the rows in the dtype they are computed in; what is not finite in rows of weight 0 is read as 0."""
     x = cast(xp, x, dtype)
     if w is None:

@@ -7,7 +7,8 @@ from ..._array.mode import Mode
 from ..._array.nearest import row_dot
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
-from ...cluster.distances import explicit, inverse_scale, is_zero, ready
+from ..._math import inverse_scale
+from ...cluster.distances import explicit, is_zero, ready
 
 # Squared distances of less than this share of the squares they are a difference of are computed from the difference.
 CANCELLED = 1 / 8

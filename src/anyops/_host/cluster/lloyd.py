@@ -10,7 +10,7 @@ from ..._array.host import Host, on_host
 from ..._array.namespace import Array
 from .bounds import Bounded
 from .passes import Compared
-from .place import too_large
+from .rounding import too_large
 from .samples import Samples
 from .sums import Totals
 
@@ -75,8 +75,9 @@ def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: in
         labels = to_host(labels).copy()
         differ = int(np.count_nonzero(labels != to_host(passes.assign(centers))))
         if differ > labels.shape[0] / 1000:
-            raise too_large("x", samples.place.centers_out(centers), samples.dtype)
+            raise too_large(samples.home.xp, "x", samples.like, samples.place.centers_out(centers), samples.dtype)
     inertia = passes.inertia()
+    samples.check_resolved("x", inertia, labels)
     labels = samples.labels_out(labels, kept, from_host_memory=rounded)
     return Fit(inertia, returned, labels, samples.inertia_out(inertia), n_iter, converged)
 

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._array.host import Host, beside, from_host, on_host
+from ..._array.integers import largest_exact, may_be_rounded
 from ..._array.mode import Mode, mode_of
 from ..._array.namespace import Array, result_dtype
 from ...cluster.assign import partial_sums
-from .place import entered, too_large, unmoved
+from .place import entered, unmoved
+from .rounding import is_blurred, too_large, too_wide
 from .samples import Samples, in_given_units, settled
 from .seeding import rows_of
 from .weights import unit_of
@@ -59,6 +61,7 @@ class Learned:
             self._place = unmoved(x.shape[1])
         self._sums, self._weights = np.zeros(self._at.shape), np.zeros(k)
         self._metric, self._rng, self._since = metric, rng, 0
+        self._mass, self._rounded = 0.0, 0.0
 
     def learn(self, batch: Batch) -> tuple[float, float]:
         """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
@@ -69,6 +72,8 @@ class Learned:
         weight = weight / unit
         if self._metric == "euclidean":
             batch.check_squares(mode, z, f"{z.dtype} in the unit of the first batches")
+            self._rounded = max(self._rounded, self._unresolved(mode, x, z))
+        self._mass += unit * float(np.sum(weight))
         given = from_host(mode.xp, weight, z.dtype, z) if batch.weighted else None
         if np.any(self._weights > 0) and (np.any(self._weights == 0) or self._since >= PATIENCE * old.shape[0]):
             # Before a batch, not after it as scikit-learn does: so no moved centre is returned untested.
@@ -83,8 +88,18 @@ class Learned:
         self._at = settled(self._metric, np.where(some[:, None], mean, self._at), self._at)
         return float(part.inertia) * unit, float(np.sum((self._at - old) ** 2))
 
-    def inertia_out(self, inertia: float) -> float:
+    def _unresolved(self, mode: Mode, x: Array, z: Array) -> float:
+        """The square of what z rounds of a sample of integers far from the middle, where the largest is rounded."""
+        xp, largest = mode.xp, largest_exact(mode.xp, z.dtype)
+        if self._place.offset is None or not may_be_rounded(xp, x, z.dtype):
+            return 0.0
+        far = float(xp.max(xp.abs(z)))
+        return z.shape[1] * (2.0 * far / largest) ** 2 if far > largest * float(self._place.scale[0]) else 0.0
+
+    def inertia_out(self, inertia: float, like: Array) -> float:
         """Σ w · distance in the units of the given samples and weights."""
+        if is_blurred(inertia, self._mass, self._rounded):
+            raise too_wide(mode_of(like=like).xp, "batches", like, self._dtype)
         return in_given_units(inertia, self.unit, self._place, self._metric)
 
     def _reassign(self, mode: Mode, z: Array, weight: Host, most: int) -> None:
@@ -107,9 +122,10 @@ class Learned:
         exact, xp = self._place.centers_out(self._at), mode_of(like=like).xp
         returned = from_host(xp, exact, self._dtype, like)
         if xp.isdtype(like.dtype, "integral"):
-            off, apart = np.sum((on_host(returned) - exact) ** 2, axis=1), _apart(self._at / self._place.scale)
+            moved = self._place.centers_in(on_host(returned)) - self._at
+            off, apart = np.sum((moved / self._place.scale) ** 2, axis=1), _apart(self._at / self._place.scale)
             if np.any((apart > 0) & (apart < 16 * off)):
-                raise too_large("batches", exact, self._dtype)
+                raise too_large(xp, "batches", like, exact, self._dtype)
         return returned
 
 

@@ -6,11 +6,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from ..._array.backends import to_host
 from ..._array.chunked import over_rows
 from ..._array.host import Host, beside, from_host, on_host
+from ..._array.integers import ends, farthest, largest_exact, may_be_rounded, middle, unresolved
 from ..._array.mode import Mode, enter, mode_of
-from ..._array.namespace import Array, DType, Namespace, cast, namespace, stop_gradient, working
+from ..._array.namespace import Array, Namespace, cast, namespace, stop_gradient, working
 from ..._array.nearest import less
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
@@ -65,14 +65,6 @@ def entered(xp: Namespace, x: Array) -> tuple[Mode, Array]:
     return mode, x
 
 
-def too_large(name: str, centers: Host, dtype: DType) -> ValueError:
-    """Return the error for integers whose exact centres a dtype cannot tell apart."""
-    return ValueError(
-        f"{name} must hold integers whose centres {dtype} can tell apart, got numbers up to "
-        f"{np.max(np.abs(centers)):.10g}; subtract an offset, or convert {name} to float64"
-    )
-
-
 class Prepared(NamedTuple):
     """Samples as they are compared, where they were moved, and the mean over features of their variance there."""
 
@@ -81,6 +73,7 @@ class Prepared(NamedTuple):
     variance: float
     metric: str  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
     rows: Host | None  # (n, d + 1) z with a one behind each, of which z is a view
+    rounded: float  # the square of what z does not hold of a sample of integers, in the unit of x
 
 
 def prepared(
@@ -95,7 +88,8 @@ def prepared(
     if not np.all(weight > 0):
         kept = beside(mode, weight > 0, x)
         x = xp.where(kept[:, None], x, xp.zeros_like(x))
-    place = unmoved(d)._replace(offset=_offset(mode, x, kept, metric))
+    offset, rounded = _offset(mode, x, kept) if metric == "euclidean" else (None, 0.0)
+    place = unmoved(d)._replace(offset=offset)
     z = place.enter(xp, x)
     if metric == "cosine":
         z = over_rows(lambda part: unit(namespace(x=part), part), z, d, z.dtype) if mode.lazy else unit(xp, z)
@@ -128,7 +122,7 @@ def prepared(
                 rows[:, :d] = _zeroed(xp, z, kept)
         else:
             z = _zeroed(xp, z - shift, kept)
-    return Prepared(z, place, float(np.mean(variance)), metric, rows)
+    return Prepared(z, place, float(np.mean(variance)), metric, rows, rounded)
 
 
 def _rows_with_one(z: Host, shift: Host) -> Host:
@@ -159,19 +153,18 @@ def _zeroed(xp: Namespace, z: Array, kept: Array | None) -> Array:
     return z if kept is None else xp.where(kept[:, None], z, xp.zeros_like(z))
 
 
-def _offset(mode: Mode, x: Array, kept: Array | None, metric: str) -> Host | None:
-    """Whole numbers to take off integers that the floating dtype could not tell apart; None where it can."""
-    xp = mode.xp
-    if metric != "euclidean" or not xp.isdtype(x.dtype, "integral") or xp.iinfo(x.dtype).bits <= 16:
-        return None
-    exact = 2 / float(xp.finfo(working(xp, x[:0, ...]).dtype).eps)
-    low, high = (on_host(f(x, axis=0)) for f in (xp.min, xp.max))
-    if np.max(np.maximum(-low, high)) <= exact:
-        return None
-    if kept is not None:  # zeros stand where the weight is 0
-        first = int(np.flatnonzero(to_host(kept))[0])
-        return on_host(x[first, :])
-    return np.round(low / 2 + high / 2)
+def _offset(mode: Mode, x: Array, kept: Array | None) -> tuple[Host | None, float]:
+    """Whole numbers to take off integers that the floating dtype could not tell apart; None where it can.
+
+    Beside them the square of what it cannot hold of a sample all the same.
+    """
+    xp, dtype = mode.xp, working(mode.xp, x[:0, ...]).dtype
+    if not may_be_rounded(xp, x, dtype):
+        return None, 0.0
+    low, high = ends(x, kept)
+    if np.max(farthest(low, high)) <= largest_exact(xp, dtype):
+        return None, 0.0
+    return middle(low, high), float(unresolved(low, high, float(xp.finfo(dtype).eps)))
 
 
 def _scale(mode: Mode, z: Array, metric: str) -> Host:

@@ -5,14 +5,17 @@ from typing import Any
 
 import numpy as np
 
+from ..._array.backends import to_host
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.mode import Mode
 from ..._array.namespace import Array, cast, default_int, result_dtype
+from ..._array.nearest import less
 from ...cluster.assign import KMeansAssignment, kmeans_assign
 from ...cluster.distances import unit
 from .bounds import Bounded
 from .passes import Compared
 from .place import Place, entered, prepared
+from .rounding import is_blurred, rounds_centers, too_large, too_wide
 from .seeding import default_trials, parallel, plusplus, rows_of
 from .weights import unit_of
 
@@ -35,7 +38,7 @@ class Samples:
         shifts = self.mode.at_hand and (isinstance(init, str) or bool(np.all(np.any(on_host(init) != 0, axis=1))))
         with_one = center == "mean" and metric != "iou"
         found = prepared(self.mode, x, weight, metric, shifts_directions=shifts, with_one=with_one)
-        self.z, self.place, self.variance, self.compare, self.rows = found
+        self.z, self.place, self.variance, self.compare, self.rows, self.rounded = found
         self.eps = float(self.mode.xp.finfo(self.z.dtype).eps)
         self.halved = 0.5 if metric == "cosine" and self.compare == "euclidean" else 1.0
         # Samples of weight 0 are zeros in z; they get a label in the end.
@@ -54,7 +57,11 @@ class Samples:
     def start(self, rng: Any) -> Host:
         """Centres (k, d) to start from."""
         if not isinstance(self.init, str):
-            centers = on_host(self.init)
+            centers, offset = on_host(self.init), self.place.offset
+            if offset is not None and self.init.dtype == self.like.dtype:  # integers that float64 may not hold
+                given = to_host(self.init)
+                near = less(np, given, offset.astype(given.dtype), np.float64)
+                return self.place._replace(offset=None).centers_in(near)
             return self.place.centers_in(settled(self.metric, centers, centers))
         if self.init == "k-means||":
             return parallel(self.mode, self.z, self.weight, self.given, self.k, rng, self.compare)
@@ -83,6 +90,30 @@ class Samples:
         """New centres, of unit length for "cosine"."""
         shift = self.place.shift
         return new if self.metric != "cosine" else settled(self.metric, new + shift, old + shift) - shift
+
+    def check_centers(self, name: str, centers: Host, inertia: float) -> None:
+        """Raise ValueError for integers closer to given centres than these are rounded."""
+        xp, mass = self.home.xp, float(np.sum(self.weight)) * float(self.place.scale[0]) ** 2
+        if self.integral and self.metric == "euclidean" and rounds_centers(xp, centers, inertia, mass, self.dtype):
+            raise too_large(xp, name, self.like, centers, self.dtype)
+
+    def check_resolved(self, name: str, inertia: float, labels: Array) -> None:
+        """Raise ValueError for integers so far apart that what z rounds is no longer small beside the inertia."""
+        if not self.rounded:
+            return
+        rounded = self.rounded * float(self.place.scale[0]) ** 2
+        if is_blurred(inertia, float(np.sum(self.weight)), rounded) and not self._are_copies(labels):
+            raise too_wide(self.home.xp, name, self.like, self.z.dtype)
+
+    def _are_copies(self, labels: Array) -> bool:
+        """Whether the integers of each cluster are equal, so that its inertia is 0."""
+        if self.mode.lazy:
+            return False
+        kept = self.weight > 0
+        x, label = to_host(self.like)[kept, :], to_host(labels)[kept]
+        order = np.argsort(label, stable=True)
+        same = label[order[1:]] == label[order[:-1]]
+        return bool(np.all((x[order[1:], :] == x[order[:-1], :]) | ~same[:, None]))
 
     def inertia_out(self, inertia: float) -> float:
         """Σ w · distance in the units of the given samples and weights."""

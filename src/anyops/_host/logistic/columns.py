@@ -35,6 +35,8 @@ class Columns:
         The rounding of x in its dtype, in units of z.
     extreme : bool
         Whether x is so large or small that the squares of its numbers leave the dtype.
+    origin : array (p,)
+        Whole numbers that were taken off large integers before they became this x; coefficients are of those.
     """
 
     centre: Array
@@ -42,6 +44,7 @@ class Columns:
     radius: float
     noise: Array
     extreme: bool
+    origin: Array
 
     @property
     def flat(self) -> Array:
@@ -54,6 +57,11 @@ class Columns:
         return np.zeros(len(self.scale) + 1, dtype=bool)
 
     @property
+    def level(self) -> Array:
+        """Where z is 0, among the numbers that were given."""
+        return self.centre + self.origin
+
+    @property
     def shifted(self) -> bool:
         """Whether anything is to be subtracted."""
         return bool(np.any(self.centre != 0))
@@ -61,12 +69,12 @@ class Columns:
     def inward(self, theta: Array) -> Array:
         """Coefficients (lines, p + 1) of z from those of x; the intercept is last."""
         coef = theta[:, :-1]
-        return _beside(coef * self.scale, theta[:, -1] + coef @ self.centre)
+        return _beside(coef * self.scale, theta[:, -1] + coef @ self.level)
 
     def outward(self, theta: Array) -> Array:
         """Coefficients of x from those of z."""
         coef = theta[:, :-1] / self.scale
-        return _beside(coef, theta[:, -1] - coef @ self.centre)
+        return _beside(coef, theta[:, -1] - coef @ self.level)
 
     def change(self, delta: Array) -> float:
         """A bound on how much any logit, or difference of two, changes with coefficients (lines, p + 1)."""
@@ -108,7 +116,7 @@ class Turned(Columns):
     def hidden(self) -> Array:
         """Which coefficients of x, the intercept last, the rows do not tell, as (p + 1,)."""
         parts = involved(self.left_out)
-        move = self.left_out[:-1, :] * (self.inner.centre / self.inner.scale)[:, None]
+        move = self.left_out[:-1, :] * (self.inner.level / self.inner.scale)[:, None]
         level = self.left_out[-1, :] - np.sum(move, axis=0)
         parts[-1] = np.any(np.abs(level) > INVOLVED * (1.0 + np.sum(np.abs(move), axis=0)))
         return parts
@@ -204,7 +212,8 @@ class Spectrum:
         null = np.concat([null, -(self.mean @ null)[None, :]], axis=0)
         null = np.linalg.qr(null)[0] if np.any(hidden) else null
         r = turn.shape[1]
-        return Turned(np.zeros(r), np.ones(r), np.inf, np.zeros(r), False, columns, self.heavy_mean, turn, back, null)
+        zero, one = np.zeros(r), np.ones(r)
+        return Turned(zero, one, np.inf, zero, False, zero, columns, self.heavy_mean, turn, back, null)
 
 
 def spectrum(triangle: Array, weighted: Array | None, columns: Columns, *, fit_intercept: bool, eps: float) -> Spectrum:
@@ -235,7 +244,7 @@ def _centred(triangle: Array, level_first: bool) -> tuple[Array, Array]:
 def unshifted(p: int) -> Columns:
     """Columns as they are."""
     zero, one = np.zeros(p), np.ones(p)
-    return Columns(zero, one, np.inf, zero, False)
+    return Columns(zero, one, np.inf, zero, False, zero)
 
 
 def involved(flat: Array, least: float = INVOLVED) -> Array:

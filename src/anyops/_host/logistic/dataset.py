@@ -210,7 +210,7 @@ class Dataset:
         extreme = bool(np.any(np.abs(np.log2(scale)) > near))
         away = np.linalg.vector_norm((origin - centre) / scale)
         radius = float(np.hypot(1.0, np.max(unit / scale, initial=0.0) * longest + away))
-        found = Columns(centre, scale, radius, noise, extreme)
+        found = Columns(centre, scale, radius, noise, extreme, self.columns.origin)
         return replace(self, columns=found)
 
     def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
@@ -292,10 +292,25 @@ class Dataset:
         blocks = (self._rows(slice(i, min(i + ROWS_AT_ONCE, n))) for i in range(0, n, ROWS_AT_ONCE))
         return reduce(partial(_merge_closest, many), (_closest(block, theta, many) for block in blocks))
 
-    def _take(self, a: Array, rows: Array) -> Array:
-        """Rows by their numbers on the host."""
-        rows = rows if self.mode.host else from_host(self.mode.xp, rows, default_int(self.mode.xp, a), a)
-        return self.mode.xp.take(a, rows, axis=0)
+    def ranges(self) -> Array:
+        """The least number of each column in each class, and minus the largest, as (2, K, p)."""
+        k = max(self.lines, 2)
+        if self.mode.lazy:
+            return reduce_chunks(partial(_ranges, k), np.minimum, 1, self.x, self.target, self.weight)
+        n = self.x.shape[0]
+        blocks = (self._rows(slice(i, min(i + ROWS_AT_ONCE, n))) for i in range(0, n, ROWS_AT_ONCE))
+        return reduce(np.minimum, (_ranges(k, block.x, block.target, block.weight) for block in blocks))
+
+    def of_columns(self, some: Array) -> "Dataset":
+        """The same rows with some of the columns, by their numbers."""
+        c = self.columns
+        x = self._take(self.x, some, axis=1)
+        return replace(self, x=x, columns=replace(c, centre=c.centre[some], scale=c.scale[some], noise=c.noise[some]))
+
+    def _take(self, a: Array, index: Array, axis: int = 0) -> Array:
+        """Rows, or columns, by their numbers on the host."""
+        index = index if self.mode.host else from_host(self.mode.xp, index, default_int(self.mode.xp, a), a)
+        return self.mode.xp.take(a, index, axis=axis)
 
     def _rows(self, rows: slice) -> "Dataset":
         weight = None if self.weight is None else self.weight[rows]
@@ -453,6 +468,14 @@ def _with_intercepts(by_coef: Array, by_intercept: Array) -> Array:
 
 
 # --- margins ---------------------------------------------------------------------------------------------------------
+
+
+def _ranges(k: int, x: Array, target: Array, weight: Array | None) -> Array:
+    x, target = on_host(x), on_host(target)
+    counts = np.ones(len(x), dtype=bool) if weight is None else on_host(weight) > 0
+    labels = (-1, 1) if k == 2 else range(k)
+    each = [x[counts & (target == label), :] for label in labels]
+    return np.stack([np.stack([np.min(sign * own, axis=0, initial=np.inf) for own in each]) for sign in (1.0, -1.0)])
 
 
 def _closest_of_chunk(data: Dataset, theta: Array, many: int, x: Array, target: Array, weight: Array | None) -> Closest:

@@ -159,22 +159,23 @@ def is_steady(objective: Objective, grad: Array, hessian: Array) -> bool:
     return row_norm(objective, inverse) <= most or objective.data.largest_norm(inverse) <= most
 
 
-def standard_errors(objective: Objective, hessian: Array) -> Array:
-    """√ of the diagonal of the inverse of the observed information, of x, as (lines, p + 1); ∞ for what x hides.
+def covariance(objective: Objective, hessian: Array) -> Array:
+    """The inverse of the observed information, of all coefficients of x, as (D, D); NaN for those that x hides.
 
     For K classes of the coefficients whose sums over the classes are 0.
     """
     lines, columns = objective.data.lines, objective.data.columns
-    size = len(columns.scale) + 1
-    outward = columns.outward(np.eye(size)).T  # of z, or of its combinations, to those of x
+    size, hidden = len(columns.scale) + 1, columns.hidden
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
-        return np.full((lines, len(outward)), np.inf)
+        return np.full((lines * len(hidden),) * 2, np.nan)
     if lines > 1:  # less the direction that all classes share
         blocks = np.reshape(inverse, (lines, size, lines, size))
         blocks = blocks - np.mean(blocks, axis=0, keepdims=True)
         inverse = np.reshape(blocks - np.mean(blocks, axis=2, keepdims=True), inverse.shape)
-    own = [inverse[k * size : (k + 1) * size, k * size : (k + 1) * size] for k in range(lines)]
-    variance = np.stack([np.sum((outward @ block) * outward, axis=1) for block in own])
-    variance = np.where(columns.hidden[None, :], np.inf, np.clip(variance, 0.0, None))
-    return np.sqrt(variance / objective.weight)
+    # From z, or its combinations, to x, on one side and then on the other.
+    for _ in range(2):
+        rows = columns.outward(np.reshape(inverse, (-1, size)))
+        inverse = np.reshape(rows, (len(inverse), lines * len(hidden))).T
+    hidden = np.tile(hidden, lines)
+    return np.where(hidden[:, None] | hidden, np.nan, inverse / objective.weight)

@@ -21,6 +21,7 @@ ADDITIONS = 20  # in which rows that contradict a direction are added
 MOST_NUMBERS = 30_000_000  # numbers in the rows that are compared
 TOUCHING = 1e-9  # of the length of a row, a margin that counts as 0
 VANISHING = 1e-9  # of its parts, a sum that counts as 0
+FEW_COLUMNS, FEW_NUMBERS = 20, 10_000_000  # of x, up to which columns are left out one by one
 SAME = 1e-12  # of the largest singular value of rows, one that counts as 0
 
 
@@ -65,6 +66,38 @@ def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
         if rows.size > MOST_NUMBERS:
             return False
     return False
+
+
+def separating(given: Dataset, data: Dataset, theta: Array, fit_intercept: bool) -> tuple[tuple[int, ...], ...]:
+    """The columns of separated classes each of which separates them, or the fewest found that do it together.
+
+    Of the rows as they were `given`, and scaled as `data`. Columns are left out one by one, those of the least effect
+    at coefficients `theta` first, while the others still separate; not where they are too many for that.
+    """
+    alone = _separates_alone(given.ranges(), fit_intercept)
+    if np.any(alone):
+        return tuple((int(j),) for j in np.nonzero(alone)[0])
+    n, p = data.x.shape
+    if data.mode.lazy or p > FEW_COLUMNS or n * p > FEW_NUMBERS:
+        return ()
+    kept = np.arange(p)
+    for j in np.argsort(np.max(np.abs(theta[:, :-1]), axis=0), stable=True):
+        fewer = kept[kept != j]
+        if len(fewer) and separates(data.of_columns(fewer), theta[:, [*fewer, -1]], fit_intercept):
+            kept = fewer
+    return (tuple(kept.tolist()),)
+
+
+def _separates_alone(ranges: Array, fit_intercept: bool) -> Array:
+    """Whether a cut of each column has whole classes on either side, or on it, and not all of them on it."""
+    low, high = ranges[0], -ranges[1]
+    order = np.lexsort((high, low), axis=0)
+    low, high = (np.take_along_axis(a, order, axis=0) for a in (low, high))
+    below, above = np.maximum.accumulate(high, axis=0)[:-1], low[1:]
+    parted = below <= above
+    if not fit_intercept:  # the cut is at 0
+        parted &= (below <= 0) & (above >= 0)
+    return np.any(parted, axis=0) & (low[0] < np.max(high, axis=0))
 
 
 def recession(rows: Array) -> Array | None:

@@ -16,16 +16,16 @@ from .descent import Directions, Ending, Objective, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
 from .newton import (
     Newton,
+    covariance,
     entangled,
     free_coefficients,
     inverse_hessian,
     is_steady,
     newton_move,
     sought,
-    standard_errors,
 )
 from .proximal import ProximalLBFGS, ProximalNewton
-from .separation import separates
+from .separation import separates, separating
 
 FEW_COEFFICIENTS = 64  # coefficients whose Hessian costs little beside the gradient
 CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
@@ -57,8 +57,8 @@ class Solution(NamedTuple):
         The one that "auto" chose, or that was asked for.
     theta : array (lines, p + 1)
         Coefficients of x, the intercept last.
-    errors : array (lines, p + 1), or None
-        Their standard errors, for weights as they are here.
+    covariance : array (D, D), or None
+        Of these, for weights as they are here.
     outcome : Ending
     log_likelihood : float
         −Σ w·loss.
@@ -66,15 +66,21 @@ class Solution(NamedTuple):
         The largest derivative by a free coefficient, less as much as the l1 penalty balances.
     dependent : tuple of int
         Columns that are linearly dependent.
+    rank : int
+        How many columns, that of the intercept included, do not depend on each other.
+    separating : tuple of tuples of int
+        Sets of columns that separate the classes.
     """
 
     solver: str
     theta: Array
-    errors: Array | None
+    covariance: Array | None
     outcome: Ending
     log_likelihood: float
     gradient: float
     dependent: tuple[int, ...]
+    rank: int
+    separating: tuple[tuple[int, ...], ...]
 
 
 class End(NamedTuple):
@@ -95,8 +101,6 @@ def solve(
     fit_intercept: bool,
     tol: float,
     max_iter: int,
-    *,
-    errors: bool,
 ) -> Solution:
     """Fit some rows, whose weights by class have the sums `totals`; raise FloatingPointError where x is not finite."""
     chosen = _choose(data, l1) if solver == "auto" else solver
@@ -112,22 +116,26 @@ def solve(
             # So far off that no curvature is left there.
             end = _fit(plain, chosen, None, shares, tol=tol, max_iter=max_iter - steps)
             end = end._replace(outcome=end.outcome._replace(n_iter=steps + end.outcome.n_iter))
-        end = _steadied(end) if errors else end
+        end = _steadied(end)
         if isinstance(end.objective.data.columns, Turned):
-            end, theta = _settled(plain, end, errors=errors, tol=tol, max_iter=max_iter)
+            end, theta = _settled(plain, end, tol=tol, max_iter=max_iter)
         else:
             theta = _centred(end.outcome.at.theta, data.lines, l1)
         objective, outcome, hessian = end
-        told = errors and hessian is not None and not objective.penalised and not outcome.separated
-        stderr = standard_errors(objective, hessian) if told else None
+        told = hessian is not None and not objective.penalised and not outcome.separated
+        known = covariance(objective, hessian) if told else None
+        sets = separating(data, plain.data, theta, fit_intercept) if outcome.separated else ()
+    flat = objective.data.columns.flat
     return Solution(
         chosen,
         plain.data.columns.outward(theta),
-        stderr,
+        known,
         outcome,
         objective.penalty(outcome.at.theta) - outcome.at.value * objective.weight,
         float(np.max(_left(objective, outcome.at.grad), initial=0.0)),
-        tuple(np.nonzero(involved(objective.data.columns.flat)[:-1])[0].tolist()),
+        tuple(np.nonzero(involved(flat)[:-1])[0].tolist()),
+        data.x.shape[1] + fit_intercept - flat.shape[1],
+        sets,
     )
 
 
@@ -227,7 +235,7 @@ def _turned(objective: Objective, columns: Turned) -> Objective:
     return replace(objective, data=data, ridge=none, bound=none)
 
 
-def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: int) -> tuple[End, Array]:
+def _settled(plain: Objective, end: End, *, tol: float, max_iter: int) -> tuple[End, Array]:
     """The coefficients of z at the end of a fit of combinations of its columns, and whether they are the minimum.
 
     What was left out as rounding is numbers all the same. No coefficients of about this size gain more by it than its
@@ -257,7 +265,7 @@ def _settled(plain: Objective, end: End, *, errors: bool, tol: float, max_iter: 
             return end._replace(outcome=outcome._replace(converged=False)), theta
         more = more._replace(n_iter=outcome.n_iter + more.n_iter)
         end = End(objective, more, more.at.curvature)
-        end = _steadied(end) if errors else end
+        end = _steadied(end)
         outcome = end.outcome
         theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
         at, most = wide.at(theta, "none"), outcome.at.value * (1.0 + within)

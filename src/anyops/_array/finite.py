@@ -1,0 +1,35 @@
+"""Where an array is not finite, for the message of an error: looked for only once it is known to be refused."""
+
+import math
+
+from .chunked import is_chunked
+from .namespace import Array, Namespace, default_int, namespace
+
+
+def describe_not_finite(xp: Namespace, x: Array, counted: Array | None = None) -> str | None:
+    """Return "NaN in row 17, column 2", the first such value of (n, d); None if all in rows that are `counted` are."""
+    if not is_chunked(xp):
+        return _first(xp, x, counted, 0)
+    start = 0
+    for rows in x.chunks[0]:  # one after the other, for none but the first is to be told
+        part = slice(start, start + rows)
+        values, some = x[part, :].compute(), None if counted is None else counted[part].compute()
+        found = _first(namespace(x=values), values, some, start)
+        if found is not None:
+            return found
+        start += rows
+    return None
+
+
+def _first(xp: Namespace, x: Array, counted: Array | None, start: int) -> str | None:
+    wrong = ~xp.isfinite(x)
+    if counted is not None:
+        wrong = wrong & counted[:, None]
+    rows = xp.any(wrong, axis=1)
+    if not bool(xp.any(rows)):
+        return None
+    row = int(xp.argmax(xp.astype(rows, default_int(xp, x))))
+    column = int(xp.argmax(xp.astype(wrong[row, :], default_int(xp, x))))
+    value = float(x[row, column])
+    name = "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return f"{name} in row {start + row}, column {column}"

@@ -1,0 +1,73 @@
+"""Integers that a floating dtype may not tell apart: float32 holds all of them up to 2²⁴, float64 up to 2⁵³."""
+
+import numpy as np
+
+from .backends import to_host
+from .host import Host
+from .mode import enter
+from .namespace import Array, DType, Namespace, library, namespace, widest_dtype
+
+
+def largest_exact(xp: Namespace, dtype: DType) -> float:
+    """Return the number up to which a floating dtype holds all integers."""
+    return 2.0 / float(xp.finfo(dtype).eps)
+
+
+def may_be_rounded(xp: Namespace, x: Array, dtype: DType) -> bool:
+    """Tell whether the dtype of `x` has integers that a floating one does not hold."""
+    return xp.isdtype(x.dtype, "integral") and float(xp.iinfo(x.dtype).max) > largest_exact(xp, dtype)
+
+
+def ends(x: Array, kept: Array | None) -> tuple[Host, Host]:
+    """Return the least and the largest integer (..., d) along the rows of (..., n, d), of those that are `kept`.
+
+    Where no row is kept, the least is above the largest.
+    """
+    mode, (x, kept) = enter(namespace(x=x), x, kept, differentiable=False)
+    xp, info = mode.xp, mode.xp.iinfo(x.dtype)
+    low = high = x
+    if kept is not None:
+        low, high = (xp.where(kept[..., None], x, xp.full_like(x, end)) for end in (info.max, info.min))
+    both = to_host(xp.stack([xp.min(low, axis=-2), xp.max(high, axis=-2)]))  # together: dask computes once
+    return both[0, ...], both[1, ...]
+
+
+def spread(low: Host, high: Host) -> Host:
+    """Return how far integers are apart, in float64: subtracted before they are rounded; 0 if none are there."""
+    # As unsigned numbers, whose difference is right modulo 2⁶⁴.
+    apart = (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)
+    return np.where(high >= low, apart, 0.0)
+
+
+def farthest(low: Host, high: Host) -> Host:
+    """Return the size of the largest numbers of each column, in float64; 0 if none are there."""
+    far = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
+    return np.where(high >= low, far, 0.0)
+
+
+def middle(low: Host, high: Host) -> Host:
+    """Return a number of float64, and of the dtype of the integers, near the middle between them."""
+    info = np.iinfo(low.dtype)
+    most = float(info.max)
+    if most > info.max:  # rounded up to a power of two, which the integers do not reach
+        most = float(np.nextafter(most, 0.0))
+    return np.clip(np.round(low.astype(np.float64) + spread(low, high) / 2), float(info.min), most)
+
+
+def unresolved(low: Host, high: Host, eps: float) -> Host:
+    """Return Σ (eps · spread)² over the columns whose integers lie so far apart that their differences are rounded.
+
+    Of columns (..., d) as (...): 0 where all differences are exact.
+    """
+    apart = spread(low, high)
+    return np.sum(np.where(apart > 2.0 / eps, (eps * apart) ** 2, 0.0), axis=-1)
+
+
+def remedy(xp: Namespace, name: str, dtype: DType, like: Array, largest: float) -> str:
+    """Return what helps where a dtype rounds integers as large as `largest`."""
+    wide = "" if largest > 2.0**53 else f", or convert {name} to float64"
+    if xp.finfo(widest_dtype(xp, dtype, like)).bits > xp.finfo(dtype).bits:
+        return f"subtract an offset{wide}"
+    if wide and library(xp) == "jax" and xp.finfo(dtype).bits < 64:
+        return "subtract an offset, or enable float64 in JAX (jax_enable_x64)"
+    return "subtract an offset"

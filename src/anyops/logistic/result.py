@@ -1,0 +1,368 @@
+"""A fitted logistic regression: its inference as numbers, and as the table that statistics packages print."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from .._array.arguments import check_number
+from .._array.backends import to_host
+from .._array.host import Host, from_host
+from .._array.namespace import Array, namespace
+from .._host.logistic.inference import (
+    cells,
+    chi2_tail,
+    errors_of,
+    exponentials,
+    intervals,
+    joined,
+    parted,
+    quotients,
+    relative,
+    two_sided,
+    with_infinities,
+)
+from .._host.logistic.lbfgs import HESSIAN_LIMIT
+
+
+@dataclass(frozen=True)
+class LogisticReport:
+    """How a fit went, and what its inference needs beside the coefficients.
+
+    Attributes
+    ----------
+    solver : str
+        The one that "auto" chose, or that was asked for.
+    rows : int
+    weight : float
+        Σw, class weights included.
+    log_likelihood : float
+        −Σ w·loss, without the penalties.
+    class_weights : tuple of float
+        Σw of each class.
+    fit_intercept : bool
+    l2, l1 : float
+        The penalties.
+    parameters : int
+        Free parameters: (K − 1) · (columns that do not depend on each other, that of the intercept included).
+    gradient : float
+        The largest derivative of the mean objective by a coefficient of the scaled columns, before the last step.
+    gap : float or None
+        A bound on how far the objective is above its minimum: the square of Newton's decrement, or with l1 the duality
+        gap, if rounding lets it be small. Where L-BFGS cannot afford a Hessian it is twice the slope of the last
+        direction, an estimate. None if not converged.
+    dependent : tuple of int
+        Indices of the columns that are linearly dependent to the rounding of x, the intercept counted as a column of
+        ones.
+    separating : tuple of tuples of int
+        If the classes are separated: the columns each of which does it alone, or else the fewest found that do it
+        together; empty where there are too many columns to try.
+    covariance : float64 NumPy array (D, D), or None
+        Of all coefficients, those of each class followed by its intercept; NaN for those that x does not tell.
+    """
+
+    solver: str
+    rows: int
+    weight: float
+    log_likelihood: float
+    class_weights: tuple[float, ...]
+    fit_intercept: bool
+    l2: float
+    l1: float
+    parameters: int
+    gradient: float
+    gap: float | None
+    dependent: tuple[int, ...]
+    separating: tuple[tuple[int, ...], ...]
+    covariance: Host | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def null_log_likelihood(self) -> float:
+        """That of a model with nothing but the intercept, or with nothing at all."""
+        if not self.fit_intercept:
+            return -self.weight * math.log(len(self.class_weights))
+        return sum(w * math.log(w / self.weight) for w in self.class_weights if w > 0)
+
+
+class LikelihoodRatio(NamedTuple):
+    """Twice how far the log-likelihood is above that of the intercepts alone, and the χ² test of it.
+
+    Attributes
+    ----------
+    statistic : float
+    df : int
+        Parameters beside the intercepts.
+    pvalue : float
+        The probability of a larger statistic, if no column tells of the classes.
+    """
+
+    statistic: float
+    df: int
+    pvalue: float
+
+
+class LogisticResult(NamedTuple):
+    """A fitted model, how the fit went, and its inference; printed, it is the table of its coefficients.
+
+    What is inferred is computed when it is asked for: by the observed information, at the minimum of a loss without
+    penalties. Weights count as frequencies: a row of weight 2 is two rows. With weights of another meaning (class
+    weights, sampling, importance) the coefficients are right, but not the standard errors, nor what follows from them.
+
+    Attributes
+    ----------
+    coef : array (p,) or (K, p)
+    intercept : array () or (K,)
+    classes : array (K,)
+        The labels in ascending order; text on the host.
+    loss : float
+        (Σ w·loss + penalties) / Σw.
+    n_iter : int
+        Steps, each of which is one pass over the data.
+    converged : bool
+        Whether the loss is certainly within tol² of its minimum (with l1, within tol), relative to its value, or the
+        classes are separated. Beyond 4 096 coefficients, or 10¹⁰ products for a Hessian, a small gradient decides.
+    separated : bool
+        Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
+    stderr : tuple of arrays, or None
+        Standard errors of coef and intercept, by the observed information; infinite for columns that depend on each
+        other. None if penalised or separated.
+    report : LogisticReport
+        What inference needs beside these: the solver that "auto" chose, Σw, the log-likelihood, the covariance.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> x = np.asarray([[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]])
+    >>> found = anyops.logistic_regression(x, np.asarray([0, 0, 1, 0, 1, 1]))
+    >>> found.pvalues[0].round(3), found.conf_int()[0].round(2), round(found.aic, 3)
+    (array([0.183]), array([[-0.57,  3.  ]]), 8.956)
+    """
+
+    coef: Array
+    intercept: Array
+    classes: Array
+    loss: float
+    n_iter: int
+    converged: bool
+    separated: bool
+    stderr: tuple[Array, Array] | None
+    report: LogisticReport | None = None
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance (D, D) of coef and intercept; of K classes, of each class after the other.
+
+        The variance of a coefficient that x does not tell is infinite, its covariances are NaN.
+        """
+        return self._as_coef(with_infinities(self._covariance()))
+
+    @property
+    def zvalues(self) -> tuple[Array, Array]:
+        """Coef and intercept divided by their standard errors; NaN where these are infinite, or 0."""
+        return self._parts(quotients(self._values(), self._errors()))
+
+    @property
+    def pvalues(self) -> tuple[Array, Array]:
+        """Probabilities of a larger \\|z\\| if the coefficient is 0, of coef and intercept (Wald's test)."""
+        return self._parts(two_sided(quotients(self._values(), self._errors())))
+
+    def conf_int(self, alpha: float = 0.05) -> tuple[Array, Array]:
+        """Confidence intervals of coef and intercept, their ends along a last axis, for the level 1 − alpha."""
+        alpha = check_number("alpha", alpha, least=0, largest=1)
+        return self._parts(intervals(self._values(), self._errors(), alpha))
+
+    @property
+    def odds_ratios(self) -> Array:
+        """exp(coef): the factor of the odds for one unit of a column; that of their interval is exp(conf_int()[0])."""
+        return self._as_coef(exponentials(self.coef))
+
+    @property
+    def log_likelihood(self) -> float:
+        """−Σ w·loss, without the penalties."""
+        return self._told().log_likelihood
+
+    @property
+    def null_log_likelihood(self) -> float:
+        """Log-likelihood of a model with nothing but the intercept; of even odds without an intercept."""
+        return self._told().null_log_likelihood
+
+    @property
+    def pseudo_r2(self) -> float:
+        """McFadden's R², 1 − log-likelihood / that of the null model."""
+        null = self.null_log_likelihood
+        return 1.0 - self.log_likelihood / null if null else 0.0
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion, 2 · parameters − 2 · log-likelihood."""
+        report = self._of_minimum("aic")
+        return 2.0 * report.parameters - 2.0 * report.log_likelihood
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion, log(Σw) · parameters − 2 · log-likelihood."""
+        report = self._of_minimum("bic")
+        return math.log(report.weight) * report.parameters - 2.0 * report.log_likelihood
+
+    @property
+    def likelihood_ratio(self) -> LikelihoodRatio:
+        """Test of all columns together against the null model."""
+        report = self._of_minimum("likelihood_ratio")
+        df = report.parameters - (len(report.class_weights) - 1) * report.fit_intercept
+        statistic = max(2.0 * (report.log_likelihood - report.null_log_likelihood), 0.0)
+        return LikelihoodRatio(statistic, df, chi2_tail(statistic, df))
+
+    def relative_to(self, label: Any) -> "LogisticResult":
+        """Return the same model with the coefficients of one of K classes, the base, at 0.
+
+        Those of each other class are differences from it, with their own standard errors: what MNLogit of
+        statsmodels, R's ``multinom`` and Stata's ``mlogit`` print. Probabilities are the same.
+
+        Parameters
+        ----------
+        label : one of `classes`
+
+        Raises
+        ------
+        ValueError
+            If there are two classes, for which coef is relative to the first one already, or it is none of them.
+        """
+        classes = to_host(self.classes).tolist()
+        if len(classes) == 2:
+            raise ValueError(f"relative_to needs more than two classes, got 2: coef is relative to {classes[0]!r}")
+        if label not in classes:
+            raise ValueError(f"label must be one of the classes {classes}, got {label!r}")
+        base, report = classes.index(label), self._told()
+        values = self._values()
+        coef, intercept = self._parts(values - values[base])
+        moved = self._replace(coef=coef, intercept=intercept)
+        if self.stderr is None:
+            return moved
+        covariance = relative(self._covariance(), values.shape, base)
+        moved = moved._replace(report=replace(report, covariance=covariance))
+        return moved._replace(stderr=moved._parts(errors_of(covariance, values.shape)))
+
+    def __str__(self) -> str:
+        return repr(self) if self.report is None else self.summary()
+
+    def summary(self, names: Sequence[str] | None = None, *, alpha: float = 0.05) -> str:
+        """The table of coefficients: standard error, z, p-value and interval; above it, how well the model fits.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Of the columns of x; x1, x2 … if not given.
+        alpha : float in [0, 1]
+            1 − the level of the intervals.
+        """
+        report, values = self._told(), self._values()
+        alpha = check_number("alpha", alpha, least=0, largest=1)
+        p = values.shape[1] - 1
+        names = [f"x{i + 1}" for i in range(p)] if names is None else [str(name) for name in names]
+        if len(names) != p:
+            raise ValueError(f"names must be those of {p} columns, got {len(names)}")
+        errors = None if self.stderr is None else self._errors()
+        classes = to_host(self.classes).tolist()
+        titles = [*names, *(["intercept"] if report.fit_intercept else [])]
+        width = max(11, *map(len, titles))
+        ends = f"[{alpha / 2:.4g}", f"{1 - alpha / 2:.4g}]"
+        head = f"{'':{width}} {'coef':>12} {'std err':>12} {'z':>9} {'P>|z|':>7} {ends[0]:>12} {ends[1]:>12}"
+        rule = "-" * len(head)
+        out = [*self._title(), rule, head, rule]
+        for label, line in zip(classes[-len(values) :], cells(values, errors, alpha), strict=True):
+            if len(values) > 1:
+                out.append(f"class {label}")
+            if not any(error for _, error, *_ in line):
+                out[-1] += ", which the others are relative to"
+                continue
+            out += [_row(f"{title:{width}}", *numbers) for title, numbers in zip(titles, line, strict=False)]
+        out += [rule, *self._notes(names)]
+        return "\n".join(out[:-1] if out[-1] == rule else out)
+
+    # --- of which these are made ---
+
+    def _told(self) -> LogisticReport:
+        if self.report is None:
+            raise ValueError("inference needs a result of logistic_regression, got one that was put together otherwise")
+        return self.report
+
+    def _of_minimum(self, what: str) -> LogisticReport:
+        """The report of the maximum of the likelihood; raise ValueError where the coefficients are not there."""
+        report = self._told()
+        if report.l1 > 0 or report.l2 > 0 or self.separated:
+            raise ValueError(f"{what} needs coefficients of the largest likelihood, but {self._why_no_errors()}")
+        return report
+
+    def _covariance(self) -> Host:
+        covariance = self._told().covariance
+        if covariance is None:
+            raise ValueError(f"there are no standard errors, because {self._why_no_errors()}")
+        return covariance
+
+    def _why_no_errors(self) -> str:
+        report = self._told()
+        if self.separated:
+            return "the classes are separated, so that no coefficients are best"
+        if report.l1 > 0 or report.l2 > 0:
+            return f"the coefficients are penalised, l1 = {report.l1:g} and l2 = {report.l2:g}"
+        return (
+            f"{self._values().size} coefficients are too many for their Hessian, which is made of up to {HESSIAN_LIMIT}"
+        )
+
+    def _values(self) -> Host:
+        """Coefficients (lines, p + 1), the intercept last."""
+        return joined(self.coef, self.intercept)
+
+    def _errors(self) -> Host:
+        return errors_of(self._covariance(), self._values().shape)
+
+    def _parts(self, values: Host) -> tuple[Array, Array]:
+        """Numbers (lines, p + 1, ...) as those of coef and those of the intercept, in their shapes."""
+        coef, intercept = parted(values, self.coef.ndim)
+        return self._as_coef(coef), self._as_coef(intercept)
+
+    def _as_coef(self, values: Host) -> Array:
+        """Numbers in the library, on the device and in the dtype of coef."""
+        return from_host(namespace(coef=self.coef), values, self.coef.dtype, self.coef)
+
+    def _title(self) -> list[str]:
+        report = self._told()
+        kind = "binary" if len(report.class_weights) == 2 else f"{len(report.class_weights)} classes"
+        state = "separated" if self.separated else "converged" if self.converged else "not converged"
+        out = [
+            f"Logistic regression, {kind}: {report.rows} rows, {report.solver}, {self.n_iter} iterations, {state}",
+            f"log-likelihood {self.log_likelihood:.6g}, of the intercept alone {self.null_log_likelihood:.6g}, "
+            f"pseudo R² {self.pseudo_r2:.4g}",
+        ]
+        if not (report.l1 > 0 or report.l2 > 0 or self.separated):
+            statistic, df, pvalue = self.likelihood_ratio
+            out.append(
+                f"AIC {self.aic:.6g}, BIC {self.bic:.6g}, likelihood ratio {statistic:.4g}, df {df}, p {pvalue:.3g}"
+            )
+        return out
+
+    def _notes(self, names: list[str]) -> list[str]:
+        report, out = self._told(), []
+        if self.separated:
+            out.append("The classes are separated: there is no minimum, and these coefficients are not one.")
+            sets = [_listed(names, which) for which in report.separating]
+            if sets:
+                one = "this column" if len(report.separating[0]) == 1 else "these columns together"
+                which = f"{one}: {sets[0]}" if len(sets) == 1 else f"each of these columns: {', '.join(sets)}"
+                out.append(f"They are separated by {which}.")
+        elif self.stderr is None:
+            out.append(f"No standard errors: {self._why_no_errors()}.")
+        if report.dependent:
+            which = _listed(names, report.dependent)
+            out.append(f"These columns depend on each other and have no standard errors: {which}. Leave one out.")
+        return out
+
+
+def _listed(names: list[str], which: Sequence[int]) -> str:
+    return ", ".join(names[j] for j in which)
+
+
+def _row(title: str, value: float, error: float, z: float, p: float, low: float, high: float) -> str:
+    if not 0 < error < math.inf:
+        return f"{title} {value:12.6g}"
+    return f"{title} {value:12.6g} {error:12.6g} {z:9.3f} {p:7.3f} {low:12.6g} {high:12.6g}"
