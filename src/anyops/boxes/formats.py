@@ -17,8 +17,7 @@ from .._array.namespace import (
 )
 from .._array.nearest import less
 from .._array.support import Kind, op
-
-FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
+from .regions import FORMATS, PLANE, can_convert, check_fmt, check_regions, convert, flat, size
 
 
 def check_boxes(name: str, boxes: Array) -> None:
@@ -28,39 +27,49 @@ def check_boxes(name: str, boxes: Array) -> None:
 
 
 @op(Kind.VALUES)
-def box_area(boxes: Array) -> Array:
-    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0.
+def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
+    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0; of other regions their area, length or volume.
 
     Parameters
     ----------
     boxes : array (..., 4)
         Floating or integer; integers are subtracted as integers, and give the namespace's default float; 16-bit floats
-        are computed in float32.
+        are computed in float32. In place of 4 numbers those of `fmt`.
+    fmt : str
+        See :func:`box_convert`.
 
     Returns
     -------
     array (...)
-        NaN where a coordinate is NaN; 0 for inverted boxes.
+        NaN where a coordinate is NaN; 0 for inverted boxes. Polygons whose edges cross each other have the area that
+        they wind around once, less that in the other direction.
 
     Raises
     ------
     ValueError
-        If the last axis is not 4.
+        If `fmt` is unknown or the last axis is not of its length.
 
     Examples
     --------
     >>> import numpy as np, anyops
     >>> anyops.box_area(np.asarray([[0, 0, 10, 5], [3, 3, 1, 9]]))
     array([50.,  0.])
+    >>> anyops.box_area(np.asarray([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]), fmt="polygon")
+    np.float64(6.0)
     """
     mode = mode_of(boxes=boxes)
     xp = mode.xp
-    check_boxes("boxes", boxes)
-    return mode.run(_area, boxes, dtype=result_dtype(xp, boxes=boxes))
+    check_fmt("fmt", fmt)
+    check_regions("boxes", boxes, fmt)
+    return mode.run(_area, flat(xp, boxes, fmt), fmt=fmt, dtype=result_dtype(xp, boxes=boxes))
 
 
-def _area(mode: Mode, boxes: Array, *, dtype: DType) -> Array:
+def _area(mode: Mode, boxes: Array, *, fmt: str, dtype: DType) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    if FORMATS[fmt].geometry != "box":
+        return cast(xp, size(xp, cast(xp, boxes, wide), fmt), dtype)
+    if fmt != "xyxy":
+        boxes = to_corners(xp, cast(xp, boxes, wide), fmt)
     if xp.isdtype(boxes.dtype, "integral"):
         x1, y1, x2, y2 = columns_of(boxes)
         width, height = (less(xp, stop, start, wide) for stop, start in ((x2, x1), (y2, y1)))
@@ -75,41 +84,79 @@ def _area(mode: Mode, boxes: Array, *, dtype: DType) -> Array:
 
 @op(Kind.VALUES)
 def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
-    """Express boxes in another format.
+    """Express boxes, or other regions, in another format.
+
+    ==========  ==================================================================================
+    xyxy        corners; "yxyx" with y first
+    xywh        corner and size
+    cxcywh      centre and size
+    cxcywhr     centre, size, and degrees, counter-clockwise as seen in an image: the axes of the box are (cos, −sin)
+                and (sin, cos)
+    xywhr       the corner from which both axes lead into the box, size, degrees: as torchvision [1]_
+    xyxyxyxy    four corners in order around, in either direction
+    polygon     (..., V, 2): vertices in order around; one with fewer repeats a vertex
+    segment     start, end
+    xyzxyz      corners in space
+    cxcyczwhdr  centre and size in space, and degrees about the vertical axis, z
+    ==========  ==================================================================================
 
     Parameters
     ----------
     boxes : array (..., 4)
         Floating or integer; sides of integers are subtracted as integers, and all is in the namespace's default float.
-    in_fmt, out_fmt : {"xyxy", "xywh", "cxcywh", "yxyx"}
-        Corners, corner and size, centre and size, corners with y first.
+        In place of 4 numbers those of `in_fmt`.
+    in_fmt, out_fmt : str
+        Both of the plane, both of space, or both "segment". To a format along the axes: the smallest box that holds the
+        region. From corners around to rotated boxes: by the first three corners, as if they were a rectangle's.
 
     Returns
     -------
-    array (..., 4)
+    array (..., 4), or of the numbers of `out_fmt`
         A new array, or `boxes` itself where nothing is to be done.
 
     Raises
     ------
     ValueError
-        If a format is unknown or the last axis is not 4.
+        If a format is unknown, the last axis is not of its length, or there is no way from one format to the other.
+
+    References
+    ----------
+    .. [1] torchvision 0.29, ``ops.box_convert``: "xywhr" has the corner c − w/2·(cos, −sin) − h/2·(sin, cos).
 
     Examples
     --------
     >>> import numpy as np, anyops
     >>> anyops.box_convert(np.asarray([10.0, 20.0, 30.0, 60.0]), "xyxy", "cxcywh")
     array([20., 40., 20., 40.])
+    >>> anyops.box_convert(np.asarray([0.0, 0.0, 4.0, 2.0, 90.0]), "cxcywhr", "xyxy").round(6) + 0.0
+    array([-1., -2.,  1.,  2.])
     """
     mode = mode_of(boxes=boxes)
     xp = mode.xp
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
-        if fmt not in FORMATS:
-            raise ValueError(f"{name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
-    check_boxes("boxes", boxes)
+        check_fmt(name, fmt)
+    check_regions("boxes", boxes, in_fmt)
+    if not can_convert(in_fmt, out_fmt):
+        raise ValueError(f"out_fmt must be a format that regions of in_fmt={in_fmt!r} have, got {out_fmt!r}")
     dtype = result_dtype(xp, boxes=boxes)
     if in_fmt == out_fmt:
         return cast(xp, boxes, dtype)
-    return mode.run(_convert, boxes, in_fmt=in_fmt, out_fmt=out_fmt, dtype=dtype)
+    if out_fmt == "xyxyxyxy" and in_fmt == "polygon" and boxes.shape[-2] != 4:
+        raise ValueError(f"boxes must have 4 vertices for out_fmt='xyxyxyxy', got {tuple(boxes.shape)}")
+    kernel = _convert if {in_fmt, out_fmt} <= set(PLANE) else _convert_regions
+    made = mode.run(kernel, flat(xp, boxes, in_fmt), in_fmt=in_fmt, out_fmt=out_fmt, dtype=dtype)
+    return xp.reshape(made, (*made.shape[:-1], made.shape[-1] // 2, 2)) if out_fmt == "polygon" else made
+
+
+def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
+    xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    boxes = cast(xp, boxes, wide)
+    if in_fmt in PLANE:
+        boxes, in_fmt = to_corners(xp, boxes, in_fmt), "xyxy"
+    made = convert(xp, boxes, in_fmt, out_fmt)
+    if out_fmt in PLANE:
+        made = xp.stack(_from_corners(columns_of(made), out_fmt, None), axis=-1)
+    return cast(xp, made, dtype)
 
 
 def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
@@ -135,6 +182,11 @@ def _to_corners(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
     if fmt == "cxcywh":
         return a - c / 2, b - d / 2, a + c / 2, b + d / 2
     return (b, a, d, c) if fmt == "yxyx" else columns
+
+
+def to_corners(xp: Namespace, boxes: Array, fmt: str) -> Array:
+    """Return boxes along the axes as xyxy."""
+    return boxes if fmt == "xyxy" else xp.stack(_to_corners(columns_of(boxes), fmt), axis=-1)
 
 
 def _from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] | None) -> tuple[Array, ...]:

@@ -5,7 +5,7 @@ Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that 
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._array.division import divide
 from .._array.mode import Mode, mode_of
@@ -24,28 +24,35 @@ from .._array.namespace import (
 from .._array.nearest import less
 from .._array.operators import PLAIN, Operators
 from .._array.pieces import fold_tiles, map_tiles, tiles
+from .._array.segments import segment_sum
+from .._array.selection import indices_of
 from .._array.support import Kind, op
-from .formats import as_bool, check_boxes, columns_of
+from . import regions
+from .formats import as_bool, columns_of, to_corners
+from .regions import FORMATS, GEOMETRIES, Regions, check_fmt, check_regions, flat, shape_of
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
 MASK_KINDS = ("iou", "iof", "ios")
 
+# Share of the pairs of regions up to which only those are compared whose envelopes meet.
+MEETING = 0.25
 # Of the pixels of masks as numbers, for a product of matrices: as many at a time.
 PIXELS = 1 << 22
 
 
 @op(Kind.VALUES)
-def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True) -> Array:
-    """I / U of xyxy boxes, or one of its relatives.
+def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True, fmt: str = "xyxy") -> Array:
+    """I / U of boxes or other regions, or one of its relatives.
 
-    ======  ==============================================================
+    ======= ==============================================================
     iou     I / U
     iof     I / |a|, the share of the first box that is covered
     ios     I / min(|a|, |b|)
     giou    iou − (|C| − U) / |C|                          [1]_
     diou    iou − ρ² / c², squared centre distance over squared diagonal of C   [2]_
     ciou    diou − αv, v = 4/π² (atan(w₂/h₂) − atan(w₁/h₁))², α = v / (1 − iou + v) without gradient   [2]_
-    ======  ==============================================================
+    probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance of Gaussians with the moments of the boxes   [3]_
+    ======= ==============================================================
 
     Parameters
     ----------
@@ -53,9 +60,15 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
         All-to-all (``pairwise=True``): (..., N, 4) and (..., M, 4), leading dimensions broadcast.
         One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
         Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
-        16-bit floats are computed in float32 and returned in their own dtype.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        16-bit floats are computed in float32 and returned in their own dtype. In place of 4 numbers those of `fmt`.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        Boxes along the axes have all but "probiou"; rotated ones "iou", "iof", "ios" and "probiou"; segments and blocks
+        in space "iou", "iof", "ios", "giou" and "diou"; other regions "iou", "iof" and "ios".
     pairwise : bool
+    fmt : str
+        What the last axis holds: "xyxy", "xywh", "cxcywh", "yxyx"; "cxcywhr", "xywhr", rotated by degrees, counter-
+        clockwise as seen in an image; "xyxyxyxy", corners in order around; "polygon", (..., V, 2); "segment", start and
+        end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. See :func:`box_convert`.
 
     Returns
     -------
@@ -67,12 +80,14 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array of four coordinates, `kind` is unknown, or shapes do not broadcast.
+        If an argument does not hold what `fmt` says, `kind` or `fmt` is unknown, `fmt` has no such `kind`, or shapes do
+        not broadcast.
 
     References
     ----------
     .. [1] Rezatofighi et al., Generalized Intersection over Union, arXiv:1902.09630, algorithm 1.
     .. [2] Zheng et al., Distance-IoU Loss, arXiv:1911.08287, equations 6 to 11.
+    .. [3] Llerena et al., Gaussian Bounding Boxes and Probabilistic Intersection-over-Union, arXiv:2106.06072.
 
     Examples
     --------
@@ -83,28 +98,40 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
            [0.14285714, 1.        ]])
     >>> anyops.box_iou(a[0], a, pairwise=False)  # one-to-all
     array([1.        , 0.14285714])
+    >>> upright, turned = np.asarray([0.0, 0.0, 100.0, 50.0, 0.0]), np.asarray([0.0, 0.0, 50.0, 100.0, 90.0])
+    >>> anyops.box_iou(upright, turned, pairwise=False, fmt="cxcywhr").round(6)
+    np.float64(1.0)
     """
     mode = mode_of(boxes1=boxes1, boxes2=boxes2)
     xp = mode.xp
-    check_kind(kind, KINDS)
-    check_boxes("boxes1", boxes1)
-    check_boxes("boxes2", boxes2)
+    check_fmt("fmt", fmt)
+    check_kind(kind, kinds_of(fmt), fmt)
+    tail = len(FORMATS[fmt].shape)
+    for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
+        check_regions(name, boxes, fmt)
+        if pairwise and boxes.ndim <= tail:
+            raise ValueError(
+                f"{name} must have shape (..., N, {shape_of(fmt)}) for pairwise=True, got {tuple(boxes.shape)}; "
+                "pairwise=False compares single boxes"
+            )
     dtype = result_dtype(xp, boxes1=boxes1, boxes2=boxes2)
-    if pairwise:
-        for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
-            if boxes.ndim < 2:
-                raise ValueError(
-                    f"{name} must have shape (..., N, 4) for pairwise=True, got {tuple(boxes.shape)}; "
-                    "pairwise=False compares single boxes"
-                )
-    _check_broadcast("boxes1", boxes1.shape[: -2 if pairwise else -1], "boxes2", boxes2.shape[: -2 if pairwise else -1])
-    return mode.run(_pairwise if pairwise else _matched, boxes1, boxes2, kind=kind, dtype=dtype)
+    lead = -tail - 1 if pairwise else -tail
+    _check_broadcast("boxes1", boxes1.shape[:lead], "boxes2", boxes2.shape[:lead])
+    boxes1, boxes2 = flat(xp, boxes1, fmt), flat(xp, boxes2, fmt)
+    return mode.run(_pairwise if pairwise else _matched, boxes1, boxes2, kind=kind, fmt=fmt, dtype=dtype)
 
 
-def check_kind(kind: str, known: tuple[str, ...]) -> None:
+def kinds_of(fmt: str) -> tuple[str, ...]:
+    """Return the kinds of overlap that regions of a format have."""
+    geometry = FORMATS[fmt].geometry
+    return KINDS if geometry == "box" else GEOMETRIES[geometry].kinds
+
+
+def check_kind(kind: str, known: tuple[str, ...], fmt: str = "xyxy") -> None:
     """Raise ValueError unless `kind` is one of `known`."""
     if not isinstance(kind, str) or kind not in known:
-        raise ValueError(f"kind must be one of {', '.join(known)}, got {kind!r}")
+        beside = "" if fmt == "xyxy" else f" for fmt={fmt!r}"
+        raise ValueError(f"kind must be one of {', '.join(known)}{beside}, got {kind!r}")
 
 
 def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tuple[int, ...]) -> None:
@@ -115,11 +142,12 @@ def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tu
             )
 
 
-def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object) -> tuple[Array, Array]:
+def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object, fmt: str) -> tuple[Array, Array]:
     """Give both arrays one compute dtype, and as many dimensions, so that they broadcast behind an axis of columns."""
     rank, wide = max(boxes1.ndim, boxes2.ndim), compute_dtype(xp, dtype)
     first, second = (xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (boxes1, boxes2))
-    if first.dtype == second.dtype and xp.isdtype(first.dtype, "integral") and 0 not in first.shape:
+    whole = fmt == "xyxy" and first.dtype == second.dtype and xp.isdtype(first.dtype, "integral")
+    if whole and 0 not in first.shape:
         # Overlaps do not depend on the origin: beside one of the boxes, integers that floats do not hold stay exact.
         corner = xp.reshape(first, (-1, 4))[0, :2]
         corner = xp.concat((corner, corner))
@@ -127,26 +155,72 @@ def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object) -> tu
     return cast(xp, first, wide), cast(xp, second, wide)
 
 
-def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    pair = _same_rank(mode.xp, boxes1, boxes2, dtype)
-    a, b = (canonical(mode.xp, x, kind, look=mode.at_hand) for x in pair)
-    out = overlap(mode.xp, a, b, kind, own=mode.own)
+class Boxes(NamedTuple):
+    """Boxes made ready for `overlap`, as rows of one array, in any shapes that broadcast."""
+
+    columns: Array  # (5, ...): x1, y1, x2, y2, area
+    # (6, ...), for the kinds with an enclosing box alone: corners as given, their area, 1 where all are finite
+    given: Array | None = None
+
+    def map(self, function: Callable[[Array], Array]) -> "Boxes":
+        """Return these boxes with a function of the trailing axes applied."""
+        return Boxes(function(self.columns), None if self.given is None else function(self.given))
+
+
+def _ready(mode: Mode, boxes: Array, kind: str, fmt: str) -> Boxes | Regions:
+    if FORMATS[fmt].geometry == "box":
+        return canonical(mode.xp, to_corners(mode.xp, boxes, fmt), kind, look=mode.at_hand)
+    return regions.canonical(mode.xp, boxes, fmt)
+
+
+def _overlap(mode: Mode, a: Any, b: Any, kind: str, fmt: str) -> Array:
+    geometry = FORMATS[fmt].geometry
+    if geometry == "box":
+        return overlap(mode.xp, a, b, kind, own=mode.own)
+    return regions.overlap(mode.xp, a, b, kind, geometry)
+
+
+def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: object) -> Array:
+    pair = _same_rank(mode.xp, boxes1, boxes2, dtype, fmt)
+    a, b = (_ready(mode, x, kind, fmt) for x in pair)
+    out = _overlap(mode, a, b, kind, fmt)
     return cast(mode.xp, _marked(out, *(_nan_mark(mode, x) for x in pair)), dtype)
 
 
-def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, dtype: object) -> Array:
-    xp, pair = mode.xp, _same_rank(mode.xp, boxes1, boxes2, dtype)
-    a, b = (canonical(xp, x, kind, look=mode.at_hand) for x in pair)
+def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: object) -> Array:
+    xp, pair = mode.xp, _same_rank(mode.xp, boxes1, boxes2, dtype, fmt)
+    a, b = (_ready(mode, x, kind, fmt) for x in pair)
     mark1, mark2 = (_nan_mark(mode, x) for x in pair)
 
     def block(i: slice, j: slice) -> Array:
-        out = overlap(xp, a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j]), kind, own=mode.own)
+        out = compare(a.map(lambda x: x[..., i]), b.map(lambda x: x[..., j]))
         marks = (None if mark1 is None else mark1[..., i, None], None if mark2 is None else mark2[..., None, j])
         return cast(xp, _marked(out, *marks), dtype)
 
+    def compare(a: Any, b: Any) -> Array:
+        """Overlaps of all pairs, or of those whose envelopes meet: the others are 0."""
+        if by_envelope and (found := _of_meeting(mode, a, b, kind, fmt)) is not None:
+            return found
+        return _overlap(mode, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]), kind, fmt)
+
+    apart_is_zero = FORMATS[fmt].geometry != "box" and kind in MASK_KINDS
+    by_envelope = apart_is_zero and mode.at_hand and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
-    # The ends of the sides of a pair are four numbers.
-    return map_tiles(xp, block, shape, tiles(shape, mode.grain // 4, (0, 1)), last=True)
+    # Numbers of a pair: the ends of its sides, or those of each pair of edges.
+    edges = boxes1.shape[-1] * boxes2.shape[-1] // 4 if FORMATS[fmt].geometry == "polygon" else 4
+    return map_tiles(xp, block, shape, tiles(shape, mode.grain // edges, (0, 1)), last=True)
+
+
+def _of_meeting(mode: Mode, a: Regions, b: Regions, kind: str, fmt: str) -> Array | None:
+    """Overlaps (N, M) of regions, computed for the pairs whose envelopes meet; None where these are many."""
+    xp, (n, m) = mode.xp, (a.columns.shape[-1], b.columns.shape[-1])
+    lower = xp.maximum(a.columns[:2, :, None], b.columns[:2, None, :])
+    upper = xp.minimum(a.columns[2:4, :, None], b.columns[2:4, None, :])
+    at = indices_of(xp, xp.reshape(xp.all(lower < upper, axis=0), (-1,)))
+    if at.shape[0] > MEETING * n * m:
+        return None
+    some = a.map(lambda x: xp.take(x, at // m, axis=-1)), b.map(lambda x: xp.take(x, at % m, axis=-1))
+    return xp.reshape(segment_sum(xp, _overlap(mode, *some, kind, fmt), at, n * m), (n, m))
 
 
 def _nan_mark(mode: Mode, boxes: Array) -> Array | None:
@@ -166,18 +240,6 @@ def _marked(out: Array, *marks: Array | None) -> Array:
     for mark in marks:
         out = out if mark is None else out + mark
     return out
-
-
-class Boxes(NamedTuple):
-    """Boxes made ready for `overlap`, as rows of one array, in any shapes that broadcast."""
-
-    columns: Array  # (5, ...): x1, y1, x2, y2, area
-    # (6, ...), for the kinds with an enclosing box alone: corners as given, their area, 1 where all are finite
-    given: Array | None = None
-
-    def map(self, function: Callable[[Array], Array]) -> "Boxes":
-        """Return these boxes with a function of the trailing axes applied."""
-        return Boxes(function(self.columns), None if self.given is None else function(self.given))
 
 
 def canonical(xp: Namespace, boxes: Array, kind: str, *, look: bool = False) -> Boxes:

@@ -42,17 +42,33 @@ FORMATS = {
 }
 
 
+def check_fmt(name: str, fmt: str) -> None:
+    """Raise ValueError unless `fmt` is the name of a format."""
+    if not isinstance(fmt, str) or fmt not in FORMATS:
+        raise ValueError(f"{name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
+
+
+def shape_of(fmt: str) -> str:
+    """Return the trailing axes of a format in words."""
+    return ", ".join("V" if n is None else str(n) for n in FORMATS[fmt].shape)
+
+
 def check_regions(name: str, regions: Array, fmt: str) -> None:
     """Raise ValueError unless the trailing axes of an array hold what a format says."""
     shape, got = FORMATS[fmt].shape, tuple(regions.shape)
     tail = got[-len(shape) :]
     if len(tail) < len(shape) or any(want not in (None, n) for want, n in zip(shape, tail, strict=True)):
-        expected = ", ".join("V" if n is None else str(n) for n in shape)
         others = [repr(other) for other, of in FORMATS.items() if of.shape == got[-1:] != shape]
         hint = f"; {got[-1]} numbers are fmt={' or '.join(others)}" if others else ""
-        raise ValueError(f"{name} must have shape (..., {expected}) for fmt={fmt!r}, got {got}{hint}")
+        beside = "" if fmt == "xyxy" else f" for fmt={fmt!r}"
+        raise ValueError(f"{name} must have shape (..., {shape_of(fmt)}){beside}, got {got}{hint}")
     if fmt == "polygon" and tail[0] < 3:
         raise ValueError(f"{name} must have 3 vertices or more, shape (..., V, 2) for fmt='polygon', got {got}")
+
+
+def flat(xp: Namespace, regions: Array, fmt: str) -> Array:
+    """Return regions with all their numbers along the last axis."""
+    return xp.reshape(regions, (*regions.shape[:-2], 2 * regions.shape[-2])) if fmt == "polygon" else regions
 
 
 class Regions(NamedTuple):
@@ -131,11 +147,9 @@ def _shared_turned(xp: Namespace, a: Array, b: Array) -> Array:
 # Polygons.
 
 
-def _ready_polygons(xp: Namespace, regions: Array, fmt: str) -> Regions:
-    vertices = regions if fmt == "polygon" else xp.reshape(regions, (*regions.shape[:-1], 4, 2))
-    count = vertices.shape[-2]
-    points = xp.moveaxis(xp.reshape(vertices, (*vertices.shape[:-2], 2 * count)), -1, 0)
-    points = xp.reshape(_finite(xp, points), (count, 2, *points.shape[1:]))
+def _ready_polygons(xp: Namespace, regions: Array, _fmt: str) -> Regions:
+    points = _finite(xp, xp.moveaxis(regions, -1, 0))
+    points = xp.reshape(points, (points.shape[0] // 2, 2, *points.shape[1:]))
     first = points[0, ...]
     x, y = points[:, 0, ...] - first[0, ...], points[:, 1, ...] - first[1, ...]
     area = polygons.signed_area(xp, x, y)
@@ -146,7 +160,7 @@ def _ready_polygons(xp: Namespace, regions: Array, fmt: str) -> Regions:
 # Segments and blocks along the axes: lower, then upper ends (2d, ...).
 
 
-def _ready_blocks(xp: Namespace, regions: Array, fmt: str) -> Regions:
+def _ready_blocks(xp: Namespace, regions: Array, _fmt: str) -> Regions:
     rows = _finite(xp, xp.moveaxis(regions, -1, 0))
     d = rows.shape[0] // 2
     sides = rows[d:, ...] - rows[:d, ...]
@@ -190,3 +204,87 @@ GEOMETRIES = {
     "block": Geometry(_ready_blocks, _shared_blocks, (*SHARES, "giou", "diou")),
     "turned block": Geometry(_ready_rotated, _shared_turned, SHARES),
 }
+
+
+def size(xp: Namespace, regions: Array, fmt: str) -> Array:
+    """Length, area or volume of regions as given: 0 if a side is negative, NaN if a number is."""
+    rows = xp.moveaxis(regions, -1, 0)
+    nan = xp.any(xp.isnan(rows), axis=0)
+    geometry = FORMATS[fmt].geometry
+    if geometry == "polygon":
+        x, y = rows[::2, ...], rows[1::2, ...]
+        found = xp.abs(polygons.signed_area(xp, x - x[0, ...], y - y[0, ...]))
+    else:
+        if geometry == "block":
+            low, high = _ends(rows)
+            sides = xp.where(high > low, high - low, 0.0)
+        else:
+            sides = xp.maximum(
+                rows[2:-1, ...] if geometry == "rotated" else rows[3:-1, ...], xp.zeros_like(rows[:1, ...])
+            )
+        # A side of 0 beside an infinite one makes no area.
+        found = xp.prod(xp.where(xp.all(sides > 0, axis=0), sides, 0.0), axis=0)
+    return xp.where(nan, math.nan, found)
+
+
+# --- one format as another -------------------------------------------------------------------------------------------
+
+PLANE = ("xyxy", "xywh", "cxcywh", "yxyx")
+ROTATED = ("cxcywhr", "xywhr")
+AROUND = ("xyxyxyxy", "polygon")
+
+
+def can_convert(in_fmt: str, out_fmt: str) -> bool:
+    """Whether regions of one format have a counterpart in the other."""
+    groups = ((*PLANE, *ROTATED, *AROUND), ("segment",), ("xyzxyz", "cxcyczwhdr"))
+    return any(in_fmt in group and out_fmt in group for group in groups)
+
+
+def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
+    """Regions as rows (..., numbers) of another format, of xyxy for those along the axes."""
+    rows = xp.moveaxis(regions, -1, 0)
+    if out_fmt in PLANE:
+        found = _envelope(xp, rows, in_fmt)
+    elif out_fmt == "xyzxyz":
+        x, y, z, width, height, depth, angle = rows_of(rows)
+        low, high = _ends(_envelope(xp, xp.stack((x, y, width, height, angle)), "cxcywhr"))
+        found = xp.concat((low, (z - depth / 2)[None, ...], high, (z + depth / 2)[None, ...]))
+    elif out_fmt == "cxcyczwhdr":
+        low, high = _ends(rows)
+        found = xp.concat((low / 2 + high / 2, high - low, xp.zeros_like(rows[:1, ...])))
+    elif out_fmt in ROTATED:
+        found = _rotated(xp, rows, in_fmt)
+        if out_fmt == "xywhr":
+            found = xp.concat((rotated.corners(xp, found)[0, ...], found[2:, ...]))
+    else:
+        found = rows
+        if in_fmt not in AROUND:
+            corners = rotated.corners(xp, _rotated(xp, rows, in_fmt))
+            found = xp.reshape(corners, (8, *corners.shape[2:]))
+    return xp.moveaxis(found, 0, -1)
+
+
+def _envelope(xp: Namespace, rows: Array, fmt: str) -> Array:
+    """The smallest boxes along the axes (4, ...) that hold regions."""
+    if fmt == "xyxy":
+        return rows
+    if fmt in ROTATED:
+        corners = rotated.corners(xp, _rotated(xp, rows, fmt))
+    else:
+        corners = xp.reshape(rows, (rows.shape[0] // 2, 2, *rows.shape[1:]))
+    return xp.concat((xp.min(corners, axis=0), xp.max(corners, axis=0)))
+
+
+def _rotated(xp: Namespace, rows: Array, fmt: str) -> Array:
+    """Regions as rows of "cxcywhr", those with corners around by their first three corners."""
+    if fmt == "cxcywhr":
+        return rows
+    if fmt == "xywhr":
+        return xp.concat((rotated.centre_from_corner(xp, rows), rows[2:, ...]))
+    if fmt == "xyxy":
+        low, high = _ends(rows)
+        return xp.concat((low / 2 + high / 2, high - low, xp.zeros_like(rows[:1, ...])))
+    x1, y1, x2, y2, x3, y3 = rows_of(rows[:6, ...])
+    width, height = xp.hypot(x2 - x1, y2 - y1), xp.hypot(x3 - x2, y3 - y2)
+    angle = xp.atan2(y1 - y2, x2 - x1) * (180 / math.pi)
+    return xp.stack((x1 / 2 + x3 / 2, y1 / 2 + y3 / 2, width, height, angle))

@@ -63,6 +63,14 @@ def reach(xp: Namespace, boxes: Array) -> Array:
     return far + (4 * float(xp.finfo(far.dtype).eps)) * (xp.abs(xp.stack((x, y))) + far)
 
 
+def corners(xp: Namespace, boxes: Array) -> Array:
+    """Return the corners (4, 2, ...) of boxes as rows (5, ...), in order around each."""
+    x, y, width, height, angle = rows_of(boxes)
+    cos, sin = direction(xp, angle)
+    found = [(x + u * width * cos + v * height * sin, y - u * width * sin + v * height * cos) for u, v in CORNERS]
+    return xp.stack([xp.stack(corner) for corner in found])
+
+
 def centre_from_corner(xp: Namespace, boxes: Array) -> Array:
     """Centres (2, ...) of boxes as rows (5, ...) whose first two are the corner that has both axes ahead of it."""
     x, y, width, height, angle = rows_of(boxes)
