@@ -49,6 +49,11 @@ class Mode(NamedTuple):
         return _CHUNK if self.at_hand else _CHUNK_OF_DEVICES
 
     @property
+    def selects(self) -> bool:
+        """Whether values are at hand, and may decide shapes, which array-api-strict can be told to forbid."""
+        return self.at_hand and self.home != "array_api_strict"
+
+    @property
     def raises(self) -> bool:
         """Whether wrong values raise; elsewhere they give NaN, as where they are not known."""
         return self.home in ("numpy", "array_api_strict")

@@ -204,7 +204,7 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, 
         return _overlap(mode, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]), kind, fmt)
 
     apart_is_zero = FORMATS[fmt].geometry != "box" and kind in MASK_KINDS
-    by_envelope = apart_is_zero and mode.at_hand and not mode.grad and len(pair[0].shape) == 2
+    by_envelope = apart_is_zero and mode.selects and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
     # Numbers of a pair: the ends of its sides, or those of each pair of edges.
     edges = boxes1.shape[-1] * boxes2.shape[-1] // 4 if FORMATS[fmt].geometry == "polygon" else 4

@@ -90,8 +90,10 @@ def canonical(xp: Namespace, regions: Array, fmt: str) -> Regions:
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, geometry: str) -> Array:
     """Overlap of canonical regions, broadcast against each other."""
     if kind == "probiou":
-        apart = (a.columns[2, ...] <= a.columns[0, ...]) | (b.columns[2, ...] <= b.columns[0, ...])
-        return xp.where(apart, 0.0, rotated.gaussian_similarity(xp, a.shape, b.shape))
+        points = [x.columns[2, ...] <= x.columns[0, ...] for x in (a, b)]
+        # Any sides do for those without: no gradient may pass through an undefined expression.
+        boxes = (xp.where(point, 1.0, x.shape) for point, x in zip(points, (a, b), strict=True))
+        return xp.where(points[0] | points[1], 0.0, rotated.gaussian_similarity(xp, *boxes))
     a_size, b_size = a.columns[4, ...], b.columns[4, ...]
     smaller = xp.minimum(a_size, b_size)
     shared = GEOMETRIES[geometry].intersection(xp, a.shape, b.shape)
@@ -101,6 +103,11 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, geometry: str) -> 
     union = a_size + (b_size - shared)
     iou = divide(xp, shared, union)
     return iou if kind == "iou" else iou - _penalty(xp, a.shape, b.shape, kind, union)
+
+
+def rows_first(xp: Namespace, regions: Array) -> Array:
+    """Return regions (..., numbers) as rows (numbers, ...)."""
+    return xp.permute_dims(regions, (regions.ndim - 1, *range(regions.ndim - 1)))
 
 
 def _finite(xp: Namespace, rows: Array) -> Array:
@@ -120,7 +127,7 @@ def _regions(xp: Namespace, low: Array, high: Array, size: Array, shape: Array) 
 
 
 def _ready_rotated(xp: Namespace, regions: Array, fmt: str) -> Regions:
-    rows = _finite(xp, xp.moveaxis(regions, -1, 0))
+    rows = _finite(xp, rows_first(xp, regions))
     if fmt == "xywhr":
         rows = xp.concat((rotated.centre_from_corner(xp, rows), rows[2:, ...]))
     upright = ()
@@ -148,7 +155,7 @@ def _shared_turned(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def _ready_polygons(xp: Namespace, regions: Array, _fmt: str) -> Regions:
-    points = _finite(xp, xp.moveaxis(regions, -1, 0))
+    points = _finite(xp, rows_first(xp, regions))
     points = xp.reshape(points, (points.shape[0] // 2, 2, *points.shape[1:]))
     first = points[0, ...]
     x, y = points[:, 0, ...] - first[0, ...], points[:, 1, ...] - first[1, ...]
@@ -161,11 +168,12 @@ def _ready_polygons(xp: Namespace, regions: Array, _fmt: str) -> Regions:
 
 
 def _ready_blocks(xp: Namespace, regions: Array, _fmt: str) -> Regions:
-    rows = _finite(xp, xp.moveaxis(regions, -1, 0))
+    rows = _finite(xp, rows_first(xp, regions))
     d = rows.shape[0] // 2
     sides = rows[d:, ...] - rows[:d, ...]
     size = xp.where(xp.all(sides > 0, axis=0), xp.prod(sides, axis=0), 0.0)
-    low, high = rows[:d, ...][:2, ...], rows[d:, ...][:2, ...]
+    plane = min(d, 2)
+    low, high = rows[:plane, ...], rows[d : d + plane, ...]
     if d == 1:  # segments all lie in one strip
         low, high = xp.concat((low, xp.zeros_like(low))), xp.concat((high, xp.ones_like(high)))
     return _regions(xp, low, high, size, rows)
@@ -208,7 +216,7 @@ GEOMETRIES = {
 
 def size(xp: Namespace, regions: Array, fmt: str) -> Array:
     """Length, area or volume of regions as given: 0 if a side is negative, NaN if a number is."""
-    rows = xp.moveaxis(regions, -1, 0)
+    rows = rows_first(xp, regions)
     nan = xp.any(xp.isnan(rows), axis=0)
     geometry = FORMATS[fmt].geometry
     if geometry == "polygon":
@@ -242,7 +250,7 @@ def can_convert(in_fmt: str, out_fmt: str) -> bool:
 
 def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
     """Regions as rows (..., numbers) of another format, of xyxy for those along the axes."""
-    rows = xp.moveaxis(regions, -1, 0)
+    rows = rows_first(xp, regions)
     if out_fmt in PLANE:
         found = _envelope(xp, rows, in_fmt)
     elif out_fmt == "xyzxyz":
@@ -261,7 +269,7 @@ def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
         if in_fmt not in AROUND:
             corners = rotated.corners(xp, _rotated(xp, rows, in_fmt))
             found = xp.reshape(corners, (8, *corners.shape[2:]))
-    return xp.moveaxis(found, 0, -1)
+    return xp.permute_dims(found, (*range(1, found.ndim), 0))
 
 
 def _envelope(xp: Namespace, rows: Array, fmt: str) -> Array:

@@ -2,24 +2,28 @@
 
 from .._array.namespace import Array, cast, compute_dtype, namespace, result_dtype
 from .._array.support import Kind, op
-from ..boxes.formats import check_boxes
 from ..boxes.iou import box_iou
+from ..boxes.regions import check_fmt, check_regions
 from .reduction import check_reduction, reduce
 
 
 @op(Kind.VALUES)
-def box_iou_loss(pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none") -> Array:
-    """1 − overlap of matched xyxy boxes, the overlap being iou, giou [1]_, diou or ciou [2]_.
+def box_iou_loss(
+    pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none", fmt: str = "xyxy"
+) -> Array:
+    """1 − overlap of matched boxes or other regions, the overlap being iou, giou [1]_, diou or ciou [2]_.
 
     Parameters
     ----------
     pred, target : array (..., 4)
         Box by box, of one shape. Floating or integer; integers become the namespace's default float, 16-bit floats are
-        computed in float32.
-    kind : {"giou", "iou", "diou", "ciou", "iof", "ios"}
-        As in :func:`anyops.box_iou`.
+        computed in float32. In place of 4 numbers those of `fmt`.
+    kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
+        As in :func:`anyops.box_iou`; rotated boxes have "iou", "iof", "ios" and "probiou".
     reduction : {"none", "mean", "sum"}
         The mean of no boxes is 0.
+    fmt : str
+        See :func:`anyops.box_convert`.
 
     Returns
     -------
@@ -30,7 +34,7 @@ def box_iou_loss(pred: Array, target: Array, *, kind: str = "giou", reduction: s
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array of boxes, shapes differ, or `kind` or `reduction` is unknown.
+        If an argument is no array of boxes, shapes differ, or `kind`, `reduction` or `fmt` is unknown.
 
     References
     ----------
@@ -45,10 +49,11 @@ def box_iou_loss(pred: Array, target: Array, *, kind: str = "giou", reduction: s
     """
     xp = namespace(pred=pred, target=target)
     check_reduction(reduction)
-    check_boxes("pred", pred)
+    check_fmt("fmt", fmt)
+    check_regions("pred", pred, fmt)
     if tuple(pred.shape) != tuple(target.shape):
         raise ValueError(f"target must have the shape of pred, {tuple(pred.shape)}, got {tuple(target.shape)}")
     dtype = result_dtype(xp, pred=pred, target=target)
     wide = compute_dtype(xp, dtype)
-    loss = 1.0 - box_iou(cast(xp, pred, wide), cast(xp, target, wide), kind=kind, pairwise=False)
+    loss = 1.0 - box_iou(cast(xp, pred, wide), cast(xp, target, wide), kind=kind, pairwise=False, fmt=fmt)
     return cast(xp, reduce(xp, loss, reduction), dtype)

@@ -1,0 +1,403 @@
+"""Overlaps, areas and conversions of regions that are not boxes along the axes of the plane."""
+
+import itertools
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+
+import anyops
+from anyops.boxes import iou as kernels
+from anyops.boxes.regions import FORMATS
+from tests import reference
+from tests.backends import Transform, dtype_name
+
+SHARES = ("iou", "iof", "ios")
+# More digits are lost where sides differ by a factor of a thousand, or boxes by a millionth.
+LOOSE = ("thin", "nearly equal", "tiny")
+
+
+@cache
+def families(count=8, seed=0):
+    """Pairs of rotated boxes, by what is special of them."""
+    rng = np.random.default_rng(seed)
+
+    def by(*numbers):
+        return np.array(numbers, np.float64)
+
+    b = np.stack((*rng.uniform(-50, 50, (2, count)), *rng.uniform(5, 60, (2, count)), rng.uniform(-180, 180, count)), 1)
+    turn, along = np.deg2rad(b[:, 4]), rng.uniform(-0.9, 0.9, count) * b[:, 2]
+    near = b + by(3, 3, 3, 3, 20) * rng.normal(size=b.shape)
+    near[:, 2:4] = np.abs(near[:, 2:4]) + 1
+    thin, scale = by(1, 1, 1, 1e-3, 1), by(1e-3, 1e-3, 1e-3, 1e-3, 1)
+    return {
+        "any": (near, b),
+        "equal": (b, b),
+        "nearly equal": (b * (1 + 1e-6 * rng.normal(size=b.shape)), b),
+        "thin": ((b + by(0, 0, 0, 0, 0.1) * rng.normal(size=b.shape)) * thin, b * thin),
+        "sides swapped, +90": (b[:, [0, 1, 3, 2, 4]] + [0, 0, 0, 0, 90], b),
+        "+180": (b + by(0, 0, 0, 0, 180), b),
+        "+3600": (b + by(0, 0, 0, 0, 3600), b),
+        "far": (near + by(2e5, 2e5, 0, 0, 0), b + by(2e5, 2e5, 0, 0, 0)),
+        "millimetres": (near * scale, b * scale),
+        "tiny": (near * by(1e-9, 1e-9, 1e-9, 1e-9, 1), b * by(1e-9, 1e-9, 1e-9, 1e-9, 1)),
+        "along a side": (b + np.stack((along * np.cos(turn), -along * np.sin(turn), *np.zeros((3, count))), 1), b),
+        "contained": (b * by(1, 1, 0.3, 0.3, 1) + by(0, 0, 0, 0, 33), b),
+        "normalised": (near * by(0.005, 0.005, 0.005, 0.005, 1), b * by(0.005, 0.005, 0.005, 0.005, 1)),
+        "apart": (b + by(300, 0, 0, 0, 10), b),
+    }
+
+
+@cache
+def wanted(family, dtype, kind):
+    """Overlaps of the pairs as a dtype holds them."""
+    return [
+        reference.region_overlap(
+            _shared(tuple(p), tuple(q)), *(reference.mpf(x[2]) * reference.mpf(x[3]) for x in (p, q)), kind
+        )
+        for p, q in zip(*(x.astype(dtype).astype(float).tolist() for x in families()[family]), strict=True)
+    ]
+
+
+@cache
+def _shared(p, q):
+    return reference.shared_area(reference.rotated_corners(p), reference.rotated_corners(q))
+
+
+def within(got, dtype, kind):
+    """Each family to its own tolerance."""
+    at = 0
+    for family, (a, _) in families().items():
+        error = {"float32": 2e-5, "float64": 1e-10}[dtype] * (20 if family in LOOSE else 1)
+        part, at = got[at : at + len(a)], at + len(a)
+        np.testing.assert_allclose(part, wanted(family, dtype, kind), atol=error, rtol=0, err_msg=family)
+    assert at == len(got)
+
+
+def all_families():
+    return tuple(np.concatenate(x) for x in zip(*families().values(), strict=True))
+
+
+@pytest.mark.op("box_iou")
+@pytest.mark.parametrize("kind", SHARES)
+def test_rotated_boxes(run, kind):
+    a, b = (x.astype(np.float32) for x in all_families())
+    got = run(anyops.box_iou, a, b, kind=kind, pairwise=False, fmt="cxcywhr")
+    within(got, "float32", kind)
+    assert got.min() >= 0
+    assert got.max() <= 1
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize("kind", SHARES)
+def test_rotated_boxes_in_float64(run, backend, kind):
+    if not backend.has_dtype("float64"):
+        pytest.skip(f"{backend} has no float64")
+    a, b = all_families()
+    within(run(anyops.box_iou, a, b, kind=kind, pairwise=False, fmt="cxcywhr"), "float64", kind)
+
+
+# The right value is of geometry, not of a library: what torchvision 0.29.1 and OpenCV 5 give for them is 0 to 1 off.
+PUBLISHED = [
+    ((0, 0, 100, 50, 0), (0, 0, 50, 100, 90), 1),  # https://github.com/facebookresearch/detectron2/issues/4889
+    ((10, 20, 2, 1, 11), (10, 20, 0.5, 1, 11), 0.25),
+    ((0, 0, 30, 20, 17), (0, 0, 30, 20, -163), 1),
+    ((0, 0, 2e-7, 1e-7, 5), (0, 0, 2e-7, 1e-7, 5), 1),
+    *(
+        ((0, 0, 100, 50, t), (25 * math.cos(math.radians(t)), -25 * math.sin(math.radians(t)), 50, 50, t), 0.5)
+        for t in range(2, 90, 7)
+    ),
+]
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+def test_published_pairs(run):
+    a, b, want = (np.array(x, np.float32) for x in zip(*PUBLISHED, strict=True))
+    np.testing.assert_allclose(run(anyops.box_iou, a, b, pairwise=False, fmt="cxcywhr"), want, atol=2e-6)
+
+
+def star(rng, corners, centre, size):
+    """A simple polygon, most often concave: corners at ascending angles, less than half a turn apart."""
+    angle = (np.arange(corners) + rng.uniform(-0.4, 0.4, corners)) * 2 * np.pi / corners
+    far = size * rng.uniform(0.25, 1, corners)
+    return np.stack((centre[0] + far * np.cos(angle), centre[1] + far * np.sin(angle)), 1)
+
+
+@cache
+def stars(count=24, corners=8):
+    """Pairs of polygons in one array each: of fewer corners, the last is repeated; some run the other way."""
+    rng, pairs = np.random.default_rng(1), []
+    for number in range(count):
+        pair = []
+        for _ in "ab":
+            found = star(rng, rng.integers(4, corners + 1), rng.normal(size=2) + 1e3 * (number % 2), 2.0)
+            found = found[::-1] if rng.random() < 0.5 else found
+            pair.append(np.concatenate((found, np.repeat(found[-1:], corners - len(found), axis=0))))
+        pairs.append(pair)
+    return tuple(np.float32(x) for x in zip(*pairs, strict=True))
+
+
+@cache
+def polygon_overlaps(kind):
+    return [
+        reference.region_overlap(reference.shared_area(p, q), *map(reference.polygon_area, (p, q)), kind)
+        for p, q in zip(*(x.astype(float).tolist() for x in stars()), strict=True)
+    ]
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("kind", SHARES)
+def test_polygons(run, kind):
+    got = run(anyops.box_iou, *stars(), kind=kind, pairwise=False, fmt="polygon")
+    np.testing.assert_allclose(got, polygon_overlaps(kind), atol=2e-5)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+def test_quadrilaterals_and_polygons_of_rotated_boxes(run, backend):
+    a, b = (x[: 4 * 8].astype(np.float32) for x in all_families())
+    want = run(anyops.box_iou, a, b, fmt="cxcywhr", pairwise=False)
+    quads = [run(anyops.box_convert, x, "cxcywhr", "xyxyxyxy") for x in (a, b)]
+    np.testing.assert_allclose(run(anyops.box_iou, *quads, fmt="xyxyxyxy", pairwise=False)[:16], want[:16], atol=2e-5)
+    other_way = quads[1].reshape(-1, 4, 2)[:, ::-1].copy()
+    got = run(anyops.box_iou, quads[0].reshape(-1, 4, 2), other_way, fmt="polygon", pairwise=False)
+    np.testing.assert_allclose(got[:16], want[:16], atol=2e-5)
+    corner = [run(anyops.box_convert, x, "cxcywhr", "xywhr") for x in (a, b)]
+    np.testing.assert_allclose(run(anyops.box_iou, *corner, fmt="xywhr", pairwise=False)[:16], want[:16], atol=2e-5)
+
+
+def block_overlap(a, b, kind):
+    """Of boxes (2d,) in d dimensions, one pair."""
+    d = len(a) // 2
+    sides = [(reference.side(x[i], x[i + d]), i) for x in (a, b) for i in range(d)]
+    size = [math.prod(side for side, _ in sides[:d]), math.prod(side for side, _ in sides[d:])]
+    shared = math.prod(reference.side(max(a[i], b[i]), min(a[i + d], b[i + d])) for i in range(d))
+    if kind in SHARES:
+        return reference.region_overlap(shared, *size, kind)
+    union, whole = size[0] + size[1] - shared, [max(a[i + d], b[i + d]) - min(a[i], b[i]) for i in range(d)]
+    if kind == "giou":
+        return shared / union - (math.prod(whole) - union) / math.prod(whole)
+    apart = [(a[i] + a[i + d] - b[i] - b[i + d]) / 2 for i in range(d)]
+    return shared / union - sum(x * x for x in apart) / sum(x * x for x in whole)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("fmt", ["segment", "xyzxyz"])
+@pytest.mark.parametrize("kind", [*SHARES, "giou", "diou"])
+def test_segments_and_blocks(run, kind, fmt):
+    rng, d = np.random.default_rng(3), FORMATS[fmt].shape[0] // 2
+    low = rng.random((2, 6, d))
+    a, b = np.concatenate((low, low + rng.random((2, 6, d)) + 0.1), -1).astype(np.float32)
+    want = [[block_overlap(p, q, kind) for q in b.astype(float)] for p in a.astype(float)]
+    np.testing.assert_allclose(run(anyops.box_iou, a, b, kind=kind, fmt=fmt), want, atol=2e-6)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("kind", SHARES)
+def test_turned_blocks(run, kind):
+    rng = np.random.default_rng(4)
+    a, b = (
+        np.concatenate((rng.normal(size=(6, 3)), rng.uniform(1, 3, (6, 3)), rng.uniform(-180, 180, (6, 1))), 1)
+        for _ in "ab"
+    )
+    a, b = a.astype(np.float32), b.astype(np.float32)
+
+    def one(p, q):
+        base = _shared(tuple(p[[0, 1, 3, 4, 6]].tolist()), tuple(q[[0, 1, 3, 4, 6]].tolist()))
+        low, high = max(x[2] - x[5] / 2 for x in (p, q)), min(x[2] + x[5] / 2 for x in (p, q))
+        return reference.region_overlap(base * reference.side(low, high), *(math.prod(x[3:6]) for x in (p, q)), kind)
+
+    want = [[one(p, q) for q in b.astype(float)] for p in a.astype(float)]
+    np.testing.assert_allclose(run(anyops.box_iou, a, b, kind=kind, fmt="cxcyczwhdr"), want, atol=2e-6)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+def test_probiou(run):
+    a, b = (x.astype(np.float32) for x in all_families())
+    want = [reference.probiou(p, q) for p, q in zip(a, b, strict=True)]
+    got = run(anyops.box_iou, a, b, kind="probiou", pairwise=False, fmt="cxcywhr")
+    np.testing.assert_allclose(got, want, atol=2e-5)
+    np.testing.assert_array_equal(got[8:16], 1)  # equal boxes
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize("fmt", ["xywh", "cxcywh", "yxyx"])
+def test_formats_along_the_axes(run, fmt):
+    a, b = np.float32([[1, 2, 5, 9], [0, 0, 3, 3]]), np.float32([[2, 2, 6, 8], [1, 1, 2, 2], [7, 7, 9, 9]])
+    given = (np.float32([reference.box_convert(x, "xyxy", fmt) for x in boxes]) for boxes in (a, b))
+    got = run(anyops.box_iou, *given, kind="ciou", fmt=fmt)
+    np.testing.assert_allclose(got, reference.pairwise(a, b, "ciou"), atol=2e-6)
+
+
+SPECIAL = np.float32(
+    [
+        [0, 0, 4, 2, 30],
+        [0, 0, 0, 2, 30],
+        [0, 0, -4, 2, 30],
+        [np.inf, 0, 4, 2, 30],
+        [0, 0, np.inf, 2, 30],
+        [0, 0, 4, 2, np.inf],
+        [0, 0, np.nan, 2, 30],
+        [0, 0, 4, 2, np.nan],
+        [0, 0, 3e38, 3e38, 30],
+    ]
+)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize("pairwise", [True, False])
+@pytest.mark.parametrize("kind", [*SHARES, "probiou"])
+def test_what_has_no_area_overlaps_nothing(run, kind, pairwise):
+    got = run(anyops.box_iou, SPECIAL[:1], SPECIAL, kind=kind, fmt="cxcywhr", pairwise=pairwise).reshape(-1)
+    np.testing.assert_allclose(got, [1, 0, 0, 0, 0, 0, np.nan, np.nan, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("fmt", ["cxcywhr", "polygon", "cxcyczwhdr"])
+def test_only_pairs_whose_envelopes_meet_are_compared(fmt, monkeypatch):
+    rng = np.random.default_rng(5)
+    boxes = np.concatenate((rng.uniform(0, 60, (40, 2)), rng.uniform(1, 20, (40, 2)), rng.uniform(0, 360, (40, 1))), 1)
+    if fmt == "polygon":
+        boxes = anyops.box_convert(boxes, "cxcywhr", "polygon")
+    if fmt == "cxcyczwhdr":
+        boxes = np.insert(boxes, [2, 4], rng.uniform(1, 5, (40, 1)), axis=1)
+    found = []
+    for share in (1.0, -1.0):
+        monkeypatch.setattr(kernels, "MEETING", share)
+        found.append(anyops.box_iou(boxes, boxes, fmt=fmt))
+    np.testing.assert_allclose(*found, atol=1e-14)
+    assert 0 < np.count_nonzero(found[0]) < found[0].size
+
+
+@pytest.mark.op("box_iou_loss", transforms=(Transform.GRAD,))
+@pytest.mark.parametrize("kind", [*SHARES, "probiou"])
+def test_gradients_are_slopes(backend, transform, kind):
+    a, b = (np.concatenate([families()[name][k][:4] for name in ("any", "contained")]) for k in (0, 1))
+    if not backend.has_dtype("float64"):
+        pytest.skip("differences need float64")
+    got = backend.gradient(lambda p, q: anyops.box_iou_loss(p, q, kind=kind, fmt="cxcywhr"), a, b)
+
+    def whole(p, q):
+        return float(np.sum(anyops.box_iou_loss(p, q, kind=kind, fmt="cxcywhr")))
+
+    for found, want in zip(got, reference.slopes(whole, a, b, step=1e-5), strict=True):
+        np.testing.assert_allclose(found, want, atol=1e-6)
+        assert np.abs(found).max() > 1e-3
+
+
+@pytest.mark.op("box_iou_loss", transforms=(Transform.GRAD,))
+@pytest.mark.parametrize("kind", [*SHARES, "probiou"])
+def test_gradients_are_finite(backend, transform, kind):
+    """Of equal, touching, contained and empty boxes, and of those that share a side."""
+    box = [10, 20, 8, 4, 0]
+    pairs = [
+        *itertools.product([box], [box, [18, 20, 8, 4, 0], [10, 20, 4, 4, 0], [10, 20, 2, 2, 0], [10, 20, 0, 4, 0]]),
+        *itertools.product([[10, 20, 8, 4, 30]], [[10, 20, 8, 4, 30], [10, 20, 4, 8, 120], [10, 20, 8, 4, 210]]),
+        *((p, q) for p, q in zip(SPECIAL, SPECIAL, strict=True) if np.isfinite([p, q]).all()),
+    ]
+    a, b = (np.float32(x) for x in zip(*pairs, strict=True))
+    for found in backend.gradient(lambda p, q: anyops.box_iou_loss(p, q, kind=kind, fmt="cxcywhr"), a, b):
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.op("box_area", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize(
+    ("fmt", "regions", "want"),
+    [
+        ("xywh", [[0, 0, 2, 3], [5, 5, -1, 3]], [6, 0]),
+        (
+            "cxcywhr",
+            [[0, 0, 2, 3, 9], [0, 0, -2, -3, 9], [0, 0, np.inf, 3, 9], [0, 0, np.nan, 3, 9]],
+            [6, 0, np.inf, np.nan],
+        ),
+        ("xyxyxyxy", [[0, 0, 2, 0, 2, 3, 0, 3], [0, 0, 0, 3, 2, 3, 2, 0]], [6, 6]),
+        ("polygon", [[[0, 0], [4, 0], [0, 3], [0, 3]], [[0, 0], [2, 2], [2, 0], [0, 2]]], [6, 0]),
+        ("segment", [[1, 4], [4, 1]], [3, 0]),
+        ("xyzxyz", [[0, 0, 0, 1, 2, 3], [0, 0, 0, -1, -2, 3]], [6, 0]),
+        ("cxcyczwhdr", [[9, 9, 9, 1, 2, 3, 45], [9, 9, 9, 1, -2, -3, 45]], [6, 0]),
+    ],
+)
+def test_areas(run, fmt, regions, want):
+    np.testing.assert_allclose(run(anyops.box_area, np.float32(regions), fmt=fmt), want)
+
+
+def test_a_polygon_far_from_the_origin_has_its_area():
+    corners = np.float32([[0, 0], [3, 0], [3, 2], [0, 2]]) + np.float32(1e6)
+    assert anyops.box_area(corners, fmt="polygon") == 6
+
+
+BOX = [10.0, 20.0, 4.0, 2.0, 90.0]  # in an image it stands on its left side, turned counter-clockwise
+
+
+@pytest.mark.op("box_convert", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        (("cxcywhr", BOX), ("xywhr", [9, 22, 4, 2, 90])),
+        (("cxcywhr", BOX), ("xyxyxyxy", [9, 22, 9, 18, 11, 18, 11, 22])),
+        (("cxcywhr", BOX), ("polygon", [[9, 22], [9, 18], [11, 18], [11, 22]])),
+        (("cxcywhr", BOX), ("xyxy", [9, 18, 11, 22])),
+        (("cxcywhr", BOX), ("cxcywh", [10, 20, 2, 4])),
+        (("xywhr", [9, 22, 4, 2, 90]), ("cxcywhr", BOX)),
+        (("xyxyxyxy", [9, 22, 9, 18, 11, 18, 11, 22]), ("cxcywhr", BOX)),
+        (("polygon", [[0, 0], [4, 1], [2, 5]]), ("xyxy", [0, 0, 4, 5])),
+        (("xyxy", [9, 18, 11, 22]), ("cxcywhr", [10, 20, 2, 4, 0])),
+        (("xywh", [9, 18, 2, 4]), ("xyxyxyxy", [9, 18, 11, 18, 11, 22, 9, 22])),
+        (("xyzxyz", [0, 0, 0, 2, 4, 6]), ("cxcyczwhdr", [1, 2, 3, 2, 4, 6, 0])),
+        (("cxcyczwhdr", [1, 2, 3, 2, 4, 6, 90]), ("xyzxyz", [-1, 1, 0, 3, 3, 6])),
+    ],
+)
+def test_conversions(run, given, want):
+    (in_fmt, x), (out_fmt, y) = given, want
+    np.testing.assert_allclose(run(anyops.box_convert, np.float32(x), in_fmt, out_fmt), np.float32(y), atol=2e-5)
+
+
+REFUSED = [
+    ({"fmt": "xyxyr"}, (1, 5), r"fmt must be one of xyxy, .*got 'xyxyr'"),
+    ({}, (1, 5), r"must have shape \(\.\.\., 4\), got \(1, 5\); 5 numbers are fmt='cxcywhr' or 'xywhr'"),
+    ({}, (1, 8), r"8 numbers are fmt='xyxyxyxy'"),
+    ({"fmt": "cxcywhr"}, (1, 4), r"must have shape \(\.\.\., 5\) for fmt='cxcywhr', got \(1, 4\)"),
+    ({"fmt": "cxcywhr", "kind": "giou"}, (1, 5), r"kind must be one of iou, .* for fmt='cxcywhr', got 'giou'"),
+    ({"kind": "probiou"}, (1, 4), r"kind must be one of iou, .*got 'probiou'"),
+    ({"fmt": "polygon"}, (1, 2, 2), r"3 vertices or more"),
+    ({"fmt": "polygon"}, (4, 3), r"must have shape \(\.\.\., V, 2\) for fmt='polygon', got \(4, 3\)"),
+    ({"fmt": "polygon"}, (4, 2), r"\(\.\.\., N, V, 2\) for pairwise=True, got \(4, 2\)"),
+]
+
+
+@pytest.mark.parametrize(("options", "shape", "message"), REFUSED)
+def test_refusals(options, shape, message):
+    with pytest.raises(ValueError, match=message):
+        anyops.box_iou(np.zeros(shape), np.zeros(shape), **options)
+
+
+@pytest.mark.parametrize(
+    ("in_fmt", "out_fmt", "shape", "message"),
+    [
+        ("cxcywhr", "xyzxyz", (5,), "out_fmt must be a format that regions of in_fmt='cxcywhr' have, got 'xyzxyz'"),
+        ("polygon", "xyxyxyxy", (5, 2), "boxes must have 4 vertices for out_fmt='xyxyxyxy'"),
+    ],
+)
+def test_refused_conversions(in_fmt, out_fmt, shape, message):
+    with pytest.raises(ValueError, match=message):
+        anyops.box_convert(np.zeros(shape), in_fmt, out_fmt)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize("dtype", ["float16", "int32"])
+def test_dtypes(run, backend, dtype):
+    boxes = np.array([[0, 0, 4, 2, 90], [1, 0, 4, 2, 0]], dtype)
+    if not backend.has_dtype(dtype):
+        pytest.skip(f"{backend} has no {dtype}")
+    got = run.raw(anyops.box_iou, boxes, boxes, fmt="cxcywhr", **({"dtype": dtype} if dtype == "float16" else {}))
+    assert dtype_name(got) == ("float16" if dtype == "float16" else backend.default("real floating"))
+    np.testing.assert_allclose(backend.to_numpy(got), [[1, 1 / 3], [1 / 3, 1]], atol=1e-3)
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+def test_shapes(run):
+    boxes = np.float32(families()["any"][0])
+    for shape1, shape2, want in (((0,), (3,), (0, 3)), ((2, 1, 3), (4, 2), (2, 4, 3, 2))):
+        a, b = (np.broadcast_to(boxes[0], (*shape, 5)).copy() for shape in (shape1, shape2))
+        got = run(anyops.box_iou, a, b, fmt="cxcywhr")
+        assert got.shape == want
+        np.testing.assert_allclose(got, 1, atol=1e-6)
