@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks
-from .._array.host import Host, from_host, mode_of_passes, on_host
+from .._array.host import from_host, mode_of_passes, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, middle
 from .._array.labels import by_class, class_weights, labels_on_host, ship_classes, stays_on_host, survey, targets
 from .._array.mode import mode_of
@@ -29,7 +29,7 @@ from .._host.logistic.columns import unshifted
 from .._host.logistic.dataset import Dataset
 from .._host.logistic.solve import solve, start_of
 from .._math import positive
-from .objective import check_integers, check_penalty, check_rows
+from .objective import check_logits, check_penalty, check_rows
 from .summary import LogisticReport
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
@@ -231,10 +231,13 @@ def fit(
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
     ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
-    columns = unshifted(x.shape[1])
-    if fit_intercept and (origin := _origin(home, rows, weights, wide)) is not None:
-        rows = less(home, rows, from_host(home, origin, rows.dtype, rows), wide)
-        columns = replace(columns, origin=origin)
+    columns, far = unshifted(x.shape[1]), None
+    if may_be_rounded(xp, x, dtype):
+        low, high = ends(rows, None if weights is None else positive(home, weights))
+        far = farthest(low, high)
+        if fit_intercept and far.max() > largest_exact(home, wide):
+            columns = replace(columns, origin=middle(low, high))
+            rows = less(home, rows, from_host(home, columns.origin, rows.dtype, rows), wide)
     data = Dataset(mode, rows, target, weights, lines, wide, columns, ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
@@ -245,7 +248,8 @@ def fit(
     except FloatingPointError:
         raise ValueError("x must be finite, and small enough to be summed; a value, or the loss, is not") from None
     outcome = solved.outcome
-    check_integers(xp, x, sample_weight, solved.theta[:, :-1], dtype)
+    if far is not None:
+        check_logits(xp, x, far, solved.theta[:, :-1], dtype)
     result = LogisticResult(
         *_ship(xp, solved.theta, dtype, x),
         ship_classes(xp, found.classes, y),
@@ -343,14 +347,6 @@ def _start(init: tuple[Array, Array], data: Dataset, fit_intercept: bool) -> Arr
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     coef, intercept = map(on_host, init)
     return start_of(coef, intercept, lines, fit_intercept)
-
-
-def _origin(xp: Namespace, x: Array, weight: Array | None, dtype: DType) -> Host | None:
-    """Whole numbers to take off columns of integers that the dtype of the fit rounds; None where it holds them."""
-    if not may_be_rounded(xp, x, dtype):
-        return None
-    low, high = ends(x, None if weight is None else positive(xp, weight))
-    return middle(low, high) if farthest(low, high).max() > largest_exact(xp, dtype) else None
 
 
 def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:
