@@ -1,6 +1,7 @@
 """Functions whose plain formula loses digits, overflows, or has no derivative somewhere."""
 
-from ._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, stop_gradient
+from ._array.mode import Mode
+from ._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, is_kind, stop_gradient
 from ._array.subnormal import lifted
 
 SQUARABLE = 2.0**50  # above it, and below its inverse, squares of float32 leave their range
@@ -65,26 +66,27 @@ def inverse_scale(xp: Namespace, largest: Array) -> Array:
     """1, or 1 / largest where squares could overflow or vanish."""
     far = (largest > SQUARABLE) | ((largest < 1 / SQUARABLE) & (largest > 0))
     info = xp.finfo(largest.dtype)
-    one = xp.ones_like(largest)
     # No inverse is infinite, or subnormal, which some processors take for 0.
-    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
-    return xp.where(far, one / bounded, one)
+    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal)), float(info.max) / 8)
+    return xp.where(far, 1.0 / bounded, 1.0)
 
 
 def positive(xp: Namespace, weight: Array) -> Array:
     """Which weights are above 0; the standard compares no bools with numbers."""
-    return weight if xp.isdtype(weight.dtype, "bool") else weight > 0
+    return weight if is_kind(xp, weight, "bool") else weight > 0
 
 
-def in_unit(xp: Namespace, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
+def in_unit(mode: Mode, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
     """Return weights (..., n) in a unit in which their sums stay in range, and the inverse of the unit (..., 1).
 
-    In their own floating dtype, which may have a wider range; None for the unit where there is nothing to sum.
+    In their own floating dtype, which may have a wider range; None for the unit where it is 1.
     """
     if weight is None or weight.shape[-1] == 0:
         return weight, None
-    floating = xp.isdtype(weight.dtype, "real floating")
-    weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if floating else wide)
+    xp = mode.xp
+    weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if is_kind(xp, weight, "real floating") else wide)
+    if mode.at_hand and weight.ndim == 1 and 1 / SQUARABLE < float(xp.max(weight)) < SQUARABLE:
+        return weight, None
     weight, power = lifted(xp, weight)
     inverse = inverse_scale(xp, stop_gradient(xp.max(weight, axis=-1, keepdims=True)))
     return weight * inverse, inverse * power

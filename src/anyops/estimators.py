@@ -594,11 +594,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             )
 
     def _logits(self, X: Array) -> Array:
-        mode = mode_of(X=X)
-        xp = mode.xp
+        xp = namespace(X=X)
         dtype = compute_dtype(xp, result_dtype(xp, X=X))
         wide = xp.result_type(dtype, compute_dtype(namespace(coef_=self.coef_), self.coef_.dtype))
-        if mode.known:
+        if not is_chunked(xp) and mode_of(X=X, coef_=self.coef_).known:
             check_integers(xp, X, None, self.coef_, wide, "X")
         coef, intercept = (namespace(a=a).astype(a, wide) for a in (self.coef_, self.intercept_))
         logits = cast(xp, X, wide) @ coef.T + intercept

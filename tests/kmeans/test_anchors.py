@@ -126,7 +126,7 @@ WH = boxes(20)
 BAD = {
     "list": ((WH.tolist(), 2), {}, TypeError, "wh"),
     "three columns": ((np.ones((4, 3)), 2), {}, ValueError, "wh must hold widths and heights"),
-    "no boxes": ((WH[:0], 1), {}, ValueError, "k must be"),
+    "no boxes": ((WH[:0], 1), {}, ValueError, "wh must hold at least one box"),
     "k of 0": ((WH, 0), {}, ValueError, "k must be"),
     "k above n": ((WH, 21), {}, ValueError, "k must be in"),
     "NaN": ((WH * np.nan, 2), {}, ValueError, "wh must be finite"),

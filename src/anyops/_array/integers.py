@@ -5,7 +5,7 @@ import numpy as np
 from .backends import to_host
 from .host import Host
 from .mode import enter
-from .namespace import Array, DType, Namespace, library, namespace, widest_dtype
+from .namespace import Array, DType, Namespace, is_kind, library, namespace, widest_dtype
 
 
 def largest_exact(xp: Namespace, dtype: DType) -> float:
@@ -15,7 +15,7 @@ def largest_exact(xp: Namespace, dtype: DType) -> float:
 
 def may_be_rounded(xp: Namespace, x: Array, dtype: DType) -> bool:
     """Tell whether the dtype of `x` has integers that a floating one does not hold."""
-    return xp.isdtype(x.dtype, "integral") and float(xp.iinfo(x.dtype).max) > largest_exact(xp, dtype)
+    return is_kind(xp, x, "integral") and float(xp.iinfo(x.dtype).max) > largest_exact(xp, dtype)
 
 
 def ends(x: Array, kept: Array | None) -> tuple[Host, Host]:

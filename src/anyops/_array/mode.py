@@ -13,7 +13,7 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .compiled import as_written, jitted
-from .namespace import Array, Namespace, library, namespace, unwrapped
+from .namespace import Array, DType, Namespace, default_float, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
 
 # Elements of a piece. On NumPy the handful of temporaries of a chain stay in cache, and a call costs little beside;
@@ -258,6 +258,11 @@ def _is_traced(arrays: list[Array]) -> bool:
 
 
 _VIEWS = {"numpy": _of_numpy, "torch": _of_torch, "jax": _of_jax}
+
+
+def floating_of(mode: Mode, x: Array) -> DType:
+    """Return the default float of the library of the arguments: of NumPy where they are views."""
+    return np.dtype(_default_float(mode.home)) if mode.host else default_float(mode.xp, x)
 
 
 def floats(mode: Mode, *views: Array | None, exact: bool = False) -> list[Array | None]:

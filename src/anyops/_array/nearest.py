@@ -43,16 +43,34 @@ def less(xp: Namespace, x: Array, offset: Array, dtype: DType) -> Array:
 
     Where the difference would not fit the integers, the rounded numbers are subtracted.
     """
+    x, offset = with_arithmetic(xp, x), with_arithmetic(xp, offset)
     far = cast(xp, x, dtype) - cast(xp, offset, dtype)
     info = xp.iinfo(x.dtype)
     if info.min < 0:
         exact = cast(xp, x - offset, dtype)
-    elif library(xp) == "torch" and info.bits > 8:
-        # torch has no arithmetic of its wider unsigned integers; modulo 2⁶⁴ the difference is the same.
-        exact = cast(xp, xp.astype(x, xp.int64) - xp.astype(offset, xp.int64), dtype)
     else:
         exact = xp.where(x >= offset, cast(xp, x - offset, dtype), -cast(xp, offset - x, dtype))
     return xp.where(xp.abs(far) < float(2 ** (info.bits - 2)), exact, far)
+
+
+def with_arithmetic(xp: Namespace, x: Array) -> Array:
+    """Return integers in a dtype in which they can be compared and subtracted: torch's wider unsigned ones in int64.
+
+    Those of 64 bits 2⁶³ lower, which changes neither their order nor their differences.
+    """
+    if library(xp) != "torch" or x.dtype not in (xp.uint16, xp.uint32, xp.uint64):
+        return x
+    return x.view(xp.int64) ^ xp.iinfo(xp.int64).min if x.dtype == xp.uint64 else xp.astype(x, xp.int64)
+
+
+def as_compared(xp: Namespace, x: Array) -> Array:
+    """Return integers in a dtype in which the library can compare them, with their values.
+
+    torch's wider unsigned ones in int64, those of 64 bits as floats.
+    """
+    if library(xp) != "torch" or x.dtype not in (xp.uint16, xp.uint32, xp.uint64):
+        return x
+    return xp.astype(x, xp.float64 if x.dtype == xp.uint64 else xp.int64)
 
 
 def row_dot(xp: Namespace, a: Array, b: Array) -> Array:

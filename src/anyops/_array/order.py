@@ -5,6 +5,7 @@ from functools import cache
 
 from .._host import order
 from .namespace import Array, Namespace, default_int, library
+from .nearest import with_arithmetic
 
 DIGIT = 16  # bits that are sorted in one pass, beside a position of as many bits
 
@@ -25,9 +26,7 @@ def descending(xp: Namespace, x: Array) -> Array:
     """
     if xp.isdtype(x.dtype, "real floating"):
         return ascending(xp, -x)  # NaN sorts last in ascending order, and first by descending=True
-    if library(xp) == "torch" and xp.isdtype(x.dtype, "unsigned integer"):  # which lack operations
-        x = x.view(xp.int64) ^ xp.iinfo(xp.int64).min if x.dtype == xp.uint64 else x.to(xp.int64)
-    return ascending(xp, ~x)
+    return ascending(xp, ~with_arithmetic(xp, x))
 
 
 @cache

@@ -71,7 +71,7 @@ def kept(_mode: Any, detections: Any, threshold: float, least: float | None, *, 
             labels = _numbered(labels)
         if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, over):
             return None
-        order = ascending(0.0 - scores)
+        order = ascending(0.0 - scores if scores.dtype.kind == "f" else ~scores)
         if least is not None:  # ranked by score, those above the threshold come first
             order = order[: np.count_nonzero(scores > least)]
         if order.shape[0] == 0:

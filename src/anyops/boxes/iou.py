@@ -11,6 +11,7 @@ from .._array.division import divide
 from .._array.mode import Mode, mode_of
 from .._array.namespace import (
     Array,
+    DType,
     Namespace,
     cast,
     compute_dtype,
@@ -20,8 +21,9 @@ from .._array.namespace import (
     result_dtype,
     rows_of,
     stop_gradient,
+    widest_dtype,
 )
-from .._array.nearest import less
+from .._array.nearest import less, with_arithmetic
 from .._array.operators import PLAIN, Operators
 from .._array.pieces import fold_tiles, map_tiles, tiles
 from .._array.segments import segment_sum
@@ -117,8 +119,35 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     dtype = result_dtype(xp, boxes1=boxes1, boxes2=boxes2)
     lead = -tail - 1 if pairwise else -tail
     _check_broadcast("boxes1", boxes1.shape[:lead], "boxes2", boxes2.shape[:lead])
+    if fmt == "xyxy" and xp.isdtype(boxes1.dtype, "integral") and xp.isdtype(boxes2.dtype, "integral"):
+        boxes1, boxes2 = _of_one_dtype(xp, boxes1, boxes2)
+        if mode.known and (mode.at_hand or mode.fused):
+            moved = mode.run(_beside_each_other, boxes1, boxes2, dtype=dtype, pairwise=pairwise)
+            check_exact(mode, "boxes1 and boxes2", boxes1, *moved)
     boxes1, boxes2 = flat(xp, boxes1, fmt), flat(xp, boxes2, fmt)
     return mode.run(_pairwise if pairwise else _matched, boxes1, boxes2, kind=kind, fmt=fmt, dtype=dtype)
+
+
+def _beside_each_other(mode: Mode, boxes1: Array, boxes2: Array, *, dtype: DType, pairwise: bool) -> tuple[Array, ...]:
+    return _same_rank(mode, boxes1, boxes2, dtype, pairwise=pairwise)
+
+
+def _of_one_dtype(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
+    """Return integer boxes in a dtype that holds both and has arithmetic; raise TypeError if there is none."""
+    if boxes1.dtype == boxes2.dtype:
+        return with_arithmetic(xp, boxes1), with_arithmetic(xp, boxes2)
+    infos = [xp.iinfo(x.dtype) for x in (boxes1, boxes2)]
+    signed = any(info.min < 0 for info in infos)
+    bits = max(info.bits * (2 if signed and info.min == 0 else 1) for info in infos)
+    names = xp.__array_namespace_info__().dtypes(kind="integral", device=device(boxes1))
+    name = f"{'int' if signed else 'uint'}{bits}"
+    if name in names or not signed:
+        dtype = getattr(xp, name)
+        return with_arithmetic(xp, xp.astype(boxes1, dtype)), with_arithmetic(xp, xp.astype(boxes2, dtype))
+    raise TypeError(
+        f"boxes1 and boxes2 must have integer dtypes that one integer dtype holds, got {boxes1.dtype} and "
+        f"{boxes2.dtype}; convert one of them"
+    )
 
 
 def kinds_of(fmt: str) -> tuple[str, ...]:
@@ -142,17 +171,62 @@ def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tu
             )
 
 
-def _same_rank(xp: Namespace, boxes1: Array, boxes2: Array, dtype: object, fmt: str) -> tuple[Array, Array]:
+def _same_rank(
+    mode: Mode, boxes1: Array, boxes2: Array, dtype: DType, *, pairwise: bool, fmt: str = "xyxy"
+) -> tuple[Array, Array]:
     """Give both arrays one compute dtype, and as many dimensions, so that they broadcast behind an axis of columns."""
-    rank, wide = max(boxes1.ndim, boxes2.ndim), compute_dtype(xp, dtype)
+    xp, rank, wide = mode.xp, max(boxes1.ndim, boxes2.ndim), compute_dtype(mode.xp, dtype)
     first, second = (xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (boxes1, boxes2))
     whole = fmt == "xyxy" and first.dtype == second.dtype and xp.isdtype(first.dtype, "integral")
     if whole and 0 not in first.shape:
         # Overlaps do not depend on the origin: beside one of the boxes, integers that floats do not hold stay exact.
-        corner = xp.reshape(first, (-1, 4))[0, :2]
-        corner = xp.concat((corner, corner))
+        corner = first[..., :1, :2] if pairwise else first[..., :2]
+        corner, wide = xp.concat((corner, corner), axis=-1), exact_dtype(xp, first)
         return less(xp, first, corner, wide), less(xp, second, corner, wide)
     return cast(xp, first, wide), cast(xp, second, wide)
+
+
+def exact_dtype(xp: Namespace, integers: Array) -> DType:
+    """Return the floating dtype in which integers are compared: float64 for those of more than 16 bits, if there is."""
+    dtype = default_float(xp, integers)
+    return widest_dtype(xp, dtype, integers) if xp.iinfo(integers.dtype).bits > 16 else dtype
+
+
+def beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, Array]:
+    """Return integer boxes (..., N, 4) as floats beside the first one that is valid, and its corner as (..., 1, 4).
+
+    Overlaps do not depend on the origin, and sides of integers that floats do not hold stay exact.
+    """
+    signed = with_arithmetic(mode.xp, boxes)
+    moved, origin = mode.run(_beside_first, signed, valid)
+    check_exact(mode, "boxes", signed, moved)
+    return moved, origin + (2.0**63 if boxes.dtype == mode.xp.uint64 != signed.dtype else 0.0)
+
+
+def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, Array]:
+    xp, dtype = mode.xp, exact_dtype(mode.xp, boxes)
+    corner = boxes[..., :1, :2]
+    if valid is not None and boxes.shape[-2]:
+        first = xp.argmax(xp.astype(valid, xp.int8), axis=-1, keepdims=True)[..., None]
+        corner = xp.take_along_axis(boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
+    corner = xp.concat((corner, corner), axis=-1)
+    moved = less(xp, boxes, corner, dtype)
+    moved = moved if valid is None else xp.where(valid[..., None], moved, xp.zeros_like(moved))
+    return moved, cast(xp, corner, dtype)
+
+
+def check_exact(mode: Mode, name: str, integers: Array, *moved: Array) -> None:
+    """Raise ValueError if integers lie too far apart for the floats that they have become; where values are known."""
+    xp = mode.xp
+    if not (mode.known and (mode.at_hand or mode.fused)) or xp.iinfo(integers.dtype).bits <= 16:
+        return
+    limit = 2.0 / float(xp.finfo(moved[0].dtype).eps)
+    largest = max((float(xp.max(xp.abs(x))) for x in moved if 0 not in x.shape), default=0.0)
+    if largest >= limit:
+        raise ValueError(
+            f"{name} must hold integers within {limit:.0f} of those of the first box, to be compared in "
+            f"{moved[0].dtype}, got some {largest:.6g} away; pass floating boxes to compare them rounded"
+        )
 
 
 class Boxes(NamedTuple):
@@ -180,15 +254,15 @@ def _overlap(mode: Mode, a: Any, b: Any, kind: str, fmt: str) -> Array:
     return regions.overlap(mode.xp, a, b, kind, geometry)
 
 
-def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: object) -> Array:
-    pair = _same_rank(mode.xp, boxes1, boxes2, dtype, fmt)
+def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: DType) -> Array:
+    pair = _same_rank(mode, boxes1, boxes2, dtype, pairwise=False, fmt=fmt)
     a, b = (_ready(mode, x, kind, fmt) for x in pair)
     out = _overlap(mode, a, b, kind, fmt)
     return cast(mode.xp, _marked(out, *(_nan_mark(mode, x) for x in pair)), dtype)
 
 
-def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: object) -> Array:
-    xp, pair = mode.xp, _same_rank(mode.xp, boxes1, boxes2, dtype, fmt)
+def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: DType) -> Array:
+    xp, pair = mode.xp, _same_rank(mode, boxes1, boxes2, dtype, pairwise=True, fmt=fmt)
     a, b = (_ready(mode, x, kind, fmt) for x in pair)
     mark1, mark2 = (_nan_mark(mode, x) for x in pair)
 

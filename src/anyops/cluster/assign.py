@@ -257,7 +257,7 @@ def _assignment(mode: Mode, x: Array, centers: Array, **options: Any) -> tuple[A
 
 def _totals(mode: Mode, x: Array, centers: Array, weight: Array | None, **options: Any) -> tuple[Array, ...]:
     xp = mode.xp
-    weight, inverse = in_unit(xp, weight, compute_dtype(xp, options["dtype"]))
+    weight, inverse = in_unit(mode, weight, compute_dtype(xp, options["dtype"]))
     _, (sums, counts, inertia, *directions), found = _pass(mode, x, centers, weight, **options)
     if found.middle is not None:
         sums = sums + (directions[0] if directions else counts)[..., None] * found.middle
@@ -274,7 +274,7 @@ def _step(
     mode: Mode, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    weight, inverse = in_unit(xp, weight, wide)
+    weight, inverse = in_unit(mode, weight, wide)
     (labels, _), (sums, counts, inertia, *directions), found = _pass(
         mode, x, centers, weight, metric=metric, dtype=dtype, rows=rows
     )

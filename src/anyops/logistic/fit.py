@@ -9,7 +9,7 @@ from typing import Any
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks
 from .._array.finite import describe_not_finite
-from .._array.host import Host, from_host, mode_of_passes, on_host
+from .._array.host import from_host, mode_of_passes, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, middle
 from .._array.labels import (
     Survey,
@@ -41,7 +41,7 @@ from .._host.logistic.dataset import Dataset
 from .._host.logistic.inference import errors_of
 from .._host.logistic.solve import solve, start_of
 from .._math import positive
-from .objective import check_integers, check_penalty, check_rows
+from .objective import check_logits, check_penalty, check_rows
 from .result import LogisticReport, LogisticResult
 
 SOLVERS = ("auto", "newton", "lbfgs", "proximal")
@@ -159,10 +159,13 @@ def logistic_regression(
     lines = 1 if len(found.classes) == 2 else len(found.classes)
     target = targets(home, labels, found.classes, wide, rows)
     ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
-    columns = unshifted(x.shape[1])
-    if fit_intercept and (origin := _origin(home, rows, weights, wide)) is not None:
-        rows = less(home, rows, from_host(home, origin, rows.dtype, rows), wide)
-        columns = replace(columns, origin=origin)
+    columns, far = unshifted(x.shape[1]), None
+    if may_be_rounded(xp, x, dtype):
+        low, high = ends(rows, None if weights is None else positive(home, weights))
+        far = farthest(low, high)
+        if fit_intercept and far.max() > largest_exact(home, wide):
+            columns = replace(columns, origin=middle(low, high))
+            rows = less(home, rows, from_host(home, columns.origin, rows.dtype, rows), wide)
     data = Dataset(mode, rows, target, weights, lines, wide, columns, ignored)
     start = None if init is None else _start(init, data, fit_intercept)
     try:
@@ -176,7 +179,8 @@ def logistic_regression(
             else f"x must be finite, got {wrong}"
         ) from None
     outcome = solved.outcome
-    check_integers(xp, x, sample_weight, solved.theta[:, :-1], dtype)
+    if far is not None:
+        check_logits(xp, x, far, solved.theta[:, :-1], dtype)
     covariance = None if solved.covariance is None else solved.covariance / unit
     pass_through_trees(xp, LogisticReport)
     return LogisticResult(
@@ -291,14 +295,6 @@ def _start(init: tuple[Array, Array], data: Dataset, fit_intercept: bool) -> Arr
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     coef, intercept = map(on_host, init)
     return start_of(coef, intercept, lines, fit_intercept)
-
-
-def _origin(xp: Namespace, x: Array, weight: Array | None, dtype: DType) -> Host | None:
-    """Whole numbers to take off columns of integers that the dtype of the fit rounds; None where it holds them."""
-    if not may_be_rounded(xp, x, dtype):
-        return None
-    low, high = ends(x, None if weight is None else positive(xp, weight))
-    return middle(low, high) if farthest(low, high).max() > largest_exact(xp, dtype) else None
 
 
 def _ship(xp: Namespace, theta: Array, dtype: DType, x: Array) -> tuple[Array, Array]:

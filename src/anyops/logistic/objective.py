@@ -5,11 +5,11 @@ above 0 where it has more than half of the probability: ±r for two classes; p t
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._array.arguments import check_number
 from .._array.chunked import check_known_chunks, reduce_chunks
-from .._array.host import on_host
+from .._array.host import Host, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, remedy
 from .._array.mode import Mode, enter, mode_of
 from .._array.namespace import (
@@ -21,6 +21,7 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    is_kind,
     namespace,
     result_dtype,
     stop_gradient,
@@ -115,9 +116,9 @@ def logistic_loss(
     >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight, between=True)
+    mode, options = _check(x, coef, intercept, y=y, sample_weight=sample_weight, between=True)
     l2 = check_penalty("l2", l2)
-    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *_in_range(l2), dtype=dtype))
+    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *_in_range(l2), **options))
 
 
 @op(Kind.VALUES)
@@ -145,8 +146,8 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     >>> anyops.logistic_predict_proba(np.asarray([[1.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0)).round(4)
     array([0.7311, 0.    ])
     """
-    mode, dtype = _check(x, coef, intercept)
-    return mode.run(_probabilities, x, _beside(mode, coef), _beside(mode, intercept), dtype=dtype)
+    mode, options = _check(x, coef, intercept)
+    return mode.run(_probabilities, x, _beside(mode, coef), _beside(mode, intercept), **options)
 
 
 @op(Kind.VALUES)
@@ -174,8 +175,8 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     >>> anyops.logistic_log_proba(np.asarray([[50.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0))
     array([-1.92874985e-22, -8.00000000e+02])
     """
-    mode, dtype = _check(x, coef, intercept)
-    return mode.run(_log_probabilities, x, _beside(mode, coef), _beside(mode, intercept), dtype=dtype)
+    mode, options = _check(x, coef, intercept)
+    return mode.run(_log_probabilities, x, _beside(mode, coef), _beside(mode, intercept), **options)
 
 
 @op(Kind.VALUES)
@@ -211,8 +212,8 @@ def logistic_partial(
     (array([-1.,  0.]), array([[1. , 0.5],
            [0.5, 0.5]]))
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
-    wide = compute_dtype(mode.xp, dtype)
+    mode, options = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    wide = options["dtype"] = compute_dtype(mode.xp, options["dtype"])
     if mode.lazy:
         at = on_host(coef), on_host(intercept)
         return reduce_chunks(
@@ -223,7 +224,7 @@ def logistic_partial(
             y,
             sample_weight,
         )
-    return LogisticPartial(*mode.run(_partial, x, y, coef, intercept, sample_weight, dtype=wide))
+    return LogisticPartial(*mode.run(_partial, x, y, coef, intercept, sample_weight, **options))
 
 
 @op(Kind.VALUES)
@@ -296,13 +297,13 @@ def logistic_step(
     >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
     (array([0.9082]), np.float64(-1.3623), True)
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, options = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
-    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *_in_range(l2), dtype=dtype))
+    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *_in_range(l2), **options))
     if mode.known:
-        check_integers(mode.xp, x, sample_weight, found.coef, dtype)
+        check_integers(mode.xp, x, sample_weight, found.coef, options["dtype"])
     return found
 
 
@@ -335,8 +336,8 @@ def _check(
     y: Array | None = None,
     sample_weight: Array | None = None,
     between: bool = False,
-) -> tuple[Mode, DType]:
-    """Return the mode and the dtype of the result; raise unless all describes one model and its rows."""
+) -> tuple[Mode, dict[str, Any]]:
+    """Return the mode, and the options of kernels: the dtype, and whether labels were seen; raise for misfits."""
     rows = {k: v for k, v in (("x", x), ("y", y), ("sample_weight", sample_weight)) if v is not None or k == "x"}
     at = {"coef": coef, "intercept": intercept}
     if (mode := mode_of(**rows)).lazy:  # coefficients found for a lazy array are on the host
@@ -359,20 +360,24 @@ def _check(
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
     if y is not None:
         check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
-    if y is not None and x.shape[0]:
-        _check_labels(xp, y, 2 if len(given) == 1 else given[0], sample_weight, between=between)
+    seen = y is None or _check_labels(mode, y, 2 if len(given) == 1 else given[0], sample_weight, between=between)
     dtype = result_dtype(xp, x=x, **at)
     if mode.known:
         check_integers(xp, x, sample_weight, coef, dtype)
-    return mode, dtype
+    return mode, {"dtype": dtype} if y is None else {"dtype": dtype, "seen": seen}
 
 
 def check_integers(xp: Namespace, x: Array, w: Array | None, coef: Array, dtype: DType, name: str = "x") -> None:
     """Raise ValueError where rounding integers to a floating dtype would move logits by more than a thousandth."""
-    if not may_be_rounded(xp, x, dtype) or not x.shape[0]:
+    if may_be_rounded(xp, x, dtype) and x.shape[0]:
+        check_logits(xp, x, farthest(*ends(x, None if w is None else positive(xp, w))), coef, dtype, name)
+
+
+def check_logits(xp: Namespace, x: Array, far: Host, coef: Array, dtype: DType, name: str = "x") -> None:
+    """:func:`check_integers` for columns whose largest numbers are `far`."""
+    far = far * (far > largest_exact(xp, dtype))
+    if not far.any():
         return
-    far = farthest(*ends(x, None if w is None else positive(xp, w)))
-    far[far <= largest_exact(xp, dtype)] = 0.0
     moved = 0.5 * float(xp.finfo(dtype).eps) * float((abs(on_host(coef)) @ far).max())
     if moved > MOVED:
         raise ValueError(
@@ -381,19 +386,24 @@ def check_integers(xp: Namespace, x: Array, w: Array | None, coef: Array, dtype:
         )
 
 
-def _check_labels(home: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> None:
-    """Raise ValueError for labels that are no classes, if they lie in host memory: elsewhere a look would wait."""
-    if home.isdtype(y.dtype, "bool"):
-        return
-    mode, (y, w) = enter(home, y, w, differentiable=False)
+def _check_labels(mode: Mode, y: Array, classes: int, w: Array | None, *, between: bool) -> bool:
+    """Raise ValueError for labels that are no classes, if they lie in host memory; return whether they do.
+
+    Elsewhere a look would wait.
+    """
+    if is_kind(mode.xp, y, "bool") or not y.shape[0]:
+        return True
     if not mode.at_hand:
-        return
+        mode, (y, w) = enter(mode.xp, y, w, differentiable=False)
+    if not mode.at_hand:
+        return False
     xp = mode.xp
     wrong = _no_classes(xp, y, classes, w, between=between)
     if bool(xp.any(wrong)):
         number = int(xp.argmax(xp.astype(wrong, xp.uint8)))
         allowed = "0 or 1" if classes == 2 and not between else f"in [0, {classes - 1}]"
         raise ValueError(f"y must be {allowed}, got {y[number]}")
+    return True
 
 
 def _no_classes(xp: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> Array:
@@ -420,11 +430,12 @@ def _loss(
     unit: float,
     *,
     dtype: DType,
+    seen: bool,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
-    wrong = _has_no_classes(xp, y, coef, w, between=True)
-    x, y, w, l2 = _present(xp, x, y, w, l2, unit, wide)
+    wrong = None if seen else _has_no_classes(xp, y, coef, w, between=True)
+    x, y, w, l2 = _present(mode, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     if coef.ndim == 1:
         probs, each, slope = _soft_items(xp, x @ coef + intercept, cast(xp, y, wide))
@@ -444,11 +455,11 @@ def _loss(
 
 
 def _partial(
-    mode: Mode, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType
+    mode: Mode, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType, seen: bool
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
-    wrong = _has_no_classes(xp, y, coef, w)
-    w, inverse = in_unit(xp, w, dtype)
+    wrong = None if seen else _has_no_classes(xp, y, coef, w)
+    w, inverse = in_unit(mode, w, dtype)
     x, y, w = _kept(xp, x, y, w, dtype)
     coef, intercept = (cast(xp, a, dtype) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, dtype) - 1.0 if coef.ndim == 1 else y
@@ -471,12 +482,13 @@ def _step(
     unit: float,
     *,
     dtype: DType,
+    seen: bool,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
-    wrong = _has_no_classes(xp, y, coef, w)
+    wrong = None if seen else _has_no_classes(xp, y, coef, w)
     x, origin = _less_a_row(xp, x, w, wide)
-    x, y, w, l2 = _present(xp, x, y, w, l2, unit, wide)
+    x, y, w, l2 = _present(mode, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, wide) - 1.0 if coef.ndim == 1 else y
     mass = _mass(xp, x[:, 0], w)
@@ -553,10 +565,8 @@ def _logits(xp: Namespace, x: Array, coef: Array, intercept: Array, dtype: DType
     return x @ (coef if coef.ndim == 1 else coef.T) + intercept
 
 
-def _has_no_classes(xp: Namespace, y: Array, coef: Array, w: Array | None, *, between: bool = False) -> Array | None:
-    """Whether some label is none: then sums are NaN where labels were not looked at before."""
-    if xp.isdtype(y.dtype, "bool"):
-        return None
+def _has_no_classes(xp: Namespace, y: Array, coef: Array, w: Array | None, *, between: bool = False) -> Array:
+    """Whether some label is none: then all results are NaN, for labels that were not seen before."""
     return xp.any(_no_classes(xp, y, 2 if coef.ndim == 1 else coef.shape[0], w, between=between))
 
 
@@ -577,14 +587,15 @@ def _less_a_row(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple
 
 
 def _present(
-    xp: Namespace, x: Array, y: Array, w: Array | None, l2: float, unit: float, dtype: DType
+    mode: Mode, x: Array, y: Array, w: Array | None, l2: float, unit: float, dtype: DType
 ) -> tuple[Array, Array, Array | None, float | Array]:
     """Rows as :func:`_kept` returns them, with weights in a unit that the dtype holds, and the penalty in the same."""
-    w, inverse = in_unit(xp, w, dtype)
+    xp = mode.xp
+    w, inverse = in_unit(mode, w, dtype)
     if inverse is None:
         return *_kept(xp, x, y, w, dtype), l2 * unit
     l2 = cast(xp, l2 * (inverse[0] * unit), dtype)
-    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, xp.full_like(l2, float(xp.finfo(dtype).max)))
+    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, float(xp.finfo(dtype).max))
 
 
 def _in_range(l2: float) -> tuple[float, float]:

@@ -55,5 +55,7 @@ def box_iou_loss(
         raise ValueError(f"target must have the shape of pred, {tuple(pred.shape)}, got {tuple(target.shape)}")
     dtype = result_dtype(xp, pred=pred, target=target)
     wide = compute_dtype(xp, dtype)
-    loss = 1.0 - box_iou(cast(xp, pred, wide), cast(xp, target, wide), kind=kind, pairwise=False, fmt=fmt)
+    # 16-bit floats get their overlap in float32; integers are compared as such.
+    boxes = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
+    loss = 1.0 - box_iou(*boxes, kind=kind, pairwise=False, fmt=fmt)
     return cast(xp, reduce(xp, loss, reduction), dtype)

@@ -1,15 +1,16 @@
 """Checks that the suppression ops share; each names the argument, what was expected and what came."""
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
-from .._array.mode import Mode, enter, floats
-from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_int, namespace
+from .._array.backends import to_host
+from .._array.mode import Mode, enter, floating_of, floats
+from .._array.namespace import Array, DType, Namespace, cast, check_can_order, check_dtype, default_int, namespace
+from .._array.nearest import as_compared
 from .._array.support import support
 from ..boxes.formats import check_boxes
-from ..boxes.iou import KINDS, check_kind
+from ..boxes.iou import KINDS, beside_first, check_kind
 from .detections import Detections
 
 
@@ -78,12 +79,23 @@ class Call(NamedTuple):
     mode: Mode
     detections: Detections
     kind: str
-    least: float | None = None  # only scores above it count
+    least: float | None = None  # only scores above it count; a whole number beside integers
+    last: float | None = None  # only new scores above it count
     limit: int | None = None
+    origin: Array | None = None  # (..., 1, 4), beside which the boxes lie if they were integers
+    dtypes: tuple[DType, DType] = (None, None)  # of new scores and boxes, where integers were given
 
-    def back(self, results: Iterable[Array | None]) -> tuple[Any, ...]:
-        """Return results in the library and on the device of the arguments."""
-        return tuple(map(self.mode.back, results))
+    def back(
+        self, indices: Array | None, scores: Array, boxes: Array | None = None
+    ) -> tuple[Array | None, Array, Array | None]:
+        """Return results in the library, on the device and in the dtypes of the arguments."""
+        mode, (of_scores, of_boxes) = self.mode, self.dtypes
+        if of_scores is not None:
+            scores = cast(namespace(scores=scores), scores, of_scores)
+        if boxes is not None and of_boxes is not None:
+            moved = boxes + (to_host(self.origin) if mode.padded else self.origin)
+            boxes = cast(namespace(boxes=moved), moved, of_boxes)
+        return mode.back(indices), mode.back(scores), mode.back(boxes)
 
 
 def index_call(
@@ -99,25 +111,45 @@ def index_call(
     xp = check_detections(given, kind)
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    mode, detections = _enter(xp, given, differentiable)
-    if not mode.host or detections.scores.ndim != 1:
+    call = _enter(xp, given, kind, differentiable)
+    mode, scores = call.mode, call.detections.scores
+    if not mode.host or scores.ndim != 1:
         check_index_contract(op, mode, given.scores)
-    return Call(mode, detections, kind, least, limit)
+    first = least if least is None or is_floating(mode, scores) else whole(mode.xp, least, scores)
+    return call._replace(least=first, last=least, limit=limit)
 
 
 def static_call(op: str, given: Detections, kind: str, *, differentiable: bool = True) -> Call:
     """Check the arguments that the ops of the static contract share."""
     xp = check_detections(given, kind)
     check_can_order(xp, op)
-    return Call(*_enter(xp, given, differentiable), kind)
+    return _enter(xp, given, kind, differentiable)
 
 
-def _enter(xp: Namespace, given: Detections, differentiable: bool) -> tuple[Mode, Detections]:
+def _enter(xp: Namespace, given: Detections, kind: str, differentiable: bool) -> Call:
     mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
-    if mode.host:
-        boxes, scores, overlaps = floats(mode, boxes, scores, overlaps, exact=not differentiable)
+    origin = of_scores = of_boxes = None
+    if not is_floating(mode, scores):  # ranked as integers
+        of_scores, scores = floating_of(mode, scores), as_compared(mode.xp, scores)
+    if boxes is not None and not is_floating(mode, boxes):
+        of_boxes = floating_of(mode, boxes)
+        boxes, origin = beside_first(mode, boxes, valid)
+    if overlaps is not None and mode.host:
+        (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
-    return mode, Detections(boxes, scores, labels, overlaps, valid)
+    detections = Detections(boxes, scores, labels, overlaps, valid)
+    return Call(mode, detections, kind, origin=origin, dtypes=(of_scores, of_boxes))
+
+
+def is_floating(mode: Mode, x: Array) -> bool:
+    """Whether an array holds floating numbers, which for one of NumPy costs no call."""
+    return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
+
+
+def whole(xp: Namespace, least: float, scores: Array) -> int:
+    """Return the integer above which those integers lie that are above a threshold, in the range of their dtype."""
+    largest = xp.iinfo(scores.dtype).max
+    return largest if least >= largest else math.floor(least)
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:

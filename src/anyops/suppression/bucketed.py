@@ -17,7 +17,6 @@ from ..boxes.iou import Boxes, canonical, overlaps_others
 from .detections import Detections
 from .edges import kept_in_fixed_shape
 from .overlaps import Scene, Strips, Sweep, acts, both_ways, searches_within
-from .select import above
 from .tiles import ranked_mask
 
 # Boxes that suppress among the rest in one step.
@@ -55,7 +54,7 @@ def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least:
 
 
 def _above(mode: Mode, scores: Array, least: Array) -> Array:
-    return above(mode.xp, scores, least)
+    return scores > least
 
 
 def _part(mode: Mode, detections: Detections, index: Array) -> Detections:

@@ -112,7 +112,8 @@ def cluster_nms(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
     call = index_call("cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
-    return RescoredBoxes(*call.back(best_first(call, **settings)[:2]))
+    indices, new, _ = best_first(call, **settings)
+    return RescoredBoxes(*call.back(indices, new)[:2])
 
 
 @op(Kind.VALUES, ORDERS)
@@ -164,7 +165,7 @@ def cluster_nms_scores(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
     call = static_call("cluster_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
-    return call.mode.back(in_place(call, **settings)[0])
+    return call.back(None, in_place(call, **settings)[0])[1]
 
 
 @op(Kind.SELECTION, SHAPES_BY_VALUE, static="weighted_cluster_nms_boxes")
@@ -227,7 +228,8 @@ def weighted_cluster_nms(
     )
     # Boxes below the limit still take part in the average of better ones.
     indices, new, moved = best_first(call, **settings, early=False)
-    return WeightedBoxes(*call.back((moved, new, indices)))
+    indices, new, moved = call.back(indices, new, moved)
+    return WeightedBoxes(moved, new, indices)
 
 
 @op(Kind.VALUES, ORDERS)
@@ -286,7 +288,8 @@ def weighted_cluster_nms_boxes(
     _check_boxes_given(op, boxes)
     call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), kind)
     new, _, moved = in_place(call, **settings)
-    return RescoredInPlace(*call.back((moved, new)))
+    _, new, moved = call.back(None, new, moved)
+    return RescoredInPlace(moved, new)
 
 
 def _settings(

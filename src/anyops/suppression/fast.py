@@ -73,7 +73,9 @@ def fast_nms(
     call = index_call(
         "fast_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
-    return call.mode.back(best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[0])
+    given = {"threshold": threshold}
+    kept = best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0]
+    return call.mode.back(kept)
 
 
 @op(Kind.MASK, ORDERS)

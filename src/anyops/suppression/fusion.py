@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .._array.backends import to_host
 from .._array.loop import while_loop
-from .._array.mode import Mode, enter, floats, mode_of
+from .._array.mode import Mode, enter, floating_of, mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -32,16 +32,24 @@ from .._array.namespace import (
     rows_of,
     stop_gradient,
 )
+from .._array.nearest import as_compared
 from .._array.order import descending
 from .._array.padding import bucket, pad
 from .._array.segments import segment_sum
 from .._array.support import ORDERS, Kind, op
 from .._host.match import matched
 from ..boxes.formats import columns_of
-from ..boxes.iou import Boxes, canonical, overlap, overlaps_others
-from .arguments import check_choice, check_detections, check_index_contract, check_threshold, comparable
+from ..boxes.iou import Boxes, beside_first, canonical, overlap, overlaps_others
+from .arguments import (
+    check_choice,
+    check_detections,
+    check_index_contract,
+    check_threshold,
+    comparable,
+    is_floating,
+    whole,
+)
 from .detections import Detections
-from .select import above
 
 CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
 
@@ -157,9 +165,8 @@ def weighted_boxes_fusion(
     check_index_contract(op, mode, scores)
     boxes, scores, labels, model_ids, weights = views
     xp, n = mode.xp, scores.shape[0]
-    if mode.host:
-        boxes, scores = floats(mode, boxes, scores)
-    dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
+    dtypes = _floating(mode, boxes), _floating(mode, scores), labels.dtype
+    boxes, scores, least, origin = _as_floats(mode, boxes, scores, None, least)
     weights = _weights(xp, model_weights if weights is None else weights, boxes, scores)
     if weights is not None:
         _check_weights(to_host(weights).tolist())
@@ -174,7 +181,7 @@ def weighted_boxes_fusion(
         model_ids = None if model_ids is None else pad(xp, model_ids, size)
     ranked = mode.run(_ranked, given, model_ids, weights, least)
     founders = matched(mode, ranked, threshold)
-    *fused, exist = mode.run(_fused, ranked, founders, weights, dtypes=dtypes, conf_type=conf_type)
+    *fused, exist = mode.run(_fused, ranked, founders, weights, origin, dtypes=dtypes, conf_type=conf_type)
     count = int(xp.sum(xp.astype(exist, default_int(xp, exist))))
     return FusedBoxes(*(mode.back(to_host(x)[:count] if mode.padded else x[:count, ...]) for x in fused))
 
@@ -246,12 +253,15 @@ def weighted_boxes_fusion_padded(
     op, given = "weighted_boxes_fusion_padded", Detections(boxes, scores, labels, valid=valid)
     xp, threshold, least = _check(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type)
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
+    given_arrays = *given, model_ids, None if isinstance(model_weights, Sequence) else model_weights
+    mode = mode_of(**{f"arrays[{k}]": x for k, x in enumerate(given_arrays) if x is not None})
+    boxes, scores, least, origin = _as_floats(mode, boxes, scores, valid, least)
+    given = given._replace(boxes=boxes, scores=scores)
     weights = _weights(xp, model_weights, boxes, scores)
     if 0 in scores.shape:
         valid = xp.zeros_like(scores, dtype=xp.bool)
         return PaddedFusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels, valid)
-    mode = mode_of(**{f"arrays[{k}]": x for k, x in enumerate((*given, model_ids, weights)) if x is not None})
-    arrays = given._replace(labels=comparable(xp, labels)), model_ids, weights, least, threshold
+    arrays = given._replace(labels=comparable(xp, labels)), model_ids, weights, origin, least, threshold
     return PaddedFusedBoxes(*mode.run(_fused_in_place, *arrays, dtypes=dtypes, conf_type=conf_type))
 
 
@@ -260,12 +270,31 @@ def _fused_in_place(
     detections: Detections,
     model_ids: Array | None,
     weights: Array | None,
+    origin: Array | None,
     least: Array | float,
     threshold: Array | float,
     **settings: Any,
 ) -> tuple[Array, Array, Array, Array]:
     ranked = _ranked(mode, detections, model_ids, weights, least)
-    return _fused(mode, ranked, _matched(mode, ranked, threshold), weights, **settings)
+    return _fused(mode, ranked, _matched(mode, ranked, threshold), weights, origin, **settings)
+
+
+def _floating(mode: Mode, x: Array) -> DType:
+    """Return the dtype of a result."""
+    return x.dtype if is_floating(mode, x) else floating_of(mode, x)
+
+
+def _as_floats(
+    mode: Mode, boxes: Array, scores: Array, valid: Array | None, least: float
+) -> tuple[Array, Array, float, Array | None]:
+    """Return integer boxes as floats beside the first one, comparable scores and their limit, and the origin."""
+    origin = None
+    if not is_floating(mode, boxes):
+        boxes, origin = beside_first(mode, boxes, valid)
+    if not is_floating(mode, scores):
+        scores = as_compared(mode.xp, scores)
+        least = whole(mode.xp, least, scores) if not is_floating(mode, scores) else least
+    return boxes, scores, least, origin
 
 
 def _check(
@@ -345,7 +374,7 @@ def _ranked(
 ) -> Ranked:
     xp, (boxes, scores, labels, _, valid) = mode.xp, detections
     dtype = _compute_dtype(xp, boxes, scores)
-    takes = above(xp, scores, least)
+    takes = scores > least
     takes = takes if valid is None else takes & valid
     s = cast(xp, scores, dtype)
     models = xp.zeros_like(scores, dtype=default_int(xp, scores))
@@ -418,6 +447,7 @@ def _fused(
     ranked: Ranked,
     founders: Array,
     weights: Array | None,
+    origin: Array | None,
     *,
     dtypes: tuple[DType, DType, DType],
     conf_type: str,
@@ -436,7 +466,8 @@ def _fused(
     offsets = xp.where(alone, xp.zeros_like(boxes), boxes) - xp.where(alone, xp.zeros_like(boxes), first)
     weight, *moments = _sums(xp, founders, relative, *(relative * x for x in columns_of(offsets)))
     moved = xp.stack(moments, axis=-1) / xp.where(exists, weight, one)[..., None]
-    mean = xp.where(exists[..., None], boxes + moved, xp.zeros_like(boxes))
+    mean = boxes + moved if origin is None else origin + (boxes + moved)
+    mean = xp.where(exists[..., None], mean, xp.zeros_like(mean))
 
     total = count if weights is None else xp.sum(weights)
     if conf_type == "max":

@@ -250,7 +250,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
 
 def _kept(call: Call, threshold: float) -> Array:
     """Indices kept of one scene, by descending score."""
-    mode, detections, kind, least, _ = call
+    mode, detections, kind, least, *_ = call
     if detections.boxes is not None and detections.overlaps is None:
         kept = None
         if mode.host:
@@ -262,7 +262,7 @@ def _kept(call: Call, threshold: float) -> Array:
             kept = mode.run(_kept_in_parts, detections, threshold, least, kind=kind)
         if kept is not None:
             return kept
-    return best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[0]
+    return best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0]
 
 
 def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:

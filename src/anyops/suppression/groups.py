@@ -7,7 +7,6 @@ from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
 from .detections import Detections
 from .rescoring import Pair, rivals_of
-from .select import above
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -67,8 +66,9 @@ def nms_groups(
     call = index_call(
         "nms_groups", Detections(boxes, scores, labels, overlaps), kind, score_threshold, differentiable=False
     )
-    mode, detections, kind, least, _ = call
-    return mode.back(mode.run(_groups, detections, threshold, least, kind=kind, dense=mode.padded))
+    mode = call.mode
+    found = mode.run(_groups, call.detections, threshold, call.least, kind=kind, dense=mode.padded)
+    return mode.back(found)
 
 
 def _groups(
@@ -87,4 +87,4 @@ def _groups(
     # Boxes with scores up to the threshold rank last, and have no group.
     others = xp.full((scores.shape[0] - n,), -1, dtype=groups.dtype, device=device(scores))
     groups = xp.take(xp.concat((groups, others)), xp.argsort(descending(xp, scores)))
-    return groups if least is None else xp.where(above(xp, scores, least), groups, xp.full_like(groups, -1))
+    return groups if least is None else xp.where(scores > least, groups, xp.full_like(groups, -1))

@@ -87,7 +87,7 @@ def matrix_nms(
     given = {"sigma": check_positive("sigma", sigma)}
     call = index_call("matrix_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
     rescored = best_first(call, given, rescore=_rescore, floor=0.0, kernel=kernel)
-    return RescoredBoxes(*call.back(rescored[:2]))
+    return RescoredBoxes(*call.back(*rescored[:2])[:2])
 
 
 @op(Kind.VALUES, ORDERS)
@@ -138,7 +138,7 @@ def matrix_nms_scores(
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
     call = static_call("matrix_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
-    return call.mode.back(in_place(call, given, rescore=_rescore, floor=0.0, kernel=kernel)[0])
+    return call.back(None, in_place(call, given, rescore=_rescore, floor=0.0, kernel=kernel)[0])[1]
 
 
 def _rescore(

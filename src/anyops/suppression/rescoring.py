@@ -19,7 +19,7 @@ from .arguments import Call
 from .detections import Detections, each_scene
 from .graph import Graph
 from .overlaps import scene_by_rank
-from .select import above, as_floating, ranked_above
+from .select import as_floating, ranked_above
 from .tiles import Pairs, Tiles
 
 
@@ -72,10 +72,11 @@ def best_first(
 
     Only overlaps above `floor` act. Scores never rise, and a box acts only on those that rank below it, so the limit on
     new scores may be applied to the scores `early`; unless a box acts on better ones too. `late` is whether `rescore`
-    leaves the limit to be applied to the new scores. `rescore` is among the options.
+    leaves the limit to be applied to the new scores. `rescore` is among the options, and `unchanged` where scores are
+    not changed: then boxes stay in the order of their ranks, in which integers are not rounded.
     """
-    mode, detections, kind, least, limit = call
-    limits = least if early else None, least if late else None
+    mode, detections, kind, limit = call.mode, call.detections, call.kind, call.limit
+    limits = call.least if early else None, call.last if late else None
     if mode.padded:
         found = _padded(mode, detections, given, limits, kind=kind, **options)
     else:
@@ -130,11 +131,15 @@ def _by_rank(
     return rivals.order, new, stays if valid is None else stays & valid, moved
 
 
-def _sorted(mode: Mode, detections: Detections, given: Parameters, limits: Limits, **settings: Any) -> Rescored:
+def _sorted(
+    mode: Mode, detections: Detections, given: Parameters, limits: Limits, *, unchanged: bool = False, **settings: Any
+) -> Rescored:
     """Return what `best_first` does, without the limit on their number."""
     xp, (first, last) = mode.xp, limits
     order, new, stays, moved = _by_rank(mode, detections, given, first, **settings)
     rank = indices_of(xp, stays if last is None else stays & (new > last))
+    if unchanged:
+        return xp.take(order, rank), new, None
     # By index first, so that a stable sort by score puts the lowest index of equal scores first.
     rank = xp.take(rank, xp.argsort(xp.take(order, rank)))
     rank = xp.take(rank, descending(xp, xp.take(new, rank)))
@@ -163,17 +168,17 @@ def _padded(
 
 
 def _sorted_in_fixed_shape(
-    mode: Mode, detections: Detections, given: Parameters, limits: Limits, **settings: Any
+    mode: Mode, detections: Detections, given: Parameters, limits: Limits, *, unchanged: bool = False, **settings: Any
 ) -> tuple[Array | None, ...]:
     """Whether each box stays; positions, new scores and new boxes: all by descending new score."""
     xp, (first, last), valid = mode.xp, limits, detections.valid
     if first is not None:
-        takes_part = above(xp, detections.scores, first)
+        takes_part = detections.scores > first
         detections = detections._replace(valid=takes_part if valid is None else valid & takes_part)
     new, stays, moved = _in_fixed_shape(mode, detections, given, **settings)
     if last is not None:
         stays = stays & (new > last)
-    index = descending(xp, new)
+    index = descending(xp, detections.scores if unchanged else new)
     moved, new, _, _, stays = Detections(moved, new, valid=stays).take(xp, index)
     return stays, index, new, moved
 

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int
+from .._array.nearest import with_arithmetic
 from .._array.order import descending
 from .._array.support import ORDERS, Kind, op
-from .arguments import check_count, check_threshold
+from .arguments import check_count, check_threshold, whole
 
 
 class TopScores(NamedTuple):
@@ -21,7 +22,7 @@ def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
     order = descending(xp, scores)
     if least is None:
         return order
-    return order[: int(xp.sum(xp.astype(above(xp, scores, least), default_int(xp, order))))]
+    return order[: int(xp.sum(xp.astype(scores > least, default_int(xp, order))))]
 
 
 def as_floating(xp: Namespace, scores: Array) -> Array:
@@ -70,17 +71,17 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     check_can_order(xp, "top_scores")
+    if not xp.isdtype(scores.dtype, "real floating"):
+        least = None if least is None else whole(xp, least, scores)
+        scores, given = with_arithmetic(xp, scores), scores.dtype
+        if least is not None and given == xp.uint64 != scores.dtype:
+            least -= 2**63
     return TopScores(*mode.run(_top, scores, least, count=count))
 
 
 def _top(mode: Mode, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
     xp = mode.xp
     indices = descending(xp, scores)[..., :count]
-    best = xp.take_along_axis(as_floating(xp, scores), indices, axis=-1)
-    valid = ~xp.isnan(best)
-    return indices, valid if least is None else valid & above(xp, best, least)
-
-
-def above(xp: Namespace, scores: Array, least: float) -> Array:
-    """Whether scores are strictly above a threshold, in the dtype of the scores, the default float for integers."""
-    return as_floating(xp, scores) > least
+    best = xp.take_along_axis(scores, indices, axis=-1)
+    valid = ~xp.isnan(best) if xp.isdtype(best.dtype, "real floating") else xp.ones_like(best, dtype=xp.bool)
+    return indices, valid if least is None else valid & (best > least)

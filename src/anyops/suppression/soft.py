@@ -103,7 +103,8 @@ def soft_nms(
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = index_call("soft_nms", Detections(boxes, scores, labels, overlaps), kind, given["least"], max_output)
-    return RescoredBoxes(*call.back(best_first(call, **_settings(call, given, decay), late=False)[:2]))
+    indices, new, _ = best_first(call, **_settings(call, given, decay), late=False)
+    return RescoredBoxes(*call.back(indices, new)[:2])
 
 
 @op(Kind.VALUES, ORDERS)
@@ -161,7 +162,7 @@ def soft_nms_scores(
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = static_call("soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
-    return call.mode.back(in_place(call, **_settings(call, given, decay))[0])
+    return call.back(None, in_place(call, **_settings(call, given, decay))[0])[1]
 
 
 def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold: float | None) -> Parameters:

@@ -1,0 +1,208 @@
+"""Integers that floats do not hold: what depends on differences of coordinates does not change with the origin.
+
+Overlaps, and with them all of suppression and the losses, are the same for boxes near the origin, where every number is
+exact, and far from it; scores are ranked and compared with thresholds as integers.
+"""
+
+import numpy as np
+import pytest
+
+import anyops
+from tests.backends import Backend
+
+NEAR = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [4, 0, 6, 2], [4, 0, 6, 2], [7, 0, 9, 2]])
+SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
+IDS = np.zeros(5, np.int32)
+# Where the first corner is: beyond the integers that float32 or float64 hold, and at the ends of the dtypes.
+FAR = {
+    "int32": (2**24 + 1, -(2**31), 2**31 - 10),
+    "uint32": (2**31 + 1, 2**32 - 10),
+    "int64": (2**24 + 1, 2**53 + 1, -(2**63), 2**63 - 10),
+    "uint64": (2**53 + 1, 2**63 + 1, 2**64 - 10),
+    "uint16": (2**16 - 10,),
+    "uint8": (255 - 9,),
+    "int8": (-128, 127 - 9),
+}
+CASES = [(dtype, origin) for dtype, origins in FAR.items() for origin in origins]
+
+
+def matched(f):
+    return lambda b, s: f(b, b[1:, ...])
+
+
+# Ops, and which of their results are boxes, which move with the origin.
+OPS = {
+    "nms": (lambda b, s: anyops.nms(b, s, 0.3), ()),
+    "nms diou": (lambda b, s: anyops.nms(b, s, 0.3, kind="diou"), ()),
+    "nms_groups": (lambda b, s: anyops.nms_groups(b, s, 0.3), ()),
+    "fast_nms": (lambda b, s: anyops.fast_nms(b, s, 0.3), ()),
+    "soft_nms": (anyops.soft_nms, ()),
+    "cluster_nms": (lambda b, s: anyops.cluster_nms(b, s, penalty="score+distance"), ()),
+    "weighted_cluster_nms": (anyops.weighted_cluster_nms, (0,)),
+    "matrix_nms": (anyops.matrix_nms, ()),
+}
+STATIC = {
+    "nms_mask": (lambda b, s: anyops.nms_mask(b, s, 0.3), ()),
+    "nms_mask of some": (lambda b, s: anyops.nms_mask(b, s, 0.3, valid=s < 0.85), ()),
+    "fast_nms_mask": (lambda b, s: anyops.fast_nms_mask(b, s, 0.3), ()),
+    "soft_nms_scores": (anyops.soft_nms_scores, ()),
+    "cluster_nms_scores": (lambda b, s: anyops.cluster_nms_scores(b, s, penalty="score+distance"), ()),
+    "weighted_cluster_nms_boxes": (anyops.weighted_cluster_nms_boxes, (0,)),
+    "matrix_nms_scores": (anyops.matrix_nms_scores, ()),
+    "box_area": (lambda b, s: anyops.box_area(b), ()),
+    "box_iou_loss": (lambda b, s: anyops.box_iou_loss(b[:4, ...], b[1:, ...]), ()),
+    "sides": (lambda b, s: anyops.box_convert(b, "xyxy", "xywh")[:, 2:], ()),
+    **{kind: (lambda b, s, kind=kind: anyops.box_iou(b, b, kind=kind), ()) for kind in ("iou", "giou", "diou", "ciou")},
+}
+
+
+def results(backend, op, boxes, scores=SCORES):
+    f = backend.asarray if backend.library != "torch" else lambda x: __import__("torch").tensor(x)
+    found = op(f(boxes), f(scores))
+    return [backend.to_numpy(x) for x in (found if isinstance(found, tuple) else (found,))]
+
+
+def compare(got, want, moved, origin, err_msg):
+    for i, (x, y) in enumerate(zip(got, want, strict=True)):
+        away = float(origin) if i in moved else 0.0  # rounded once, to the dtype of the result
+        atol = 4.0 * float(np.spacing(x.dtype.type(abs(away) + 10))) if i in moved else 2e-6
+        np.testing.assert_allclose(x.astype(float), y.astype(float) + away, rtol=2e-6, atol=atol, err_msg=err_msg)
+
+
+@pytest.mark.parametrize(("dtype", "origin"), CASES)
+def test_the_origin_of_integers_does_not_matter(backend, dtype, origin):
+    if not backend.has_dtype(dtype) or (dtype == "uint64" and not backend.has_dtype("int64")):
+        pytest.skip(f"{backend} has no {dtype}")
+    far = (NEAR.astype(object) + origin).astype(dtype)
+    for name, (op, moved) in (OPS | STATIC).items():
+        if backend is Backend.DASK and name not in ("box_area", "sides", "iou", "giou"):
+            continue  # it orders nothing
+        compare(results(backend, op, far), results(Backend.NUMPY, op, NEAR.astype(float)), moved, origin, name)
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_nor_does_it_in_a_fixed_shape(backend, name):
+    op, moved = STATIC[name]
+    want = results(Backend.NUMPY, op, NEAR.astype(float))
+    dtype, origin = "int32", 2**24 + 1
+    far = (NEAR + origin).astype(dtype)
+    if backend.library == "jax":
+        jax = pytest.importorskip("jax")
+        compare(results(backend, jax.jit(op), far), want, moved, origin, name)
+    elif backend is Backend.TORCH_CPU:
+        torch = pytest.importorskip("torch")
+
+        def lanes(b, s):
+            found = torch.func.vmap(op)(torch.stack([b, b - 2**20]), torch.stack([s, s]))
+            return tuple(x[0] for x in found) if isinstance(found, tuple) else found[0]
+
+        compare(results(backend, lanes, far), want, moved, origin, name)
+    else:
+        pytest.skip("the library has no transforms")
+
+
+@pytest.mark.parametrize("form", ["nms_mask", "box_iou"])
+def test_each_scene_of_a_batch_has_an_origin_of_its_own(backend, form):
+    if backend is Backend.DASK:
+        pytest.skip("dask.array has no take_along_axis")
+    origins = np.array([2**24 + 1, -(2**30), 5])
+    far = backend.asarray((NEAR + origins[:, None, None]).astype(np.int32))
+    if form == "nms_mask":
+        scores = backend.asarray(np.stack([SCORES] * 3))
+        got = backend.to_numpy(anyops.nms_mask(far, scores, 0.3))
+        np.testing.assert_array_equal(got, [[True, False, True, False, True]] * 3)
+    else:
+        got = backend.to_numpy(anyops.box_iou(far, far))
+        np.testing.assert_allclose(got, np.stack([anyops.box_iou(NEAR, NEAR)] * 3), rtol=1e-6)
+
+
+# Pairs of dtypes, and the origin of both; None where no integer dtype holds both.
+MIXED = {
+    ("uint8", "int64"): 5,
+    ("int32", "uint32"): 2**24 + 1,
+    ("uint16", "int32"): 2**16 - 10,
+    ("uint16", "uint64"): 2**16 - 10,
+    ("int8", "uint8"): 100,
+    ("uint64", "int64"): None,
+}
+
+
+@pytest.mark.parametrize("dtypes", MIXED, ids=" and ".join)
+def test_two_integer_dtypes(backend, dtypes):
+    if not all(map(backend.has_dtype, dtypes)) or ("uint64" in dtypes and not backend.has_dtype("int64")):
+        pytest.skip(f"{backend} does not have both")
+    asarray = __import__("torch").tensor if backend.library == "torch" else backend.asarray
+    origin = MIXED[dtypes]
+    a, b = (asarray((NEAR + (origin or 0)).astype(dtype)) for dtype in dtypes)
+    one_word = not backend.has_dtype("int64") and dtypes == ("int32", "uint32")
+    if origin is None or one_word:
+        with pytest.raises(TypeError, match="boxes1 and boxes2 must have integer dtypes that one integer dtype holds"):
+            anyops.box_iou(a, b)
+        return
+    got = backend.to_numpy(anyops.box_iou(a, b))
+    np.testing.assert_allclose(got, anyops.box_iou(NEAR, NEAR), rtol=1e-6)
+
+
+WIDE = np.array([[0, 0, 4, 4], [2**60, 0, 2**60 + 2, 2]])
+
+
+def test_integers_too_far_apart_are_refused(backend):
+    """Where values are known: 2**60 and 2**60 + 2 are one number in float64."""
+    boxes, limit = WIDE, 2**53
+    if not backend.has_dtype("int64"):
+        boxes, limit = WIDE % (2**31 - 1) + np.array([[0], [2**28]]), 2**24
+    boxes = backend.asarray(boxes.astype(np.int64 if limit == 2**53 else np.int32))
+    if backend is not Backend.DASK:
+        with pytest.raises(ValueError, match=rf"boxes1 and boxes2 must hold integers within {limit} of"):
+            anyops.box_iou(boxes, boxes)
+    if limit < 2**53 or backend is Backend.DASK:
+        return  # suppression computes on views, in float64
+    scores = backend.asarray(SCORES[:2])
+    for op in (anyops.nms, anyops.nms_mask, anyops.soft_nms, anyops.cluster_nms, anyops.nms_groups, anyops.fast_nms):
+        with pytest.raises(ValueError, match=rf"boxes must hold integers within {limit} of"):
+            op(boxes, scores)
+
+
+def test_padding_may_lie_anywhere(backend):
+    if backend is Backend.DASK:
+        pytest.skip("dask.array has no take_along_axis")
+    boxes = np.concatenate([np.full((1, 4), -(2**31)), NEAR + 2**24 + 1, np.full((2, 4), 2**31 - 1)]).astype(np.int32)
+    valid = np.array([False, *[True] * 5, False, False])
+    scores = np.array([1, *SCORES, 1, 1], np.float32)
+    got = anyops.nms_mask(*map(backend.asarray, (boxes, scores)), 0.3, valid=backend.asarray(valid))
+    np.testing.assert_array_equal(backend.to_numpy(got), [False, True, False, True, False, True, False, False])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64", "uint16", "uint8"])
+def test_scores_are_integers(backend, dtype):
+    """Ranked as such, and compared with thresholds as such, wherever the numbers are one in the default float."""
+    if not backend.has_dtype(dtype) or (dtype == "uint64" and not backend.has_dtype("int64")):
+        pytest.skip(f"{backend} has no {dtype}")
+    if backend is Backend.DASK:
+        pytest.skip("dask.array has no take_along_axis")
+    most = min(np.iinfo(dtype).max - 8, 2**24) if "64" not in dtype else 2**53
+    scores = np.array([most, most + 1, most + 2, 3, 1]).astype(dtype)
+    asarray = __import__("torch").tensor if backend.library == "torch" else backend.asarray
+    boxes, s = asarray(np.float32(NEAR + np.arange(5)[:, None] * 20)), asarray(scores)
+
+    def numbers(x):
+        return backend.to_numpy(x).tolist()
+
+    assert numbers(anyops.nms(boxes, s)) == [2, 1, 0, 3, 4]
+    assert numbers(anyops.nms(boxes, s, score_threshold=most)) == [2, 1]
+    assert numbers(anyops.nms(boxes, s, score_threshold=2.5)) == [2, 1, 0, 3]
+    assert numbers(anyops.nms(boxes, s, score_threshold=1e30)) == []
+    assert numbers(anyops.nms_groups(boxes, s, score_threshold=most)) == [-1, 1, 2, -1, -1]
+    assert numbers(anyops.fast_nms(boxes, s, score_threshold=most)) == [2, 1]
+    found = anyops.top_scores(s, 3, score_threshold=most)
+    assert (numbers(found.indices), numbers(found.valid)) == ([2, 1, 0], [True, True, False])
+    same = asarray(np.stack([NEAR[0]] * 5).astype(np.float32))
+    assert numbers(anyops.nms(same, s)) == [2]
+    assert numbers(anyops.nms_mask(same, s)) == [False, False, True, False, False]
+    for op in (anyops.soft_nms, anyops.matrix_nms, anyops.cluster_nms):
+        assert numbers(op(same, s).indices)[0] == 2, op
+    if backend.library == "jax":
+        jax = pytest.importorskip("jax")
+        assert numbers(jax.jit(anyops.nms_mask)(same, s)) == [False, False, True, False, False]
+        found = jax.jit(lambda s: anyops.top_scores(s, 3, score_threshold=most))(s)
+        assert (numbers(found.indices), numbers(found.valid)) == ([2, 1, 0], [True, True, False])
