@@ -160,7 +160,7 @@ def _ready_polygons(xp: Namespace, regions: Array, _fmt: str) -> Regions:
     first = points[0, ...]
     x, y = points[:, 0, ...] - first[0, ...], points[:, 1, ...] - first[1, ...]
     area = polygons.signed_area(xp, x, y)
-    shape = xp.concat((x, y, first, xp.sign(area)[None, ...]))
+    shape = xp.concat((x, y, first, xp.where(area < 0, -1.0, xp.ones_like(area))[None, ...]))
     return _regions(xp, xp.min(points, axis=0), xp.max(points, axis=0), xp.abs(area), shape)
 
 
