@@ -66,9 +66,10 @@ def inverse_scale(xp: Namespace, largest: Array) -> Array:
     """1, or 1 / largest where squares could overflow or vanish."""
     far = (largest > SQUARABLE) | ((largest < 1 / SQUARABLE) & (largest > 0))
     info = xp.finfo(largest.dtype)
-    # No inverse is infinite, or subnormal, which some processors take for 0.
-    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal)), float(info.max) / 8)
-    return xp.where(far, 1.0 / bounded, 1.0)
+    one = xp.ones_like(largest)
+    # No inverse is infinite, or subnormal, which some processors take for 0. No scalars: torch would not compile them.
+    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
+    return xp.where(far, one / bounded, one)
 
 
 def positive(xp: Namespace, weight: Array) -> Array:

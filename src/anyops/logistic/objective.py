@@ -595,7 +595,7 @@ def _present(
     if inverse is None:
         return *_kept(xp, x, y, w, dtype), l2 * unit
     l2 = cast(xp, l2 * (inverse[0] * unit), dtype)
-    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, float(xp.finfo(dtype).max))
+    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, xp.full_like(l2, float(xp.finfo(dtype).max)))
 
 
 def _in_range(l2: float) -> tuple[float, float]:
