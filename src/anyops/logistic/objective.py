@@ -7,7 +7,7 @@ above 0 where it has more than half of the probability: ±r for two classes; p t
 import math
 from typing import NamedTuple
 
-from .._array.arguments import check_number
+from .._array.arguments import check_number, check_parts
 from .._array.chunked import check_known_chunks, reduce_chunks
 from .._array.host import on_host
 from .._array.mode import Mode, mode_of
@@ -107,7 +107,7 @@ def logistic_loss(
     >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, dtype = _check(x, coef, intercept, y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)
     return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, l2, dtype=dtype))
 
@@ -203,7 +203,7 @@ def logistic_partial(
     (array([-1.,  0.]), array([[1. , 0.5],
            [0.5, 0.5]]))
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, dtype = _check(x, coef, intercept, y, sample_weight=sample_weight)
     wide = compute_dtype(mode.xp, dtype)
     if mode.lazy:
         at = on_host(coef), on_host(intercept)
@@ -235,6 +235,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     >>> anyops.logistic_merge(*parts).grad
     array([-1.,  0.])
     """
+    check_parts(LogisticPartial, a=a, b=b)
     named = {f"{name}.{field}": v for name, part in (("a", a), ("b", b)) for field, v in part._asdict().items()}
     result_dtype(namespace(**named), **named)
     if tuple(a.grad.shape) != tuple(b.grad.shape):
@@ -289,7 +290,7 @@ def logistic_step(
     >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
     (array([0.9082]), np.float64(-1.3623), True)
     """
-    mode, dtype = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, dtype = _check(x, coef, intercept, y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
@@ -320,10 +321,13 @@ def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
 
 
 def _check(
-    x: Array, coef: Array, intercept: Array, *, y: Array | None = None, sample_weight: Array | None = None
+    x: Array, coef: Array, intercept: Array, *labels: Array, sample_weight: Array | None = None
 ) -> tuple[Mode, DType]:
     """Return the mode and the dtype of the result; raise unless all describes one model and its rows."""
-    rows = {k: v for k, v in (("x", x), ("y", y), ("sample_weight", sample_weight)) if v is not None or k == "x"}
+    rows = {"x": x, **dict(zip(("y",), labels, strict=False))}
+    y = rows.get("y")
+    if sample_weight is not None:
+        rows["sample_weight"] = sample_weight
     at = {"coef": coef, "intercept": intercept}
     if (mode := mode_of(**rows)).lazy:  # coefficients found for a lazy array are on the host
         at = {k: mode.xp.asarray(v) for k, v in at.items()}
