@@ -702,7 +702,9 @@ def _class_items(mode: Mode, r: Array, number: Array) -> tuple[Array, Array, Arr
     rest = xp.sum(xp.where(mine, zero, e), axis=0)
     same = xp.exp(own)
     total = same + rest
-    loss = class_loss(xp, own, rest, total)
+    # By the own logit there is a derivative also where that is the top, which is taken off as a constant.
+    apart = rest * xp.exp(-xp.where(own == 0, own, 0.0)) if mode.grad else rest
+    loss = class_loss(xp, own, apart, total)
     over = 1.0 / total
     p = multiply(e, over)
     slope = xp.where(mine, -rest * over, p)
