@@ -42,9 +42,9 @@ def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
 
 def log_softmax(xp: Namespace, r: Array) -> Array:
     """The logarithms of the softmax along the last axis, accurate where one probability is near 1."""
-    r = r - xp.max(r, axis=-1, keepdims=True)
-    # Of the classes at the top all but one are among the rest of it.
+    # Of the classes at the top all but one are among the rest of it, and take no part in its derivative.
     first = xp.argmax(r, axis=-1, keepdims=True) == xp.arange(r.shape[-1], device=device(r))
+    r = r - xp.sum(xp.where(first, r, 0.0), axis=-1, keepdims=True)
     rest = xp.sum(xp.where(first, 0.0, xp.exp(r)), axis=-1, keepdims=True)
     return r - xp.log1p(rest)
 

@@ -4,6 +4,7 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
+from .._array.arguments import check_parts
 from .._array.backends import to_host
 from .._array.chunked import empty_rows, over_rows, reduce_chunks
 from .._array.host import from_host, on_host
@@ -171,6 +172,7 @@ def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     >>> anyops.kmeans_merge(anyops.kmeans_partial(x[:1], c), anyops.kmeans_partial(x[1:], c)).counts
     array([2., 1.])
     """
+    check_parts(KMeansPartial, a=a, b=b)
     return KMeansPartial(*(p + q for p, q in zip(a, b, strict=True)))
 
 

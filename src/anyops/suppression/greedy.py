@@ -12,7 +12,7 @@ from functools import partial
 
 from .._array.loop import branch, branches, map_lanes
 from .._array.mode import Mode
-from .._array.namespace import Array, default_int, device
+from .._array.namespace import Array, default_int, device, namespace
 from .._array.segments import mark, put_along_last
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
@@ -156,6 +156,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     >>> anyops.batched_nms(boxes, np.asarray([0.8, 0.9]), np.asarray([0, 1]), 0.5).tolist()
     [1, 0]
     """
+    namespace(idxs=idxs)
     check_detections(Detections(boxes, scores, idxs), "iou", "idxs")
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
