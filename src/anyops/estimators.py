@@ -4,6 +4,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -577,7 +578,14 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             return f(X, self.coef_, self.intercept_)
         # 1 − p would be rounding where p is near 1.
         coef, intercept = self.coef_[0, :], self.intercept_[0, ...]
-        return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
+        xp = namespace(X=X)
+        if is_chunked(xp):  # each chunk at once: columns of one array would be chunks of their own
+            return over_rows(partial(_of_two_classes, f, coef, intercept), X, 2, result_dtype(xp, X=X))
+        return _of_two_classes(f, coef, intercept, X)
+
+
+def _of_two_classes(f: Callable[[Array, Array, Array], Array], coef: Array, intercept: Array, X: Array) -> Array:
+    return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
 
 
 # --- what comes in ---------------------------------------------------------------------------------------------------
