@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._array.arguments import check_axis, check_number
 from ._array.chunked import reduce_chunks
 from ._array.loop import branch
-from ._array.mode import Mode, mode_of
+from ._array.mode import Mode, mode_of, sized_mode_of
 from ._array.namespace import (
     Array,
     DType,
@@ -309,7 +309,8 @@ def _check(
 ) -> tuple[Mode, int]:
     """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
     arrays = {"x": x, **channels, "sample_weight": sample_weight, **({} if dy is None else {"dy": dy})}
-    mode = mode_of(**{k: v for k, v in arrays.items() if v is not None or k == "x" or k in required})
+    given = {k: v for k, v in arrays.items() if v is not None or k == "x" or k in required}
+    mode = mode_of(**given) if len(given) == 1 else sized_mode_of(**given)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
     shape = tuple(x.shape)

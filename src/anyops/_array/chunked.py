@@ -24,6 +24,15 @@ def check_known_chunks(xp: Namespace, name: str, x: Array) -> None:
         )
 
 
+def check_no_lazy_frame(name: str, x: Any) -> None:
+    """Raise TypeError for a data frame, or a column of one, in parts: as an array it would be loaded as a whole."""
+    if hasattr(x, "to_dask_array"):
+        raise TypeError(
+            f"{name} must be an array, got a dask {type(x).__name__}, which would be loaded as a whole; "
+            f"pass {name}.to_dask_array(lengths=True)"
+        )
+
+
 def reduce_chunks(
     partial: Callable[..., Any], merge: Callable[[Any, Any], Any], axis: int, x: Array, *leading: Array | None
 ) -> Any:
@@ -57,13 +66,17 @@ def fold_blocks(
     sizes = x.chunks[0]
     starts = dask.array.from_array(np.cumulative_sum(np.asarray(sizes), include_initial=True)[:-1], chunks=1)
     weight = None if weight is None else weight.rechunk((sizes,))
-    if blocks is not None:
-        x, starts, weight = (None if a is None else a.blocks[blocks] for a in (x, starts, weight))
-    return _merged(partial, merge, (starts, (0,)), (x, (0, 1)), (None, None) if weight is None else (weight, (0,)))
+    of_weight = (None, None) if weight is None else (weight, (0,))
+    return _merged(partial, merge, (starts, (0,)), (x, (0, 1)), of_weight, blocks=blocks)
 
 
-def _merged(partial: Callable[..., Any], merge: Callable[[Any, Any], Any], *arrays: tuple[Array, Any]) -> Any:
-    """Return the merged results of all chunks of some arrays, each with the numbers of its axes.
+def _merged(
+    partial: Callable[..., Any],
+    merge: Callable[[Any, Any], Any],
+    *arrays: tuple[Array, Any],
+    blocks: list[int] | None = None,
+) -> Any:
+    """Return the merged results of all chunks of some arrays, or of some, each with the numbers of its axes.
 
     One task reads a chunk and makes its result, so that no worker holds chunks which wait for that.
     """
@@ -77,6 +90,7 @@ def _merged(partial: Callable[..., Any], merge: Callable[[Any, Any], Any], *arra
         partial, axes, *given, name=name, dtype=object, meta=np.empty((0,) * len(axes), object), align_arrays=False
     )
     parts, merge = made.to_delayed().ravel().tolist(), dask.delayed(merge)
+    parts = parts if blocks is None else [parts[i] for i in blocks]
     while len(parts) > 1:  # in pairs: rounding grows with the logarithm of their number
         odd = parts[len(parts) // 2 * 2 :]
         parts = [merge(parts[i], parts[i + 1]) for i in range(0, len(parts) - 1, 2)] + odd

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
+from .chunked import check_known_chunks
 from .compiled import as_written, jitted
 from .namespace import Array, Namespace, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
@@ -102,6 +103,15 @@ def mode_of(**arrays: Array) -> Mode:
         As :func:`namespace`, unless the arguments are arrays of one library on one device.
     """
     return _mode(namespace(**arrays), list(arrays.values()))
+
+
+def sized_mode_of(**arrays: Array) -> Mode:
+    """Return :func:`mode_of` a call that lays its arrays beside each other; raise where sizes of chunks are unknown."""
+    mode = mode_of(**arrays)
+    if mode.lazy:
+        for name, x in arrays.items():
+            check_known_chunks(mode.xp, name, x)
+    return mode
 
 
 def _mode(xp: Namespace, arrays: list[Array], like: Array | None = None) -> Mode:

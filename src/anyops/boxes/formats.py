@@ -2,7 +2,7 @@
 
 import math
 
-from .._array.mode import Mode, mode_of
+from .._array.mode import Mode, mode_of, sized_mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -100,7 +100,7 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     >>> anyops.box_convert(np.asarray([10.0, 20.0, 30.0, 60.0]), "xyxy", "cxcywh")
     array([20., 40., 20., 40.])
     """
-    mode = mode_of(boxes=boxes)
+    mode = sized_mode_of(boxes=boxes)
     xp = mode.xp
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         if fmt not in FORMATS:
@@ -222,7 +222,7 @@ def masks_to_boxes(masks: Array) -> Array:
     >>> anyops.masks_to_boxes(mask)
     array([[2., 1., 6., 3.]])
     """
-    mode = mode_of(masks=masks)
+    mode = sized_mode_of(masks=masks)
     xp = mode.xp
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.division import divide
-from .._array.mode import Mode, mode_of
+from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
     Array,
     Namespace,
@@ -88,7 +88,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     >>> anyops.box_iou(a[0], a, pairwise=False)  # one-to-all
     array([1.        , 0.14285714])
     """
-    mode = mode_of(boxes1=boxes1, boxes2=boxes2)
+    mode = sized_mode_of(boxes1=boxes1, boxes2=boxes2)
     xp = mode.xp
     check_kind(kind, KINDS)
     check_boxes("boxes1", boxes1)
@@ -335,7 +335,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     >>> anyops.mask_iou(masks[:1], masks)
     array([[1.        , 0.33333333]])
     """
-    mode = mode_of(masks1=masks1, masks2=masks2)
+    mode = sized_mode_of(masks1=masks1, masks2=masks2)
     xp = mode.xp
     check_kind(kind, MASK_KINDS)
     for name, masks in (("masks1", masks1), ("masks2", masks2)):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from .._array.backends import to_host
 from .._array.chunked import empty_rows, over_rows, reduce_chunks
 from .._array.host import from_host, on_host
-from .._array.mode import Mode, enter, mode_of
+from .._array.mode import Mode, enter, mode_of, sized_mode_of
 from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, result_dtype
 from .._array.nearest import counting, rows_at
 from .._array.rows import rows_in_cache, scan_rows
@@ -225,7 +225,7 @@ def _check_rounding(xp: Namespace, x: Array, centers: Array, inertia: Array, wei
 def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Mode, dict[str, Any]]:
     """Return the mode and the options of the kernels; raise unless the arguments fit each other."""
     arrays = {"x": x, "centers": centers, **({} if weight is None else {"sample_weight": weight})}
-    mode = mode_of(**arrays)
+    mode = sized_mode_of(**arrays)
     xp = mode.xp
     for name in ("x", "centers"):
         check_dtype(xp, name, arrays[name], "real floating", "integral")

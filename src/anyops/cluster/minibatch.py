@@ -99,6 +99,8 @@ def minibatch_kmeans(
         raise ValueError(f"max_no_improvement must be at least 1 or None, got {max_no_improvement}")
     rng = generator(seed)
     stream = _checked(batches, metric)
+    if not isinstance(init, str) and mode_of(init=init).lazy:  # as its batches
+        init = to_host(init)
     first = _first(stream, k, drawn=isinstance(init, str))
     check_init(first[0].mode, "batch 0", first[0].x, k, init)
     centers = Learned(first, k, init, metric, rng)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
+from .._array.chunked import check_known_chunks
 from .._array.mode import Mode, enter, floats
 from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_int, namespace
 from .._array.support import support
@@ -55,6 +56,7 @@ def check_detections(detections: Detections, kind: str, labels_name: str = "labe
         if x is not None:
             check_dtype(xp, name, x, *dtypes)
             if x.shape != expected:
+                check_known_chunks(xp, name, x)
                 got = tuple(x.shape)
                 raise ValueError(f"{name} must have shape {expected} beside scores of shape {shape}, got {got}")
     return xp

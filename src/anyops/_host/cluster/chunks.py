@@ -27,7 +27,7 @@ from .sums import Totals
 from .weights import unit_of, weights_of
 
 T = TypeVar("T")
-TILE = 1 << 18  # numbers in the rows that are moved and compared at once
+TILE = 1 << 16  # numbers in the rows that are moved and compared at once
 
 
 class Survey(NamedTuple):
@@ -135,7 +135,7 @@ class Chunks(Fitted):
     def assign(self, centers: Host) -> Array:
         """Return the number of the closest centre of each sample, still to be computed."""
         self.at = centers
-        make = partial(_labels, self.frame, self.metric, centers, self.returned(self.place.centers_out(centers)))
+        make = partial(_labels, self.frame, centers, self.returned(centers))
         return over_rows(make, self.x, None, default_int(self.home.xp, self.x), self.weight)
 
     def inertia(self) -> float:
@@ -428,9 +428,7 @@ def _pick(
     return {start: (start + index, np.concat(rows))}
 
 
-def _labels(
-    frame: Frame, metric: str, centers: Host, returned: Host, x: Array, weight: Array | None = None
-) -> Array:
+def _labels(frame: Frame, centers: Host, returned: Host, x: Array, weight: Array | None = None) -> Array:
     """Labels of a chunk, also of samples of weight 0; arbitrary for those that are not finite."""
     parts = []
     for _, rows, own in _tiles(np.zeros(1, np.int64), x, weight):
@@ -439,7 +437,7 @@ def _labels(
         if not np.all(shipped > 0):
             xp = mode.xp
             there = xp.where(xp.isfinite(rows), rows, xp.zeros_like(rows))
-            found = kmeans_assign(there, from_host(xp, returned, z.dtype, z), metric=metric).labels
+            found = kmeans_assign(there, from_host(xp, returned, z.dtype, z), metric=frame.metric).labels
             labels = xp.where(beside(mode, shipped > 0, z), labels, found)
         parts.append(labels)
     xp = mode_of(x=x).xp
