@@ -27,7 +27,7 @@ from .sums import Totals
 from .weights import unit_of, weights_of
 
 T = TypeVar("T")
-TILE = 1 << 16  # numbers in the rows that are moved and compared at once
+TILE = 1 << 17  # numbers in the rows that are moved and compared at once
 
 
 class Survey(NamedTuple):
