@@ -1,6 +1,6 @@
 """Suppression of detections that were read: what stays, as the text of a file."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ _ROUNDING = 4
 class Outcome(NamedTuple):
     """What is written, and how many boxes it has."""
 
-    text: str
+    text: Iterable[str]
     boxes: int
 
 
@@ -43,8 +43,8 @@ def survivors(
     """Suppress by a method that keeps records: those that stay, in their order, with their new scores and boxes."""
     if method == Method.WEIGHTED:
         _check_weigh(detections)
-    images = _numbered(detections.image_ids)
-    groups = images if class_agnostic else _numbered(_classes(detections))
+    images = detections.images.codes()
+    groups = images if class_agnostic else _classes(detections)
     # One call for all: boxes with different labels leave each other alone.
     boxes, scores = _sent(detections, send)
     result: Any = getattr(anyops, method.function)(boxes, scores, labels=send(groups), **options)
@@ -71,37 +71,38 @@ def fused(
     """Fuse the boxes of all files: new records, by the first appearance of their image, then by descending score."""
     model_ids, weights = models.numbered(parts)
     detections = joined(parts)
-    classes = list(_classes(detections))
-    first = np.unique_all(_numbered(classes)).indices
-    images = _numbered(detections.image_ids)
+    classes = _classes(detections)
+    first = np.unique_all(classes).indices
+    images = detections.images.codes()
+    image_names, category_names = detections.images.names(), detections.categories.names()
+    categories = detections.categories.codes()
     boxes, scores = _sent(detections, send)
     given = {"model_ids": send(model_ids), "model_weights": weights}
-    result = anyops.weighted_boxes_fusion(boxes, scores, send(_numbered(classes)), **given, **options)
+    result = anyops.weighted_boxes_fusion(boxes, scores, send(classes), **given, **options)
     new_boxes, new_scores = to_host(result.boxes), to_host(result.scores)
     of = first[to_host(result.labels)]  # a record of the image and category of each fused box
     best = _best(images[of], max_output)
     best = best[np.argsort(images[of][best], stable=True)]
     records = []
     for index, box, score in zip(of[best].tolist(), new_boxes[best], new_scores[best], strict=True):
-        image_id, category_id = classes[index]
+        image_id, category_id = image_names[images[index]], category_names[categories[index]]
         _check_finite(image_id, box, score)
         records.append(FusedRecord(image_id, category_id, _xywh(box), _rounded(score)))
-    return Outcome(fused_text(records, form, detections), len(records))
+    return Outcome([fused_text(records, form, detections)], len(records))
 
 
-def _classes(detections: Detections) -> Iterable[tuple[int | str, int | str]]:
-    return zip(detections.image_ids, detections.category_ids, strict=True)
-
-
-def _numbered(keys: Iterable[Hashable]) -> NDArray[np.int64]:
-    """Replace each key by its number in the order of first appearance."""
-    numbers: dict[Hashable, int] = {}
-    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+def _classes(detections: Detections) -> NDArray[np.int64]:
+    """Number each pair of an image and a category, in the order of first appearance."""
+    pairs = detections.images.codes() * len(detections.categories.numbers) + detections.categories.codes()
+    found = np.unique_all(pairs)
+    number = np.empty_like(found.indices)
+    number[np.argsort(found.indices)] = np.arange(number.shape[0])
+    return number[found.inverse_indices]
 
 
 def _sent(detections: Detections, send: Send) -> tuple[Any, Any]:
-    boxes = anyops.box_convert(send(detections.xywh()), "xywh", "xyxy")
-    return boxes, send(np.asarray(detections.scores, dtype=np.float64))
+    # Converted here: a library that compiles would do so for the length of each file.
+    return send(anyops.box_convert(detections.boxes, "xywh", "xyxy")), send(detections.scores)
 
 
 def _best(images: NDArray[np.int64], max_output: int | None) -> NDArray[np.int64]:
@@ -116,12 +117,12 @@ def _best(images: NDArray[np.int64], max_output: int | None) -> NDArray[np.int64
 
 
 def _check_weigh(detections: Detections) -> None:
-    for index, score in enumerate(detections.scores):
-        if score < 0:
-            raise CommandError(
-                f"record {index} (counted from 0): score: expected 0 or more, for weighted averages boxes by it, "
-                f"got {score!r}"
-            )
+    wrong = np.flatnonzero(detections.scores < 0)
+    if wrong.shape[0]:
+        raise CommandError(
+            f"record {wrong[0]} (counted from 0): score: expected 0 or more, for weighted averages boxes by it, "
+            f"got {float(detections.scores[wrong[0]])!r}"
+        )
 
 
 def _rescore(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
@@ -130,9 +131,10 @@ def _rescore(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any],
 
 
 def _move(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
+    images, codes = detections.images.names(), detections.images.codes()
     for at in np.flatnonzero(_differs(old, new).any(axis=1)).tolist():
         index = int(kept[at])
-        _check_finite(detections.image_ids[index], new[at])
+        _check_finite(images[codes[index]], new[at])
         detections.replace(index, bbox=_xywh(new[at]))
 
 
