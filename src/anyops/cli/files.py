@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -17,6 +18,7 @@ STREAM = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLANK = "\ufeff \t\r\n"  # some editors begin a file with a byte order mark
+_NOT_BLANK = re.compile(f"[^{_BLANK}]")
 
 
 class Format(StrEnum):
@@ -69,7 +71,7 @@ def read_text(source: str, *, nothing: str = _NOTHING) -> tuple[str, Format]:
         raise CommandError(
             f"{name}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at offset {error.start}"
         ) from None
-    if not text.strip(_BLANK):
+    if not _NOT_BLANK.search(text):
         raise CommandError(f"{name}: is empty; {nothing}")
     return text, _sniff(text) if source == STREAM else format_of(source)
 

@@ -183,14 +183,21 @@ def nms(
             parts, form = _read(files, model_field, partial(begin, "read"))
             check_same_format(form, out)
             count = sum(len(part.scores) for part in parts)
-            begin("suppress", 0)
+            tick = partial(begin, "suppress")
+            tick(0)
             with _about(*files):
                 if method == Method.WBF:
-                    outcome = fused(parts, form, models, options, send, max_output=max_output)
+                    outcome = fused(parts, form, models, options, send, max_output=max_output, tick=tick)
                 else:
                     (detections,) = parts
                     outcome = survivors(
-                        detections, method, options, send, class_agnostic=class_agnostic, max_output=max_output
+                        detections,
+                        method,
+                        options,
+                        send,
+                        class_agnostic=class_agnostic,
+                        max_output=max_output,
+                        tick=tick,
                     )
             begin("write", 0)
             write_text(outcome.text, out, force=force)

@@ -29,7 +29,8 @@ _SIDES = ("x", "y", "w", "h")
 _BBOX = "4 numbers [x, y, w, h]"
 
 
-AT_ONCE = 1 << 14  # records that are checked together, or written together
+AT_ONCE = 512  # records that are checked together: their values stay in cache
+WRITTEN = 1 << 14  # records that are written together
 Tick = Callable[[float], None]
 """Takes the share of the text that has been read."""
 
@@ -43,8 +44,11 @@ class Ids:
 
     def extend(self, ids: Sequence[int | str]) -> None:
         """Add the ids of some records."""
-        number = self.numbers.setdefault
-        self._parts.append(np.asarray([number(one, len(self.numbers)) for one in ids], dtype=np.int64))
+        codes = list(map(self.numbers.get, ids))
+        if None in codes:
+            number = self.numbers.setdefault
+            codes = [number(one, len(self.numbers)) for one in ids]
+        self._parts.append(np.asarray(codes, dtype=np.int64))
 
     def join(self, other: "Ids") -> None:
         """Add the ids of another file."""
@@ -107,8 +111,8 @@ class Detections:
     def text(self, indices: Sequence[int]) -> Iterator[str]:
         """Yield the text of a file with these records alone, in pieces."""
         yield self.head
-        for at in range(0, len(indices), AT_ONCE):
-            records = self.separator.join(map(self.record, indices[at : at + AT_ONCE]))
+        for at in range(0, len(indices), WRITTEN):
+            records = self.separator.join(map(self.record, indices[at : at + WRITTEN]))
             yield self.separator + records if at else records
         yield self.tail
 
@@ -226,41 +230,30 @@ def _parse_json(text: str, model_field: str | None, tick: Tick) -> Detections:
     detections = Detections(text)
     checked = _Checked(detections)
     fields = ["image_id", "category_id", "bbox", "score", *([] if model_field is None else [model_field])]
-    start = end = _start_of_list(text)
-    records: list[Any] = []
-
-    def take() -> None:
-        try:
-            columns = [[record[name] for record in records] for name in fields]
-        except (KeyError, TypeError, IndexError):
-            columns = None
-        images, categories, boxes, scores, *models = columns or [[]] * 4
-        sides = _flat(boxes)
-        if columns is None or sides is None or not checked.take(
-            images, categories, sides, scores, models[0] if models else None
-        ):
-            first = len(detections.starts) - len(records)
-            for index, record in enumerate(records, first):
+    start, starts, stops = _start_of_list(text), detections.starts, detections.stops
+    for records, begins, ends in _json_items(text, start):
+        if not _take_json(checked, records, fields):
+            for index, record in enumerate(records, len(starts)):
                 _check_json(record, f"record {index} (counted from 0)", model_field)
-        records.clear()
-        tick(end / len(text))
-
-    try:
-        for index, (record, begin, stop) in enumerate(_json_items(text, start)):
-            if len(records) == AT_ONCE:
-                take()
-            records.append(record)
-            detections.starts.append(begin)
-            detections.stops.append(stop)
-            if index == 1:  # one separator for all: files mix no two layouts
-                detections.separator = text[end:begin]
-            end = stop
-    finally:  # what stands earlier in the file is reported first
-        if records:
-            take()
-    detections.head = text[: detections.starts[0]] if detections.starts else text[:start]
-    detections.tail = text[end:] if detections.starts else text[start:]
+        starts.extend(begins)
+        stops.extend(ends)
+        tick(ends[-1] / len(text))
+    if len(starts) > 1:  # one separator for all: files mix no two layouts
+        detections.separator = text[stops[0] : starts[1]]
+    detections.head, detections.tail = text[: starts[0] if starts else start], text[stops[-1] if stops else start :]
     return checked.done()
+
+
+def _take_json(checked: _Checked, records: list[Any], fields: list[str]) -> bool:
+    """Take the values of some records; return False, and take none, if one is not as it must be."""
+    if not set(map(type, records)) <= {dict}:
+        return False
+    try:
+        images, categories, boxes, scores, *models = [[record[name] for record in records] for name in fields]
+    except KeyError:
+        return False
+    sides = _flat(boxes)
+    return sides is not None and checked.take(images, categories, sides, scores, models[0] if models else None)
 
 
 def _check_json(record: Any, where: str, model_field: str | None) -> None:
@@ -284,30 +277,40 @@ def _start_of_list(text: str) -> int:
     raise CommandError(f"expected a JSON list of detections, got {shown(value)}")
 
 
-def _json_items(text: str, position: int) -> Iterator[tuple[Any, int, int]]:
-    """Yield each value of a JSON list, where it begins and ends, and check what stands after the list."""
+def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int], list[int]]]:
+    """Yield some values of a JSON list at a time, where they begin and end, and check what stands after the list."""
     position = skip_space(text, position)
-    index, separator = 0, ","
+    done, separator = 0, ","
+    values: list[Any] = []
+    begins: list[int] = []
+    ends: list[int] = []
     closed = text.startswith("]", position)
     while not closed:
         try:
             value, end = _scan(text, position)
         except (StopIteration, ValueError, RecursionError):
-            value, end = json_value(text, position, f"record {index} (counted from 0): ")
-        yield value, position, end
-        index += 1
-        after = end + len(separator)
-        if text.startswith(separator, end) and text[after : after + 1] not in _BLANK_OR_CLOSED:
-            position = after  # as after the record before
-            continue
-        position = skip_space(text, end)
-        closed = text.startswith("]", position)
-        if not closed:
-            if not text.startswith(",", position):
-                where = f"after record {index - 1} (counted from 0): "
+            if values:  # of which one may be at fault, too
+                yield values, begins, ends
+            value, end = json_value(text, position, f"record {done + len(values)} (counted from 0): ")
+        values.append(value)
+        begins.append(position)
+        ends.append(end)
+        position = end + len(separator)
+        if not text.startswith(separator, end) or text[position : position + 1] in _BLANK_OR_CLOSED:
+            # Not as after the record before.
+            position = skip_space(text, end)
+            closed = text.startswith("]", position)
+            if not closed and not text.startswith(",", position):
+                yield values, begins, ends
+                where = f"after record {done + len(values) - 1} (counted from 0): "
                 raise CommandError(where + json_fault("expected a comma or ]", text, position))
-            position = skip_space(text, position + 1)
-            separator = text[end:position]
+            if not closed:
+                position = skip_space(text, position + 1)
+                separator = text[end:position]
+        if closed or len(values) == AT_ONCE:
+            yield values, begins, ends
+            done += len(values)
+            values, begins, ends = [], [], []
     position = skip_space(text, position + 1)
     if position < len(text):
         raise CommandError(json_fault("expected nothing after the list", text, position))
