@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import re
 import signal
 import tracemalloc
 from contextlib import contextmanager
@@ -56,8 +57,11 @@ def fits():
     yield "kmeans_partial", lambda x, y, w: anyops.kmeans_partial(x, samples(3), sample_weight=w)
     yield "batch_stats", lambda x, y, w: anyops.batch_stats(x, sample_weight=w)
     for solver in ("newton", "lbfgs", "proximal"):
-        yield solver, lambda x, y, w, solver=solver: anyops.logistic_regression(
-            x, y, l2=1.0, sample_weight=w, class_weight="balanced", solver=solver
+        yield (
+            solver,
+            lambda x, y, w, solver=solver: anyops.logistic_regression(
+                x, y, l2=1.0, sample_weight=w, class_weight="balanced", solver=solver
+            ),
         )
     yield "logistic_loss", lambda x, y, w: anyops.logistic_partial(x, y, np.ones(4), np.zeros(()), sample_weight=w)
 
@@ -287,11 +291,12 @@ def test_unknown_sizes_of_chunks_are_named_or_do_not_matter(name):
     try:
         got = values(UNKNOWN[name](unknown))
     except ValueError as error:
-        assert "must have chunks of known sizes" in str(error)
-        assert "compute_chunk_sizes()" in str(error)
-    else:
-        for a, b in zip(got, values(UNKNOWN[name](known)), strict=True):
-            np.testing.assert_allclose(a, b)
+        got, said = None, str(error)
+    if got is None:
+        assert re.search(r"must have chunks of known sizes.*compute_chunk_sizes\(\)", said), said
+        return
+    for a, b in zip(got, values(UNKNOWN[name](known)), strict=True):
+        np.testing.assert_allclose(a, b)
 
 
 # --- a cluster -------------------------------------------------------------------------------------------------------

@@ -309,8 +309,8 @@ def _check(
 ) -> tuple[Mode, int]:
     """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
     arrays = {"x": x, **channels, "sample_weight": sample_weight, **({} if dy is None else {"dy": dy})}
-    given = {k: v for k, v in arrays.items() if v is not None or k == "x" or k in required}
-    mode = mode_of(**given) if len(given) == 1 else sized_mode_of(**given)
+    there = {k: v for k, v in arrays.items() if v is not None or k == "x" or k in required}
+    mode = mode_of(**there) if len(there) == 1 else sized_mode_of(**there)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
     shape = tuple(x.shape)

@@ -4,7 +4,6 @@ import numpy as np
 
 from .namespace import Array, Namespace
 
-
 LARGE = 1 << 20  # numbers in an array that is not taken to the host
 
 

@@ -59,7 +59,7 @@ def fold_rows(
     *arrays: Array | None,
     axis: int = 0,
 ) -> Sums:
-    """Return the merged results of `kernel` on chunks of `rows` rows, along an axis of the arrays; 0: on all at once."""
+    """Return the merged results of `kernel` on chunks of `rows` rows, along an axis of the arrays; on all if 0."""
 
     def chunk(*parts: Array | None) -> Parts:
         return (), kernel(*parts)

@@ -370,9 +370,7 @@ def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, d
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
     size = max(1, PIXELS // max(1, sum(math.prod(x.shape[:-1]) for x in masks)))
     at_once = size if many or mode.grain or mode.fused else 0
-    inter, *areas = fold_rows(
-        xp, counts, lambda x, y: tuple(map(mode.own.add, x, y)), at_once, *masks, axis=rank - 2
-    )
+    inter, *areas = fold_rows(xp, counts, lambda x, y: tuple(map(mode.own.add, x, y)), at_once, *masks, axis=rank - 2)
     if b is None:
         n = a.shape[-3]
         diagonal = xp.arange(0, n * n, n + 1, device=device(a))

@@ -240,9 +240,7 @@ def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any
     return send
 
 
-def _read(
-    files: list[str], model_field: str | None, tick: Callable[[float], None]
-) -> tuple[list[Detections], Format]:
+def _read(files: list[str], model_field: str | None, tick: Callable[[float], None]) -> tuple[list[Detections], Format]:
     """Read all files, which must be of one format; `tick` is given the share of them that is read."""
     tick(0)
     read = [read_text(file) for file in files]

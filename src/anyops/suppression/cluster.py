@@ -17,7 +17,9 @@ from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
+from .greedy import kept_of_scene
 from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
+from .select import as_floating
 
 PENALTIES = (None, "score", "score+distance")
 # A box takes part in the average of a better one above this overlap.
@@ -112,7 +114,13 @@ def cluster_nms(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
     call = index_call("cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
-    return RescoredBoxes(*call.back(best_first(call, **settings)[:2]))
+    mode, given, limit = call.mode, call.detections.scores, call.limit
+    if penalty is not None or mode.grad or mode.padded:
+        return RescoredBoxes(*call.back(best_first(call, **settings)[:2]))
+    # Greedy NMS, and scores as they are.
+    kept = kept_of_scene(call, settings["given"]["threshold"])
+    kept = kept if limit is None else kept[: min(limit, kept.shape[0])]
+    return RescoredBoxes(*call.back((kept, mode.xp.take(as_floating(mode.xp, given), kept))))
 
 
 @op(Kind.VALUES, ORDERS)

@@ -12,15 +12,11 @@ from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
 from .detections import Detections
-from .graph import Graph
 from .greedy import kept_of_scene
-from .overlaps import Strips, Sweep, overlapping_between, scene_by_rank
 from .rescoring import padded
-from .select import above, ranked_above
+from .select import above
 from .tiles import Pairs, Tiles
-
-# A graph is built up to this many pairs, in all or per box.
-PAIRS, PAIRS_PER_BOX = 1 << 16, 16
+from .winners import pairs_with_kept, small_graph
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -103,11 +99,8 @@ def nms_groups(
 
 def _of_graph(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array | None:
     """The groups, by the graph of all pairs that overlap; None if they are many."""
-    xp, (boxes, scores, labels, *_) = mode.xp, detections
-    order = ranked_above(xp, scores, least)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
-    scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
-    graph = Graph.of(mode, scene, order, room=max(PAIRS, PAIRS_PER_BOX * order.shape[0]))
+    xp, scores = mode.xp, detections.scores
+    order, graph = small_graph(mode, detections, threshold, least, kind)
     if graph is None:
         return None
     ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
@@ -148,27 +141,16 @@ def _of_strips(
 
     Memory follows the boxes and not the pairs.
     """
-    xp, (boxes, scores, labels, *_) = mode.xp, detections
-    order = ranked_above(xp, scores, least)
-    n = order.shape[0]
-    stays = xp.take(mark(xp, kept, scores.shape[0]), order)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
-    # A box that can overlap none is kept, and stands for itself alone.
-    scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
-    found = xp.where(stays, xp.arange(n, dtype=order.dtype, device=device(order)), n - 1)
-    if scene.size:
-        strips = Strips.of(xp, scene)
-        if not bool(strips.fits(xp)):
-            return None
-        winner = xp.take(stays, scene.ranks)
-        winners, others = (scene.take(xp, indices_of(xp, some)) for some in (winner, ~winner))
-        if others.size:
-            a, b = (Sweep.of(xp, strips, some) for some in (winners, others))
-            for edges in overlapping_between(mode, a, b):
-                some = indices_of(xp, xp.take(stays, edges.better))
-                better, worse = xp.take(edges.better, some), xp.take(edges.worse, some)
-                found = segment_min(xp, better, worse, found)
-    return _by_rank(xp, found, order, scores, least)
+    found = pairs_with_kept(mode, detections, kept, threshold, least, kind)
+    if found is None:
+        return None
+    xp, (order, stays, pairs), scores = mode.xp, found, detections.scores
+    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    best = xp.where(stays, ranks, max(order.shape[0] - 1, 0))
+    for edges in pairs:
+        some = indices_of(xp, xp.take(stays, edges.better))
+        best = segment_min(xp, xp.take(edges.better, some), xp.take(edges.worse, some), best)
+    return _by_rank(xp, best, order, scores, least)
 
 
 def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array, least: float | None) -> Array:

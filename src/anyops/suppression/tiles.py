@@ -117,7 +117,7 @@ class Tiles:
         return self._reduce(lambda pairs, acts, out: out | xp.any(acts & function(pairs), axis=-2), none)
 
     def max(self, function: Function, initial: Array, *, rows: int | None = None) -> Array:
-        """Largest of the values of the better rivals of each box, or of those among the best `rows`, and its initial one."""
+        """Largest of the values of the better rivals of each box, or of the best `rows` of all, and its initial one."""
         xp = self.xp
 
         def add(pairs: Pairs, acts: Array, out: Array) -> Array:

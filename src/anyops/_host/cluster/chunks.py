@@ -1,8 +1,8 @@
 """The samples of a fit that are read in chunks: what is found of each stays there, but for sums and drawn samples.
 
-The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, moves a tile of it at a
-time to where samples are compared, and gives numbers whose size does not grow with the rows. Labels are made when they
-are asked for.
+The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, moves a tile of it
+at a time to where samples are compared, and gives numbers whose size does not grow with the rows. Labels are made when
+they are asked for.
 """
 
 from collections.abc import Callable
@@ -150,8 +150,8 @@ class Chunks(Fitted):
     ) -> Any:
         return _fold(partial(f, self.frame, *options), merge, self.x, self.weight, blocks)
 
-    def farthest(self, centers: Host, closest: None, count: int) -> Farthest:
-        """Return the samples farthest from their centres, and how many samples each centre has."""
+    def farthest(self, centers: Host, closest: tuple[Array, Array] | None, count: int) -> Farthest:
+        """Return the samples farthest from their centres, and how many samples each centre has; `closest` is None."""
         merge = partial(_merge_farthest, count, self.eps)
         return self._fold(_farthest, merge, centers, count, self.eps)
 
@@ -186,8 +186,8 @@ class Chunks(Fitted):
     def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
         """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
         found = self._fold(_far, partial(_merge_far, rate), key, seeds, rate)
-        order = np.argsort(found.index)
-        return Drawn(found.index[order], found.points[order, :])
+        order = np.argsort(found.at)
+        return Drawn(found.at[order], found.points[order, :])
 
     def rest(self, seeds: Drawn, count: int) -> Drawn:
         """Return the first samples of positive weight beside some."""
@@ -202,9 +202,9 @@ class Chunks(Fitted):
         index, points = np.zeros(0, np.int64), np.zeros((0, self.x.shape[1]))
         while (missing := self.k - index.shape[0]) > 0:
             new = self._draw(rng.random(missing), self._weight_by_block(index), None, index)
-            _, first = np.unique(new.index, return_index=True)
+            _, first = np.unique(new.at, return_index=True)
             first = np.sort(first)
-            index, points = np.concat([index, new.index[first]]), np.concat([points, new.points[first, :]])
+            index, points = np.concat([index, new.at[first]]), np.concat([points, new.points[first, :]])
         return points
 
     def _plusplus(self, rng: Any) -> Host:
@@ -217,10 +217,10 @@ class Chunks(Fitted):
                 new = self._draw(uniform, totals, points, index)
             else:  # only copies of those that were drawn are left
                 new = self._draw(uniform, self._weight_by_block(index), None, index)
-            lowered = self._lowered(points, new.points, index, new.index)
+            lowered = self._lowered(points, new.points, index, new.at)
             best = int(np.argmin(np.sum(lowered, axis=0)))
             totals = lowered[:, best]
-            index = np.concat([index, new.index[best : best + 1]])
+            index = np.concat([index, new.at[best : best + 1]])
             points = np.concat([points, new.points[best : best + 1, :]])
         return points
 
@@ -301,12 +301,12 @@ def _joined(a: dict[int, Any], b: dict[int, Any]) -> dict[int, Any]:
 # --- tiles -----------------------------------------------------------------------------------------------------------
 
 
-def _stats(frame: Frame, _: int, x: Array, weight: Array | None) -> Any:
+def _stats(frame: Frame, _start: int, x: Array, weight: Array | None) -> Any:
     mode, z, shipped, _ = frame.samples(x, weight)
     return batch_stats(z, axis=1, sample_weight=None if np.all(shipped > 0) else beside(mode, shipped > 0, z))
 
 
-def _sums(frame: Frame, centers: Host, _: int, x: Array, weight: Array | None) -> KMeansPartial:
+def _sums(frame: Frame, centers: Host, _start: int, x: Array, weight: Array | None) -> KMeansPartial:
     # Where labels repeat, so do the sums and the centres, and the shift is 0.
     mode, z, _, given = frame.samples(x, weight)
     return partial_sums(z, from_host(mode.xp, centers, z.dtype, z), given, frame.metric, around=False)
@@ -340,14 +340,14 @@ class _Far(NamedTuple):
     total: float
     uniform: Host
     potential: Host
-    index: Host
+    at: Host
     points: Host
 
 
 def _far(frame: Frame, key: int, seeds: Drawn, rate: float, start: int, *tile: Any) -> _Far:
     z, shipped, _, distances = _closest(frame, seeds.points, *tile)
     potential = distances * shipped
-    potential[_inside(seeds.index, start, potential.shape[0])] = 0.0
+    potential[_inside(seeds.at, start, potential.shape[0])] = 0.0
     uniform = uniforms(key, start, start + potential.shape[0])
     total = float(np.sum(potential))
     index = np.flatnonzero(uniform * total < rate * potential)
@@ -357,15 +357,16 @@ def _far(frame: Frame, key: int, seeds: Drawn, rate: float, start: int, *tile: A
 def _merge_far(rate: float, a: _Far, b: _Far) -> _Far:
     """Those drawn from both: the larger the sum of all, the fewer."""
     total = a.total + b.total
-    columns = [np.concat(both) for both in list(zip(a, b, strict=True))[1:]]
-    kept = columns[0] * total < rate * columns[1]
-    return _Far(total, *(column[kept] for column in columns))
+    uniform, potential = np.concat([a.uniform, b.uniform]), np.concat([a.potential, b.potential])
+    kept = uniform * total < rate * potential
+    at, points = np.concat([a.at, b.at]), np.concat([a.points, b.points])
+    return _Far(total, uniform[kept], potential[kept], at[kept], points[kept, :])
 
 
 def _rest(frame: Frame, seeds: Drawn, count: int, start: int, x: Array, weight: Array | None) -> Drawn:
     _, z, shipped, _ = frame.samples(x, weight)
     rest = shipped > 0
-    rest[_inside(seeds.index, start, rest.shape[0])] = False
+    rest[_inside(seeds.at, start, rest.shape[0])] = False
     index = np.flatnonzero(rest)[:count]
     return Drawn(start + index, _rows(z, index))
 
@@ -413,19 +414,19 @@ def _pick(
 ) -> dict[int, tuple[Host, Host]]:
     """The samples of a chunk at which its running sum of weights, or w · distance, passes some values."""
     parts, rows = [], []
-    for start, *tile in _tiles(starts, x, weight):
-        mode, z, potential, _ = frame.samples(*tile)
+    for start, own, of_own in _tiles(starts, x, weight):
+        mode, z, potential, _ = frame.samples(own, of_own)
         if points is not None:
             potential = potential * np.min(_each(frame, mode, points, z), axis=0)
         potential[_inside(without, start, potential.shape[0])] = 0.0
         parts.append(potential)
-    start, potential = int(starts[0]), np.concat(parts)
+    first, potential = int(starts[0]), np.concat(parts)
     reached = np.cumulative_sum(potential)
-    index = np.minimum(np.searchsorted(reached, wanted[start], side="right"), np.flatnonzero(potential)[-1])
+    index = np.minimum(np.searchsorted(reached, wanted[first], side="right"), np.flatnonzero(potential)[-1])
     for i in index.tolist():
         one = slice(i, i + 1)
         rows.append(on_host(frame.samples(x[one, ...], None if weight is None else weight[one])[1]))
-    return {start: (start + index, np.concat(rows))}
+    return {first: (first + index, np.concat(rows))}
 
 
 def _labels(frame: Frame, centers: Host, returned: Host, x: Array, weight: Array | None = None) -> Array:

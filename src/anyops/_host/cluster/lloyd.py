@@ -35,7 +35,7 @@ class Fit(NamedTuple):
 def lloyd(samples: Samples | Chunks, centers: Host, max_iter: int, tol: float, callback: Callback | None) -> Fit:
     """Iterate from (k, d) centres."""
     passes = samples.passes()
-    medians = _Medians(samples) if samples.center == "median" else None
+    medians = _Medians(samples) if isinstance(samples, Samples) and samples.center == "median" else None
     descends = medians is None and samples.metric != "iou"
     best: tuple[float, Host] | None = None
     converged, n_iter = False, 0
@@ -56,15 +56,20 @@ def lloyd(samples: Samples | Chunks, centers: Host, max_iter: int, tol: float, c
     return found
 
 
-def _report(callback: Callback, n_iter: int, samples: Samples | Chunks, totals: Totals, centers: Host, new: Host) -> None:
+def _report(
+    callback: Callback, n_iter: int, samples: Samples | Chunks, totals: Totals, centers: Host, new: Host
+) -> None:
     inertia = totals.inertia
-    if inertia is None:
+    if inertia is None and isinstance(samples, Samples):
         inertia = float(np.sum(on_host(samples.closest(centers).distances) * samples.weight))
+    assert inertia is not None
     moved = (new - centers) / samples.place.scale
     callback(n_iter, samples.inertia_out(inertia), float(np.sum(moved * moved)))
 
 
-def _fit(samples: Samples | Chunks, passes: Bounded | Compared | Chunks, centers: Host, n_iter: int, converged: bool) -> Fit:
+def _fit(
+    samples: Samples | Chunks, passes: Bounded | Compared | Chunks, centers: Host, n_iter: int, converged: bool
+) -> Fit:
     """Return the result; labels are by the returned centres, which are rounded to the dtype of x."""
     returned = samples.returned(centers)
     kept = on_host(returned)
@@ -94,7 +99,7 @@ def _update(samples: Samples | Chunks, found: Totals, centers: Host, medians: "_
         members = far.members.copy()
         # Not to a sample on its own centre but for rounding, as copies of a sample are: that would repeat for ever.
         rounding = LOST * samples.eps
-        for i, j in enumerate(empty.tolist()[: far.index.shape[0]]):
+        for i, j in enumerate(empty.tolist()[: far.at.shape[0]]):
             point = far.points[i, :]
             if far.distances[i] > (rounding if samples.metric == "iou" else rounding**2 * samples.size(point)):
                 old, w = int(far.labels[i]), float(far.weights[i])
@@ -103,7 +108,7 @@ def _update(samples: Samples | Chunks, found: Totals, centers: Host, medians: "_
                 sums[j], weights[j] = w * point, w
                 members[old], members[j] = members[old] - 1, 1
                 if medians is not None:
-                    labels[far.index[i]] = j
+                    labels[far.at[i]] = j
         # If a centre lost nearly all of its weight, the rest is rounding.
         some = (members > 0) & (weights > rounding * found.weights)
     if medians is not None:

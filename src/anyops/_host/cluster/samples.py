@@ -19,7 +19,6 @@ from .place import Place, entered, prepared
 from .seeding import Drawn, default_trials, parallel, plusplus, positions, rows_of
 from .weights import unit_of
 
-
 TIED = 256  # roundings by which equal distances may differ
 
 
@@ -31,7 +30,7 @@ class Farthest(NamedTuple):
     distances: Host
     weights: Host
     points: Host
-    index: Host
+    at: Host
 
 
 def farthest_of(
@@ -168,14 +167,14 @@ class Samples(Fitted):
     def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
         """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
         potential = on_host(self.closest(seeds.points).distances) * self.weight
-        potential[seeds.index] = 0.0
+        potential[seeds.at] = 0.0
         numbers = uniforms(key, 0, potential.shape[0])
         return self._at(np.flatnonzero(numbers * np.sum(potential) < rate * potential))
 
     def rest(self, seeds: Drawn, count: int) -> Drawn:
         """Return the first samples of positive weight beside some."""
         rest = self.weight > 0
-        rest[seeds.index] = False
+        rest[seeds.at] = False
         return self._at(np.flatnonzero(rest)[:count])
 
     def counts(self, points: Host) -> Host:

@@ -53,7 +53,7 @@ def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, 
 class Drawn(NamedTuple):
     """The numbers of some samples, and the samples as they are compared, on the host."""
 
-    index: Host
+    at: Host
     points: Host
 
 
@@ -78,7 +78,7 @@ def parallel(source: Source, k: int, rng: Any, metric: str) -> Host:
     seeds = source.drawn(rng.random(1))
     for _ in range(DRAWS):
         seeds = _joined(seeds, source.drawn_far(int(rng.integers(1 << 63)), seeds, OVERSAMPLING * k))
-    if (missing := k - seeds.index.shape[0]) > 0:  # copies, or bad luck: fill up with samples of positive weight
+    if (missing := k - seeds.at.shape[0]) > 0:  # copies, or bad luck: fill up with samples of positive weight
         seeds = Drawn(*(np.concat(both) for both in zip(seeds, source.rest(seeds, missing), strict=True)))
     points, share = seeds.points, source.counts(seeds.points)
     share = np.where(share > 0, share, 1e-12 * np.max(share))  # a copy has no samples
