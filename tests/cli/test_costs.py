@@ -90,5 +90,5 @@ def test_the_first_fault_of_a_file_is_told():
             with pytest.raises(records.CommandError, match=rf"^record {index} .*image_id"):
                 parse("[" + ",".join(items) + end, Format.JSON)
     rows = ["1,1,0,0,1,1,0.5\n"] * 3
-    with pytest.raises(records.CommandError, match="^line 3: w: expected a width"):
+    with pytest.raises(records.CommandError, match=r"^line 3: w: expected a width"):
         parse("image_id,category_id,x,y,w,h,score\n" + rows[0] + "1,1,0,0,-1,1,1\n" + rows[0] + '"', Format.CSV)
