@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ._array.arguments import check_axis, check_number, check_parts
 from ._array.chunked import reduce_chunks
 from ._array.loop import branch
-from ._array.mode import Mode, mode_of
+from ._array.mode import Mode, mode_of, sized_mode_of
 from ._array.namespace import (
     Array,
     DType,
@@ -308,11 +308,9 @@ def _check(
     required: tuple[str, ...] = (),
 ) -> tuple[Mode, int]:
     """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
-    arrays = {"x": x, **channels, "sample_weight": sample_weight}
-    mode = mode_of(
-        **{k: v for k, v in arrays.items() if v is not None or k == "x" or k in required},
-        **dict(zip(("dy",), dy, strict=False)),
-    )
+    arrays = {"x": x, **channels, "sample_weight": sample_weight, **dict(zip(("dy",), dy, strict=False))}
+    there = {k: v for k, v in arrays.items() if v is not None or k in ("x", "dy") or k in required}
+    mode = mode_of(**there) if len(there) == 1 else sized_mode_of(**there)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
     shape = tuple(x.shape)

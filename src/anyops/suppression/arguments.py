@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
+from .._array.chunked import check_known_chunks
 from .._array.mode import Mode, enter, floating_of, floats
 from .._array.namespace import Array, DType, Namespace, cast, check_can_order, check_dtype, default_int, namespace
 from .._array.nearest import as_compared
@@ -53,6 +54,7 @@ def check_detections(detections: Detections, kind: str, labels_name: str = "labe
         if x is not None:
             check_dtype(xp, name, x, *dtypes)
             if x.shape != expected:
+                check_known_chunks(xp, name, x)
                 got = tuple(x.shape)
                 raise ValueError(f"{name} must have shape {expected} beside scores of shape {shape}, got {got}")
     return xp

@@ -117,7 +117,7 @@ def nms(
     call = index_call(
         "nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
-    kept = _kept(call, threshold)
+    kept = kept_of_scene(call, threshold)
     if call.limit is not None:
         kept = kept[: min(call.limit, kept.shape[0])]
     return call.mode.back(kept)
@@ -212,7 +212,7 @@ def nms_mask(
     mask = mode.xp.zeros(detections.scores.shape, dtype=mode.xp.bool)
 
     def decide(scene: Detections, lane: tuple[int, ...], at: Array | None) -> None:
-        kept = _kept(call._replace(detections=scene), threshold)
+        kept = kept_of_scene(call._replace(detections=scene), threshold)
         mask[lane][kept if at is None else mode.xp.take(at, kept)] = True
 
     each_scene(mode, detections, decide)
@@ -249,7 +249,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
     return put_along_last(xp, branch(xp.max(count), sizes, decide_first), first)
 
 
-def _kept(call: Call, threshold: float) -> Array:
+def kept_of_scene(call: Call, threshold: float) -> Array:
     """Indices kept of one scene, by descending score."""
     mode, detections, kind, least, *_ = call
     if detections.boxes is not None and detections.overlaps is None:
