@@ -45,6 +45,13 @@ def pad_host(x: np.ndarray, size: int, axes: int = 1) -> np.ndarray:
     return padded
 
 
+def marked(index: np.ndarray | slice, size: int) -> np.ndarray:
+    """Return a host array of bools, true at some positions."""
+    flags = np.zeros(size, np.bool)
+    flags[index] = True
+    return flags
+
+
 def joined(parts: list[np.ndarray]) -> np.ndarray:
     """Return host arrays one after another."""
     return np.concatenate(parts)

@@ -8,7 +8,7 @@ from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, check_dtype, check_has_values, namespace
-from .._host.cluster.chunks import Survey, survey
+from .._host.cluster.lazy import Survey, survey
 from .._host.cluster.place import in_shares
 from .._host.cluster.weights import weights_of
 

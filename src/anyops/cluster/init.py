@@ -8,7 +8,7 @@ from .._array.mode import mode_of
 from .._array.namespace import Array, default_int
 from .._array.random import Seed, generator
 from .._array.support import READS_OFTEN, Kind, op
-from .._host.cluster.chunks import Survey
+from .._host.cluster.lazy import Survey
 from .._host.cluster.seeding import default_trials, draw
 from .arguments import check_samples
 

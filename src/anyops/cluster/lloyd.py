@@ -9,7 +9,7 @@ from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
-from .._host.cluster.chunks import Chunks, Survey
+from .._host.cluster.lazy import Chunks, Survey
 from .._host.cluster.lloyd import lloyd
 from .._host.cluster.samples import Samples
 from .arguments import check_init, check_rows, check_samples, check_sides

@@ -9,7 +9,7 @@ from .._array.mode import mode_of
 from .._array.namespace import Array, namespace, stop_gradient
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
-from .._host.cluster.chunks import Survey
+from .._host.cluster.lazy import Survey
 from .._host.cluster.minibatch import Batch, Learned, Stop
 from .arguments import check_init, check_rows, check_sides
 from .distances import check_metric

@@ -1,12 +1,10 @@
 """The groups that greedy NMS makes: for each box the kept box that stands for it, as input to a merge."""
 
-import numpy as np
-
 from .._array.backends import to_host
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, device
 from .._array.order import descending
-from .._array.padding import bucket, pad_host
+from .._array.padding import bucket, marked
 from .._array.segments import mark, segment_min
 from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
@@ -85,8 +83,9 @@ def nms_groups(
     if mode.padded:
         size, rows = bucket(n), bucket(kept.shape[0])
         detections = padded(mode, detections, size)
-        kept = pad_host(mark(np, kept, n), size)
-        return mode.back(to_host(mode.run(_of_tiles, detections, kept, threshold, least, kind=kind, rows=rows))[:n])
+        return mode.back(
+            to_host(mode.run(_of_tiles, detections, marked(kept, size), threshold, least, kind=kind, rows=rows))[:n]
+        )
     found = None
     if detections.overlaps is None:
         found = mode.run(_of_strips, detections, kept, threshold, least, kind=kind)

@@ -9,13 +9,11 @@ call, dense `Tiles` in a fixed shape, and where nearly everything overlaps. Both
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .._array.backends import to_host
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast, compute_dtype, result_dtype, working
 from .._array.order import descending
-from .._array.padding import bucket, pad
+from .._array.padding import bucket, marked, pad
 from .._array.selection import indices_of
 from .arguments import Call
 from .detections import Detections, each_scene
@@ -168,7 +166,7 @@ def _padded(
 
 def padded(mode: Mode, detections: Detections, size: int) -> Detections:
     """Return one scene with boxes that are not valid up to some size, ready to be given to a jitted kernel."""
-    xp, overlaps, valid = mode.xp, detections.overlaps, np.arange(size) < detections.scores.shape[0]
+    xp, overlaps, valid = mode.xp, detections.overlaps, marked(slice(detections.scores.shape[0]), size)
     some = detections._replace(overlaps=None).map(lambda x: pad(xp, x, size))
     overlaps = None if overlaps is None else pad(xp, overlaps, size, axes=2)
     return some._replace(overlaps=overlaps, valid=valid)

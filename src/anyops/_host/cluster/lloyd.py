@@ -9,7 +9,7 @@ from ..._array.backends import to_host
 from ..._array.host import Host, on_host
 from ..._array.namespace import Array
 from .bounds import Bounded
-from .chunks import Chunks
+from .lazy import Chunks
 from .passes import Compared
 from .rounding import too_large
 from .samples import Samples
