@@ -63,15 +63,33 @@ def test_no_array(name, parameter, value, came):
         getattr(anyops, name)(**given)
 
 
-def test_none_is_no_array():
-    for name, parameter in OPEN[:8]:
-        with pytest.raises(TypeError, match=parameter):
-            getattr(anyops, name)(**arrays_of(name)[1] | {parameter: None})
-    for op in (anyops.nms, anyops.nms_mask):
-        with pytest.raises(TypeError, match="boxes"):
-            op(None, SCORES)
-        with pytest.raises(TypeError, match="scores"):
-            op(BOXES, None)
+REQUIRED = [
+    (name, parameter)
+    for name, parameter in OPEN
+    if signature(getattr(anyops, name)).parameters[parameter].default is Parameter.empty
+]
+
+
+@pytest.mark.parametrize(("name", "parameter"), REQUIRED)
+def test_none_is_no_array(name, parameter):
+    with pytest.raises(TypeError, match=rf"\b({parameter}|{ALSO.get(parameter, parameter)})\b.*(None|NoneType)"):
+        getattr(anyops, name)(**arrays_of(name)[1] | {parameter: None})
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_only_partial_results_are_merged(name):
+    _, *arrays = example({"merge_batch_stats": "batch_stats"}.get(name, name.replace("merge", "partial")))
+    part = {
+        "merge_batch_stats": lambda: anyops.batch_stats(*arrays),
+        "logistic_merge": lambda: anyops.logistic_partial(*arrays),
+        "kmeans_merge": lambda: anyops.kmeans_partial(*arrays),
+    }[name]()
+    for wrong in (None, tuple(part), [part], arrays[0]):
+        for given, which in (((wrong, part), "a"), ((part, wrong), "b")):
+            with pytest.raises(
+                TypeError, match=rf"^{which} must be a {type(part).__name__}, got {type(wrong).__name__}"
+            ):
+                getattr(anyops, name)(*given)
 
 
 # (call with the backend's arrays b, s, error, what the message has to contain)

@@ -42,9 +42,9 @@ def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
 
 def log_softmax(xp: Namespace, r: Array) -> Array:
     """The logarithms of the softmax along the last axis, accurate where one probability is near 1."""
-    r = r - xp.max(r, axis=-1, keepdims=True)
-    # Of the classes at the top all but one are among the rest of it.
+    # Of the classes at the top all but one are among the rest of it, and take no part in its derivative.
     first = xp.argmax(r, axis=-1, keepdims=True) == xp.arange(r.shape[-1], device=device(r))
+    r = r - xp.sum(xp.where(first, r, 0.0), axis=-1, keepdims=True)
     rest = xp.sum(xp.where(first, 0.0, xp.exp(r)), axis=-1, keepdims=True)
     return r - xp.log1p(rest)
 
@@ -66,9 +66,10 @@ def inverse_scale(xp: Namespace, largest: Array) -> Array:
     """1, or 1 / largest where squares could overflow or vanish."""
     far = (largest > SQUARABLE) | ((largest < 1 / SQUARABLE) & (largest > 0))
     info = xp.finfo(largest.dtype)
-    # No inverse is infinite, or subnormal, which some processors take for 0.
-    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal)), float(info.max) / 8)
-    return xp.where(far, 1.0 / bounded, 1.0)
+    one = xp.ones_like(largest)
+    # No inverse is infinite, or subnormal, which some processors take for 0. No scalars: torch would not compile them.
+    bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
+    return xp.where(far, one / bounded, one)
 
 
 def positive(xp: Namespace, weight: Array) -> Array:

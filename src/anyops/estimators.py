@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from ._array.arguments import check_integer, check_number
 from ._array.backends import to_host
-from ._array.chunked import check_known_chunks, chunks_like, is_chunked, over_rows
+from ._array.chunked import check_known_chunks, check_no_lazy_frame, chunks_like, is_chunked, over_rows, reduce_chunks
 from ._array.finite import describe_not_finite
 from ._array.host import from_host
 from ._array.labels import by_class, check_no_missing, is_text, label_dtype, labels_on_host, plain, survey, take_classes
@@ -475,19 +476,22 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         X = _finite(_more_samples(self, X, "coef_", "score"))
         if y is None:
             raise ValueError("y must be an array of labels, got None")
-        weight = None if sample_weight is None else _on_host(_weights(namespace(X=X), X, sample_weight))
-        y, predicted = _on_host(_labels(X, y, counted=True)), _on_host(self._predict(X))
-        if is_text(y) != is_text(predicted):
-            raise ValueError(f"y must hold labels of the type of classes_, {predicted.dtype}, got {y.dtype}")
-        if weight is None:
-            return float(np.mean(y == predicted))
-        weight = weight.astype(np.float64)
-        wrong = ~(np.isfinite(weight) & (weight >= 0))
-        if np.any(wrong):
-            raise ValueError(f"sample_weight must be finite and at least 0, got {weight[wrong][0]}")
-        if not np.any(weight > 0):
+        xp = namespace(X=X)
+        weight = None if sample_weight is None else _weights(xp, X, sample_weight)
+        y, predicted = _labels(X, y, counted=True), self._predict(X)
+        if is_text(y) != is_text(self.classes_):
+            raise ValueError(f"y must hold labels of the type of classes_, {self.classes_.dtype}, got {y.dtype}")
+        if is_chunked(xp):
+            largest = 1.0 if weight is None else reduce_chunks(_largest, max, 1, weight)
+            y = y if _is_other(y) else chunks_like(y, X)
+            right, whole = reduce_chunks(partial(_right, largest), np.add, 1, predicted, y, weight)
+        else:
+            weight = None if weight is None else _on_host(weight)
+            largest = 1.0 if weight is None else _largest(weight)
+            right, whole = _right(largest, _on_host(predicted), _on_host(y), weight)
+        if not largest > 0:
             raise ValueError("sample_weight must be above 0 for some samples, got none")
-        return float(np.average(y == predicted, weights=weight / np.max(weight)))
+        return float(right / whole)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -610,7 +614,10 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
                 return f(X, self.coef_, self.intercept_)
             # 1 − p would be rounding where p is near 1.
             coef, intercept = self.coef_[0, :], self.intercept_[0, ...]
-            return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
+            xp = namespace(X=X)
+            if is_chunked(xp):  # each chunk at once: columns of one array would be chunks of their own
+                return over_rows(partial(_of_two_classes, f, coef, intercept), X, 2, result_dtype(xp, X=X))
+            return _of_two_classes(f, coef, intercept, X)
 
 
 @contextmanager
@@ -620,6 +627,27 @@ def _in_their_words() -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(re.sub(r"\bx\b", "X", str(error))) from None
+
+
+def _largest(weight: np.ndarray) -> float:
+    """The largest weight; raise ValueError for one that is not finite, or negative."""
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    if np.any(wrong):
+        raise ValueError(f"sample_weight must be finite and at least 0, got {weight[wrong][0]}")
+    return float(np.max(weight, initial=0.0))
+
+
+def _right(largest: float, predicted: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """How many labels are the predicted ones, and how many there are, or their weights in the unit of the largest."""
+    hits = y == predicted
+    if weight is None:
+        return np.asarray([np.count_nonzero(hits), hits.shape[0]], np.float64)
+    weight = weight.astype(np.float64) / (largest or 1.0)
+    return np.asarray([np.sum(weight[hits]), np.sum(weight)])
+
+
+def _of_two_classes(f: Callable[[Array, Array, Array], Array], coef: Array, intercept: Array, X: Array) -> Array:
+    return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
 
 
 # --- what comes in ---------------------------------------------------------------------------------------------------
@@ -632,6 +660,7 @@ def _is_other(x: Any) -> bool:
 
 def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
+    check_no_lazy_frame("X", X)
     if not _is_other(X):
         made = _finite(validate_data(estimator, _whole(X), reset=reset, dtype=REAL, ensure_all_finite=False))
         _check_held("X", X, made)
@@ -721,6 +750,7 @@ def _labels(X: Array, y: Any, *, counted: bool) -> Array:
     Of labels that are only counted, integers need no check: scikit-learn's warns of many classes, and sorts them all.
     """
     xp = namespace(X=X)
+    check_no_lazy_frame("y", y)
     y = plain(y)
     if _is_other(y):
         _refuse_transform("y", y, "labels are looked at")
@@ -753,6 +783,7 @@ def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
     """Weights beside X; a number is the weight of every sample."""
     if weight is None:
         return None
+    check_no_lazy_frame("sample_weight", weight)
     if _is_other(weight):
         _refuse_transform("sample_weight", weight, "weights are looked at")
         check_known_chunks(namespace(sample_weight=weight), "sample_weight", weight)

@@ -6,10 +6,10 @@ Notation: μ, v mean and biased variance of a channel, s = 1/√(v + ε), x̂ = 
 import math
 from typing import NamedTuple
 
-from ._array.arguments import check_axis, check_number
+from ._array.arguments import check_axis, check_number, check_parts
 from ._array.chunked import reduce_chunks
 from ._array.loop import branch
-from ._array.mode import Mode, mode_of
+from ._array.mode import Mode, mode_of, sized_mode_of
 from ._array.namespace import (
     Array,
     DType,
@@ -197,7 +197,7 @@ def batch_norm_grad(
     _check_training(training)
     if not training and (running_mean is None or running_var is None):
         raise TypeError("running_mean and running_var must be arrays where training=False, got None")
-    mode, axis = _check(x, named, axis, sample_weight, dy=dy)
+    mode, axis = _check(x, named, axis, sample_weight, dy)
     eps = check_number("eps", eps, least=0)
     dtype = result_dtype(mode.xp, x=x)
     options = {
@@ -285,6 +285,7 @@ def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
     >>> float(count), mean, m2
     (3.0, array([3.]), array([14.]))
     """
+    check_parts(BatchStats, a=a, b=b)
     parts = {f"{name}.{field}": x for name, part in (("a", a), ("b", b)) for field, x in part._asdict().items()}
     mode = mode_of(**parts)
     result_dtype(mode.xp, **parts)
@@ -303,13 +304,13 @@ def _check(
     channels: dict[str, Array | None],
     axis: int,
     sample_weight: Array | None,
-    *,
+    *dy: Array,
     required: tuple[str, ...] = (),
-    dy: Array | None = None,
 ) -> tuple[Mode, int]:
     """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
-    arrays = {"x": x, **channels, "sample_weight": sample_weight, **({} if dy is None else {"dy": dy})}
-    mode = mode_of(**{k: v for k, v in arrays.items() if v is not None or k == "x" or k in required})
+    arrays = {"x": x, **channels, "sample_weight": sample_weight, **dict(zip(("dy",), dy, strict=False))}
+    there = {k: v for k, v in arrays.items() if v is not None or k in ("x", "dy") or k in required}
+    mode = mode_of(**there) if len(there) == 1 else sized_mode_of(**there)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
     shape = tuple(x.shape)
@@ -325,10 +326,10 @@ def _check(
                 f"{name} must have shape ({shape[axis]},) beside x of shape {shape} with channels along axis {axis}, "
                 f"got {tuple(value.shape)}"
             )
-    if dy is not None:
-        check_dtype(xp, "dy", dy, "real floating", "integral")
-        if tuple(dy.shape) != shape:
-            raise ValueError(f"dy must have the shape of x, {shape}, got {tuple(dy.shape)}")
+    for slope in dy:
+        check_dtype(xp, "dy", slope, "real floating", "integral")
+        if tuple(slope.shape) != shape:
+            raise ValueError(f"dy must have the shape of x, {shape}, got {tuple(slope.shape)}")
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
         samples, given = shape[:axis] + shape[axis + 1 :], tuple(sample_weight.shape)

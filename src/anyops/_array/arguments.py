@@ -41,3 +41,10 @@ def check_axis(name: str, value: Any, ndim: int) -> int:
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name} must be in [{-ndim}, {ndim - 1}] for {ndim} dimensions, got {axis}")
     return axis % ndim
+
+
+def check_parts(cls: type, **parts: Any) -> None:
+    """Raise TypeError unless the named arguments are partial results of a class."""
+    for name, part in parts.items():
+        if not isinstance(part, cls):
+            raise TypeError(f"{name} must be a {cls.__name__}, got {type(part).__name__}")

@@ -1,9 +1,12 @@
 """Reductions of arrays in chunks, for those that do not fit in memory."""
 
 import math
+import uuid
 from collections.abc import Callable
-from itertools import product
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from .namespace import Array, DType, Namespace, library
 
@@ -21,6 +24,15 @@ def check_known_chunks(xp: Namespace, name: str, x: Array) -> None:
         )
 
 
+def check_no_lazy_frame(name: str, x: Any) -> None:
+    """Raise TypeError for a data frame, or a column of one, in parts: as an array it would be loaded as a whole."""
+    if hasattr(x, "to_dask_array"):
+        raise TypeError(
+            f"{name} must be an array, got a dask {type(x).__name__}, which would be loaded as a whole; "
+            f"pass {name}.to_dask_array(lengths=True)"
+        )
+
+
 def reduce_chunks(
     partial: Callable[..., Any], merge: Callable[[Any, Any], Any], axis: int, x: Array, *leading: Array | None
 ) -> Any:
@@ -29,21 +41,65 @@ def reduce_chunks(
     Each of `leading` has the shape of `x` without `axis`, or its leading part. Each chunk is read once and let go, as
     no expression over the whole array would: a mean that a second pass needs keeps every chunk in memory.
     """
-    import dask
-
     x = x.rechunk({axis: -1}) if x.ndim > 1 else x
-    places = [range(n) for n in x.numblocks]
-    chunks = [c for i, c in enumerate(x.chunks) if i != axis or x.ndim == 1]
-    beside = [None if a is None else a.rechunk(tuple(chunks[: a.ndim])) for a in leading]
-    partial, merge = dask.delayed(partial), dask.delayed(merge)
-    parts = []
-    for place in product(*places):
-        index = place[:axis] + place[axis + 1 :] if x.ndim > 1 else place
-        parts.append(partial(x.blocks[place], *(None if a is None else a.blocks[index[: a.ndim]] for a in beside)))
+    whole = tuple(range(x.ndim))
+    kept = whole[:axis] + whole[axis + 1 :] if x.ndim > 1 else whole
+    chunks = tuple(x.chunks[i] for i in kept)
+    beside = [(None, None) if a is None else (a.rechunk(chunks[: a.ndim]), kept[: a.ndim]) for a in leading]
+    return _merged(partial, merge, (x, whole), *beside)
+
+
+def fold_blocks(
+    partial: Callable[..., Any],
+    merge: Callable[[Any, Any], Any],
+    x: Array,
+    weight: Array | None,
+    blocks: list[int] | None = None,
+) -> Any:
+    """Return the merged `partial(number of the first row, rows, their weights)` of the chunks of (n, d) along n.
+
+    Only of some blocks, in ascending order, where these are given.
+    """
+    import dask.array
+
+    x = x.rechunk({1: -1})
+    sizes = x.chunks[0]
+    starts = dask.array.from_array(np.cumulative_sum(np.asarray(sizes), include_initial=True)[:-1], chunks=1)
+    weight = None if weight is None else weight.rechunk((sizes,))
+    of_weight = (None, None) if weight is None else (weight, (0,))
+    return _merged(partial, merge, (starts, (0,)), (x, (0, 1)), of_weight, blocks=blocks)
+
+
+def _merged(
+    partial: Callable[..., Any],
+    merge: Callable[[Any, Any], Any],
+    *arrays: tuple[Array, Any],
+    blocks: list[int] | None = None,
+) -> Any:
+    """Return the merged results of all chunks of some arrays, or of some, each with the numbers of its axes.
+
+    One task reads a chunk and makes its result, so that no worker holds chunks which wait for that.
+    """
+    import dask
+    import dask.array
+
+    axes = max((index for _, index in arrays if index is not None), key=len)
+    name = f"{getattr(partial, '__name__', 'partial')}-{uuid.uuid4().hex}"
+    given = (part for pair in arrays for part in pair)
+    made = dask.array.blockwise(
+        partial, axes, *given, name=name, dtype=object, meta=np.empty((0,) * len(axes), object), align_arrays=False
+    )
+    parts, merge = made.to_delayed().ravel().tolist(), dask.delayed(merge)
+    parts = parts if blocks is None else [parts[i] for i in blocks]
     while len(parts) > 1:  # in pairs: rounding grows with the logarithm of their number
         odd = parts[len(parts) // 2 * 2 :]
         parts = [merge(parts[i], parts[i + 1]) for i in range(0, len(parts) - 1, 2)] + odd
     return parts[0].compute()
+
+
+def block_sizes(x: Array) -> Any:
+    """Return the lengths of the chunks of an array along its first axis."""
+    return np.asarray(x.chunks[0])
 
 
 def empty_rows(x: Array) -> Array:
@@ -61,12 +117,26 @@ def over_chunks(f: Callable[..., Array], *arrays: Array) -> Array:
     )
 
 
-def over_rows(f: Callable[[Array], Array], x: Array, columns: int | None, dtype: DType) -> Array:
-    """Return what `f` makes of the rows of (n, d), (n, columns) or (n,), still to be computed."""
+def over_rows(f: Callable[..., Array], x: Array, columns: int | None, dtype: DType, *beside: Array | None) -> Array:
+    """Return what `f` makes of the rows of (n, d), (n, columns) or (n,), still to be computed.
+
+    Each array `beside`, (n,), is given in the chunks of `x`.
+    """
+    import dask.array
+
     whole = x.rechunk({1: -1})
-    if columns is None:
-        return whole.map_blocks(f, drop_axis=1, dtype=dtype)
-    return whole.map_blocks(f, chunks=(whole.chunks[0], (columns,)), dtype=dtype)
+    rows = ((None, None) if a is None else (a.rechunk(whole.chunks[:1]), (0,)) for a in beside)
+    given = [part for pair in ((whole, (0, 1)), *rows) for part in pair]
+    options = {"dtype": dtype, "meta": whole._meta.astype(dtype), "align_arrays": False}
+    if columns is not None:
+        return dask.array.blockwise(f, (0, 1), *given, adjust_chunks={1: columns}, **options)
+    # A column of one: to drop an axis would copy each chunk.
+    made = dask.array.blockwise(partial(_column, f), (0, 1), *given, adjust_chunks={1: 1}, **options)
+    return made[:, 0]
+
+
+def _column(f: Callable[..., Array], *parts: Array | None) -> Array:
+    return f(*parts)[:, None]
 
 
 def chunks_like(values: Array, x: Array | None) -> Array:

@@ -6,7 +6,6 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .backends import to_host
-from .chunked import chunks_like
 from .mode import Mode, mode_of
 from .namespace import Array, DType, Namespace, device, is_at_hand, is_eager_jax, library
 from .rows import is_sharded, on_cpu
@@ -33,7 +32,7 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
 
         made = np.asarray(values, dtype=dtype)
         if not like.committed:
-            return xp.asarray(made)
+            return jax.device_put(made)  # jnp.asarray compiles a copy for every shape
         # Beside an array in parts, a copy on each of its devices.
         places = like.sharding.device_set
         one = len(places) == 1
@@ -44,9 +43,7 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
 
 
 def beside(mode: Mode, values: Array, like: Array, dtype: DType | None = None) -> Array:
-    """Ship host values, one per row of an array, to its device; for a lazy array in chunks like its own."""
-    if mode.lazy:
-        return chunks_like(values, like)
+    """Ship host values, one per row of an array, to its device."""
     return mode.xp.asarray(values, dtype=dtype, device=device(like))
 
 

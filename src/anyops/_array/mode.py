@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
+from .chunked import check_known_chunks
 from .compiled import as_written, jitted
 from .namespace import Array, DType, Namespace, default_float, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
@@ -101,7 +102,7 @@ class Mode(NamedTuple):
 
         if self.like is not None and self.like.committed and len(self.like.devices()) == 1:
             return jax.device_put(x, next(iter(self.like.devices())))
-        return jax.numpy.asarray(x)
+        return jax.device_put(x)  # jnp.asarray compiles a copy for every shape
 
 
 def mode_of(**arrays: Array) -> Mode:
@@ -113,6 +114,15 @@ def mode_of(**arrays: Array) -> Mode:
         As :func:`namespace`, unless the arguments are arrays of one library on one device.
     """
     return _mode(namespace(**arrays), list(arrays.values()))
+
+
+def sized_mode_of(**arrays: Array) -> Mode:
+    """Return :func:`mode_of` a call that lays its arrays beside each other; raise where sizes of chunks are unknown."""
+    mode = mode_of(**arrays)
+    if mode.lazy:
+        for name, x in arrays.items():
+            check_known_chunks(mode.xp, name, x)
+    return mode
 
 
 def _mode(xp: Namespace, arrays: list[Array], like: Array | None = None) -> Mode:

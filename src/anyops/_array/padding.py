@@ -4,6 +4,8 @@ import numpy as np
 
 from .namespace import Array, Namespace
 
+LARGE = 1 << 20  # numbers in an array that is not taken to the host
+
 
 def bucket(size: int) -> int:
     """Return the size that `size` is padded to: the next of 64, 96, 128, 192, 256, ..."""
@@ -20,15 +22,15 @@ def power_of_two(size: int) -> int:
     return max(64, 1 << max(size - 1, 0).bit_length())
 
 
-def pad(xp: Namespace, x: Array, size: int) -> Array | np.ndarray:
-    """Return a concrete JAX array with zeros up to `size` along its first axis, ready to be given to a jitted kernel.
+def pad(xp: Namespace, x: Array, size: int, axes: int = 1) -> Array | np.ndarray:
+    """Return a concrete JAX array with zeros up to `size` along its first axes, ready to be given to a jitted kernel.
 
-    Eager ``jnp.pad`` compiles for every length it meets, which costs more than the suppression itself. On a CPU the
-    host sees the same memory, so the copy is made there; elsewhere the data stays on its device.
+    Eager ``jnp.pad`` compiles for every length it meets, which costs more than the suppression itself, and than the way
+    of a few boxes to the host and back. On a CPU the host sees the same memory. Large arrays elsewhere stay there.
     """
-    if any(d.platform != "cpu" for d in x.devices()):
-        return xp.pad(x, [(0, size - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
-    padded = pad_host(np.asarray(x), size)
+    if x.size > LARGE and any(d.platform != "cpu" for d in x.devices()):
+        return xp.pad(x, [(0, size - n if axis < axes else 0) for axis, n in enumerate(x.shape)])
+    padded = pad_host(np.asarray(x), size, axes)
     if not x.committed:
         return padded
     import jax
@@ -36,11 +38,18 @@ def pad(xp: Namespace, x: Array, size: int) -> Array | np.ndarray:
     return jax.device_put(padded, next(iter(x.devices())))
 
 
-def pad_host(x: np.ndarray, size: int) -> np.ndarray:
-    """Return a host array with zeros up to `size` along its first axis."""
-    padded = np.zeros((size, *x.shape[1:]), dtype=x.dtype)
-    padded[: x.shape[0]] = x
+def pad_host(x: np.ndarray, size: int, axes: int = 1) -> np.ndarray:
+    """Return a host array with zeros up to `size` along its first axes."""
+    padded = np.zeros((*(size,) * axes, *x.shape[axes:]), dtype=x.dtype)
+    padded[tuple(map(slice, x.shape))] = x
     return padded
+
+
+def marked(index: np.ndarray | slice, size: int) -> np.ndarray:
+    """Return a host array of bools, true at some positions."""
+    flags = np.zeros(size, np.bool)
+    flags[index] = True
+    return flags
 
 
 def joined(parts: list[np.ndarray]) -> np.ndarray:

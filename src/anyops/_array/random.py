@@ -24,3 +24,10 @@ def generator(seed: Seed) -> np.random.Generator:
     if seed is not None and seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     return np.random.default_rng(seed)
+
+
+def uniforms(key: int, start: int, stop: int) -> np.ndarray:
+    """Return the numbers in [0, 1) from `start` to `stop` of the sequence of a key: any part is drawn by itself."""
+    bits = np.random.PCG64(key)
+    bits.advance(start)
+    return np.random.Generator(bits).random(stop - start)

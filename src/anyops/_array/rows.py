@@ -57,13 +57,14 @@ def fold_rows(
     merge: Callable[[Sums, Sums], Sums],
     rows: int,
     *arrays: Array | None,
+    axis: int = 0,
 ) -> Sums:
-    """Return the merged results of `kernel` on chunks of `rows` rows, along the first axis of the arrays."""
+    """Return the merged results of `kernel` on chunks of `rows` rows, along an axis of the arrays; on all if 0."""
 
     def chunk(*parts: Array | None) -> Parts:
         return (), kernel(*parts)
 
-    return _scan(xp, chunk, merge, rows, 0, arrays, 1)[1]
+    return _scan(xp, chunk, merge, rows, axis, arrays, 1)[1]
 
 
 def scan_rows(

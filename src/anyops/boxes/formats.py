@@ -2,7 +2,7 @@
 
 import math
 
-from .._array.mode import Mode, mode_of
+from .._array.mode import Mode, mode_of, sized_mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -16,8 +16,12 @@ from .._array.namespace import (
     result_dtype,
 )
 from .._array.nearest import less
+from .._array.rows import scan_rows
 from .._array.support import Kind, op
 from .regions import FORMATS, PLANE, can_convert, check_fmt, check_regions, convert, flat, size
+
+# Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
+PIXELS = 1 << 22
 
 
 def check_boxes(name: str, boxes: Array) -> None:
@@ -131,7 +135,7 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     >>> anyops.box_convert(np.asarray([0.0, 0.0, 4.0, 2.0, 90.0]), "cxcywhr", "xyxy").round(6) + 0.0
     array([-1., -2.,  1.,  2.])
     """
-    mode = mode_of(boxes=boxes)
+    mode = sized_mode_of(boxes=boxes)
     xp = mode.xp
     for name, fmt in (("in_fmt", in_fmt), ("out_fmt", out_fmt)):
         check_fmt(name, fmt)
@@ -274,23 +278,40 @@ def masks_to_boxes(masks: Array) -> Array:
     >>> anyops.masks_to_boxes(mask)
     array([[2., 1., 6., 3.]])
     """
-    mode = mode_of(masks=masks)
+    mode = sized_mode_of(masks=masks)
     xp = mode.xp
     if masks.ndim != 3:
         raise ValueError(f"masks must have shape (N, H, W), got {tuple(masks.shape)}")
-    inside = as_bool(xp, "masks", masks)
+    check_mask(xp, "masks", masks)
     floating = xp.isdtype(masks.dtype, "real floating")
     dtype = compute_dtype(xp, masks.dtype) if floating else default_float(xp, masks)
     if masks.shape[0] == 0:  # nothing to reduce, which dask refuses
         return xp.zeros((0, 4), dtype=dtype, device=device(masks))
-    x1, x2 = _first_and_last(xp, xp.any(inside, axis=1))
-    y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))
-    return xp.astype(xp.stack((x1, y1, x2, y2), axis=-1), dtype)
+    return mode.run(_bounds, masks, dtype=dtype)
 
 
-def as_bool(xp: Namespace, name: str, masks: Array) -> Array:
-    """Return masks as bool arrays: non-zero is inside."""
+def _bounds(mode: Mode, masks: Array, *, dtype: DType) -> Array:
+    xp = mode.xp
+
+    def bounds(some: Array) -> tuple[tuple[Array], tuple[()]]:
+        inside = as_bool(xp, some)
+        x1, x2 = _first_and_last(xp, xp.any(inside, axis=1))
+        y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))
+        return (xp.astype(xp.stack((x1, y1, x2, y2), axis=-1), dtype),), ()
+
+    # Some masks at a time: those that are not bool are compared with 0.
+    at_once = max(1, PIXELS // max(1, masks.shape[1] * masks.shape[2])) if mode.grain or mode.fused else 0
+    (found,), _ = scan_rows(mode, bounds, lambda a, _: a, at_once, 0, masks)
+    return found
+
+
+def check_mask(xp: Namespace, name: str, masks: Array) -> None:
+    """Raise TypeError unless masks are bools or numbers."""
     check_dtype(xp, name, masks, "bool", "integral", "real floating")
+
+
+def as_bool(xp: Namespace, masks: Array) -> Array:
+    """Return masks as bool arrays: non-zero is inside."""
     return masks if xp.isdtype(masks.dtype, "bool") else masks != 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._array.division import divide
-from .._array.mode import Mode, mode_of
+from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -25,12 +25,13 @@ from .._array.namespace import (
 )
 from .._array.nearest import less, with_arithmetic
 from .._array.operators import PLAIN, Operators
-from .._array.pieces import fold_tiles, map_tiles, tiles
+from .._array.pieces import map_tiles, tiles
+from .._array.rows import fold_rows
 from .._array.segments import segment_sum
 from .._array.selection import indices_of
 from .._array.support import Kind, op
 from . import regions
-from .formats import as_bool, columns_of, to_corners
+from .formats import PIXELS, as_bool, check_mask, columns_of, to_corners
 from .regions import FORMATS, GEOMETRIES, Regions, check_fmt, check_regions, flat, shape_of
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
@@ -38,8 +39,6 @@ MASK_KINDS = ("iou", "iof", "ios")
 
 # Share of the pairs of regions up to which only those are compared whose envelopes meet.
 MEETING = 0.25
-# Of the pixels of masks as numbers, for a product of matrices: as many at a time.
-PIXELS = 1 << 22
 
 
 @op(Kind.VALUES)
@@ -104,7 +103,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     >>> anyops.box_iou(upright, turned, pairwise=False, fmt="cxcywhr").round(6)
     np.float64(1.0)
     """
-    mode = mode_of(boxes1=boxes1, boxes2=boxes2)
+    mode = sized_mode_of(boxes1=boxes1, boxes2=boxes2)
     xp = mode.xp
     check_fmt("fmt", fmt)
     check_kind(kind, kinds_of(fmt), fmt)
@@ -483,7 +482,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     >>> anyops.mask_iou(masks[:1], masks)
     array([[1.        , 0.33333333]])
     """
-    mode = mode_of(masks1=masks1, masks2=masks2)
+    mode = sized_mode_of(masks1=masks1, masks2=masks2)
     xp = mode.xp
     check_kind(kind, MASK_KINDS)
     for name, masks in (("masks1", masks1), ("masks2", masks2)):
@@ -496,33 +495,35 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
     # Of masks with themselves, half the work is the same.
     given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
-    flat = [xp.reshape(as_bool(xp, name, x), (*x.shape[:-2], x.shape[-2] * x.shape[-1])) for name, x in given.items()]
     floating = [x for x in (masks1, masks2) if xp.isdtype(x.dtype, "real floating")]
     dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
-    return mode.run(_masks_overlap, *flat, kind=kind, dtype=dtype)
+    for name, x in given.items():
+        check_mask(xp, name, x)
+    return mode.run(_masks_overlap, *given.values(), kind=kind, dtype=dtype)
 
 
 def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, dtype: object) -> Array:
-    """Overlap of flat masks (..., N, P) with (..., M, P), or with themselves."""
-    xp, pixels = mode.xp, a.shape[-1]
-    masks = (a,) if b is None else (a, b)
+    """Overlap of masks (..., N, H, W) with (..., M, H, W), or with themselves."""
+    xp, given = mode.xp, (a,) if b is None else (a, b)
+    pixels, rank = a.shape[-2] * a.shape[-1], max(x.ndim for x in given)
+    masks = [xp.reshape(x, (*(1,) * (rank - x.ndim), *x.shape[:-2], pixels)) for x in given]
     # Counts of pixels are exact in float32 up to 2²⁴, and in integers beyond.
     many = pixels > 1 << 24
 
-    def counts(_: slice, some: slice) -> tuple[Array, ...]:
+    def counts(*some: Array) -> tuple[Array, ...]:
         """Intersections, and the areas of two sets of masks, in some of the pixels."""
-        parts = [xp.astype(x[..., some], xp.float32) for x in masks]
+        parts = [xp.astype(as_bool(xp, x), xp.float32) for x in some]
         found = parts[0] @ xp.matrix_transpose(parts[-1]), *(xp.sum(part, axis=-1) for part in parts if b is not None)
         return tuple(xp.astype(x, default_int(xp, x)) for x in found) if many else found
 
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
-    rows = sum(math.prod(x.shape[:-1]) for x in masks)
-    cut = tiles((rows, pixels), PIXELS if many else mode.grain and PIXELS, (1,))
-    inter, *areas = fold_tiles(counts, lambda x, y: tuple(map(mode.own.add, x, y)), cut)
+    size = max(1, PIXELS // max(1, sum(math.prod(x.shape[:-1]) for x in masks)))
+    at_once = size if many or mode.grain or mode.fused else 0
+    inter, *areas = fold_rows(xp, counts, lambda x, y: tuple(map(mode.own.add, x, y)), at_once, *masks, axis=rank - 2)
     if b is None:
-        n = a.shape[-2]
+        n = a.shape[-3]
         diagonal = xp.arange(0, n * n, n + 1, device=device(a))
-        areas = [xp.take(xp.reshape(inter, (*a.shape[:-2], n * n)), diagonal, axis=-1)]
+        areas = [xp.take(xp.reshape(inter, (*a.shape[:-3], n * n)), diagonal, axis=-1)]
     area1, area2 = areas[0][..., :, None], areas[-1][..., None, :]
     if kind == "iou":
         whole = area1 + (area2 - inter)  # no more than the pixels: exact

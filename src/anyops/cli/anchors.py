@@ -113,11 +113,11 @@ def anchors(
         unit = "pixels" if size is None else f"pixels in images of {size}"
         if output is not None:
             settings = {"center": center.value, "ratio": ratio, "size": size, "seed": seed}
-            write_text(_json(found, sides, counts, settings), output, force=force)
+            write_text([_json(found, sides, counts, settings)], output, force=force)
         if plot is not None:
             figures = f"mean IoU {found.mean_iou:.3f}, best possible recall {found.best_possible_recall:.4f}"
             picture = draw_anchors(sizes.wh, labels, sides, f"{k} anchors: {figures}", unit)
-            write_bytes(picture, plot, force=force)
+            write_bytes([picture], plot, force=force)
     _report(sizes)
     with one_line_errors():
         _print(found, sides, counts, unit, ratio, to_stderr=output == STREAM)
@@ -208,4 +208,4 @@ def _print(
     drawn = io.BytesIO()
     console.file = io.TextIOWrapper(drawn, encoding=console.encoding, errors="replace")
     console.print(table)
-    write_bytes(drawn.getvalue() + f"{summary}\n".encode(), STREAM, force=False)
+    write_bytes([drawn.getvalue(), f"{summary}\n".encode()], STREAM, force=False)

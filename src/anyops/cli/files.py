@@ -2,10 +2,12 @@
 
 import gzip
 import os
+import re
 import secrets
 import shutil
 import sys
 import zlib
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,6 +18,7 @@ STREAM = "-"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLANK = "\ufeff \t\r\n"  # some editors begin a file with a byte order mark
+_NOT_BLANK = re.compile(f"[^{_BLANK}]")
 
 
 class Format(StrEnum):
@@ -68,7 +71,7 @@ def read_text(source: str, *, nothing: str = _NOTHING) -> tuple[str, Format]:
         raise CommandError(
             f"{name}: expected UTF-8 text, got byte 0x{data[error.start]:02x} at offset {error.start}"
         ) from None
-    if not text.strip(_BLANK):
+    if not _NOT_BLANK.search(text):
         raise CommandError(f"{name}: is empty; {nothing}")
     return text, _sniff(text) if source == STREAM else format_of(source)
 
@@ -109,16 +112,22 @@ def check_same_format(form: Format, target: str) -> None:
         raise CommandError(f"{target}: the input is {form.upper()}, so expected .{form} or .{form}.gz")
 
 
-def write_text(text: str, target: str, *, force: bool) -> None:
-    """Write a whole output, or none of it, compressed if its name says so. Standard output is never compressed."""
-    data = text.encode("utf-8")
-    # mtime=0: the same detections give the same file.
-    compressed = target != STREAM and _is_compressed(target)
-    write_bytes(gzip.compress(data, 6, mtime=0) if compressed else data, target, force=force)
+def write_text(text: Iterable[str], target: str, *, force: bool) -> None:
+    """Write a whole output, in pieces, compressed if its name says so. Standard output is never compressed."""
+    data = (piece.encode("utf-8") for piece in text)
+    write_bytes(_compressed(data) if target != STREAM and _is_compressed(target) else data, target, force=force)
 
 
-def write_bytes(data: bytes, target: str, *, force: bool) -> None:
-    """Write a whole output, or none of it.
+def _compressed(data: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a gzip file, which names no time: the same detections give the same file."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    for piece in data:
+        yield packer.compress(piece)
+    yield packer.flush()
+
+
+def write_bytes(data: Iterable[bytes], target: str, *, force: bool) -> None:
+    """Write a whole output, given in pieces, or none of it.
 
     A file is written under another name beside the target, then moved there in one step that fails if, without
     ``force``, a file of that name has appeared meanwhile.
@@ -127,7 +136,8 @@ def write_bytes(data: bytes, target: str, *, force: bool) -> None:
         raise CommandError("standard output: cannot be written: it is closed")
     try:
         if target == STREAM:
-            sys.stdout.buffer.write(data)
+            for piece in data:
+                sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
         else:
             _write_file(data, target, force=force)
@@ -147,12 +157,12 @@ def _already_there(target: str) -> CommandError:
     return CommandError(f"{target}: exists already; --force replaces it")
 
 
-def _write_file(data: bytes, target: str, *, force: bool) -> None:
+def _write_file(data: Iterable[bytes], target: str, *, force: bool) -> None:
     path = Path(target).resolve()  # through a symbolic link, which then stays one
     temporary = path.with_name(f".anyops-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as stream:
-            stream.write(data)
+            stream.writelines(data)
             stream.flush()
             os.fsync(stream.fileno())
         if force:

@@ -178,22 +178,28 @@ def nms(
             if file != STREAM:
                 check_same_format(format_of(file), out)
         with _progress() as begin:
-            begin("load")
+            begin("load", 0)
             send = loaded(backend, device)
-            begin("read")
-            parts, form = _read(files, model_field)
+            parts, form = _read(files, model_field, partial(begin, "read"))
             check_same_format(form, out)
             count = sum(len(part.scores) for part in parts)
-            begin("suppress")
+            tick = partial(begin, "suppress")
+            tick(0)
             with _about(*files):
                 if method == Method.WBF:
-                    outcome = fused(parts, form, models, options, send, max_output=max_output)
+                    outcome = fused(parts, form, models, options, send, max_output=max_output, tick=tick)
                 else:
                     (detections,) = parts
                     outcome = survivors(
-                        detections, method, options, send, class_agnostic=class_agnostic, max_output=max_output
+                        detections,
+                        method,
+                        options,
+                        send,
+                        class_agnostic=class_agnostic,
+                        max_output=max_output,
+                        tick=tick,
                     )
-            begin("write")
+            begin("write", 0)
             write_text(outcome.text, out, force=force)
     seconds = time.perf_counter() - start
     typer.echo(f"{count} boxes in, {outcome.boxes} boxes out, {seconds:.3f} seconds", err=True)
@@ -211,17 +217,17 @@ def _check_files(files: list[str], method: Method) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show a bar of the stages on a terminal; what is yielded begins the stage of the name it is given."""
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar of the stages on a terminal; what is yielded takes a stage and the share of it that is done."""
     stages = ("load", "read", "suppress", "write")
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda stage: None
+        yield lambda stage, share: None
         return
     columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=len(stages))
-        yield lambda stage: progress.update(task, description=stage, completed=stages.index(stage))
+        yield lambda stage, share: progress.update(task, description=stage, completed=stages.index(stage) + share)
 
 
 def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any]:
@@ -234,17 +240,23 @@ def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any
     return send
 
 
-def _read(files: list[str], model_field: str | None) -> tuple[list[Detections], Format]:
-    """Read all files, which must be of one format."""
+def _read(files: list[str], model_field: str | None, tick: Callable[[float], None]) -> tuple[list[Detections], Format]:
+    """Read all files, which must be of one format; `tick` is given the share of them that is read."""
+    tick(0)
     read = [read_text(file) for file in files]
     form = read[0][1]
     parts = []
-    for file, (text, its_form) in zip(files, read, strict=True):
+    for number, (file, (text, its_form)) in enumerate(zip(files, read, strict=True)):
         with _about(file):
             if its_form != form:
                 raise CommandError(f"expected {form.upper()} as in {display_name(files[0])}, got {its_form.upper()}")
-            parts.append(parse(text, form, model_field=model_field))
+            part = partial(_share_of, tick, number, len(files))
+            parts.append(parse(text, form, model_field=model_field, tick=part))
     return parts, form
+
+
+def _share_of(tick: Callable[[float], None], number: int, count: int, share: float) -> None:
+    tick((number + share) / count)
 
 
 @contextmanager

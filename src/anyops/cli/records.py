@@ -1,17 +1,20 @@
 """Detections in COCO's result format (JSON) and as CSV: read, checked, and written back to the character.
 
-What is not dropped must come out as it went in: unknown fields, the digits of every number, quoting, layout. So records
-are kept as the pieces of text they were read from, beside the few numbers that NMS needs. Where a score or a box is a
+What is not dropped must come out as it went in: unknown fields, the digits of every number, quoting, layout. So the
+text is kept, with the places of the records in it, beside the few numbers that NMS needs. Where a score or a box is a
 new one, it alone is replaced in that text. Only fused records, which are no record of the input, are written anew.
 """
 
 import csv
+import gc
 import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,58 +25,105 @@ from .files import Format
 
 BOM = "\ufeff"  # some editors begin a file with it
 _SPACE = re.compile(r"[ \t\r\n]*")
+_BLANK_OR_CLOSED = " \t\r\n]"
 _SIDES = ("x", "y", "w", "h")
 _BBOX = "4 numbers [x, y, w, h]"
 
 
+AT_ONCE = 512  # records that are checked together: their values stay in cache
+WRITTEN = 1 << 14  # records that are written together
+Tick = Callable[[float], None]
+"""Takes the share of the text that has been read."""
+
+
+class Ids:
+    """Ids by their numbers, in the order of first appearance; 7 and "7" are different ids in JSON."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[int | str, int] = {}
+        self._parts: list[NDArray[np.int64]] = []
+
+    def extend(self, ids: Sequence[int | str]) -> None:
+        """Add the ids of some records."""
+        codes = list(map(self.numbers.get, ids))
+        if None in codes:
+            number = self.numbers.setdefault
+            codes = [number(one, len(self.numbers)) for one in ids]
+        self._parts.append(np.asarray(codes, dtype=np.int64))
+
+    def join(self, other: "Ids") -> None:
+        """Add the ids of another file."""
+        number = self.numbers.setdefault
+        of = np.asarray([number(one, len(self.numbers)) for one in other.numbers], dtype=np.int64)
+        self._parts.append(of[other.codes()])
+
+    def codes(self) -> NDArray[np.int64]:
+        """Return the number of the id of each record."""
+        self._parts = [np.concatenate([np.zeros(0, np.int64), *self._parts])]
+        return self._parts[0]
+
+    def names(self) -> list[int | str]:
+        """Return the ids by their numbers."""
+        return list(self.numbers)
+
+
 @dataclass
 class Detections:
-    """A file of detections: its text in pieces, and what NMS needs to know of each record.
+    """A file of detections: its text, where its records are, and what NMS needs to know of each.
 
     Attributes
     ----------
-    records
-        The text of each record.
+    source
+        The text of the file.
+    starts, stops
+        Where records begin and end.
     head, separator, tail
         The text before, between and after the records.
-    image_ids, category_ids
-        As read: 7 and "7" are different ids in JSON; in CSV all ids are text.
+    images, categories
+        The ids of records, as read; in CSV all ids are text.
     boxes
-        Left, top, width and height of each record, one after the other.
+        (N, 4) left, top, width and height.
     scores
-        One number for each record.
+        (N,)
     models
         Name of the model of each record, if a field was said to hold it.
     columns
         What the columns of CSV are.
     """
 
+    source: str = ""
     head: str = ""
     separator: str = ""
     tail: str = ""
-    records: list[str] = field(default_factory=list)
-    image_ids: list[int | str] = field(default_factory=list)
-    category_ids: list[int | str] = field(default_factory=list)
-    boxes: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
+    starts: "array[int]" = field(default_factory=lambda: array("q"))
+    stops: "array[int]" = field(default_factory=lambda: array("q"))
+    images: Ids = field(default_factory=Ids)
+    categories: Ids = field(default_factory=Ids)
+    boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    scores: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     models: list[str] = field(default_factory=list)
     columns: "_Columns | None" = None
+    _changed: dict[int, str] = field(default_factory=dict)
 
-    def xywh(self) -> NDArray[np.float64]:
-        """Boxes as an (N, 4) array."""
-        return np.asarray(self.boxes, dtype=np.float64).reshape(-1, 4)
+    def record(self, index: int) -> str:
+        """Text of a record."""
+        return self._changed.get(index) or self.source[self.starts[index] : self.stops[index]]
 
-    def text(self, indices: Iterable[int]) -> str:
-        """Text of a file with these records alone."""
-        return self.head + self.separator.join([self.records[i] for i in indices]) + self.tail
+    def text(self, indices: Sequence[int]) -> Iterator[str]:
+        """Yield the text of a file with these records alone, in pieces."""
+        yield self.head
+        for at in range(0, len(indices), WRITTEN):
+            records = self.separator.join(map(self.record, indices[at : at + WRITTEN]))
+            yield self.separator + records if at else records
+        yield self.tail
 
     def replace(self, index: int, *, score: float | None = None, bbox: list[float] | None = None) -> None:
         """Put new numbers into the text of a record."""
-        text = self.records[index]
+        text = self.record(index)
         edits = _json_edits if self.columns is None else self.columns.edits
         for place, new in sorted(edits(text, score, bbox), key=lambda edit: -edit[0].start):
             text = text[: place.start] + new + text[place.stop :]
-        self.records[index] = text
+        self._changed[index] = text
 
 
 class FusedRecord(NamedTuple):
@@ -101,17 +151,17 @@ def fused_text(fused: Iterable[FusedRecord], form: Format, like: Detections) -> 
 
 def joined(parts: Iterable[Detections]) -> Detections:
     """Return the numbers of all parts as one, without their text, of which the layout of the first alone is known."""
-    first, *others = parts
-    all_of = Detections(columns=first.columns)
-    for part in (first, *others):
-        all_of.image_ids += part.image_ids
-        all_of.category_ids += part.category_ids
-        all_of.boxes += part.boxes
-        all_of.scores += part.scores
+    parts = list(parts)
+    all_of = Detections(columns=parts[0].columns)
+    for part in parts:
+        all_of.images.join(part.images)
+        all_of.categories.join(part.categories)
+    all_of.boxes = np.concatenate([part.boxes for part in parts])
+    all_of.scores = np.concatenate([part.scores for part in parts])
     return all_of
 
 
-def parse(text: str, form: Format, *, model_field: str | None = None) -> Detections:
+def parse(text: str, form: Format, *, model_field: str | None = None, tick: Tick | None = None) -> Detections:
     """Read detections from the text of a file; the field or column that names their model only if it is given.
 
     Raises
@@ -119,35 +169,110 @@ def parse(text: str, form: Format, *, model_field: str | None = None) -> Detecti
     CommandError
         If the text is malformed; the message names the record and the field, what was expected and what came.
     """
-    return (_parse_json if form is Format.JSON else _parse_csv)(text, model_field)
+    read = _parse_json if form is Format.JSON else _parse_csv
+    collects = gc.isenabled()
+    gc.disable()  # values that hold no cycles, but are many: to look for some takes a tenth of the time
+    try:
+        return read(text, model_field, tick or (lambda share: None))
+    finally:
+        if collects:
+            gc.enable()
+
+
+class _Checked:
+    """Takes the values of records, some at a time, and checks them together: one by one they cost five times as much.
+
+    Where some are not in order, a slower look at each tells which is the first.
+    """
+
+    def __init__(self, detections: Detections):
+        self.detections = detections
+        self._boxes, self._scores = [np.zeros((0, 4))], [np.zeros(0)]
+
+    def take(
+        self, images: Sequence[Any], categories: Sequence[Any], boxes: Any, scores: Any, models: Sequence[Any] | None
+    ) -> bool:
+        """Take the values of some records; return False, and take none, if one is not as it must be."""
+        for ids in (images, categories, models or ()):
+            if not set(map(type, ids)) <= {int, str}:
+                return False
+        sides, score = _floats(boxes), _floats(scores)
+        if sides is None or score is None or not (sides[2::4].min() >= 0 and sides[3::4].min() >= 0):
+            return False
+        self.detections.images.extend(images)
+        self.detections.categories.extend(categories)
+        self.detections.models.extend(map(str, models or ()))
+        self._boxes.append(sides.reshape(-1, 4))
+        self._scores.append(score)
+        return True
+
+    def done(self) -> Detections:
+        """Return the detections with all values."""
+        self.detections.boxes, self.detections.scores = np.concatenate(self._boxes), np.concatenate(self._scores)
+        return self.detections
+
+
+def _floats(values: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Return values as finite floats; None if one is not an integer or a float, or not finite."""
+    if not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except OverflowError:
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+def _flat(boxes: Sequence[Any]) -> list[Any] | None:
+    """Return the sides of all boxes, one after the other; None if one is not a list of four."""
+    if not set(map(type, boxes)) <= {list} or not set(map(len, boxes)) <= {4}:
+        return None
+    return list(chain.from_iterable(boxes))
 
 
 # JSON
 
 
-def _parse_json(text: str, model_field: str | None) -> Detections:
-    detections = Detections()
-    start = end = _start_of_list(text)
-    for index, (record, span) in enumerate(_json_items(text, start)):
-        where = f"record {index} (counted from 0)"
-        if type(record) is not dict:
-            raise CommandError(f"{where}: expected an object, got {shown(record)}")
-        detections.image_ids.append(json_id(record, "image_id", where))
-        detections.category_ids.append(json_id(record, "category_id", where))
-        detections.boxes.extend(box_of(member(record, "bbox", where), where))
-        detections.scores.append(number(member(record, "score", where), "score", where))
-        if model_field is not None:
-            detections.models.append(str(json_id(record, model_field, where)))
-        detections.records.append(text[span])
-        if index == 0:
-            detections.head = text[: span.start]
-        elif index == 1:  # one separator for all: files mix no two layouts
-            detections.separator = text[end : span.start]
-        end = span.stop
-    if not detections.records:
-        detections.head, end = text[:start], start
-    detections.tail = text[end:]
-    return detections
+def _parse_json(text: str, model_field: str | None, tick: Tick) -> Detections:
+    detections = Detections(text)
+    checked = _Checked(detections)
+    fields = ["image_id", "category_id", "bbox", "score", *([] if model_field is None else [model_field])]
+    start, starts, stops = _start_of_list(text), detections.starts, detections.stops
+    for records, begins, ends in _json_items(text, start):
+        if not _take_json(checked, records, fields):
+            for index, record in enumerate(records, len(starts)):
+                _check_json(record, f"record {index} (counted from 0)", model_field)
+        starts.extend(begins)
+        stops.extend(ends)
+        tick(ends[-1] / len(text))
+    if len(starts) > 1:  # one separator for all: files mix no two layouts
+        detections.separator = text[stops[0] : starts[1]]
+    detections.head, detections.tail = text[: starts[0] if starts else start], text[stops[-1] if stops else start :]
+    return checked.done()
+
+
+def _take_json(checked: _Checked, records: list[Any], fields: list[str]) -> bool:
+    """Take the values of some records; return False, and take none, if one is not as it must be."""
+    if not set(map(type, records)) <= {dict}:
+        return False
+    try:
+        images, categories, boxes, scores, *models = [[record[name] for record in records] for name in fields]
+    except KeyError:
+        return False
+    sides = _flat(boxes)
+    return sides is not None and checked.take(images, categories, sides, scores, models[0] if models else None)
+
+
+def _check_json(record: Any, where: str, model_field: str | None) -> None:
+    """Raise CommandError unless a record is in order."""
+    if type(record) is not dict:
+        raise CommandError(f"{where}: expected an object, got {shown(record)}")
+    json_id(record, "image_id", where)
+    json_id(record, "category_id", where)
+    box_of(member(record, "bbox", where), where)
+    number(member(record, "score", where), "score", where)
+    if model_field is not None:
+        json_id(record, model_field, where)
 
 
 def _start_of_list(text: str) -> int:
@@ -159,28 +284,47 @@ def _start_of_list(text: str) -> int:
     raise CommandError(f"expected a JSON list of detections, got {shown(value)}")
 
 
-def _json_items(text: str, position: int) -> Iterator[tuple[Any, slice]]:
-    """Yield each value of a JSON list with its place in the text, and check what stands after the list."""
+def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int], list[int]]]:
+    """Yield some values of a JSON list at a time, where they begin and end, and check what stands after the list."""
     position = skip_space(text, position)
-    index = 0
+    done, separator = 0, ","
+    values: list[Any] = []
+    begins: list[int] = []
+    ends: list[int] = []
     closed = text.startswith("]", position)
     while not closed:
-        where = f"record {index} (counted from 0): "
-        value, end = json_value(text, position, where)
-        yield value, slice(position, end)
-        position = skip_space(text, end)
-        closed = text.startswith("]", position)
-        if not closed:
-            if not text.startswith(",", position):
-                raise CommandError(f"after {where}" + json_fault("expected a comma or ]", text, position))
-            position = skip_space(text, position + 1)
-            index += 1
+        try:
+            value, end = _scan(text, position)
+        except (StopIteration, ValueError, RecursionError):
+            if values:  # of which one may be at fault, too
+                yield values, begins, ends
+            value, end = json_value(text, position, f"record {done + len(values)} (counted from 0): ")
+        values.append(value)
+        begins.append(position)
+        ends.append(end)
+        position = end + len(separator)
+        if not text.startswith(separator, end) or text[position : position + 1] in _BLANK_OR_CLOSED:
+            # Not as after the record before.
+            position = skip_space(text, end)
+            closed = text.startswith("]", position)
+            if not closed and not text.startswith(",", position):
+                yield values, begins, ends
+                where = f"after record {done + len(values) - 1} (counted from 0): "
+                raise CommandError(where + json_fault("expected a comma or ]", text, position))
+            if not closed:
+                position = skip_space(text, position + 1)
+                separator = text[end:position]
+        if closed or len(values) == AT_ONCE:
+            yield values, begins, ends
+            done += len(values)
+            values, begins, ends = [], [], []
     position = skip_space(text, position + 1)
     if position < len(text):
         raise CommandError(json_fault("expected nothing after the list", text, position))
 
 
 _decode = json.JSONDecoder().raw_decode
+_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
 
 
 def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
@@ -244,43 +388,98 @@ def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> E
 # CSV
 
 
-def _parse_csv(text: str, model_field: str | None) -> Detections:
-    rows = _csv_rows(text.removeprefix(BOM))
-    _, header, head = next(rows)
+def _parse_csv(text: str, model_field: str | None, tick: Tick) -> Detections:
+    rows = _csv_rows(text, len(BOM) if text.startswith(BOM) else 0)
+    _, header, _, head = next(rows)
     columns = _Columns.of([name.strip() for name in header], model_field)
-    detections = Detections(head=BOM + head if text.startswith(BOM) else head, columns=columns)
-    for line, cells, raw in rows:
-        where = f"line {line}"
-        if len(cells) != len(header):
-            raise CommandError(f"{where}: expected {len(header)} cells as in the header, got {len(cells)}")
-        detections.image_ids.append(_csv_id(cells[columns.image_id], "image_id", where))
-        detections.category_ids.append(_csv_id(cells[columns.category_id], "category_id", where))
-        if columns.bbox is not None:
-            detections.boxes.extend(box_of(_csv_list(cells[columns.bbox]), where))
-        else:
-            numbers = [_csv_number(cells[i], name, where) for i, name in zip(columns.sides, _SIDES, strict=True)]
-            detections.boxes.extend(_checked_sides(numbers, _SIDES, where))
-        detections.scores.append(_csv_number(cells[columns.score], "score", where))
-        if columns.model is not None:
-            detections.models.append(_csv_id(cells[columns.model], header[columns.model].strip(), where))
-        detections.records.append(raw)
-    return detections
+    detections = Detections(text, head=text[:head], columns=columns)
+    checked = _Checked(detections)
+    records: list[list[str]] = []
+    lines: list[int] = []
+
+    def take() -> None:
+        if not _take_csv(checked, records, len(header), columns):
+            for line, cells in zip(lines, records, strict=True):
+                _check_csv(cells, header, columns, f"line {line}")
+        records.clear()
+        lines.clear()
+        tick(detections.stops[-1] / len(text))
+
+    try:
+        for line, cells, begin, stop in rows:
+            if len(records) == AT_ONCE:
+                take()
+            records.append(cells)
+            lines.append(line)
+            detections.starts.append(begin)
+            detections.stops.append(stop)
+    finally:  # what stands earlier in the file is reported first
+        if records:
+            take()
+    return checked.done()
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, list[str], str]]:
-    """Yield the number of a row's first line, its cells and its text; blank lines are passed over."""
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, strict=True)
+def _take_csv(checked: _Checked, rows: list[list[str]], width: int, columns: "_Columns") -> bool:
+    """Take the values of some rows; return False, and take none, if one is not as it must be."""
+    if not set(map(len, rows)) <= {width}:
+        return False
+    by_column = list(zip(*rows, strict=True))
+    places = (columns.image_id, columns.category_id, *(() if columns.model is None else (columns.model,)))
+    images, categories, *models = (list(map(str.strip, by_column[i])) for i in places)
+    cells = [by_column[i] for i in (columns.score, *(() if columns.bbox is not None else columns.sides))]
+    # Python reads 1_000 as a number; nothing else that reads CSV does.
+    if not (all(images) and all(categories) and all(map(all, models))) or any("_" in "".join(some) for some in cells):
+        return False
+    try:
+        scores, *sides = (list(map(float, some)) for some in cells)
+    except ValueError:
+        return False
+    boxes = _flat(list(map(_csv_list, by_column[columns.bbox]))) if columns.bbox is not None else None
+    if columns.bbox is None:
+        boxes = list(chain.from_iterable(zip(*sides, strict=True)))
+    return boxes is not None and checked.take(images, categories, boxes, scores, models[0] if models else None)
+
+
+def _check_csv(cells: list[str], header: list[str], columns: "_Columns", where: str) -> None:
+    """Raise CommandError unless a row is in order."""
+    if len(cells) != len(header):
+        raise CommandError(f"{where}: expected {len(header)} cells as in the header, got {len(cells)}")
+    _csv_id(cells[columns.image_id], "image_id", where)
+    _csv_id(cells[columns.category_id], "category_id", where)
+    if columns.bbox is not None:
+        box_of(_csv_list(cells[columns.bbox]), where)
+    else:
+        numbers = [_csv_number(cells[i], name, where) for i, name in zip(columns.sides, _SIDES, strict=True)]
+        _checked_sides(numbers, _SIDES, where)
+    _csv_number(cells[columns.score], "score", where)
+    if columns.model is not None:
+        _csv_id(cells[columns.model], header[columns.model].strip(), where)
+
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+
+
+def _csv_rows(text: str, start: int) -> Iterator[tuple[int, list[str], int, int]]:
+    """Yield the number of a row's first line, its cells, and where it begins and ends; blank lines are passed over."""
+    consumed = start
+
+    def lines() -> Iterator[str]:
+        nonlocal consumed
+        for match in _LINE.finditer(text, start):
+            consumed = match.end()
+            yield match[0]
+
+    reader = csv.reader(lines(), strict=True)
     # A column may hold a mask of any length; csv's limit is of the process, so it is put back.
     limit = csv.field_size_limit(max(len(text), 1))
-    start = 0
+    line, begin = 0, start
     try:
         for cells in reader:
             if cells:
-                yield start + 1, cells, "".join(lines[start : reader.line_num])
-            start = reader.line_num
+                yield line + 1, cells, begin, consumed
+            line, begin = reader.line_num, consumed
     except csv.Error as error:
-        raise CommandError(f"line {start + 1}: not valid CSV: {error}") from None
+        raise CommandError(f"line {line + 1}: not valid CSV: {error}") from None
     finally:
         csv.field_size_limit(limit)
 

@@ -1,6 +1,6 @@
 """Suppression of detections that were read: what stays, as the text of a file."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,12 @@ from .errors import CommandError
 from .files import Format
 from .methods import Method
 from .models import Models
-from .records import Detections, FusedRecord, fused_text, joined
+from .records import Detections, FusedRecord, Tick, fused_text, joined
 
 Send = Callable[[NDArray[Any]], Any]
 """Ships a host array to the library that computes."""
 
+AT_ONCE = 1 << 18  # boxes of whole images that are suppressed in one call, more if one image has them
 # Significant digits of what is written: more than a detector has, and fewer than rounding reaches.
 _DIGITS = {np.dtype(np.float64): 12, np.dtype(np.float32): 7}
 # How far, in units of the rounding of one operation, a number may move and count as unchanged.
@@ -27,7 +28,7 @@ _ROUNDING = 4
 class Outcome(NamedTuple):
     """What is written, and how many boxes it has."""
 
-    text: str
+    text: Iterable[str]
     boxes: int
 
 
@@ -39,24 +40,29 @@ def survivors(
     *,
     class_agnostic: bool,
     max_output: int | None,
+    tick: Tick,
 ) -> Outcome:
     """Suppress by a method that keeps records: those that stay, in their order, with their new scores and boxes."""
     if method == Method.WEIGHTED:
         _check_weigh(detections)
-    images = _numbered(detections.image_ids)
-    groups = images if class_agnostic else _numbered(_classes(detections))
-    # One call for all: boxes with different labels leave each other alone.
-    boxes, scores = _sent(detections, send)
-    result: Any = getattr(anyops, method.function)(boxes, scores, labels=send(groups), **options)
-    rescored = isinstance(result, tuple)
-    kept = to_host(result.indices if rescored else result)
-    best = _best(images[kept], max_output)
-    kept = kept[best]
-    if rescored:
-        _rescore(detections, kept, to_host(scores)[kept], to_host(result.scores)[best])
-        if method == Method.WEIGHTED:
-            _move(detections, kept, to_host(boxes)[kept], to_host(result.boxes)[best])
-    return Outcome(detections.text(np.sort(kept).tolist()), len(kept))
+    images = detections.images.codes()
+    groups = images if class_agnostic else _classes(detections)
+    parts = [np.zeros(0, np.int64)]
+    for some in _scenes(images, tick):
+        boxes, scores = _sent(detections, some, send)
+        result: Any = getattr(anyops, method.function)(boxes, scores, labels=send(groups[some]), **options)
+        rescored = isinstance(result, tuple)
+        at = to_host(result.indices if rescored else result)
+        best = _best(images[some][at], max_output)
+        at = at[best]
+        kept = some[at]
+        if rescored:
+            _rescore(detections, kept, to_host(scores)[at], to_host(result.scores)[best])
+            if method == Method.WEIGHTED:
+                _move(detections, kept, to_host(boxes)[at], to_host(result.boxes)[best])
+        parts.append(kept)
+    kept = np.sort(np.concatenate(parts))
+    return Outcome(detections.text(kept.tolist()), len(kept))
 
 
 def fused(
@@ -67,41 +73,60 @@ def fused(
     send: Send,
     *,
     max_output: int | None,
+    tick: Tick,
 ) -> Outcome:
     """Fuse the boxes of all files: new records, by the first appearance of their image, then by descending score."""
     model_ids, weights = models.numbered(parts)
     detections = joined(parts)
-    classes = list(_classes(detections))
-    first = np.unique_all(_numbered(classes)).indices
-    images = _numbered(detections.image_ids)
-    boxes, scores = _sent(detections, send)
-    given = {"model_ids": send(model_ids), "model_weights": weights}
-    result = anyops.weighted_boxes_fusion(boxes, scores, send(_numbered(classes)), **given, **options)
-    new_boxes, new_scores = to_host(result.boxes), to_host(result.scores)
-    of = first[to_host(result.labels)]  # a record of the image and category of each fused box
+    classes = _classes(detections)
+    first = np.unique_all(classes).indices
+    images = detections.images.codes()
+    image_names, category_names = detections.images.names(), detections.categories.names()
+    categories = detections.categories.codes()
+    results = []
+    for some in _scenes(images, tick):
+        boxes, scores = _sent(detections, some, send)
+        given = {"model_ids": send(model_ids[some]), "model_weights": weights}
+        result = anyops.weighted_boxes_fusion(boxes, scores, send(classes[some]), **given, **options)
+        results.append([to_host(x) for x in result])
+    new_boxes, new_scores, labels = (np.concatenate(x) for x in zip(*results, strict=True))
+    of = first[labels]  # a record of the image and category of each fused box
     best = _best(images[of], max_output)
     best = best[np.argsort(images[of][best], stable=True)]
     records = []
     for index, box, score in zip(of[best].tolist(), new_boxes[best], new_scores[best], strict=True):
-        image_id, category_id = classes[index]
+        image_id, category_id = image_names[images[index]], category_names[categories[index]]
         _check_finite(image_id, box, score)
         records.append(FusedRecord(image_id, category_id, _xywh(box), _rounded(score)))
-    return Outcome(fused_text(records, form, detections), len(records))
+    return Outcome([fused_text(records, form, detections)], len(records))
 
 
-def _classes(detections: Detections) -> Iterable[tuple[int | str, int | str]]:
-    return zip(detections.image_ids, detections.category_ids, strict=True)
+def _classes(detections: Detections) -> NDArray[np.int64]:
+    """Number each pair of an image and a category, in the order of first appearance."""
+    pairs = detections.images.codes() * len(detections.categories.numbers) + detections.categories.codes()
+    found = np.unique_all(pairs)
+    number = np.empty_like(found.indices)
+    number[np.argsort(found.indices)] = np.arange(number.shape[0])
+    return number[found.inverse_indices]
 
 
-def _numbered(keys: Iterable[Hashable]) -> NDArray[np.int64]:
-    """Replace each key by its number in the order of first appearance."""
-    numbers: dict[Hashable, int] = {}
-    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+def _scenes(images: NDArray[np.int64], tick: Tick) -> Iterator[NDArray[np.int64]]:
+    """Yield the boxes of some images after the other, about as many as memory need not notice."""
+    order, ends = np.argsort(images, stable=True), np.cumulative_sum(np.unique_counts(images).counts)
+    n, start = images.shape[0], 0
+    while start < n:  # boxes of different images leave each other alone
+        stop = int(ends[np.searchsorted(ends, min(start + AT_ONCE, n))])
+        yield order[start:stop]
+        start = stop
+        tick(stop / n)
+    if n == 0:
+        yield order
 
 
-def _sent(detections: Detections, send: Send) -> tuple[Any, Any]:
-    boxes = anyops.box_convert(send(detections.xywh()), "xywh", "xyxy")
-    return boxes, send(np.asarray(detections.scores, dtype=np.float64))
+def _sent(detections: Detections, some: NDArray[np.int64], send: Send) -> tuple[Any, Any]:
+    # Converted here: a library that compiles would do so for the length of each file.
+    boxes = anyops.box_convert(detections.boxes[some, :], "xywh", "xyxy")
+    return send(boxes), send(detections.scores[some])
 
 
 def _best(images: NDArray[np.int64], max_output: int | None) -> NDArray[np.int64]:
@@ -116,12 +141,12 @@ def _best(images: NDArray[np.int64], max_output: int | None) -> NDArray[np.int64
 
 
 def _check_weigh(detections: Detections) -> None:
-    for index, score in enumerate(detections.scores):
-        if score < 0:
-            raise CommandError(
-                f"record {index} (counted from 0): score: expected 0 or more, for weighted averages boxes by it, "
-                f"got {score!r}"
-            )
+    wrong = np.flatnonzero(detections.scores < 0)
+    if wrong.shape[0]:
+        raise CommandError(
+            f"record {wrong[0]} (counted from 0): score: expected 0 or more, for weighted averages boxes by it, "
+            f"got {float(detections.scores[wrong[0]])!r}"
+        )
 
 
 def _rescore(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
@@ -130,9 +155,10 @@ def _rescore(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any],
 
 
 def _move(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], new: NDArray[Any]) -> None:
+    images, codes = detections.images.names(), detections.images.codes()
     for at in np.flatnonzero(_differs(old, new).any(axis=1)).tolist():
         index = int(kept[at])
-        _check_finite(detections.image_ids[index], new[at])
+        _check_finite(images[codes[index]], new[at])
         detections.replace(index, bbox=_xywh(new[at]))
 
 

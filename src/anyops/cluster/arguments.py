@@ -8,6 +8,7 @@ from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, check_dtype, check_has_values, namespace
+from .._host.cluster.lazy import Survey, survey
 from .._host.cluster.place import in_shares
 from .._host.cluster.weights import weights_of
 
@@ -15,15 +16,15 @@ INITS = ("k-means++", "k-means||", "random")
 STATIC_FORM = "k-means decides by values, kmeans_step does not"
 
 
-def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, Host]:
-    """Return the mode of x and the weights on the host; raise unless there are k finite samples to choose from."""
+def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, Host | Survey]:
+    """Return what :func:`check_rows` does; raise unless there are k finite samples to choose from."""
     mode, weight = check_rows("x", x, sample_weight)
     n = x.shape[0]
     if not n:
         raise ValueError(f"x must hold at least one sample, got shape {tuple(x.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} samples, got {k}")
-    positive = int((weight > 0).sum())
+    positive = weight.positive if isinstance(weight, Survey) else int((weight > 0).sum())
     if positive == 0:
         raise ValueError("sample_weight must not be zero for all samples")
     if k > positive:
@@ -31,8 +32,11 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
     return mode, weight
 
 
-def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, Host]:
-    """Return the mode of x and the weights on the host; raise unless both and the samples (n, d) are in order."""
+def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, Host | Survey]:
+    """Return the mode of x and the weights on the host; raise unless both and the samples (n, d) are in order.
+
+    For a lazy array a survey of both in place of the weights.
+    """
     mode = mode_of(**{name: x})
     xp, shape = mode.xp, tuple(x.shape)
     check_dtype(xp, name, x, "real floating", "integral")
@@ -41,19 +45,22 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{name} must have shape (n, d), d ≥ 1, got {shape}")
     check_known_chunks(xp, name, x)
-    if sample_weight is None:
-        weight = weights_of(None, shape[0])
-        finite = all(in_shares(mode, x, lambda start, stop: bool(xp.all(xp.isfinite(x[start:stop, ...])))))
-    else:
+    if sample_weight is not None:
         namespace(**{name: x, "sample_weight": sample_weight})
         if not mode.lazy:
             check_has_values(STATIC_FORM, sample_weight=sample_weight)
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
+        check_known_chunks(xp, "sample_weight", sample_weight)
         if tuple(sample_weight.shape) != shape[:1]:
             raise ValueError(
                 f"sample_weight must have shape {shape[:1]} beside {name}, got {tuple(sample_weight.shape)}"
             )
-        weight = weights_of(sample_weight, shape[0])
+    if mode.lazy:
+        return mode, survey(name, x, sample_weight)
+    weight = weights_of(sample_weight, shape[0])
+    if sample_weight is None:
+        finite = all(in_shares(mode, x, lambda start, stop: bool(xp.all(xp.isfinite(x[start:stop, ...])))))
+    else:
         finite = bool(xp.all(xp.isfinite(x) | ~beside(mode, weight > 0, x)[:, None]))
     if not finite:
         counted = None if sample_weight is None else beside(mode, weight > 0, x)
@@ -61,11 +68,15 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
     return mode, weight
 
 
-def check_sides(mode: Mode, name: str, x: Array, weight: Host) -> None:
+def check_sides(mode: Mode, name: str, x: Array, weight: Host | Survey) -> None:
     """Raise ValueError unless samples are widths and heights."""
     if x.shape[1] != 2:
         raise ValueError(f"{name} must hold widths and heights, (n, 2), for metric 'iou', got {tuple(x.shape)}")
-    if bool(mode.xp.any((x < 0) & beside(mode, weight > 0, x)[:, None])):
+    if isinstance(weight, Survey):
+        negative = float(weight.low.min()) < 0
+    else:
+        negative = bool(mode.xp.any((x < 0) & beside(mode, weight > 0, x)[:, None]))
+    if negative:
         raise ValueError(f"{name} must hold widths and heights of at least 0 for metric 'iou', got a negative one")
 
 

@@ -4,11 +4,12 @@ import math
 from functools import partial
 from typing import Any, NamedTuple
 
+from .._array.arguments import check_parts
 from .._array.backends import to_host
 from .._array.chunked import empty_rows, over_rows, reduce_chunks
 from .._array.host import from_host, on_host
 from .._array.integers import may_be_rounded
-from .._array.mode import Mode, enter, mode_of
+from .._array.mode import Mode, enter, mode_of, sized_mode_of
 from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, namespace, result_dtype
 from .._array.nearest import counting, rows_at
 from .._array.rows import rows_in_cache, scan_rows
@@ -171,6 +172,7 @@ def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     >>> anyops.kmeans_merge(anyops.kmeans_partial(x[:1], c), anyops.kmeans_partial(x[1:], c)).counts
     array([2., 1.])
     """
+    check_parts(KMeansPartial, a=a, b=b)
     return KMeansPartial(*(p + q for p, q in zip(a, b, strict=True)))
 
 
@@ -228,7 +230,7 @@ def kmeans_step(
 def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Mode, dict[str, Any]]:
     """Return the mode and the options of the kernels; raise unless the arguments fit each other."""
     arrays = {"x": x, "centers": centers, **({} if weight is None else {"sample_weight": weight})}
-    mode = mode_of(**arrays)
+    mode = sized_mode_of(**arrays)
     xp = mode.xp
     for name in ("x", "centers"):
         check_dtype(xp, name, arrays[name], "real floating", "integral")

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.arguments import check_integer, check_number
-from .._array.host import on_host
+from .._array.host import Host, on_host
+from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
+from .._host.cluster.lazy import Chunks, Survey
 from .._host.cluster.lloyd import lloyd
 from .._host.cluster.samples import Samples
 from .arguments import check_init, check_rows, check_samples, check_sides
@@ -121,9 +123,25 @@ def kmeans(
     check_init(mode, "x", x, k, init)
     starts = _check_starts(init, n_init)
     rng = generator(seed)
-    samples = Samples(mode, x, weight, sample_weight, k, metric, center, init)
+    samples = _samples(mode, x, weight, sample_weight, k, metric, center, init)
     fits = (lloyd(samples, samples.start(rng), max_iter, tol, callback) for _ in range(starts))
     return KMeansResult(*min(fits, key=lambda fit: fit.in_unit)[1:])
+
+
+def _samples(
+    mode: Mode,
+    x: Array,
+    weight: Host | Survey,
+    sample_weight: Array | None,
+    k: int,
+    metric: str,
+    center: str,
+    init: str | Array,
+) -> Samples | Chunks:
+    """Return the samples of a fit, in memory or in chunks."""
+    if isinstance(weight, Survey):
+        return Chunks(mode, x, weight, sample_weight, k, metric, init)
+    return Samples(mode, x, weight, sample_weight, k, metric, center, init)
 
 
 def _check_starts(init: str | Array, n_init: int | str) -> int:
@@ -139,9 +157,9 @@ def _check_starts(init: str | Array, n_init: int | str) -> int:
 def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: str) -> float:
     """Return Σ w · distance of samples from the closest of some centres, whatever the unit of either."""
     mode, weight = check_rows("X", x, sample_weight)
-    if not bool((weight > 0).any()):
+    if not (weight.positive if isinstance(weight, Survey) else bool((weight > 0).any())):
         return 0.0
-    samples = Samples(mode, x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
+    samples = _samples(mode, x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
     passes = samples.passes()
     labels = passes.assign(samples.start(None))
     inertia = passes.inertia()

@@ -9,6 +9,7 @@ from .._array.mode import mode_of
 from .._array.namespace import Array, namespace, stop_gradient
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
+from .._host.cluster.lazy import Survey
 from .._host.cluster.minibatch import Batch, Learned, Stop
 from .arguments import check_init, check_rows, check_sides
 from .distances import check_metric
@@ -99,6 +100,8 @@ def minibatch_kmeans(
         raise ValueError(f"max_no_improvement must be at least 1 or None, got {max_no_improvement}")
     rng = generator(seed)
     stream = _checked(batches, metric)
+    if not isinstance(init, str) and mode_of(init=init).lazy:  # as its batches
+        init = to_host(init)
     first = _first(stream, k, drawn=isinstance(init, str))
     check_init(first[0].mode, "batch 0", first[0].x, k, init)
     centers = Learned(first, k, init, metric, rng)
@@ -135,6 +138,7 @@ def _checked(batches: Any, metric: str) -> Iterator[Batch]:
                     "beside the array: leave out labels, or convert weights to a floating dtype"
                 )
         mode, weight = check_rows(name, x, sample_weight)
+        assert not isinstance(weight, Survey)
         if like is None:
             # A copy: no batch is kept to compare others with, which would keep its memory.
             like, first = mode.xp.asarray(x[:0, :], copy=True), name

@@ -7,7 +7,7 @@ above 0 where it has more than half of the probability: ±r for two classes; p t
 import math
 from typing import Any, NamedTuple
 
-from .._array.arguments import check_number
+from .._array.arguments import check_number, check_parts
 from .._array.chunked import check_known_chunks, reduce_chunks
 from .._array.host import Host, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, remedy
@@ -116,7 +116,7 @@ def logistic_loss(
     >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
-    mode, options = _check(x, coef, intercept, y=y, sample_weight=sample_weight, between=True)
+    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, between=True)
     l2 = check_penalty("l2", l2)
     return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *_in_range(l2), **options))
 
@@ -212,7 +212,7 @@ def logistic_partial(
     (array([-1.,  0.]), array([[1. , 0.5],
            [0.5, 0.5]]))
     """
-    mode, options = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight)
     wide = options["dtype"] = compute_dtype(mode.xp, options["dtype"])
     if mode.lazy:
         at = on_host(coef), on_host(intercept)
@@ -244,6 +244,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     >>> anyops.logistic_merge(*parts).grad
     array([-1.,  0.])
     """
+    check_parts(LogisticPartial, a=a, b=b)
     named = {f"{name}.{field}": v for name, part in (("a", a), ("b", b)) for field, v in part._asdict().items()}
     result_dtype(namespace(**named), **named)
     if tuple(a.grad.shape) != tuple(b.grad.shape):
@@ -297,7 +298,7 @@ def logistic_step(
     >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
     (array([0.9082]), np.float64(-1.3623), True)
     """
-    mode, options = _check(x, coef, intercept, y=y, sample_weight=sample_weight)
+    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight)
     l2 = check_penalty("l2", l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
@@ -332,13 +333,15 @@ def _check(
     x: Array,
     coef: Array,
     intercept: Array,
-    *,
-    y: Array | None = None,
+    *labels: Array,
     sample_weight: Array | None = None,
     between: bool = False,
 ) -> tuple[Mode, dict[str, Any]]:
     """Return the mode, and the options of kernels: the dtype, and whether labels were seen; raise for misfits."""
-    rows = {k: v for k, v in (("x", x), ("y", y), ("sample_weight", sample_weight)) if v is not None or k == "x"}
+    rows = {"x": x, **dict(zip(("y",), labels, strict=False))}
+    y = rows.get("y")
+    if sample_weight is not None:
+        rows["sample_weight"] = sample_weight
     at = {"coef": coef, "intercept": intercept}
     if (mode := mode_of(**rows)).lazy:  # coefficients found for a lazy array are on the host
         at = {k: mode.xp.asarray(v) for k, v in at.items()}
@@ -595,7 +598,7 @@ def _present(
     if inverse is None:
         return *_kept(xp, x, y, w, dtype), l2 * unit
     l2 = cast(xp, l2 * (inverse[0] * unit), dtype)
-    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, float(xp.finfo(dtype).max))
+    return *_kept(xp, x, y, w, dtype), xp.minimum(l2, xp.full_like(l2, float(xp.finfo(dtype).max)))
 
 
 def _in_range(l2: float) -> tuple[float, float]:
@@ -787,7 +790,9 @@ def _class_items(mode: Mode, r: Array, number: Array) -> tuple[Array, Array, Arr
     rest = xp.sum(xp.where(mine, zero, e), axis=0)
     same = xp.exp(own)
     total = same + rest
-    loss = class_loss(xp, own, rest, total)
+    # By the own logit there is a derivative also where that is the top, which is taken off as a constant.
+    apart = rest * xp.exp(-xp.where(own == 0, own, 0.0)) if mode.grad else rest
+    loss = class_loss(xp, own, apart, total)
     over = 1.0 / total
     p = multiply(e, over)
     slope = xp.where(mine, -rest * over, p)

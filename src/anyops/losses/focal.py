@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_axis, check_integer, check_number
 from .._array.elementwise import with_slope
-from .._array.mode import Mode, mode_of
+from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
     Array,
     DType,
@@ -196,7 +196,7 @@ def sigmoid_focal_loss_and_grad(
 def _check_sigmoid(
     logits: Array, targets: Array, alpha: float | None, gamma: float, reduction: str
 ) -> tuple[Mode, dict[str, object]]:
-    mode = mode_of(logits=logits, targets=targets)
+    mode = sized_mode_of(logits=logits, targets=targets)
     xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
     check_dtype(xp, "targets", targets, "real floating", "integral", "bool")
@@ -415,7 +415,7 @@ def _check_softmax(
     reduction: str,
 ) -> tuple[Mode, tuple[Array | None, ...], dict[str, object]]:
     arrays = {"alpha": alpha} if hasattr(alpha, "shape") and not isinstance(alpha, Real) else {}
-    mode = mode_of(logits=logits, labels=labels, **arrays)
+    mode = sized_mode_of(logits=logits, labels=labels, **arrays)
     xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
     check_dtype(xp, "labels", labels, "integral", "real floating")

@@ -1,6 +1,7 @@
 """Box regression by overlap."""
 
-from .._array.namespace import Array, cast, compute_dtype, namespace, result_dtype
+from .._array.mode import sized_mode_of
+from .._array.namespace import Array, cast, compute_dtype, result_dtype
 from .._array.support import Kind, op
 from ..boxes.iou import box_iou
 from ..boxes.regions import check_fmt, check_regions
@@ -47,7 +48,7 @@ def box_iou_loss(
     >>> anyops.box_iou_loss(np.asarray([0.0, 0.0, 2.0, 2.0]), np.asarray([1.0, 1.0, 3.0, 3.0])).round(6)
     np.float64(1.079365)
     """
-    xp = namespace(pred=pred, target=target)
+    xp = sized_mode_of(pred=pred, target=target).xp
     check_reduction(reduction)
     check_fmt("fmt", fmt)
     check_regions("pred", pred, fmt)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
+from .._array.chunked import check_known_chunks
 from .._array.mode import Mode, enter, floating_of, floats
 from .._array.namespace import Array, DType, Namespace, cast, check_can_order, check_dtype, default_int, namespace
 from .._array.nearest import as_compared
@@ -53,6 +54,7 @@ def check_detections(detections: Detections, kind: str, labels_name: str = "labe
         if x is not None:
             check_dtype(xp, name, x, *dtypes)
             if x.shape != expected:
+                check_known_chunks(xp, name, x)
                 got = tuple(x.shape)
                 raise ValueError(f"{name} must have shape {expected} beside scores of shape {shape}, got {got}")
     return xp
@@ -111,12 +113,10 @@ def index_call(
     xp = check_detections(given, kind)
     least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    call = _enter(xp, given, kind, differentiable)
-    mode, scores = call.mode, call.detections.scores
-    if not mode.host or scores.ndim != 1:
-        check_index_contract(op, mode, given.scores)
-    first = least if least is None or is_floating(mode, scores) else whole(mode.xp, least, scores)
-    return call._replace(least=first, last=least, limit=limit)
+    call = _enter(xp, given, kind, differentiable, least, limit)
+    if not call.mode.host or given.scores.ndim != 1:
+        check_index_contract(op, call.mode, given.scores)
+    return call
 
 
 def static_call(op: str, given: Detections, kind: str, *, differentiable: bool = True) -> Call:
@@ -126,11 +126,20 @@ def static_call(op: str, given: Detections, kind: str, *, differentiable: bool =
     return _enter(xp, given, kind, differentiable)
 
 
-def _enter(xp: Namespace, given: Detections, kind: str, differentiable: bool) -> Call:
+def _enter(
+    xp: Namespace,
+    given: Detections,
+    kind: str,
+    differentiable: bool,
+    last: float | None = None,
+    limit: int | None = None,
+) -> Call:
     mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
     origin = of_scores = of_boxes = None
+    least = last
     if not is_floating(mode, scores):  # ranked as integers
         of_scores, scores = floating_of(mode, scores), as_compared(mode.xp, scores)
+        least = None if last is None else whole(mode.xp, last, scores)
     if boxes is not None and not is_floating(mode, boxes):
         of_boxes = floating_of(mode, boxes)
         boxes, origin = beside_first(mode, boxes, valid)
@@ -138,7 +147,7 @@ def _enter(xp: Namespace, given: Detections, kind: str, differentiable: bool) ->
         (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
     detections = Detections(boxes, scores, labels, overlaps, valid)
-    return Call(mode, detections, kind, origin=origin, dtypes=(of_scores, of_boxes))
+    return Call(mode, detections, kind, least, last, limit, origin, (of_scores, of_boxes))
 
 
 def is_floating(mode: Mode, x: Array) -> bool:
@@ -146,8 +155,10 @@ def is_floating(mode: Mode, x: Array) -> bool:
     return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
 
 
-def whole(xp: Namespace, least: float, scores: Array) -> int:
+def whole(xp: Namespace, least: float, scores: Array) -> float:
     """Return the integer above which those integers lie that are above a threshold, in the range of their dtype."""
+    if xp.isdtype(scores.dtype, "real floating"):
+        return least
     largest = xp.iinfo(scores.dtype).max
     return largest if least >= largest else math.floor(least)
 

@@ -17,7 +17,9 @@ from ..boxes.formats import columns_of
 from ..boxes.iou import canonical, centre_distance
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
+from .greedy import kept_of_scene
 from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
+from .select import as_floating
 
 PENALTIES = (None, "score", "score+distance")
 # A box takes part in the average of a better one above this overlap.
@@ -112,7 +114,12 @@ def cluster_nms(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
     call = index_call("cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
-    indices, new, _ = best_first(call, **settings)
+    if penalty is not None or call.mode.grad or call.mode.padded:
+        indices, new, _ = best_first(call, **settings)
+    else:  # greedy NMS, and scores as they are
+        kept, xp = kept_of_scene(call, settings["given"]["threshold"]), call.mode.xp
+        indices = kept if call.limit is None else kept[: min(call.limit, kept.shape[0])]
+        new = xp.take(as_floating(xp, call.detections.scores), indices)
     return RescoredBoxes(*call.back(indices, new)[:2])
 
 

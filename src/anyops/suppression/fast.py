@@ -5,10 +5,19 @@ b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has t
 
 from .._array.mode import Mode
 from .._array.namespace import Array
+from .._array.segments import mark
+from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call, static_call
 from .detections import Detections
+from .greedy import kept_of_scene
 from .rescoring import Parameters, Rescored, Rivals, best_first, in_place
+from .select import ranked_above
+from .tiles import Tiles
+from .winners import pairs_with_kept, small_graph
+
+# Boxes of which some may overlap nearly all others, so that their pairs would take time and memory.
+MANY = 1500
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="fast_nms_mask")
@@ -73,9 +82,38 @@ def fast_nms(
     call = index_call(
         "fast_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
-    given = {"threshold": threshold}
-    kept = best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0]
-    return call.mode.back(kept)
+    mode, detections, kind, least, limit = call.mode, call.detections, call.kind, call.least, call.limit
+    if mode.padded or overlaps is not None or scores.shape[0] < MANY:
+        given = {"threshold": threshold}
+        return mode.back(best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0])
+    kept = mode.run(_of_graph, detections, threshold, least, kind=kind)
+    if kept is None:
+        greedy = kept_of_scene(call._replace(limit=None), threshold)
+        kept = mode.run(_among_kept, detections, greedy, threshold, least, kind=kind)
+    return mode.back(kept if limit is None else kept[: min(limit, kept.shape[0])])
+
+
+def _of_graph(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array | None:
+    """Indices kept, by the graph of all pairs that overlap; None if they are many."""
+    xp, (order, graph) = mode.xp, small_graph(mode, detections, threshold, least, kind)
+    if graph is None:
+        return None
+    return xp.take(order, indices_of(xp, ~graph.any(lambda pair: pair.overlap > threshold)))
+
+
+def _among_kept(
+    mode: Mode, detections: Detections, greedy: Array, threshold: float, least: float | None, *, kind: str
+) -> Array:
+    """Indices kept, given those that greedy suppression keeps: others have a better rival in any case."""
+    xp, found = mode.xp, pairs_with_kept(mode, detections, greedy, threshold, least, kind)
+    if found is None:
+        order = ranked_above(xp, detections.scores, least)
+        gone = Tiles.of(xp, order, detections, kind).any(lambda pair: pair.overlap > threshold)
+        return xp.take(order, indices_of(xp, ~gone))
+    order, stays, pairs = found
+    for edges in pairs:
+        stays = stays & ~mark(xp, edges.worse, order.shape[0])
+    return xp.take(order, indices_of(xp, stays))
 
 
 @op(Kind.MASK, ORDERS)

@@ -293,7 +293,7 @@ def _as_floats(
         boxes, origin = beside_first(mode, boxes, valid)
     if not is_floating(mode, scores):
         scores = as_compared(mode.xp, scores)
-        least = whole(mode.xp, least, scores) if not is_floating(mode, scores) else least
+        least = whole(mode.xp, least, scores)
     return boxes, scores, least, origin
 
 

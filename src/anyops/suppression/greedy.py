@@ -12,7 +12,7 @@ from functools import partial
 
 from .._array.loop import branch, branches, map_lanes
 from .._array.mode import Mode
-from .._array.namespace import Array, default_int, device
+from .._array.namespace import Array, default_int, device, namespace
 from .._array.segments import mark, put_along_last
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
@@ -117,7 +117,7 @@ def nms(
     call = index_call(
         "nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
-    kept = _kept(call, threshold)
+    kept = kept_of_scene(call, threshold)
     if call.limit is not None:
         kept = kept[: min(call.limit, kept.shape[0])]
     return call.mode.back(kept)
@@ -156,6 +156,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     >>> anyops.batched_nms(boxes, np.asarray([0.8, 0.9]), np.asarray([0, 1]), 0.5).tolist()
     [1, 0]
     """
+    namespace(idxs=idxs)
     check_detections(Detections(boxes, scores, idxs), "iou", "idxs")
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
@@ -211,7 +212,7 @@ def nms_mask(
     mask = mode.xp.zeros(detections.scores.shape, dtype=mode.xp.bool)
 
     def decide(scene: Detections, lane: tuple[int, ...], at: Array | None) -> None:
-        kept = _kept(call._replace(detections=scene), threshold)
+        kept = kept_of_scene(call._replace(detections=scene), threshold)
         mask[lane][kept if at is None else mode.xp.take(at, kept)] = True
 
     each_scene(mode, detections, decide)
@@ -248,7 +249,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
     return put_along_last(xp, branch(xp.max(count), sizes, decide_first), first)
 
 
-def _kept(call: Call, threshold: float) -> Array:
+def kept_of_scene(call: Call, threshold: float) -> Array:
     """Indices kept of one scene, by descending score."""
     mode, detections, kind, least, *_ = call
     if detections.boxes is not None and detections.overlaps is None:

@@ -1,12 +1,19 @@
 """The groups that greedy NMS makes: for each box the kept box that stands for it, as input to a merge."""
 
+from .._array.backends import to_host
 from .._array.mode import Mode
-from .._array.namespace import Array, device
+from .._array.namespace import Array, Namespace, device
 from .._array.order import descending
+from .._array.padding import bucket, marked
+from .._array.segments import mark, segment_min
+from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .arguments import check_threshold, index_call
 from .detections import Detections
-from .rescoring import Pair, rivals_of
+from .greedy import kept_of_scene
+from .rescoring import padded
+from .tiles import Pairs, Tiles
+from .winners import pairs_with_kept, small_graph
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -66,25 +73,88 @@ def nms_groups(
     call = index_call(
         "nms_groups", Detections(boxes, scores, labels, overlaps), kind, score_threshold, differentiable=False
     )
-    mode = call.mode
-    found = mode.run(_groups, call.detections, threshold, call.least, kind=kind, dense=mode.padded)
+    mode, detections, kind, least = call.mode, call.detections, call.kind, call.least
+    if detections.overlaps is None and not mode.padded:
+        found = mode.run(_of_graph, detections, threshold, least, kind=kind)
+        if found is not None:
+            return mode.back(found)
+    # The pairs are many: only those of a box that is kept count.
+    kept, n = kept_of_scene(call, threshold), detections.scores.shape[0]
+    if mode.padded:
+        size, rows = bucket(n), bucket(kept.shape[0])
+        detections = padded(mode, detections, size)
+        return mode.back(
+            to_host(mode.run(_of_tiles, detections, marked(kept, size), threshold, least, kind=kind, rows=rows))[:n]
+        )
+    found = None
+    if detections.overlaps is None:
+        found = mode.run(_of_strips, detections, kept, threshold, least, kind=kind)
+    if found is None:
+        kept, rows = mark(mode.xp, kept, n), kept.shape[0]
+        found = mode.run(_of_tiles, detections, kept, threshold, least, kind=kind, rows=rows)
     return mode.back(found)
 
 
-def _groups(
-    mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str, dense: bool
-) -> Array:
+def _of_graph(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array | None:
+    """The groups, by the graph of all pairs that overlap; None if they are many."""
     xp, scores = mode.xp, detections.scores
-    rivals = rivals_of(mode, detections, least, kind=kind, floor=threshold, dense=dense)
-    n = rivals.order.shape[0]
-    kept, ranks = rivals.kept(threshold), xp.arange(n, dtype=rivals.order.dtype, device=device(rivals.order))
-    last = xp.full_like(ranks, max(n - 1, 0))
+    order, graph = small_graph(mode, detections, threshold, least, kind)
+    if graph is None:
+        return None
+    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    over = graph.at(indices_of(xp, graph.overlap > threshold))
+    kept = over.kept(threshold)
+    winning = over.at(indices_of(xp, over.better(kept)))
+    last = xp.full_like(ranks, max(order.shape[0] - 1, 0))
+    return _by_rank(xp, xp.where(kept, ranks, winning.min(lambda pair: pair.better(ranks), last)), order, scores, least)
 
-    def suppressor(pair: Pair) -> Array:
-        return xp.where(pair.better(kept) & (pair.overlap > threshold), pair.better(ranks), pair.worse(last))
 
-    groups = xp.take(rivals.order, xp.where(kept, ranks, rivals.min(suppressor, last)))
+def _of_tiles(
+    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, *, kind: str, rows: int
+) -> Array:
+    """The groups, by comparing the boxes that are kept, of which there are at most `rows`, with all."""
+    xp, scores = mode.xp, detections.scores
+    order = descending(xp, scores)
+    rank, n = xp.argsort(order), order.shape[0]
+    if n == 0:
+        return order
+    # Those that are kept first, and both by rank.
+    position = xp.argsort(xp.where(kept, rank, rank + n))
+    tiles, rank = Tiles.of(xp, position, detections, kind), xp.take(rank, position)
+    last = xp.full_like(rank, n - 1)
+
+    def suppressor(pair: Pairs) -> Array:
+        better = (pair.better(rank) < pair.worse(rank)) & pair.better(xp.take(kept, position))
+        return xp.where(better & (pair.overlap > threshold), pair.better(rank), pair.worse(last))
+
+    found = xp.where(xp.take(kept, position), rank, tiles.min(suppressor, last, rows=min(rows, n)))
+    groups = xp.take(xp.take(order, found), xp.argsort(position))
+    return groups if least is None else xp.where(scores > least, groups, xp.full_like(groups, -1))
+
+
+def _of_strips(
+    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, *, kind: str
+) -> Array | None:
+    """The groups, by the pairs of a box that is kept and one that is not; None if the scene cannot be cut into strips.
+
+    Memory follows the boxes and not the pairs.
+    """
+    found = pairs_with_kept(mode, detections, kept, threshold, least, kind)
+    if found is None:
+        return None
+    xp, (order, stays, pairs), scores = mode.xp, found, detections.scores
+    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    best = xp.where(stays, ranks, max(order.shape[0] - 1, 0))
+    for edges in pairs:
+        some = indices_of(xp, xp.take(stays, edges.better))
+        best = segment_min(xp, xp.take(edges.better, some), xp.take(edges.worse, some), best)
+    return _by_rank(xp, best, order, scores, least)
+
+
+def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array, least: float | None) -> Array:
+    """The groups by the order of the arguments, given the rank of the box that stands for the box of each rank."""
+    groups = xp.take(order, found)
     # Boxes with scores up to the threshold rank last, and have no group.
-    others = xp.full((scores.shape[0] - n,), -1, dtype=groups.dtype, device=device(scores))
+    others = xp.full((scores.shape[0] - order.shape[0],), -1, dtype=groups.dtype, device=device(scores))
     groups = xp.take(xp.concat((groups, others)), xp.argsort(descending(xp, scores)))
     return groups if least is None else xp.where(scores > least, groups, xp.full_like(groups, -1))

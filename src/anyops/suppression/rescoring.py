@@ -13,7 +13,7 @@ from .._array.backends import to_host
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast, compute_dtype, result_dtype, working
 from .._array.order import descending
-from .._array.padding import bucket, pad
+from .._array.padding import bucket, marked, pad
 from .._array.selection import indices_of
 from .arguments import Call
 from .detections import Detections, each_scene
@@ -158,13 +158,18 @@ def _padded(
     mode: Mode, detections: Detections, given: Parameters, limits: Limits, **settings: Any
 ) -> tuple[Array | None, ...]:
     """Return what `_sorted` does, on the host, for a library that compiles for each shape: in bucketed ones."""
-    n = detections.scores.shape[0]
-    if detections.overlaps is None:  # a matrix is not copied to be padded
-        size = bucket(n)
-        detections = detections.map(lambda x: pad(mode.xp, x, size))._replace(valid=mode.xp.arange(size) < n)
+    detections = padded(mode, detections, bucket(detections.scores.shape[0]))
     stays, *found = mode.run(_sorted_in_fixed_shape, detections, given, limits, **settings)
     keep = to_host(stays)
     return tuple(None if x is None else to_host(x)[keep] for x in found)
+
+
+def padded(mode: Mode, detections: Detections, size: int) -> Detections:
+    """Return one scene with boxes that are not valid up to some size, ready to be given to a jitted kernel."""
+    xp, overlaps, valid = mode.xp, detections.overlaps, marked(slice(detections.scores.shape[0]), size)
+    some = detections._replace(overlaps=None).map(lambda x: pad(xp, x, size))
+    overlaps = None if overlaps is None else pad(xp, overlaps, size, axes=2)
+    return some._replace(overlaps=overlaps, valid=valid)
 
 
 def _sorted_in_fixed_shape(

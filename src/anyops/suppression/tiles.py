@@ -116,18 +116,18 @@ class Tiles:
         xp, none = self.xp, self.xp.zeros_like(self.order, dtype=self.xp.bool)
         return self._reduce(lambda pairs, acts, out: out | xp.any(acts & function(pairs), axis=-2), none)
 
-    def max(self, function: Function, initial: Array) -> Array:
-        """Largest of the values of the better rivals of each box and its initial one."""
+    def max(self, function: Function, initial: Array, *, rows: int | None = None) -> Array:
+        """Largest of the values of the better rivals of each box, or of the best `rows` of all, and its initial one."""
         xp = self.xp
 
         def add(pairs: Pairs, acts: Array, out: Array) -> Array:
             return xp.max(xp.where(acts, function(pairs), pairs.worse(out)), axis=-2)
 
-        return self._reduce(add, initial)
+        return self._reduce(add, initial, rows)
 
-    def min(self, function: Function, initial: Array) -> Array:
-        """Smallest of the values of the better rivals of each box and its initial one."""
-        return -self.max(lambda pairs: -function(pairs), -initial)
+    def min(self, function: Function, initial: Array, *, rows: int | None = None) -> Array:
+        """Smallest of these values, see :meth:`max`."""
+        return -self.max(lambda pairs: -function(pairs), -initial, rows=rows)
 
     def sum(self, function: Function) -> Array:
         """Sum over the better rivals of each box."""
@@ -175,9 +175,9 @@ class Tiles:
     def _ranks(self) -> Array:
         return self.xp.arange(self.order.shape[-1], dtype=self.order.dtype, device=device(self.order))
 
-    def _reduce(self, add: Callable[[Pairs, Array, Array], Array], out: Array) -> Array:
+    def _reduce(self, add: Callable[[Pairs, Array, Array], Array], out: Array, rows: int | None = None) -> Array:
         """Go through the tiles as `_fold`, with the pairs that overlap."""
-        return self._fold(lambda pairs, acts, out: add(pairs, acts & (pairs.overlap > 0), out), out)
+        return self._fold(lambda pairs, acts, out: add(pairs, acts & (pairs.overlap > 0), out), out, rows=rows)
 
     def _fold(
         self,

@@ -9,6 +9,7 @@ from ..._array.backends import to_host
 from ..._array.host import Host, on_host
 from ..._array.namespace import Array
 from .bounds import Bounded
+from .lazy import Chunks
 from .passes import Compared
 from .rounding import too_large
 from .samples import Samples
@@ -17,7 +18,6 @@ from .sums import Totals
 Callback = Callable[[int, float, float], None]
 
 WORSE = 1e-6  # of the inertia, a difference that is not rounding
-TIED = 256  # roundings by which equal distances may differ
 LOST = 64  # roundings of its former weight below which a centre counts as empty
 
 
@@ -32,10 +32,10 @@ class Fit(NamedTuple):
     converged: bool
 
 
-def lloyd(samples: Samples, centers: Host, max_iter: int, tol: float, callback: Callback | None) -> Fit:
+def lloyd(samples: Samples | Chunks, centers: Host, max_iter: int, tol: float, callback: Callback | None) -> Fit:
     """Iterate from (k, d) centres."""
     passes = samples.passes()
-    medians = _Medians(samples) if samples.center == "median" else None
+    medians = _Medians(samples) if isinstance(samples, Samples) and samples.center == "median" else None
     descends = medians is None and samples.metric != "iou"
     best: tuple[float, Host] | None = None
     converged, n_iter = False, 0
@@ -56,15 +56,20 @@ def lloyd(samples: Samples, centers: Host, max_iter: int, tol: float, callback: 
     return found
 
 
-def _report(callback: Callback, n_iter: int, samples: Samples, totals: Totals, centers: Host, new: Host) -> None:
+def _report(
+    callback: Callback, n_iter: int, samples: Samples | Chunks, totals: Totals, centers: Host, new: Host
+) -> None:
     inertia = totals.inertia
-    if inertia is None:
+    if inertia is None and isinstance(samples, Samples):
         inertia = float(np.sum(on_host(samples.closest(centers).distances) * samples.weight))
+    assert inertia is not None
     moved = (new - centers) / samples.place.scale
     callback(n_iter, samples.inertia_out(inertia), float(np.sum(moved * moved)))
 
 
-def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: int, converged: bool) -> Fit:
+def _fit(
+    samples: Samples | Chunks, passes: Bounded | Compared | Chunks, centers: Host, n_iter: int, converged: bool
+) -> Fit:
     """Return the result; labels are by the returned centres, which are rounded to the dtype of x."""
     returned = samples.returned(centers)
     kept = on_host(returned)
@@ -72,9 +77,8 @@ def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: in
     rounded = samples.rounds_integers(kept)
     if rounded:
         # The fit used exact centres. The labels of rounded ones must be the same, but for a few.
-        labels = to_host(labels).copy()
-        differ = int(np.count_nonzero(labels != to_host(passes.assign(centers))))
-        if differ > labels.shape[0] / 1000:
+        labels = samples.detached(labels)
+        if samples.differ(labels, passes.assign(centers)) > labels.shape[0] / 1000:
             raise too_large(samples.home.xp, "x", samples.like, samples.place.centers_out(centers), samples.dtype)
     inertia = passes.inertia()
     samples.check_resolved("x", inertia, labels)
@@ -85,52 +89,33 @@ def _fit(samples: Samples, passes: Bounded | Compared, centers: Host, n_iter: in
 # --- new centres -----------------------------------------------------------------------------------------------------
 
 
-def _update(samples: Samples, found: Totals, centers: Host, medians: "_Medians | None") -> Host:
+def _update(samples: Samples | Chunks, found: Totals, centers: Host, medians: "_Medians | None") -> Host:
     """Means or medians; a centre without samples moves to one of the samples farthest from their centres."""
     sums, weights = found.sums.copy(), found.weights.copy()
     some = weights > 0
-    labels: Any = None
+    labels: Any = None if medians is None or found.closest is None else to_host(found.closest[0]).copy()
     empty = np.flatnonzero(~some)
-    if empty.shape[0] or medians is not None:
-        closest, distances = found.closest or samples.closest(centers)
-        labels = to_host(closest).copy()
     if empty.shape[0]:
-        members = np.bincount(labels[samples.weight > 0], minlength=samples.k)
-        distances = np.where(samples.weight > 0, to_host(distances), 0.0)
-        farthest, points = _farthest(samples, distances, empty.shape[0])
+        far = samples.farthest(centers, found.closest, empty.shape[0])
+        members = far.members.copy()
         # Not to a sample on its own centre but for rounding, as copies of a sample are: that would repeat for ever.
         rounding = LOST * samples.eps
-        for j, i, point in zip(empty.tolist(), farthest.tolist(), points, strict=False):
-            if distances[i] > (rounding if samples.metric == "iou" else rounding**2 * samples.size(point)):
-                old, w = int(labels[i]), float(samples.weight[i])
+        for i, j in enumerate(empty.tolist()[: far.at.shape[0]]):
+            point = far.points[i, :]
+            if far.distances[i] > (rounding if samples.metric == "iou" else rounding**2 * samples.size(point)):
+                old, w = int(far.labels[i]), float(far.weights[i])
                 sums[old] -= w * point
                 weights[old] -= w
                 sums[j], weights[j] = w * point, w
                 members[old], members[j] = members[old] - 1, 1
                 if medians is not None:
-                    labels[i] = j
+                    labels[far.at[i]] = j
         # If a centre lost nearly all of its weight, the rest is rounding.
         some = (members > 0) & (weights > rounding * found.weights)
     if medians is not None:
         return samples.settled(medians.of(labels, centers), centers)
     new = np.where(some[:, None], sums / np.where(some, weights, 1.0)[:, None], centers)
     return samples.settled(new, centers)
-
-
-def _farthest(samples: Samples, distances: Host, count: int) -> tuple[Host, Host]:
-    """The samples at the largest distances, and their points; among equal distances, by their coordinates.
-
-    Not by their numbers, for a fit must not depend on the order of the samples. Distances count as equal if they may
-    differ by rounding alone.
-    """
-    tie = 1 - TIED * samples.eps
-    found = np.flatnonzero((distances >= np.sort(distances)[-count] * tie) & (distances > 0))
-    found = found[np.argsort(-distances[found], stable=True)]
-    falling, points = distances[found], samples.points(found)
-    rank = np.concat([np.zeros(min(1, found.shape[0])), np.cumsum(falling[1:] < falling[:-1] * tie)])
-    keys = [samples.weight[found], *(points[:, axis] for axis in range(points.shape[1] - 1, -1, -1)), rank]
-    order = np.lexsort(keys)[:count]
-    return found[order], points[order, :]
 
 
 class _Medians:

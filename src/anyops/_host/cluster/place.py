@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ..._array.chunked import over_rows
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.integers import ends, farthest, largest_exact, may_be_rounded, middle, unresolved
 from ..._array.mode import Mode, enter, mode_of
-from ..._array.namespace import Array, Namespace, cast, namespace, stop_gradient, working
+from ..._array.namespace import Array, Namespace, cast, stop_gradient, working
 from ..._array.nearest import less
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
@@ -92,7 +91,7 @@ def prepared(
     place = unmoved(d)._replace(offset=offset)
     z = place.enter(xp, x)
     if metric == "cosine":
-        z = over_rows(lambda part: unit(namespace(x=part), part), z, d, z.dtype) if mode.lazy else unit(xp, z)
+        z = unit(xp, z)
     else:
         place = place._replace(scale=_scale(mode, z, metric))
         z = place._replace(offset=None).enter(xp, z)
@@ -105,15 +104,7 @@ def prepared(
         if not bool(xp.any(blank if kept is None else blank & kept)):
             metric = "euclidean"
     if metric == "euclidean":
-        # Squared distances between samples are at most four times Σ m2.
-        with np.errstate(over="ignore"):
-            total = np.sum(m2 / place.scale / place.scale)
-        if not total < np.finfo(np.float64).max / 16:
-            raise ValueError("x must hold numbers whose squares can be summed in float64, got larger ones")
-        # Close to the mean, but with so few digits that whole numbers stay whole, and their ties stay ties.
-        some = variance > 0
-        grid = np.exp2(np.floor(np.log2(np.where(some, variance, 1.0)) / 2))
-        shift = from_host(xp, np.where(some, np.round(mean / grid) * grid, mean), z.dtype, z)
+        shift = from_host(xp, shift_of(mean, m2, variance, place.scale), z.dtype, z)
         place = place._replace(shift=on_host(shift))
         if with_one and mode.host:
             rows = _rows_with_one(z, shift)
@@ -123,6 +114,21 @@ def prepared(
         else:
             z = _zeroed(xp, z - shift, kept)
     return Prepared(z, place, float(np.mean(variance)), metric, rows, rounded)
+
+
+def shift_of(mean: Host, m2: Host, variance: Host, scale: Host) -> Host:
+    """Return a point close to the mean, with so few digits that whole numbers stay whole, and their ties stay ties.
+
+    Raise ValueError if the squares of samples, in the unit that they were given in, cannot be summed.
+    """
+    # Squared distances between samples are at most four times Σ m2.
+    with np.errstate(over="ignore"):
+        total = np.sum(m2 / scale / scale)
+    if not total < np.finfo(np.float64).max / 16:
+        raise ValueError("x must hold numbers whose squares can be summed in float64, got larger ones")
+    some = variance > 0
+    grid = np.exp2(np.floor(np.log2(np.where(some, variance, 1.0)) / 2))
+    return np.where(some, np.round(mean / grid) * grid, mean)
 
 
 def _rows_with_one(z: Host, shift: Host) -> Host:
@@ -173,10 +179,14 @@ def _scale(mode: Mode, z: Array, metric: str) -> Host:
 
     def ends(start: int, stop: int) -> Host:
         share = z[start:stop, ...]
-        # Together, so that a dask array is computed once.
         return on_host(xp.stack([xp.max(share, axis=axis), -xp.min(share, axis=axis)]))
 
     largest = np.max(np.concat(in_shares(mode, z, ends)), axis=0)
-    limit = 120 if xp.finfo(z.dtype).bits < 64 else 1000
-    units = [unit_of(float(end)) for end in np.reshape(largest, (-1,))]
-    return np.asarray([2.0 ** -min(max(math.log2(one), -limit), limit) for one in units]) * np.ones(z.shape[1])
+    return scale_of(np.reshape(largest, (-1,)) * np.ones(z.shape[1]), xp.finfo(z.dtype))
+
+
+def scale_of(largest: Host, floating: Any) -> Host:
+    """Return powers of two (d,) that bring columns whose largest numbers are given into the range of a dtype."""
+    limit = 120 if floating.bits < 64 else 1000
+    units = [unit_of(float(end)) for end in largest]
+    return np.asarray([2.0 ** -min(max(math.log2(one), -limit), limit) for one in units])

@@ -1,7 +1,9 @@
 """The samples of a fit: as they were given, and as they are compared."""
 
 import math
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,30 +12,134 @@ from ..._array.host import Host, beside, from_host, on_host
 from ..._array.mode import Mode
 from ..._array.namespace import Array, cast, default_int, result_dtype
 from ..._array.nearest import less
-from ...cluster.assign import KMeansAssignment, kmeans_assign
+from ..._array.random import uniforms
+from ...cluster.assign import KMeansAssignment, kmeans_assign, partial_sums
 from ...cluster.distances import unit
 from .bounds import Bounded
 from .passes import Compared
 from .place import Place, entered, prepared
 from .rounding import is_blurred, rounds_centers, too_large, too_wide
-from .seeding import default_trials, parallel, plusplus, rows_of
+from .seeding import Drawn, default_trials, parallel, plusplus, positions, rows_of
 from .weights import unit_of
 
+TIED = 256  # roundings by which equal distances may differ
 
-class Samples:
+
+class Farthest(NamedTuple):
+    """Samples farthest from their centres, in falling order, and how many samples each centre has."""
+
+    members: Host  # (k,)
+    labels: Host
+    distances: Host
+    weights: Host
+    points: Host
+    at: Host
+
+
+def farthest_of(
+    labels: Host, distances: Host, weight: Host, points_at: Callable[[Host], Host], k: int, count: int, eps: float
+) -> Farthest:
+    """Return at most `count` of the samples of positive weight; among equal distances, by their coordinates.
+
+    Not by their numbers, for a fit must not depend on the order of the samples. Distances count as equal if they may
+    differ by rounding alone.
+    """
+    kept, tie = weight > 0, 1 - TIED * eps
+    members = np.bincount(labels[kept], minlength=k)
+    distances = np.where(kept, distances, 0.0)
+    least = np.sort(distances)[-min(count, distances.shape[0]) :][:1]
+    found = np.flatnonzero((distances >= least * tie) & (distances > 0))
+    found = found[np.argsort(-distances[found], stable=True)]
+    falling, points = distances[found], points_at(found)
+    rank = np.concat([np.zeros(min(1, found.shape[0])), np.cumsum(falling[1:] < falling[:-1] * tie)])
+    keys = [weight[found], *(points[:, axis] for axis in range(points.shape[1] - 1, -1, -1)), rank]
+    order = np.lexsort(keys)[:count]
+    index = found[order]
+    return Farthest(members, labels[index], distances[index], weight[index], points[order, :], index)
+
+
+class Fitted(ABC):
+    """What a fit knows of its samples, wherever they lie."""
+
+    variance: float
+    place: Place
+    eps: float
+    rounded: float  # the square of what z rounds of a sample of integers far from the middle
+    mode: Mode  # of the samples as they are compared,
+    z: Array  # which are these, or of which these are none
+
+    def __init__(self, home: Mode, x: Array, k: int, metric: str, center: str, init: Any, unit: float):
+        """Take samples and the mode of their library, and the unit of their weights."""
+        self.home, self.like, self.dtype = home, x, result_dtype(home.xp, x=x)
+        self.k, self.metric, self.center, self.init, self.unit = k, metric, center, init, unit
+        self.integral = home.xp.isdtype(x.dtype, "integral")
+        self.halved = 1.0
+
+    def size(self, points: Host) -> float:
+        """Σ ‖p‖² of points, or centres, where they were rounded."""
+        at = points + self.place.shift if self.metric == "cosine" else points
+        return float(np.sum(at * at))
+
+    def settled(self, new: Host, old: Host) -> Host:
+        """New centres, of unit length for "cosine"."""
+        shift = self.place.shift
+        return new if self.metric != "cosine" else settled(self.metric, new + shift, old + shift) - shift
+
+    def inertia_out(self, inertia: float) -> float:
+        """Σ w · distance in the units of the given samples and weights."""
+        return in_given_units(inertia * self.halved, self.unit, self.place, self.metric)
+
+    def returned(self, centers: Host) -> Array:
+        """Centres among the given samples, in their library and dtype."""
+        return from_host(self.home.xp, self.place.centers_out(centers), self.dtype, self.like)
+
+    def among(self, returned: Host) -> Host:
+        """Returned centres among the samples as they are compared, in the dtype of these."""
+        centers = self.place.centers_in(settled(self.metric, returned, returned))
+        return on_host(from_host(self.mode.xp, centers, self.z.dtype, self.z))
+
+    def rounds_integers(self, returned: Host) -> bool:
+        """Whether the dtype of the centres rounds integers as large as the samples."""
+        return self.integral and float(np.max(np.abs(returned))) * float(self.home.xp.finfo(self.dtype).eps) > 1
+
+    # --- integers that floats do not hold ---
+
+    @abstractmethod
+    def mass(self) -> float:
+        """Σ w in the unit of the weights."""
+
+    @abstractmethod
+    def are_copies(self, labels: Array) -> bool:
+        """Whether the integers of each cluster are known to be equal, so that its inertia is 0."""
+
+    def check_centers(self, name: str, centers: Host, inertia: float) -> None:
+        """Raise ValueError for integers closer to given centres than these are rounded."""
+        if not self.integral or self.metric != "euclidean":
+            return
+        mass = self.mass() * float(self.place.scale[0]) ** 2
+        if rounds_centers(self.home.xp, centers, inertia, mass, self.dtype):
+            raise too_large(self.home.xp, name, self.like, centers, self.dtype)
+
+    def check_resolved(self, name: str, inertia: float, labels: Array) -> None:
+        """Raise ValueError for integers so far apart that what z rounds is no longer small beside the inertia."""
+        if not self.rounded:
+            return
+        rounded = self.rounded * float(self.place.scale[0]) ** 2
+        if is_blurred(inertia, self.mass(), rounded) and not self.are_copies(labels):
+            raise too_wide(self.home.xp, name, self.like, self.z.dtype)
+
+
+class Samples(Fitted):
     """Samples moved close to 0, their weights in a unit of their own; NumPy arrays where they lie in host memory."""
 
     def __init__(
         self, home: Mode, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str, init: Any
     ):
         """Take samples and the mode of their library, their weights on the host, and these as they were given."""
-        self.k, self.metric, self.center, self.init = k, metric, center, init
         # In a unit in which the dtype of the samples holds the weights and their sums.
-        self.unit = unit_of(float(np.max(weight)))
+        super().__init__(home, x, k, metric, center, init, unit_of(float(np.max(weight))))
         self.weight = weight / self.unit
-        self.home, self.like, self.dtype = home, x, result_dtype(home.xp, x=x)
         self.mode, x = entered(home.xp, x)
-        self.integral = self.mode.xp.isdtype(x.dtype, "integral")
         # A centre may have no direction: it is at a right angle to all samples, wherever those are moved.
         shifts = self.mode.at_hand and (isinstance(init, str) or bool(np.all(np.any(on_host(init) != 0, axis=1))))
         with_one = center == "mean" and metric != "iou"
@@ -64,7 +170,7 @@ class Samples:
                 return self.place._replace(offset=None).centers_in(near)
             return self.place.centers_in(settled(self.metric, centers, centers))
         if self.init == "k-means||":
-            return parallel(self.mode, self.z, self.weight, self.given, self.k, rng, self.compare)
+            return parallel(self, self.k, rng, self.compare)
         if self.init == "random":
             kept = np.flatnonzero(self.weight)
             index = rng.choice(kept, self.k, replace=False, p=self.weight[kept] / np.sum(self.weight))
@@ -81,54 +187,59 @@ class Samples:
         """The closest centre of each sample, and the distance to it."""
         return kmeans_assign(self.z, from_host(self.mode.xp, centers, self.z.dtype, self.z), metric=self.compare)
 
-    def size(self, points: Host) -> float:
-        """Σ ‖p‖² of points, or centres, where they were rounded."""
-        at = points + self.place.shift if self.metric == "cosine" else points
-        return float(np.sum(at * at))
+    def farthest(self, centers: Host, closest: tuple[Array, Array] | None, count: int) -> Farthest:
+        """Return the samples farthest from their centres, and how many samples each centre has."""
+        labels, distances = map(to_host, closest or self.closest(centers))
+        return farthest_of(labels, distances, self.weight, self.points, self.k, count, self.eps)
 
-    def settled(self, new: Host, old: Host) -> Host:
-        """New centres, of unit length for "cosine"."""
-        shift = self.place.shift
-        return new if self.metric != "cosine" else settled(self.metric, new + shift, old + shift) - shift
+    def mass(self) -> float:
+        """Σ w in the unit of the weights."""
+        return float(np.sum(self.weight))
 
-    def check_centers(self, name: str, centers: Host, inertia: float) -> None:
-        """Raise ValueError for integers closer to given centres than these are rounded."""
-        xp, mass = self.home.xp, float(np.sum(self.weight)) * float(self.place.scale[0]) ** 2
-        if self.integral and self.metric == "euclidean" and rounds_centers(xp, centers, inertia, mass, self.dtype):
-            raise too_large(xp, name, self.like, centers, self.dtype)
-
-    def check_resolved(self, name: str, inertia: float, labels: Array) -> None:
-        """Raise ValueError for integers so far apart that what z rounds is no longer small beside the inertia."""
-        if not self.rounded:
-            return
-        rounded = self.rounded * float(self.place.scale[0]) ** 2
-        if is_blurred(inertia, float(np.sum(self.weight)), rounded) and not self._are_copies(labels):
-            raise too_wide(self.home.xp, name, self.like, self.z.dtype)
-
-    def _are_copies(self, labels: Array) -> bool:
+    def are_copies(self, labels: Array) -> bool:
         """Whether the integers of each cluster are equal, so that its inertia is 0."""
-        if self.mode.lazy:
-            return False
         kept = self.weight > 0
         x, label = to_host(self.like)[kept, :], to_host(labels)[kept]
         order = np.argsort(label, stable=True)
         same = label[order[1:]] == label[order[:-1]]
         return bool(np.all((x[order[1:], :] == x[order[:-1], :]) | ~same[:, None]))
 
-    def inertia_out(self, inertia: float) -> float:
-        """Σ w · distance in the units of the given samples and weights."""
-        return in_given_units(inertia * self.halved, self.unit, self.place, self.metric)
+    # --- draws ---
+
+    def drawn(self, numbers: Host) -> Drawn:
+        """Return samples drawn with probabilities ∝ weights, one for each uniform number."""
+        return self._at(positions(self.weight, numbers)[0])
+
+    def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
+        """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
+        potential = on_host(self.closest(seeds.points).distances) * self.weight
+        potential[seeds.at] = 0.0
+        numbers = uniforms(key, 0, potential.shape[0])
+        return self._at(np.flatnonzero(numbers * np.sum(potential) < rate * potential))
+
+    def rest(self, seeds: Drawn, count: int) -> Drawn:
+        """Return the first samples of positive weight beside some."""
+        rest = self.weight > 0
+        rest[seeds.at] = False
+        return self._at(np.flatnonzero(rest)[:count])
+
+    def counts(self, points: Host) -> Host:
+        """Return the weight of the samples that are closest to each of some points."""
+        points = from_host(self.mode.xp, points, self.z.dtype, self.z)
+        return on_host(partial_sums(self.z, points, self.given, self.compare, around=True).counts)
+
+    def _at(self, index: Host) -> Drawn:
+        return Drawn(index, self.points(index))
 
     # --- results ---
 
-    def returned(self, centers: Host) -> Array:
-        """Centres among the given samples, in their library and dtype."""
-        return from_host(self.home.xp, self.place.centers_out(centers), self.dtype, self.like)
+    def detached(self, labels: Array) -> Host:
+        """Return labels that a later pass leaves as they are."""
+        return to_host(labels).copy()
 
-    def among(self, returned: Host) -> Host:
-        """Returned centres among the samples as they are compared, in the dtype of these."""
-        centers = self.place.centers_in(settled(self.metric, returned, returned))
-        return on_host(from_host(self.mode.xp, centers, self.z.dtype, self.z))
+    def differ(self, a: Array, b: Array) -> int:
+        """Return how many labels differ."""
+        return int(np.count_nonzero(a != to_host(b)))
 
     def labels_out(self, labels: Array, returned: Host, *, from_host_memory: bool) -> Array:
         """Labels in the library of the given samples, also of those of weight 0."""
@@ -144,10 +255,6 @@ class Samples:
         centers = from_host(xp, returned, self.z.dtype, self.z)
         found = kmeans_assign(xp.where(xp.isfinite(x), x, xp.zeros_like(x)), centers, metric=self.metric).labels
         return xp.where(beside(self.mode, self.weight > 0, x), labels, found)
-
-    def rounds_integers(self, returned: Host) -> bool:
-        """Whether the dtype of the centres rounds integers as large as the samples."""
-        return self.integral and float(np.max(np.abs(returned))) * float(self.home.xp.finfo(self.dtype).eps) > 1
 
 
 def settled(metric: str, new: Host, old: Host) -> Host:

@@ -1,18 +1,16 @@
 """The samples that k-means starts from. Draws are made on the host: a seed means the same on every library."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..._array.backends import to_host
-from ..._array.chunked import over_rows
-from ..._array.host import Host, on_host
+from ..._array.host import Host
 from ..._array.mode import Mode, mode_of
 from ..._array.namespace import Array, default_int, device
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
-from ...cluster.assign import kmeans_assign, kmeans_partial
 from ...cluster.distances import to_each
 from .place import entered, prepared
 from .weights import unit_of
@@ -34,7 +32,7 @@ def draw(home: Mode, x: Array, weight: Host, k: int, rng: Any, trials: int) -> H
 
 def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, metric: str) -> Host:
     """Indices (k,) of the samples drawn."""
-    chosen = [int(_draw(weight, rng.random(1))[0])]
+    chosen = [int(positions(weight, rng.random(1))[0][0])]
     nearest = np.full(weight.shape[0], math.inf)
     found = np.empty((trials, weight.shape[0]))  # once: to map its memory anew costs more than a pass
     _lower(mode, z, weight, nearest, chosen, metric, found[:1, :])
@@ -45,38 +43,61 @@ def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, 
         if not np.sum(potential) > 0:  # only copies of the chosen are left
             potential = weight.copy()
             potential[chosen] = 0.0
-        candidates = _draw(potential, rng.random(trials)).tolist()
+        candidates = positions(potential, rng.random(trials))[0].tolist()
         best = int(np.argmin(_lower(mode, z, weight, nearest, candidates, metric, found)))
         chosen.append(candidates[best])
         nearest[...] = found[best, :]
     return np.asarray(chosen)
 
 
-def parallel(mode: Mode, z: Array, weight: Host, given: Array | None, k: int, rng: Any, metric: str) -> Host:
+class Drawn(NamedTuple):
+    """The numbers of some samples, and the samples as they are compared, on the host."""
+
+    at: Host
+    points: Host
+
+
+class Source(Protocol):
+    """What k-means|| draws from: samples in memory, or in chunks."""
+
+    def drawn(self, numbers: Host) -> Drawn:
+        """Return samples drawn with probabilities ∝ weights, one for each uniform number."""
+
+    def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
+        """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
+
+    def rest(self, seeds: Drawn, count: int) -> Drawn:
+        """Return the first samples of positive weight beside some."""
+
+    def counts(self, points: Host) -> Host:
+        """Return the weight of the samples that are closest to each of some points."""
+
+
+def parallel(source: Source, k: int, rng: Any, metric: str) -> Host:
     """Centres (k, d) by k-means|| [Bahmani et al., Scalable K-Means++, VLDB 2012]: few passes for any k."""
-    chosen = _draw(weight, rng.random(1))
+    seeds = source.drawn(rng.random(1))
     for _ in range(DRAWS):
-        potential = on_host(kmeans_assign(z, rows_of(mode, z, chosen), metric=metric).distances) * weight
-        potential[chosen] = 0.0
-        uniforms = rng.random(weight.shape[0])
-        drawn = np.flatnonzero(uniforms * np.sum(potential) < OVERSAMPLING * k * potential)
-        chosen = np.union1d(chosen, drawn)
-    if chosen.shape[0] < k:  # copies, or bad luck: fill up with samples of positive weight
-        rest = weight > 0
-        rest[chosen] = False
-        chosen = np.concat([chosen, np.flatnonzero(rest)[: k - chosen.shape[0]]])
-    found = rows_of(mode, z, chosen)
-    share = on_host(kmeans_partial(z, found, sample_weight=given, metric=metric).counts)
+        seeds = _joined(seeds, source.drawn_far(int(rng.integers(1 << 63)), seeds, OVERSAMPLING * k))
+    if (missing := k - seeds.at.shape[0]) > 0:  # copies, or bad luck: fill up with samples of positive weight
+        seeds = Drawn(*(np.concat(both) for both in zip(seeds, source.rest(seeds, missing), strict=True)))
+    points, share = seeds.points, source.counts(seeds.points)
     share = np.where(share > 0, share, 1e-12 * np.max(share))  # a copy has no samples
-    points = on_host(found)
     return points[plusplus(mode_of(points=points), points, share, k, rng, default_trials(k), metric), :]
 
 
-def _draw(weights: Host, uniforms: Host) -> Host:
-    """Positions drawn with probabilities ∝ weights, some of which are positive."""
+def _joined(a: Drawn, b: Drawn) -> Drawn:
+    """Both, in the order of the samples."""
+    index, points = (np.concat(both) for both in zip(a, b, strict=True))
+    order = np.argsort(index)
+    return Drawn(index[order], points[order, :])
+
+
+def positions(weights: Host, numbers: Host) -> tuple[Host, Host]:
+    """Return positions drawn with probabilities ∝ weights, some of which are positive, and how far into each."""
     reached = np.cumulative_sum(weights)
-    found = np.searchsorted(reached, uniforms * reached[-1], side="right")
-    return np.minimum(found, np.flatnonzero(weights)[-1])
+    at = numbers * reached[-1]
+    found = np.minimum(np.searchsorted(reached, at, side="right"), np.flatnonzero(weights)[-1])
+    return found, at - (reached[found] - weights[found])
 
 
 def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[int], metric: str, out: Host) -> Host:
@@ -90,7 +111,8 @@ def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[i
     def lower(part: int) -> None:
         for at in range(part, len(tiles), parts):
             tile = tiles[at]
-            distances = _distances(mode, z if len(tiles) == 1 else z[tile, :], centers, metric)
+            rows = z if len(tiles) == 1 else z[tile, :]
+            distances = to_host(mode.run(to_each, centers, rows, metric=metric))
             out[:, tile] = np.minimum(nearest[tile], distances)
             totals[at, :] = out[:, tile] @ weight[tile]
 
@@ -98,19 +120,6 @@ def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[i
     return np.sum(totals, axis=0)
 
 
-def _distances(mode: Mode, z: Array, centers: Array, metric: str) -> Host:
-    """(k, n) on the host."""
-    if not mode.lazy:
-        return to_host(mode.run(to_each, centers, z, metric=metric))
-
-    def of_chunk(x: Array) -> Array:
-        return mode_of(x=x).run(to_each, centers, x, metric=metric).T
-
-    return to_host(over_rows(of_chunk, z, centers.shape[0], z.dtype)).T
-
-
 def rows_of(mode: Mode, z: Array, index: Host) -> Array:
-    """The samples at some positions; of a lazy array on the host."""
-    if mode.lazy:
-        return to_host(z[index])
+    """The samples at some positions."""
     return mode.xp.take(z, mode.xp.asarray(index, dtype=default_int(mode.xp, z), device=device(z)), axis=0)

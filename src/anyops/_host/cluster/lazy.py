@@ -1,0 +1,464 @@
+"""The samples of a fit that are read in chunks: what is found of each stays there, but for sums and drawn samples.
+
+The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, moves a tile of it
+at a time to where samples are compared, and gives numbers whose size does not grow with the rows. Labels are made when
+they are asked for.
+"""
+
+from collections.abc import Callable
+from functools import partial, reduce
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from ..._array.backends import to_host
+from ..._array.chunked import block_sizes, empty_rows, fold_blocks, over_rows
+from ..._array.host import Host, beside, from_host, on_host
+from ..._array.integers import ends, farthest, largest_exact, may_be_rounded, middle, unresolved
+from ..._array.mode import Mode, mode_of
+from ..._array.namespace import Array, default_int, working
+from ..._array.random import uniforms
+from ...cluster.assign import KMeansPartial, kmeans_assign, kmeans_merge, partial_sums
+from ...cluster.distances import to_each, unit
+from ...norm import batch_stats, merge_batch_stats
+from .place import Place, entered, scale_of, shift_of, unmoved
+from .samples import Farthest, Fitted, farthest_of, settled
+from .seeding import Drawn, default_trials, parallel, positions
+from .sums import Totals
+from .weights import unit_of, weights_of
+
+T = TypeVar("T")
+TILE = 1 << 17  # numbers in the rows that are moved and compared at once
+
+
+class Survey(NamedTuple):
+    """The result of a first pass over samples and their weights."""
+
+    positive: int  # how many have a positive weight
+    largest: float  # weight
+    low: Host  # (d,) of the samples of positive weight; of floating ones and 0, where there are others
+    high: Host
+
+
+def survey(name: str, x: Array, sample_weight: Array | None) -> Survey:
+    """Return what there is in rows (n, d); raise ValueError unless weights, and samples that have one, are finite."""
+    found = _fold(partial(_survey, name), _merge_surveys, x, sample_weight)
+    nothing = np.zeros(x.shape[1])
+    return Survey(0, 0.0, nothing, nothing) if found is None else found
+
+
+def _survey(name: str, _: int, x: Array, weight: Array | None) -> Survey:
+    mode, shipped = mode_of(x=x), weights_of(weight, x.shape[0])
+    xp, kept = mode.xp, shipped > 0
+    positive, largest, there = int(np.count_nonzero(kept)), float(np.max(shipped)), None
+    if not np.all(kept):
+        there = beside(mode, kept, x)
+    if may_be_rounded(xp, x, working(xp, x[:0, ...]).dtype):
+        return Survey(positive, largest, *ends(x, there))
+    rows = x if there is None else xp.where(there[:, None], x, xp.zeros_like(x))
+    if not bool(xp.all(xp.isfinite(rows))):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    low, high = (on_host(f(rows, axis=0)) for f in (xp.min, xp.max))
+    return Survey(positive, largest, low, high)
+
+
+def _merge_surveys(a: Survey, b: Survey) -> Survey:
+    low, high = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
+    return Survey(a.positive + b.positive, max(a.largest, b.largest), low, high)
+
+
+class Frame(NamedTuple):
+    """Where samples are compared, in what unit their weights are summed, and what compares them."""
+
+    place: Place
+    unit: float
+    metric: str
+
+    def samples(self, x: Array, weight: Array | None) -> tuple[Mode, Array, Host, Array | None]:
+        """Return the mode of a tile, its samples as they are compared, and weights: on the host, and if given here."""
+        mode, x = entered(mode_of(x=x).xp, x)
+        shipped = weights_of(weight, x.shape[0]) / self.unit
+        xp, kept = mode.xp, None
+        if not np.all(shipped > 0):
+            kept = beside(mode, shipped > 0, x)[:, None]
+            x = xp.where(kept, x, xp.zeros_like(x))
+        z = self.place.enter(xp, x)
+        z = unit(xp, z) if self.metric == "cosine" else z
+        z = z if kept is None else xp.where(kept, z, xp.zeros_like(z))
+        return mode, z, shipped, None if weight is None else beside(mode, shipped, z, z.dtype)
+
+
+def _unshifted(given: Array, like: Array, found: Survey, metric: str) -> tuple[Place, float]:
+    """Return where samples are moved to but for the shift, and the square of what is rounded of integers all the same.
+
+    By no rows of the samples, and of what they are compared as.
+    """
+    place, low, high, rounded = unmoved(given.shape[1]), found.low, found.high, 0.0
+    xp = mode_of(x=given).xp
+    floating = xp.finfo(like.dtype)
+    if metric == "cosine":
+        return place, rounded
+    if may_be_rounded(xp, given, like.dtype):
+        far = metric == "euclidean" and float(np.max(farthest(low, high))) > largest_exact(xp, like.dtype)
+        if far:
+            place, rounded = place._replace(offset=middle(low, high)), float(unresolved(low, high, float(floating.eps)))
+        low, high = low.astype(np.float64), high.astype(np.float64)
+        if far:
+            low, high = low - place.offset, high - place.offset
+    largest = np.maximum(high, -low)
+    largest = largest if metric == "iou" else np.full(largest.shape, np.max(largest))
+    return place._replace(scale=scale_of(largest, floating)), rounded
+
+
+class Chunks(Fitted):
+    """Samples in chunks, and the passes over them."""
+
+    def __init__(self, home: Mode, x: Array, found: Survey, weight: Array | None, k: int, metric: str, init: Any):
+        """Take samples and the mode of their library, the survey of them, and their weights."""
+        super().__init__(home, x, k, metric, "mean", init, unit_of(found.largest))
+        self.x, self.weight = x, weight
+        like = working(mode_of(x=empty_rows(x)).xp, empty_rows(x))
+        self.mode, self.z = mode_of(z=like), like
+        self.eps = float(self.mode.xp.finfo(like.dtype).eps)
+        place, self.rounded = _unshifted(empty_rows(x), like, found, metric)
+        self.frame = Frame(place, self.unit, metric)
+        stats = self._fold(_stats, merge_batch_stats)
+        mean, m2 = on_host(stats.mean), on_host(stats.m2)
+        variance = m2 / found.positive
+        self.variance = float(np.mean(variance))
+        if metric == "euclidean":
+            shift = from_host(self.mode.xp, shift_of(mean, m2, variance, self.frame.place.scale), like.dtype, like)
+            self.frame = self.frame._replace(place=self.frame.place._replace(shift=on_host(shift)))
+        self.place = self.frame.place
+        self.at = np.zeros(())  # the centres of the last pass
+
+    # --- passes ---
+
+    def passes(self) -> "Chunks":
+        """Return what compares all samples with all centres: itself."""
+        return self
+
+    def assign_and_sum(self, centers: Host) -> Totals:
+        """Return the sums by (k, d) centres."""
+        found = self._sums(centers)
+        return Totals(on_host(found.sums), on_host(found.counts), float(found.inertia))
+
+    def assign(self, centers: Host) -> Array:
+        """Return the number of the closest centre of each sample, still to be computed."""
+        self.at = centers
+        make = partial(_labels, self.frame, centers, self.returned(centers))
+        return over_rows(make, self.x, None, default_int(self.home.xp, self.x), self.weight)
+
+    def inertia(self) -> float:
+        """Σ w · distance by the centres of the last :meth:`assign`."""
+        return float(self._sums(self.at).inertia)
+
+    def _sums(self, centers: Host) -> KMeansPartial:
+        return self._fold(_sums, kmeans_merge, centers)
+
+    def _fold(
+        self, f: Callable[..., T], merge: Callable[[T, T], T], *options: Any, blocks: list[int] | None = None
+    ) -> Any:
+        return _fold(partial(f, self.frame, *options), merge, self.x, self.weight, blocks)
+
+    def farthest(self, centers: Host, closest: tuple[Array, Array] | None, count: int) -> Farthest:
+        """Return the samples farthest from their centres, and how many samples each centre has; `closest` is None."""
+        merge = partial(_merge_farthest, count, self.eps)
+        return self._fold(_farthest, merge, centers, count, self.eps)
+
+    def labels_out(self, labels: Array, returned: Host, *, from_host_memory: bool) -> Array:
+        """Labels in the library of the given samples: as they are."""
+        return labels
+
+    def detached(self, labels: Array) -> Array:
+        """Return labels that a later pass leaves as they are."""
+        return labels
+
+    def differ(self, a: Array, b: Array) -> int:
+        """Return how many labels differ."""
+        return int(self.home.xp.sum(a != b))
+
+    def mass(self) -> float:
+        """Σ w in the unit of the weights."""
+        return float(np.sum(self._weight_by_block(np.zeros(0, np.int64))))
+
+    def are_copies(self, _labels: Array) -> bool:
+        """Whether the integers of each cluster are known to be equal: chunks would have to be compared."""
+        return False
+
+    # --- the start ---
+
+    def start(self, rng: Any) -> Host:
+        """Centres (k, d) to start from."""
+        if not isinstance(self.init, str):
+            centers = on_host(self.init)
+            return self.place.centers_in(settled(self.metric, centers, centers))
+        if self.init == "k-means||":
+            return parallel(self, self.k, rng, self.metric)
+        return self._distinct(rng) if self.init == "random" else self._plusplus(rng)
+
+    def drawn(self, numbers: Host) -> Drawn:
+        """Return samples drawn with probabilities ∝ weights, one for each uniform number."""
+        none = np.zeros(0, np.int64)
+        return self._draw(numbers, self._weight_by_block(none), None, none)
+
+    def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
+        """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
+        found = self._fold(_far, partial(_merge_far, rate), key, seeds, rate)
+        order = np.argsort(found.at)
+        return Drawn(found.at[order], found.points[order, :])
+
+    def rest(self, seeds: Drawn, count: int) -> Drawn:
+        """Return the first samples of positive weight beside some."""
+        return self._fold(_rest, partial(_merge_rest, count), seeds, count)
+
+    def counts(self, points: Host) -> Host:
+        """Return the weight of the samples that are closest to each of some points."""
+        return on_host(self._sums(points).counts)
+
+    def _distinct(self, rng: Any) -> Host:
+        """Samples drawn without replacement, by the draws of :meth:`numpy.random.Generator.choice`."""
+        index, points = np.zeros(0, np.int64), np.zeros((0, self.x.shape[1]))
+        while (missing := self.k - index.shape[0]) > 0:
+            new = self._draw(rng.random(missing), self._weight_by_block(index), None, index)
+            _, first = np.unique(new.at, return_index=True)
+            first = np.sort(first)
+            index, points = np.concat([index, new.at[first]]), np.concat([points, new.points[first, :]])
+        return points
+
+    def _plusplus(self, rng: Any) -> Host:
+        """Samples drawn by k-means++, each by one pass: distances are computed anew, and kept nowhere."""
+        index, points = self.drawn(rng.random(1))
+        totals = self._lowered(None, points, index, index)[:, 0]
+        for _ in range(1, self.k):
+            uniform = rng.random(default_trials(self.k))
+            if np.sum(totals) > 0:
+                new = self._draw(uniform, totals, points, index)
+            else:  # only copies of those that were drawn are left
+                new = self._draw(uniform, self._weight_by_block(index), None, index)
+            lowered = self._lowered(points, new.points, index, new.at)
+            best = int(np.argmin(np.sum(lowered, axis=0)))
+            totals = lowered[:, best]
+            index = np.concat([index, new.at[best : best + 1]])
+            points = np.concat([points, new.points[best : best + 1, :]])
+        return points
+
+    def _weight_by_block(self, without: Host) -> Host:
+        """The weight of the samples in each chunk, without some samples."""
+        ends = np.cumulative_sum(block_sizes(self.x), include_initial=True)
+        if self.weight is None:
+            return np.diff(ends) - np.histogram(without, ends)[0].astype(np.float64)
+        return self._by_block(_weight_left, without)[:, 0]
+
+    def _lowered(self, points: Host | None, new: Host, index: Host, candidates: Host) -> Host:
+        """(chunks, m): Σ w · distance to the closest of some points and each of m candidates."""
+        return self._by_block(_lowered, points, new, index, candidates)
+
+    def _by_block(self, f: Callable[..., Host], *options: Any) -> Host:
+        """Sums (chunks, m) of each chunk, of sums (m,) of its tiles."""
+        of_tiles = partial(_sum_of_tiles, partial(f, self.frame, *options))
+        found: dict[int, Host] = fold_blocks(of_tiles, _joined, self.x, self.weight)
+        sizes = block_sizes(self.x)
+        starts = np.cumulative_sum(sizes) - sizes
+        sums = np.zeros((sizes.shape[0], next(iter(found.values())).shape[0]))
+        full = np.flatnonzero(sizes)  # an empty chunk begins where the next one does
+        sums[full, :] = [found[start] for start in starts[full].tolist()]
+        return sums
+
+    def _draw(self, numbers: Host, totals: Host, points: Host | None, without: Host) -> Drawn:
+        """Return samples drawn with probabilities ∝ weights, or w · distance from the closest of `points`.
+
+        `totals` are the sums of chunks: so only those are read in which a sample was drawn.
+        """
+        block, rest = positions(totals, numbers)
+        blocks = np.unique(block)
+        ends = np.cumulative_sum(block_sizes(self.x), include_initial=True)
+        wanted = {int(ends[i]): np.flatnonzero(block == i) for i in blocks.tolist()}
+        pick = partial(_pick, self.frame, points, without, {at: rest[of] for at, of in wanted.items()})
+        found = fold_blocks(pick, _joined, self.x, self.weight, blocks.tolist())
+        index, drawn = np.zeros(len(numbers), np.int64), np.zeros((len(numbers), self.x.shape[1]))
+        for at, of in wanted.items():
+            index[of], drawn[of, :] = found[at]
+        return Drawn(index, drawn)
+
+
+# --- chunks ----------------------------------------------------------------------------------------------------------
+
+
+def _fold(f: Callable[..., T], merge: Callable[[T, T], T], x: Array, weight: Array | None, blocks: Any = None) -> Any:
+    """Return the merged ``f(number of the first row, rows, weights)`` of the tiles of all chunks; None of no rows."""
+    return fold_blocks(partial(_fold_tiles, f, merge), partial(_merge_some, merge), x, weight, blocks)
+
+
+def _fold_tiles(
+    f: Callable[..., T], merge: Callable[[T, T], T], starts: Host, x: Array, weight: Array | None
+) -> T | None:
+    return reduce(merge, (f(*tile) for tile in _tiles(starts, x, weight))) if x.shape[0] else None
+
+
+def _tiles(starts: Host, x: Array, weight: Array | None) -> Any:
+    start, step = int(starts[0]), max(1, TILE // x.shape[1])
+    for at in range(0, x.shape[0], step):
+        rows = slice(at, min(at + step, x.shape[0]))
+        yield start + at, x[rows, ...], None if weight is None else weight[rows]
+
+
+def _merge_some(merge: Callable[[T, T], T], a: T | None, b: T | None) -> T | None:
+    return b if a is None else a if b is None else merge(a, b)
+
+
+def _sum_of_tiles(f: Callable[..., Host], starts: Host, x: Array, weight: Array | None) -> dict[int, Host]:
+    """The sum over a chunk, by the number of its first row."""
+    found = _fold_tiles(f, np.add, starts, x, weight)
+    return {} if found is None else {int(starts[0]): found}
+
+
+def _joined(a: dict[int, Any], b: dict[int, Any]) -> dict[int, Any]:
+    return a | b
+
+
+# --- tiles -----------------------------------------------------------------------------------------------------------
+
+
+def _stats(frame: Frame, _start: int, x: Array, weight: Array | None) -> Any:
+    mode, z, shipped, _ = frame.samples(x, weight)
+    return batch_stats(z, axis=1, sample_weight=None if np.all(shipped > 0) else beside(mode, shipped > 0, z))
+
+
+def _sums(frame: Frame, centers: Host, _start: int, x: Array, weight: Array | None) -> KMeansPartial:
+    # Where labels repeat, so do the sums and the centres, and the shift is 0.
+    mode, z, _, given = frame.samples(x, weight)
+    return partial_sums(z, from_host(mode.xp, centers, z.dtype, z), given, frame.metric, around=False)
+
+
+def _closest(frame: Frame, centers: Host, x: Array, weight: Array | None) -> tuple[Array, Host, Host, Host]:
+    """The samples as they are compared, their weights, and their closest centres and distances, on the host."""
+    mode, z, shipped, _ = frame.samples(x, weight)
+    labels, distances = kmeans_assign(z, from_host(mode.xp, centers, z.dtype, z), metric=frame.metric)
+    return z, shipped, to_host(labels), on_host(distances)
+
+
+def _farthest(frame: Frame, centers: Host, count: int, eps: float, *tile: Any) -> Farthest:
+    z, shipped, labels, distances = _closest(frame, centers, *tile[1:])
+    return farthest_of(labels, distances, shipped, partial(_rows, z), centers.shape[0], count, eps)
+
+
+def _rows(z: Array, index: Host) -> Host:
+    return on_host(z)[index, :]
+
+
+def _merge_farthest(count: int, eps: float, a: Farthest, b: Farthest) -> Farthest:
+    labels, distances, weights, points = (np.concat(both) for both in list(zip(a, b, strict=True))[1:5])
+    found = farthest_of(labels, distances, weights, lambda index: points[index, :], a.members.shape[0], count, eps)
+    return found._replace(members=a.members + b.members)
+
+
+class _Far(NamedTuple):
+    """Samples that may be drawn, and Σ w · distance of all."""
+
+    total: float
+    uniform: Host
+    potential: Host
+    at: Host
+    points: Host
+
+
+def _far(frame: Frame, key: int, seeds: Drawn, rate: float, start: int, *tile: Any) -> _Far:
+    z, shipped, _, distances = _closest(frame, seeds.points, *tile)
+    potential = distances * shipped
+    potential[_inside(seeds.at, start, potential.shape[0])] = 0.0
+    uniform = uniforms(key, start, start + potential.shape[0])
+    total = float(np.sum(potential))
+    index = np.flatnonzero(uniform * total < rate * potential)
+    return _Far(total, uniform[index], potential[index], start + index, _rows(z, index))
+
+
+def _merge_far(rate: float, a: _Far, b: _Far) -> _Far:
+    """Those drawn from both: the larger the sum of all, the fewer."""
+    total = a.total + b.total
+    uniform, potential = np.concat([a.uniform, b.uniform]), np.concat([a.potential, b.potential])
+    kept = uniform * total < rate * potential
+    at, points = np.concat([a.at, b.at]), np.concat([a.points, b.points])
+    return _Far(total, uniform[kept], potential[kept], at[kept], points[kept, :])
+
+
+def _rest(frame: Frame, seeds: Drawn, count: int, start: int, x: Array, weight: Array | None) -> Drawn:
+    _, z, shipped, _ = frame.samples(x, weight)
+    rest = shipped > 0
+    rest[_inside(seeds.at, start, rest.shape[0])] = False
+    index = np.flatnonzero(rest)[:count]
+    return Drawn(start + index, _rows(z, index))
+
+
+def _merge_rest(count: int, a: Drawn, b: Drawn) -> Drawn:
+    return Drawn(*(np.concat(both)[:count] for both in zip(a, b, strict=True)))
+
+
+def _inside(index: Host, start: int, n: int) -> Host:
+    """Positions in a tile of the samples that lie there."""
+    return index[(index >= start) & (index < start + n)] - start
+
+
+def _weight_left(_frame: Frame, without: Host, start: int, x: Array, weight: Array | None) -> Host:
+    shipped = weights_of(weight, x.shape[0])
+    shipped[_inside(without, start, shipped.shape[0])] = 0.0
+    return np.asarray([np.sum(shipped / _frame.unit)])
+
+
+def _each(frame: Frame, mode: Mode, points: Host, z: Array) -> Host:
+    return on_host(mode.run(to_each, from_host(mode.xp, points, z.dtype, z), z, metric=frame.metric))
+
+
+def _lowered(
+    frame: Frame, points: Host | None, new: Host, index: Host, candidates: Host, start: int, *tile: Any
+) -> Host:
+    mode, z, shipped, _ = frame.samples(*tile)
+    found = _each(frame, mode, new, z)
+    if points is not None:
+        found = np.minimum(found, np.min(_each(frame, mode, points, z), axis=0))
+    found[:, _inside(index, start, found.shape[1])] = 0.0  # rounding would let them be drawn again
+    for row, candidate in enumerate(candidates.tolist()):
+        found[row, _inside(np.asarray([candidate]), start, found.shape[1])] = 0.0
+    return found @ shipped
+
+
+def _pick(
+    frame: Frame,
+    points: Host | None,
+    without: Host,
+    wanted: dict[int, Host],
+    starts: Host,
+    x: Array,
+    weight: Array | None,
+) -> dict[int, tuple[Host, Host]]:
+    """The samples of a chunk at which its running sum of weights, or w · distance, passes some values."""
+    parts, rows = [], []
+    for start, own, of_own in _tiles(starts, x, weight):
+        mode, z, potential, _ = frame.samples(own, of_own)
+        if points is not None:
+            potential = potential * np.min(_each(frame, mode, points, z), axis=0)
+        potential[_inside(without, start, potential.shape[0])] = 0.0
+        parts.append(potential)
+    first, potential = int(starts[0]), np.concat(parts)
+    reached = np.cumulative_sum(potential)
+    index = np.minimum(np.searchsorted(reached, wanted[first], side="right"), np.flatnonzero(potential)[-1])
+    for i in index.tolist():
+        one = slice(i, i + 1)
+        rows.append(on_host(frame.samples(x[one, ...], None if weight is None else weight[one])[1]))
+    return {first: (first + index, np.concat(rows))}
+
+
+def _labels(frame: Frame, centers: Host, returned: Host, x: Array, weight: Array | None = None) -> Array:
+    """Labels of a chunk, also of samples of weight 0; arbitrary for those that are not finite."""
+    parts = []
+    for _, rows, own in _tiles(np.zeros(1, np.int64), x, weight):
+        mode, z, shipped, _ = frame.samples(rows, own)
+        labels = kmeans_assign(z, from_host(mode.xp, centers, z.dtype, z), metric=frame.metric).labels
+        if not np.all(shipped > 0):
+            xp = mode.xp
+            there = xp.where(xp.isfinite(rows), rows, xp.zeros_like(rows))
+            found = kmeans_assign(there, from_host(xp, returned, z.dtype, z), metric=frame.metric).labels
+            labels = xp.where(beside(mode, shipped > 0, z), labels, found)
+        parts.append(labels)
+    xp = mode_of(x=x).xp
+    return xp.concat(parts) if parts else xp.zeros(0, dtype=default_int(xp, x))

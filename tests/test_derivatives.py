@@ -1,0 +1,170 @@
+"""Derivatives are those of the function: each differentiable argument of each op against differences, in float64.
+
+At ordinary places and at special ones: numbers that are exactly 0 or 1, rows of weight 0, constants, boxes that are
+disjoint, contained, without area, masked. Not where the function has a kink.
+"""
+
+import numpy as np
+import pytest
+
+import anyops
+from tests.backends import Backend, Transform, why_not
+
+RNG = np.random.default_rng(7)
+BOXES = np.array(  # the last but one is inverted: it has no area
+    [[0, 0, 4, 3], [1, 0.5, 5, 4], [0.5, 1.25, 2.5, 2], [10, 10, 12, 13], [7, 6, 6, 8], [1.5, 0.25, 4.5, 3.5]]
+)
+OTHER = np.array([[0.25, 0.75, 3, 3.25], [9, 9, 13, 12], [20, 20, 22, 21], [1.75, 1, 1.25, 1.5]])
+SCORES = np.array([0.9, 0.8, 0.75, 0.6, 0.5, 0.4])
+LABELS = np.array([0, 0, 0, 0, 1, 0], np.int32)
+VALID = np.array([True, True, False, True, True, True])
+OVERLAPS = np.where(np.eye(6) > 0, 1.0, RNG.random((6, 6)) * 0.9 + 0.05)
+LOGITS = np.array([[0.0, 1.5, -2.0], [30.0, -30.0, 0.0], [0.5, 0.5, 0.5], [-1.0, 2.0, 0.25]])
+TARGETS = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.25, 1.0, 0.0]])
+SOFT = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
+HARD = np.array([1, 0, 2, 0], np.int32)
+ALPHA = np.array([0.0, 1.0, 0.3])
+X = np.concatenate([RNG.normal(size=(5, 3)), np.zeros((1, 3))])
+X[:, 2] = 1.5  # a constant channel
+DY = RNG.normal(size=(6, 3))
+MEAN, VAR = np.array([0.5, 0.0, 1.5]), np.array([0.25, 1.0, 0.0])
+WEIGHT, BIAS = np.array([1.0, 0.0, -2.0]), np.array([0.0, 1.0, 3.0])
+ROWS = np.array([1.0, 0.0, 2.0, 0.5, 1.0, 1.0])
+P = np.concatenate([RNG.normal(size=(5, 2)), np.zeros((1, 2))])
+Y, Y3 = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0, 1, 2, 0, 2, 1], np.int32)
+COEF, INTERCEPT, COEF3, INTERCEPT3 = np.array([0.5, 0.0]), np.array(0.25), RNG.normal(size=(3, 2)), np.zeros(3)
+CENTERS = np.array([[0.5, 0.25], [-1.0, 0.5]])
+
+# op: calls of floating arrays, by whose numbers their results are differentiated; the others are constants in the call.
+# A call gets `c`, which makes an array of the library of a constant.
+CASES = {
+    "box_area": [(lambda c, b: anyops.box_area(b), BOXES)],
+    "box_convert": [
+        (lambda c, b, i=i, o=o: anyops.box_convert(b, i, o), BOXES)
+        for i in ("xyxy", "cxcywh")
+        for o in ("xywh", "yxyx")
+    ],
+    "clip_boxes": [(lambda c, b: anyops.clip_boxes(b, (3.25, 4.25)), BOXES[[0, 1, 3]] + 0.1)],
+    "box_iou": [
+        (lambda c, a, b, k=k: anyops.box_iou(a, b, kind=k), BOXES, OTHER) for k in ("iou", "iof", "ios", "giou", "diou")
+    ],
+    "box_iou_loss": [
+        (lambda c, a, b, k=k: anyops.box_iou_loss(a, b, kind=k), BOXES[:4], OTHER) for k in ("iou", "giou", "diou")
+    ],
+    "sigmoid_focal_loss": [
+        (lambda c, x, t, g=g, a=a: anyops.sigmoid_focal_loss(x, t, gamma=g, alpha=a), LOGITS, TARGETS)
+        for g, a in ((2.0, 0.25), (0.0, None), (0.0, 1.0), (1.5, 0.0))
+    ],
+    "softmax_focal_loss": [
+        (lambda c, x, t, g=g: anyops.softmax_focal_loss(x, t, gamma=g), LOGITS, SOFT) for g in (0.0, 2.0)
+    ]
+    + [
+        (
+            lambda c, x, a, g=g, s=s: anyops.softmax_focal_loss(x, c(HARD), gamma=g, alpha=a, label_smoothing=s),
+            LOGITS,
+            ALPHA,
+        )
+        for g, s in ((0.0, 0.0), (2.0, 0.0), (2.0, 0.1))
+    ]
+    + [(lambda c, x: anyops.softmax_focal_loss(x, c(HARD), ignore_index=0, reduction="mean"), LOGITS)],
+    "batch_norm": [
+        (lambda c, x, w, b: anyops.batch_norm(x, c(MEAN), c(VAR), w, b, training=True).y, X, WEIGHT, BIAS),
+        (
+            lambda c, x, w, b: (
+                anyops.batch_norm(x, c(MEAN), c(VAR), w, b, training=True, sample_weight=c(ROWS), eps=0.1).y
+            ),
+            *(X, WEIGHT, BIAS),
+        ),
+        (lambda c, x, w, b: anyops.batch_norm(x, c(MEAN), c(VAR), w, b, eps=0.1).y, X, WEIGHT, BIAS),
+    ],
+    "batch_norm_grad": [
+        (lambda c, dy, x, w: anyops.batch_norm_grad(dy, x, w, eps=0.1).dx, DY, X, WEIGHT),
+        (lambda c, dy, x, w: anyops.batch_norm_grad(dy, x, w, eps=0.1, sample_weight=c(ROWS)).dx, DY, X, WEIGHT),
+        (lambda c, dy, x: anyops.batch_norm_grad(dy, x, eps=0.1).dweight, DY, X),
+    ],
+    "batch_stats": [
+        (lambda c, x: anyops.batch_stats(x).m2, X),
+        (lambda c, x: anyops.batch_stats(x, sample_weight=c(ROWS)).mean, X),
+    ],
+    "logistic_loss": [
+        (lambda c, x, v, b, l2=l2: anyops.logistic_loss(x, c(Y), v, b, l2=l2).loss, P, COEF, INTERCEPT)
+        for l2 in (0.0, 0.5)
+    ]
+    + [
+        (lambda c, x, v, b: anyops.logistic_loss(x, c(Y), v, b, sample_weight=c(ROWS)).loss, P, COEF, INTERCEPT),
+        (lambda c, x, v, b: anyops.logistic_loss(x, c(Y3), v, b).loss, P, COEF3, INTERCEPT3),
+        (lambda c, x, v, b: anyops.logistic_loss(x, c(Y), v, b).grad_coef, P, COEF, INTERCEPT),
+        (lambda c, w: anyops.logistic_loss(c(P), c(Y), c(COEF), c(INTERCEPT), sample_weight=w).loss, ROWS + 0.5),
+        (lambda c, y: anyops.logistic_loss(c(P), y, c(COEF), c(INTERCEPT)).loss, np.clip(Y, 0.1, 0.9)),
+    ],
+    "logistic_predict_proba": [
+        (lambda c, *a: anyops.logistic_predict_proba(*a), P, COEF, INTERCEPT),
+        (lambda c, *a: anyops.logistic_predict_proba(*a), P, COEF3, INTERCEPT3),
+    ],
+    "logistic_log_proba": [
+        (lambda c, *a: anyops.logistic_log_proba(*a), P, COEF, INTERCEPT),
+        (lambda c, *a: anyops.logistic_log_proba(*a), P, COEF3, INTERCEPT3),
+    ],
+    "logistic_partial": [(lambda c, x, v, b: anyops.logistic_partial(x, c(Y), v, b).grad, P, COEF, INTERCEPT)],
+    "logistic_step": [(lambda c, x, v, b: anyops.logistic_step(x, c(Y), v, b, l2=0.5).coef, P, COEF, INTERCEPT)],
+    "kmeans_assign": [
+        (lambda c, x, m, k=k: anyops.kmeans_assign(x, m, metric=k).distances, P[:5], CENTERS)
+        for k in ("euclidean", "cosine")
+    ],
+    "kmeans_partial": [(lambda c, x, m: anyops.kmeans_partial(x, m, sample_weight=c(ROWS)).inertia, P, CENTERS)],
+    "kmeans_step": [(lambda c, x: anyops.kmeans_step(x, c(CENTERS)).centers, P)],
+    "soft_nms_scores": [
+        (lambda c, b, s, d=d: anyops.soft_nms_scores(b, s, decay=d, iou_threshold=0.2, valid=c(VALID)), BOXES, SCORES)
+        for d in ("gaussian", "linear")
+    ]
+    + [(lambda c, s, o: anyops.soft_nms_scores(None, s, overlaps=o, labels=c(LABELS)), SCORES, OVERLAPS)],
+    "matrix_nms_scores": [
+        (lambda c, b, s, k=k: anyops.matrix_nms_scores(b, s, kernel=k, valid=c(VALID)), BOXES, SCORES)
+        for k in ("gaussian", "linear")
+    ]
+    + [(lambda c, s, o: anyops.matrix_nms_scores(None, s, overlaps=o, labels=c(LABELS)), SCORES, OVERLAPS)],
+    "cluster_nms_scores": [
+        (lambda c, b, s, p=p: anyops.cluster_nms_scores(b, s, penalty=p, valid=c(VALID)), BOXES, SCORES)
+        for p in (None, "score", "score+distance")
+    ]
+    + [(lambda c, s, o: anyops.cluster_nms_scores(None, s, penalty="score", overlaps=o), SCORES, OVERLAPS)],
+    "weighted_cluster_nms_boxes": [(lambda c, b, s: anyops.weighted_cluster_nms_boxes(b, s, 0.3).boxes, BOXES, SCORES)],
+    "weighted_boxes_fusion_padded": [
+        (lambda c, b, s: anyops.weighted_boxes_fusion_padded(b, s, c(LABELS), iou_threshold=0.3).boxes, BOXES, SCORES),
+        (lambda c, b, s: anyops.weighted_boxes_fusion_padded(b, s, c(LABELS), iou_threshold=0.3).scores, BOXES, SCORES),
+    ],
+}
+
+
+def differences(f, arrays, weights, step=1e-6):
+    """Of Σ weights · f(*arrays) by each number of each array"""
+    found = []
+    for k, x in enumerate(arrays):
+        slope = np.zeros(x.shape)
+        for at in np.ndindex(*x.shape):
+            ends = []
+            for sign in (1.0, -1.0):
+                moved = [a.copy() for a in arrays]
+                moved[k][at] += sign * step
+                ends.append(np.sum(weights * np.asarray(f(np.asarray, *moved))))
+            slope[at] = (ends[0] - ends[1]) / (2 * step)
+        found.append(slope)
+    return found
+
+
+@pytest.mark.parametrize("op", CASES)
+@pytest.mark.parametrize("place", [Backend.TORCH_CPU, Backend.JAX_X64], ids=str)
+def test_derivatives(place, op):
+    if why := place.why_unavailable() or why_not(op, place, Transform.GRAD):
+        pytest.skip(why)
+    with place.active():
+        for number, case in enumerate(CASES[op]):
+            check(place, *case, name=f"{op}, case {number}")
+
+
+def check(place, f, *arrays, name):
+    weights = np.random.default_rng(len(name)).normal(size=np.shape(f(np.asarray, *arrays)))
+    w = place.asarray(np.asarray(weights))
+    got = place.gradient(lambda *xs: f(place.asarray, *xs) * w, *arrays)
+    for k, (a, b) in enumerate(zip(got, differences(f, arrays, weights), strict=True)):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6, err_msg=f"{name}, argument {k}")
