@@ -44,7 +44,7 @@ def test_area_of_odd_boxes(run):
 FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
 
 
-@pytest.mark.op("box_convert", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.op("box_convert", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize(("in_fmt", "out_fmt"), list(itertools.product(FORMATS, FORMATS)))
 def test_convert(run, in_fmt, out_fmt):
     boxes = scenes.boxes(2, 3, dtype=np.float64)
@@ -69,7 +69,7 @@ def test_clip(run, shape):
     np.testing.assert_array_equal(run(anyops.clip_boxes, boxes, (6, 9)), np.clip(boxes, 0, np.float32([9, 6, 9, 6])))
 
 
-@pytest.mark.op("clip_boxes", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.op("clip_boxes", transforms=(Transform.EAGER,))
 def test_clip_of_odd_boxes(run):
     table = [
         ([-1, -2, 3, 4], [0, 0, 3, 4]),
@@ -123,7 +123,7 @@ def test_floating_dtype_comes_back(run, backend, op, args, dtype):
     np.testing.assert_allclose(backend.to_numpy(got), want, rtol=tolerance(dtype))
 
 
-@pytest.mark.op("box_area", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.op("box_area", transforms=(Transform.EAGER,))
 def test_half_precision_area_is_computed_in_float32(run, backend):
     if not backend.has_dtype("float16"):
         pytest.skip(f"{backend} has no float16")
@@ -173,7 +173,7 @@ def test_corners_of_16_bit_masks_are_not_rounded(library, dtype):
     assert str(anyops.masks_to_boxes(mask[:0]).dtype).endswith("float32")
 
 
-@pytest.mark.op("box_area", transforms=(Transform.EAGER, Transform.JIT))
+@pytest.mark.op("box_area", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32"])
 def test_sides_of_whole_numbers_that_floats_do_not_hold(run, backend, dtype):
     if not backend.has_dtype(dtype) or (backend.library == "torch" and dtype == "uint32"):

@@ -131,8 +131,7 @@ def test_a_lazy_result_has_the_dtype_that_it_says(backend, fitted, given):
 # --- transforms ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
-@pytest.mark.parametrize("method", ["predict", "transform"])
+@pytest.mark.parametrize(("method", "metric"), [("predict", "euclidean"), ("predict", "iou"), ("transform", "cosine")])
 def test_what_follows_a_fit_can_be_transformed(backend, method, metric):
     if backend.library not in ("torch", "jax"):
         pytest.skip("the library has no transforms")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import anyops
-from tests.backends import Backend
+from tests.backends import Backend, Transform
 from tests.reference import distance_to_centers, lloyd
 
 UNITS = [1e-25, 1e-20, 1e-3, 1e3, 1e17, 1e25]
@@ -74,7 +74,7 @@ def test_units_whose_squares_leave_float64(backend, unit):
     )
 
 
-@pytest.mark.op("kmeans_assign")
+@pytest.mark.op("kmeans_assign", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "iou"])
 @pytest.mark.parametrize("unit", UNITS)
 def test_labels_do_not_depend_on_the_unit(run, metric, unit):
@@ -85,7 +85,7 @@ def test_labels_do_not_depend_on_the_unit(run, metric, unit):
     np.testing.assert_array_equal(labels, want)
 
 
-@pytest.mark.op("kmeans_step")
+@pytest.mark.op("kmeans_step", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_step_does_not_depend_on_the_unit(run, unit):
     x = groups(seed=1).astype(np.float32)
@@ -229,7 +229,7 @@ def test_what_has_no_direction(run):
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.op("kmeans_step")
+@pytest.mark.op("kmeans_step", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("unit", [1e-36, 1e38])
 def test_a_step_in_any_unit_of_weights(run, unit):
     x, w = groups(seed=4).astype(np.float32), np.random.default_rng(0).uniform(0.5, 1, 120)
@@ -238,7 +238,7 @@ def test_a_step_in_any_unit_of_weights(run, unit):
     np.testing.assert_allclose(got[0], want[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.op("kmeans_step")
+@pytest.mark.op("kmeans_step", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_step_by_weights_below_the_normal_range(run, dtype):
     """XLA takes such numbers for 0. Lanes beside them have weights of their own, some of them 0."""
