@@ -25,7 +25,6 @@ from .files import Format
 
 BOM = "\ufeff"  # some editors begin a file with it
 _SPACE = re.compile(r"[ \t\r\n]*")
-_BLANK_OR_CLOSED = " \t\r\n]"
 _SIDES = ("x", "y", "w", "h")
 _BBOX = "4 numbers [x, y, w, h]"
 
@@ -287,37 +286,38 @@ def _start_of_list(text: str) -> int:
 def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int], list[int]]]:
     """Yield some values of a JSON list at a time, where they begin and end, and check what stands after the list."""
     position = skip_space(text, position)
-    done, separator = 0, ","
-    values: list[Any] = []
-    begins: list[int] = []
-    ends: list[int] = []
+    done, between, step = 0, ",{", 1  # what stands between two records, with the bracket of the second
     closed = text.startswith("]", position)
     while not closed:
-        try:
-            value, end = _scan(text, position)
-        except (StopIteration, ValueError, RecursionError):
-            if values:  # of which one may be at fault, too
-                yield values, begins, ends
-            value, end = json_value(text, position, f"record {done + len(values)} (counted from 0): ")
-        values.append(value)
-        begins.append(position)
-        ends.append(end)
-        position = end + len(separator)
-        if not text.startswith(separator, end) or text[position : position + 1] in _BLANK_OR_CLOSED:
+        values: list[Any] = []
+        begins: list[int] = []
+        ends: list[int] = []
+        for _ in range(AT_ONCE):
+            try:
+                value, end = _scan(text, position)
+            except (StopIteration, ValueError, RecursionError):
+                if values:  # of which one may be at fault, too
+                    yield values, begins, ends
+                value, end = json_value(text, position, f"record {done + len(values)} (counted from 0): ")
+            values.append(value)
+            begins.append(position)
+            ends.append(end)
+            if text.startswith(between, end):
+                position = end + step
+                continue
             # Not as after the record before.
             position = skip_space(text, end)
             closed = text.startswith("]", position)
-            if not closed and not text.startswith(",", position):
+            if closed:
+                break
+            if not text.startswith(",", position):
                 yield values, begins, ends
                 where = f"after record {done + len(values) - 1} (counted from 0): "
                 raise CommandError(where + json_fault("expected a comma or ]", text, position))
-            if not closed:
-                position = skip_space(text, position + 1)
-                separator = text[end:position]
-        if closed or len(values) == AT_ONCE:
-            yield values, begins, ends
-            done += len(values)
-            values, begins, ends = [], [], []
+            position = skip_space(text, position + 1)
+            between, step = text[end:position] + "{", position - end
+        yield values, begins, ends
+        done += len(values)
     position = skip_space(text, position + 1)
     if position < len(text):
         raise CommandError(json_fault("expected nothing after the list", text, position))
