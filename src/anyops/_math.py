@@ -86,7 +86,7 @@ def in_unit(mode: Mode, weight: Array | None, wide: DType) -> tuple[Array | None
         return weight, None
     xp = mode.xp
     weight = cast(xp, weight, compute_dtype(xp, weight.dtype) if is_kind(xp, weight, "real floating") else wide)
-    if mode.at_hand and weight.ndim == 1 and 1 / SQUARABLE < float(xp.max(weight)) < SQUARABLE:
+    if mode.at_hand and weight.ndim == 1 and 1 / SQUARABLE < float(xp.max(stop_gradient(weight))) < SQUARABLE:
         return weight, None
     weight, power = lifted(xp, weight)
     inverse = inverse_scale(xp, stop_gradient(xp.max(weight, axis=-1, keepdims=True)))

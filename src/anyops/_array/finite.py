@@ -6,11 +6,13 @@ from .chunked import is_chunked
 from .namespace import Array, Namespace, default_int, namespace
 
 
-def describe_not_finite(xp: Namespace, x: Array, counted: Array | None = None) -> str | None:
-    """Return "NaN in row 17, column 2", the first such value of (n, d); None if all in rows that are `counted` are."""
+def describe_not_finite(xp: Namespace, x: Array, counted: Array | None = None, start: int = 0) -> str | None:
+    """Return "NaN in row 17, column 2", the first such value of (n, d); None if all in rows that are `counted` are.
+
+    `start` is the number of the first row.
+    """
     if not is_chunked(xp):
-        return _first(xp, x, counted, 0)
-    start = 0
+        return _first(xp, x, counted, start)
     for rows in x.chunks[0]:  # one after the other, for none but the first is to be told
         part = slice(start, start + rows)
         values, some = x[part, :].compute(), None if counted is None else counted[part].compute()

@@ -4,7 +4,7 @@ import numpy as np
 
 from .namespace import Array, Namespace
 
-LARGE = 1 << 20  # numbers in an array that is not taken to the host
+MOST_ON_HOST = 1 << 20  # numbers in an array that is not taken to the host
 
 
 def bucket(size: int) -> int:
@@ -28,7 +28,7 @@ def pad(xp: Namespace, x: Array, size: int, axes: int = 1) -> Array | np.ndarray
     Eager ``jnp.pad`` compiles for every length it meets, which costs more than the suppression itself, and than the way
     of a few boxes to the host and back. On a CPU the host sees the same memory. Large arrays elsewhere stay there.
     """
-    if x.size > LARGE and any(d.platform != "cpu" for d in x.devices()):
+    if x.size > MOST_ON_HOST and any(d.platform != "cpu" for d in x.devices()):
         return xp.pad(x, [(0, size - n if axis < axes else 0) for axis, n in enumerate(x.shape)])
     padded = pad_host(np.asarray(x), size, axes)
     if not x.committed:

@@ -204,8 +204,10 @@ def beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, 
 
 def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, Array]:
     xp, dtype = mode.xp, exact_dtype(mode.xp, boxes)
+    if not boxes.shape[-2]:
+        return cast(xp, boxes, dtype), xp.zeros((*boxes.shape[:-2], 1, 4), dtype=dtype, device=device(boxes))
     corner = boxes[..., :1, :2]
-    if valid is not None and boxes.shape[-2]:
+    if valid is not None:
         first = xp.argmax(xp.astype(valid, xp.int8), axis=-1, keepdims=True)[..., None]
         corner = xp.take_along_axis(boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
     corner = xp.concat((corner, corner), axis=-1)
@@ -495,10 +497,10 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
     # Of masks with themselves, half the work is the same.
     given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
-    floating = [x for x in (masks1, masks2) if xp.isdtype(x.dtype, "real floating")]
-    dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
     for name, x in given.items():
         check_mask(xp, name, x)
+    floating = [x for x in (masks1, masks2) if xp.isdtype(x.dtype, "real floating")]
+    dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
     return mode.run(_masks_overlap, *given.values(), kind=kind, dtype=dtype)
 
 

@@ -40,8 +40,8 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     # Differences first: far from the origin, and for nearly equal angles, they are exact.
     x, y = into_frame(xp, ax - bx, ay - by, b_angle)
     cos, sin = direction(xp, a_angle - b_angle)
-    along, across = (cos * a_width, -sin * a_width), (sin * a_height, cos * a_height)
-    corners = [(x + u * along[0] + v * across[0], y + u * along[1] + v * across[1]) for u, v in CORNERS]
+    width, height = (cos * a_width, -sin * a_width), (sin * a_height, cos * a_height)
+    corners = [(x + u * width[0] + v * height[0], y + u * width[1] + v * height[1]) for u, v in CORNERS]
     p, q = b_width / 2, b_height / 2
     total = _swept(xp, *corners[-1], *corners[0], p, q)
     for begin, end in pairwise(corners):

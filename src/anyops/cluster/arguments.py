@@ -8,7 +8,7 @@ from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, check_dtype, check_has_values, namespace
-from .._host.cluster.lazy import Survey, survey
+from .._host.cluster.lazy import Extent, extent
 from .._host.cluster.place import in_shares
 from .._host.cluster.weights import weights_of
 
@@ -16,7 +16,7 @@ INITS = ("k-means++", "k-means||", "random")
 STATIC_FORM = "k-means decides by values, kmeans_step does not"
 
 
-def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, Host | Survey]:
+def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, Host | Extent]:
     """Return what :func:`check_rows` does; raise unless there are k finite samples to choose from."""
     mode, weight = check_rows("x", x, sample_weight)
     n = x.shape[0]
@@ -24,7 +24,7 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
         raise ValueError(f"x must hold at least one sample, got shape {tuple(x.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} samples, got {k}")
-    positive = weight.positive if isinstance(weight, Survey) else int((weight > 0).sum())
+    positive = weight.positive if isinstance(weight, Extent) else int((weight > 0).sum())
     if positive == 0:
         raise ValueError("sample_weight must not be zero for all samples")
     if k > positive:
@@ -32,10 +32,10 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
     return mode, weight
 
 
-def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, Host | Survey]:
+def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, Host | Extent]:
     """Return the mode of x and the weights on the host; raise unless both and the samples (n, d) are in order.
 
-    For a lazy array a survey of both in place of the weights.
+    For a lazy array an extent of both in place of the weights.
     """
     mode = mode_of(**{name: x})
     xp, shape = mode.xp, tuple(x.shape)
@@ -56,7 +56,7 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
                 f"sample_weight must have shape {shape[:1]} beside {name}, got {tuple(sample_weight.shape)}"
             )
     if mode.lazy:
-        return mode, survey(name, x, sample_weight)
+        return mode, extent(name, x, sample_weight)
     weight = weights_of(sample_weight, shape[0])
     if sample_weight is None:
         finite = all(in_shares(mode, x, lambda start, stop: bool(xp.all(xp.isfinite(x[start:stop, ...])))))
@@ -68,11 +68,11 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
     return mode, weight
 
 
-def check_sides(mode: Mode, name: str, x: Array, weight: Host | Survey) -> None:
+def check_sides(mode: Mode, name: str, x: Array, weight: Host | Extent) -> None:
     """Raise ValueError unless samples are widths and heights."""
     if x.shape[1] != 2:
         raise ValueError(f"{name} must hold widths and heights, (n, 2), for metric 'iou', got {tuple(x.shape)}")
-    if isinstance(weight, Survey):
+    if isinstance(weight, Extent):
         negative = float(weight.low.min()) < 0
     else:
         negative = bool(mode.xp.any((x < 0) & beside(mode, weight > 0, x)[:, None]))

@@ -8,7 +8,7 @@ from .._array.mode import mode_of
 from .._array.namespace import Array, default_int
 from .._array.random import Seed, generator
 from .._array.support import READS_OFTEN, Kind, op
-from .._host.cluster.lazy import Survey
+from .._host.cluster.lazy import Extent
 from .._host.cluster.seeding import default_trials, draw
 from .arguments import check_samples
 
@@ -66,7 +66,7 @@ def kmeans_plusplus(
     if mode_of(x=x).lazy:
         raise TypeError("kmeans_plusplus reads x k times; compute the dask array, or use kmeans with init='k-means||'")
     mode, weight = check_samples(x, k, sample_weight)
-    assert not isinstance(weight, Survey)
+    assert not isinstance(weight, Extent)
     trials = default_trials(k) if n_local_trials is None else check_integer("n_local_trials", n_local_trials)
     if trials < 1:
         raise ValueError(f"n_local_trials must be at least 1, got {trials}")

@@ -9,7 +9,7 @@ from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
-from .._host.cluster.lazy import Chunks, Survey
+from .._host.cluster.lazy import Chunks, Extent
 from .._host.cluster.lloyd import lloyd
 from .._host.cluster.samples import Samples
 from .arguments import check_init, check_rows, check_samples, check_sides
@@ -131,7 +131,7 @@ def kmeans(
 def _samples(
     mode: Mode,
     x: Array,
-    weight: Host | Survey,
+    weight: Host | Extent,
     sample_weight: Array | None,
     k: int,
     metric: str,
@@ -139,7 +139,7 @@ def _samples(
     init: str | Array,
 ) -> Samples | Chunks:
     """Return the samples of a fit, in memory or in chunks."""
-    if isinstance(weight, Survey):
+    if isinstance(weight, Extent):
         return Chunks(mode, x, weight, sample_weight, k, metric, init)
     return Samples(mode, x, weight, sample_weight, k, metric, center, init)
 
@@ -157,7 +157,7 @@ def _check_starts(init: str | Array, n_init: int | str) -> int:
 def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: str) -> float:
     """Return Σ w · distance of samples from the closest of some centres, whatever the unit of either."""
     mode, weight = check_rows("X", x, sample_weight)
-    if not (weight.positive if isinstance(weight, Survey) else bool((weight > 0).any())):
+    if not (weight.positive if isinstance(weight, Extent) else bool((weight > 0).any())):
         return 0.0
     samples = _samples(mode, x, weight, sample_weight, centers.shape[0], metric, "mean", centers)
     passes = samples.passes()

@@ -9,7 +9,7 @@ from .._array.mode import mode_of
 from .._array.namespace import Array, namespace, stop_gradient
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
-from .._host.cluster.lazy import Survey
+from .._host.cluster.lazy import Extent
 from .._host.cluster.minibatch import Batch, Learned, Stop
 from .arguments import check_init, check_rows, check_sides
 from .distances import check_metric
@@ -138,7 +138,7 @@ def _checked(batches: Any, metric: str) -> Iterator[Batch]:
                     "beside the array: leave out labels, or convert weights to a floating dtype"
                 )
         mode, weight = check_rows(name, x, sample_weight)
-        assert not isinstance(weight, Survey)
+        assert not isinstance(weight, Extent)
         if like is None:
             # A copy: no batch is kept to compare others with, which would keep its memory.
             like, first = mode.xp.asarray(x[:0, :], copy=True), name

@@ -17,7 +17,7 @@ from .tiles import Tiles
 from .winners import pairs_with_kept, small_graph
 
 # Boxes of which some may overlap nearly all others, so that their pairs would take time and memory.
-MANY = 1500
+CROWDED = 1500
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="fast_nms_mask")
@@ -83,7 +83,7 @@ def fast_nms(
         "fast_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
     )
     mode, detections, kind, least, limit = call.mode, call.detections, call.kind, call.least, call.limit
-    if mode.padded or overlaps is not None or scores.shape[0] < MANY:
+    if mode.padded or overlaps is not None or scores.shape[0] < CROWDED:
         given = {"threshold": threshold}
         return mode.back(best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0])
     kept = mode.run(_of_graph, detections, threshold, least, kind=kind)

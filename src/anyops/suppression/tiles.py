@@ -16,7 +16,7 @@ from .detections import Detections
 
 # Rows of a tile: enough work for a launch. Fewer where there are many tiles or no launches: rows are decided among
 # themselves first.
-TILE, NARROW = 256, 128
+ROWS, NARROW = 256, 128
 # Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
 PARTS = 8
 
@@ -152,7 +152,7 @@ class Tiles:
 
         return self._reduce(add, xp.zeros_like(x))
 
-    def kept(self, threshold: Array | float, *, rows: int | None = None, tile: int = TILE) -> Array:
+    def kept(self, threshold: Array | float, *, rows: int | None = None, tile: int = ROWS) -> Array:
         """Whether greedy suppression by the best `rows` boxes, or by all, keeps each box."""
         xp, n = self.xp, self.order.shape[-1]
         live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
@@ -164,7 +164,7 @@ class Tiles:
             return live & ~xp.any(over & stays[..., :, None], axis=-2)
 
         # In parts of whole tiles, so that few comparisons are with boxes that rank above the part.
-        tile = tile if rows <= PARTS * TILE else NARROW
+        tile = tile if rows <= PARTS * ROWS else NARROW
         step = max(-(-rows // (PARTS * tile)), 1) * tile
         for first in range(0, rows, step):
             rest = self.map(lambda x: x[..., first:])  # noqa: B023
@@ -185,7 +185,7 @@ class Tiles:
         out: Array,
         *,
         rows: int | None = None,
-        tile: int = TILE,
+        tile: int = ROWS,
     ) -> Array:
         """Go through the tiles: ``out = add(pairs, whether they act, out)``."""
         xp, n = self.xp, self.order.shape[-1]
@@ -240,4 +240,4 @@ def ranked_mask(
     """Order of the boxes by rank, and whether greedy suppression by the best `rows` of them keeps each."""
     order = descending(mode.xp, detections.scores)
     tiles = Tiles.of(mode.xp, order, detections, kind)
-    return order, tiles.kept(threshold, rows=rows, tile=NARROW if mode.fused else TILE)
+    return order, tiles.kept(threshold, rows=rows, tile=NARROW if mode.fused else ROWS)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..._array.backends import to_host
 from ..._array.chunked import block_sizes, empty_rows, fold_blocks, over_rows
+from ..._array.finite import describe_not_finite
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.integers import ends, farthest, largest_exact, may_be_rounded, middle, unresolved
 from ..._array.mode import Mode, mode_of
@@ -28,10 +29,10 @@ from .sums import Totals
 from .weights import unit_of, weights_of
 
 T = TypeVar("T")
-TILE = 1 << 17  # numbers in the rows that are moved and compared at once
+COMPARED_AT_ONCE = 1 << 17  # numbers in the rows that are moved and compared at once
 
 
-class Survey(NamedTuple):
+class Extent(NamedTuple):
     """The result of a first pass over samples and their weights."""
 
     positive: int  # how many have a positive weight
@@ -40,31 +41,31 @@ class Survey(NamedTuple):
     high: Host
 
 
-def survey(name: str, x: Array, sample_weight: Array | None) -> Survey:
+def extent(name: str, x: Array, sample_weight: Array | None) -> Extent:
     """Return what there is in rows (n, d); raise ValueError unless weights, and samples that have one, are finite."""
-    found = _fold(partial(_survey, name), _merge_surveys, x, sample_weight)
+    found = _fold(partial(_extent, name), _merge_extents, x, sample_weight)
     nothing = np.zeros(x.shape[1])
-    return Survey(0, 0.0, nothing, nothing) if found is None else found
+    return Extent(0, 0.0, nothing, nothing) if found is None else found
 
 
-def _survey(name: str, _: int, x: Array, weight: Array | None) -> Survey:
+def _extent(name: str, start: int, x: Array, weight: Array | None) -> Extent:
     mode, shipped = mode_of(x=x), weights_of(weight, x.shape[0])
     xp, kept = mode.xp, shipped > 0
     positive, largest, there = int(np.count_nonzero(kept)), float(np.max(shipped)), None
     if not np.all(kept):
         there = beside(mode, kept, x)
     if may_be_rounded(xp, x, working(xp, x[:0, ...]).dtype):
-        return Survey(positive, largest, *ends(x, there))
+        return Extent(positive, largest, *ends(x, there))
     rows = x if there is None else xp.where(there[:, None], x, xp.zeros_like(x))
     if not bool(xp.all(xp.isfinite(rows))):
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
+        raise ValueError(f"{name} must be finite, got {describe_not_finite(xp, rows, start=start)}")
     low, high = (on_host(f(rows, axis=0)) for f in (xp.min, xp.max))
-    return Survey(positive, largest, low, high)
+    return Extent(positive, largest, low, high)
 
 
-def _merge_surveys(a: Survey, b: Survey) -> Survey:
+def _merge_extents(a: Extent, b: Extent) -> Extent:
     low, high = np.minimum(a.low, b.low), np.maximum(a.high, b.high)
-    return Survey(a.positive + b.positive, max(a.largest, b.largest), low, high)
+    return Extent(a.positive + b.positive, max(a.largest, b.largest), low, high)
 
 
 class Frame(NamedTuple):
@@ -88,7 +89,7 @@ class Frame(NamedTuple):
         return mode, z, shipped, None if weight is None else beside(mode, shipped, z, z.dtype)
 
 
-def _unshifted(given: Array, like: Array, found: Survey, metric: str) -> tuple[Place, float]:
+def _unshifted(given: Array, like: Array, found: Extent, metric: str) -> tuple[Place, float]:
     """Return where samples are moved to but for the shift, and the square of what is rounded of integers all the same.
 
     By no rows of the samples, and of what they are compared as.
@@ -113,8 +114,8 @@ def _unshifted(given: Array, like: Array, found: Survey, metric: str) -> tuple[P
 class Chunks(Fitted):
     """Samples in chunks, and the passes over them."""
 
-    def __init__(self, home: Mode, x: Array, found: Survey, weight: Array | None, k: int, metric: str, init: Any):
-        """Take samples and the mode of their library, the survey of them, and their weights."""
+    def __init__(self, home: Mode, x: Array, found: Extent, weight: Array | None, k: int, metric: str, init: Any):
+        """Take samples and the mode of their library, the extent of them, and their weights."""
         super().__init__(home, x, k, metric, "mean", init, unit_of(found.largest))
         self.x, self.weight = x, weight
         like = working(mode_of(x=empty_rows(x)).xp, empty_rows(x))
@@ -297,7 +298,7 @@ def _fold_tiles(
 
 
 def _tiles(starts: Host, x: Array, weight: Array | None) -> Any:
-    start, step = int(starts[0]), max(1, TILE // x.shape[1])
+    start, step = int(starts[0]), max(1, COMPARED_AT_ONCE // x.shape[1])
     for at in range(0, x.shape[0], step):
         rows = slice(at, min(at + step, x.shape[0]))
         yield start + at, x[rows, ...], None if weight is None else weight[rows]
