@@ -29,6 +29,13 @@ def clustered(n, seed=0, jitter=0.15):
     return (objects[rng.integers(0, len(objects), n)] + offsets).astype(np.float32), scores(n, seed=seed)
 
 
+def nested(n):
+    """Equal boxes that all overlap, between a first and a last one that overlap each other more than any of them."""
+    b = np.tile(np.float32([0, 0, 10, 5]), (n, 1))
+    b[0], b[-1] = [0, 0, 10, 9], [0, 0, 10, 10]
+    return b, np.linspace(1, 0.5, n, dtype=np.float32)
+
+
 def tied(n, seed=0):
     """Four different scores in all."""
     b, s = clustered(n, seed)

@@ -429,9 +429,11 @@ def test_answers_of_the_tiles(monkeypatch, place, index):
         got = op(*map(place.asarray, arrays), **given)
         return tuple(map(place.to_numpy, got)) if isinstance(got, tuple) else place.to_numpy(got)
 
-    for seed in range(12):
-        boxes, scores = (x.astype(np.float64) for x in scenes.clustered(40, seed))
-        options = {"labels": scenes.labels(40, classes=2, seed=seed)} | (member.second if seed % 2 else {})
+    made = [(*scenes.clustered(40, seed), scenes.labels(40, classes=2, seed=seed)) for seed in range(12)]
+    made.append((*scenes.nested(600), np.zeros(600, np.int32)))  # all of a tile act on each box of the next ones
+    for seed, (*arrays, labels) in enumerate(made):
+        boxes, scores = (x.astype(np.float64) for x in arrays)
+        options = {"labels": labels} | (member.second if seed % 2 else {})
         got = member.call(run, False, boxes, scores, **options)
         want = member.reference(boxes, scores, **options)
         member.check_index(got, want, scores, options.get("score_threshold"), rtol=1e-12)

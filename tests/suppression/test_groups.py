@@ -3,7 +3,7 @@ import pytest
 
 import anyops
 from tests import reference, scenes
-from tests.backends import Backend
+from tests.backends import Backend, Transform
 
 NAN = np.nan
 
@@ -72,3 +72,13 @@ def test_masks(run):
     overlaps = np.array([[reference.mask_overlap(a, b) for b in masks] for a in masks])
     assert got.tolist() == reference.nms_groups(None, scores, 0.3, overlaps=overlaps)
     assert 1 < len({*got.tolist()}) < 12
+
+
+@pytest.mark.op("nms_groups", transforms=(Transform.EAGER,))
+def test_the_box_that_a_later_one_overlaps_may_be_tiles_before(run):
+    if not run.backend.is_fast:
+        pytest.skip("large scenes run once for each library, not on array-api-strict")
+    overlaps, scores = np.full((600, 600), 0.1, np.float32), np.linspace(1, 0.5, 600, dtype=np.float32)
+    overlaps[0, -1] = overlaps[-1, 0] = 0.9
+    got = run(anyops.nms_groups, None, scores, overlaps=overlaps)
+    np.testing.assert_array_equal(got, [*range(599), 0])

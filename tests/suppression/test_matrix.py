@@ -105,3 +105,16 @@ def test_gradients(backend, transform, name):
     for g, slope in zip(got, want, strict=True):
         np.testing.assert_allclose(g, slope, rtol=1e-3, atol=1e-5 if backend.has_dtype("float64") else 1e-3)
         assert np.any(slope)
+
+
+@pytest.mark.op("matrix_nms_scores", transforms=(Transform.EAGER, Transform.JIT, Transform.FUNC_VMAP))
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+def test_what_earlier_tiles_found_is_not_lost(run, kernel):
+    """All boxes overlap, and the first one most: it decides the last one's score from some tiles before."""
+    if not run.backend.is_fast:
+        pytest.skip("large scenes run once for each library, not on array-api-strict")
+    boxes, scores = scenes.nested(600)
+    want = reference.matrix_nms_scores(boxes, scores, kernel=kernel)
+    close(run(anyops.matrix_nms_scores, boxes, scores, kernel=kernel), want)
+    overlaps = np.array([reference.overlap_row(b, boxes, "iou") for b in boxes], np.float32)
+    close(run(anyops.matrix_nms_scores, None, scores, kernel=kernel, overlaps=overlaps), want)

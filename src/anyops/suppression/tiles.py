@@ -121,7 +121,8 @@ class Tiles:
         xp = self.xp
 
         def add(pairs: Pairs, acts: Array, out: Array) -> Array:
-            return xp.max(xp.where(acts, function(pairs), pairs.worse(out)), axis=-2)
+            # Where all of a tile act, what earlier ones found is in no row of it.
+            return xp.maximum(out, xp.max(xp.where(acts, function(pairs), pairs.worse(out)), axis=-2))
 
         return self._reduce(add, initial, rows)
 
