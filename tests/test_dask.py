@@ -321,3 +321,18 @@ def test_a_worker_that_dies_in_the_middle_of_a_fit():
         np.testing.assert_array_equal(got.labels.compute(), want.labels)
     assert killed
     np.testing.assert_allclose(got.centers, want.centers, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "proximal"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_a_logistic_fit_with_chunks_of_no_rows(solver, dtype):
+    da = pytest.importorskip("dask.array")
+    x = (np.random.default_rng(0).normal(size=(40, 2)) * 10).astype(dtype)
+    y = np.arange(40) % 2
+    want = anyops.logistic_regression(x, y, solver=solver)
+    for chunks in ((20, 0, 20), (0, 40), (40, 0)):
+        for weight in (None, da.from_array(np.ones(40), chunks=((40, 0),))):
+            got = anyops.logistic_regression(
+                da.from_array(x, chunks=(chunks, 2)), da.from_array(y, chunks=20), solver=solver, sample_weight=weight
+            )
+            np.testing.assert_allclose(got.coef, want.coef, rtol=1e-5, atol=1e-7)

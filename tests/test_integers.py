@@ -212,3 +212,33 @@ def test_scores_are_integers(backend, dtype):
         assert numbers(jax.jit(anyops.nms_mask)(same, s)) == [False, False, True, False, False]
         found = jax.jit(lambda s: anyops.top_scores(s, 3, score_threshold=most))(s)
         assert (numbers(found.indices), numbers(found.valid)) == ([2, 1, 0], [True, True, False])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_whole_thresholds_are_integers(backend, dtype):
+    if why := anyops.support()["nms"].why_not("eager", backend.value):
+        pytest.skip(why)
+    if not (backend.has_dtype("int64") and backend.has_dtype("float64")):
+        pytest.skip(f"{backend} has no {dtype}")
+    asarray = __import__("torch").tensor if backend.library == "torch" else backend.asarray
+    boxes = asarray(np.float32([[0, 0, 1, 1], [5, 5, 6, 6]]))
+    scores = asarray(np.array([2**53 + 1, 2**53 + 2]).astype(dtype))
+    assert backend.to_numpy(anyops.nms(boxes, scores, score_threshold=2**53 + 1)).tolist() == [1]
+    found = anyops.top_scores(scores, 2, score_threshold=2**53 + 1)
+    assert backend.to_numpy(found.valid).tolist() == [True, False]
+
+
+def test_thresholds_of_unsigned_scores_in_jax():
+    jnp = pytest.importorskip("jax").numpy
+    scores = jnp.asarray(np.array([1, 4 * 10**9], np.uint32))
+    found = anyops.top_scores(scores, 2, score_threshold=3e9)
+    assert found.valid.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    "ids", [np.array([2**63, 2**63 + 1], np.uint64), np.array([2**63 - 1] * 2), np.array([10**9, 3])]
+)
+def test_model_ids_that_count_no_models_are_refused(ids):
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 1]], np.float32)
+    with pytest.raises(ValueError, match="model_ids must be below 1048576"):
+        anyops.weighted_boxes_fusion(boxes, np.float32([0.9, 0.8]), np.array([0, 0]), model_ids=ids)

@@ -11,7 +11,7 @@ import anyops
 from anyops.boxes import iou as kernels
 from anyops.boxes.regions import FORMATS
 from tests import reference
-from tests.backends import Transform, dtype_name
+from tests.backends import Backend, Transform, dtype_name
 
 SHARES = ("iou", "iof", "ios")
 # More digits are lost where sides differ by a factor of a thousand, or boxes by a millionth.
@@ -407,3 +407,51 @@ def test_shapes(run):
         got = run(anyops.box_iou, a, b, fmt="cxcywhr")
         assert got.shape == want
         np.testing.assert_allclose(got, 1, atol=1e-6)
+
+
+# Integers that floats do not hold, and sides that corners would round.
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize(
+    ("fmt", "origin"), [("segment", 1_700_000_000), ("cxcywh", 2**24 + 1), ("xyzxyz", 2**25), ("polygon", 2**26)]
+)
+def test_integers_are_exact_or_refused(backend, fmt, origin):
+    shape = {"polygon": (3, 2)}.get(fmt, FORMATS[fmt].shape)
+    low = np.zeros(shape, np.int32)
+    low.reshape(-1)[len(low) // 2 :] = 60
+    if fmt == "polygon":
+        low = np.array([[0, 0], [60, 0], [0, 60]], np.int32)
+    a, b = backend.asarray((low + origin)[None]), backend.asarray((low + origin)[None])
+    if backend.default("real floating") == "float64":
+        np.testing.assert_allclose(backend.to_numpy(anyops.box_iou(a, b, fmt=fmt)), 1)
+    elif backend is not Backend.DASK:
+        for call in (lambda: anyops.box_iou(a, b, fmt=fmt), lambda: anyops.box_area(a, fmt=fmt)):
+            with pytest.raises(ValueError, match=rf"must hold integers up to 16777216 for fmt='{fmt}'"):
+                call()
+
+
+@pytest.mark.op("box_area", transforms=(Transform.EAGER,))
+def test_sides_far_from_the_origin(run):
+    for fmt in ("xywh", "cxcywh"):
+        assert run(anyops.box_area, np.float32([1e9, 1e9, 10, 8]), fmt=fmt) == 80
+    far = np.float32([1e9, 1e9, 10, 8])
+    np.testing.assert_array_equal(run(anyops.box_convert, far, "xywh", "cxcywh")[2:], [10, 8])
+    np.testing.assert_array_equal(run(anyops.box_convert, far, "cxcywh", "xywh")[2:], [10, 8])
+    yxyx = np.array([2**30, 2**30, 2**30 + 10, 2**30 + 8], np.int32)
+    assert run(anyops.box_area, yxyx, fmt="yxyx") == 80
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize("kind", ["giou", "diou"])
+def test_blocks_without_size_are_where_they_are(run, kind):
+    """As boxes of the plane: the origin does not matter, and nothing leaves the range."""
+    for away in (0, 100):
+        a, b = np.float32([[5, 5], [7, 6], [0, 3e38]]) + away, np.float32([[6, 7], [6, 7], [6, 7]]) + away
+        got = run(anyops.box_iou, a, b, kind=kind, fmt="segment", pairwise=False)
+        flat = [np.stack((x[:, 0], 0 * x[:, 1], x[:, 1], 0 * x[:, 0] + 1), 1) for x in (a, b)]
+        if kind == "giou":
+            np.testing.assert_allclose(got, run(anyops.box_iou, *flat, kind=kind, pairwise=False), atol=1e-6)
+        assert np.all((got >= -1) & (got <= 1))
+    tiny = np.float32([[0, 0, 0, 1e-13, 1e-13, 1e-13]])
+    assert run(anyops.box_iou, np.float32([[1, 1, 1, 1, 2, 2]]), tiny, kind=kind, fmt="xyzxyz").item() >= -1

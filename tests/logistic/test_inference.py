@@ -264,3 +264,10 @@ def test_intervals_at_the_ends_of_alpha():
     for alpha in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match="alpha"):
             got.conf_int(alpha)
+
+
+def test_intervals_of_any_width():
+    x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    found = anyops.logistic_regression(x, np.array([0, 1, 0, 1]))
+    widths = [float(np.ptp(np.asarray(found.conf_int(alpha)[0]))) for alpha in (0.05, 1e-17, 1e-300)]
+    assert 0 < widths[0] < widths[1] < widths[2] < np.inf

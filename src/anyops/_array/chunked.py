@@ -24,6 +24,13 @@ def check_known_chunks(xp: Namespace, name: str, x: Array) -> None:
         )
 
 
+def without_empty_chunks(xp: Namespace, x: Array) -> Array:
+    """Return an array without those of its chunks that have no rows."""
+    if not is_chunked(xp) or 0 not in x.chunks[0] or not x.shape[0]:
+        return x
+    return x.rechunk({0: tuple(size for size in x.chunks[0] if size)})
+
+
 def check_no_lazy_frame(name: str, x: Any) -> None:
     """Raise TypeError for a data frame, or a column of one, in parts: as an array it would be loaded as a whole."""
     if hasattr(x, "to_dask_array"):

@@ -18,7 +18,7 @@ from .._array.namespace import (
 from .._array.nearest import less
 from .._array.rows import scan_rows
 from .._array.support import Kind, op
-from .regions import FORMATS, PLANE, can_convert, check_fmt, check_regions, convert, flat, size
+from .regions import PLANE, can_convert, check_fmt, check_held, check_regions, convert, flat, size
 
 # Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
 PIXELS = 1 << 22
@@ -58,22 +58,24 @@ def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
     >>> import numpy as np, anyops
     >>> anyops.box_area(np.asarray([[0, 0, 10, 5], [3, 3, 1, 9]]))
     array([50.,  0.])
-    >>> anyops.box_area(np.asarray([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]), fmt="polygon")
-    np.float64(6.0)
+    >>> float(anyops.box_area(np.asarray([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]), fmt="polygon"))
+    6.0
     """
     mode = mode_of(boxes=boxes)
     xp = mode.xp
     check_fmt("fmt", fmt)
     check_regions("boxes", boxes, fmt)
-    return mode.run(_area, flat(xp, boxes, fmt), fmt=fmt, dtype=result_dtype(xp, boxes=boxes))
+    dtype = result_dtype(xp, boxes=boxes)
+    boxes, fmt = as_xyxy(xp, flat(xp, boxes, fmt), fmt)
+    if fmt != "xyxy":
+        check_held(mode, "boxes", boxes, fmt, compute_dtype(xp, dtype))
+    return mode.run(_area, boxes, fmt=fmt, dtype=dtype)
 
 
 def _area(mode: Mode, boxes: Array, *, fmt: str, dtype: DType) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    if FORMATS[fmt].geometry != "box":
-        return cast(xp, size(xp, cast(xp, boxes, wide), fmt), dtype)
     if fmt != "xyxy":
-        boxes = to_corners(xp, cast(xp, boxes, wide), fmt)
+        return cast(xp, size(xp, cast(xp, boxes, wide), fmt), dtype)
     if xp.isdtype(boxes.dtype, "integral"):
         x1, y1, x2, y2 = columns_of(boxes)
         width, height = (less(xp, stop, start, wide) for stop, start in ((x2, x1), (y2, y1)))
@@ -165,8 +167,12 @@ def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dty
 
 def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    corners = _to_corners(columns_of(cast(xp, boxes, wide)), in_fmt)
-    sides = None
+    columns = columns_of(cast(xp, boxes, wide))
+    if {in_fmt, out_fmt} == {"xywh", "cxcywh"}:  # sides stay as they are
+        x, y, width, height = columns
+        half = 0.5 if out_fmt == "cxcywh" else -0.5
+        return cast(xp, xp.stack((x + half * width, y + half * height, width, height), axis=-1), dtype)
+    corners, sides = _to_corners(columns, in_fmt), None
     if xp.isdtype(boxes.dtype, "integral") and in_fmt in ("xyxy", "yxyx"):
         a, b, c, d = columns_of(boxes)
         sides = tuple(less(xp, stop, start, wide) for stop, start in ((c, a), (d, b)))
@@ -191,6 +197,13 @@ def _to_corners(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
 def to_corners(xp: Namespace, boxes: Array, fmt: str) -> Array:
     """Return boxes along the axes as xyxy."""
     return boxes if fmt == "xyxy" else xp.stack(_to_corners(columns_of(boxes), fmt), axis=-1)
+
+
+def as_xyxy(xp: Namespace, boxes: Array, fmt: str) -> tuple[Array, str]:
+    """Return boxes with y first as those with x first, and other regions as they are, with the format."""
+    if fmt != "yxyx":
+        return boxes, fmt
+    return xp.stack(_to_corners(columns_of(boxes), fmt), axis=-1), "xyxy"
 
 
 def _from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] | None) -> tuple[Array, ...]:

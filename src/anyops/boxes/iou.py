@@ -31,8 +31,8 @@ from .._array.segments import segment_sum
 from .._array.selection import indices_of
 from .._array.support import Kind, op
 from . import regions
-from .formats import PIXELS, as_bool, check_mask, columns_of, to_corners
-from .regions import FORMATS, GEOMETRIES, Regions, check_fmt, check_regions, flat, shape_of
+from .formats import PIXELS, as_bool, as_xyxy, check_mask, columns_of, to_corners
+from .regions import FORMATS, GEOMETRIES, Regions, check_fmt, check_held, check_regions, flat, shape_of
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
 MASK_KINDS = ("iou", "iof", "ios")
@@ -118,12 +118,15 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     dtype = result_dtype(xp, boxes1=boxes1, boxes2=boxes2)
     lead = -tail - 1 if pairwise else -tail
     _check_broadcast("boxes1", boxes1.shape[:lead], "boxes2", boxes2.shape[:lead])
+    (boxes1, _), (boxes2, fmt) = (as_xyxy(xp, flat(xp, boxes, fmt), fmt) for boxes in (boxes1, boxes2))
+    if fmt != "xyxy":
+        for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
+            check_held(mode, name, boxes, fmt, compute_dtype(xp, dtype))
     if fmt == "xyxy" and xp.isdtype(boxes1.dtype, "integral") and xp.isdtype(boxes2.dtype, "integral"):
         boxes1, boxes2 = _of_one_dtype(xp, boxes1, boxes2)
         if mode.known and (mode.at_hand or mode.fused):
             moved = mode.run(_beside_each_other, boxes1, boxes2, dtype=dtype, pairwise=pairwise)
             check_exact(mode, "boxes1 and boxes2", boxes1, *moved)
-    boxes1, boxes2 = flat(xp, boxes1, fmt), flat(xp, boxes2, fmt)
     return mode.run(_pairwise if pairwise else _matched, boxes1, boxes2, kind=kind, fmt=fmt, dtype=dtype)
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.division import divide
-from .._array.namespace import Array, Namespace, rows_of, stop_gradient
+from .._array.integers import largest_exact, may_be_rounded
+from .._array.mode import Mode
+from .._array.namespace import Array, DType, Namespace, cast, rows_of, stop_gradient
 from . import polygons, rotated
 
 # Kinds of overlap that need a size and an intersection alone.
@@ -66,6 +68,20 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
         raise ValueError(f"{name} must have 3 vertices or more, shape (..., V, 2) for fmt='polygon', got {got}")
 
 
+def check_held(mode: Mode, name: str, regions: Array, fmt: str, dtype: DType) -> None:
+    """Raise ValueError if a floating dtype does not hold integers, which other formats than xyxy are made; if known."""
+    xp = mode.xp
+    if not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, regions, dtype):
+        return
+    limit = largest_exact(xp, dtype)
+    largest = float(xp.max(xp.abs(cast(xp, regions, dtype)))) if 0 not in regions.shape else 0.0
+    if largest > limit:
+        raise ValueError(
+            f"{name} must hold integers up to {limit:.0f} for fmt={fmt!r}, which is computed in {dtype}, got "
+            f"{largest:.6g}; subtract an offset, or pass floats to have them rounded"
+        )
+
+
 def flat(xp: Namespace, regions: Array, fmt: str) -> Array:
     """Return regions with all their numbers along the last axis."""
     return xp.reshape(regions, (*regions.shape[:-2], 2 * regions.shape[-2])) if fmt == "polygon" else regions
@@ -102,7 +118,7 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, geometry: str) -> 
         return divide(xp, shared, (smaller if kind == "ios" else a_size) + xp.zeros_like(shared))
     union = a_size + (b_size - shared)
     iou = divide(xp, shared, union)
-    return iou if kind == "iou" else iou - _penalty(xp, a.shape, b.shape, kind, union)
+    return iou if kind == "iou" else iou - _penalty(xp, a.shape, b.shape, kind, shared)
 
 
 def rows_first(xp: Namespace, regions: Array) -> Array:
@@ -164,46 +180,59 @@ def _ready_polygons(xp: Namespace, regions: Array, _fmt: str) -> Regions:
     return _regions(xp, xp.min(points, axis=0), xp.max(points, axis=0), xp.abs(area), shape)
 
 
-# Segments and blocks along the axes: lower, then upper ends (2d, ...).
+# Segments and blocks along the axes: lower and upper ends (2d, ...), the same as given, size, and 1 where it is finite.
 
 
 def _ready_blocks(xp: Namespace, regions: Array, _fmt: str) -> Regions:
-    rows = _finite(xp, rows_first(xp, regions))
+    rows = rows_first(xp, regions)
+    finite = xp.all(xp.isfinite(rows), axis=0)
+    rows = xp.where(finite, rows, 0.0)
+    low, high = _ends(rows)
+    size = _volume(xp, high - low)
+    plane = min(low.shape[0], 2)
+    envelope_low, envelope_high = low[:plane, ...], high[:plane, ...]
+    if plane == 1:  # segments all lie in one strip
+        envelope_low = xp.concat((envelope_low, xp.zeros_like(envelope_low)))
+        envelope_high = xp.concat((envelope_high, xp.ones_like(envelope_high)))
+    found = _regions(xp, envelope_low, envelope_high, size, rows)
+    # Beside them as they were given, for the kinds with an enclosing block.
+    bounded = xp.astype(finite & (size < math.inf), size.dtype)
+    return found._replace(shape=xp.concat((found.shape, rows, xp.stack((size, bounded)))))
+
+
+def _volume(xp: Namespace, sides: Array) -> Array:
+    """Product of sides, 0 if one is not positive."""
+    return xp.prod(xp.where(xp.all(sides > 0, axis=0), sides, 0.0), axis=0)
+
+
+def _ends(rows: Array) -> tuple[Array, Array]:
     d = rows.shape[0] // 2
-    sides = rows[d:, ...] - rows[:d, ...]
-    size = xp.where(xp.all(sides > 0, axis=0), xp.prod(sides, axis=0), 0.0)
-    plane = min(d, 2)
-    low, high = rows[:plane, ...], rows[d : d + plane, ...]
-    if d == 1:  # segments all lie in one strip
-        low, high = xp.concat((low, xp.zeros_like(low))), xp.concat((high, xp.ones_like(high)))
-    return _regions(xp, low, high, size, rows)
-
-
-def _ends(a: Array) -> tuple[Array, Array]:
-    d = a.shape[0] // 2
-    return a[:d, ...], a[d:, ...]
+    return rows[:d, ...], rows[d:, ...]
 
 
 def _shared_blocks(xp: Namespace, a: Array, b: Array) -> Array:
-    (a_low, a_high), (b_low, b_high) = _ends(a), _ends(b)
+    (a_low, a_high), (b_low, b_high) = (_ends(x[: x.shape[0] // 2 - 1, ...]) for x in (a, b))
     sides = xp.minimum(a_high, b_high) - xp.maximum(a_low, b_low)
     return xp.prod(xp.maximum(sides, xp.zeros_like(sides)), axis=0)
 
 
-def _penalty(xp: Namespace, a: Array, b: Array, kind: str, union: Array) -> Array:
-    """What giou and diou subtract from iou, of blocks."""
-    (a_low, a_high), (b_low, b_high) = _ends(a), _ends(b)
+def _penalty(xp: Namespace, a: Array, b: Array, kind: str, shared: Array) -> Array:
+    """What giou and diou subtract from iou, of blocks; 0 where an end is infinite or the enclosing block is a point."""
+    (a_low, a_high), (b_low, b_high) = (_ends(x[x.shape[0] // 2 - 1 : -2, ...]) for x in (a, b))
     sides = xp.maximum(a_high, b_high) - xp.minimum(a_low, b_low)
+    sides, bounded = xp.maximum(sides, xp.zeros_like(sides)), (a[-1, ...] * b[-1, ...]) > 0
     if kind == "giou":
-        enclosing = xp.prod(sides, axis=0)
-        some = enclosing > 0
-        return divide(xp, xp.where(some, enclosing - union, 0.0), xp.where(some, enclosing, 1.0))
+        enclosing, union = xp.prod(sides, axis=0), a[-2, ...] + (b[-2, ...] - shared)
+        some = bounded & (enclosing > 0) & (enclosing < math.inf)
+        enclosing = xp.where(some, enclosing, 1.0)
+        return divide(xp, xp.where(some, enclosing - union, 0.0), enclosing)
     apart = (a_low / 2 - b_low / 2) + (a_high / 2 - b_high / 2)
-    unit = stop_gradient(xp.max(sides, axis=0))
-    some = unit > 0
+    unit = stop_gradient(xp.maximum(xp.max(sides, axis=0), xp.max(xp.abs(apart), axis=0)))
+    some = bounded & (unit > 0) & (unit < math.inf)
     sides, apart = (divide(xp, xp.where(some, x, 0.0), xp.where(some, unit, 1.0)) for x in (sides, apart))
-    diagonal = xp.where(some, xp.sum(sides**2, axis=0), 1.0)
-    return divide(xp, xp.sum(apart**2, axis=0), diagonal)
+    diagonal = xp.sum(sides**2, axis=0)
+    some = diagonal >= float(xp.finfo(diagonal.dtype).smallest_normal)
+    return divide(xp, xp.where(some, xp.sum(apart**2, axis=0), 0.0), xp.where(some, diagonal, 1.0))
 
 
 GEOMETRIES = {
@@ -226,6 +255,8 @@ def size(xp: Namespace, regions: Array, fmt: str) -> Array:
         if geometry == "block":
             low, high = _ends(rows)
             sides = xp.where(high > low, high - low, 0.0)
+        elif geometry == "box":  # with a centre or a corner
+            sides = rows[2:, ...]
         else:
             sides = xp.maximum(
                 rows[2:-1, ...] if geometry == "rotated" else rows[3:-1, ...], xp.zeros_like(rows[:1, ...])

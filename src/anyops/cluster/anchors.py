@@ -6,6 +6,7 @@ from typing import NamedTuple
 from .._array.arguments import check_integer, check_number
 from .._array.host import Host, from_host, on_host
 from .._array.namespace import Array, Namespace, default_int, working
+from .._array.nearest import as_compared
 from .._array.random import Seed
 from .._array.support import Kind, op
 from .arguments import check_rows
@@ -88,9 +89,10 @@ def anchor_boxes(
         raise ValueError(f"wh must hold at least one box, got shape {tuple(wh.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} boxes, got {k}")
-    if not bool(xp.all(wh > 0)):
+    sides = as_compared(xp, wh)
+    if not bool(xp.all(sides > 0)):
         raise ValueError("wh must be positive, got a side that is not; leave out boxes without area")
-    largest = float(xp.max(wh))
+    largest = float(xp.max(sides))
     if not largest * largest < 1e300:
         raise ValueError(f"wh must hold sides whose areas are finite, got one of {largest:g}")
     ratio = check_number("ratio", ratio, least=1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from .._array.arguments import check_integer, check_number
-from .._array.chunked import check_known_chunks
+from .._array.chunked import check_known_chunks, without_empty_chunks
 from .._array.finite import describe_not_finite
 from .._array.host import from_host, mode_of_passes, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, middle
@@ -132,6 +132,7 @@ def logistic_regression(
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
+    x = without_empty_chunks(xp, x)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
     _check_solver(solver, l1)

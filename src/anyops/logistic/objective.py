@@ -26,7 +26,7 @@ from .._array.namespace import (
     result_dtype,
     stop_gradient,
 )
-from .._array.nearest import less, rows_at
+from .._array.nearest import as_compared, less, rows_at
 from .._array.solve import solve_spd
 from .._array.support import SOLVES, Kind, op
 from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit, positive, sigmoids, softplus
@@ -411,6 +411,7 @@ def _check_labels(mode: Mode, y: Array, classes: int, w: Array | None, *, betwee
 
 def _no_classes(xp: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> Array:
     """Which rows of positive weight have no class for a label, nor, with `between`, a probability of the second."""
+    y = as_compared(xp, y)
     right = (y >= 0) & (y <= classes - 1) if between or classes > 2 else (y == 0) | (y == 1)
     return ~right if w is None else positive(xp, w) & ~right
 

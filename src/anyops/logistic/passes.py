@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from .._array.mode import Mode
-from .._array.namespace import Array, DType, cast, namespace
+from .._array.namespace import Array, DType, cast, device, namespace
 from .._array.rows import Sums, fold_rows
 from .._array.solve import triangle
 from .objective import losses_along
@@ -74,7 +74,7 @@ def moments(mode: Mode, z: Array, target: Array, w: Array | None, *, wide: DType
     xp = mode.xp
     level = xp.ones_like(target, dtype=z.dtype) if w is None else w
     square = z * z
-    length = square @ xp.ones_like(z[0, :])
+    length = square @ xp.ones((z.shape[1],), dtype=z.dtype, device=device(z))
     longest = xp.max(length) if z.shape[0] else xp.sum(length)
     return tuple(cast(xp, a, wide) for a in (xp.sum(level), level @ z, level @ square, longest))
 

@@ -1,6 +1,7 @@
 """Checks that the suppression ops share; each names the argument, what was expected and what came."""
 
 import math
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from .._array.arguments import check_integer, check_number
@@ -18,6 +19,12 @@ from .detections import Detections
 def check_threshold(name: str, value: float, *, largest: float = math.inf) -> float:
     """Return a threshold as a float; raise unless it is a number in [0, largest]."""
     return check_number(name, value, least=0, largest=largest, finite=False)
+
+
+def check_score_threshold(value: float) -> float:
+    """Return a threshold of scores as a float, integers as they are; raise unless it is a number of at least 0."""
+    least = check_threshold("score_threshold", value)
+    return int(value) if isinstance(value, Integral) else least
 
 
 def check_count(name: str, value: Any) -> int:
@@ -111,7 +118,7 @@ def index_call(
 ) -> Call:
     """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is."""
     xp = check_detections(given, kind)
-    least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
+    least = None if score_threshold is None else check_score_threshold(score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
     call = _enter(xp, given, kind, differentiable, least, limit)
     if not call.mode.host or given.scores.ndim != 1:
@@ -160,7 +167,7 @@ def whole(xp: Namespace, least: float, scores: Array) -> float:
     if xp.isdtype(scores.dtype, "real floating"):
         return least
     largest = xp.iinfo(scores.dtype).max
-    return largest if least >= largest else math.floor(least)
+    return largest if least >= largest else math.floor(least)  # of an int itself
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:

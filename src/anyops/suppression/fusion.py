@@ -44,6 +44,7 @@ from .arguments import (
     check_choice,
     check_detections,
     check_index_contract,
+    check_score_threshold,
     check_threshold,
     comparable,
     is_floating,
@@ -52,6 +53,9 @@ from .arguments import (
 from .detections import Detections
 
 CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
+
+
+MODELS = 1 << 20  # that a scene may be said to have by the largest of their numbers
 
 
 class FusedBoxes(NamedTuple):
@@ -318,7 +322,7 @@ def _check(
             raise ValueError(f"model_ids must have shape {shape}, that of scores, got {tuple(model_ids.shape)}")
     check_choice("conf_type", conf_type, CONF_TYPES)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    return xp, threshold, check_threshold("score_threshold", score_threshold)
+    return xp, threshold, check_score_threshold(score_threshold)
 
 
 def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
@@ -347,6 +351,11 @@ def _check_weights(weights: list[float]) -> None:
 def _check_ids(ids: list[int], models: int | None) -> None:
     if min(ids) < 0:
         raise ValueError(f"model_ids must be at least 0, got {min(ids)}")
+    if models is None and max(ids) >= MODELS:
+        raise ValueError(
+            f"model_ids must be below {MODELS}, for there are max(model_ids) + 1 models of weight 1, got {max(ids)}; "
+            "number the models, or pass model_weights"
+        )
     if models is not None and max(ids) >= models:
         raise ValueError(f"model_ids must be below {models}, the number of model_weights, got {max(ids)}")
 

@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from .._array.mode import Mode, mode_of
-from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int
+from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int, device
 from .._array.nearest import with_arithmetic
 from .._array.order import descending
 from .._array.support import ORDERS, Kind, op
-from .arguments import check_count, check_threshold, whole
+from .arguments import check_count, check_score_threshold, whole
 
 
 class TopScores(NamedTuple):
@@ -69,13 +69,14 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     count = check_count("max_output", max_output)
     if count > scores.shape[-1]:
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
-    least = None if score_threshold is None else check_threshold("score_threshold", score_threshold)
+    least = None if score_threshold is None else check_score_threshold(score_threshold)
     check_can_order(xp, "top_scores")
     if not xp.isdtype(scores.dtype, "real floating"):
         least = None if least is None else whole(xp, least, scores)
         scores, given = with_arithmetic(xp, scores), scores.dtype
-        if least is not None and given == xp.uint64 != scores.dtype:
-            least -= 2**63
+        if least is not None:
+            least -= 2**63 if given == xp.uint64 != scores.dtype else 0
+            least = xp.asarray(least, dtype=scores.dtype, device=device(scores))  # JAX takes 32 bits for an int
     return TopScores(*mode.run(_top, scores, least, count=count))
 
 

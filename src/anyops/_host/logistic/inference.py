@@ -46,7 +46,7 @@ def two_sided(z: Host) -> Host:
 
 def intervals(values: Host, errors: Host, alpha: float) -> Host:
     """Intervals of the level 1 − alpha, their ends along a last axis."""
-    quantile = NormalDist().inv_cdf(1.0 - 0.5 * alpha) if alpha > 0 else math.inf
+    quantile = -NormalDist().inv_cdf(0.5 * alpha) if alpha > 0 else math.inf
     with np.errstate(invalid="ignore"):  # 0 · ∞
         reach = np.where((errors > 0) & (quantile > 0), quantile * errors, 0.0)
     return np.stack([values - reach, values + reach], axis=-1)
