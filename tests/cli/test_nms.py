@@ -140,6 +140,17 @@ def test_the_default_device(survivors, library):
     assert survivors(SCENE, "--backend", library) == [1, 2, 3, 4, 6]
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_every_library_computes_in_float64(survivors, library):
+    """Boxes that are one in float32, and scores that differ in the eleventh digit."""
+    pytest.importorskip(library)
+    records = [
+        {"image_id": 1, "category_id": 1, "bbox": [1e9, 1e9, 10, 10], "score": score}
+        for score in (0.30000000001, 0.30000000002)
+    ]
+    assert survivors(records, "--backend", library) == [1]
+
+
 def test_all_images_go_through_one_call(survivors, monkeypatch):
     calls = []
     true_nms = anyops.nms

@@ -242,14 +242,20 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
 
 
 def _of_jax(arrays: list[Array], _differentiable: bool) -> list[Array] | None:
-    if _is_traced(arrays):
-        return None
+    import jax
+
+    views = []
     for x in arrays:
+        if isinstance(x, jax.core.Tracer):
+            return None
         devices = x.devices()
         if len(devices) != 1 or next(iter(devices)).platform != "cpu":
             return None
-    views = [np.asarray(x) for x in arrays]
-    return views if all(x.dtype.isbuiltin == 1 for x in views) else None  # bfloat16 is none of NumPy's own
+        view = np.asarray(x)
+        if view.dtype.isbuiltin != 1:  # bfloat16 is none of NumPy's own
+            return None
+        views.append(view)
+    return views
 
 
 def _placed(arrays: list[Array]) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import numpy as np
@@ -169,7 +170,7 @@ def nms(
         conf_type=conf_type,
     )
     others = _given(class_agnostic=class_agnostic or None, model_weight=model_weight or None, model_field=model_field)
-    with one_line_errors():
+    with one_line_errors(), _in_float64(backend):
         check_options(method, options | others)
         _check_files(files, method)
         models = Models.of(model_weight or [], files, model_field)
@@ -203,6 +204,18 @@ def nms(
             write_text(outcome.text, out, force=force)
     seconds = time.perf_counter() - start
     typer.echo(f"{count} boxes in, {outcome.boxes} boxes out, {seconds:.3f} seconds", err=True)
+
+
+@contextmanager
+def _in_float64(library: Library) -> Iterator[None]:
+    """Let JAX compute in float64 for the length of a command, as the other libraries do."""
+    if library is not Library.JAX or find_spec("jax") is None:
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
 
 
 def _given(**options: Any) -> dict[str, Any]:
