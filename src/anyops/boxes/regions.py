@@ -146,7 +146,7 @@ def _ready_rotated(xp: Namespace, regions: Array, fmt: str) -> Regions:
     rows = _finite(xp, rows_first(xp, regions))
     if fmt == "xywhr":
         rows = xp.concat((rotated.centre_from_corner(xp, rows), rows[2:, ...]))
-    upright = ()
+    upright: tuple[Array, ...] = ()
     if fmt == "cxcyczwhdr":
         x, y, z, width, height, depth, angle = rows_of(rows)
         rows, upright = xp.stack((x, y, width, height, angle)), (z, depth)
