@@ -271,3 +271,19 @@ def test_intervals_of_any_width():
     found = anyops.logistic_regression(x, np.array([0, 1, 0, 1]))
     widths = [float(np.ptp(np.asarray(found.conf_int(alpha)[0]))) for alpha in (0.05, 1e-17, 1e-300)]
     assert 0 < widths[0] < widths[1] < widths[2] < np.inf
+
+
+def test_no_criteria_of_a_fit_that_has_not_converged():
+    x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    found = anyops.logistic_regression(x, np.array([0, 1, 0, 1]), max_iter=0)
+    assert not found.converged
+    for what in ("aic", "bic", "likelihood_ratio"):
+        with pytest.raises(ValueError, match=f"{what} needs .* but the fit has not converged"):
+            getattr(found, what)
+    assert "AIC" not in found.summary()
+
+
+def test_the_null_model_without_an_intercept_is_named():
+    x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    found = anyops.logistic_regression(x, np.array([0, 1, 0, 1]), fit_intercept=False)
+    assert "of even odds" in found.summary()

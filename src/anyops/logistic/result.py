@@ -291,6 +291,8 @@ class LogisticResult(NamedTuple):
         report = self._told()
         if report.l1 > 0 or report.l2 > 0 or self.separated:
             raise ValueError(f"{what} needs coefficients of the largest likelihood, but {self._why_no_errors()}")
+        if not self.converged:
+            raise ValueError(f"{what} needs coefficients of the largest likelihood, but the fit has not converged")
         return report
 
     def _covariance(self) -> Host:
@@ -328,13 +330,14 @@ class LogisticResult(NamedTuple):
     def _title(self) -> list[str]:
         report = self._told()
         kind = "binary" if len(report.class_weights) == 2 else f"{len(report.class_weights)} classes"
+        null = "the intercept alone" if report.fit_intercept else "even odds"
         state = "separated" if self.separated else "converged" if self.converged else "not converged"
         out = [
             f"Logistic regression, {kind}: {report.rows} rows, {report.solver}, {self.n_iter} iterations, {state}",
-            f"log-likelihood {self.log_likelihood:.6g}, of the intercept alone {self.null_log_likelihood:.6g}, "
+            f"log-likelihood {self.log_likelihood:.6g}, of {null} {self.null_log_likelihood:.6g}, "
             f"pseudo R² {self.pseudo_r2:.4g}",
         ]
-        if not (report.l1 > 0 or report.l2 > 0 or self.separated):
+        if self.converged and not (report.l1 > 0 or report.l2 > 0 or self.separated):
             statistic, df, pvalue = self.likelihood_ratio
             out.append(
                 f"AIC {self.aic:.6g}, BIC {self.bic:.6g}, likelihood ratio {statistic:.4g}, df {df}, p {pvalue:.3g}"
