@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+import re
 from collections import Counter
+from pathlib import Path
 
 import hypothesis
 import pytest
 
-from tests.backends import Backend, Run, Transform, is_due, named_in, selected, why_not
+from tests.backends import Backend, Run, Transform, is_due, is_thinned, named_in, selected, why_not
 
 # Before anything imports SciPy: without it scikit-learn's checks of estimators leave out those of the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
@@ -51,9 +53,16 @@ def pytest_generate_tests(metafunc):
     transforms = (Transform.EAGER,)
     if "transform" in names and (op or calls):
         transforms = calls.args if calls else op.kwargs.get("transforms", MATRIX)
-    cells = [(b, t) for b in selected() for t in transforms if is_due(b, t)]
+    thin = not _is_of_dtypes(metafunc)
+    cells = [(b, t) for b in selected() for t in transforms if is_due(b, t) and not (thin and is_thinned(b))]
     params = [pytest.param(*cell[: len(names)], id="-".join(map(str, cell[: len(names)]))) for cell in cells]
     metafunc.parametrize(names, params, indirect=True)
+
+
+def _is_of_dtypes(metafunc):
+    """Whether a test is one that a backend is run on for its dtypes: a table of all ops, or one that speaks of them."""
+    of_all_ops = Path(metafunc.module.__file__).parent.name == "tests"
+    return of_all_ops or re.search("dtype|float64|integer|whole|digits|precision", metafunc.function.__name__)
 
 
 def pytest_collection_modifyitems(config, items):

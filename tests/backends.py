@@ -201,8 +201,8 @@ def why_not(op: str, backend: Backend, transform: Transform) -> str | None:
 
 
 def is_due(backend: Backend, transform: Transform) -> bool:
-    """Whether tests run this cell. x64 changes dtypes, as calls show; all that JAX would have to compile for it under a
-    transform too runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
+    """Whether tests run this cell. x64 changes dtypes, as calls show in the tables of all ops and the tests of dtypes.
+    All else that JAX would have to compile for it runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
     """
     if not transform.belongs_to(backend):
         return False
