@@ -142,3 +142,11 @@ def test_bad_input(name):
     args, options, error, message = BAD[name]
     with pytest.raises(error, match=message):
         anyops.anchor_boxes(*args, **options)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64"])
+def test_unsigned_sides_of_torch(dtype):
+    torch = pytest.importorskip("torch")
+    wh = np.array([[1, 2], [3, 4], [5, 9]])
+    found = anyops.anchor_boxes(torch.asarray(wh).to(getattr(torch, dtype)), 2, seed=0)
+    np.testing.assert_allclose(found.anchors.numpy(), anyops.anchor_boxes(wh, 2, seed=0).anchors)

@@ -8,6 +8,7 @@ from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, check_dtype, check_has_values, namespace
+from .._array.nearest import as_compared
 from .._host.cluster.lazy import Extent, extent
 from .._host.cluster.place import in_shares
 from .._host.cluster.weights import weights_of
@@ -75,7 +76,7 @@ def check_sides(mode: Mode, name: str, x: Array, weight: Host | Extent) -> None:
     if isinstance(weight, Extent):
         negative = float(weight.low.min()) < 0
     else:
-        negative = bool(mode.xp.any((x < 0) & beside(mode, weight > 0, x)[:, None]))
+        negative = bool(mode.xp.any((as_compared(mode.xp, x) < 0) & beside(mode, weight > 0, x)[:, None]))
     if negative:
         raise ValueError(f"{name} must hold widths and heights of at least 0 for metric 'iou', got a negative one")
 
