@@ -176,3 +176,19 @@ def test_a_lazy_start_is_named():
     lazy = pytest.importorskip("dask.array").from_array
     with pytest.raises(TypeError, match=r"init\[0\] must have values, got an array of dask, .*\.compute"):
         anyops.logistic_regression(X, LABELS["two"], init=(lazy(np.zeros(5)), lazy(np.zeros(()))))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_unsigned_labels_of_torch(dtype):
+    torch = pytest.importorskip("torch")
+    y = torch.asarray([0, 1, 1]).to(getattr(torch, dtype))
+    found = anyops.logistic_loss(torch.ones(3, 2), y, torch.ones(2), torch.tensor(0.0))
+    want = (np.log1p(np.exp(2)) + 2 * np.log1p(np.exp(-2))) / 3
+    np.testing.assert_allclose(float(found.loss), want, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"y must be in \[0, 1\], got"):
+        anyops.logistic_loss(
+            torch.ones(3, 2),
+            y + y + y if dtype == "uint8" else (y.to(torch.int64) * 3).to(y.dtype),
+            torch.ones(2),
+            torch.tensor(0.0),
+        )
