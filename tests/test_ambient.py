@@ -212,7 +212,7 @@ NUMBERS_OF_HOST = ("batch_stats", "merge_batch_stats", "logistic_partial", "logi
 
 
 def test_results_are_where_the_arguments_are(tmp_path):
-    """Three devices of JAX, of which the default is another than that of the arguments; one thread, another locale."""
+    """Arguments on the second of three JAX devices, the default on another one; one thread, another locale."""
     pytest.importorskip("jax")
     settings = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=3 --xla_backend_optimization_level=0",

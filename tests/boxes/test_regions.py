@@ -20,7 +20,7 @@ LOOSE = ("thin", "nearly equal", "tiny")
 
 @cache
 def families(count=8, seed=0):
-    """Pairs of rotated boxes, by what is special of them."""
+    """Pairs of rotated boxes, by name: each family is hard in a way of its own."""
     rng = np.random.default_rng(seed)
 
     def by(*numbers):

@@ -58,7 +58,7 @@ class LogisticReport:
         If the classes are separated: the columns each of which does it alone, or else the fewest found that do it
         together; empty where there are too many columns to try.
     covariance : float64 NumPy array (D, D), or None
-        Of all coefficients, those of each class followed by its intercept; NaN for those that x does not tell.
+        Of all coefficients, each class with its intercept last; NaN for those of dependent columns.
     """
 
     solver: str
@@ -152,7 +152,7 @@ class LogisticResult(NamedTuple):
     def covariance(self) -> Array:
         """Covariance (D, D) of coef and intercept; of K classes, of each class after the other.
 
-        The variance of a coefficient that x does not tell is infinite, its covariances are NaN.
+        Dependent columns have infinite variances, and covariances that are NaN.
         """
         return self._as_coef(with_infinities(self._covariance()))
 
@@ -287,7 +287,7 @@ class LogisticResult(NamedTuple):
         return self.report
 
     def _of_minimum(self, what: str) -> LogisticReport:
-        """The report of the maximum of the likelihood; raise ValueError where the coefficients are not there."""
+        """The report, if the coefficients maximise the likelihood; raise ValueError if not."""
         report = self._told()
         if report.l1 > 0 or report.l2 > 0 or self.separated:
             raise ValueError(f"{what} needs coefficients of the largest likelihood, but {self._why_no_errors()}")

@@ -450,7 +450,7 @@ def _pick(
 
 
 def _labels(frame: Frame, centers: Host, returned: Host, x: Array, weight: Array | None = None) -> Array:
-    """Labels of a chunk, also of samples of weight 0; arbitrary for those that are not finite."""
+    """Labels of a chunk. Ignored samples get one too, an arbitrary one if they are not finite."""
     parts = []
     for _, rows, own in _tiles(np.zeros(1, np.int64), x, weight):
         mode, z, shipped, _ = frame.samples(rows, own)

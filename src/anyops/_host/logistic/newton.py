@@ -160,7 +160,7 @@ def is_steady(objective: Objective, grad: Array, hessian: Array) -> bool:
 
 
 def covariance(objective: Objective, hessian: Array) -> Array:
-    """The inverse of the observed information, of all coefficients of x, as (D, D); NaN for those that x hides.
+    """The inverse (D, D) of the observed information of all coefficients; NaN for those in the null space of x.
 
     For K classes of the coefficients whose sums over the classes are 0.
     """
