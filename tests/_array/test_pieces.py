@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anyops._array.mode import mode_of
-from anyops._array.pieces import by_rows, fold_tiles, map_tiles, stack_tiles, tiles
+from anyops._array.pieces import by_rows, map_tiles, stack_tiles, tiles
 
 SHAPES = [((7, 5), (0, 1)), ((7, 5), (1,)), ((1, 40), (0, 1)), ((40, 1), (0, 1)), ((3, 4, 5), (0, 1)), ((6,), (0,))]
 
@@ -38,11 +38,6 @@ def test_results_lie_where_their_tiles_are():
     np.testing.assert_array_equal(pair[1], x[..., None] * [1, 2])
     batch = np.stack([x, -x])
     np.testing.assert_array_equal(map_tiles(np, lambda i, j: batch[:, i, j], x.shape, cut, last=True), batch)
-
-
-def test_results_are_merged_in_order():
-    cut = tiles((7,), 2, (0,))
-    assert fold_tiles(lambda part: list(range(7))[part], lambda a, b: a + b, cut) == list(range(7))
 
 
 def test_results_are_stacked_by_rows_of_tiles():

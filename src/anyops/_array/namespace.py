@@ -285,24 +285,6 @@ def check_has_values(hint: str, **arrays: Array) -> None:
             )
 
 
-def may_be_differentiated(*arrays: Array | None) -> bool:
-    """Tell whether somebody may ask for the derivative of what is computed from some arrays."""
-    return any(_tracks_gradient(x) for x in arrays if x is not None)
-
-
-def _tracks_gradient(x: Array) -> bool:
-    name = library(namespace(x=x))
-    if name == "jax":
-        return is_traced(x)
-    if name != "torch":
-        return False
-    import torch
-
-    if not torch.is_grad_enabled():
-        return False
-    return x.requires_grad or (not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(x))
-
-
 def is_eager_jax(x: Array) -> bool:
     """Tell whether `x` is a concrete JAX array, whose every operation is compiled for every new shape."""
     return library(namespace(x=x)) == "jax" and not is_traced(x)

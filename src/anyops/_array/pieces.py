@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import reduce
 from itertools import groupby, product
 from typing import Any, TypeVar
 
@@ -50,11 +49,6 @@ def map_tiles(
         for y, lead, part in zip(whole, leads, made if several else (made,), strict=True):
             y[(*lead, *tile, ...)] = part
     return tuple(whole) if several else whole[0]
-
-
-def fold_tiles(kernel: Callable[..., T], merge: Callable[[T, T], T], cut: list[Tile]) -> T:
-    """Return ``kernel(*tile)`` of all tiles, merged in their order."""
-    return reduce(merge, (kernel(*tile) for tile in cut))
 
 
 def stack_tiles(xp: Namespace, kernel: Callable[..., tuple[Array, ...]], cut: list[Tile]) -> tuple[Array, ...]:
