@@ -80,6 +80,19 @@ def mask_overlap(a: np.ndarray, b: np.ndarray, kind: str = "iou") -> float:
     return quotient(inter, {"iou": sum(areas) - inter, "iof": areas[0], "ios": min(areas)}[kind])
 
 
+def keypoint_similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
+    """COCO's OKS of poses (N, K, 2 or 3) with poses (M, K, 2 or 3), pair by pair, as its page on evaluation says."""
+    found = np.zeros((len(a), len(b)))
+    for i, j in itertools.product(range(len(a)), range(len(b))):
+        seen = [k for k in range(len(sigmas)) if b.shape[-1] == 2 or b[j, k, 2] > 0]
+        total = 0.0
+        for k in seen:
+            far = (float(a[i, k, 0]) - float(b[j, k, 0])) ** 2 + (float(a[i, k, 1]) - float(b[j, k, 1])) ** 2
+            total += math.exp(-far / (2 * float(areas[j]) * (2 * sigmas[k]) ** 2))
+        found[i, j] = total / len(seen) if seen else 0.0
+    return found
+
+
 def mask_box(mask: np.ndarray) -> list[float]:
     """x1, y1, x2, y2 of the first and last true pixel."""
     pixels = [(x, y) for y, row in enumerate(mask) for x, value in enumerate(row) if value]

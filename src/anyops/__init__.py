@@ -9,6 +9,7 @@ from ._array.support import Support, SupportLimit, support
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .boxes.keypoints import keypoint_similarity
 from .cluster.anchors import AnchorResult, anchor_boxes
 from .cluster.assign import (
     KMeansAssignment,
@@ -103,6 +104,7 @@ __all__ = [
     "cluster_nms_scores",
     "fast_nms",
     "fast_nms_mask",
+    "keypoint_similarity",
     "kmeans",
     "kmeans_assign",
     "kmeans_merge",
