@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import anyops
-from anyops.boxes.iou import KINDS
+from anyops.boxes.aligned import KINDS
 from anyops.suppression import cluster, fusion, matrix, soft
 from tests.backends import Backend
 from tests.cli.test_nms import OPTIONS, crowd, detection

@@ -8,7 +8,7 @@ import pytest
 import anyops
 from anyops._array import mode as modes
 from anyops._host import greedy
-from anyops.boxes.iou import MASK_KINDS
+from anyops.boxes.geometry import SHARES
 from anyops.suppression import edges
 from anyops.suppression.detections import Detections
 from tests import reference, scenes
@@ -18,7 +18,7 @@ from tests.suppression.test_greedy import CASES, WORST, labels, worst
 SEEN = {
     name: case
     for name, case in CASES.items()
-    if case[2].keys() <= {"iou_threshold", "labels", "kind"} and case[2].get("kind", "iou") in MASK_KINDS
+    if case[2].keys() <= {"iou_threshold", "labels", "kind"} and case[2].get("kind", "iou") in SHARES
 }
 PLACES = pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU, Backend.JAX_CPU], ids=str)
 
@@ -63,7 +63,7 @@ def nasty(seed):
         "iou_threshold": float(rng.choice([0, 1e-5, 0.1, 1 / 3, 0.5, 0.5, 0.7, 1])),
         "labels": ids,
         "score_threshold": None if rng.random() < 0.7 else 0.25,
-        "kind": rng.choice([*MASK_KINDS, "iou"]),
+        "kind": rng.choice([*SHARES, "iou"]),
     }
     return boxes, scores, options
 

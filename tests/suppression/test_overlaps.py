@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from anyops._array.mode import mode_of
-from anyops.boxes.iou import Boxes
+from anyops.boxes.geometry import Regions
+from anyops.boxes.regions import Measure
 from anyops.suppression import overlaps
 from anyops.suppression.detections import Detections
 from anyops.suppression.graph import Graph
@@ -99,7 +100,7 @@ def test_between_two_parts(threshold):
     better, worse, _ = expected(boxes, None, "iou", threshold)
     x1, y1, x2, y2 = boxes.T
     columns = np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])
-    scene = Scene(Boxes(columns), np.arange(N), None, "iou", threshold)
+    scene = Scene(Regions(columns), np.arange(N), None, Measure(), threshold)
     strips = Strips.of(xp, scene)
     for members in (np.arange(N) % 3 == 0, np.arange(N) < 7, np.arange(N) % 2 == 1):
         a, b = (Sweep.of(xp, strips, scene.take(xp, np.flatnonzero(part))) for part in (members, ~members))
@@ -115,7 +116,7 @@ def test_candidates_follow_the_overlaps():
     mode = mode_of(boxes=boxes)
     xp = mode.xp
     x1, y1, x2, y2 = boxes.T
-    scene = Scene(Boxes(np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])), np.arange(4000), None, "iou", 0.0)
+    scene = Scene(Regions(np.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)])), np.arange(4000), None, Measure(), 0.0)
     sweep = Sweep.of(xp, Strips.of(xp, scene), scene)
     pairs = Graph.of(mode, scene, np.arange(4000), room=10**9).overlap.shape[0]
     assert candidates(xp, searches_within(xp, sweep)) < 4 * pairs + 4000

@@ -25,7 +25,9 @@ from .._array.host import Host
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, default_int, device
 from .._array.segments import segment_min
-from ..boxes.iou import Boxes, overlap
+from ..boxes.aligned import overlap
+from ..boxes.geometry import Regions
+from ..boxes.regions import Measure
 from ..suppression.graph import compared
 from ..suppression.overlaps import Edges, Scene, Strips, Sweep, collected, overlapping_between, overlapping_within
 
@@ -83,8 +85,8 @@ class _Matching:
         self.margin = min(MARGIN, threshold / 2)
         x1, y1, x2, y2 = boxes.T
         lowest = max(threshold - self.margin - ROUNDING, 0.0)
-        columns = Boxes(np.stack((x1, y1, x2, y2, (x2 - x1) * (y2 - y1))))
-        self.scene = Scene(columns, np.arange(boxes.shape[0]), labels, "iou", lowest)
+        columns = Regions(np.stack((x1, y1, x2, y2, (x2 - x1) * (y2 - y1))))
+        self.scene = Scene(columns, np.arange(boxes.shape[0]), labels, Measure(), lowest)
         self.boxes, self.scores = boxes.tolist(), scores.clip(SMALLEST, LARGEST).tolist()
         self.slots = list(range(boxes.shape[0]))
         self.moved: dict[int, Fused] = {}
@@ -217,7 +219,7 @@ class _Sorted(NamedTuple):
         # Of two boxes that overlap above a threshold, each spans more than that share of what both span.
         reach = (x2 - x1) / lowest * (1 + ROUNDING) + abs(x2) * 1e-15 if lowest > 0 else math.inf
         near = self.scene.part(bisect_left(self.x1, x2 - reach), bisect_right(self.x1, x2))
-        over = overlap(np, Boxes(np.asarray(fused[:5])[:, None]), near.boxes, "iou") > lowest
+        over = overlap(np, Regions(np.asarray(fused[:5])[:, None]), near.boxes, "iou") > lowest
         return near.ranks[over & (near.labels == label)].tolist()
 
 

@@ -18,6 +18,7 @@ from .._array.namespace import (
 from .._array.nearest import less
 from .._array.rows import scan_rows
 from .._array.support import Kind, op
+from .aligned import columns_of, corners_of, from_corners, to_corners
 from .regions import PLANE, can_convert, check_fmt, check_held, check_regions, convert, flat, size
 
 # Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
@@ -161,7 +162,7 @@ def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dty
         boxes, in_fmt = to_corners(xp, boxes, in_fmt), "xyxy"
     made = convert(xp, boxes, in_fmt, out_fmt)
     if out_fmt in PLANE:
-        made = xp.stack(_from_corners(columns_of(made), out_fmt, None), axis=-1)
+        made = xp.stack(from_corners(columns_of(made), out_fmt, None), axis=-1)
     return cast(xp, made, dtype)
 
 
@@ -172,48 +173,19 @@ def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DTyp
         x, y, width, height = columns
         half = 0.5 if out_fmt == "cxcywh" else -0.5
         return cast(xp, xp.stack((x + half * width, y + half * height, width, height), axis=-1), dtype)
-    corners, sides = _to_corners(columns, in_fmt), None
+    corners, sides = corners_of(columns, in_fmt), None
     if xp.isdtype(boxes.dtype, "integral") and in_fmt in ("xyxy", "yxyx"):
         a, b, c, d = columns_of(boxes)
         sides = tuple(less(xp, stop, start, wide) for stop, start in ((c, a), (d, b)))
         sides = sides[::-1] if in_fmt == "yxyx" else sides
-    return cast(xp, xp.stack(_from_corners(corners, out_fmt, sides), axis=-1), dtype)
-
-
-def columns_of(boxes: Array) -> tuple[Array, Array, Array, Array]:
-    """Return the four coordinates as arrays of their own."""
-    return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
-
-
-def _to_corners(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
-    a, b, c, d = columns
-    if fmt == "xywh":
-        return a, b, a + c, b + d
-    if fmt == "cxcywh":
-        return a - c / 2, b - d / 2, a + c / 2, b + d / 2
-    return (b, a, d, c) if fmt == "yxyx" else columns
-
-
-def to_corners(xp: Namespace, boxes: Array, fmt: str) -> Array:
-    """Return boxes along the axes as xyxy."""
-    return boxes if fmt == "xyxy" else xp.stack(_to_corners(columns_of(boxes), fmt), axis=-1)
+    return cast(xp, xp.stack(from_corners(corners, out_fmt, sides), axis=-1), dtype)
 
 
 def as_xyxy(xp: Namespace, boxes: Array, fmt: str) -> tuple[Array, str]:
     """Return boxes with y first as those with x first, and other regions as they are, with the format."""
     if fmt != "yxyx":
         return boxes, fmt
-    return xp.stack(_to_corners(columns_of(boxes), fmt), axis=-1), "xyxy"
-
-
-def _from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] | None) -> tuple[Array, ...]:
-    x1, y1, x2, y2 = corners
-    width, height = sides or (x2 - x1, y2 - y1)
-    if fmt == "xywh":
-        return x1, y1, width, height
-    if fmt == "cxcywh":
-        return (x1 + x2) / 2, (y1 + y2) / 2, width, height
-    return (y1, x1, y2, x2) if fmt == "yxyx" else corners
+    return to_corners(xp, boxes, fmt), "xyxy"
 
 
 @op(Kind.VALUES)

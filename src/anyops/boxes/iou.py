@@ -4,10 +4,7 @@ Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that 
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-from .._array.division import divide
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
     Array,
@@ -19,23 +16,18 @@ from .._array.namespace import (
     default_int,
     device,
     result_dtype,
-    rows_of,
-    stop_gradient,
     widest_dtype,
 )
 from .._array.nearest import less, with_arithmetic
-from .._array.operators import PLAIN, Operators
 from .._array.pieces import map_tiles, tiles
 from .._array.rows import fold_rows
 from .._array.segments import segment_sum
 from .._array.selection import indices_of
 from .._array.support import Kind, op
-from . import regions
-from .formats import PIXELS, as_bool, as_xyxy, check_mask, columns_of, to_corners
-from .regions import FORMATS, GEOMETRIES, Regions, check_fmt, check_held, check_regions, flat, shape_of
-
-KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
-MASK_KINDS = ("iou", "iof", "ios")
+from . import aligned
+from .formats import PIXELS, as_bool, as_xyxy, check_mask
+from .geometry import SHARES, Regions, meet
+from .regions import FORMATS, Measure, check_held, check_kind, check_regions, flat, overlap, ready, shape_of
 
 # Share of the pairs of regions up to which only those are compared whose envelopes meet.
 MEETING = 0.25
@@ -105,8 +97,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     """
     mode = sized_mode_of(boxes1=boxes1, boxes2=boxes2)
     xp = mode.xp
-    check_fmt("fmt", fmt)
-    check_kind(kind, kinds_of(fmt), fmt)
+    Measure(kind, fmt).check()
     tail = len(FORMATS[fmt].shape)
     for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
         check_regions(name, boxes, fmt)
@@ -127,7 +118,8 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
         if mode.known and (mode.at_hand or mode.fused):
             moved = mode.run(_beside_each_other, boxes1, boxes2, dtype=dtype, pairwise=pairwise)
             check_exact(mode, "boxes1 and boxes2", boxes1, *moved)
-    return mode.run(_pairwise if pairwise else _matched, boxes1, boxes2, kind=kind, fmt=fmt, dtype=dtype)
+    kernel = _pairwise if pairwise else _matched
+    return mode.run(kernel, boxes1, boxes2, measure=Measure(kind, fmt), dtype=dtype)
 
 
 def _beside_each_other(mode: Mode, boxes1: Array, boxes2: Array, *, dtype: DType, pairwise: bool) -> tuple[Array, ...]:
@@ -150,19 +142,6 @@ def _of_one_dtype(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, A
         f"boxes1 and boxes2 must have integer dtypes that one integer dtype holds, got {boxes1.dtype} and "
         f"{boxes2.dtype}; convert one of them"
     )
-
-
-def kinds_of(fmt: str) -> tuple[str, ...]:
-    """Return the kinds of overlap that regions of a format have."""
-    geometry = FORMATS[fmt].geometry
-    return KINDS if geometry == "box" else GEOMETRIES[geometry].kinds
-
-
-def check_kind(kind: str, known: tuple[str, ...], fmt: str = "xyxy") -> None:
-    """Raise ValueError unless `kind` is one of `known`."""
-    if not isinstance(kind, str) or kind not in known:
-        beside = "" if fmt == "xyxy" else f" for fmt={fmt!r}"
-        raise ValueError(f"kind must be one of {', '.join(known)}{beside}, got {kind!r}")
 
 
 def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tuple[int, ...]) -> None:
@@ -233,41 +212,16 @@ def check_exact(mode: Mode, name: str, integers: Array, *moved: Array) -> None:
         )
 
 
-class Boxes(NamedTuple):
-    """Boxes made ready for `overlap`, as rows of one array, in any shapes that broadcast."""
-
-    columns: Array  # (5, ...): x1, y1, x2, y2, area
-    # (6, ...), for the kinds with an enclosing box alone: corners as given, their area, 1 where all are finite
-    given: Array | None = None
-
-    def map(self, function: Callable[[Array], Array]) -> "Boxes":
-        """Return these boxes with a function of the trailing axes applied."""
-        return Boxes(function(self.columns), None if self.given is None else function(self.given))
-
-
-def _ready(mode: Mode, boxes: Array, kind: str, fmt: str) -> Boxes | Regions:
-    if FORMATS[fmt].geometry == "box":
-        return canonical(mode.xp, to_corners(mode.xp, boxes, fmt), kind, look=mode.at_hand)
-    return regions.canonical(mode.xp, boxes, fmt)
-
-
-def _overlap(mode: Mode, a: Any, b: Any, kind: str, fmt: str) -> Array:
-    geometry = FORMATS[fmt].geometry
-    if geometry == "box":
-        return overlap(mode.xp, a, b, kind, own=mode.own)
-    return regions.overlap(mode.xp, a, b, kind, geometry)
-
-
-def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: DType) -> Array:
-    pair = _same_rank(mode, boxes1, boxes2, dtype, pairwise=False, fmt=fmt)
-    a, b = (_ready(mode, x, kind, fmt) for x in pair)
-    out = _overlap(mode, a, b, kind, fmt)
+def _matched(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dtype: DType) -> Array:
+    pair = _same_rank(mode, boxes1, boxes2, dtype, pairwise=False, fmt=measure.fmt)
+    a, b = (ready(mode.xp, x, measure, look=mode.at_hand) for x in pair)
+    out = overlap(mode.xp, a, b, measure, mode.own)
     return cast(mode.xp, _marked(out, *(_nan_mark(mode, x) for x in pair)), dtype)
 
 
-def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, dtype: DType) -> Array:
-    xp, pair = mode.xp, _same_rank(mode, boxes1, boxes2, dtype, pairwise=True, fmt=fmt)
-    a, b = (_ready(mode, x, kind, fmt) for x in pair)
+def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dtype: DType) -> Array:
+    xp, pair = mode.xp, _same_rank(mode, boxes1, boxes2, dtype, pairwise=True, fmt=measure.fmt)
+    a, b = (ready(xp, x, measure, look=mode.at_hand) for x in pair)
     mark1, mark2 = (_nan_mark(mode, x) for x in pair)
 
     def block(i: slice, j: slice) -> Array:
@@ -275,30 +229,28 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, kind: str, fmt: str, 
         marks = (None if mark1 is None else mark1[..., i, None], None if mark2 is None else mark2[..., None, j])
         return cast(xp, _marked(out, *marks), dtype)
 
-    def compare(a: Any, b: Any) -> Array:
+    def compare(a: Regions, b: Regions) -> Array:
         """Overlaps of all pairs, or of those whose envelopes meet: the others are 0."""
-        if by_envelope and (found := _of_meeting(mode, a, b, kind, fmt)) is not None:
+        if by_envelope and (found := _of_meeting(mode, a, b, measure)) is not None:
             return found
-        return _overlap(mode, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]), kind, fmt)
+        return overlap(xp, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]), measure, mode.own)
 
-    apart_is_zero = FORMATS[fmt].geometry != "box" and kind in MASK_KINDS
+    apart_is_zero = measure.geometry is not aligned.GEOMETRY and measure.kind in SHARES
     by_envelope = apart_is_zero and mode.selects and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
-    # Numbers of a pair: the ends of its sides, or those of each pair of edges.
-    edges = boxes1.shape[-1] * boxes2.shape[-1] // 4 if FORMATS[fmt].geometry == "polygon" else 4
-    return map_tiles(xp, block, shape, tiles(shape, mode.grain // edges, (0, 1)), last=True)
+    grain = mode.grain // 4 // measure.weight(a, b)
+    return map_tiles(xp, block, shape, tiles(shape, grain, (0, 1)), last=True)
 
 
-def _of_meeting(mode: Mode, a: Regions, b: Regions, kind: str, fmt: str) -> Array | None:
+def _of_meeting(mode: Mode, a: Regions, b: Regions, measure: Measure) -> Array | None:
     """Overlaps (N, M) of regions, computed for the pairs whose envelopes meet; None where these are many."""
     xp, (n, m) = mode.xp, (a.columns.shape[-1], b.columns.shape[-1])
-    lower = xp.maximum(a.columns[:2, :, None], b.columns[:2, None, :])
-    upper = xp.minimum(a.columns[2:4, :, None], b.columns[2:4, None, :])
-    at = indices_of(xp, xp.reshape(xp.all(lower < upper, axis=0), (-1,)))
+    both = meet(xp, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]))
+    at = indices_of(xp, xp.reshape(both, (-1,)))
     if at.shape[0] > MEETING * n * m:
         return None
     some = a.map(lambda x: xp.take(x, at // m, axis=-1)), b.map(lambda x: xp.take(x, at % m, axis=-1))
-    return xp.reshape(segment_sum(xp, _overlap(mode, *some, kind, fmt), at, n * m), (n, m))
+    return xp.reshape(segment_sum(xp, overlap(xp, *some, measure), at, n * m), (n, m))
 
 
 def _nan_mark(mode: Mode, boxes: Array) -> Array | None:
@@ -318,145 +270,6 @@ def _marked(out: Array, *marks: Array | None) -> Array:
     for mark in marks:
         out = out if mark is None else out + mark
     return out
-
-
-def canonical(xp: Namespace, boxes: Array, kind: str, *, look: bool = False) -> Boxes:
-    """Split boxes into columns on which `overlap` needs no case distinction; `look` spares it where none is special.
-
-    A box that overlaps nothing, for want of area, for an infinite one or for a NaN, becomes the point (0, 0) with area
-    1: it intersects nothing, and every union is positive and finite. So all that is special is decided once per box
-    instead of once per pair, and no gradient passes through an undefined expression.
-    """
-    given = xp.stack(columns_of(boxes))
-    x1, y1, x2, y2 = rows_of(given)
-    raw_area = (x2 - x1) * (y2 - y1)
-    proper = overlaps_others(x1, y1, x2, y2, raw_area, kind)
-    if look and kind in MASK_KINDS and bool(xp.all(proper)):
-        return Boxes(xp.concat((given, raw_area[None, ...])))
-    corners = xp.where(proper, given, 0.0)
-    bounded = proper & (raw_area < math.inf)
-    x1, y1, x2, y2 = rows_of(xp.where(bounded, given, 0.0))
-    area = (x2 - x1) * (y2 - y1)
-    usable = xp.where(bounded, area, xp.where(proper, math.inf, xp.ones_like(area)))
-    columns = xp.concat((corners, usable[None, ...]))
-    if kind in MASK_KINDS:
-        return Boxes(columns)
-    finite = xp.all(xp.isfinite(given), axis=0)
-    given = xp.where(finite, given, 0.0)
-    return Boxes(columns, xp.concat((given, xp.stack((area, xp.astype(finite, area.dtype))))))
-
-
-def overlaps_others(x1: Array, y1: Array, x2: Array, y2: Array, area: Array, kind: str) -> Array:
-    """Whether each box, corners and area as given, can overlap another at all."""
-    proper = (x2 > x1) & (y2 > y1) & (area > 0)
-    # iof and ios have finite denominators beside an infinite box
-    return proper if kind in ("iof", "ios") else proper & (area < math.inf)
-
-
-def overlap(xp: Namespace, a: Boxes, b: Boxes, kind: str, *, own: Operators = PLAIN) -> Array:
-    """Overlap of canonical boxes, broadcast against each other."""
-    a_columns, b_columns = a.columns, b.columns
-    lower = xp.maximum(a_columns[:2, ...], b_columns[:2, ...])  # x and y at once: half as many calls
-    upper = xp.minimum(a_columns[2:4, ...], b_columns[2:4, ...])
-    sides = own.positive(xp, own.subtract(upper, lower))
-    width, height, a_area, b_area = sides[0, ...], sides[1, ...], a_columns[4, ...], b_columns[4, ...]
-    if kind in ("iof", "ios"):
-        return _covered(xp, a_area, b_area, kind, width, height)
-    inter = own.multiply(width, height)
-    union = own.subtract(a_area + b_area, inter)
-    iou = divide(xp, inter, union)
-    return iou if kind == "iou" else iou - _penalty(xp, a, b, kind, iou, inter)
-
-
-def _covered(xp: Namespace, a_area: Array, b_area: Array, kind: str, width: Array, height: Array) -> Array:
-    """I over |a| or over the smaller of the areas; 0 where that is infinite."""
-    whole = (xp.minimum(a_area, b_area) if kind == "ios" else a_area) + xp.zeros_like(width)  # in the shape of the pair
-    # inf · 0 where boxes without bounds are disjoint
-    some = (width > 0) & (height > 0) & (whole < math.inf)
-    inter = xp.where(some, width, 0.0) * xp.where(some, height, 0.0)
-    return divide(xp, inter, xp.where(some, whole, 1.0))
-
-
-def _penalty(xp: Namespace, a: Boxes, b: Boxes, kind: str, iou: Array, inter: Array) -> Array:
-    """What giou, diou and ciou subtract from iou; 0 where a corner is infinite or the enclosing box is a point."""
-    # Rows are taken once: JAX differentiates each time that one is taken by a whole array of zeros around it.
-    a_rows, b_rows = _given(a), _given(b)
-    width, height, finite = _enclosing(xp, a_rows, b_rows)
-    if kind == "giou":
-        enclosing, union = width * height, a_rows.area + b_rows.area - inter
-        bounded = finite & (enclosing > 0) & (enclosing < math.inf) & (union < math.inf)
-        enclosing = xp.where(bounded, width, 1.0) * xp.where(bounded, height, 1.0)
-        empty = divide(xp, enclosing - xp.where(bounded, union, 1.0), enclosing)
-        # An enclosing area beyond the largest number, around boxes within it: U / |C| is 0.
-        unbounded = finite & (width * height == math.inf) & (union < math.inf)
-        return xp.where(unbounded, 1.0, empty)
-
-    distance = _distance(xp, a_rows, b_rows, width, height, finite)
-    if kind == "diou":
-        return distance
-
-    (a_width, a_height), (b_width, b_height) = _aspect(xp, a_rows), _aspect(xp, b_rows)
-    # atan(w₂ / h₂) − atan(w₁ / h₁) as the angle between two directions: one arctangent, and no digits cancel.
-    turn = xp.atan2(b_width * a_height - a_width * b_height, a_height * b_height + a_width * b_width)
-    v = (4 / math.pi**2) * turn**2
-    weight = (1 - iou) + v
-    alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, 0.0), xp.where(weight > 0, weight, 1.0)))
-    return distance + xp.where(finite, alpha * v, 0.0)
-
-
-class Given(NamedTuple):
-    """Corners as given, their area, and 1 where all are finite."""
-
-    x1: Array
-    y1: Array
-    x2: Array
-    y2: Array
-    area: Array
-    finite: Array
-
-
-def _given(boxes: Boxes) -> Given:
-    assert boxes.given is not None
-    return Given(*rows_of(boxes.given))
-
-
-def _enclosing(xp: Namespace, a: Given, b: Given) -> tuple[Array, Array, Array]:
-    """Width and height of C, and whether the corners of both boxes are finite."""
-    width, height = xp.maximum(a.x2, b.x2) - xp.minimum(a.x1, b.x1), xp.maximum(a.y2, b.y2) - xp.minimum(a.y1, b.y1)
-    zero = xp.zeros_like(width)
-    return xp.maximum(width, zero), xp.maximum(height, zero), a.finite * b.finite > 0
-
-
-def centre_distance(xp: Namespace, a: Boxes, b: Boxes) -> Array:
-    """ρ² / c²; 0 where a corner is infinite or the enclosing box is a point beside ρ. Boxes canonical for "diou"."""
-    a_rows, b_rows = _given(a), _given(b)
-    return _distance(xp, a_rows, b_rows, *_enclosing(xp, a_rows, b_rows))
-
-
-def _distance(xp: Namespace, a: Given, b: Given, width: Array, height: Array, finite: Array) -> Array:
-    # Differences before sums, which would round far from the origin.
-    dx, dy = (a.x1 / 2 - b.x1 / 2) + (a.x2 / 2 - b.x2 / 2), (a.y1 / 2 - b.y1 / 2) + (a.y2 / 2 - b.y2 / 2)
-    # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
-    unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
-    bounded = finite & (unit > 0) & (unit < math.inf)
-    unit = xp.where(bounded, unit, 1.0)
-    dx, dy = divide(xp, xp.where(bounded, dx, 0.0), unit), divide(xp, xp.where(bounded, dy, 0.0), unit)
-    wide, high = divide(xp, xp.where(bounded, width, 0.0), unit), divide(xp, xp.where(bounded, height, 0.0), unit)
-    diagonal = wide**2 + high**2
-    # Not of points, nor of inverted boxes far larger than what encloses them; XLA takes subnormal numbers for 0.
-    some = diagonal >= float(xp.finfo(diagonal.dtype).smallest_normal)
-    return divide(xp, xp.where(some, dx**2 + dy**2, 0.0), xp.where(some, diagonal, 1.0))
-
-
-def _aspect(xp: Namespace, boxes: Given) -> tuple[Array, Array]:
-    """Width and height in the unit of the longer one; (0, 1) for a point."""
-    width = xp.where(boxes.x2 > boxes.x1, boxes.x2 - boxes.x1, 0.0)
-    height = xp.where(boxes.y2 > boxes.y1, boxes.y2 - boxes.y1, 0.0)
-    # In this unit no product overflows, and w² + h², by which the gradient of the angle divides, is above 1.
-    unit = stop_gradient(xp.maximum(width, height))
-    some = (unit > 0) & (unit < math.inf)
-    unit = xp.where(some, unit, 1.0)
-    return divide(xp, xp.where(some, width, 0.0), unit), divide(xp, xp.where(some, height, 1.0), unit)
 
 
 @op(Kind.MASK)
@@ -489,7 +302,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     """
     mode = sized_mode_of(masks1=masks1, masks2=masks2)
     xp = mode.xp
-    check_kind(kind, MASK_KINDS)
+    check_kind(kind, SHARES)
     for name, masks in (("masks1", masks1), ("masks2", masks2)):
         if masks.ndim < 3:
             raise ValueError(f"{name} must have shape (..., N, H, W), got {tuple(masks.shape)}")

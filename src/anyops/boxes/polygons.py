@@ -14,6 +14,8 @@ The base line is the higher one of the lowest points of a and b, at which edges 
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace
+from .._array.operators import PLAIN, Operators
+from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, rows_first, share
 
 
 def signed_area(xp: Namespace, x: Array, y: Array) -> Array:
@@ -78,3 +80,27 @@ def _shared(xp: Namespace, a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
     # Between, the lower one of two lines that cross is above the line of its ends.
     bulge = xp.where(cross, one * divide(xp, other, one + other), 0.0)
     return a_sign * b_sign * width * (xp.minimum(f0, g0) + xp.minimum(f1, g1) + bulge) / 2
+
+
+def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = False) -> Regions:
+    """Return polygons (..., 2V) as rows of vertices from the first one, that vertex, and the direction around."""
+    points = finite(xp, rows_first(xp, regions))
+    points = xp.reshape(points, (points.shape[0] // 2, 2, *points.shape[1:]))
+    first = points[0, ...]
+    x, y = points[:, 0, ...] - first[0, ...], points[:, 1, ...] - first[1, ...]
+    area = signed_area(xp, x, y)
+    shape = xp.concat((x, y, first, xp.where(area < 0, -1.0, xp.ones_like(area))[None, ...]))
+    return enveloped(xp, xp.min(points, axis=0), xp.max(points, axis=0), xp.abs(area), shape)
+
+
+def edges(polygons: Regions) -> int:
+    """Return how many edges each polygon has."""
+    return (polygons.shape.shape[0] - 3) // 2
+
+
+def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
+    """Overlap of polygons made ready, broadcast against each other."""
+    return share(xp, a, b, bounded(xp, a, b, intersection(xp, a.shape, b.shape)), kind)
+
+
+GEOMETRY = Geometry(SHARES, ready, overlap)

@@ -18,6 +18,8 @@ from itertools import pairwise
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace, rows_of, stop_gradient
+from .._array.operators import PLAIN, Operators
+from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, rows_first, share
 
 # Corners of a box in units of its sides, in order around it.
 CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
@@ -134,3 +136,65 @@ def _swept(xp: Namespace, x0: Array, y0: Array, x1: Array, y1: Array, p: Array, 
 
 def _clamp(xp: Namespace, x: Array, limit: Array) -> Array:
     return xp.minimum(xp.maximum(x, -limit), limit)
+
+
+def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = False) -> Regions:
+    """Return rotated boxes as rows of centre, sides and angle; of turned blocks also z and depth."""
+    rows = finite(xp, rows_first(xp, regions))
+    if fmt == "xywhr":
+        rows = xp.concat((centre_from_corner(xp, rows), rows[2:, ...]))
+    upright: tuple[Array, ...] = ()
+    if fmt == "cxcyczwhdr":
+        x, y, z, width, height, depth, angle = rows_of(rows)
+        rows, upright = xp.stack((x, y, width, height, angle)), (z, depth)
+    sides = (rows[2, ...], rows[3, ...], *upright[1:])
+    size = sides[0] * sides[1] * (sides[2] if upright else 1)
+    for side in sides:
+        size = xp.where(side > 0, size, 0.0)
+    far = reach(xp, rows)
+    shape = xp.concat((rows, xp.stack(upright))) if upright else rows
+    return enveloped(xp, rows[:2, ...] - far, rows[:2, ...] + far, size, shape)
+
+
+def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
+    """Overlap of rotated boxes or turned blocks made ready, broadcast against each other."""
+    if kind == "probiou":
+        points = [x.columns[2, ...] <= x.columns[0, ...] for x in (a, b)]
+        # Any sides do for those without: no gradient may pass through an undefined expression.
+        boxes = (xp.where(point, 1.0, x.shape) for point, x in zip(points, (a, b), strict=True))
+        return xp.where(points[0] | points[1], 0.0, gaussian_similarity(xp, *boxes))
+    shared = intersection(xp, a.shape[:5, ...], b.shape[:5, ...])
+    if a.shape.shape[0] > 5:
+        shared = shared * _common_height(xp, a.shape[5:, ...], b.shape[5:, ...])
+    return share(xp, a, b, bounded(xp, a, b, shared), kind)
+
+
+def _common_height(xp: Namespace, a: Array, b: Array) -> Array:
+    """Height that turned blocks share, given rows of z and depth."""
+    apart, p, q = a[0, ...] - b[0, ...], a[1, ...] / 2, b[1, ...] / 2
+    height = xp.minimum(apart + p, q) - xp.maximum(apart - p, -q)
+    return xp.maximum(height, xp.zeros_like(height))
+
+
+def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: float) -> Regions:
+    """Return rotated boxes with envelopes that meet wherever `gaussian_similarity` is above a threshold.
+
+    B ≥ ¼ Δ² / (σ₁² + σ₂²) along either axis, and √(σ₁² + σ₂²) ≤ σ₁ + σ₂: boxes that are alike by more than t are no
+    more than 2√B (σ₁ + σ₂) apart along it, at the B that makes them alike by t.
+    """
+    proper = regions.columns[2:4, ...] > regions.columns[:2, ...]
+    x, y, width, height, angle = rows_of(regions.shape)
+    cos, sin = (xp.abs(z) for z in direction(xp, angle))
+    deviation = xp.stack((xp.hypot(cos * width, sin * height), xp.hypot(sin * width, cos * height))) / math.sqrt(12)
+    info = xp.finfo(deviation.dtype)
+    # A similarity of t has exp(−B) = t(2 − t); that of one below the rounding of 1 is 0.
+    furthest = -math.log(max(threshold * (2 - threshold), float(info.eps) / 8))
+    far = deviation * (2 * math.sqrt(max(furthest, 0.0)) * (1 + 1e-4))
+    centre = xp.stack((x, y))
+    far = far + (4 * float(info.eps)) * (xp.abs(centre) + far) + float(info.smallest_normal)
+    low, high = (xp.where(proper, z, 0.0) for z in (centre - far, centre + far))
+    return regions._replace(columns=xp.concat((low, high, regions.columns[4:, ...])))
+
+
+GEOMETRY = Geometry((*SHARES, "probiou"), ready, overlap)
+TURNED = Geometry(SHARES, ready, overlap)

@@ -8,11 +8,22 @@ from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import check_known_chunks
 from .._array.mode import Mode, enter, floating_of, floats
-from .._array.namespace import Array, DType, Namespace, cast, check_can_order, check_dtype, default_int, namespace
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_can_order,
+    check_dtype,
+    default_int,
+    namespace,
+    working,
+)
 from .._array.nearest import as_compared
 from .._array.support import support
-from ..boxes.formats import check_boxes
-from ..boxes.iou import KINDS, beside_first, check_kind
+from ..boxes.aligned import to_corners
+from ..boxes.iou import beside_first
+from ..boxes.regions import FORMATS, PLANE, Measure, check_held, check_regions, flat
 from .detections import Detections
 
 
@@ -38,12 +49,12 @@ def check_count(name: str, value: Any) -> int:
 NUMBERS = "real floating", "integral"
 
 
-def check_detections(detections: Detections, kind: str, labels_name: str = "labels") -> Namespace:
+def check_detections(detections: Detections, measure: Measure, labels_name: str = "labels") -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
     boxes, scores, labels, overlaps, valid = detections
     named = ("boxes", boxes), ("scores", scores), (labels_name, labels), ("overlaps", overlaps), ("valid", valid)
     xp = namespace(**{name: x for name, x in named if x is not None or name == "scores"})
-    check_kind(kind, KINDS)
+    measure.check()
     check_dtype(xp, "scores", scores, *NUMBERS)
     shape = tuple(scores.shape)
     if not shape:
@@ -51,9 +62,10 @@ def check_detections(detections: Detections, kind: str, labels_name: str = "labe
     if boxes is None and overlaps is None:
         raise TypeError("boxes must be an array unless overlaps is given, got None for both")
     if boxes is not None:
-        check_boxes("boxes", boxes)
+        check_regions("boxes", boxes, measure.fmt)
+    numbers = () if boxes is None else boxes.shape[-len(FORMATS[measure.fmt].shape) :]
     for name, x, dtypes, expected in (
-        ("boxes", boxes, NUMBERS, (*shape, 4)),
+        ("boxes", boxes, NUMBERS, (*shape, *numbers)),
         (labels_name, labels, NUMBERS, shape),
         ("valid", valid, ("bool",), shape),
         ("overlaps", overlaps, NUMBERS, (*shape, shape[-1])),
@@ -87,7 +99,7 @@ class Call(NamedTuple):
 
     mode: Mode
     detections: Detections
-    kind: str
+    measure: Measure
     least: float | None = None  # only scores above it count; a whole number beside integers
     last: float | None = None  # only new scores above it count
     limit: int | None = None
@@ -110,33 +122,33 @@ class Call(NamedTuple):
 def index_call(
     op: str,
     given: Detections,
-    kind: str,
+    measure: Measure,
     score_threshold: float | None,
     max_output: int | None = None,
     *,
     differentiable: bool = True,
 ) -> Call:
     """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is."""
-    xp = check_detections(given, kind)
+    xp = check_detections(given, measure)
     least = None if score_threshold is None else check_score_threshold(score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    call = _enter(xp, given, kind, differentiable, least, limit)
+    call = _enter(xp, given, measure, differentiable, least, limit)
     if not call.mode.host or given.scores.ndim != 1:
         check_index_contract(op, call.mode, given.scores)
     return call
 
 
-def static_call(op: str, given: Detections, kind: str, *, differentiable: bool = True) -> Call:
+def static_call(op: str, given: Detections, measure: Measure, *, differentiable: bool = True) -> Call:
     """Check the arguments that the ops of the static contract share."""
-    xp = check_detections(given, kind)
+    xp = check_detections(given, measure)
     check_can_order(xp, op)
-    return _enter(xp, given, kind, differentiable)
+    return _enter(xp, given, measure, differentiable)
 
 
 def _enter(
     xp: Namespace,
     given: Detections,
-    kind: str,
+    measure: Measure,
     differentiable: bool,
     last: float | None = None,
     limit: int | None = None,
@@ -147,6 +159,8 @@ def _enter(
     if not is_floating(mode, scores):  # ranked as integers
         of_scores, scores = floating_of(mode, scores), as_compared(mode.xp, scores)
         least = None if last is None else whole(mode.xp, last, scores)
+    if boxes is not None and measure.fmt != "xyxy":
+        boxes, measure = _as_computed(mode, boxes, measure, valid)
     if boxes is not None and not is_floating(mode, boxes):
         of_boxes = floating_of(mode, boxes)
         boxes, origin = beside_first(mode, boxes, valid)
@@ -154,7 +168,21 @@ def _enter(
         (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
     detections = Detections(boxes, scores, labels, overlaps, valid)
-    return Call(mode, detections, kind, least, last, limit, origin, (of_scores, of_boxes))
+    return Call(mode, detections, measure, least, last, limit, origin, (of_scores, of_boxes))
+
+
+def _as_computed(mode: Mode, boxes: Array, measure: Measure, valid: Array | None) -> tuple[Array, Measure]:
+    """Return boxes along the axes as xyxy, and other regions as floats with all their numbers along the last axis."""
+    xp, fmt = mode.xp, measure.fmt
+    boxes = flat(xp, boxes, fmt)
+    if fmt != "yxyx":
+        if not is_floating(mode, boxes):
+            dtype = floating_of(mode, boxes)
+            real = boxes if valid is None else xp.where(valid[..., None], boxes, xp.zeros_like(boxes))
+            check_held(mode, "boxes", real, fmt, dtype)
+            boxes = cast(xp, boxes, dtype)
+        boxes = working(xp, boxes)
+    return (to_corners(xp, boxes, fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
 
 
 def is_floating(mode: Mode, x: Array) -> bool:

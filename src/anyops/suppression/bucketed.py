@@ -12,11 +12,11 @@ from .._array.mode import Mode
 from .._array.namespace import Array, working
 from .._array.order import descending
 from .._array.padding import bucket, joined, pad, pad_host, power_of_two
-from ..boxes.formats import columns_of
-from ..boxes.iou import Boxes, canonical, overlaps_others
+from ..boxes.geometry import Regions
+from ..boxes.regions import Measure, ready, with_envelopes
 from .detections import Detections
 from .edges import kept_in_fixed_shape
-from .overlaps import Scene, Strips, Sweep, acts, both_ways, searches_within
+from .overlaps import Scene, Strips, Sweep, acts, both_ways, can_overlap, searches_within
 from .tiles import ranked_mask
 
 # Boxes that suppress among the rest in one step.
@@ -27,7 +27,9 @@ LEAST_SUPPRESSED = 0.25
 CANDIDATES_PADDED = 1 << 25
 
 
-def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array:
+def kept_in_buckets(
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
+) -> Array:
     """Indices kept, by descending score, on the host."""
     n = detections.scores.shape[0]
     size = bucket(n)
@@ -42,7 +44,7 @@ def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least:
     while True:
         size = bucket(members.shape[0])
         rows = size if size <= 2 * HEAD else HEAD
-        order, stays = map(to_host, mode.run(ranked_mask, live, threshold, kind=kind, rows=rows))
+        order, stays = map(to_host, mode.run(ranked_mask, live, threshold, measure=measure, rows=rows))
         kept.append(members[order[:rows][stays[:rows]]])
         rest = order[rows:][stays[rows:]]
         if rest.shape[0] == 0:
@@ -50,7 +52,7 @@ def kept_in_buckets(mode: Mode, detections: Detections, threshold: float, least:
         suppressed = 1 - rest.shape[0] / (members.shape[0] - rows)
         live, members = _part(mode, live, rest), members[rest]
         if suppressed < LEAST_SUPPRESSED:
-            return joined([*kept, members[_kept_at_once(mode, live, threshold, kind)]])
+            return joined([*kept, members[_kept_at_once(mode, live, threshold, measure)]])
 
 
 def _above(mode: Mode, scores: Array, least: Array) -> Array:
@@ -68,43 +70,42 @@ def _take(mode: Mode, detections: Detections, index: Array) -> Detections:
     return detections.take(mode.xp, index)
 
 
-def _kept_at_once(mode: Mode, detections: Detections, threshold: float, kind: str) -> Array:
+def _kept_at_once(mode: Mode, detections: Detections, threshold: float, measure: Measure) -> Array:
     """Positions kept, on the host, by descending score: by the graph, or by all tiles if a graph would be too large."""
     # Of iof and ios boxes may have infinite corners.
-    found = None if kind in ("iof", "ios") else _kept_by_graph(mode, detections, threshold, kind)
+    found = None if measure.kind in ("iof", "ios") else _kept_by_graph(mode, detections, threshold, measure)
     if found is None:
-        order, live = map(to_host, mode.run(ranked_mask, detections, threshold, kind=kind))
+        order, live = map(to_host, mode.run(ranked_mask, detections, threshold, measure=measure))
         found = order[live]
     return found
 
 
-def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, kind: str) -> Array | None:
+def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, measure: Measure) -> Array | None:
     """Positions kept, on the host, by descending score; None where tiles are the better way."""
     # The strips are made for a lower threshold, one of twenty, so that few are compiled.
     bound = math.floor(threshold * 20) / 20
-    order, live, entries, searches, total, usable = mode.run(_searches, detections, kind=kind, bound=bound)
+    order, live, entries, searches, total, usable = mode.run(_searches, detections, measure=measure, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES_PADDED:
         return None
     capacity = power_of_two(int(mode.xp.sum(searches[2])))
-    hit, better, worse, found = mode.run(_pairs, entries, searches, threshold, capacity=capacity, kind=kind)
+    hit, better, worse, found = mode.run(_pairs, entries, searches, threshold, capacity=capacity, measure=measure)
     kept, decided = mode.run(_kept, hit, better, worse, live, pairs=power_of_two(int(found)))
     return to_host(order)[to_host(kept)] if bool(decided) else None
 
 
 def _searches(
-    mode: Mode, detections: Detections, *, kind: str, bound: float
+    mode: Mode, detections: Detections, *, measure: Measure, bound: float
 ) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array, Array], Array, Array]:
     """Rank and sort the boxes, and find the ranges of candidates of their entries."""
     xp = mode.xp
     order = descending(xp, detections.scores)
     boxes, _, labels, _, live = detections.take(xp, order)
-    boxes = working(xp, boxes)
-    x1, y1, x2, y2 = columns_of(boxes)
-    proper = live & overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), kind)
+    regions = with_envelopes(xp, ready(xp, working(xp, boxes), measure), measure, bound)
+    proper = live & can_overlap(xp, regions)
     # Boxes that overlap none become copies of one that can: they do not stretch the scene, and are never searched.
-    boxes = xp.where(proper[:, None], boxes, boxes[xp.argmax(proper), :])
-    n = order.shape[0]
-    scene = Scene(canonical(xp, boxes, kind), xp.arange(n, dtype=order.dtype), labels, kind, bound)
+    first, n = xp.argmax(proper), order.shape[0]
+    regions = regions.map(lambda x: xp.where(proper, x, xp.take(x, first[None], axis=-1)))
+    scene = Scene(regions, xp.arange(n, dtype=order.dtype), labels, measure, bound)
     strips = Strips.of(xp, scene)
     # A box reaches into one further strip on average, so 2n entries have room.
     sweep = Sweep.of(xp, strips, scene, proper, room=2 * n)
@@ -113,23 +114,29 @@ def _searches(
     start = xp.concat([start for _, start, _ in found])
     count = xp.concat([count for *_, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
-    total = xp.sum(xp.astype(count, boxes.dtype))  # rounded, but a float does not overflow
-    entries = sweep.scene.boxes.columns, sweep.scene.boxes.given, sweep.scene.ranks, sweep.scene.labels
+    total = xp.sum(xp.astype(count, regions.columns.dtype))  # rounded, but a float does not overflow
+    entries = *sweep.scene.boxes, sweep.scene.ranks, sweep.scene.labels
     return order, live, entries, (query, start, count), total, strips.fits(xp)
 
 
 def _pairs(
-    mode: Mode, entries: tuple[Array, ...], searches: tuple[Array, ...], threshold: Array, *, capacity: int, kind: str
+    mode: Mode,
+    entries: tuple[Array, ...],
+    searches: tuple[Array, ...],
+    threshold: Array,
+    *,
+    capacity: int,
+    measure: Measure,
 ) -> tuple[Array, Array, Array, Array]:
     """Whether each candidate is a pair, its better and worse rank, padded to a capacity, and the number of pairs."""
-    xp, (columns, given, ranks, labels), (query, start, count) = mode.xp, entries, searches
+    xp, (columns, shape, ranks, labels), (query, start, count) = mode.xp, entries, searches
     ends = xp.cumulative_sum(count)
     number = xp.arange(count.shape[0], dtype=ranks.dtype)
     of = xp.repeat(number, count, total_repeat_length=capacity)
     slot = xp.arange(capacity, dtype=ranks.dtype)
     real = slot < ends[-1]
     j = xp.where(real, slot + xp.take(start - (ends - count), of), xp.zeros_like(slot))
-    scene = Scene(Boxes(columns, given), ranks, labels, kind, threshold)
+    scene = Scene(Regions(columns, shape), ranks, labels, measure, threshold)
     a, b = scene.take(xp, xp.take(query, of)), scene.take(xp, j)
     hit = real & acts(a, b, both_ways(xp, a, b)[0])
     return hit, xp.minimum(a.ranks, b.ranks), xp.maximum(a.ranks, b.ranks), xp.sum(xp.astype(hit, ranks.dtype))

@@ -8,13 +8,14 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
     weighted          box_i ← Σ_j w_ij box_j / Σ_j w_ij,   w_ij = (C_ij [C_ij > 0.8] + δ_ij) s_j.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
-from ..boxes.formats import columns_of
-from ..boxes.iou import canonical, centre_distance
+from ..boxes.aligned import columns_of
+from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
 from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
 from .greedy import kept_of_scene
@@ -49,6 +50,7 @@ def cluster_nms(
     *,
     penalty: str | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     labels: Array | None = None,
     sigma: float = 0.2,
     score_threshold: float | None = 0.01,
@@ -66,15 +68,17 @@ def cluster_nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy; floating or integer. May be None where `overlaps` is given, except for distances.
+        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given, except for distances.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
         Of the greedy suppression that decides which boxes penalise.
     penalty : {None, "score", "score+distance"}
         See above.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     labels : array (N,), optional
         Boxes of different labels do not act on each other.
     sigma : float
@@ -112,8 +116,10 @@ def cluster_nms(
     >>> indices.tolist(), scores.round(4).tolist()
     ([0, 2, 1], [0.9, 0.7, 0.1322])
     """
-    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
-    call = index_call("cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore, fmt)
+    call = index_call(
+        "cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), score_threshold, max_output
+    )
     if penalty is not None or call.mode.grad or call.mode.padded:
         indices, new, _ = best_first(call, **settings)
     else:  # greedy NMS, and scores as they are
@@ -131,6 +137,7 @@ def cluster_nms_scores(
     *,
     penalty: str | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     labels: Array | None = None,
     sigma: float = 0.2,
     valid: Array | None = None,
@@ -146,7 +153,9 @@ def cluster_nms_scores(
     scores : array (..., N)
     iou_threshold : float in [0, 1]
     penalty : {None, "score", "score+distance"}
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
@@ -170,8 +179,8 @@ def cluster_nms_scores(
     >>> anyops.cluster_nms_scores(boxes, np.asarray([0.9, 0.8, 0.7])).tolist()
     [0.9, 0.0, 0.7]
     """
-    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore)
-    call = static_call("cluster_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
+    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore, fmt)
+    call = static_call("cluster_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
     return call.back(None, in_place(call, **settings)[0])[1]
 
 
@@ -231,7 +240,7 @@ def weighted_cluster_nms(
     settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     _check_boxes_given("weighted_cluster_nms", boxes)
     call = index_call(
-        "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output
+        "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind), score_threshold, max_output
     )
     # Boxes below the limit still take part in the average of better ones.
     indices, new, moved = best_first(call, **settings, early=False)
@@ -262,7 +271,9 @@ def weighted_cluster_nms_boxes(
     scores : array (..., N)
     iou_threshold : float in [0, 1]
     penalty : {None, "score", "score+distance"}
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
@@ -293,24 +304,36 @@ def weighted_cluster_nms_boxes(
     settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     op = "weighted_cluster_nms_boxes"
     _check_boxes_given(op, boxes)
-    call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), kind)
+    call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind))
     new, _, moved = in_place(call, **settings)
     _, new, moved = call.back(None, new, moved)
     return RescoredInPlace(moved, new)
 
 
 def _settings(
-    boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float, rescore: Rescore
+    boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float, rescore: Rescore, fmt: str = "xyxy"
 ) -> dict[str, Any]:
     """Return the arguments of the contracts."""
     check_choice("penalty", penalty, PENALTIES)
+    check_fmt("fmt", fmt)
+    if penalty == "score+distance" and FORMATS[fmt].geometry.distance is None:
+        raise ValueError(
+            f"penalty must be None or 'score' for fmt={fmt!r}, whose regions have no distance, got {penalty!r}"
+        )
     if penalty == "score+distance" and boxes is None:
         raise TypeError("boxes must be an array for penalty='score+distance', which measures distances, got None")
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     given = {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
     # Without a penalty only these overlaps act.
     least = min(threshold, AVERAGED) if rescore is _averaged else threshold
-    return {"given": given, "floor": 0.0 if penalty else least, "rescore": rescore, "penalty": penalty}
+    measure = Measure("diou", "xyxy" if fmt in PLANE else fmt)
+    return {
+        "given": given,
+        "floor": 0.0 if penalty else least,
+        "rescore": rescore,
+        "penalty": penalty,
+        "centres": measure if penalty == "score+distance" else None,
+    }
 
 
 def _check_boxes_given(op: str, boxes: Array | None) -> None:
@@ -319,28 +342,47 @@ def _check_boxes_given(op: str, boxes: Array | None) -> None:
 
 
 def _rescore(
-    mode: Mode, rivals: Rivals, boxes: Array | None, scores: Array, given: Parameters, *, penalty: str | None
+    mode: Mode,
+    rivals: Rivals,
+    boxes: Array | None,
+    scores: Array,
+    given: Parameters,
+    *,
+    penalty: str | None,
+    centres: Measure | None,
 ) -> Rescored:
     xp, kept = mode.xp, rivals.kept(given["threshold"])
     if penalty is None:
         return scores, kept, None
-    return _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty), xp.ones_like(kept), None
+    return _penalised(xp, rivals, kept, boxes, scores, given["sigma"], centres), xp.ones_like(kept), None
 
 
 def _penalised(
-    xp: Namespace, rivals: Rivals, kept: Array, boxes: Array | None, scores: Array, sigma: float, penalty: str
+    xp: Namespace,
+    rivals: Rivals,
+    kept: Array,
+    boxes: Array | None,
+    scores: Array,
+    sigma: float,
+    measure: Measure | None,
 ) -> Array:
-    corners = None if penalty == "score" else canonical(xp, working(xp, boxes), "diou")
+    """Scores by the overlaps of the boxes kept, and by their distances where there is a measure of these."""
+    distances = None if measure is None else _distances(xp, boxes, measure)
 
     def log_factor(pair: Pair) -> Array:
         exponent = -(pair.overlap**2) / sigma
-        if corners is not None:
-            distance = centre_distance(xp, corners.map(pair.better), corners.map(pair.worse))
-            exponent = _log_sum(xp, exponent, cast(xp, distance, exponent.dtype))
+        if distances is not None:
+            exponent = _log_sum(xp, exponent, cast(xp, distances(pair), exponent.dtype))
         return xp.where(pair.better(kept), exponent, xp.zeros_like(exponent))
 
     factor = xp.exp(rivals.sum(log_factor))
     return decayed(xp, scores, factor)
+
+
+def _distances(xp: Namespace, boxes: Array, measure: Measure) -> Callable[[Pair], Array]:
+    """ρ² / c² of pairs of boxes."""
+    regions = ready(xp, working(xp, boxes), measure)
+    return lambda pair: distance(xp, regions.map(pair.better), regions.map(pair.worse), measure)
 
 
 def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
@@ -351,10 +393,17 @@ def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
 
 
 def _averaged(
-    mode: Mode, rivals: Rivals, boxes: Array, scores: Array, given: Parameters, *, penalty: str | None
+    mode: Mode,
+    rivals: Rivals,
+    boxes: Array,
+    scores: Array,
+    given: Parameters,
+    *,
+    penalty: str | None,
+    centres: Measure | None,
 ) -> Rescored:
     xp, kept = mode.xp, rivals.kept(given["threshold"])
-    new = scores if penalty is None else _penalised(xp, rivals, kept, boxes, scores, given["sigma"], penalty)
+    new = scores if penalty is None else _penalised(xp, rivals, kept, boxes, scores, given["sigma"], centres)
     corners = xp.stack(columns_of(working(xp, boxes)))
 
     def weight(pair: Pair) -> Array:

@@ -8,6 +8,7 @@ from .._array.namespace import Array
 from .._array.segments import mark
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
+from ..boxes.regions import Measure
 from .arguments import check_threshold, index_call, static_call
 from .detections import Detections
 from .greedy import kept_of_scene
@@ -28,6 +29,7 @@ def fast_nms(
     *,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     score_threshold: float | None = None,
     max_output: int | None = None,
     overlaps: Array | None = None,
@@ -40,21 +42,23 @@ def fast_nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
         Strict: a pair that overlaps by exactly this much stays.
     labels : array (N,), optional
         Boxes of different labels do not suppress each other.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`.
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: of masks, volumes, rotated boxes.
+        Used in place of the overlaps of `boxes`: of masks, key points.
 
     Returns
     -------
@@ -80,35 +84,42 @@ def fast_nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "fast_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
+        "fast_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind, fmt),
+        score_threshold,
+        max_output,
+        differentiable=False,
     )
-    mode, detections, kind, least, limit = call.mode, call.detections, call.kind, call.least, call.limit
+    mode, detections, measure, least, limit = call.mode, call.detections, call.measure, call.least, call.limit
     if mode.padded or overlaps is not None or scores.shape[0] < CROWDED:
         given = {"threshold": threshold}
         return mode.back(best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0])
-    kept = mode.run(_of_graph, detections, threshold, least, kind=kind)
+    kept = mode.run(_of_graph, detections, threshold, least, measure=measure)
     if kept is None:
         greedy = kept_of_scene(call._replace(limit=None), threshold)
-        kept = mode.run(_among_kept, detections, greedy, threshold, least, kind=kind)
+        kept = mode.run(_among_kept, detections, greedy, threshold, least, measure=measure)
     return mode.back(kept if limit is None else kept[: min(limit, kept.shape[0])])
 
 
-def _of_graph(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array | None:
+def _of_graph(
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
+) -> Array | None:
     """Indices kept, by the graph of all pairs that overlap; None if they are many."""
-    xp, (order, graph) = mode.xp, small_graph(mode, detections, threshold, least, kind)
+    xp, (order, graph) = mode.xp, small_graph(mode, detections, threshold, least, measure)
     if graph is None:
         return None
     return xp.take(order, indices_of(xp, ~graph.any(lambda pair: pair.overlap > threshold)))
 
 
 def _among_kept(
-    mode: Mode, detections: Detections, greedy: Array, threshold: float, least: float | None, *, kind: str
+    mode: Mode, detections: Detections, greedy: Array, threshold: float, least: float | None, *, measure: Measure
 ) -> Array:
     """Indices kept, given those that greedy suppression keeps: others have a better rival in any case."""
-    xp, found = mode.xp, pairs_with_kept(mode, detections, greedy, threshold, least, kind)
+    xp, found = mode.xp, pairs_with_kept(mode, detections, greedy, threshold, least, measure)
     if found is None:
         order = ranked_above(xp, detections.scores, least)
-        gone = Tiles.of(xp, order, detections, kind).any(lambda pair: pair.overlap > threshold)
+        gone = Tiles.of(xp, order, detections, measure).any(lambda pair: pair.overlap > threshold)
         return xp.take(order, indices_of(xp, ~gone))
     order, stays, pairs = found
     for edges in pairs:
@@ -124,6 +135,7 @@ def fast_nms_mask(
     *,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
@@ -135,7 +147,9 @@ def fast_nms_mask(
     scores : array (..., N)
     iou_threshold : float in [0, 1]
     labels : array (..., N), optional
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     valid : bool array (..., N), optional
         False for boxes that are padding: they neither suppress nor are kept.
     overlaps : array (..., N, N), optional
@@ -158,7 +172,9 @@ def fast_nms_mask(
     [[True, False, False]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = static_call("fast_nms_mask", Detections(boxes, scores, labels, overlaps, valid), kind, differentiable=False)
+    call = static_call(
+        "fast_nms_mask", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt), differentiable=False
+    )
     return call.mode.back(in_place(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[1])
 
 

@@ -38,8 +38,10 @@ from .._array.padding import bucket, pad
 from .._array.segments import segment_sum
 from .._array.support import ORDERS, Kind, op
 from .._host.match import matched
-from ..boxes.formats import columns_of
-from ..boxes.iou import Boxes, beside_first, canonical, overlap, overlaps_others
+from ..boxes.aligned import columns_of, overlap, overlaps_others, ready
+from ..boxes.geometry import Regions
+from ..boxes.iou import beside_first
+from ..boxes.regions import Measure
 from .arguments import (
     check_choice,
     check_detections,
@@ -314,7 +316,7 @@ def _check(
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
     arrays = {"boxes": given.boxes, "scores": given.scores, "labels": given.labels}
     namespace(**arrays, **{k: x for k, x in optional.items() if x is not None})
-    xp, shape = check_detections(given, "iou"), tuple(given.scores.shape)
+    xp, shape = check_detections(given, Measure()), tuple(given.scores.shape)
     check_can_order(xp, op)
     if model_ids is not None:
         check_dtype(xp, "model_ids", model_ids, "integral")
@@ -412,7 +414,7 @@ def _ranked(
 def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
     """Rank of the box that founded what the box of each rank joins, by one step for each rank."""
     xp = mode.xp
-    columns = canonical(xp, stop_gradient(ranked.boxes), "iou").columns
+    columns = ready(xp, stop_gradient(ranked.boxes), "iou").columns
     s, labels = stop_gradient(ranked.scores), ranked.labels
     n = s.shape[-1]
     ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
@@ -426,7 +428,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
     def step(k: Array, fused: Array, weight: Array, founders: Array) -> tuple[Array, Array, Array, Array]:
         here = xp.reshape(k, (1,))
         box, label, score = (xp.take(x, here, axis=-1) for x in (columns, labels, s))
-        over = overlap(xp, Boxes(fused), Boxes(box), "iou")
+        over = overlap(xp, Regions(fused), Regions(box), "iou")
         over = xp.where((founders == ranks) & (labels == label), over, xp.full_like(over, -1.0))
         most = xp.max(over, axis=-1, keepdims=True)
         joins = most > threshold

@@ -14,8 +14,8 @@ from .._array.selection import indices_of
 from .edges import kept_of_edges
 from .overlaps import Edges, Scene, Strips, Sweep, acts, both_ways, collected, overlapping_within
 
-# Up to this many boxes all pairs are compared: that takes fewer calls.
-ALL_COMPARED = 256
+# Up to this many boxes all pairs are compared, which takes fewer calls; or regions, whose overlaps cost more.
+ALL_COMPARED, FEW_COMPARED = 256, 64
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Graph:
 
         None if more than `room` pairs overlap.
         """
-        xp = mode.xp
-        strips = None if scene.size <= ALL_COMPARED else Strips.of(xp, scene)
+        xp, few = mode.xp, ALL_COMPARED if scene.measure.geometry.along_axes else FEW_COMPARED
+        strips = None if scene.size <= few else Strips.of(xp, scene)
         if strips is not None and bool(strips.fits(xp)):
             # Soft-NMS changes scores, and with them which box of a pair is the better.
-            parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.kind == "iof")
+            parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.measure.kind == "iof")
         else:
             parts = _all_with_all(mode, scene)
         found = collected(parts, room)
@@ -141,5 +141,6 @@ def compared(xp: Namespace, rows: Scene, columns: Scene) -> Edges:
 
 def _all_with_all(mode: Mode, scene: Scene) -> Iterator[Edges]:
     """Yield the pairs that overlap, by comparing each box with all that rank below it."""
-    for rows, _ in tiles((scene.size, scene.size), mode.chunk, (0,)):
+    chunk = mode.chunk // scene.measure.weight(scene.boxes, scene.boxes)
+    for rows, _ in tiles((scene.size, scene.size), chunk, (0,)):
         yield compared(mode.xp, scene.part(rows.start, rows.stop), scene.part(rows.start, None))

@@ -17,7 +17,8 @@ from .._array.segments import mark, put_along_last
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
-from ..boxes.iou import MASK_KINDS
+from ..boxes.geometry import SHARES
+from ..boxes.regions import Measure
 from .arguments import Call, check_detections, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
 from .detections import Detections, each_scene
@@ -58,6 +59,7 @@ def nms(
     *,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     score_threshold: float | None = None,
     max_output: int | None = None,
     overlaps: Array | None = None,
@@ -70,21 +72,23 @@ def nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
         Strict: a pair that overlaps by exactly this much stays.
     labels : array (N,), optional
         Boxes of different labels do not suppress each other. Integers of any size and sign.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; ``"diou"`` is DIoU-NMS [2]_. ``overlap(i, j)`` has the better box first.
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: of masks, volumes, rotated boxes.
+        Used in place of the overlaps of `boxes`: of masks, key points.
 
     Returns
     -------
@@ -115,7 +119,12 @@ def nms(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output, differentiable=False
+        "nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind, fmt),
+        score_threshold,
+        max_output,
+        differentiable=False,
     )
     kept = kept_of_scene(call, threshold)
     if call.limit is not None:
@@ -157,7 +166,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     [1, 0]
     """
     namespace(idxs=idxs)
-    check_detections(Detections(boxes, scores, idxs), "iou", "idxs")
+    check_detections(Detections(boxes, scores, idxs), Measure(), "idxs")
     return nms(boxes, scores, iou_threshold, labels=idxs)
 
 
@@ -169,6 +178,7 @@ def nms_mask(
     *,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
@@ -182,7 +192,9 @@ def nms_mask(
     scores : array (..., N)
     iou_threshold : float in [0, 1]
     labels : array (..., N), optional
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     valid : bool array (..., N), optional
         False for boxes that are padding: they neither suppress nor are kept.
     overlaps : array (..., N, N), optional
@@ -205,10 +217,12 @@ def nms_mask(
     [[False, True, True]]
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = static_call("nms_mask", Detections(boxes, scores, labels, overlaps, valid), kind, differentiable=False)
+    call = static_call(
+        "nms_mask", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt), differentiable=False
+    )
     mode, detections = call.mode, call.detections
     if not mode.host:
-        return mode.run(_mask, detections, threshold, kind=kind)
+        return mode.run(_mask, detections, threshold, measure=call.measure)
     mask = mode.xp.zeros(detections.scores.shape, dtype=mode.xp.bool)
 
     def decide(scene: Detections, lane: tuple[int, ...], at: Array | None) -> None:
@@ -219,20 +233,20 @@ def nms_mask(
     return mode.back(mask)
 
 
-def _mask(mode: Mode, detections: Detections, threshold: Array | float, *, kind: str) -> Array:
+def _mask(mode: Mode, detections: Detections, threshold: Array | float, *, measure: Measure) -> Array:
     """Whether each box is kept, in the order of the arguments."""
     *lanes, n = detections.scores.shape
-    one = partial(_mask_of_lane, mode, threshold=threshold, kind=kind)
+    one = partial(_mask_of_lane, mode, threshold=threshold, measure=measure)
     return map_lanes(one, detections, tuple(lanes)) if n in APART else one(detections)
 
 
-def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | float, kind: str) -> Array:
+def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | float, measure: Measure) -> Array:
     xp, scores, valid = mode.xp, detections.scores, detections.valid
     n = scores.shape[-1]
     sizes = branches(scores, (n // 16, n // 4, n))
 
     def decide(some: Detections) -> Array:
-        order, live = ranked_mask(mode, some, threshold, kind=kind)
+        order, live = ranked_mask(mode, some, threshold, measure=measure)
         return put_along_last(xp, live, order)
 
     if valid is None or n < PARTED or len(sizes) == 1 or 0 in scores.shape:
@@ -251,16 +265,16 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
 
 def kept_of_scene(call: Call, threshold: float) -> Array:
     """Indices kept of one scene, by descending score."""
-    mode, detections, kind, least, *_ = call
+    mode, detections, measure, least, *_ = call
     if detections.boxes is not None and detections.overlaps is None:
         kept = None
         if mode.host:
-            if kind in MASK_KINDS and host.suits(detections.boxes):
-                kept = host.kept(mode, detections, threshold, least, kind=kind)
+            if measure.fmt == "xyxy" and measure.kind in SHARES and host.suits(detections.boxes):
+                kept = host.kept(mode, detections, threshold, least, kind=measure.kind)
         elif mode.padded:
-            return kept_in_buckets(mode, detections, threshold, least, kind=kind)
+            return kept_in_buckets(mode, detections, threshold, least, measure=measure)
         if kept is None and detections.scores.shape[0] >= UNDIVIDED:
-            kept = mode.run(_kept_in_parts, detections, threshold, least, kind=kind)
+            kept = mode.run(_kept_in_parts, detections, threshold, least, measure=measure)
         if kept is not None:
             return kept
     return best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0]
@@ -274,12 +288,12 @@ def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, g
 
 
 def _kept_in_parts(
-    mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
 ) -> Array | None:
     """Indices kept, by descending score; None for a scene that cannot be cut into strips."""
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
     # A box that can overlap none is kept. In the scene it would only stretch the extent that is cut into strips.
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     if scene.size == 0:

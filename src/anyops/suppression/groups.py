@@ -8,6 +8,7 @@ from .._array.padding import bucket, marked
 from .._array.segments import mark, segment_min
 from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
+from ..boxes.regions import Measure
 from .arguments import check_threshold, index_call
 from .detections import Detections
 from .greedy import kept_of_scene
@@ -24,6 +25,7 @@ def nms_groups(
     *,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     score_threshold: float | None = None,
     overlaps: Array | None = None,
 ) -> Array:
@@ -34,15 +36,17 @@ def nms_groups(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
         Strict: a pair that overlaps by exactly this much is not in one group.
     labels : array (N,), optional
         Boxes of different labels are of different groups.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`, seen from the better box.
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     overlaps : array (N, N), optional
@@ -71,11 +75,15 @@ def nms_groups(
     """
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     call = index_call(
-        "nms_groups", Detections(boxes, scores, labels, overlaps), kind, score_threshold, differentiable=False
+        "nms_groups",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind, fmt),
+        score_threshold,
+        differentiable=False,
     )
-    mode, detections, kind, least = call.mode, call.detections, call.kind, call.least
+    mode, detections, measure, least = call.mode, call.detections, call.measure, call.least
     if detections.overlaps is None and not mode.padded:
-        found = mode.run(_of_graph, detections, threshold, least, kind=kind)
+        found = mode.run(_of_graph, detections, threshold, least, measure=measure)
         if found is not None:
             return mode.back(found)
     # The pairs are many: only those of a box that is kept count.
@@ -84,21 +92,25 @@ def nms_groups(
         size, rows = bucket(n), bucket(kept.shape[0])
         detections = padded(mode, detections, size)
         return mode.back(
-            to_host(mode.run(_of_tiles, detections, marked(kept, size), threshold, least, kind=kind, rows=rows))[:n]
+            to_host(mode.run(_of_tiles, detections, marked(kept, size), threshold, least, measure=measure, rows=rows))[
+                :n
+            ]
         )
     found = None
     if detections.overlaps is None:
-        found = mode.run(_of_strips, detections, kept, threshold, least, kind=kind)
+        found = mode.run(_of_strips, detections, kept, threshold, least, measure=measure)
     if found is None:
         kept, rows = mark(mode.xp, kept, n), kept.shape[0]
-        found = mode.run(_of_tiles, detections, kept, threshold, least, kind=kind, rows=rows)
+        found = mode.run(_of_tiles, detections, kept, threshold, least, measure=measure, rows=rows)
     return mode.back(found)
 
 
-def _of_graph(mode: Mode, detections: Detections, threshold: float, least: float | None, *, kind: str) -> Array | None:
+def _of_graph(
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
+) -> Array | None:
     """The groups, by the graph of all pairs that overlap; None if they are many."""
     xp, scores = mode.xp, detections.scores
-    order, graph = small_graph(mode, detections, threshold, least, kind)
+    order, graph = small_graph(mode, detections, threshold, least, measure)
     if graph is None:
         return None
     ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
@@ -110,7 +122,14 @@ def _of_graph(mode: Mode, detections: Detections, threshold: float, least: float
 
 
 def _of_tiles(
-    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, *, kind: str, rows: int
+    mode: Mode,
+    detections: Detections,
+    kept: Array,
+    threshold: float,
+    least: float | None,
+    *,
+    measure: Measure,
+    rows: int,
 ) -> Array:
     """The groups, by comparing the boxes that are kept, of which there are at most `rows`, with all."""
     xp, scores = mode.xp, detections.scores
@@ -120,7 +139,7 @@ def _of_tiles(
         return order
     # Those that are kept first, and both by rank.
     position = xp.argsort(xp.where(kept, rank, rank + n))
-    tiles, rank = Tiles.of(xp, position, detections, kind), xp.take(rank, position)
+    tiles, rank = Tiles.of(xp, position, detections, measure), xp.take(rank, position)
     last = xp.full_like(rank, n - 1)
 
     def suppressor(pair: Pairs) -> Array:
@@ -133,13 +152,13 @@ def _of_tiles(
 
 
 def _of_strips(
-    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, *, kind: str
+    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, *, measure: Measure
 ) -> Array | None:
     """The groups, by the pairs of a box that is kept and one that is not; None if the scene cannot be cut into strips.
 
     Memory follows the boxes and not the pairs.
     """
-    found = pairs_with_kept(mode, detections, kept, threshold, least, kind)
+    found = pairs_with_kept(mode, detections, kept, threshold, least, measure)
     if found is None:
         return None
     xp, (order, stays, pairs), scores = mode.xp, found, detections.scores

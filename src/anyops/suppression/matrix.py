@@ -8,6 +8,7 @@ With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewh
 from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
+from ..boxes.regions import Measure
 from .arguments import check_choice, check_positive, index_call, static_call
 from .detections import Detections
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
@@ -24,6 +25,7 @@ def matrix_nms(
     sigma: float = 2.0,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     score_threshold: float | None = 0.05,
     max_output: int | None = None,
     overlaps: Array | None = None,
@@ -35,7 +37,7 @@ def matrix_nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     kernel : {"gaussian", "linear"}
@@ -44,8 +46,10 @@ def matrix_nms(
         Positive; it multiplies, as in the code of the authors (the paper prints a division).
     labels : array (N,), optional
         Boxes of different labels do not decay each other.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; where it is negative it counts as 0.
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     score_threshold : float, optional
         Only new scores strictly greater are returned; None returns all boxes.
     max_output : int, optional
@@ -85,7 +89,9 @@ def matrix_nms(
     """
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
-    call = index_call("matrix_nms", Detections(boxes, scores, labels, overlaps), kind, score_threshold, max_output)
+    call = index_call(
+        "matrix_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), score_threshold, max_output
+    )
     rescored = best_first(call, given, rescore=_rescore, floor=0.0, kernel=kernel)
     return RescoredBoxes(*call.back(*rescored[:2])[:2])
 
@@ -99,6 +105,7 @@ def matrix_nms_scores(
     sigma: float = 2.0,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
@@ -113,7 +120,9 @@ def matrix_nms_scores(
     kernel : {"gaussian", "linear"}
     sigma : float
     labels : array (..., N), optional
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     valid : bool array (..., N), optional
         False for boxes that are padding: they decay nothing, and get 0.
     overlaps : array (..., N, N), optional
@@ -137,7 +146,7 @@ def matrix_nms_scores(
     """
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
-    call = static_call("matrix_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
+    call = static_call("matrix_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
     return call.back(None, in_place(call, given, rescore=_rescore, floor=0.0, kernel=kernel)[0])[1]
 
 

@@ -19,12 +19,12 @@ from typing import NamedTuple
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, default_int, device, rows_of, working
 from .._array.selection import indices_of
-from ..boxes.formats import columns_of
-from ..boxes.iou import MASK_KINDS, Boxes, canonical, overlap, overlaps_others
+from ..boxes.geometry import Regions, meet
+from ..boxes.regions import Measure, overlap, ready, with_envelopes
 
 # Boxes are cut for a threshold smaller by this factor, to allow for the rounding of the IoU.
 SLACK = 1 - 1e-4
-# From this many candidates on, those of unlike areas are sorted out first, which takes a few calls.
+# From this many candidates on, boxes of unlike areas are sorted out first, which takes a few calls.
 MANY = 1 << 12
 # Strips are at least this share of the scene high, so that their numbers fit the keys.
 FINEST = 2.0**-16
@@ -32,12 +32,12 @@ STRIPS = 1 << 17
 
 
 class Scene(NamedTuple):
-    """Boxes along the last axis, their ranks and labels, and the overlap above which a pair counts."""
+    """Boxes or other regions along the last axis, their ranks and labels, and the overlap above which a pair counts."""
 
-    boxes: Boxes
+    boxes: Regions
     ranks: Array
     labels: Array | None
-    kind: str
+    measure: Measure
     threshold: Array | float
 
     @property
@@ -60,18 +60,20 @@ class Scene(NamedTuple):
 
 
 def scene_by_rank(
-    xp: Namespace, boxes: Array, labels: Array | None, order: Array, kind: str, threshold: float
+    xp: Namespace, boxes: Array, labels: Array | None, order: Array, measure: Measure, threshold: float
 ) -> tuple[Scene, Array | None]:
     """Return the scene of the boxes at the positions `order`, and which can overlap others; None where all can."""
     boxes = xp.take(working(xp, boxes), order, axis=0)
-    x1, y1, x2, y2 = columns_of(boxes)
-    area = (x2 - x1) * (y2 - y1)
-    proper = overlaps_others(x1, y1, x2, y2, area, kind)
-    whole = bool(xp.all(proper))
-    columns = Boxes(xp.stack((x1, y1, x2, y2, area))) if whole and kind in MASK_KINDS else canonical(xp, boxes, kind)
+    regions = with_envelopes(xp, ready(xp, boxes, measure, look=True), measure, threshold)
+    proper = can_overlap(xp, regions)
     ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
-    scene = Scene(columns, ranks, None if labels is None else xp.take(labels, order), kind, threshold)
-    return _within_bounds(xp, scene), None if whole else proper
+    scene = Scene(regions, ranks, None if labels is None else xp.take(labels, order), measure, threshold)
+    return _within_bounds(xp, scene), None if bool(xp.all(proper)) else proper
+
+
+def can_overlap(xp: Namespace, regions: Regions) -> Array:
+    """Whether each region can overlap another at all."""
+    return xp.all(regions.columns[2:4, ...] > regions.columns[:2, ...], axis=0)
 
 
 def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
@@ -79,7 +81,7 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
 
     Areas stay as they are, so no overlap changes.
     """
-    if scene.kind not in ("iof", "ios"):
+    if scene.measure.kind not in ("iof", "ios"):
         return scene
     columns = scene.boxes.columns
     corners = columns[:4, ...]
@@ -90,15 +92,15 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
     low, high = xp.min(corners, axis=-1, keepdims=True), xp.max(corners, axis=-1, keepdims=True)
     low, high = xp.minimum(low[:2, ...], low[2:, ...]), xp.maximum(high[:2, ...], high[2:, ...])
     corners = xp.minimum(xp.maximum(columns[:4, ...], xp.concat((low, low))), xp.concat((high, high)))
-    return scene._replace(boxes=Boxes(xp.concat((corners, columns[4:, ...]))))
+    return scene._replace(boxes=Regions(xp.concat((corners, columns[4:, ...]))))
 
 
 def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:
     """Return the overlap of each pair of boxes as seen from the better and from the worse box."""
-    forth = overlap(xp, a.boxes, b.boxes, a.kind)
-    if a.kind != "iof":  # the only overlap that depends on the side
+    forth = overlap(xp, a.boxes, b.boxes, a.measure)
+    if a.measure.kind != "iof":  # the only overlap that depends on the side
         return forth, forth
-    back, better = overlap(xp, b.boxes, a.boxes, a.kind), a.ranks < b.ranks
+    back, better = overlap(xp, b.boxes, a.boxes, a.measure), a.ranks < b.ranks
     return xp.where(better, forth, back), xp.where(better, back, forth)
 
 
@@ -129,7 +131,9 @@ class Edges(NamedTuple):
         nothing = scene.boxes.columns[0, :0]
         found = [cls(scene.ranks[:0], scene.ranks[:0], nothing, nothing), *parts]
         better, worse, forth = (xp.concat(column) for column in list(zip(*found, strict=True))[:3])
-        return cls(better, worse, forth, xp.concat([part.back for part in found]) if scene.kind == "iof" else forth)
+        return cls(
+            better, worse, forth, xp.concat([part.back for part in found]) if scene.measure.kind == "iof" else forth
+        )
 
     def map(self, function: Callable[[Array], Array]) -> "Edges":
         """Return the edges with a function applied to each column."""
@@ -152,9 +156,14 @@ def collected(parts: Iterable[Edges], room: float) -> list[Edges] | None:
     return found
 
 
+def least_alike(scene: Scene) -> float:
+    """Return the share of the larger size that the smaller one of a pair must have: IoU ≤ min(|a|, |b|) / max(…)."""
+    return 0.0 if scene.measure.kind in ("iof", "ios", "probiou") else scene.threshold * SLACK
+
+
 def cut_for(scene: Scene) -> float:
     """Return the share of each side that is cut off: no later partner begins in it."""
-    return 0.0 if scene.kind in ("iof", "ios") else scene.threshold * SLACK
+    return least_alike(scene) if scene.measure.geometry.along_axes else 0.0
 
 
 class Strips(NamedTuple):
@@ -312,20 +321,44 @@ def overlapping(
     As seen from the better box, or from one of them if `either`. Memory follows the number of these pairs, not of the
     candidates.
     """
-    xp, least = mode.xp, cut_for(queries)
-    areas, other_areas = queries.boxes.columns[4, :], entries.boxes.columns[4, :]
+    xp, chunk = mode.xp, mode.chunk // queries.measure.weight(queries.boxes, entries.boxes)
     for query, start, count in searches:
-        for some, entry in _expand(mode, start, count):
-            i, j = some + query, entry
-            if least and entry.shape[0] > MANY:  # IoU ≤ min(|a|, |b|) / max(|a|, |b|): two columns decide most pairs
-                area, other_area = xp.take(areas, i), xp.take(other_areas, j)
-                alike = indices_of(xp, xp.minimum(area, other_area) >= least * xp.maximum(area, other_area))
-                i, j = xp.take(i, alike), xp.take(j, alike)
+        for some, entry in _expand(xp, start, count, chunk):
+            i, j = _promising(xp, queries, entries, some + query, entry)
             a, b = queries.take(xp, i), entries.take(xp, j)
+            if not a.measure.geometry.along_axes:  # symmetric but for rounding
+                a, b = _better_first(xp, a, b)
             forth, back = both_ways(xp, a, b)
             hit = indices_of(xp, acts(a, b, xp.maximum(forth, back) if either else forth))
             found = Edges(a.ranks, b.ranks, forth, back).map(lambda x: xp.take(x, hit))  # noqa: B023
             yield found._replace(better=xp.minimum(*found[:2]), worse=xp.maximum(*found[:2]))
+
+
+def _promising(xp: Namespace, queries: Scene, entries: Scene, i: Array, j: Array) -> tuple[Array, Array]:
+    """Return those of some candidates that by their sizes, and by envelopes they do not fill, may overlap enough."""
+    least, along_axes = least_alike(queries), queries.measure.geometry.along_axes
+    if along_axes and not (least and i.shape[0] > MANY):
+        return i, j
+    rows = slice(4 if along_axes else 0, 5)
+    a, b = (xp.take(x.boxes.columns[rows, :], at, axis=-1) for x, at in ((queries, i), (entries, j)))
+    size, other = a[-1, :], b[-1, :]
+    fits = xp.minimum(size, other) >= least * xp.maximum(size, other)
+    if not along_axes:
+        fits = fits & meet(xp, Regions(a), Regions(b))
+    some = indices_of(xp, fits)
+    return xp.take(i, some), xp.take(j, some)
+
+
+def _better_first(xp: Namespace, a: Scene, b: Scene) -> tuple[Scene, Scene]:
+    """Return pairs with the better box first."""
+    better = a.ranks < b.ranks
+
+    def pick(one: Scene, other: Scene) -> Scene:
+        boxes = Regions(*(xp.where(better, x, y) for x, y in zip(one.boxes, other.boxes, strict=True)))
+        return one._replace(boxes=boxes, ranks=xp.where(better, one.ranks, other.ranks))
+
+    # Labels of a pair are only compared with each other.
+    return pick(a, b), pick(b, a)
 
 
 def overlapping_within(mode: Mode, sweep: Sweep, *, either: bool = False) -> Iterator[Edges]:
@@ -339,9 +372,8 @@ def overlapping_between(mode: Mode, a: Sweep, b: Sweep) -> Iterator[Edges]:
         yield from overlapping(mode, one.scene, other.scene, searches_between(mode.xp, one, other, side))
 
 
-def _expand(mode: Mode, start: Array, count: Array) -> Iterator[tuple[Array, Array]]:
+def _expand(xp: Namespace, start: Array, count: Array, chunk: int) -> Iterator[tuple[Array, Array]]:
     """Yield (range, entry) for all entries of all ranges, a chunk of them at a time."""
-    xp, chunk = mode.xp, mode.chunk
     some = indices_of(xp, count > 0)
     if some.shape[0] == 0:
         return

@@ -15,6 +15,7 @@ from .._array.namespace import Array, DType, Namespace, cast, compute_dtype, res
 from .._array.order import descending
 from .._array.padding import bucket, marked, pad
 from .._array.selection import indices_of
+from ..boxes.regions import Measure
 from .arguments import Call
 from .detections import Detections, each_scene
 from .graph import Graph
@@ -47,15 +48,15 @@ def in_place(call: Call, given: Parameters, *, floor: float, **options: Any) -> 
 
     Only overlaps above `floor` act. `rescore` is among the options.
     """
-    mode, detections, kind = call.mode, call.detections, call.kind
+    mode, detections, measure = call.mode, call.detections, call.measure
     xp, (boxes, scores, *_) = mode.xp, detections
     if not mode.host:
-        return mode.run(_in_fixed_shape, detections, given, kind=kind, **options)
+        return mode.run(_in_fixed_shape, detections, given, measure=measure, **options)
     new, stays = xp.zeros_like(as_floating(xp, scores)), xp.zeros(scores.shape, dtype=xp.bool)
     moved = None if boxes is None else boxes.copy()
 
     def work(scene: Detections, lane: tuple[int, ...], at: Array | None) -> None:
-        order, score, stay, box = mode.run(_by_rank, scene, given, kind=kind, floor=floor, **options)
+        order, score, stay, box = mode.run(_by_rank, scene, given, measure=measure, floor=floor, **options)
         at = order if at is None else xp.take(at, order)
         new[lane][at], stays[lane][at] = xp.where(stay, score, xp.zeros_like(score)), stay
         if moved is not None and box is not None:
@@ -75,12 +76,12 @@ def best_first(
     leaves the limit to be applied to the new scores. `rescore` is among the options, and `unchanged` where scores are
     not changed: then boxes stay in the order of their ranks, in which integers are not rounded.
     """
-    mode, detections, kind, limit = call.mode, call.detections, call.kind, call.limit
+    mode, detections, measure, limit = call.mode, call.detections, call.measure, call.limit
     limits = call.least if early else None, call.last if late else None
     if mode.padded:
-        found = _padded(mode, detections, given, limits, kind=kind, **options)
+        found = _padded(mode, detections, given, limits, measure=measure, **options)
     else:
-        found = mode.run(_sorted, detections, given, limits, kind=kind, floor=floor, **options)
+        found = mode.run(_sorted, detections, given, limits, measure=measure, floor=floor, **options)
     index, new, moved = (x if x is None or limit is None else x[: min(limit, x.shape[0]), ...] for x in found)
     return index, new, moved
 
@@ -90,21 +91,21 @@ def rivals_of(
     detections: Detections,
     first: float | None = None,
     *,
-    kind: str,
+    measure: Measure,
     floor: float = 0.0,
     dense: bool = False,
 ) -> Rivals:
     """The overlaps above `floor` of the boxes whose score is above `first`, by rank; of all boxes in `dense` tiles."""
     xp, (boxes, scores, labels, overlaps, _) = mode.xp, detections
     if dense:
-        return Tiles.of(xp, descending(xp, scores), detections, kind)
+        return Tiles.of(xp, descending(xp, scores), detections, measure)
     order = ranked_above(xp, scores, first)
     if overlaps is not None:
         return Graph.of_matrix(mode, working(xp, overlaps), order, labels, floor)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, floor)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, measure, floor)
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     graph = Graph.of(mode, scene, order, room=max(PAIRS, PAIRS_PER_BOX * order.shape[0]))
-    return Tiles.of(xp, order, detections, kind) if graph is None else graph
+    return Tiles.of(xp, order, detections, measure) if graph is None else graph
 
 
 def _by_rank(
@@ -114,14 +115,14 @@ def _by_rank(
     first: float | None = None,
     *,
     rescore: Rescore,
-    kind: str,
+    measure: Measure,
     floor: float = 0.0,
     dense: bool = False,
     **options: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Positions by rank of the boxes whose score is above `first`; their new scores, whether they stay, new boxes."""
     xp = mode.xp
-    rivals = rivals_of(mode, detections, first, kind=kind, floor=floor, dense=dense)
+    rivals = rivals_of(mode, detections, first, measure=measure, floor=floor, dense=dense)
     boxes, scores, _, _, valid = detections._replace(overlaps=None).take(xp, rivals.order)
     old = cast(xp, scores, _dtype(xp, detections))
     # Scores that are NaN, or padding, must not reach the gradient of other boxes, not even as 0 · ∞: 0 replaces them.

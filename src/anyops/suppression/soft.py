@@ -18,6 +18,7 @@ from .._array.namespace import Array, Namespace, cast, device, stop_gradient
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
+from ..boxes.regions import Measure
 from .arguments import Call, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
 from .graph import Graph
@@ -40,6 +41,7 @@ def soft_nms(
     iou_threshold: float = 0.3,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     score_threshold: float | None = 1e-3,
     max_output: int | None = None,
     overlaps: Array | None = None,
@@ -52,7 +54,7 @@ def soft_nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
     scores : array (N,)
         Not negative; those that are, and NaN, are never picked.
     decay : {"gaussian", "linear", "hard"}
@@ -63,14 +65,16 @@ def soft_nms(
         Of the linear and the hard decay.
     labels : array (N,), optional
         Boxes of different labels do not lower each other.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`, seen from the box that is picked; it acts only where it is positive.
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     score_threshold : float, optional
         A box is returned iff its score when it is picked is strictly greater; None is 0.
     max_output : int, optional
         Return the first `max_output` picks.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: of masks, volumes, rotated boxes.
+        Used in place of the overlaps of `boxes`: of masks, key points.
 
     Returns
     -------
@@ -102,7 +106,9 @@ def soft_nms(
     ([0, 2, 1], [0.9, 0.7, 0.4852])
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
-    call = index_call("soft_nms", Detections(boxes, scores, labels, overlaps), kind, given["least"], max_output)
+    call = index_call(
+        "soft_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), given["least"], max_output
+    )
     indices, new, _ = best_first(call, **_settings(call, given, decay), late=False)
     return RescoredBoxes(*call.back(indices, new)[:2])
 
@@ -117,6 +123,7 @@ def soft_nms_scores(
     iou_threshold: float = 0.3,
     labels: Array | None = None,
     kind: str = "iou",
+    fmt: str = "xyxy",
     score_threshold: float | None = 1e-3,
     valid: Array | None = None,
     overlaps: Array | None = None,
@@ -133,7 +140,9 @@ def soft_nms_scores(
     sigma : float
     iou_threshold : float in [0, 1]
     labels : array (..., N), optional
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    fmt : str
+        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
     score_threshold : float, optional
     valid : bool array (..., N), optional
         False for boxes that are padding: they lower nothing, and get 0.
@@ -161,7 +170,7 @@ def soft_nms_scores(
     [[0.9, 0.4, 0.7]]
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
-    call = static_call("soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), kind)
+    call = static_call("soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
     return call.back(None, in_place(call, **_settings(call, given, decay))[0])[1]
 
 

@@ -11,12 +11,15 @@ from .._array.loop import for_each, while_loop
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
 from .._array.order import descending
-from ..boxes.iou import Boxes, canonical, overlap
+from ..boxes.geometry import Regions
+from ..boxes.regions import Measure, overlap, ready
 from .detections import Detections
 
 # Rows of a tile: enough work for a launch. Fewer where there are many tiles or no launches: rows are decided among
 # themselves first.
 ROWS, NARROW = 256, 128
+# Rows of a tile of polygons with however many edges.
+FEWEST = 8
 # Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
 PARTS = 8
 
@@ -54,19 +57,19 @@ class Tiles:
 
     xp: Namespace
     order: Array  # position of the box of each rank (..., N)
-    boxes: Boxes | None  # by rank, and so are labels and valid
+    boxes: Regions | None  # by rank, and so are labels and valid
     labels: Array | None
     valid: Array | None
     matrix: Array  # overlaps in the order of the arguments, in place of boxes; or None
-    kind: str
+    measure: Measure
 
     @classmethod
-    def of(cls, xp: Namespace, order: Array, detections: Detections, kind: str) -> "Tiles":
+    def of(cls, xp: Namespace, order: Array, detections: Detections, measure: Measure) -> "Tiles":
         """Return the tiles of detections whose positions by rank are `order`."""
         boxes, _, labels, _, valid = detections._replace(overlaps=None).take(xp, order)
         if detections.overlaps is not None:
-            return cls(xp, order, None, labels, valid, working(xp, detections.overlaps), kind)
-        return cls(xp, order, canonical(xp, working(xp, boxes), kind), labels, valid, None, kind)
+            return cls(xp, order, None, labels, valid, working(xp, detections.overlaps), measure)
+        return cls(xp, order, ready(xp, working(xp, boxes), measure), labels, valid, None, measure)
 
     @property
     def dtype(self) -> DType:
@@ -96,7 +99,7 @@ class Tiles:
             row = xp.take_along_axis(self.matrix, xp.broadcast_to(at, (*at.shape[:-1], self.matrix.shape[-1])), axis=-2)
             over = xp.take_along_axis(row[..., 0, :], self.order, axis=-1)
         else:
-            over = overlap(xp, self.boxes.map(lambda x: _along(xp, x, rank)), self.boxes, self.kind)
+            over = overlap(xp, self.boxes.map(lambda x: _along(xp, x, rank)), self.boxes, self.measure)
         acts = over > 0
         return over, acts if self.labels is None else acts & (_along(xp, self.labels, rank) == self.labels)
 
@@ -105,7 +108,7 @@ class Tiles:
         xp = self.xp
         if self.boxes is not None:
             some = self.boxes.map(lambda x: rows.of(x)[..., :, None])
-            return overlap(xp, some, self.boxes.map(lambda x: x[..., None, :]), self.kind)
+            return overlap(xp, some, self.boxes.map(lambda x: x[..., None, :]), self.measure)
         ranked = rows.of(self.order)
         row = xp.broadcast_to(ranked[..., :, None], (*ranked.shape, self.matrix.shape[-1]))
         column = xp.broadcast_to(self.order[..., None, :], (*ranked.shape, self.order.shape[-1]))
@@ -192,7 +195,8 @@ class Tiles:
         xp, n = self.xp, self.order.shape[-1]
         if n == 0:
             return out
-        size, ranks = min(n, tile), self._ranks()
+        weight = 1 if self.boxes is None else self.measure.weight(self.boxes, self.boxes)
+        size, ranks = min(n, max(tile // weight, FEWEST)), self._ranks()
         # The last tile reaches back over rows already seen, to be as large as the others.
         starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
         unseen = (n - 1) // size * size
@@ -236,9 +240,9 @@ def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
 
 
 def ranked_mask(
-    mode: Mode, detections: Detections, threshold: Array | float, *, kind: str, rows: int | None = None
+    mode: Mode, detections: Detections, threshold: Array | float, *, measure: Measure, rows: int | None = None
 ) -> tuple[Array, Array]:
     """Order of the boxes by rank, and whether greedy suppression by the best `rows` of them keeps each."""
     order = descending(mode.xp, detections.scores)
-    tiles = Tiles.of(mode.xp, order, detections, kind)
+    tiles = Tiles.of(mode.xp, order, detections, measure)
     return order, tiles.kept(threshold, rows=rows, tile=NARROW if mode.fused else ROWS)

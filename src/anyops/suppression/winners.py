@@ -6,6 +6,7 @@ from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.segments import mark
 from .._array.selection import indices_of
+from ..boxes.regions import Measure
 from .detections import Detections
 from .graph import Graph
 from .overlaps import Edges, Strips, Sweep, overlapping_between, scene_by_rank
@@ -16,18 +17,18 @@ PAIRS, PAIRS_PER_BOX = 1 << 16, 16
 
 
 def small_graph(
-    mode: Mode, detections: Detections, threshold: float, least: float | None, kind: str
+    mode: Mode, detections: Detections, threshold: float, least: float | None, measure: Measure
 ) -> tuple[Array, Graph | None]:
     """Return the positions by rank of the boxes that take part, and the graph of their pairs; None if they are many."""
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     return order, Graph.of(mode, scene, order, room=max(PAIRS, PAIRS_PER_BOX * order.shape[0]))
 
 
 def pairs_with_kept(
-    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, kind: str
+    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, measure: Measure
 ) -> tuple[Array, Array, Iterator[Edges]] | None:
     """Return the positions by rank, whether each is kept, and the pairs of a box that is kept and one that is not.
 
@@ -36,7 +37,7 @@ def pairs_with_kept(
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
     stays = xp.take(mark(xp, kept, scores.shape[0]), order)
-    scene, proper = scene_by_rank(xp, boxes, labels, order, kind, threshold)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
     # A box that can overlap none is kept, and is in no pair.
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     winner = xp.take(stays, scene.ranks)
