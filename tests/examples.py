@@ -38,6 +38,12 @@ def fused(boxes, scores):
     return boxes * scores[..., None]
 
 
+def united(boxes, scores, labels):
+    """The same of merged boxes."""
+    found = anyops.non_max_merge(boxes, scores, overlap_threshold=0.1, labels=labels)
+    return found.boxes * found.scores[..., None]
+
+
 def of_parts(part, merge):
     """The merged statistics of two parts of the rows; centres and coefficients are whole."""
 
@@ -92,6 +98,7 @@ EXAMPLES = {
     "cluster_nms": (partial(anyops.cluster_nms, penalty="score"), BOXES, SCORES),
     "cluster_nms_scores": (partial(anyops.cluster_nms_scores, penalty="score"), BOXES, SCORES),
     "weighted_cluster_nms_boxes": (fused, BOXES, SCORES),
+    "non_max_merge": (united, BOXES, SCORES, IDS),
     "weighted_boxes_fusion": (lambda b, s, i: anyops.weighted_boxes_fusion(b, s, i).boxes, BOXES, SCORES, IDS),
     "weighted_boxes_fusion_padded": (
         lambda b, s, i: anyops.weighted_boxes_fusion_padded(b, s, i).boxes,

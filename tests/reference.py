@@ -432,6 +432,37 @@ def nms_groups(
     return group
 
 
+def non_max_merge(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    overlap_threshold: float = 0.5,
+    *,
+    transitive: bool = False,
+    dtype: Any = np.float64,
+    **options: Any,
+) -> tuple[np.ndarray, list[int], list[int]]:
+    """Union boxes of groups, their best boxes by rank, and the group of each box: by a search from box to box."""
+    group = nms_groups(boxes, scores, overlap_threshold, dtype=dtype, **options)
+    ranked = rank(list(map(float, scores)))
+    if transitive:
+        t, act = float(np.asarray(overlap_threshold, dtype)), actions(boxes, dtype=dtype, **options)
+        over = np.array([act(i) > t for i in range(len(scores))])
+        place = np.argsort(ranked)
+        better = place[:, None] < place
+        pairs = (over & better) | (over & better).T
+        group = [-1] * len(scores)
+        for first in ranked:
+            found = [first] if group[first] == -1 else []
+            while found:
+                i = found.pop()
+                group[i] = first
+                found += [j for j in np.flatnonzero(pairs[i]) if group[j] == -1]
+    best = [i for i in ranked if group[i] == i]
+    members = [boxes[np.asarray(group) == i] for i in best]
+    merged = [[*m[:, :2].min(axis=0), *m[:, 2:].max(axis=0)] for m in members]
+    return np.reshape(np.array(merged, boxes.dtype), (-1, 4)), best, [best.index(i) for i in group]
+
+
 def slopes(f: Callable[..., float], *arrays: np.ndarray, step: float = 1e-6) -> list[np.ndarray]:
     """Central differences of a function of float64 arrays."""
     gradients = [np.zeros_like(x) for x in arrays]

@@ -33,6 +33,7 @@ def arrays_of(name):
 
 # Ops whose example calls them with other arguments than it has itself
 CALLED = {
+    "non_max_merge": {"boxes": BOXES, "scores": SCORES},
     "keypoint_similarity": {"keypoints1": POSES[:3], "keypoints2": POSES[3:], "areas": AREAS, "sigmas": SIGMAS},
     "batch_norm": {"x": BOXES, "running_mean": STATE, "running_var": STATE},
     "minibatch_kmeans": {"batches": [BOXES], "k": 2},

@@ -58,6 +58,7 @@ from .suppression.fusion import FusedBoxes, PaddedFusedBoxes, weighted_boxes_fus
 from .suppression.greedy import batched_nms, nms, nms_mask
 from .suppression.groups import nms_groups
 from .suppression.matrix import matrix_nms, matrix_nms_scores
+from .suppression.merge import MergedBoxes, non_max_merge
 from .suppression.rescoring import RescoredBoxes
 from .suppression.select import TopScores, top_scores
 from .suppression.soft import soft_nms, soft_nms_scores
@@ -81,6 +82,7 @@ __all__ = [
     "LogisticResult",
     "LogisticStep",
     "LossAndGrad",
+    "MergedBoxes",
     "PaddedFusedBoxes",
     "RescoredBoxes",
     "RescoredInPlace",
@@ -127,6 +129,7 @@ __all__ = [
     "nms",
     "nms_groups",
     "nms_mask",
+    "non_max_merge",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_and_grad",
     "soft_nms",

@@ -17,7 +17,7 @@ from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compu
 from .._array.nearest import as_compared
 from .._array.pieces import map_tiles, tiles
 from .._array.support import Kind, op
-from .iou import _check_broadcast
+from .iou import check_broadcast
 
 
 @op(Kind.VALUES)
@@ -83,7 +83,7 @@ def keypoint_similarity(
     count = keypoints1.shape[-2]
     if keypoints2.shape[-2] != count:
         raise ValueError(f"keypoints2 must have {count} keypoints, as keypoints1, got {keypoints2.shape[-2]}")
-    _check_broadcast("keypoints1", keypoints1.shape[:-3], "keypoints2", keypoints2.shape[:-3])
+    check_broadcast("keypoints1", keypoints1.shape[:-3], "keypoints2", keypoints2.shape[:-3])
     check_dtype(xp, "areas", areas, "real floating", "integral")
     if tuple(areas.shape) != tuple(keypoints2.shape[:-2]):
         raise ValueError(
