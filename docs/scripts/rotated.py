@@ -27,11 +27,11 @@ FIRST, SECOND, SHARED, AROUND = "#0072b2", "#d55e00", "#009e73", "#999999"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def figure(columns: int, *, width: float, height: float, ratios: tuple[float, ...] | None = None) -> tuple:
+def figure(columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """An empty figure with its axes in one row, y down as in an image."""
     made = Figure(figsize=(width, height), dpi=130, layout="constrained")
     FigureCanvasAgg(made)
-    axes = made.subplots(1, columns, squeeze=False, width_ratios=ratios)[0]
+    axes = made.subplots(1, columns, squeeze=False)[0]
     for one in axes:
         one.set(xticks=[], yticks=[], aspect="equal")
         one.spines[:].set_visible(False)
@@ -76,11 +76,11 @@ def integral() -> Figure:
     filled(moved, clamped, SHARED, 0.3)
     moved.plot(*np.concatenate([clamped, clamped[:1]]).T, color=SHARED, linewidth=3)
     moved.set_title("the boundary of a, clamped onto b:\nit encloses what both share")
-    draw_edge(one, points[2], points[3], p, q)
+    draw_edge(one, p, q)
     return made
 
 
-def draw_edge(axes: Axes, start: np.ndarray, end: np.ndarray, p: float, q: float) -> None:
+def draw_edge(axes: Axes, p: float, q: float) -> None:
     """∫ X dY along one edge: X = clamp(x) over the part with |y| ≤ q."""
     start, end = np.asarray([-48.0, 15.0]), np.asarray([44.0, -23.0])
     at = np.linspace(0, 1, 2000)[:, None]
@@ -91,16 +91,15 @@ def draw_edge(axes: Axes, start: np.ndarray, end: np.ndarray, p: float, q: float
     axes.plot(x, y, color=FIRST, linewidth=1, linestyle=":")
     clamped = np.clip(x, -p, p)
     axes.fill_betweenx(y[within], 0, clamped[within], color=SHARED, alpha=0.3)
-    pieces = (("X = −p", x < -p), ("X = x", np.abs(x) <= p), ("X = p", x > p))
-    for (name, some), side in zip(pieces, ("right", "left", "left"), strict=True):
-        some = some & within
-        axes.plot(clamped[some], y[some], color=SHARED, linewidth=3.5)
-        middle = int(np.flatnonzero(some).mean())
-        shift = {"X = −p": -2.5, "X = x": 3.0, "X = p": 2.5}[name]
-        drop = {"X = −p": 0.0, "X = x": 4.0, "X = p": 0.0}[name]
-        axes.text(clamped[middle] + shift, y[middle] + drop, name, ha=side, va="center", color=SHARED, fontsize=11)
+    # Where each piece has its name, beside its middle.
+    pieces = (("X = −p", x < -p, (2, 0)), ("X = x", np.abs(x) <= p, (3, 4)), ("X = p", x > p, (-14, 4)))
+    for name, some, (right, down) in pieces:
+        part = np.flatnonzero(some & within)
+        axes.plot(clamped[part], y[part], color=SHARED, linewidth=3.5)
+        middle = int(part.mean())
+        axes.text(clamped[middle] + right, y[middle] + down, name, va="center", color="black", fontsize=11)
     axes.axvline(0, color=AROUND, linewidth=0.8)
-    axes.set(xlim=(-56, 56), ylim=(32, -40), title="one edge adds ∫ X dY, three pieces in closed form")
+    axes.set(xlim=(-45, 45), ylim=(36, -46), title="one edge adds ∫ X dY:\nthree pieces in closed form")
 
 
 def ships(n: int = 6, each: int = 5, seed: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +137,7 @@ def envelopes() -> Figure:
         for number, box in enumerate(boxes):
             filled(axes, corners(box), COLOURS[number % 6], 0.25)
             outline(axes, corners(box), COLOURS[number % 6], linewidth=1.5)
-        axes.set(xlim=(-14, 114), ylim=(114, -14))
+        axes.set(xlim=(-10, 104), ylim=(128, -4))
     for x1, y1, x2, y2 in around:
         before.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=AROUND, linestyle=":"))
     before.set_title(
