@@ -82,7 +82,7 @@ def integral() -> Figure:
 
 def draw_edge(axes: Axes, p: float, q: float) -> None:
     """∫ X dY along one edge: X = clamp(x) over the part with |y| ≤ q."""
-    start, end = np.asarray([-48.0, 15.0]), np.asarray([44.0, -23.0])
+    start, end = np.asarray([-44.0, 12.0]), np.asarray([58.0, -21.0])
     at = np.linspace(0, 1, 2000)[:, None]
     x, y = (start + (end - start) * at).T
     within = np.abs(y) <= q
@@ -92,14 +92,14 @@ def draw_edge(axes: Axes, p: float, q: float) -> None:
     clamped = np.clip(x, -p, p)
     axes.fill_betweenx(y[within], 0, clamped[within], color=SHARED, alpha=0.3)
     # Where each piece has its name, beside its middle.
-    pieces = (("X = −p", x < -p, (2, 0)), ("X = x", np.abs(x) <= p, (3, 4)), ("X = p", x > p, (-14, 4)))
+    pieces = (("X = −p", x < -p, (2, 0)), ("X = x", np.abs(x) <= p, (3, 4)), ("X = p", x > p, (2, 4)))
     for name, some, (right, down) in pieces:
         part = np.flatnonzero(some & within)
         axes.plot(clamped[part], y[part], color=SHARED, linewidth=3.5)
         middle = int(part.mean())
         axes.text(clamped[middle] + right, y[middle] + down, name, va="center", color="black", fontsize=11)
     axes.axvline(0, color=AROUND, linewidth=0.8)
-    axes.set(xlim=(-45, 45), ylim=(36, -46), title="one edge adds ∫ X dY:\nthree pieces in closed form")
+    axes.set(xlim=(-40, 50), ylim=(36, -46), title="one edge adds ∫ X dY:\nthree pieces in closed form")
 
 
 def ships(n: int = 6, each: int = 5, seed: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +137,7 @@ def envelopes() -> Figure:
         for number, box in enumerate(boxes):
             filled(axes, corners(box), COLOURS[number % 6], 0.25)
             outline(axes, corners(box), COLOURS[number % 6], linewidth=1.5)
-        axes.set(xlim=(-10, 104), ylim=(128, -4))
+        axes.set(xlim=(-10, 104), ylim=(120, -12))
     for x1, y1, x2, y2 in around:
         before.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=AROUND, linestyle=":"))
     before.set_title(
