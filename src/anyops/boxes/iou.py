@@ -238,7 +238,8 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dty
     apart_is_zero = measure.geometry is not aligned.GEOMETRY and measure.kind in SHARES
     by_envelope = apart_is_zero and mode.selects and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
-    grain = mode.grain // 4 // measure.weight(a, b)
+    # Where few pairs meet, there is memory for more of them.
+    grain = mode.grain // (1 if by_envelope else 4 * measure.geometry.weight(a, b))
     return map_tiles(xp, block, shape, tiles(shape, grain, (0, 1)), last=True)
 
 

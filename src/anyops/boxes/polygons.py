@@ -93,9 +93,10 @@ def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = Fa
     return enveloped(xp, xp.min(points, axis=0), xp.max(points, axis=0), xp.abs(area), shape)
 
 
-def edges(polygons: Regions) -> int:
-    """Return how many edges each polygon has."""
-    return (polygons.shape.shape[0] - 3) // 2
+def weight(a: Regions, b: Regions) -> int:
+    """Return how many pairs of boxes take as much memory as a pair of polygons: all pairs of edges."""
+    n, m = ((x.shape.shape[0] - 3) // 2 for x in (a, b))
+    return max(n * m // 4, 1)
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
@@ -103,4 +104,4 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = 
     return share(xp, a, b, bounded(xp, a, b, intersection(xp, a.shape, b.shape)), kind)
 
 
-GEOMETRY = Geometry(SHARES, ready, overlap)
+GEOMETRY = Geometry(SHARES, ready, overlap, weight=weight)

@@ -99,10 +99,6 @@ class Measure(NamedTuple):
         check_fmt("fmt", self.fmt)
         check_kind(self.kind, self.geometry.kinds, self.fmt)
 
-    def weight(self, a: Regions, b: Regions) -> int:
-        """Return how many pairs of boxes take as much memory as a pair of some regions."""
-        return max(polygons.edges(a) * polygons.edges(b) // 4, 1) if self.geometry is polygons.GEOMETRY else 1
-
 
 def ready(xp: Namespace, regions: Array, measure: Measure, *, look: bool = False) -> Regions:
     """Return regions as rows; those without size, with an infinite one or a NaN overlap nothing."""

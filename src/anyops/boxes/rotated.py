@@ -14,7 +14,6 @@ unit axes are (cos, −sin) and (sin, cos).
 """
 
 import math
-from itertools import pairwise
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace, rows_of, stop_gradient
@@ -43,12 +42,10 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     x, y = into_frame(xp, ax - bx, ay - by, b_angle)
     cos, sin = direction(xp, a_angle - b_angle)
     width, height = (cos * a_width, -sin * a_width), (sin * a_height, cos * a_height)
-    corners = [(x + u * width[0] + v * height[0], y + u * width[1] + v * height[1]) for u, v in CORNERS]
-    p, q = b_width / 2, b_height / 2
-    total = _swept(xp, *corners[-1], *corners[0], p, q)
-    for begin, end in pairwise(corners):
-        total = total + _swept(xp, *begin, *end, p, q)
-    return total
+    # All four edges at once: a quarter of the calls, and of what a compiler is given.
+    xs, ys = (xp.stack([z + u * w + v * h for u, v in CORNERS]) for z, w, h in zip((x, y), width, height, strict=True))
+    next_xs, next_ys = (xp.concat((z[1:, ...], z[:1, ...])) for z in (xs, ys))
+    return xp.sum(_swept(xp, (xs, ys), (next_xs, next_ys), b_width / 2, b_height / 2), axis=0)
 
 
 def into_frame(xp: Namespace, x: Array, y: Array, degrees: Array) -> tuple[Array, Array]:
@@ -114,15 +111,17 @@ def gaussian_similarity(xp: Namespace, a: Array, b: Array) -> Array:
     return xp.where(some, 1 - root, 1.0)
 
 
-def _swept(xp: Namespace, x0: Array, y0: Array, x1: Array, y1: Array, p: Array, q: Array) -> Array:
-    """∫ X dY along an edge."""
+def _swept(xp: Namespace, begin: tuple[Array, Array], end: tuple[Array, Array], p: Array, q: Array) -> Array:
+    """∫ X dY along edges."""
+    (x0, y0), (x1, y1) = begin, end
     rise = y1 - y0
     level = rise == 0
     bottom, top = _clamp(xp, y0, q), _clamp(xp, y1, q)
     slope = divide(xp, x1 - x0, xp.where(level, 1.0, rise))
-    begin, end = x0 + (bottom - y0) * slope, x1 - (y1 - top) * slope
-    begin, end = xp.where(level, x0, begin), xp.where(level, x1, end)
-    low, high = xp.minimum(begin, end), xp.maximum(begin, end)
+    # Where the part with |y| ≤ q begins and ends.
+    first = xp.where(level, x0, x0 + (bottom - y0) * slope)
+    last = xp.where(level, x1, x1 - (y1 - top) * slope)
+    low, high = xp.minimum(first, last), xp.maximum(first, last)
     left, right = _clamp(xp, low, p), _clamp(xp, high, p)
     width = high - low
     steep = width <= 0
@@ -196,5 +195,5 @@ def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: float) -> Reg
     return regions._replace(columns=xp.concat((low, high, regions.columns[4:, ...])))
 
 
-GEOMETRY = Geometry((*SHARES, "probiou"), ready, overlap)
-TURNED = Geometry(SHARES, ready, overlap)
+GEOMETRY = Geometry((*SHARES, "probiou"), ready, overlap, weight=lambda _a, _b: 4)  # of edges
+TURNED = GEOMETRY._replace(kinds=SHARES)
