@@ -192,7 +192,7 @@ def test_boxes_along_the_axes_in_another_format(run, member):
     [
         ("cxcywhr", "iou", 0.3),
         ("cxcywhr", "iof", 0.5),
-        ("cxcywhr", "probiou", 0.3),
+        ("cxcywhr", "probiou", 0.02),
         ("polygon", "ios", 0.5),
         ("segment", "iou", 0.7),
         ("xyzxyz", "diou", 0.1),

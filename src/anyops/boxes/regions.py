@@ -97,7 +97,7 @@ class Measure(NamedTuple):
     def check(self) -> None:
         """Raise ValueError unless there are such a format and such a kind of overlap of its regions."""
         check_fmt("fmt", self.fmt)
-        check_kind(self.kind, self.geometry.kinds, self.fmt)
+        check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, self.fmt)
 
 
 def ready(xp: Namespace, regions: Array, measure: Measure, *, look: bool = False) -> Regions:
