@@ -290,8 +290,8 @@ def test_whole_numbers_in_other_formats(run, backend):
         given = np.rint(regions(fmt, boxes.astype(np.float32))).astype(np.int32)
         want = run(anyops.nms, given.astype(np.float32), scores, 0.3, fmt=fmt)
         assert run(anyops.nms, given, scores, 0.3, fmt=fmt).tolist() == want.tolist()
+    large = np.full((2, 5), 2**60) if backend.has_dtype("int64") else np.full((2, 5), 2**30, np.int32)
     with pytest.raises(ValueError, match=r"boxes must hold integers up to .* for fmt='cxcywhr'"):
-        large = np.full((2, 5), 2**60) if backend.has_dtype("int64") else np.full((2, 5), 2**30, np.int32)
         run(anyops.nms, large, np.ones(2, np.float32), fmt="cxcywhr")
 
 

@@ -1,8 +1,8 @@
 """Area of the intersection of rotated boxes, exact to rounding: no sort, no hull, no tolerance, no branch.
 
-In the frame of the box b, of half sides (p, q), let X = clamp(x, −p, p) and Y = clamp(y, −q, q). The clamp maps the
-plane onto b and moves no inner point of it, so the boundary of a winds around an inner point of b as often before the
-clamp as after it, and by Green's theorem
+In the frame of the box b, the longer one, of half sides (p, q), let X = clamp(x, −p, p) and Y = clamp(y, −q, q). The
+clamp maps the plane onto b and moves no inner point of it, so the boundary of a winds around an inner point of b as
+often before the clamp as after it, and by Green's theorem
 
     |a ∩ b| = |∮ X dY|  along the boundary of a,
 
@@ -31,6 +31,11 @@ def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
     return xp.cos(turn), xp.sin(turn)
 
 
+def within_a_turn(xp: Namespace, degrees: Array) -> Array:
+    """Angles less whole turns, exactly, where there are some: a difference of large ones would be rounded."""
+    return xp.where(xp.abs(degrees) > 360, xp.remainder(degrees, xp.full_like(degrees, 360.0)), degrees)
+
+
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     """Areas of the intersections of boxes with positive sides, as rows (5, ...) that broadcast.
 
@@ -38,14 +43,19 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     """
     ax, ay, a_width, a_height, a_angle = rows_of(a)
     bx, by, b_width, b_height, b_angle = rows_of(b)
+    # In the frame of the longer box: the corners of a long one, seen from a short one, are rounded by its sides.
+    longer = xp.maximum(a_width, a_height) > xp.maximum(b_width, b_height)
+    sign = xp.where(longer, -1.0, xp.ones_like(a_width))
+    width, other_width = xp.where(longer, b_width, a_width), xp.where(longer, a_width, b_width)
+    height, other_height = xp.where(longer, b_height, a_height), xp.where(longer, a_height, b_height)
     # Differences first: far from the origin, and for nearly equal angles, they are exact.
-    x, y = into_frame(xp, ax - bx, ay - by, b_angle)
-    cos, sin = direction(xp, a_angle - b_angle)
-    width, height = (cos * a_width, -sin * a_width), (sin * a_height, cos * a_height)
+    x, y = into_frame(xp, sign * (ax - bx), sign * (ay - by), xp.where(longer, a_angle, b_angle))
+    cos, sin = direction(xp, sign * (a_angle - b_angle))
+    along, across = (cos * width, -sin * width), (sin * height, cos * height)
     # All four edges at once: a quarter of the calls, and of what a compiler is given.
-    xs, ys = (xp.stack([z + u * w + v * h for u, v in CORNERS]) for z, w, h in zip((x, y), width, height, strict=True))
+    xs, ys = (xp.stack([z + u * w + v * h for u, v in CORNERS]) for z, w, h in zip((x, y), along, across, strict=True))
     next_xs, next_ys = (xp.concat((z[1:, ...], z[:1, ...])) for z in (xs, ys))
-    return xp.sum(_swept(xp, (xs, ys), (next_xs, next_ys), b_width / 2, b_height / 2), axis=0)
+    return xp.sum(_swept(xp, (xs, ys), (next_xs, next_ys), other_width / 2, other_height / 2), axis=0)
 
 
 def into_frame(xp: Namespace, x: Array, y: Array, degrees: Array) -> tuple[Array, Array]:
@@ -65,7 +75,7 @@ def reach(xp: Namespace, boxes: Array) -> Array:
 def corners(xp: Namespace, boxes: Array) -> Array:
     """Return the corners (4, 2, ...) of boxes as rows (5, ...), in order around each."""
     x, y, width, height, angle = rows_of(boxes)
-    cos, sin = direction(xp, angle)
+    cos, sin = direction(xp, within_a_turn(xp, angle))
     found = [(x + u * width * cos + v * height * sin, y - u * width * sin + v * height * cos) for u, v in CORNERS]
     return xp.stack([xp.stack(corner) for corner in found])
 
@@ -73,7 +83,7 @@ def corners(xp: Namespace, boxes: Array) -> Array:
 def centre_from_corner(xp: Namespace, boxes: Array) -> Array:
     """Centres (2, ...) of boxes as rows (5, ...) whose first two are the corner that has both axes ahead of it."""
     x, y, width, height, angle = rows_of(boxes)
-    cos, sin = direction(xp, angle)
+    cos, sin = direction(xp, within_a_turn(xp, angle))
     return xp.stack((x + (cos * width + sin * height) / 2, y + (cos * height - sin * width) / 2))
 
 
@@ -140,6 +150,7 @@ def _clamp(xp: Namespace, x: Array, limit: Array) -> Array:
 def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = False) -> Regions:
     """Return rotated boxes as rows of centre, sides and angle; of turned blocks also z and depth."""
     rows = finite(xp, rows_first(xp, regions))
+    rows = xp.concat((rows[:-1, ...], within_a_turn(xp, rows[-1:, ...])))
     if fmt == "xywhr":
         rows = xp.concat((centre_from_corner(xp, rows), rows[2:, ...]))
     upright: tuple[Array, ...] = ()
