@@ -16,7 +16,7 @@ unit axes are (cos, −sin) and (sin, cos).
 import math
 
 from .._array.division import divide
-from .._array.namespace import Array, Namespace, rows_of, stop_gradient
+from .._array.namespace import Array, Namespace, device, rows_of, stop_gradient
 from .._array.operators import PLAIN, Operators
 from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, rows_first, share
 
@@ -53,9 +53,20 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     cos, sin = direction(xp, sign * (a_angle - b_angle))
     along, across = (cos * width, -sin * width), (sin * height, cos * height)
     # All four edges at once: a quarter of the calls, and of what a compiler is given.
-    xs, ys = (xp.stack([z + u * w + v * h for u, v in CORNERS]) for z, w, h in zip((x, y), along, across, strict=True))
-    next_xs, next_ys = (xp.concat((z[1:, ...], z[:1, ...])) for z in (xs, ys))
-    return xp.sum(_swept(xp, (xs, ys), (next_xs, next_ys), other_width / 2, other_height / 2), axis=0)
+    (x0, y0), (x1, y1) = (
+        (x + u * along[0] + v * across[0], y + u * along[1] + v * across[1]) for u, v in _edges(xp, x)
+    )
+    first, second, third, fourth = rows_of(_swept(xp, (x0, y0), (x1, y1), other_width / 2, other_height / 2))
+    return (first + third) + (second + fourth)
+
+
+def _edges(xp: Namespace, like: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Corners (4, ...) where the edges of a box begin, and where they end, in units of its sides."""
+    k = xp.reshape(xp.arange(4, device=device(like)), (4, *(1,) * like.ndim))
+    half = xp.full((4, *(1,) * like.ndim), 0.5, dtype=like.dtype, device=device(like))
+    right, low = xp.where((k == 1) | (k == 2), half, -half), xp.where(k >= 2, half, -half)
+    next_low, next_right = right, xp.where(k < 2, half, -half)
+    return (right, low), (next_right, next_low)
 
 
 def into_frame(xp: Namespace, x: Array, y: Array, degrees: Array) -> tuple[Array, Array]:
