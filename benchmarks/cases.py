@@ -47,7 +47,10 @@ MASKS_TO_BOXES, MASK_IOU = "masks_to_boxes", "mask_iou"
 KINDS = ("giou", "diou", "ciou")
 IOU_KINDS = tuple(f"box_iou {kind}" for kind in KINDS)
 CLUSTER, CLUSTER_SCORE, WEIGHTED_CLUSTER = "cluster_nms", "cluster_nms score", "weighted_cluster_nms score"
-GROUPS = "nms_groups"
+GROUPS, MERGE = "nms_groups", "non_max_merge"
+ROTATED_IOU, POLYGON_IOU = "box_iou cxcywhr", "box_iou polygon"
+ROTATED_NMS, ROTATED_GROUPS = "nms cxcywhr", "nms_groups cxcywhr"
+KEYPOINTS = "keypoint_similarity"
 BOX_LOSSES = tuple(f"box_iou_loss {kind}" for kind in KINDS)
 BOX_LOSSES_TRAIN = tuple(f"{operation} train" for operation in BOX_LOSSES)
 SOFTMAX, SOFTMAX_TRAIN, BATCH_NORM_GRAD = "softmax_focal_loss", "softmax_focal_loss train", "batch_norm_grad"
@@ -65,6 +68,7 @@ SELECTIONS = (
     FAST,
     MATRIX,
     MASKS,
+    ROTATED_NMS,
 )  # their answer is which boxes are kept; that of the others, numbers
 
 
@@ -152,6 +156,36 @@ OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str
         # Averages of coordinates that reach 1e3.
         (WEIGHTED_CLUSTER, "clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40), {"tolerance": 1e-2}),
         (GROUPS, "clustered-5k", 5_000, lambda: scenes.clustered(5_000), {}),
+    ),
+    "regions": (
+        # Peers are off by as much where sides of two boxes are nearly parallel.
+        (
+            ROTATED_IOU,
+            "1000x1000",
+            1_000_000,
+            lambda: scenes.turned_pair(1_000, 1_000),
+            {"targets": targets(1, 2), "tolerance": 1e-3},
+        ),
+        (POLYGON_IOU, "300x300 of 8", 90_000, lambda: scenes.polygons(300, 300), {"tolerance": 1e-4}),
+        *(
+            (
+                ROTATED_NMS,
+                name,
+                n,
+                partial(scenes.oriented, n),
+                {"targets": wanted, "against": against(*["opencv, rotated"] * 3)},
+            )
+            for name, n, wanted in (("oriented-1k", 1_000, {}), ("oriented-10k", 10_000, targets(10, 10, 10)))
+        ),
+        (ROTATED_GROUPS, "oriented-1k", 1_000, partial(scenes.oriented, 1_000), {}),
+        *(
+            (MERGE, name, n, make, {"targets": targets(20, 20, 20), "tolerance": 1e-6})
+            for name, n, make in (
+                ("clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40)),
+                ("clustered-10k", 10_000, lambda: scenes.clustered(10_000)),
+            )
+        ),
+        (KEYPOINTS, "100x100 of 17", 10_000, lambda: scenes.poses(100, 100), {}),
     ),
     "training": (
         *(

@@ -32,6 +32,7 @@ from cases import (
     IMAGES_MASK,
     IMAGES_MASK_JIT,
     IOU_THRESHOLD,
+    KEYPOINTS,
     KINDS,
     KMEANS,
     KMEANS_ASSIGN,
@@ -42,11 +43,16 @@ from cases import (
     LOGISTIC_PROBA,
     MASKS,
     MATRIX,
+    MERGE,
     MINIBATCH,
     NMS,
     NMS_MASK,
     PADDED,
     PADDED_JIT,
+    POLYGON_IOU,
+    ROTATED_GROUPS,
+    ROTATED_IOU,
+    ROTATED_NMS,
     SEEDS,
     SOFT,
     SOFTMAX,
@@ -457,11 +463,12 @@ def overlap_graph(above: float) -> Prepare:
 
     def prepare(scene: Scene) -> Callable[[], object]:
         from anyops._array.mode import mode_of
+        from anyops.boxes.regions import Measure
         from anyops.suppression.detections import Detections
         from anyops.suppression.rescoring import rivals_of
 
         mode = mode_of(boxes=scene.boxes)
-        return lambda: rivals_of(mode, Detections(scene.boxes, scene.scores), kind="iou", floor=above)
+        return lambda: rivals_of(mode, Detections(scene.boxes, scene.scores), measure=Measure("iou"), floor=above)
 
     return prepare
 
@@ -700,19 +707,46 @@ CONTENDERS = (
     ),
     Contender(
         "opencv",
-        {NMS: opencv_nms, BATCHED_NMS: opencv_batched_nms},
+        {
+            NMS: opencv_nms,
+            BATCHED_NMS: opencv_batched_nms,
+        },
         50_000,
         100_001,
         note="computes in float64 from x, y, width, height",
     ),
     Contender(
+        "opencv, rotated",
+        {ROTATED_NMS: ops.opencv_rotated_nms},
+        ANY,
+        compared=False,
+        note="takes a box within another one for the same box, and so keeps fewer",
+    ),
+    Contender(
         "supervision",
-        {NMS: supervision_nms, BATCHED_NMS: supervision_nms},
+        {
+            NMS: supervision_nms,
+            BATCHED_NMS: supervision_nms,
+            MERGE: ops.supervision_merge,
+            ROTATED_NMS: ops.supervision_rotated_nms,
+            ROTATED_GROUPS: ops.supervision_rotated_merge,
+        },
         1_000,
         10_000,
         note="returns a mask, so only the set of kept boxes is compared; the n² IoU matrix is built whole",
     ),
-    Contender("pycocotools", {BOX_IOU: pycocotools_box_iou}, ANY, note="computes in float64 from x, y, width, height"),
+    Contender(
+        "shapely",
+        dict.fromkeys((ROTATED_IOU, POLYGON_IOU), ops.shapely_iou),
+        ANY,
+        note="computes in float64, only for pairs whose envelopes meet",
+    ),
+    Contender(
+        "pycocotools",
+        {BOX_IOU: pycocotools_box_iou, KEYPOINTS: ops.pycocotools_similarity},
+        ANY,
+        note="computes in float64 from x, y, width, height",
+    ),
     Contender("sequential loop", {SOFT: soft_nms_loop}, ANY),
     Contender(
         "ensemble-boxes",

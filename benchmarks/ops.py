@@ -19,23 +19,32 @@ from cases import (
     GROUPS,
     IOU_KINDS,
     IOU_THRESHOLD,
+    KEYPOINTS,
     KINDS,
     KMEANS_ASSIGN,
     LOGISTIC_LOSS,
     LOGISTIC_PROBA,
     MASK_IOU,
     MASKS_TO_BOXES,
+    MERGE,
+    POLYGON_IOU,
+    ROTATED_GROUPS,
+    ROTATED_IOU,
+    ROTATED_NMS,
     SOFTMAX,
     SOFTMAX_TRAIN,
     WEIGHTED_CLUSTER,
 )
 from numpy.typing import NDArray
-from scenes import Backward, Linear, Mixture, Scene
+from scenes import Backward, Floats, Linear, Mixture, Oriented, Pair, Poses, Scene
 
 Call = Callable[..., Any]
 Table = dict[str, Call]  # by operation: a function of a module and of the arrays of a problem
 
 SIGMA, LEAST, AVERAGED = 0.2, 0.01, 0.8  # of Cluster-NMS
+SIGMAS = (0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89)
+SIGMAS = tuple(sigma / 10 for sigma in SIGMAS)  # of the keypoints of COCO
+BY_VALUE = (CLUSTER, CLUSTER_SCORE, WEIGHTED_CLUSTER, GROUPS, MERGE, ROTATED_NMS, ROTATED_GROUPS)
 
 
 def calls(module: str, library: Callable[[], Any], table: Table) -> dict[str, Callable[[Any], Call]]:
@@ -44,7 +53,7 @@ def calls(module: str, library: Callable[[], Any], table: Table) -> dict[str, Ca
     def prepare(operation: str, problem: Any) -> Call:
         lib = library()
         call = partial(table[operation], importlib.import_module(module))
-        compiled = call if operation in (CLUSTER, CLUSTER_SCORE, WEIGHTED_CLUSTER, GROUPS) else lib.jit(call)
+        compiled = call if operation in BY_VALUE else lib.jit(call)
         arrays = [lib.asarray(part) for part in problem if part is not None]
         return lambda: lib.wait(compiled(*arrays))
 
@@ -67,6 +76,12 @@ ANYOPS: Table = {
     CLUSTER_SCORE: lambda anyops, *scene: anyops.cluster_nms(*scene, IOU_THRESHOLD, penalty="score")[::-1],
     WEIGHTED_CLUSTER: lambda anyops, *scene: anyops.weighted_cluster_nms(*scene, IOU_THRESHOLD, penalty="score"),
     GROUPS: lambda anyops, *scene: anyops.nms_groups(*scene, IOU_THRESHOLD),
+    MERGE: lambda anyops, *scene: anyops.non_max_merge(*scene, overlap_threshold=IOU_THRESHOLD),
+    ROTATED_IOU: lambda anyops, first, second: anyops.box_iou(first, second, fmt="cxcywhr"),
+    POLYGON_IOU: lambda anyops, first, second: anyops.box_iou(first, second, fmt="polygon"),
+    ROTATED_NMS: lambda anyops, *scene: anyops.nms(*scene, IOU_THRESHOLD, fmt="cxcywhr"),
+    ROTATED_GROUPS: lambda anyops, *scene: anyops.nms_groups(*scene, IOU_THRESHOLD, fmt="cxcywhr"),
+    KEYPOINTS: lambda anyops, *poses: anyops.keypoint_similarity(*poses, sigmas=SIGMAS),
     BATCH_NORM_GRAD: lambda anyops, dy, x, weight: anyops.batch_norm_grad(dy, x, weight),
     KMEANS_ASSIGN: lambda anyops, x, start: anyops.kmeans_assign(x, start).labels,
     LOGISTIC_PROBA: lambda anyops, x, _, coef, intercept: anyops.logistic_predict_proba(x, coef, intercept),
@@ -103,6 +118,7 @@ TORCHVISION: Table = {
         )
     },
     MASKS_TO_BOXES: lambda ops, masks, _: ops.masks_to_boxes(masks),
+    ROTATED_IOU: lambda ops, first, second: ops.box_iou(first, second, fmt="cxcywhr"),
     CLUSTER: lambda ops, *scene: ops.nms(*scene, IOU_THRESHOLD),
     GROUPS: torchvision_groups,
 }
@@ -208,6 +224,84 @@ def sklearn_proba(problem: Linear) -> Call:
     return lambda: model.predict_proba(x)
 
 
+# --- rotated boxes, polygons, poses ----------------------------------------------------------------------------------
+
+
+def opencv_rotated_nms(problem: Oriented) -> Call:
+    """Angles are clockwise in an image there."""
+    import cv2
+
+    boxes = [((x, y), (width, height), -angle) for x, y, width, height, angle in problem.boxes.tolist()]
+    scores = problem.scores.tolist()
+    return lambda: cv2.dnn.NMSBoxesRotated(boxes, scores, 0.0, IOU_THRESHOLD)
+
+
+def corners(boxes: Floats) -> NDArray[np.float64]:
+    """Rotated boxes as four corners (n, 4, 2)."""
+    import anyops
+
+    return anyops.box_convert(boxes.astype(np.float64), "cxcywhr", "xyxyxyxy").reshape(-1, 4, 2)
+
+
+def supervision_rotated_nms(problem: Oriented) -> Call:
+    import supervision
+
+    given = np.column_stack((problem.boxes[:, :4], problem.scores)), corners(problem.boxes)
+    return lambda: supervision.oriented_box_non_max_suppression(*given, IOU_THRESHOLD)
+
+
+def supervision_rotated_merge(problem: Oriented) -> Call:
+    import supervision
+
+    given = np.column_stack((problem.boxes[:, :4], problem.scores)), corners(problem.boxes)
+    return lambda: supervision.oriented_box_non_max_merge(*given, IOU_THRESHOLD)
+
+
+def supervision_merge(problem: Scene) -> Call:
+    import supervision
+
+    rows = np.column_stack((problem.boxes, problem.scores))
+    return lambda: supervision.box_non_max_merge(rows, IOU_THRESHOLD)
+
+
+def shapely_iou(problem: Pair) -> Call:
+    """As users of an exact overlay ask: areas for the pairs whose envelopes meet, which a tree finds."""
+    import shapely
+
+    first, second = (shapely.polygons(corners(part) if part.ndim == 2 else part.astype(np.float64)) for part in problem)
+
+    def overlaps() -> object:
+        i, j = shapely.STRtree(second).query(first)
+        shared = shapely.area(shapely.intersection(first[i], second[j]))
+        found = np.zeros((len(first), len(second)))
+        found[i, j] = shared / (shapely.area(first)[i] + shapely.area(second)[j] - shared)
+        return found
+
+    return overlaps
+
+
+def pycocotools_similarity(problem: Poses) -> Call:
+    """The method of an evaluation that has these poses alone, in the order of their scores."""
+    from types import SimpleNamespace
+
+    from pycocotools.cocoeval import COCOeval, Params
+
+    third = np.ones((*problem.found.shape[:-1], 1))
+    found = [np.ravel(pose).tolist() for pose in np.concatenate((problem.found, third), axis=-1)]
+    given = SimpleNamespace(
+        params=Params("keypoints"),
+        _dts={(0, 0): [{"keypoints": pose, "score": 1 - i / len(found)} for i, pose in enumerate(found)]},
+        _gts={
+            (0, 0): [
+                {"keypoints": np.ravel(pose).tolist(), "area": float(area), "bbox": [0, 0, 1, 1]}
+                for pose, area in zip(problem.true, problem.areas, strict=True)
+            ]
+        },
+    )
+    given.params.maxDets = [len(found)]
+    return lambda: COCOeval.computeOks(given, 0, 0)
+
+
 # --- what is answered ------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +330,31 @@ def joined(_: Linear, result: Any) -> NDArray[Any]:
     return np.concatenate([np.asarray(part).ravel() for part in result])
 
 
+def merged(problem: Scene, result: Any) -> NDArray[Any]:
+    """Merged boxes with their scores, by descending score; groups of positions are merged here."""
+    if isinstance(result, list):
+        boxes = [problem.boxes[group] for group in result]
+        rows = [[*x[:, :2].min(axis=0), *x[:, 2:].max(axis=0)] for x in boxes]
+        scores = [problem.scores[group].max() for group in result]
+    else:
+        rows, scores = (np.asarray(part) for part in result[:2])
+    found = np.column_stack((rows, scores))
+    return found[np.lexsort(found.T)]
+
+
+def grouped(_: Oriented, result: Any) -> NDArray[Any]:
+    """The position of the best box of each box's group."""
+    if not isinstance(result, list):
+        return np.asarray(result)
+    found = np.zeros(sum(map(len, result)), np.int64)
+    for group in result:
+        found[group] = group[0]
+    return found
+
+
 ANSWERS: dict[str, Callable[[Any, Any], NDArray[Any]]] = {
+    MERGE: merged,
+    ROTATED_GROUPS: grouped,
     CLUSTER_SCORE: in_place,
     WEIGHTED_CLUSTER: in_place,
     BATCH_NORM_GRAD: means,

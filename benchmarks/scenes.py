@@ -30,6 +30,21 @@ class Padded(NamedTuple):
     valid: NDArray[np.bool_]
 
 
+class Oriented(NamedTuple):
+    """One problem for suppression of rotated boxes: centre, width, height, degrees."""
+
+    boxes: Floats
+    scores: Floats
+
+
+class Poses(NamedTuple):
+    """One problem for the similarity of keypoints: (N, K, 2) as found, (M, K, 3) as annotated, and their areas."""
+
+    found: Floats
+    true: Floats
+    areas: Floats
+
+
 class Pair(NamedTuple):
     """One problem for pairwise IoU."""
 
@@ -116,7 +131,21 @@ class Linear(NamedTuple):
 
 
 Problem = (
-    Scene | Padded | Pair | Masks | Models | Logits | Classes | Matched | Batch | Backward | Mixture | Labelled | Linear
+    Scene
+    | Padded
+    | Oriented
+    | Poses
+    | Pair
+    | Masks
+    | Models
+    | Logits
+    | Classes
+    | Matched
+    | Batch
+    | Backward
+    | Mixture
+    | Labelled
+    | Linear
 )
 
 
@@ -261,6 +290,57 @@ def all_sizes(n: int = 20_000) -> Scene:
 def pair(n: int, m: int) -> Pair:
     """n boxes against m others in the same picture."""
     return Pair(spread(n, seed=0).boxes, spread(m, seed=1).boxes)
+
+
+def oriented(n: int, seed: int = 0) -> Oriented:
+    """Rotated boxes jittered around a few objects, at the density of `crowd`: most are suppressed."""
+    rng = np.random.default_rng(seed)
+    objects, extent = n * 300 // 10_000, 1333.0 * math.sqrt(n / 10_000)
+    centre, size = rng.random((objects, 2)) * extent, np.exp(rng.normal(4, 0.8, (objects, 2)))
+    angle, of = rng.uniform(-180, 180, objects), rng.integers(0, objects, n)
+    centre, angle = centre[of] + rng.normal(0, 3, (n, 2)), angle[of] + rng.normal(0, 5, n)
+    size = size[of] * np.exp(rng.normal(0, 0.15, (n, 2)))
+    boxes = np.concatenate((centre, size, angle[:, None]), axis=1).astype(np.float32)
+    return Oriented(boxes, rng.random(n).astype(np.float32))
+
+
+def turned_pair(n: int, m: int) -> Pair:
+    """`pair`, each box turned by an angle of its own."""
+    angles = np.random.default_rng(2).uniform(-180, 180, n + m)
+    first, second = pair(n, m)
+    return Pair(_turned(first, angles[:n]), _turned(second, angles[n:]))
+
+
+def polygons(n: int, m: int, corners: int = 8) -> Pair:
+    """`pair`, of each box a polygon whose corners lie at ascending angles around its centre: most are concave."""
+    rng = np.random.default_rng(2)
+
+    def within(boxes: Floats) -> Floats:
+        angle = (np.arange(corners) + rng.uniform(-0.4, 0.4, (len(boxes), corners))) * (2 * np.pi / corners)
+        far = rng.uniform(0.4, 1, (len(boxes), corners))[..., None] * (boxes[:, None, 2:] - boxes[:, None, :2]) / 2
+        centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+        return (centre + far * np.stack((np.cos(angle), np.sin(angle)), axis=-1)).astype(np.float32)
+
+    return Pair(*map(within, pair(n, m)))
+
+
+def poses(n: int, m: int, keypoints: int = 17) -> Poses:
+    """Poses of which some keypoints are not visible, and what is found near them."""
+    rng = np.random.default_rng(0)
+    body = rng.uniform(0, 100, (keypoints, 2))
+    true, found = (
+        body + rng.normal(0, 20, (count, 1, 2)) + rng.normal(0, 3, (count, keypoints, 2)) for count in (m, n)
+    )
+    seen = rng.integers(0, 3, (m, keypoints, 1))
+    seen[:, 0] = 2
+    areas = rng.uniform(2e3, 1e4, m)
+    return Poses(*(x.astype(np.float32) for x in (found, np.concatenate((true, seen), axis=-1), areas)))
+
+
+def _turned(boxes: Floats, angle: NDArray[np.float64]) -> Floats:
+    """Boxes as centre, width, height and angle."""
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    return np.concatenate(((low + high) / 2, high - low, angle[:, None]), axis=1).astype(np.float32)
 
 
 def masks(n: int, height: int, width: int, seed: int = 0) -> Masks:

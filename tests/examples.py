@@ -17,6 +17,9 @@ LOGITS = np.float32([[0.5, -1, 2], [0, 3, -2], [1, 1, 1], [-4, 0, 4]])
 LABELS = np.array([2, 0, 1, 2], np.int32)
 BATCH = np.random.default_rng(1).normal(size=(4, 3, 2)).astype(np.float32)
 CHANNELS = np.float32([1, 2, -1])
+POSES = np.random.default_rng(3).random((7, 5, 3)).astype(np.float32) * np.float32([8, 8, 1])
+POSES[-1, 1:3, 2] = 0  # keypoints that are not visible
+AREAS, SIGMAS = np.float32([4, 9, 16, 25]), (0.5, 0.25, 0.5, 1.0, 0.75)
 ROWS = np.random.default_rng(2).normal(size=(12, 2)).astype(np.float32)
 CLASSES = np.array([0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 1, 0], np.int32)
 COEF, INTERCEPT = np.float32([0.5, -0.25]), np.array(0.25, np.float32)
@@ -33,6 +36,12 @@ def fused(boxes, scores):
     """Boxes and scores in one array, of which there is a gradient."""
     boxes, scores = anyops.weighted_cluster_nms_boxes(boxes, scores)
     return boxes * scores[..., None]
+
+
+def united(boxes, scores, labels):
+    """The same of merged boxes."""
+    found = anyops.non_max_merge(boxes, scores, overlap_threshold=0.1, labels=labels)
+    return found.boxes * found.scores[..., None]
 
 
 def of_parts(part, merge):
@@ -53,6 +62,7 @@ EXAMPLES = {
     "masks_to_boxes": (anyops.masks_to_boxes, MASKS),
     "box_iou": (anyops.box_iou, BOXES, BOXES[:5]),
     "mask_iou": (anyops.mask_iou, MASKS, MASKS),
+    "keypoint_similarity": (partial(anyops.keypoint_similarity, sigmas=SIGMAS), POSES[:3], POSES[3:], AREAS),
     "sigmoid_focal_loss": (anyops.sigmoid_focal_loss, LOGITS, (LOGITS > 0) * 1),
     "sigmoid_focal_loss_and_grad": (anyops.sigmoid_focal_loss_and_grad, LOGITS, (LOGITS > 0) * 1),
     "softmax_focal_loss": (anyops.softmax_focal_loss, LOGITS, LABELS),
@@ -88,6 +98,7 @@ EXAMPLES = {
     "cluster_nms": (partial(anyops.cluster_nms, penalty="score"), BOXES, SCORES),
     "cluster_nms_scores": (partial(anyops.cluster_nms_scores, penalty="score"), BOXES, SCORES),
     "weighted_cluster_nms_boxes": (fused, BOXES, SCORES),
+    "non_max_merge": (united, BOXES, SCORES, IDS),
     "weighted_boxes_fusion": (lambda b, s, i: anyops.weighted_boxes_fusion(b, s, i).boxes, BOXES, SCORES, IDS),
     "weighted_boxes_fusion_padded": (
         lambda b, s, i: anyops.weighted_boxes_fusion_padded(b, s, i).boxes,

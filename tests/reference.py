@@ -80,6 +80,19 @@ def mask_overlap(a: np.ndarray, b: np.ndarray, kind: str = "iou") -> float:
     return quotient(inter, {"iou": sum(areas) - inter, "iof": areas[0], "ios": min(areas)}[kind])
 
 
+def keypoint_similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
+    """COCO's OKS of poses (N, K, 2 or 3) with poses (M, K, 2 or 3), pair by pair, as its page on evaluation says."""
+    found = np.zeros((len(a), len(b)))
+    for i, j in itertools.product(range(len(a)), range(len(b))):
+        seen = [k for k in range(len(sigmas)) if b.shape[-1] == 2 or b[j, k, 2] > 0]
+        total = 0.0
+        for k in seen:
+            far = (float(a[i, k, 0]) - float(b[j, k, 0])) ** 2 + (float(a[i, k, 1]) - float(b[j, k, 1])) ** 2
+            total += math.exp(-far / (2 * float(areas[j]) * (2 * sigmas[k]) ** 2))
+        found[i, j] = total / len(seen) if seen else 0.0
+    return found
+
+
 def mask_box(mask: np.ndarray) -> list[float]:
     """x1, y1, x2, y2 of the first and last true pixel."""
     pixels = [(x, y) for y, row in enumerate(mask) for x, value in enumerate(row) if value]
@@ -417,6 +430,37 @@ def nms_groups(
             if group[j] == -1 and (score_threshold is None or scores[j] > score_threshold):
                 group[j] = i
     return group
+
+
+def non_max_merge(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    overlap_threshold: float = 0.5,
+    *,
+    transitive: bool = False,
+    dtype: Any = np.float64,
+    **options: Any,
+) -> tuple[np.ndarray, list[int], list[int]]:
+    """Union boxes of groups, their best boxes by rank, and the group of each box: by a search from box to box."""
+    group = nms_groups(boxes, scores, overlap_threshold, dtype=dtype, **options)
+    ranked = rank(list(map(float, scores)))
+    if transitive:
+        t, act = float(np.asarray(overlap_threshold, dtype)), actions(boxes, dtype=dtype, **options)
+        over = np.array([act(i) > t for i in range(len(scores))])
+        place = np.argsort(ranked)
+        better = place[:, None] < place
+        pairs = (over & better) | (over & better).T
+        group = [-1] * len(scores)
+        for first in ranked:
+            found = [first] if group[first] == -1 else []
+            while found:
+                i = found.pop()
+                group[i] = first
+                found += [j for j in np.flatnonzero(pairs[i]) if group[j] == -1]
+    best = [i for i in ranked if group[i] == i]
+    members = [boxes[np.asarray(group) == i] for i in best]
+    merged = [[*m[:, :2].min(axis=0), *m[:, 2:].max(axis=0)] for m in members]
+    return np.reshape(np.array(merged, boxes.dtype), (-1, 4)), best, [best.index(i) for i in group]
 
 
 def slopes(f: Callable[..., float], *arrays: np.ndarray, step: float = 1e-6) -> list[np.ndarray]:

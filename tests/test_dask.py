@@ -251,6 +251,9 @@ UNKNOWN = {
     "box_iou": lambda f: anyops.box_iou(f(BOXES), f(BOXES)),
     "box_iou one to one": lambda f: anyops.box_iou(f(BOXES), f(BOXES), pairwise=False),
     "mask_iou": lambda f: anyops.mask_iou(f(BOXES[:, :, None] > 2), f(BOXES[:, :, None] > 2)),
+    "keypoint_similarity": lambda f: anyops.keypoint_similarity(
+        f(BOXES[:, :, None][:, :, [0, 0]]), f(BOXES[:, :, None][:, :, [0, 0]]), f(HALVES), sigmas=[1, 1, 1, 1]
+    ),
     "sigmoid_focal_loss": lambda f: anyops.sigmoid_focal_loss(f(BOXES), f(0 * BOXES)),
     "sigmoid_focal_loss_and_grad": lambda f: anyops.sigmoid_focal_loss_and_grad(f(BOXES), f(0 * BOXES)),
     "softmax_focal_loss": lambda f: anyops.softmax_focal_loss(f(BOXES), f(np.arange(10) % 4)),

@@ -48,6 +48,14 @@ CASES = {
     "box_iou": [
         (lambda c, a, b, k=k: anyops.box_iou(a, b, kind=k), BOXES, OTHER) for k in ("iou", "iof", "ios", "giou", "diou")
     ],
+    "keypoint_similarity": [
+        (
+            lambda c, a, b, area: anyops.keypoint_similarity(a, b, area, sigmas=(0.3, 0.2, 0.25)),
+            BOXES[:, :2].reshape(2, 3, 2),
+            np.stack((BOXES[:, 2], BOXES[:, 3], ROWS - 0.1), -1).reshape(2, 3, 3),
+            np.array([30.0, 50.0]),
+        )
+    ],
     "box_iou_loss": [
         (lambda c, a, b, k=k: anyops.box_iou_loss(a, b, kind=k), BOXES[:4], OTHER) for k in ("iou", "giou", "diou")
     ],

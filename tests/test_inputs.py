@@ -10,7 +10,7 @@ import pytest
 import anyops
 from tests import scenes
 from tests.backends import Backend
-from tests.examples import example
+from tests.examples import AREAS, POSES, SIGMAS, example
 from tests.suppression.family import MEMBERS
 
 BOXES, SCORES = scenes.spread(5)
@@ -33,6 +33,8 @@ def arrays_of(name):
 
 # Ops whose example calls them with other arguments than it has itself
 CALLED = {
+    "non_max_merge": {"boxes": BOXES, "scores": SCORES},
+    "keypoint_similarity": {"keypoints1": POSES[:3], "keypoints2": POSES[3:], "areas": AREAS, "sigmas": SIGMAS},
     "batch_norm": {"x": BOXES, "running_mean": STATE, "running_var": STATE},
     "minibatch_kmeans": {"batches": [BOXES], "k": 2},
     "kmeans": {"x": BOXES, "k": 2},
@@ -115,6 +117,28 @@ CALLS = {
     "mask ranks": (lambda b, s: anyops.mask_iou(b > 0, b > 0), "masks1", "(5, 4)"),
     "mask sizes": (lambda b, s: anyops.mask_iou(_stack(b, 2) > 0, _stack(b[:3, :], 2) > 0), "masks2", "(2, 3, 4)"),
     "mask kind": (lambda b, s: anyops.mask_iou(_stack(b, 2) > 0, _stack(b, 2) > 0, kind="giou"), "kind", "giou"),
+    "poses (5, 4)": (
+        lambda b, s: anyops.keypoint_similarity(b, _stack(b, 2)[:, :, :2], s[:2], sigmas=[1] * 5),
+        "keypoints1",
+        "(5, 4)",
+    ),
+    "poses of four numbers": (
+        lambda b, s: anyops.keypoint_similarity(_stack(b, 2)[:, :, :2], _stack(b, 2), s[:2], sigmas=[1] * 5),
+        "keypoints2",
+        "(2, 5, 4)",
+    ),
+    "poses of 3 keypoints": (lambda b, s: _poses_compared(b[:3, :], b, s[:2]), "keypoints2", "got 5"),
+    "areas of the first": (lambda b, s: _poses_compared(b, b, s), "areas", "(5,)"),
+    "batches of poses": (
+        lambda b, s: anyops.keypoint_similarity(
+            _stack(_stack(b[:, :2], 1), 3), _stack(_stack(b[:, :2], 1), 2), _stack(s[:1], 2), sigmas=[1] * 5
+        ),
+        "keypoints2",
+        "(3,) and (2,)",
+    ),
+    "sigmas (3,)": (lambda b, s: _poses_compared(b, b, s[:2], [1, 1, 1]), "sigmas", "(3,)"),
+    "sigmas of 0": (lambda b, s: _poses_compared(b, b, s[:2], [1, 1, 0, 1, 1]), "sigmas", "0.0"),
+    "sigmas NaN": (lambda b, s: _poses_compared(b, b, s[:2], [1, NAN, 1, 1, 1]), "sigmas", "nan"),
     "nms of (5, 3)": (lambda b, s: anyops.nms(b[:, :3], s), "boxes", "(5, 3)"),
     "nms of one box": (lambda b, s: anyops.nms(b[0, :], s), "boxes", "(4,)"),
     "nms N": (lambda b, s: anyops.nms(b, s[:3]), "scores", "(3,)"),
@@ -341,6 +365,11 @@ def _stack(x, n):
     return _xp(x).stack([x] * n)
 
 
+def _poses_compared(one, other, areas, sigmas=(1, 1, 1, 1, 1)):
+    """Two poses each, of as many keypoints as there are rows."""
+    return anyops.keypoint_similarity(_stack(one[:, :2], 2), _stack(other[:, :2], 2), areas, sigmas=sigmas)
+
+
 def _square(b, n):
     return _stack(_xp(b).concat([b, b[:, :1]], axis=1), n)
 
@@ -419,6 +448,11 @@ def test_options_are_keyword_only(name):
 TWO = {
     "box_iou": (anyops.box_iou, ("boxes1", "boxes2"), (BOXES, BOXES)),
     "mask_iou": (anyops.mask_iou, ("masks1", "masks2"), (BOXES[None] > 0, BOXES[None] > 0)),
+    "keypoint_similarity": (
+        lambda k, a: anyops.keypoint_similarity(k, k, a, sigmas=SIGMAS),
+        ("keypoints1", "areas"),
+        (POSES, np.ones(7, np.float32)),
+    ),
     "nms": (anyops.nms, ("boxes", "scores"), (BOXES, SCORES)),
     "nms labels": (
         lambda s, i: anyops.nms(None, s, labels=i, overlaps=s[:, None] * s),

@@ -40,6 +40,11 @@ OPS = {
     "cluster_nms": (lambda b, s: anyops.cluster_nms(b, s, penalty="score+distance"), ()),
     "weighted_cluster_nms": (anyops.weighted_cluster_nms, (0,)),
     "matrix_nms": (anyops.matrix_nms, ()),
+    "non_max_merge": (lambda b, s: anyops.non_max_merge(b, s, overlap_threshold=0.3)[:2], (0,)),
+    "non_max_merge transitive": (
+        lambda b, s: anyops.non_max_merge(b, s, overlap_threshold=0.3, transitive=True)[:2],
+        (0,),
+    ),
 }
 STATIC = {
     "nms_mask": (lambda b, s: anyops.nms_mask(b, s, 0.3), ()),

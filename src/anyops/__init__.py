@@ -9,6 +9,7 @@ from ._array.support import Support, SupportLimit, support
 from ._version import __version__
 from .boxes.formats import box_area, box_convert, clip_boxes, masks_to_boxes
 from .boxes.iou import box_iou, mask_iou
+from .boxes.keypoints import keypoint_similarity
 from .cluster.anchors import AnchorResult, anchor_boxes
 from .cluster.assign import (
     KMeansAssignment,
@@ -57,6 +58,7 @@ from .suppression.fusion import FusedBoxes, PaddedFusedBoxes, weighted_boxes_fus
 from .suppression.greedy import batched_nms, nms, nms_mask
 from .suppression.groups import nms_groups
 from .suppression.matrix import matrix_nms, matrix_nms_scores
+from .suppression.merge import MergedBoxes, non_max_merge
 from .suppression.rescoring import RescoredBoxes
 from .suppression.select import TopScores, top_scores
 from .suppression.soft import soft_nms, soft_nms_scores
@@ -80,6 +82,7 @@ __all__ = [
     "LogisticResult",
     "LogisticStep",
     "LossAndGrad",
+    "MergedBoxes",
     "PaddedFusedBoxes",
     "RescoredBoxes",
     "RescoredInPlace",
@@ -103,6 +106,7 @@ __all__ = [
     "cluster_nms_scores",
     "fast_nms",
     "fast_nms_mask",
+    "keypoint_similarity",
     "kmeans",
     "kmeans_assign",
     "kmeans_merge",
@@ -125,6 +129,7 @@ __all__ = [
     "nms",
     "nms_groups",
     "nms_mask",
+    "non_max_merge",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_and_grad",
     "soft_nms",

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._array.host import Host
+from ..boxes.geometry import SHARES
 from ..suppression.edges import kept_of_edges
 from ..suppression.overlaps import SLACK
 from .order import ascending
@@ -54,13 +55,35 @@ class Threshold(NamedTuple):
     reach: float  # share of a side in which a partner that begins later must begin
 
 
-def suits(boxes: Host) -> bool:
-    """Whether boxes are of a dtype that this twin computes in, or widens to float32."""
+def suits(detections: Any, measure: Any) -> bool:
+    """Whether boxes along the axes are compared, by a kind that this twin has, in a dtype that it has or widens."""
+    boxes = detections.boxes
+    if boxes is None or detections.overlaps is not None or measure.fmt != "xyxy" or measure.kind not in SHARES:
+        return False
     return boxes.dtype in _ZEROS or boxes.dtype == np.float16
 
 
 def kept(_mode: Any, detections: Any, threshold: float, least: float | None, *, kind: str) -> Host | None:
     """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
+    found = _decided(detections, threshold, least, kind, led=False)
+    return None if found is None else found[0].take(found[1])
+
+
+def groups(_mode: Any, detections: Any, threshold: float, least: float | None, *, kind: str) -> Host | None:
+    """Position of the box that stands for each box, −1 for one up to `least`; None where a graph is the better way."""
+    found = _decided(detections, threshold, least, kind, led=True)
+    if found is None:
+        return None
+    order, _, leads = found
+    standing = np.full(detections.scores.shape, -1, order.dtype)
+    standing[order] = order.take(leads)
+    return standing
+
+
+def _decided(
+    detections: Any, threshold: float, least: float | None, kind: str, *, led: bool
+) -> tuple[Host, Host, Host | None] | None:
+    """Positions by rank, the ranks kept, and if `led` the rank of the box that stands for each rank."""
     boxes, scores, labels, *_ = detections
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
@@ -74,21 +97,25 @@ def kept(_mode: Any, detections: Any, threshold: float, least: float | None, *, 
         order = ascending(0.0 - scores if scores.dtype.kind == "f" else ~scores)
         if least is not None:  # ranked by score, those above the threshold come first
             order = order[: np.count_nonzero(scores > least)]
+        leads = np.arange(order.shape[0]) if led else None
         if order.shape[0] == 0:
-            return order
+            return order, order, leads
         planes, proper = _planes(boxes.take(order, axis=0), kind)
         labels = None if labels is None else labels.take(order)
-        if proper is not None:  # the others are kept, and suppress none
-            some = proper.nonzero()[0]
-            planes, labels = planes.take(some, axis=1), None if labels is None else labels.take(some)
-        stays = _stay(planes, labels, over)
+        if proper is None:
+            stays = _stay(planes, labels, over, leads)
+            return None if stays is None else (order, stays, leads)
+        # The others are kept, and suppress none.
+        some = proper.nonzero()[0]
+        own = np.arange(some.shape[0]) if led else None
+        stays = _stay(planes.take(some, axis=1), None if labels is None else labels.take(some), over, own)
     if stays is None:
         return None
-    if proper is not None:
-        stay = ~proper
-        stay[some.take(stays)] = True
-        stays = stay.nonzero()[0]
-    return order.take(stays)
+    stay = ~proper
+    stay[some.take(stays)] = True
+    if leads is not None and own is not None:
+        leads[some] = some.take(own)
+    return order, stay.nonzero()[0], leads
 
 
 def _numbered(labels: Host) -> Host:
@@ -128,8 +155,11 @@ def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
     return planes, proper & (area < math.inf) if kind == "iou" else proper  # iof and ios divide by a finite one
 
 
-def _stay(planes: Host, labels: Host | None, threshold: Threshold) -> Host | None:
-    """Ranks kept, ascending, of boxes that all have an area."""
+def _stay(planes: Host, labels: Host | None, threshold: Threshold, leads: Host | None) -> Host | None:
+    """Ranks kept, ascending, of boxes that all have an area.
+
+    `leads`, where wanted, holds each rank; the best one kept that drops a box is written in the place of its rank.
+    """
     n = planes.shape[1]
     if n == 0:
         return np.arange(0)
@@ -139,11 +169,11 @@ def _stay(planes: Host, labels: Host | None, threshold: Threshold) -> Host | Non
         if some > 1:
             axis, expected = _axis(planes, threshold)
             if largest <= TILE or 0 < expected <= some * FEW / 2:
-                stays = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW))
+                stays = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW), leads)
                 if stays is not None:
                     return stays
-            return _by_label(planes, labels, count, threshold)
-    return _of_one_label(planes, threshold)
+            return _by_label(planes, labels, count, threshold, leads)
+    return _of_one_label(planes, threshold, leads)
 
 
 def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
@@ -157,11 +187,14 @@ def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
     return axis, (y if axis else x) * threshold.reach
 
 
-def _of_one_label(planes: Host, threshold: Threshold) -> Host | None:
+def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever seems cheaper from the overlaps of the best boxes."""
     n, over = planes.shape[1], _among_best(planes, threshold)
     if over.shape[0] == n:
-        return np.asarray(walk(over))
+        stays = np.asarray(walk(over))
+        if leads is not None:
+            _lead_tile(leads, None, over, stays)
+        return stays
     share = _dense(over)
     if n > LARGE or share < DENSE:
         axis, expected = _axis(planes, threshold)
@@ -169,10 +202,10 @@ def _of_one_label(planes: Host, threshold: Threshold) -> Host | None:
         sweep = 2 * expected * n + 16 * share * n * n / 2
         few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
         if expected > 0 and few:
-            stays = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)))
+            stays = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)), leads)
             if stays is not None:
                 return stays
-    return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold)
+    return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold, leads)
 
 
 def _among_best(planes: Host, threshold: Threshold) -> Host:
@@ -222,16 +255,24 @@ def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
     return places
 
 
-def _by_tiles(planes: Host, over: Host, threshold: Threshold) -> Host | None:
+def _by_tiles(planes: Host, over: Host, threshold: Threshold, leads: Host | None) -> Host | None:
     """Ranks kept, given the overlaps among the best boxes; None if boxes are many and few are suppressed."""
     ranks, parts = None, []
     while True:
         stays = np.asarray(walk(over))
         parts.append(stays if ranks is None else ranks.take(stays))
-        size = over.shape[0]
+        size, first = over.shape[0], None
+        if leads is not None:
+            _lead_tile(leads, ranks, over, stays)
+            first = np.empty(planes.shape[1] - size, np.intp)
         if size == planes.shape[1]:
             break
-        live = (~_suppressed(planes.take(stays, axis=1), planes[:, size:], threshold)).nonzero()[0]
+        gone = _suppressed(planes.take(stays, axis=1), planes[:, size:], threshold, first)
+        if leads is not None and first is not None:
+            dropped = gone.nonzero()[0]
+            to, by = dropped + size, parts[-1].take(first.take(dropped))
+            leads[to if ranks is None else ranks.take(to)] = by
+        live = (~gone).nonzero()[0]
         if live.shape[0] == 0:
             break
         if live.shape[0] > LARGE and live.shape[0] > (1 - WORTHWHILE) * (planes.shape[1] - size):
@@ -242,11 +283,22 @@ def _by_tiles(planes: Host, over: Host, threshold: Threshold) -> Host | None:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _suppressed(winners: Host, rest: Host, threshold: Threshold) -> Host:
-    """Whether any of a few boxes overlaps each of the rest."""
+def _lead_tile(leads: Host, ranks: Host | None, over: Host, stays: Host) -> None:
+    """Note of each box of a tile that is dropped the first one of those that stay which overlaps it."""
+    first = stays.take(over.take(stays, axis=0).argmax(axis=0))
+    first[stays] = stays
+    size = over.shape[0]
+    leads[slice(size) if ranks is None else ranks[:size]] = first if ranks is None else ranks.take(first)
+
+
+def _suppressed(winners: Host, rest: Host, threshold: Threshold, first: Host | None) -> Host:
+    """Whether any of a few boxes overlaps each of the rest; if wanted, `first` gets the number of the first one."""
     k, n = winners.shape[1], rest.shape[1]
     if k * n <= ROOM:
-        return np.logical_or.reduce(_overlap(winners[:, :, None], rest[:, None, :], threshold), axis=0)
+        over = _overlap(winners[:, :, None], rest[:, None, :], threshold)
+        if first is not None:
+            over.argmax(axis=0, out=first)
+        return np.logical_or.reduce(over, axis=0)
     gone, step = np.zeros(n, bool), WIDE // k
     begins, cuts = _starts(winners[:2], winners[2:4], threshold)[..., None]
     for i in range(0, n, step):
@@ -255,12 +307,18 @@ def _suppressed(winners: Host, rest: Host, threshold: Threshold) -> Host:
         near: Host = (cuts >= other_begins) & (other_cuts >= begins)
         meet = near[0] & near[1]
         if np.count_nonzero(meet) * GATHERED < meet.size:
-            first, second = _divided(meet.reshape(-1).nonzero()[0], meet.shape[1])
-            gone[i:].put(second.take(_exceeding(winners, first, some[:, 0], second, threshold)), True)
+            one, other = _divided(meet.reshape(-1).nonzero()[0], meet.shape[1])
+            hit = _exceeding(winners, one, some[:, 0], other, threshold)
+            at = other.take(hit)
+            gone[i:].put(at, True)
+            if first is not None:  # the best of several is put last
+                first[i:][at[::-1]] = one.take(hit[::-1])
         else:
             for j in range(i, min(i + step, n), ROOM // k):
-                part = rest[:, None, j : min(j + ROOM // k, i + step)]
-                gone[j : j + part.shape[2]] = _overlap(winners[:, :, None], part, threshold).any(axis=0)
+                over = _overlap(winners[:, :, None], rest[:, None, j : min(j + ROOM // k, i + step)], threshold)
+                gone[j : j + over.shape[1]] = over.any(axis=0)
+                if first is not None:
+                    over.argmax(axis=0, out=first[j : j + over.shape[1]])
     return gone
 
 
@@ -282,7 +340,7 @@ def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Threshold
     return parts[0] if len(parts) == 1 else np.concatenate((first[:0], *parts))
 
 
-def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> Host | None:
+def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold, leads: Host | None) -> Host | None:
     """Ranks kept, of each label by itself."""
     order = number.astype(np.uint16 if count.shape[0] <= 1 << 16 else number.dtype).argsort(kind="stable")
     planes = planes.take(order, axis=1)
@@ -291,14 +349,19 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold) -> 
     for end, size in zip(count.cumsum().tolist(), count.tolist(), strict=True):
         if size:
             own = slice(end - size, end)
-            stays = _of_one_label(planes[:, own], threshold)
+            ranks, led = order[own], None if leads is None else np.arange(size)
+            stays = _of_one_label(planes[:, own], threshold, led)
             if stays is None:
                 return None
-            stay[order[own].take(stays)] = True
+            stay[ranks.take(stays)] = True
+            if leads is not None and led is not None:
+                leads[ranks] = ranks.take(led)
     return stay.nonzero()[0]
 
 
-def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float) -> Host | None:
+def _by_sweep(
+    planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float, leads: Host | None
+) -> Host | None:
     """Ranks kept, of boxes of one label or of numbered labels; None if there are more than `most` candidates."""
     n = planes.shape[1]
     # The iof is seen from the better box of a pair; the ios, which is no less, from either.
@@ -332,7 +395,13 @@ def _by_sweep(planes: Host, axis: int, number: Host | None, threshold: Threshold
     if seen.kind == "iof":
         hit = _exceeding(planes, better, planes, worse, seen)
         better, worse = better.take(hit), worse.take(hit)
-    return kept_of_edges(np, better, worse, n).nonzero()[0]
+    stay = kept_of_edges(np, better, worse, n)
+    if leads is not None:
+        some = stay.take(better).nonzero()[0]
+        dropped = worse.take(some)
+        leads[dropped] = n
+        np.minimum.at(leads, dropped, better.take(some))
+    return stay.nonzero()[0]
 
 
 def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:

@@ -108,7 +108,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
             )
     dtype = result_dtype(xp, boxes1=boxes1, boxes2=boxes2)
     lead = -tail - 1 if pairwise else -tail
-    _check_broadcast("boxes1", boxes1.shape[:lead], "boxes2", boxes2.shape[:lead])
+    check_broadcast("boxes1", boxes1.shape[:lead], "boxes2", boxes2.shape[:lead])
     (boxes1, _), (boxes2, fmt) = (as_xyxy(xp, flat(xp, boxes, fmt), fmt) for boxes in (boxes1, boxes2))
     if fmt != "xyxy":
         for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
@@ -144,7 +144,8 @@ def _of_one_dtype(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, A
     )
 
 
-def _check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tuple[int, ...]) -> None:
+def check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tuple[int, ...]) -> None:
+    """Raise ValueError unless two shapes broadcast."""
     for m, n in zip(reversed(shape1), reversed(shape2), strict=False):
         if m not in (n, 1) and n != 1:
             raise ValueError(
@@ -311,7 +312,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
         raise ValueError(
             f"masks1 and masks2 must have one height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
         )
-    _check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
+    check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
     # Of masks with themselves, half the work is the same.
     given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
     for name, x in given.items():

@@ -42,7 +42,7 @@ class Graph:
             # Soft-NMS changes scores, and with them which box of a pair is the better.
             parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.measure.kind == "iof")
         else:
-            parts = _all_with_all(mode, scene)
+            parts = all_with_all(mode, scene)
         found = collected(parts, room)
         return None if found is None else cls(xp, order, Edges.join(xp, scene, found))
 
@@ -139,7 +139,7 @@ def compared(xp: Namespace, rows: Scene, columns: Scene) -> Edges:
     return Edges.where(xp, hit, rows.ranks, columns.ranks, forth, back)
 
 
-def _all_with_all(mode: Mode, scene: Scene) -> Iterator[Edges]:
+def all_with_all(mode: Mode, scene: Scene) -> Iterator[Edges]:
     """Yield the pairs that overlap, by comparing each box with all that rank below it."""
     chunk = mode.chunk // scene.measure.geometry.weight(scene.boxes, scene.boxes)
     for rows, _ in tiles((scene.size, scene.size), chunk, (0,)):

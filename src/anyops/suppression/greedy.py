@@ -13,11 +13,10 @@ from functools import partial
 from .._array.loop import branch, branches, map_lanes
 from .._array.mode import Mode
 from .._array.namespace import Array, default_int, device, namespace
-from .._array.segments import mark, put_along_last
+from .._array.segments import mark, put_along_last, segment_min
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
-from ..boxes.geometry import SHARES
 from ..boxes.regions import Measure
 from .arguments import Call, check_detections, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
@@ -269,12 +268,13 @@ def kept_of_scene(call: Call, threshold: float) -> Array:
     if detections.boxes is not None and detections.overlaps is None:
         kept = None
         if mode.host:
-            if measure.fmt == "xyxy" and measure.kind in SHARES and host.suits(detections.boxes):
+            if host.suits(detections, measure):
                 kept = host.kept(mode, detections, threshold, least, kind=measure.kind)
         elif mode.padded:
             return kept_in_buckets(mode, detections, threshold, least, measure=measure)
         if kept is None and detections.scores.shape[0] >= UNDIVIDED:
-            kept = mode.run(_kept_in_parts, detections, threshold, least, measure=measure)
+            found = mode.run(decided_in_parts, detections, threshold, least, measure=measure)
+            kept = None if found is None else mode.xp.take(*found[:2])
         if kept is not None:
             return kept
     return best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0]
@@ -287,28 +287,34 @@ def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, g
 # Large scenes, eagerly: a graph of the best boxes, which suppress among the others before the others are compared.
 
 
-def _kept_in_parts(
-    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
-) -> Array | None:
-    """Indices kept, by descending score; None for a scene that cannot be cut into strips."""
+def decided_in_parts(
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure, led: bool = False
+) -> tuple[Array, Array, Array | None] | None:
+    """Positions by rank, the ranks kept, and if `led` for each rank the best one kept that drops it, or itself.
+
+    None for a scene that cannot be cut into strips.
+    """
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
+    n, ranks = order.shape[0], xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
     scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
     # A box that can overlap none is kept. In the scene it would only stretch the extent that is cut into strips.
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     if scene.size == 0:
-        return order
+        return order, ranks, ranks
     strips = Strips.of(xp, scene)
     if not bool(strips.fits(xp)):
         return None
-    kept = _by_graph(mode, scene, strips)
+    kept, leads = _by_graph(mode, scene, strips, xp.full_like(ranks, n) if led else None)
+    if leads is not None:
+        leads = xp.where(leads < n, leads, ranks)
     if proper is not None:
-        kept = indices_of(xp, mark(xp, kept, order.shape[0]) | ~proper)
-    return xp.take(order, kept)
+        kept = indices_of(xp, mark(xp, kept, n) | ~proper)
+    return order, kept, leads
 
 
-def _by_graph(mode: Mode, scene: Scene, strips: Strips) -> Array:
-    """Ranks kept, from the graph of overlapping pairs.
+def _by_graph(mode: Mode, scene: Scene, strips: Strips, leads: Array | None) -> tuple[Array, Array | None]:
+    """Ranks kept, from the graph of overlapping pairs, and where wanted the best of them that drops each rank.
 
     If most boxes are suppressed, most pairs need not be compared: the best boxes are resolved first, and suppress among
     the others before those are compared with each other.
@@ -332,19 +338,26 @@ def _by_graph(mode: Mode, scene: Scene, strips: Strips) -> Array:
         stays = kept_of_edges(xp, xp.take(number, edges.better), xp.take(number, edges.worse), size)
         head = head.take(xp, indices_of(xp, stays))
         kept.append(head.ranks)
+        if leads is not None:
+            some = indices_of(xp, xp.take(mark(xp, head.ranks, total), edges.better))
+            leads = segment_min(xp, xp.take(edges.better, some), xp.take(edges.worse, some), leads)
         scene = scene.part(size, None)
         if scene.size > 0:
-            gone = _suppressed(mode, strips, head, scene, total)
+            gone, leads = _suppressed(mode, strips, head, scene, total, leads)
             scene = scene.take(xp, indices_of(xp, ~xp.take(gone, scene.ranks)))
             size = min(4 * size, most, scene.size)
-    return xp.concat(kept)
+    return xp.concat(kept), leads
 
 
-def _suppressed(mode: Mode, strips: Strips, winners: Scene, rest: Scene, total: int) -> Array:
-    """Whether each rank is that of a box of the rest that overlaps a winner."""
+def _suppressed(
+    mode: Mode, strips: Strips, winners: Scene, rest: Scene, total: int, leads: Array | None
+) -> tuple[Array, Array | None]:
+    """Whether each rank is that of a box of the rest that overlaps a winner, and the best winner of each."""
     xp = mode.xp
     a, b = Sweep.of(xp, strips, winners), Sweep.of(xp, strips, rest)
     gone = xp.zeros((total,), dtype=xp.bool, device=device(rest.ranks))
     for edges in overlapping_between(mode, a, b):
         gone = gone | mark(xp, edges.worse, total)
-    return gone
+        if leads is not None:
+            leads = segment_min(xp, edges.better, edges.worse, leads)
+    return gone, leads

@@ -5,16 +5,17 @@ from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, device
 from .._array.order import descending
 from .._array.padding import bucket, marked
-from .._array.segments import mark, segment_min
+from .._array.segments import mark
 from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
+from .._host import greedy as host
 from ..boxes.regions import Measure
 from .arguments import check_threshold, index_call
 from .detections import Detections
-from .greedy import kept_of_scene
+from .greedy import UNDIVIDED, decided_in_parts, kept_of_scene
 from .rescoring import padded
 from .tiles import Pairs, Tiles
-from .winners import pairs_with_kept, small_graph
+from .winners import small_graph
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
@@ -82,8 +83,13 @@ def nms_groups(
         differentiable=False,
     )
     mode, detections, measure, least = call.mode, call.detections, call.measure, call.least
+    if mode.host and host.suits(detections, measure):
+        found = host.groups(mode, detections, threshold, least, kind=measure.kind)
+        if found is not None:
+            return mode.back(found)
     if detections.overlaps is None and not mode.padded:
-        found = mode.run(_of_graph, detections, threshold, least, measure=measure)
+        few = detections.scores.shape[0] < UNDIVIDED
+        found = mode.run(_of_graph if few else _of_parts, detections, threshold, least, measure=measure)
         if found is not None:
             return mode.back(found)
     # The pairs are many: only those of a box that is kept count.
@@ -96,12 +102,8 @@ def nms_groups(
                 :n
             ]
         )
-    found = None
-    if detections.overlaps is None:
-        found = mode.run(_of_strips, detections, kept, threshold, least, measure=measure)
-    if found is None:
-        kept, rows = mark(mode.xp, kept, n), kept.shape[0]
-        found = mode.run(_of_tiles, detections, kept, threshold, least, measure=measure, rows=rows)
+    kept, rows = mark(mode.xp, kept, n), kept.shape[0]
+    found = mode.run(_of_tiles, detections, kept, threshold, least, measure=measure, rows=rows)
     return mode.back(found)
 
 
@@ -119,6 +121,14 @@ def _of_graph(
     winning = over.at(indices_of(xp, over.better(kept)))
     last = xp.full_like(ranks, max(order.shape[0] - 1, 0))
     return _by_rank(xp, xp.where(kept, ranks, winning.min(lambda pair: pair.better(ranks), last)), order, scores, least)
+
+
+def _of_parts(
+    mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
+) -> Array | None:
+    """The groups of a large scene, as it is decided; None if it cannot be cut into strips."""
+    found = decided_in_parts(mode, detections, threshold, least, measure=measure, led=True)
+    return None if found is None else _by_rank(mode.xp, found[2], found[0], detections.scores, least)
 
 
 def _of_tiles(
@@ -149,25 +159,6 @@ def _of_tiles(
     found = xp.where(xp.take(kept, position), rank, tiles.min(suppressor, last, rows=min(rows, n)))
     groups = xp.take(xp.take(order, found), xp.argsort(position))
     return groups if least is None else xp.where(scores > least, groups, xp.full_like(groups, -1))
-
-
-def _of_strips(
-    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, *, measure: Measure
-) -> Array | None:
-    """The groups, by the pairs of a box that is kept and one that is not; None if the scene cannot be cut into strips.
-
-    Memory follows the boxes and not the pairs.
-    """
-    found = pairs_with_kept(mode, detections, kept, threshold, least, measure)
-    if found is None:
-        return None
-    xp, (order, stays, pairs), scores = mode.xp, found, detections.scores
-    ranks = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
-    best = xp.where(stays, ranks, max(order.shape[0] - 1, 0))
-    for edges in pairs:
-        some = indices_of(xp, xp.take(stays, edges.better))
-        best = segment_min(xp, xp.take(edges.better, some), xp.take(edges.worse, some), best)
-    return _by_rank(xp, best, order, scores, least)
 
 
 def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array, least: float | None) -> Array:

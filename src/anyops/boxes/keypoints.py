@@ -1,0 +1,183 @@
+"""Object keypoint similarity: how near the keypoints of two poses are, measured by the size of the second.
+
+With K keypoints at distances d_k, the area A of the second pose and v_k = 1 where it has a visible keypoint,
+
+    OKS = Σ_k v_k exp(−d_k² / (8 σ_k² A)) / Σ_k v_k.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from .._array.arguments import check_number
+from .._array.division import divide
+from .._array.integers import largest_exact, may_be_rounded, remedy
+from .._array.mode import Mode, sized_mode_of
+from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, device, result_dtype
+from .._array.nearest import as_compared
+from .._array.pieces import map_tiles, tiles
+from .._array.support import Kind, op
+from .iou import check_broadcast
+
+
+@op(Kind.VALUES)
+def keypoint_similarity(
+    keypoints1: Array, keypoints2: Array, areas: Array, *, sigmas: Sequence[float] | Array
+) -> Array:
+    """COCO's object keypoint similarity (OKS), all-to-all: Σ_k v_k exp(−d_k² / (8 σ_k² A)) / Σ_k v_k.
+
+    d_k are the distances of the keypoints of two poses, A and v_k the area and the visible keypoints of the second.
+
+    Parameters
+    ----------
+    keypoints1 : array (..., N, K, 2) or (..., N, K, 3)
+        x and y of the keypoints of each pose, as detected; a third number is not looked at. Floating or integer.
+    keypoints2 : array (..., M, K, 2) or (..., M, K, 3)
+        Poses to compare with, as annotated: a keypoint whose third number is not above 0 is not visible, and does not
+        count. Leading dimensions broadcast.
+    areas : array (..., M)
+        Of the objects of `keypoints2`: COCO takes the area of their segments.
+    sigmas : sequence or array (K,)
+        σ of each keypoint, positive.
+
+    Returns
+    -------
+    array (..., N, M)
+        In [0, 1], in the dtype of the keypoints, the default float for integers. 0 beside a pose without a visible
+        keypoint, or whose area is not positive and finite; NaN for exactly the pairs with a NaN in the first pose, in a
+        visible keypoint of the second or in its area.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If arguments are not arrays of one library and device, shapes do not fit each other, or a number in `sigmas` is
+        not positive and finite.
+
+    Notes
+    -----
+    Detected poses compared with annotated ones give what ``COCOeval.computeOks`` of pycocotools gives [2]_, but beside
+    an annotation without a visible keypoint: there it measures how far keypoints are outside of twice the annotated
+    box, which is not known here. COCO ignores those annotations.
+
+    References
+    ----------
+    .. [1] https://cocodataset.org/#keypoints-eval
+    .. [2] https://github.com/cocodataset/cocoapi/blob/master/PythonAPI/pycocotools/cocoeval.py
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> poses = np.asarray([[[10.0, 10.0], [30.0, 10.0]], [[12.0, 10.0], [30.0, 14.0]]])
+    >>> anyops.keypoint_similarity(poses, poses, np.asarray([400.0, 400.0]), sigmas=(0.1, 0.1)).round(3)
+    array([[1.   , 0.745],
+           [0.745, 1.   ]])
+    """
+    given = {"keypoints1": keypoints1, "keypoints2": keypoints2, "areas": areas}
+    mode = sized_mode_of(**given, **({} if isinstance(sigmas, Sequence) else {"sigmas": sigmas}))
+    xp, dtype = mode.xp, result_dtype(mode.xp, keypoints1=keypoints1, keypoints2=keypoints2)
+    wide = compute_dtype(xp, dtype)
+    for name, points in (("keypoints1", keypoints1), ("keypoints2", keypoints2)):
+        if points.ndim < 3 or points.shape[-1] not in (2, 3):
+            raise ValueError(f"{name} must have shape (..., N, K, 2) or (..., N, K, 3), got {tuple(points.shape)}")
+        _check_held(mode, name, points, wide)
+    count = keypoints1.shape[-2]
+    if keypoints2.shape[-2] != count:
+        raise ValueError(f"keypoints2 must have {count} keypoints, as keypoints1, got {keypoints2.shape[-2]}")
+    check_broadcast("keypoints1", keypoints1.shape[:-3], "keypoints2", keypoints2.shape[:-3])
+    check_dtype(xp, "areas", areas, "real floating", "integral")
+    if tuple(areas.shape) != tuple(keypoints2.shape[:-2]):
+        raise ValueError(
+            f"areas must have shape {tuple(keypoints2.shape[:-2])}, as keypoints2 has poses, got {tuple(areas.shape)}"
+        )
+    sigmas = _sigmas(xp, sigmas, count, wide, keypoints1)
+    return mode.run(_similarity, keypoints1, keypoints2, areas, sigmas, dtype=dtype)
+
+
+def _check_held(mode: Mode, name: str, points: Array, dtype: DType) -> None:
+    """Raise ValueError if a floating dtype does not hold the integers of an array; where values are known."""
+    xp = mode.xp
+    if 0 in points.shape or not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, points, dtype):
+        return
+    points, limit = as_compared(xp, points), largest_exact(xp, dtype)
+    largest = max(int(xp.max(points)), -int(xp.min(points)))
+    if largest > limit:
+        raise ValueError(
+            f"{name} must hold integers up to {limit:.0f}, to be computed in {dtype}, got {largest:.6g}; "
+            f"{remedy(xp, name, dtype, points, largest)}"
+        )
+
+
+def _sigmas(xp: Namespace, sigmas: Any, count: int, dtype: DType, like: Array) -> Array:
+    """Return `sigmas` as an array (K,); those of a sequence were checked."""
+    if isinstance(sigmas, Sequence):
+        numbers = [check_number(f"sigmas[{k}]", sigma) for k, sigma in enumerate(sigmas)]
+        if wrong := [sigma for sigma in numbers if sigma <= 0]:
+            raise ValueError(f"sigmas must be positive, got {wrong[0]}")
+        sigmas = xp.asarray(numbers, dtype=dtype, device=device(like))
+    check_dtype(xp, "sigmas", sigmas, "real floating", "integral")
+    if tuple(sigmas.shape) != (count,):
+        raise ValueError(f"sigmas must have shape ({count},), one for each keypoint, got {tuple(sigmas.shape)}")
+    return cast(xp, sigmas, dtype)
+
+
+class Poses(NamedTuple):
+    """Poses as rows."""
+
+    points: Array  # (2, K, ...), 0 where it is not finite
+    counts: Array  # (K, ...): 1 for a keypoint that takes part, 0 for another
+    mark: Array  # (...): NaN for a pose that has one, else 0
+
+    def map(self, function: Callable[[Array], Array]) -> "Poses":
+        """Return these poses with a function of the trailing axes applied."""
+        return Poses(*map(function, self))
+
+
+def _poses(xp: Namespace, points: Array, visible: Array, dtype: DType) -> Poses:
+    """Return poses (..., K, numbers) as rows; a keypoint at infinity takes no part, so it is far from every other."""
+    rows = cast(xp, _rows_first(xp, points)[:2, ...], dtype)
+    finite = xp.all(xp.isfinite(rows), axis=0)
+    nan = xp.any(visible & xp.any(xp.isnan(rows), axis=0), axis=0)
+    return Poses(xp.where(finite, rows, 0.0), xp.astype(visible & finite, dtype), _mark(xp, nan, dtype))
+
+
+def _rows_first(xp: Namespace, points: Array) -> Array:
+    """Return poses (..., K, numbers) as (numbers, K, ...)."""
+    return xp.permute_dims(points, (points.ndim - 1, points.ndim - 2, *range(points.ndim - 2)))
+
+
+def _mark(xp: Namespace, nan: Array, dtype: DType) -> Array:
+    """What to add to the similarities of each pose: NaN or 0. Added, so that no gradient passes through it."""
+    return xp.where(nan, math.nan, xp.zeros_like(nan, dtype=dtype))
+
+
+def _similarity(
+    mode: Mode, keypoints1: Array, keypoints2: Array, areas: Array, sigmas: Array, *, dtype: DType
+) -> Array:
+    xp, wide, rank = mode.xp, compute_dtype(mode.xp, dtype), max(keypoints1.ndim, keypoints2.ndim)
+    keypoints1, keypoints2 = (xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (keypoints1, keypoints2))
+    areas, sigmas = (
+        cast(xp, xp.reshape(areas, keypoints2.shape[:-2]), wide),
+        xp.reshape(sigmas, (-1,) + (1,) * (rank - 2)),
+    )
+    every = xp.ones_like(_rows_first(xp, keypoints1)[0, ...], dtype=xp.bool)
+    rows = _rows_first(xp, keypoints2)
+    visible = rows[2, ...] > 0 if rows.shape[0] == 3 else xp.ones_like(rows[0, ...], dtype=xp.bool)
+    a, b = _poses(xp, keypoints1, every, wide), _poses(xp, keypoints2, visible, wide)
+
+    # Nothing is near a pose whose area is not positive and finite; no gradient passes through what is undefined.
+    proper = (areas > 0) & (areas < math.inf)
+    scale = sigmas * xp.sqrt(8 * xp.where(proper, areas, 1.0))
+    unit = divide(xp, xp.ones_like(scale), scale)
+    number = xp.sum(xp.astype(visible, wide), axis=0)
+    share = xp.where(proper, b.counts, 0.0) / xp.where(number > 0, number, 1.0)
+    mark = b.mark + _mark(xp, xp.isnan(areas), wide)
+
+    def block(i: slice, j: slice) -> Array:
+        one, other = a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j])
+        apart = (one.points - other.points) * unit[..., None, j]
+        near = xp.exp(-xp.sum(apart**2, axis=0)) * one.counts * share[..., None, j]
+        return cast(xp, xp.sum(near, axis=0) + one.mark + mark[..., None, j], dtype)
+
+    shape = keypoints1.shape[-3], keypoints2.shape[-3]
+    numbers = max(1, 2 * sigmas.shape[0])  # of a pair
+    return map_tiles(xp, block, shape, tiles(shape, mode.grain // numbers, (0, 1)), last=True)

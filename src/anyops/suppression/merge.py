@@ -1,0 +1,299 @@
+"""Non-maximum merge: each box that greedy NMS keeps becomes the union box of itself and the boxes that it drops.
+
+With boxes numbered by rank and X_ij = [same label, overlap(i, j) > t] for i < j, box j goes into the group of
+
+    the best i that greedy NMS keeps and X_ij holds for, itself if it is kept         one pass
+    the best box that it is connected with by pairs of X                             `transitive`
+
+Connected groups are found without all pairs. The pairs of a kept box with the others come first. A pair of boxes of two
+groups that is still to be found lies in the union boxes of both groups: only boxes that share enough with the union box
+of another group are compared with each other, a sample of them with all at first.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .._array.backends import to_host
+from .._array.mode import Mode, mode_of
+from .._array.namespace import Array, Namespace, cast, device, namespace, rows_of, working
+from .._array.order import descending
+from .._array.segments import mark, segment_max, segment_min, segment_sum
+from .._array.selection import indices_of
+from .._array.support import SHAPES_BY_VALUE, Kind, op
+from ..boxes.aligned import columns_of, from_corners
+from ..boxes.geometry import Regions
+from ..boxes.regions import PLANE, Measure, check_fmt
+from .arguments import Call, check_threshold, index_call
+from .detections import Detections
+from .graph import all_with_all
+from .greedy import kept_of_scene
+from .groups import nms_groups
+from .overlaps import SLACK, Edges, Scene, Strips, Sweep, overlapping_between, overlapping_within, scene_by_rank
+from .winners import pairs_with_kept, small_graph
+
+# Where groups may meet, every so many boxes are compared with all first: they join groups that have many pairs.
+SAMPLE = 64
+
+
+class MergedBoxes(NamedTuple):
+    """Merged boxes by descending score, their scores and labels, and the row of them that each given box went into."""
+
+    boxes: Array
+    scores: Array
+    labels: Array | None
+    groups: Array
+
+
+@op(Kind.SELECTION, SHAPES_BY_VALUE, static="nms_mask")
+def non_max_merge(
+    boxes: Array,
+    scores: Array,
+    *,
+    overlap_threshold: float = 0.5,
+    kind: str = "iou",
+    labels: Array | None = None,
+    fmt: str = "xyxy",
+    transitive: bool = False,
+) -> MergedBoxes:
+    """Union boxes of the boxes that greedy NMS keeps, each with those that it drops; their best scores, and who is in.
+
+    For pictures that are searched in slices: an object on the border of two is found in parts, which become one box.
+
+    Parameters
+    ----------
+    boxes : array (N, 4)
+        xyxy, or as `fmt` says; floating or integer.
+    scores : array (N,)
+        NaN ranks below every number.
+    overlap_threshold : float in [0, 1]
+        Strict: a pair that overlaps by exactly this much is not merged.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        Of the overlap, see :func:`box_iou`, seen from the better box. ``"ios"`` merges a part with the whole.
+    labels : array (N,), optional
+        Boxes of different labels are not merged. Integers of any size and sign.
+    fmt : {"xyxy", "xywh", "cxcywh", "yxyx"}
+        Of `boxes` and of the merged boxes, see :func:`box_convert`.
+    transitive : bool
+        Whether to merge all boxes that are connected by pairs which overlap, kept or not: a chain becomes one box.
+
+    Returns
+    -------
+    boxes : array (K, 4)
+        By descending score, ties to the lower index. In the floating dtype of `boxes`; a box that nothing is merged
+        with stays as it is, one without area or with a NaN coordinate too.
+    scores : array (K,)
+        The best score of each group, in the floating dtype of `scores`.
+    labels : array (K,) or None
+        In the dtype of `labels`.
+    groups : array (N,)
+        The row of the results that each given box went into, in the namespace's index dtype: the boxes of row k are
+        ``groups == k``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`nms`; for another `fmt`, whose regions have no union of their kind. For batches and under a transform
+        (``jax.jit``, ...) there is no merge: see :func:`nms_mask`.
+
+    Notes
+    -----
+    One pass over the boxes as they are: merged boxes may overlap. To merge again, call again with the results.
+
+    Memory follows the boxes, never N². The time follows the pairs of a box that is kept with others; for `transitive`
+    also the pairs of boxes each of which overlaps the union box of the other's group by more than the threshold, where
+    groups lie so close without being one.
+
+    Which boxes are merged has no gradient; merged boxes and scores have one, on torch.
+
+    Examples
+    --------
+    >>> import numpy as np, anyops
+    >>> boxes = np.asarray([[0.0, 0.0, 10.0, 10.0], [2.0, 0.0, 12.0, 10.0], [4.0, 0.0, 14.0, 10.0]])
+    >>> scores = np.asarray([0.9, 0.8, 0.7])
+    >>> merged = anyops.non_max_merge(boxes, scores)
+    >>> merged.boxes.tolist(), merged.scores.tolist(), merged.groups.tolist()
+    ([[0.0, 0.0, 12.0, 10.0], [4.0, 0.0, 14.0, 10.0]], [0.9, 0.7], [0, 0, 1])
+    >>> anyops.non_max_merge(boxes, scores, transitive=True).boxes.tolist()
+    [[0.0, 0.0, 14.0, 10.0]]
+    """
+    threshold = check_threshold("overlap_threshold", overlap_threshold, largest=1.0)
+    check_fmt("fmt", fmt)
+    if fmt not in PLANE:
+        raise ValueError(
+            f"fmt must be one of {', '.join(PLANE)}, boxes along the axes, whose union is one, got {fmt!r}; "
+            "nms_groups groups other regions"
+        )
+    if not isinstance(transitive, bool):
+        raise TypeError(f"transitive must be a bool, got {type(transitive).__name__}")
+    given, measure = Detections(boxes, scores, labels), Measure(kind, fmt)
+    call = index_call("non_max_merge", given, measure, None)
+    if transitive:
+        best = _best_connected(given, measure, threshold)
+    else:
+        best = nms_groups(boxes, scores, threshold, labels=labels, kind=kind, fmt=fmt)
+    if call.mode.host or call.mode.padded:
+        best, given = to_host(best), given.map(to_host)
+    if fmt == "yxyx" and call.origin is not None:
+        call = call._replace(origin=call.mode.xp.flip(call.origin, axis=-1))
+    mode, detections = _here(call)
+    merged, best_scores, kept, groups = mode.run(_merged, detections, best, given.boxes, fmt=fmt)
+    _, best_scores, merged = call.back(None, best_scores, merged)
+    return MergedBoxes(
+        _in_dtype_of(boxes, merged),
+        _in_dtype_of(scores, best_scores),
+        None if labels is None else call.mode.back(mode.xp.take(given.labels, kept)),
+        call.mode.back(groups),
+    )
+
+
+def _here(call: Call) -> tuple[Mode, Detections]:
+    """Return the mode and the arrays of a call, on the host where every length would be compiled."""
+    mode, detections = call.mode, call.detections
+    if not mode.padded:
+        return mode, detections
+    xp = mode.xp
+    # NumPy has no arithmetic for JAX's floats of 16 bits.
+    detections = detections.map(lambda x: to_host(working(xp, x) if xp.isdtype(x.dtype, "real floating") else x))
+    return mode_of(scores=detections.scores), detections
+
+
+def _in_dtype_of(given: Array, x: Array) -> Array:
+    """Return a result in the floating dtype that was given."""
+    xp = namespace(given=given)
+    return cast(xp, x, given.dtype) if xp.isdtype(given.dtype, "real floating") else x
+
+
+def _merged(
+    mode: Mode, detections: Detections, best: Array, given: Array, *, fmt: str
+) -> tuple[Array, Array, Array, Array]:
+    """Union boxes and scores of the groups, by rank, the positions of their best boxes, and the group of each box.
+
+    `best` is the position of the best box of each box's group, `given` are the boxes in the format.
+    """
+    xp, (boxes, scores, *_) = mode.xp, detections
+    order = descending(xp, scores)
+    leads = xp.take(best, order) == order
+    kept = xp.take(order, indices_of(xp, leads))
+    row = xp.cumulative_sum(xp.astype(leads, best.dtype)) - 1  # of the box of each rank, if it leads
+    groups = xp.take(xp.take(row, xp.argsort(order)), best)
+    x1, y1, x2, y2 = columns_of(working(xp, boxes))
+    low = (segment_min(xp, x, groups, xp.take(x, kept)) for x in (x1, y1))
+    high = (segment_max(xp, x, groups, xp.take(x, kept)) for x in (x2, y2))
+    merged = xp.stack(from_corners((*low, *high), fmt, None), axis=-1)
+    if fmt in ("xywh", "cxcywh"):  # a side that was given is not the difference of rounded corners
+        size = segment_sum(xp, xp.ones_like(scores, dtype=merged.dtype), groups, kept.shape[0])
+        merged = xp.where((size > 1)[:, None], merged, cast(xp, xp.take(given, kept, axis=0), merged.dtype))
+    return merged, xp.take(scores, kept), kept, groups
+
+
+def _best_connected(given: Detections, measure: Measure, threshold: float) -> Array:
+    """Position of the best box that each box is connected with, its own where there is none better."""
+    call = index_call("non_max_merge", given, measure, None, differentiable=False)
+    mode, detections = _here(call)
+    back, call = call.mode.back, call._replace(mode=mode, detections=detections)
+    xp, measure = mode.xp, call.measure
+    order, graph = mode.run(small_graph, detections, threshold, None, measure)
+    if graph is None:
+        kept = kept_of_scene(call, threshold)
+        root = mode.run(_roots_of_many, detections, kept, threshold, measure)
+    else:
+        root = _joined(xp, _each_its_own(xp, order), [graph.edges], threshold)
+    return back(xp.take(xp.take(order, root), xp.argsort(order)))
+
+
+def _each_its_own(xp: Namespace, order: Array) -> Array:
+    return xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+
+
+def _roots_of_many(mode: Mode, detections: Detections, kept: Array, threshold: float, measure: Measure) -> Array:
+    """Lowest rank of the group of each rank, where pairs are many: see the top."""
+    xp, (boxes, scores, labels, *_) = mode.xp, detections
+    order = descending(xp, scores)
+    scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
+    scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
+    root = _each_its_own(xp, order)
+    found = pairs_with_kept(mode, detections, kept, threshold, None, measure)
+    if found is None:  # the scene cannot be cut into strips
+        return _joined(xp, root, all_with_all(mode, scene), threshold)
+    root, strips = _joined(xp, root, found[2], threshold), Strips.of(xp, scene)
+    for step in (SAMPLE, 1):
+        scene = scene.take(xp, indices_of(xp, _may_meet_others(mode, scene, root)))
+        if scene.size == 0:
+            break
+        sampled = _each_its_own(xp, scene.ranks) % step == 0
+        parts = [scene.take(xp, indices_of(xp, some)) for some in (sampled, ~sampled)]
+        sweeps = [Sweep.of(xp, strips, part) for part in parts if part.size]
+        root = _joined(xp, root, overlapping_within(mode, sweeps[0]), threshold)
+        if len(sweeps) > 1:
+            root = _joined(xp, root, overlapping_between(mode, *sweeps), threshold)
+    return root
+
+
+def _may_meet_others(mode: Mode, scene: Scene, root: Array) -> Array:
+    """Whether a box of a scene may overlap one of another group, by what it shares with the union box of that group.
+
+    A box of the group shares no more, and is no smaller than the smallest one.
+    """
+    xp, n = mode.xp, scene.size
+    lead = xp.take(root, scene.ranks)
+    number = xp.cumulative_sum(xp.astype(mark(xp, lead, root.shape[0]), root.dtype)) - 1
+    group, many = xp.take(number, lead), int(number[-1]) + 1
+    x1, y1, x2, y2, size = rows_of(scene.boxes.columns)
+    last = xp.full_like(x1, math.inf)[:many]
+    low = (segment_min(xp, x, group, last) for x in (x1, y1))
+    high = (segment_max(xp, x, group, -last) for x in (x2, y2))
+    smallest = segment_min(xp, size, group, last)
+    place = _each_its_own(xp, scene.ranks)
+    labels = scene.labels
+    if labels is not None:
+        member = segment_max(xp, place, group, xp.zeros_like(place)[:many])
+        labels = xp.concat((labels, xp.take(labels, member)))
+    # Of regions of size 1 the share that is covered is the area that is covered.
+    one = xp.ones_like(size)
+    both = Scene(
+        Regions(xp.concat((xp.stack((x1, y1, x2, y2, one)), xp.stack((*low, *high, one[:many]))), axis=1)),
+        xp.arange(n + many, dtype=root.dtype, device=device(root)),
+        labels,
+        Measure("iof"),
+        0.0,
+    )
+    strips, found = Strips.of(xp, both), xp.zeros_like(place, dtype=xp.bool)
+    if not bool(strips.fits(xp)):
+        return ~found
+    boxes, unions = (Sweep.of(xp, strips, part) for part in (both.part(None, n), both.part(n, None)))
+    for edges in overlapping_between(mode, boxes, unions):
+        other = edges.worse - n
+        some = indices_of(xp, xp.take(group, edges.better) != other)
+        box, other, shared = xp.take(edges.better, some), xp.take(other, some), xp.take(edges.forth, some)
+        one, least = xp.take(size, box), xp.take(smallest, other)
+        whole = xp.minimum(one, least) if scene.measure.kind in ("iof", "ios") else one + (least - shared)
+        found = found | mark(xp, xp.take(box, indices_of(xp, shared > scene.threshold * SLACK * whole)), n)
+    return found
+
+
+def _joined(xp: Namespace, root: Array, pairs: Iterable[Edges], threshold: float) -> Array:
+    """Lowest rank of the group of each rank, once the groups of the boxes of each pair are one."""
+    waiting, many = [], 0
+    for edges in pairs:
+        one, other = xp.take(root, edges.better), xp.take(root, edges.worse)
+        some = indices_of(xp, (one != other) & (edges.forth > threshold))
+        waiting.append((xp.take(one, some), xp.take(other, some)))
+        many += some.shape[0]
+        if many >= root.shape[0]:  # so that memory follows the boxes, and the work on all of them the pairs
+            root, waiting, many = _hooked(xp, root, waiting), [], 0
+    return _hooked(xp, root, waiting) if waiting else root
+
+
+def _hooked(xp: Namespace, root: Array, pairs: list[tuple[Array, Array]]) -> Array:
+    """Roots once those of each pair are joined: in rounds, each root takes the lowest one that it is paired with."""
+    one, other = (xp.concat(ranks) for ranks in zip(*pairs, strict=True))
+    while one.shape[0]:
+        root = segment_min(xp, xp.minimum(one, other), xp.maximum(one, other), root)
+        above = xp.take(root, root)
+        while bool(xp.any(above != root)):
+            root, above = above, xp.take(above, above)
+        one, other = xp.take(root, one), xp.take(root, other)
+        some = indices_of(xp, one != other)
+        one, other = xp.take(one, some), xp.take(other, some)
+    return root
