@@ -327,8 +327,21 @@ def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int]
         raise CommandError(json_fault("expected nothing after the list", text, position))
 
 
-_decode = json.JSONDecoder().raw_decode
-_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
+class _Twice(ValueError):
+    """A name that an object has twice, of which readers take one value or the other."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+_decode = _decoder.raw_decode
+_scan: Callable[[str, int], tuple[Any, int]] = vars(_decoder)["scan_once"]
 
 
 def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
@@ -337,15 +350,21 @@ def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
         return _decode(text, position)
     except json.JSONDecodeError as error:
         raise CommandError(where + json_fault(error.msg, text, error.pos)) from None
+    except _Twice as error:
+        raise CommandError(f"{where}{_cut(str(error))}: is there twice, in the object at {_place(text, position)}") from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets thousands deep
         raise CommandError(where + json_fault(str(error), text, position)) from None
 
 
 def json_fault(message: str, text: str, position: int) -> str:
     """Say what is wrong with JSON text, and in which line and column."""
+    return f"not valid JSON: {message} at {_place(text, position)}"
+
+
+def _place(text: str, position: int) -> str:
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
-    return f"not valid JSON: {message} at line {line}, column {column}"
+    return f"line {line}, column {column}"
 
 
 def skip_space(text: str, position: int) -> int:
@@ -376,7 +395,7 @@ Edits = list[tuple[slice, str]]
 
 
 def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> Edits:
-    places: dict[str, slice] = {}  # of a name that is there twice, the last value counts
+    places: dict[str, slice] = {}
     position = skip_space(record, 1)
     while record[position] != "}":
         name, position = _decode(record, position)
@@ -526,7 +545,11 @@ class _Columns:
 
     @classmethod
     def of(cls, header: list[str], model_field: str | None) -> "_Columns":
-        has_box = "bbox" in header and not all(name in header for name in _SIDES)
+        has_box = "bbox" in header
+        if has_box and all(name in header for name in _SIDES):
+            raise CommandError(
+                "line 1: columns bbox and x, y, w, h: expected one description of the box, got both; leave one out"
+            )
         needed = ["image_id", "category_id", "score", *(["bbox"] if has_box else _SIDES)]
         if model_field is not None:
             needed.append(model_field)
