@@ -96,7 +96,9 @@ def test_overlaps_of_polygons(one, other):
         assert found == pytest.approx(reference.region_overlap(reference.shared_area(a, b), *sizes, "iou"), abs=2e-5)
 
 
-@given(boxes=draw.wild_rotated_boxes(), other=draw.rotated_boxes(), kind=st.sampled_from(["iou", "iof", "ios"]))
+@given(
+    boxes=draw.wild_rotated_boxes(), other=draw.rotated_boxes(), kind=st.sampled_from(["iou", "iof", "ios", "probiou"])
+)
 def test_overlaps_of_wild_rotated_boxes(boxes, other, kind):
     (got,) = alike(partial(anyops.box_iou, fmt="cxcywhr", kind=kind), boxes, other, close={"rtol": 1e-3, "atol": 1e-4})
     nan = np.isnan(boxes).any(axis=1)
@@ -145,7 +147,7 @@ def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
     boxes=st.one_of(draw.rotated_boxes(), draw.wild_rotated_boxes()),
     scores=draw.wild_scores(),
     t=draw.THRESHOLDS,
-    kind=st.sampled_from(["iou", "iof", "ios"]),
+    kind=st.sampled_from(["iou", "iof", "ios", "probiou"]),
 )
 def test_masks_of_rotated_boxes(name, boxes, scores, t, kind):
     """The same as by a matrix of the overlaps; every box that has a NaN, no side or an infinite one stays."""

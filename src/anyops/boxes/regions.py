@@ -172,7 +172,7 @@ def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
     elif out_fmt in ROTATED:
         found = _rotated(xp, rows, in_fmt)
         if out_fmt == "xywhr":
-            found = xp.concat((rotated.corners(xp, found)[0, ...], found[2:, ...]))
+            found = xp.concat((rotated.corner_from_centre(xp, found), found[2:, ...]))
     else:
         found = rows
         if in_fmt not in AROUND:

@@ -358,8 +358,21 @@ def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int]
         raise CommandError(json_fault("expected nothing after the list", text, position))
 
 
-_decode = json.JSONDecoder().raw_decode
-_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
+class _TwiceError(ValueError):
+    """A name that an object has twice, of which readers take one value or the other."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+_decode = _decoder.raw_decode
+_scan: Callable[[str, int], tuple[Any, int]] = vars(_decoder)["scan_once"]
 
 
 def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
@@ -368,15 +381,23 @@ def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
         return _decode(text, position)
     except json.JSONDecodeError as error:
         raise CommandError(where + json_fault(error.msg, text, error.pos)) from None
+    except _TwiceError as error:
+        raise CommandError(
+            f"{where}{_cut(str(error))}: is there twice, in the object at {_place(text, position)}"
+        ) from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets thousands deep
         raise CommandError(where + json_fault(str(error), text, position)) from None
 
 
 def json_fault(message: str, text: str, position: int) -> str:
     """Say what is wrong with JSON text, and in which line and column."""
+    return f"not valid JSON: {message} at {_place(text, position)}"
+
+
+def _place(text: str, position: int) -> str:
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
-    return f"not valid JSON: {message} at line {line}, column {column}"
+    return f"line {line}, column {column}"
 
 
 def skip_space(text: str, position: int) -> int:
@@ -407,7 +428,7 @@ Edits = list[tuple[slice, str]]
 
 
 def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> Edits:
-    places: dict[str, slice] = {}  # of a name that is there twice, the last value counts
+    places: dict[str, slice] = {}
     position = skip_space(record, 1)
     while record[position] != "}":
         name, position = _decode(record, position)
