@@ -93,7 +93,7 @@ def dropin(session: nox.Session) -> None:
     """What torchvision and other libraries do, asked of them and of anyops, in an environment that holds them."""
     test = [name for name in TEST if "cov" not in name]
     session.install(".", *test, *nox.project.dependency_groups(PYPROJECT, "dropin"))
-    session.run(*PYTEST, "tests/test_drop_in.py", "tests/test_peers.py", *session.posargs)
+    session.run(*PYTEST, "tests/test_drop_in.py", "tests/test_peers.py", "tests/test_rotated.py", *session.posargs)
     session.run("python", "examples/drop_in.py")
 
 

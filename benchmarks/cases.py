@@ -179,10 +179,11 @@ OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str
         ),
         (ROTATED_GROUPS, "oriented-1k", 1_000, partial(scenes.oriented, 1_000), {}),
         *(
-            (MERGE, name, n, make, {"targets": targets(20, 20, 20), "tolerance": 1e-6})
-            for name, n, make in (
-                ("clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40)),
-                ("clustered-10k", 10_000, lambda: scenes.clustered(10_000)),
+            (MERGE, name, n, make, {"targets": wanted, "tolerance": 1e-6})
+            for name, n, make, wanted in (
+                ("clustered-1k", 1_000, lambda: scenes.clustered(1_000, 40), {}),
+                ("clustered-10k", 10_000, lambda: scenes.clustered(10_000), targets(20, 20, 20)),
+                ("spread-10k", 10_000, lambda: scenes.spread(10_000), targets(20, 20, 20)),
             )
         ),
         (KEYPOINTS, "100x100 of 17", 10_000, lambda: scenes.poses(100, 100), {}),

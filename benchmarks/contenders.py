@@ -801,7 +801,7 @@ def kept(result: Any, case: Case, scene: Scene) -> NDArray[np.int64]:
     if case.operation == IMAGES:  # descending score within each image
         assert scene.labels is not None
         return flat[np.argsort(scene.labels[flat], kind="stable")]
-    if case.operation in (NMS_MASK, IMAGES_MASK, IMAGES_MASK_JIT, PADDED, PADDED_JIT):
+    if case.operation in (NMS_MASK, IMAGES_MASK, IMAGES_MASK_JIT, PADDED, PADDED_JIT, ROTATED_NMS):
         return np.sort(flat)
     return flat
 

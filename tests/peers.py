@@ -73,6 +73,10 @@ def scene() -> dict[str, Any]:
         "three": np.arange(60) % 3,
         "start": x[[0, 20, 40]],
         "weight": rng.integers(1, 4, 60).astype(np.float64),
+        # Centre, width, height and degrees.
+        "turned": np.concatenate(
+            ((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], np.arange(12)[:, None] * 31 - 170), axis=1
+        ).astype(np.float32),
     }
 
 
@@ -80,7 +84,35 @@ def supervision_scene() -> dict[str, Any]:
     """With the rows (x1, y1, x2, y2, score, class) that supervision takes."""
     arrays = scene()
     columns = (arrays["boxes"], arrays["scores"][:, None], arrays["labels"][:, None].astype(np.float32))
-    return arrays | {"rows": np.concatenate(columns, axis=1)}
+    corners = anyops.box_convert(arrays["turned"].astype(np.float64), "cxcywhr", "xyxyxyxy")
+    return arrays | {"rows": np.concatenate(columns, axis=1), "corners": corners}
+
+
+def opencv_scene() -> dict[str, Any]:
+    """With the rectangles that OpenCV takes: ((x, y), (width, height), clockwise degrees), and (x, y, width, height)."""
+    arrays = scene()
+    turned = arrays["turned"].tolist()
+    return arrays | {
+        "rects": [((x, y), (width, height), -angle) for x, y, width, height, angle in turned],
+        "xywh": anyops.box_convert(arrays["boxes"], "xyxy", "xywh").astype(np.float64),
+    }
+
+
+def sahi_scene() -> dict[str, Any]:
+    """With the rows (x1, y1, x2, y2, score, category) that SAHI takes, of one category."""
+    arrays = scene()
+    columns = (arrays["boxes"], arrays["scores"][:, None], np.zeros((12, 1), np.float32))
+    return arrays | {"rows": np.concatenate(columns, axis=1).astype(np.float64)}
+
+
+def detectron2_scene() -> dict[str, Any]:
+    """The box of the docstring of RotatedBoxes, and of pairwise_iou_rotated's tests."""
+    return {"box": np.asarray([5.0, 3.0, 4.0, 2.0, 90.0]), "other": np.asarray([5.0, 3.0, 4.0, 2.0, -90.0])}
+
+
+def pcdet_scene() -> dict[str, Any]:
+    """x, y, z, dx, dy, dz, heading: in radians, from x towards y."""
+    return {"boxes": np.asarray([[1, 2, 0, 4, 2, 1, np.pi / 6], [1, 2, 0.5, 4, 2, 1, np.pi / 6 + np.pi]])}
 
 
 def fusion_scene() -> dict[str, Any]:
@@ -111,6 +143,12 @@ def mmcv_scene() -> dict[str, Any]:
         "logits": np.float32([[1, 0], [0, 1]]),
         "labels": np.asarray([0, 1]),
         "one_hot": np.float32([[1, 0], [0, 1]]),
+        # Of tests/test_ops/test_box_iou_rotated.py and test_nms_rotated.py: clockwise radians.
+        "p": np.float32([[1, 1, 3, 4, 0.5], [2, 2, 3, 4, 0.6], [7, 7, 8, 8, 0.4]]),
+        "q": np.float32([[0, 2, 2, 5, 0.3], [2, 1, 3, 3, 0.5], [5, 5, 6, 7, 0.4]]),
+        "turned": np.float32([[6, 3, 8, 7, 0.5], [3, 6, 9, 11, 0.6], [3, 7, 10, 12, 0.3], [1, 4, 13, 7, 0.6]]),
+        "rated": np.float32([0.7, 0.8, 0.5, 0.9]),
+        "degrees": np.float32([1, 1, 1, 1, -180 / np.pi]),
     }
 
 
@@ -121,6 +159,15 @@ TORCHVISION = (
     Pair("ops.generalized_box_iou(a, b)", 'anyops.box_iou(a, b, kind="giou")'),
     Pair("ops.distance_box_iou(a, b)", 'anyops.box_iou(a, b, kind="diou")', "they add ε = 1e-7 to the diagonal"),
     Pair("ops.complete_box_iou(a, b)", 'anyops.box_iou(a, b, kind="ciou")', "as above"),
+    Pair(
+        'ops.box_iou(turned[:6], turned[6:], fmt="cxcywhr")',
+        'anyops.box_iou(turned[:6], turned[6:], fmt="cxcywhr")',
+        "degrees, counter-clockwise; [wrong there](wrong_there_right_here.md) for boxes of one object",
+    ),
+    Pair('ops.box_convert(turned, "cxcywhr", "xywhr")', 'anyops.box_convert(turned, "cxcywhr", "xywhr")', "", 1e-4),
+    Pair(
+        'ops.box_convert(turned, "cxcywhr", "xyxyxyxy")', 'anyops.box_convert(turned, "cxcywhr", "xyxyxyxy")', "", 1e-4
+    ),
     Pair("ops.box_area(boxes)", "anyops.box_area(boxes)"),
     Pair('ops.box_convert(boxes, "xyxy", "cxcywh")', 'anyops.box_convert(boxes, "xyxy", "cxcywh")'),
     Pair("ops.clip_boxes_to_image(boxes, (100, 60))", "anyops.clip_boxes(boxes, (100, 60))", "height, width"),
@@ -166,6 +213,21 @@ SUPERVISION = (
         "rows of corners, score, class",
     ),
     Pair("sv.box_non_max_suppression(rows[:, :5], 0.5)", "anyops.nms_mask(boxes, scores, 0.5)", "no class: one of all"),
+    Pair(
+        "sv.Detections(xyxy=boxes, confidence=scores).with_nmm(0.5, class_agnostic=True).xyxy",
+        "anyops.non_max_merge(boxes, scores).boxes",
+        "their scores are means weighted by area, ours the best",
+    ),
+    Pair(
+        "sv.oriented_box_iou_batch(corners[:6], corners[6:])",
+        'anyops.box_iou(corners[:6], corners[6:], fmt="xyxyxyxy")',
+        "[wrong there](wrong_there_right_here.md) for boxes of one object",
+        1e-5,
+    ),
+    Pair(
+        "sv.oriented_box_non_max_suppression(rows, corners.reshape(-1, 4, 2), 0.3)",
+        'anyops.nms_mask(corners, scores, 0.3, labels=labels, fmt="xyxyxyxy")',
+    ),
     Pair("sv.mask_iou_batch(masks, masks)", "anyops.mask_iou(masks, masks)"),
     Pair("sv.mask_to_xyxy(masks)", "anyops.masks_to_boxes(masks)"),
     Pair("sv.xyxy_to_xywh(boxes)", 'anyops.box_convert(boxes, "xyxy", "xywh")'),
@@ -245,7 +307,92 @@ MMCV = (
         "one-hot targets; their mean is over the rows",
         1e-5,
     ),
+    Pair(
+        "mmcv.ops.box_iou_rotated(p, q)",
+        'anyops.box_iou(p * degrees, q * degrees, fmt="cxcywhr")',
+        "radians, clockwise there: `degrees` is (1, 1, 1, 1, −180/π), with `clockwise=False` 180/π",
+        1e-4,
+    ),
+    Pair(
+        'mmcv.ops.box_iou_rotated(p, q, mode="iof", aligned=True)',
+        'anyops.box_iou(p * degrees, q * degrees, kind="iof", pairwise=False, fmt="cxcywhr")',
+        "",
+        1e-4,
+    ),
+    Pair(
+        "mmcv.ops.nms_rotated(turned, rated, 0.5)",
+        'anyops.nms(turned * degrees, rated, 0.5, fmt="cxcywhr")',
+        "they return the boxes too",
+    ),
 )
+OPENCV = (
+    Pair("cv2.dnn.NMSBoxes(xywh, scores, 0.0, 0.5)", 'anyops.nms(xywh, scores, 0.5, fmt="xywh")'),
+    Pair(
+        "cv2.boxPoints(rects[1])",
+        'anyops.box_convert(turned[1], "cxcywhr", "polygon")[[3, 0, 1, 2]]',
+        "their angles are clockwise: `-angle`; they begin with another corner",
+        1e-4,
+    ),
+    Pair(
+        "cv2.dnn.NMSBoxesRotated(rects, scores.tolist(), 0.0, 0.3)",
+        'anyops.nms(turned, scores, 0.3, fmt="cxcywhr")',
+        "they take a box within another one for the same box",
+    ),
+)
+
+SAHI = (
+    Pair(
+        'combine.nms(rows, "IOU", 0.5)',
+        "anyops.nms(boxes, scores, 0.5)",
+    ),
+    Pair(
+        '[1 + len(merged) for merged in combine.greedy_nmm(rows, "IOU", 0.5).values()]',
+        "np.bincount(anyops.non_max_merge(boxes, scores).groups)",
+        "how many boxes are in each group; `groups == k` are the boxes of row k",
+    ),
+    Pair(
+        '[1 + len(merged) for merged in combine.nmm(rows, "IOU", 0.3).values()]',
+        "np.bincount(anyops.non_max_merge(boxes, scores, overlap_threshold=0.3, transitive=True).groups)",
+        'for `match_metric="IOS"`, `kind="ios"`',
+    ),
+)
+
+DETECTRON2 = (
+    Pair(
+        "the corners A, B, C, D of RotatedBoxes([box])",
+        'anyops.box_convert(box, "cxcywhr", "polygon")',
+        "the same convention",
+    ),
+    Pair(
+        "pairwise_iou(RotatedBoxes([box]), RotatedBoxes([other]))",
+        'anyops.box_iou(box[None, :], other[None, :], fmt="cxcywhr")',
+    ),
+)
+DETECTRON2_SAYS = {
+    DETECTRON2[0].theirs: [[4, 5], [4, 1], [6, 1], [6, 5]],
+    DETECTRON2[1].theirs: [[1]],
+}
+
+PCDET = (
+    Pair(
+        "boxes_to_corners_3d(boxes)[0, :4, :2]",
+        'anyops.box_convert(np.r_[boxes[0, [0, 1, 3, 4]], -np.degrees(boxes[0, 6])], "cxcywhr", "polygon")[[2, 1, 0, 3]]',
+        "headings run from x towards y, in radians",
+    ),
+    Pair(
+        "boxes_iou3d_gpu(boxes[:1], boxes[1:])",
+        'anyops.box_iou(*(np.c_[boxes[i, None, :6], -np.degrees(boxes[i, None, 6:])] for i in (0, 1)), fmt="cxcyczwhdr")',
+        "z is that of the centre, in both",
+    ),
+)
+SIN, COS = 0.5, 3**0.5 / 2  # of the heading, π / 6
+PCDET_SAYS = {
+    # The corner (dx, dy) / 2, then (dx, −dy) / 2 and on, turned from x towards y; half a turn more is the same box, and
+    # heights of 1 that are 0.5 apart share a third.
+    PCDET[0].theirs: [[1 + x * COS - y * SIN, 2 + x * SIN + y * COS] for x, y in ((2, 1), (2, -1), (-2, -1), (-2, 1))],
+    PCDET[1].theirs: [[1 / 3]],
+}
+
 MMCV_SAYS = {
     MMCV[0].theirs: [[1, 0, 2, 3], [0.9, 0.6, 0.29024392, 0.2]],
     MMCV[1].theirs: [[1, 0, 3], [0.9, 0.6, 0.2]],
@@ -253,6 +400,9 @@ MMCV_SAYS = {
     MMCV[3].theirs: [[0.5, 0, 0], [0, 0, 1], [0, 0, 0]],
     MMCV[4].theirs: 0.00566451,
     MMCV[5].theirs: 0.13562961,
+    MMCV[6].theirs: [[0.3708, 0.4351, 0], [0.1104, 0.4487, 0.0424], [0, 0, 0.3622]],
+    MMCV[7].theirs: [0.4959, 0.5420, 0.4404],
+    MMCV[8].theirs: [3, 1, 0],
 }
 
 PEERS = (
@@ -294,6 +444,39 @@ PEERS = (
         published=MMCV_SAYS,
     ),
     Peer("supervision", "supervision", {"sv": "supervision"}, SUPERVISION, supervision_scene),
+    Peer("OpenCV", "opencv-python-headless", {"cv2": "cv2"}, OPENCV, opencv_scene),
+    Peer(
+        "SAHI",
+        "sahi",
+        {"combine": "sahi.postprocess.combine"},
+        SAHI,
+        sahi_scene,
+        (
+            "Their `GreedyNMMPostprocess` and `NMMPostprocess` merge a group box by box, and leave out a box that overlaps the union so far by less than the threshold; "
+            "here the whole group is merged.",
+        ),
+    ),
+    Peer(
+        "detectron2",
+        "detectron2",
+        {},
+        DETECTRON2,
+        detectron2_scene,
+        ("detectron2 is not run by us: what it says is what the docstring of `RotatedBoxes` says.",),
+        published=DETECTRON2_SAYS,
+    ),
+    Peer(
+        "OpenPCDet",
+        "pcdet",
+        {},
+        PCDET,
+        pcdet_scene,
+        (
+            "OpenPCDet is not run by us: what it says follows from the convention that its documentation gives.",
+            "A box whose z is that of its base, as KITTI's: add half its height.",
+        ),
+        published=PCDET_SAYS,
+    ),
     Peer(
         "scikit-learn",
         "scikit-learn",
@@ -388,7 +571,7 @@ def render() -> str:
     """The page."""
     known = recorded()
     lines = [
-        "# Coming from torchvision, mmcv, supervision, scikit-learn",
+        "# Coming from torchvision, mmcv, supervision, SAHI, scikit-learn",
         "",
         "What you write there, and what you write here; both give the same, and a test evaluates both sides of each row. Generated by",
         "`python -m tests.peers > docs/coming_from.md`. Here the arrays may be of any library; there they are that library's.",

@@ -119,9 +119,10 @@ def test_picture(tmp_path):
     assert (tmp_path / "scene.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_pictures_of_the_guides(tmp_path):
+@pytest.mark.parametrize("drawn_by", ["guides", "rotated"])
+def test_pictures_of_the_guides(tmp_path, drawn_by):
     pytest.importorskip("matplotlib")
-    guides = script("docs/scripts/guides.py")
+    guides = script(f"docs/scripts/{drawn_by}.py")
     guides.main(tmp_path)
     pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for name in guides.PICTURES:

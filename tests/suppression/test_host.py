@@ -96,8 +96,9 @@ def way(request, monkeypatch):
 
 
 def kept(boxes, scores, labels, threshold, least, kind):
-    detections = Detections(boxes, scores, labels)
-    return greedy.kept(modes.mode_of(boxes=boxes), detections, threshold, least, kind=kind).tolist()
+    """The boxes kept, and the one that stands for each."""
+    detections, mode = Detections(boxes, scores, labels), modes.mode_of(boxes=boxes)
+    return [f(mode, detections, threshold, least, kind=kind).tolist() for f in (greedy.kept, greedy.groups)]
 
 
 @pytest.mark.parametrize("name", SEEN)
@@ -105,7 +106,7 @@ def test_twin_is_the_definition(way, name):
     boxes, scores, options = SEEN[name]
     given = {"iou_threshold": 0.5, "labels": None, "kind": "iou", **options}
     got = kept(boxes, scores, given["labels"], given["iou_threshold"], None, given["kind"])
-    assert got == reference.greedy(boxes, scores, dtype=np.float32, **options)
+    assert got == [f(boxes, scores, dtype=np.float32, **options) for f in (reference.greedy, reference.nms_groups)]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -113,7 +114,7 @@ def test_twin_on_nasty_scenes(way, seed):
     for boxes, scores, options in map(nasty, range(10 * seed, 10 * seed + 10)):
         got = kept(boxes, scores, *(options[k] for k in ("labels", "iou_threshold", "score_threshold", "kind")))
         options["score_threshold"] = None if options["score_threshold"] is None else np.float16(0.25)
-        assert got == reference.greedy(boxes, scores, dtype=boxes.dtype, **options)
+        assert got == [f(boxes, scores, dtype=boxes.dtype, **options) for f in (reference.greedy, reference.nms_groups)]
 
 
 def test_no_sweep_of_an_extent_beyond_the_dtype():
@@ -122,7 +123,7 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
     planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
     with np.errstate(over="ignore", invalid="ignore"):
-        assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou", 0.5), 9.0) is None
+        assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou", 0.5), 9.0, None) is None
     assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
 
 
@@ -145,7 +146,7 @@ def _within(boxes, scores, some):
 def test_where_nothing_lies_on_the_host(monkeypatch, here, name):
     """On a device: operations of the library, in padded sizes where each is compiled."""
     monkeypatch.setattr(modes, "_VIEWS", {"numpy": modes._of_numpy})
-    monkeypatch.setattr(greedy, "suits", lambda _boxes: False)
+    monkeypatch.setattr(greedy, "suits", lambda *_: False)
     boxes, scores, options = SEEN[name]
     arrays = {k: here.asarray(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
     got = anyops.nms(here.asarray(boxes), here.asarray(scores), **arrays)
@@ -160,7 +161,7 @@ def test_where_nothing_lies_on_the_host(monkeypatch, here, name):
 @pytest.mark.parametrize("name", [name for name in WORST if "labels" not in name])
 def test_large_where_nothing_lies_on_the_host(monkeypatch, here, name):
     monkeypatch.setattr(modes, "_VIEWS", {"numpy": modes._of_numpy})
-    monkeypatch.setattr(greedy, "suits", lambda _boxes: False)
+    monkeypatch.setattr(greedy, "suits", lambda *_: False)
     boxes, scores, options = WORST[name]
     got = anyops.nms(here.asarray(boxes), here.asarray(scores), **options)
     assert here.to_numpy(got).tolist() == worst(name)

@@ -172,11 +172,10 @@ def _merged(
     `best` is the position of the best box of each box's group, `given` are the boxes in the format.
     """
     xp, (boxes, scores, *_) = mode.xp, detections
-    order = descending(xp, scores)
-    leads = xp.take(best, order) == order
-    kept = xp.take(order, indices_of(xp, leads))
-    row = xp.cumulative_sum(xp.astype(leads, best.dtype)) - 1  # of the box of each rank, if it leads
-    groups = xp.take(xp.take(row, xp.argsort(order)), best)
+    leads = best == xp.arange(best.shape[0], dtype=best.dtype, device=device(best))
+    kept, number = indices_of(xp, leads), xp.cumulative_sum(xp.astype(leads, best.dtype)) - 1
+    order = descending(xp, xp.take(scores, kept))
+    kept, groups = xp.take(kept, order), xp.take(xp.argsort(order), xp.take(number, best))
     x1, y1, x2, y2 = columns_of(working(xp, boxes))
     low = (segment_min(xp, x, groups, xp.take(x, kept)) for x in (x1, y1))
     high = (segment_max(xp, x, groups, xp.take(x, kept)) for x in (x2, y2))
