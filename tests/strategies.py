@@ -62,6 +62,39 @@ def any_boxes(n=N):
     return st.one_of(exact_boxes(n), plain_boxes(n), wild_boxes(n))
 
 
+ANGLES = st.one_of(st.sampled_from([0.0, 45.0, 90.0, -180.0, 360.0, 3600.0]), st.floats(-720, 720, width=32))
+
+
+def rotated_boxes(n=N):
+    """Centre, sides and degrees with any digits or in halves, and copies of one another."""
+    centres = array((n, 2), st.one_of(HALVES, st.floats(-20, 20, width=32)))
+    sides = array((n, 2), st.one_of(st.integers(1, 24).map(lambda i: i / 2), st.floats(0.125, 30, width=32)))
+    rows = st.tuples(centres, sides, array((n, 1), ANGLES)).map(lambda parts: np.concatenate(parts, 1))
+    return shuffled_copies(rows, n)
+
+
+def wild_rotated_boxes(n=N):
+    """Whatever five numbers, and copies of one another."""
+    return shuffled_copies(array((n, 5), st.one_of(HALVES, ORDINARY, HUGE, TINY, NOT_FINITE)), n)
+
+
+def polygons(n=N, vertices=6):
+    """Simple ones, most of them concave: vertices around a point by their angles; some are there twice."""
+    turns = array((n, vertices), st.integers(0, 63).map(lambda i: i / 64)).map(lambda x: np.sort(x, axis=1))
+    radii, centres = array((n, vertices), st.floats(1, 20, width=32)), array((n, 1, 2), HALVES)
+
+    def around(parts):
+        turn, radius, centre = parts
+        # Three directions apart by a third of a turn, so that the point lies within.
+        turn = np.sort(np.concatenate((turn[:, 3:], turn[:, :1] / 3 + np.float32([0, 1 / 3, 2 / 3])), axis=1), axis=1)
+        radius[:, 1:][turn[:, 1:] == turn[:, :-1]] = 0
+        radius = np.where(radius == 0, np.roll(radius, 1, axis=1), radius)
+        angle = turn * (2 * np.pi)
+        return (centre + radius[..., None] * np.stack((np.cos(angle), np.sin(angle)), -1)).astype(np.float32)
+
+    return st.tuples(turns, radii, centres).map(around)
+
+
 def tied_scores(n=N):
     """Quarters from 0 to 1.5."""
     return hnp.arrays(np.float32, n, elements=st.integers(0, 6).map(lambda i: i / 4))

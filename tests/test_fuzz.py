@@ -78,6 +78,37 @@ def test_gradients_of_overlaps_are_finite(boxes, other, kind):
         assert all(np.isfinite(g).all() for g in found)
 
 
+@given(boxes=draw.rotated_boxes(), other=draw.rotated_boxes())
+def test_overlaps_of_rotated_boxes(boxes, other):
+    op = partial(anyops.box_iou, fmt="cxcywhr", pairwise=False)
+    (got,) = alike(op, boxes, other, close={"rtol": 0, "atol": 2e-5})
+    for found, a, b in zip(got, boxes.tolist(), other.tolist(), strict=True):
+        shared = reference.shared_area(*map(reference.rotated_corners, (a, b)))
+        assert found == pytest.approx(reference.region_overlap(shared, a[2] * a[3], b[2] * b[3], "iou"), abs=2e-5)
+
+
+@given(one=draw.polygons(), other=draw.polygons())
+def test_overlaps_of_polygons(one, other):
+    op = partial(anyops.box_iou, fmt="polygon", pairwise=False)
+    (got,) = alike(op, one, other, close={"rtol": 0, "atol": 2e-5})
+    for found, a, b in zip(got, one.tolist(), other.tolist(), strict=True):
+        sizes = [reference.polygon_area([tuple(map(reference.mpf, p)) for p in x]) for x in (a, b)]
+        assert found == pytest.approx(reference.region_overlap(reference.shared_area(a, b), *sizes, "iou"), abs=2e-5)
+
+
+@given(
+    boxes=draw.wild_rotated_boxes(), other=draw.rotated_boxes(), kind=st.sampled_from(["iou", "iof", "ios", "probiou"])
+)
+def test_overlaps_of_wild_rotated_boxes(boxes, other, kind):
+    (got,) = alike(partial(anyops.box_iou, fmt="cxcywhr", kind=kind), boxes, other, close={"rtol": 1e-3, "atol": 1e-4})
+    nan = np.isnan(boxes).any(axis=1)
+    np.testing.assert_array_equal(np.isnan(got), np.broadcast_to(nan[:, None], got.shape))
+    assert np.all((got[~nan] >= 0) & (got[~nan] <= 1))
+    if kind != "iof":
+        back = anyops.box_iou(other, boxes, fmt="cxcywhr", kind=kind).T
+        np.testing.assert_allclose(got, back, rtol=1e-3, atol=1e-4)
+
+
 # --- suppression -----------------------------------------------------------------------------------------------------
 
 # The op, its static form, and the reference of that, for each kind of it
@@ -109,6 +140,23 @@ def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
     np.testing.assert_array_equal(got, INDICES[name][2](boxes, scores, t, labels=labels, dtype=np.float32).new)
     (kept,) = alike(INDICES[name][0], boxes, scores, t, labels=labels)
     assert sorted(kept.tolist()) == np.flatnonzero(got).tolist()
+
+
+@pytest.mark.parametrize("name", INDICES)
+@given(
+    boxes=st.one_of(draw.rotated_boxes(), draw.wild_rotated_boxes()),
+    scores=draw.wild_scores(),
+    t=draw.THRESHOLDS,
+    kind=st.sampled_from(["iou", "iof", "ios", "probiou"]),
+)
+def test_masks_of_rotated_boxes(name, boxes, scores, t, kind):
+    """The same as by a matrix of the overlaps; every box that has a NaN, no side or an infinite one stays."""
+    index, static, _ = INDICES[name]
+    matrix = anyops.box_iou(boxes, boxes, fmt="cxcywhr", kind=kind)
+    kept, mask = (op(boxes, scores, t, fmt="cxcywhr", kind=kind) for op in (index, static))
+    assert kept.tolist() == index(None, scores, t, overlaps=matrix).tolist()
+    assert sorted(kept.tolist()) == np.flatnonzero(mask).tolist()
+    assert mask[~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:4] <= 0).any(axis=1)].all()
 
 
 @pytest.mark.parametrize("name", INDICES)

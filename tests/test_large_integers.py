@@ -195,6 +195,44 @@ def test_copies_far_apart_have_no_inertia():
         anyops.kmeans(np.concatenate([x, x + np.asarray([[1], [-1], [1], [1]])]), 3, init=x[[0, 1, 3]])
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_copies_far_apart_have_no_inertia_in_chunks_either(chunk):
+    """The same behaviour as in memory: copies are told from neighbours, which are refused."""
+    da = pytest.importorskip("dask.array")
+    x = np.asarray([[-(2**63)], [2**63 - 1], [-(2**63)], [2**63 - 1]])
+    got, want = anyops.kmeans(da.from_array(x, chunks=(chunk, 1)), 2, seed=0), anyops.kmeans(x, 2, seed=0)
+    assert got.inertia == want.inertia == 0
+    np.testing.assert_array_equal(np.sort(got.centers, axis=0), np.sort(want.centers, axis=0))
+    near = x + np.asarray([[5], [0], [0], [-11]])
+    weights = np.asarray([0.0, 1, 1, 0])
+    lazy = da.from_array(weights, chunks=chunk)
+    assert anyops.kmeans(da.from_array(near, chunks=(chunk, 1)), 2, seed=0, sample_weight=lazy).inertia == 0
+    for given in (near, da.from_array(near, chunks=(chunk, 1))):
+        with pytest.raises(ValueError, match="x must hold integers whose distances"):
+            anyops.kmeans(given, 2, seed=0)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+@pytest.mark.parametrize("base", [10**17 + 9, 10**17 + 1, 2**60 + 1, 2**62 - 7, -(10**17) - 9])
+def test_averages_of_integer_boxes_lie_among_them(base, dtype):
+    """The average of equal boxes is the box, as floats round it; that of others is in their hull."""
+    if base < 0 and dtype == "uint64":
+        pytest.skip("negative")
+    boxes = np.asarray([[-500, -500, -400, -410], [0, 0, 100, 90], [8, 8, 108, 98], [8, 8, 108, 98]]).astype(dtype)
+    boxes, scores = boxes + np.asarray(base).astype(dtype), np.asarray([0.5, 0.75, 0.5, 0.5])
+    held = boxes.astype(np.float64)
+    for some in (slice(2, 4), slice(0, 4), slice(1, 4), slice(0, 3)):
+        given, n = boxes[some], len(boxes[some])
+        low, high = held[some].min(0), held[some].max(0)
+        fused = anyops.weighted_boxes_fusion(given, scores[some], np.zeros(n, int)).boxes
+        moved = anyops.weighted_cluster_nms(given, scores[some], 0.5).boxes
+        assert np.all((fused >= low) & (fused <= high))
+        assert np.all((moved >= low) & (moved <= high))
+    for equal in (np.stack([boxes[0], boxes[2], boxes[3]]), boxes[2:]):
+        fused = anyops.weighted_boxes_fusion(equal, scores[: len(equal)], np.zeros(len(equal), int)).boxes
+        assert {tuple(row) for row in fused.tolist()} == {tuple(row) for row in equal.astype(float).tolist()}
+
+
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
 def test_a_step_of_integers_under_a_transform_subtracts_them_first(library):
     x = (1_700_000_000 + LINE * 100_003).astype(np.int32)

@@ -435,6 +435,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     @property
     def stderr_(self) -> tuple[Array, Array] | None:
         """Standard errors of `coef_` and `intercept_`, in their shapes; None unless ``C=math.inf``, or if separated."""
+        check_is_fitted(self)
         if self.result_.stderr is None:
             return None
         home = namespace(coef_=self.coef_)

@@ -357,6 +357,40 @@ def test_conversions(run, given, want):
     np.testing.assert_allclose(run(anyops.box_convert, np.float32(x), in_fmt, out_fmt), np.float32(y), atol=2e-5)
 
 
+PLANE, AROUND = ("xyxy", "xywh", "cxcywh", "yxyx", "cxcywhr", "xywhr"), ("xyxyxyxy", "polygon")
+INVERTED = [
+    *itertools.product(PLANE, (*PLANE, *AROUND)),
+    *itertools.product(("xyzxyz", "cxcyczwhdr"), ("xyzxyz", "cxcyczwhdr")),
+]
+
+
+@pytest.mark.op("box_convert", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize(("in_fmt", "out_fmt"), INVERTED)
+def test_inverted_boxes_have_no_area_in_any_format(run, in_fmt, out_fmt):
+    """Of negative width, height, or both, and so in the format that they are converted to from there."""
+    signs = np.float32([(-1, 1), (1, -1), (-1, -1), (-1, 0), (1, 1)])
+    size = signs * np.float32([4, 2])
+    if in_fmt in ("xyzxyz", "cxcyczwhdr"):
+        zero, deep = np.zeros((5, 3), np.float32), np.ones((5, 1), np.float32)
+        low = np.concatenate((zero + np.float32([7, 8, 9]), size, deep), 1)
+        given = np.concatenate((low, zero[:, :1] + 30), 1)
+        if in_fmt == "xyzxyz":
+            given = np.concatenate((low[:, :3], low[:, :3] + low[:, 3:]), 1)
+    elif in_fmt in ("cxcywhr", "xywhr"):
+        given = np.concatenate((np.full((5, 2), 7, np.float32), size, np.full((5, 1), 30, np.float32)), 1)
+    else:
+        corners = np.concatenate((np.full((5, 2), 7, np.float32), 7 + size), 1)
+        given = np.stack([reference.box_convert(x, "xyxy", in_fmt) for x in corners])
+    given = np.float32(given)
+    found = run(anyops.box_convert, given, in_fmt, out_fmt)
+    area = anyops.box_area(found, fmt=out_fmt)
+    np.testing.assert_array_equal(area[:4], 0)
+    assert area[4] >= 7.9
+    kinds = ("xyzxyz", "cxcyczwhdr") if out_fmt in ("xyzxyz", "cxcyczwhdr") else (*PLANE, *AROUND)
+    for last in kinds:
+        np.testing.assert_array_equal(anyops.box_area(anyops.box_convert(found, out_fmt, last), fmt=last)[:4], 0)
+
+
 REFUSED = [
     ({"fmt": "xyxyr"}, (1, 5), r"fmt must be one of xyxy, .*got 'xyxyr'"),
     ({}, (1, 5), r"must have shape \(\.\.\., 4\), got \(1, 5\); 5 numbers are fmt='cxcywhr' or 'xywhr'"),
@@ -455,3 +489,97 @@ def test_blocks_without_size_are_where_they_are(run, kind):
         assert np.all((got >= -1) & (got <= 1))
     tiny = np.float32([[0, 0, 0, 1e-13, 1e-13, 1e-13]])
     assert run(anyops.box_iou, np.float32([[1, 1, 1, 1, 2, 2]]), tiny, kind=kind, fmt="xyzxyz").item() >= -1
+
+
+# Sizes at the ends of the range.
+
+
+@pytest.mark.op("box_area", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize(
+    ("fmt", "regions"),
+    [
+        ("xyxy", [0, 0, 2e-20, 1e-20]),
+        ("xywh", [0, 0, 2e-20, 1e-20]),
+        ("cxcywhr", [0, 0, 2e-20, 1e-20, 30]),
+        ("xyxyxyxy", [0, 0, 2e-20, 0, 2e-20, 1e-20, 0, 1e-20]),
+        ("polygon", [[0, 0], [2e-20, 0], [2e-20, 2e-20]]),
+        ("segment", [0, 2e-40]),
+        ("xyzxyz", [0, 0, 0, 2e-20, 1e-10, 1e-10]),
+        ("cxcyczwhdr", [0, 0, 0, 2e-20, 1e-10, 1e-10, 30]),
+    ],
+)
+def test_sizes_below_the_normal_range(run, backend, fmt, regions):
+    """XLA takes such numbers for 0: there a region of that size has none, and overlaps nothing, in every format."""
+    region = np.float32([regions])
+    size = run(anyops.box_area, region, fmt=fmt)
+    shared = backend.to_numpy(anyops.box_iou(backend.asarray(region), backend.asarray(region), fmt=fmt))
+    if backend.library == "jax":
+        assert size == shared == 0
+    else:
+        np.testing.assert_allclose(size, 2e-40, rtol=1e-4)
+        np.testing.assert_allclose(shared, 1, rtol=1e-4)
+
+
+def extremes(fmt):
+    """Pairs of regions with sides between 1e-15 and 1e10, one on the other and beside it."""
+    pairs = []
+    for w, h, w2, h2 in itertools.product((1e-15, 1e-5, 1.0, 1e10), repeat=4):
+        for share, angle in itertools.product((0, 0.3), (0, 30)):
+            c = share * min(max(w, h), max(w2, h2))
+            if fmt in ("cxcywhr", "xywhr"):
+                pairs.append(([0, 0, w, h, angle], [c, c, w2, h2, 10]))
+            elif fmt == "cxcyczwhdr":
+                pairs.append(([0, 0, 0, w, h, 1, angle], [c, c, 0, w2, h2, 1, 10]))
+            elif fmt == "xyzxyz":
+                pairs.append(([0, 0, 0, w, h, 1], [c, c, 0, c + w2, c + h2, 1]))
+            elif fmt == "segment":
+                pairs.append(([0, w], [c, c + h2]))
+            else:
+                e, f = (0, 1e-30) if angle else (1e-30, w / 3)
+                p = [[0, 0], [w, e], [w + f, h], [e, h]], [[c, c], [c + w2, c], [c + w2, c + h2], [c + e, c + h2 + f]]
+                pairs.append(p if fmt == "polygon" else [[number for point in x for number in point] for x in p])
+    return tuple(np.float32(x) for x in zip(*pairs, strict=True))
+
+
+@pytest.mark.op("box_iou_loss", transforms=(Transform.GRAD,))
+@pytest.mark.parametrize(
+    ("fmt", "kind"),
+    [
+        ("cxcywhr", "iou"),
+        ("cxcywhr", "iof"),
+        ("cxcywhr", "probiou"),
+        ("xywhr", "ios"),
+        ("polygon", "iou"),
+        ("xyzxyz", "iou"),
+    ],
+)
+def test_gradients_at_extreme_sizes_are_finite(backend, transform, fmt, kind):
+    a, b = extremes(fmt)
+    value = backend.to_numpy(anyops.box_iou_loss(backend.asarray(a), backend.asarray(b), kind=kind, fmt=fmt))
+    assert np.all((value >= 0) & (value <= 1))
+    for found in backend.gradient(lambda p, q: anyops.box_iou_loss(p, q, kind=kind, fmt=fmt), a, b):
+        assert np.isfinite(found).all()
+
+
+@pytest.mark.op("box_iou_loss", transforms=(Transform.GRAD,))
+@pytest.mark.parametrize("size", [1e-15, 1e8, 1e15])
+@pytest.mark.parametrize("length", [1.0, 1e7])
+def test_probiou_of_any_size_has_its_slopes(backend, transform, size, length):
+    """Against differences of the definition in float64, at size 1."""
+    a, b = [0.1, 0.2, 3 * length, 2, 10], [0, 0, 2 * length, 3, 10]
+    scale = np.array([size, size, size, size, 1])
+    want = []
+    for pair, at in itertools.product((0, 1), range(5)):
+        ends = []
+        for way in (1, -1):
+            moved = [np.array(x, np.float64) for x in (a, b)]
+            moved[pair][at] += way * 1e-5 * max(1.0, abs(moved[pair][at])) * (1e-6 if at == 4 else 1)
+            ends.append((1 - reference.probiou(*moved), moved[pair][at]))
+        want.append((ends[0][0] - ends[1][0]) / (ends[0][1] - ends[1][1]))
+    given = (np.float32([x * scale]) for x in (np.array(a), np.array(b)))
+    got = backend.gradient(lambda p, q: anyops.box_iou_loss(p, q, kind="probiou", fmt="cxcywhr"), *given)
+    got = np.concatenate([np.float64(x[0]) * scale for x in got])
+    angles = np.array([4, 9])
+    rest = np.delete(np.arange(10), angles)
+    np.testing.assert_allclose(got[rest], np.array(want)[rest], rtol=2e-3, atol=1e-4)
+    assert np.abs(got[[2, 3]]).max() > 1e-9

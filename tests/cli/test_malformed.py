@@ -17,6 +17,14 @@ def after_a_good_one(**changes):
 WHERE = "record 1 (counted from 0): "
 
 JSON_CASES = {
+    "key twice": (
+        json.dumps([GOOD, GOOD]).replace("}]", ', "score": 0.25}]'),
+        f"{WHERE}score: is there twice, in the object at line 1, column ",
+    ),
+    "key twice deep inside": (
+        json.dumps([GOOD | {"more": {"a": 1}}]).replace('"a": 1', '"a": 1, "a": 2'),
+        "record 0 (counted from 0): a: is there twice",
+    ),
     "empty": ("", "is empty"),
     "blank": (" \n", "is empty"),
     "BOM alone": ("\ufeff", "is empty"),
@@ -118,6 +126,10 @@ CSV_CASES = {
         )
         for name in ("category_id", "x", "h", "score")
     },
+    "two descriptions of a box": (
+        HEADER.replace("name", "bbox"),
+        "line 1: columns bbox and x, y, w, h: expected one description of the box, got both; leave one out",
+    ),
     "column twice": (HEADER.replace("name", "score"), f"line 1: column score is there twice; {NEEDED}"),
     "semicolons": (HEADER.replace(",", ";"), f"line 1: column image_id is missing; {NEEDED}image_id;category_id;x"),
     "too few cells": (HEADER + ROW + "1,1,0,0,1,1,0.5\n", "line 3: expected 8 cells as in the header, got 7"),

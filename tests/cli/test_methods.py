@@ -510,7 +510,7 @@ def test_a_negative_score_is_no_weight(refused, tmp_path):
 # What the command says of the functions
 
 ENUMS = {
-    methods.OverlapKind: KINDS,
+    methods.OverlapKind: (*KINDS, "probiou"),
     methods.Decay: soft.DECAYS,
     methods.Kernel: matrix.KERNELS,
     methods.Penalty: tuple(penalty for penalty in cluster.PENALTIES if penalty is not None),

@@ -15,7 +15,7 @@ import sklearn.cluster
 import sklearn.linear_model
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
@@ -392,3 +392,11 @@ def test_continuous_targets_are_refused(backend):
     y = backend.asarray(RNG.normal(size=90))
     with pytest.raises(ValueError, match=r"(Unknown label type: continuous|y must hold classes)"):
         LogisticRegression().fit(backend.asarray(X), y)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda model: model.stderr_, lambda model: model.summary()], ids=["stderr_", "summary"]
+)
+def test_inference_before_a_fit_says_so(call):
+    with pytest.raises(NotFittedError, match="LogisticRegression instance is not fitted yet"):
+        call(LogisticRegression())

@@ -120,7 +120,8 @@ def test_without_intercept():
     x, y = spector()
     got = anyops.logistic_regression(x, y, fit_intercept=False)
     p = 1 / (1 + np.exp(-x @ got.coef))
-    np.testing.assert_allclose(got.covariance[:3, :3], np.linalg.inv((x.T * p * (1 - p)) @ x), rtol=1e-6)
+    np.testing.assert_allclose(got.covariance, np.linalg.inv((x.T * p * (1 - p)) @ x), rtol=1e-6)
+    assert got.covariance.shape == (3, 3)
     assert got.likelihood_ratio.df == got.report.parameters == 3
     np.testing.assert_allclose(got.null_log_likelihood, 32 * math.log(0.5))
 
@@ -287,3 +288,75 @@ def test_the_null_model_without_an_intercept_is_named():
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     found = anyops.logistic_regression(x, np.array([0, 1, 0, 1]), fit_intercept=False)
     assert "of even odds" in found.summary()
+
+
+def three_classes():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 2))
+    return x, np.argmax(rng.normal(size=(90, 3)) + np.c_[x, -x[:, 0]], axis=1)
+
+
+def test_covariance_of_classes_without_intercept():
+    """Its diagonal is that of the standard errors, class after class."""
+    got = anyops.logistic_regression(*three_classes(), fit_intercept=False)
+    assert got.covariance.shape == (6, 6)
+    np.testing.assert_allclose(np.sqrt(np.diagonal(got.covariance)), got.stderr[0].reshape(-1), rtol=1e-12)
+    assert np.all(np.diagonal(got.covariance) > 0)
+
+
+@pytest.mark.parametrize("options", [{"l2": 1.0}, {"l1": 0.5}], ids=["l2", "l1"])
+def test_a_penalised_fit_relative_to_a_class_names_the_base(options):
+    got = anyops.logistic_regression(*three_classes(), **options)
+    text = got.relative_to(1).summary()
+    assert "class 1, which the others are relative to" in text
+    lines = text.splitlines()
+    assert [sum(line.startswith(f"{name} ") for line in lines) for name in ("x1", "x2", "intercept")] == [2, 2, 2]
+    assert "relative to" not in got.summary()
+
+
+def test_a_separated_fit_relative_to_a_class_names_the_base():
+    x, y = three_classes()
+    got = anyops.logistic_regression(np.c_[x, y == 2], y)
+    assert got.separated
+    assert "class 0, which the others are relative to" in got.relative_to(0).summary()
+
+
+def test_a_label_may_be_of_the_library():
+    got = anyops.logistic_regression(*three_classes())
+    assert got.relative_to(got.classes[1]).summary() == got.relative_to(1).summary()
+    assert got.relative_to(np.asarray(1)).summary() == got.relative_to(1).summary()
+    with pytest.raises(TypeError, match=r"label must be one of the classes \[0, 1, 2\], got an array of shape \(3,\)"):
+        got.relative_to(got.classes)
+
+
+@pytest.mark.parametrize("names", [3, 2.5, "abc"])
+def test_names_that_are_none_are_refused(names):
+    with pytest.raises(TypeError, match="names must be a sequence of 3 names, got"):
+        anyops.logistic_regression(*spector()).summary(names)
+
+
+def test_errors_taken_away_are_named_as_that():
+    got = anyops.logistic_regression(*spector())._replace(stderr=None)
+    assert "No standard errors: stderr is None" in got.summary()
+    assert "too many" not in got.summary()
+
+
+def test_a_name_of_a_column_stays_in_its_line():
+    x, y = spector()
+    got = anyops.logistic_regression(x, y)
+    text = got.summary(["gpa\nof all", "a\tb", "\u2028c"])
+    assert len(text.splitlines()) == len(got.summary().splitlines())
+    assert "gpa\\nof all" in text
+    named = anyops.logistic_regression(x, np.asarray(["a\nb", "c", "d"])[np.arange(32) % 3])
+    assert r"class a\nb" in named.summary()
+
+
+def test_text_labels_of_dask_are_refused_with_the_way():
+    da = pytest.importorskip("dask.array")
+    x, y = spector()
+    for labels in (y.astype(str), y.astype(str).astype(object), y.astype("S")):
+        lazy = da.from_array(labels, chunks=8)
+        with pytest.raises(TypeError, match=r"y must have a numeric dtype in dask, got .*; pass text as a NumPy array"):
+            anyops.logistic_regression(da.from_array(x, chunks=(8, 3)), lazy)
+        got = anyops.logistic_regression(da.from_array(x, chunks=(8, 3)), lazy.compute())
+        assert got.classes.tolist() == np.unique(labels).tolist()

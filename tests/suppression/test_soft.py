@@ -208,3 +208,12 @@ def test_functional_gradient_of_the_index_contract():
     want = reference.slopes(lambda b, s: float(np.sum(reference.soft_nms_scores(b, s) * weights)), boxes, scores)
     for g, slope in zip(got, want, strict=True):
         np.testing.assert_allclose(g.numpy(), slope, rtol=1e-3, atol=1e-5)
+
+
+def test_a_threshold_of_integer_scores_goes_through_no_float():
+    """2**53 + 1 is no float: scores above it are those from 2**53 + 2 on."""
+    boxes = np.asarray([[0.0, 0, 1, 1], [5, 5, 6, 6], [9, 9, 10, 10]])
+    scores = np.asarray([2**53 + 2, 2**53, 2**53 + 4])
+    for threshold, want in ((2**53 + 3, [2]), (2**53 + 1, [2, 0]), (2**53, [2, 0])):
+        assert anyops.soft_nms(boxes, scores, score_threshold=threshold).indices.tolist() == want
+        assert anyops.nms(boxes, scores, score_threshold=threshold).tolist() == want

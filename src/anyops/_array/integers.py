@@ -13,6 +13,14 @@ def largest_exact(xp: Namespace, dtype: DType) -> float:
     return 2.0 / float(xp.finfo(dtype).eps)
 
 
+def rounded_down(xp: Namespace, value: float, dtype: DType) -> float:
+    """Return the largest number of a floating dtype that is not above an integer; a float as it is."""
+    if not isinstance(value, int):
+        return value
+    surplus = value.bit_length() - int(largest_exact(xp, dtype)).bit_length() + 1
+    return value - value % 2**surplus if surplus > 0 else value
+
+
 def may_be_rounded(xp: Namespace, x: Array, dtype: DType) -> bool:
     """Tell whether the dtype of `x` has integers that a floating one does not hold."""
     return is_kind(xp, x, "integral") and float(xp.iinfo(x.dtype).max) > largest_exact(xp, dtype)

@@ -76,7 +76,7 @@ def groups(_mode: Any, detections: Any, threshold: float, least: float | None, *
         return None
     order, _, leads = found
     standing = np.full(detections.scores.shape, -1, order.dtype)
-    standing[order] = order.take(leads)
+    standing[order] = order[leads]
     return standing
 
 
@@ -202,9 +202,9 @@ def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Hos
         sweep = 2 * expected * n + 16 * share * n * n / 2
         few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
         if expected > 0 and few:
-            stays = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)), leads)
-            if stays is not None:
-                return stays
+            swept = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)), leads)
+            if swept is not None:
+                return swept
     return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold, leads)
 
 

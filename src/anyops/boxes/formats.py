@@ -114,7 +114,9 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
         In place of 4 numbers those of `in_fmt`.
     in_fmt, out_fmt : str
         Both of the plane, both of space, or both "segment". To a format along the axes: the smallest box that holds the
-        region. From corners around to rotated boxes: by the first three corners, as if they were a rectangle's.
+        region. From corners around to rotated boxes: by the first three corners, as if they were a rectangle's. A box
+        with a negative side, which has no area, keeps it where the format has one; where that would make an area of it,
+        around corners and from turned boxes to those along the axes, its centre is what is left.
 
     Returns
     -------

@@ -36,6 +36,8 @@ class Geometry(NamedTuple):
     # ρ² / c², squared distance of the centres over the squared diagonal of the enclosing box, of those ready for "diou"
     distance: Callable[[Namespace, Regions, Regions], Array] | None = None
     along_axes: bool = False  # regions fill their envelopes
+    # How many pairs of boxes take as much memory as a pair of these.
+    weight: Callable[[Regions, Regions], int] = lambda _a, _b: 1
 
 
 def rows_first(xp: Namespace, regions: Array) -> Array:

@@ -193,6 +193,9 @@ def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array,
     if valid is not None:
         first = xp.argmax(xp.astype(valid, xp.int8), axis=-1, keepdims=True)[..., None]
         corner = xp.take_along_axis(boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
+    # A corner that the float holds, so that to add it to an average rounds once, as the boxes themselves are rounded.
+    step = max(1, int(2.0 ** (xp.iinfo(boxes.dtype).bits - 2) * float(xp.finfo(dtype).eps)))
+    corner = corner if step == 1 else corner - corner % step
     corner = xp.concat((corner, corner), axis=-1)
     moved = less(xp, boxes, corner, dtype)
     moved = moved if valid is None else xp.where(valid[..., None], moved, xp.zeros_like(moved))
@@ -239,7 +242,8 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dty
     apart_is_zero = measure.geometry is not aligned.GEOMETRY and measure.kind in SHARES
     by_envelope = apart_is_zero and mode.selects and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
-    grain = mode.grain // 4 // measure.weight(a, b)
+    # Where few pairs meet, there is memory for more of them.
+    grain = mode.grain // (1 if by_envelope else 4 * measure.geometry.weight(a, b))
     return map_tiles(xp, block, shape, tiles(shape, grain, (0, 1)), last=True)
 
 

@@ -40,40 +40,45 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def _edges(xp: Namespace, x: Array, y: Array) -> tuple[Array, ...]:
-    """Edges (V, ...) above the base line 0: where they begin and end, from left to right, slopes, and directions."""
+    """Edges (V, ...) above the base line 0: where they begin and end, from left to right, as given, and directions.
+
+    Of an edge as given: its left end, its height there, its width, and how far it rises.
+    """
     x1, y1 = xp.roll(x, -1, axis=0), xp.roll(y, -1, axis=0)
     turned = x1 < x
     left, right = xp.where(turned, x1, x), xp.where(turned, x, x1)
     low, high = xp.where(turned, y1, y), xp.where(turned, y, y1)
-    upright = left == right
-    slope = divide(xp, high - low, xp.where(upright, 1.0, right - left))
-    level = slope == 0
+    width, rise = right - left, high - low
+    upright = width < 4 * float(xp.finfo(width.dtype).smallest_normal)
+    width = xp.where(upright, 1.0, width)
     # Where the line meets the base.
-    root = left - divide(xp, low, xp.where(level, 1.0, slope))
-    root = xp.minimum(xp.maximum(root, left), right)
-    begin = xp.where((low < 0) & (high > 0), root, left)
-    end = xp.where((low > 0) & (high < 0), root, right)
+    crosses = ((low < 0) & (high > 0)) | ((low > 0) & (high < 0))
+    share = divide(xp, xp.where(crosses, -low, 0.0), xp.where(crosses, rise, 1.0))
+    root = xp.minimum(left + share * width, right)
+    begin, end = xp.where(crosses & (low < 0), root, left), xp.where(crosses & (low > 0), root, right)
     nothing = upright | ((low <= 0) & (high <= 0))
     end = xp.where(nothing, begin, end)
     sign = xp.where(turned, -1.0, xp.ones_like(x))
-    return begin, end, left, low, slope, sign
+    return begin, end, left, low, width, rise, sign
 
 
 def _shared(xp: Namespace, a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
     """Signed ∫ min(f, g) dx over the range of x that two edges share."""
-    a_begin, a_end, a_left, a_low, a_slope, a_sign = a
-    b_begin, b_end, b_left, b_low, b_slope, b_sign = b
+    a_begin, a_end, *a_line, a_sign = a
+    b_begin, b_end, *b_line, b_sign = b
     begin, end = xp.maximum(a_begin, b_begin), xp.minimum(a_end, b_end)
     width = xp.maximum(end - begin, xp.zeros_like(begin))
     some = width > 0
     begin, end = xp.where(some, begin, 0.0), xp.where(some, end, 0.0)
 
-    def heights(left: Array, low: Array, slope: Array) -> tuple[Array, Array]:
+    def heights(left: Array, low: Array, width: Array, rise: Array) -> tuple[Array, Array]:
         left, low = xp.where(some, left, 0.0), xp.where(some, low, 0.0)
-        return low + (begin - left) * slope, low + (end - left) * slope
+        width = xp.where(some, width, 1.0)
+        # By shares of the edge: a slope may overflow, and its derivative all the more.
+        return low + divide(xp, begin - left, width) * rise, low + divide(xp, end - left, width) * rise
 
-    f0, f1 = heights(a_left, a_low, a_slope)
-    g0, g1 = heights(b_left, b_low, b_slope)
+    f0, f1 = heights(*a_line)
+    g0, g1 = heights(*b_line)
     before, after = f0 - g0, f1 - g1
     cross = ((before > 0) & (after < 0)) | ((before < 0) & (after > 0))
     one, other = xp.abs(xp.where(cross, before, 1.0)), xp.abs(xp.where(cross, after, 1.0))
@@ -93,9 +98,10 @@ def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = Fa
     return enveloped(xp, xp.min(points, axis=0), xp.max(points, axis=0), xp.abs(area), shape)
 
 
-def edges(polygons: Regions) -> int:
-    """Return how many edges each polygon has."""
-    return (polygons.shape.shape[0] - 3) // 2
+def weight(a: Regions, b: Regions) -> int:
+    """Return how many pairs of boxes take as much memory as a pair of polygons: all pairs of edges."""
+    n, m = ((x.shape.shape[0] - 3) // 2 for x in (a, b))
+    return max(n * m // 4, 1)
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
@@ -103,4 +109,4 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = 
     return share(xp, a, b, bounded(xp, a, b, intersection(xp, a.shape, b.shape)), kind)
 
 
-GEOMETRY = Geometry(SHARES, ready, overlap)
+GEOMETRY = Geometry(SHARES, ready, overlap, weight=weight)

@@ -97,11 +97,7 @@ class Measure(NamedTuple):
     def check(self) -> None:
         """Raise ValueError unless there are such a format and such a kind of overlap of its regions."""
         check_fmt("fmt", self.fmt)
-        check_kind(self.kind, self.geometry.kinds, self.fmt)
-
-    def weight(self, a: Regions, b: Regions) -> int:
-        """Return how many pairs of boxes take as much memory as a pair of some regions."""
-        return max(polygons.edges(a) * polygons.edges(b) // 4, 1) if self.geometry is polygons.GEOMETRY else 1
+        check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, self.fmt)
 
 
 def ready(xp: Namespace, regions: Array, measure: Measure, *, look: bool = False) -> Regions:
@@ -176,7 +172,7 @@ def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
     elif out_fmt in ROTATED:
         found = _rotated(xp, rows, in_fmt)
         if out_fmt == "xywhr":
-            found = xp.concat((rotated.corners(xp, found)[0, ...], found[2:, ...]))
+            found = xp.concat((rotated.corner_from_centre(xp, found), found[2:, ...]))
     else:
         found = rows
         if in_fmt not in AROUND:

@@ -1,8 +1,8 @@
 """Area of the intersection of rotated boxes, exact to rounding: no sort, no hull, no tolerance, no branch.
 
-In the frame of the box b, of half sides (p, q), let X = clamp(x, −p, p) and Y = clamp(y, −q, q). The clamp maps the
-plane onto b and moves no inner point of it, so the boundary of a winds around an inner point of b as often before the
-clamp as after it, and by Green's theorem
+In the frame of the box b, the longer one, of half sides (p, q), let X = clamp(x, −p, p) and Y = clamp(y, −q, q). The
+clamp maps the plane onto b and moves no inner point of it, so the boundary of a winds around an inner point of b as
+often before the clamp as after it, and by Green's theorem
 
     |a ∩ b| = |∮ X dY|  along the boundary of a,
 
@@ -14,10 +14,11 @@ unit axes are (cos, −sin) and (sin, cos).
 """
 
 import math
-from itertools import pairwise
+from functools import reduce
+from operator import add
 
 from .._array.division import divide
-from .._array.namespace import Array, Namespace, rows_of, stop_gradient
+from .._array.namespace import Array, Namespace, device, rows_of, stop_gradient
 from .._array.operators import PLAIN, Operators
 from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, rows_first, share
 
@@ -32,6 +33,11 @@ def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
     return xp.cos(turn), xp.sin(turn)
 
 
+def within_a_turn(xp: Namespace, degrees: Array) -> Array:
+    """Angles less whole turns, exactly, where there are some: a difference of large ones would be rounded."""
+    return xp.where(xp.abs(degrees) > 360, xp.remainder(degrees, xp.full_like(degrees, 360.0)), degrees)
+
+
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     """Areas of the intersections of boxes with positive sides, as rows (5, ...) that broadcast.
 
@@ -39,16 +45,31 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     """
     ax, ay, a_width, a_height, a_angle = rows_of(a)
     bx, by, b_width, b_height, b_angle = rows_of(b)
+    # In the frame of the longer box: the corners of a long one, seen from a short one, are rounded by its sides.
+    longer = xp.maximum(a_width, a_height) > xp.maximum(b_width, b_height)
+    sign = xp.where(longer, -1.0, xp.ones_like(a_width))
+    width, other_width = xp.where(longer, b_width, a_width), xp.where(longer, a_width, b_width)
+    height, other_height = xp.where(longer, b_height, a_height), xp.where(longer, a_height, b_height)
     # Differences first: far from the origin, and for nearly equal angles, they are exact.
-    x, y = into_frame(xp, ax - bx, ay - by, b_angle)
-    cos, sin = direction(xp, a_angle - b_angle)
-    width, height = (cos * a_width, -sin * a_width), (sin * a_height, cos * a_height)
-    corners = [(x + u * width[0] + v * height[0], y + u * width[1] + v * height[1]) for u, v in CORNERS]
-    p, q = b_width / 2, b_height / 2
-    total = _swept(xp, *corners[-1], *corners[0], p, q)
-    for begin, end in pairwise(corners):
-        total = total + _swept(xp, *begin, *end, p, q)
-    return total
+    x, y = into_frame(xp, sign * (ax - bx), sign * (ay - by), xp.where(longer, a_angle, b_angle))
+    cos, sin = direction(xp, sign * (a_angle - b_angle))
+    along, across = (cos * width, -sin * width), (sin * height, cos * height)
+    # Beside the centre of the shorter one, so that a small box in a large one is not rounded: its corners, and where
+    # the other one ends. All four edges at once: a quarter of the calls, and of what a compiler is given.
+    begin, end = ((u * along[0] + v * across[0], u * along[1] + v * across[1]) for u, v in _edges(xp, x))
+    p, q = other_width / 2, other_height / 2
+    swept = _swept(xp, begin, end, (-p - x, p - x), (-q - y, q - y))
+    first, second, third, fourth = rows_of(swept)
+    return (first + third) + (second + fourth)
+
+
+def _edges(xp: Namespace, like: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Corners (4, ...) where the edges of a box begin, and where they end, in units of its sides."""
+    k = xp.reshape(xp.arange(4, device=device(like)), (4, *(1,) * like.ndim))
+    half = xp.full((4, *(1,) * like.ndim), 0.5, dtype=like.dtype, device=device(like))
+    right, low = xp.where((k == 1) | (k == 2), half, -half), xp.where(k >= 2, half, -half)
+    next_low, next_right = right, xp.where(k < 2, half, -half)
+    return (right, low), (next_right, next_low)
 
 
 def into_frame(xp: Namespace, x: Array, y: Array, degrees: Array) -> tuple[Array, Array]:
@@ -66,18 +87,35 @@ def reach(xp: Namespace, boxes: Array) -> Array:
 
 
 def corners(xp: Namespace, boxes: Array) -> Array:
-    """Return the corners (4, 2, ...) of boxes as rows (5, ...), in order around each."""
+    """Return the corners (4, 2, ...) of boxes as rows (5, ...), in order around each.
+
+    Those of a box with a negative side lie at its centre: corners around have no sign, and would make an area of it.
+    """
     x, y, width, height, angle = rows_of(boxes)
-    cos, sin = direction(xp, angle)
+    inverted = (width < 0) | (height < 0)
+    width, height = (xp.where(inverted, 0.0, side) for side in (width, height))
+    cos, sin = direction(xp, within_a_turn(xp, angle))
     found = [(x + u * width * cos + v * height * sin, y - u * width * sin + v * height * cos) for u, v in CORNERS]
     return xp.stack([xp.stack(corner) for corner in found])
 
 
 def centre_from_corner(xp: Namespace, boxes: Array) -> Array:
     """Centres (2, ...) of boxes as rows (5, ...) whose first two are the corner that has both axes ahead of it."""
+    x, y, *half = _to_centre(xp, boxes)
+    return xp.stack((x + half[0], y + half[1]))
+
+
+def corner_from_centre(xp: Namespace, boxes: Array) -> Array:
+    """Corners (2, ...) that have both axes ahead of them, of boxes as rows (5, ...)."""
+    x, y, *half = _to_centre(xp, boxes)
+    return xp.stack((x - half[0], y - half[1]))
+
+
+def _to_centre(xp: Namespace, boxes: Array) -> tuple[Array, Array, Array, Array]:
+    """The first two rows of boxes, and the way from that corner to the centre."""
     x, y, width, height, angle = rows_of(boxes)
-    cos, sin = direction(xp, angle)
-    return xp.stack((x + (cos * width + sin * height) / 2, y + (cos * height - sin * width) / 2))
+    cos, sin = direction(xp, within_a_turn(xp, angle))
+    return x, y, (cos * width + sin * height) / 2, (cos * height - sin * width) / 2
 
 
 def gaussian_similarity(xp: Namespace, a: Array, b: Array) -> Array:
@@ -98,49 +136,96 @@ def gaussian_similarity(xp: Namespace, a: Array, b: Array) -> Array:
     bx, by, b_width, b_height, b_angle = rows_of(b)
     x, y = into_frame(xp, ax - bx, ay - by, b_angle)
     cos, sin = direction(xp, a_angle - b_angle)
-    # B is the same in any unit; in that of the longest side no fourth power overflows.
+    # B is the same in any unit; in that of the longest side no square overflows.
     unit = stop_gradient(xp.maximum(xp.maximum(a_width, a_height), xp.maximum(b_width, b_height)))
-    x, y, w1, h1, w2, h2 = (divide(xp, z, unit) for z in (x, y, a_width, a_height, b_width, b_height))
-    squares = (w1 * h1 - w2 * h2) ** 2 + (cos * (w2 * h1 - w1 * h2)) ** 2 + (sin * (w1 * w2 - h1 * h2)) ** 2
-    spread = divide(xp, squares, 4 * (w1 * h1) * (w2 * h2))
-    # Of Σ₁ + Σ₂ in the frame of b, times twelve.
+    # B ≥ 1200, which exp(−B) takes for infinity, beyond 20 standard deviations, and all the more beyond 40 sides.
+    apart = xp.maximum(xp.abs(x), xp.abs(y)) > 40 * unit
+    x, y = (divide(xp, xp.where(apart, 0.0, z), unit) for z in (x, y))
+    w1, h1, w2, h2 = (divide(xp, z, unit) for z in (a_width, a_height, b_width, b_height))
+
+    # |Σ₁ + Σ₂|, times 144, and 4 w₁h₁w₂h₂ r, in the unit of their longest term.
+    one, other, c, s = w1 * h1, w2 * h2, xp.abs(cos), xp.abs(sin)
+    terms = (one, other, c * w2 * h1, c * w1 * h2, s * w1 * w2, s * h1 * h2)
+    scale = stop_gradient(reduce(xp.maximum, terms))
+    # A box 10³⁵ times as long as wide, in float32, is a line.
+    tiny = float(xp.finfo(scale.dtype).smallest_normal)
+    line = scale < 1e3 * tiny
+    scale = xp.where(line, 1.0, scale)
+    one, other = divide(xp, one, scale), divide(xp, other, scale)
+    turned = (cos * divide(xp, w2 * h1 - w1 * h2, scale)) ** 2 + (sin * divide(xp, w1 * w2 - h1 * h2, scale)) ** 2
+    squares, determinant = (one - other) ** 2 + turned, xp.where(line, 1.0, (one + other) ** 2 + turned)
+    alike = one * other > 1e-6
+    spread = divide(xp, xp.where(alike, squares, 0.0), 4 * xp.where(alike, one * other, 1.0))
+    # Where r may overflow, log(1 + r) by the logarithms of its factors.
+    sides = (xp.log(xp.maximum(z, xp.full_like(z, tiny))) for z in (a_width, a_height, b_width, b_height))
+    unlike = xp.log(determinant) + 2 * xp.log(scale) + 4 * xp.log(unit) - math.log(4) - reduce(add, sides)
+    ratio = xp.where(alike, xp.log1p(spread), unlike)
+
+    # Of Σ₁ + Σ₂ in the frame of b, times twelve; Δ along the axis with the larger variance, and beside that.
     xx = (cos * w1) ** 2 + (sin * h1) ** 2 + w2**2
     yy = (sin * w1) ** 2 + (cos * h1) ** 2 + h2**2
     xy = cos * sin * (h1**2 - w1**2)
-    determinant = 4 * (w1 * h1) * (w2 * h2) + squares
-    distance = divide(xp, 3 * (yy * x**2 - 2 * xy * x * y + xx * y**2), determinant) + xp.log1p(spread) / 2
+    upright = yy > xx
+    variance = xp.where(upright, yy, xx)
+    along, beside = xp.where(upright, y, x), xp.where(upright, x, y)
+    beside = beside - divide(xp, xy, variance) * along
+    deviation = scale * xp.sqrt(determinant) / xp.sqrt(variance)
+    apart = apart | line | (xp.abs(beside) > 20 * deviation)
+    beside = divide(xp, xp.where(apart, 0.0, beside), xp.where(apart, 1.0, deviation))
+    distance = 3 * (divide(xp, along**2, variance) + beside**2) + ratio / 2
     some = distance > 0
-    root = xp.sqrt(-xp.expm1(-xp.where(some, distance, 1.0)))
-    return xp.where(some, 1 - root, 1.0)
+    distance = xp.where(some, distance, 1.0)
+    similarity = xp.exp(-distance) / (1 + xp.sqrt(-xp.expm1(-distance)))
+    return xp.where(apart, 0.0, xp.where(some, similarity, 1.0))
 
 
-def _swept(xp: Namespace, x0: Array, y0: Array, x1: Array, y1: Array, p: Array, q: Array) -> Array:
-    """∫ X dY along an edge."""
-    rise = y1 - y0
-    level = rise == 0
-    bottom, top = _clamp(xp, y0, q), _clamp(xp, y1, q)
-    slope = divide(xp, x1 - x0, xp.where(level, 1.0, rise))
-    begin, end = x0 + (bottom - y0) * slope, x1 - (y1 - top) * slope
-    begin, end = xp.where(level, x0, begin), xp.where(level, x1, end)
-    low, high = xp.minimum(begin, end), xp.maximum(begin, end)
-    left, right = _clamp(xp, low, p), _clamp(xp, high, p)
+def _swept(
+    xp: Namespace,
+    begin: tuple[Array, Array],
+    end: tuple[Array, Array],
+    across: tuple[Array, Array],
+    along: tuple[Array, Array],
+) -> Array:
+    """∫ X dY along edges, for a box that ends at `across` and `along`; X from the one nearest to 0.
+
+    The integral around is the same of X − c, and with that one for c no term is larger than either box. Quotients are
+    shares of an edge, so that none overflows, nor does a derivative.
+    """
+    (x0, y0), (x1, y1), (low_end, high_end) = begin, end, across
+    nearest = _clamp(xp, xp.zeros_like(low_end), across)
+    least = 4 * float(xp.finfo(x0.dtype).smallest_normal)
+    run, rise = x1 - x0, y1 - y0
+    level = xp.abs(rise) < least
+    bottom, top = _clamp(xp, y0, along), _clamp(xp, y1, along)
+    rise = xp.where(level, 1.0, rise)
+    before, after = (divide(xp, xp.where(level, 0.0, z), rise) for z in (bottom - y0, y1 - top))
+    # Where the part of an edge with Y = y begins and ends.
+    first, last = x0 + before * run, x1 - after * run
+    low, high = xp.minimum(first, last), xp.maximum(first, last)
+    left, right = _clamp(xp, low, across), _clamp(xp, high, across)
     width = high - low
-    steep = width <= 0
-    beside = xp.maximum(high - xp.maximum(low, p), xp.zeros_like(p)) - xp.maximum(
-        xp.minimum(high, -p) - low, xp.zeros_like(p)
-    )
-    mean = divide(xp, (left + right) / 2 * (right - left) + p * beside, xp.where(steep, 1.0, width))
+    steep = width < least
+    width = xp.where(steep, 1.0, width)
+    # The parts of the edge in b, to the right of it, where X = right, and to the left, where X = left.
+    zero = xp.zeros_like(width)
+    within, beyond = right - left, xp.maximum(high - xp.maximum(low, high_end), zero)
+    short = xp.maximum(xp.minimum(high, low_end) - low, zero)
+    inside, outside, behind = (divide(xp, xp.where(steep, zero, z), width) for z in (within, beyond, short))
+    left, right = left - nearest, right - nearest
+    mean = (left + right) / 2 * inside + right * outside + left * behind
     mean = xp.minimum(xp.maximum(xp.where(steep, left, mean), left), right)  # against rounding
     return mean * (top - bottom)
 
 
-def _clamp(xp: Namespace, x: Array, limit: Array) -> Array:
-    return xp.minimum(xp.maximum(x, -limit), limit)
+def _clamp(xp: Namespace, x: Array, ends: tuple[Array, Array]) -> Array:
+    low, high = ends
+    return xp.minimum(xp.maximum(x, low), high)
 
 
 def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = False) -> Regions:
     """Return rotated boxes as rows of centre, sides and angle; of turned blocks also z and depth."""
     rows = finite(xp, rows_first(xp, regions))
+    rows = xp.concat((rows[:-1, ...], within_a_turn(xp, rows[-1:, ...])))
     if fmt == "xywhr":
         rows = xp.concat((centre_from_corner(xp, rows), rows[2:, ...]))
     upright: tuple[Array, ...] = ()
@@ -187,14 +272,15 @@ def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: float) -> Reg
     cos, sin = (xp.abs(z) for z in direction(xp, angle))
     deviation = xp.stack((xp.hypot(cos * width, sin * height), xp.hypot(sin * width, cos * height))) / math.sqrt(12)
     info = xp.finfo(deviation.dtype)
-    # A similarity of t has exp(−B) = t(2 − t); that of one below the rounding of 1 is 0.
-    furthest = -math.log(max(threshold * (2 - threshold), float(info.eps) / 8))
+    # A similarity of t has exp(−B) = t(2 − t), and there is none above 0 that no number is small enough for.
+    least = float(info.smallest_normal)
+    furthest = -math.log(threshold * (2 - threshold)) if threshold > least else 1 - math.log(least) - math.log(info.eps)
     far = deviation * (2 * math.sqrt(max(furthest, 0.0)) * (1 + 1e-4))
     centre = xp.stack((x, y))
-    far = far + (4 * float(info.eps)) * (xp.abs(centre) + far) + float(info.smallest_normal)
+    far = far + (4 * float(info.eps)) * (xp.abs(centre) + far) + least
     low, high = (xp.where(proper, z, 0.0) for z in (centre - far, centre + far))
     return regions._replace(columns=xp.concat((low, high, regions.columns[4:, ...])))
 
 
-GEOMETRY = Geometry((*SHARES, "probiou"), ready, overlap)
-TURNED = Geometry(SHARES, ready, overlap)
+GEOMETRY = Geometry((*SHARES, "probiou"), ready, overlap, weight=lambda _a, _b: 4)  # of edges
+TURNED = GEOMETRY._replace(kinds=SHARES)

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyops
 
+from ..boxes.regions import FORMATS
 from .errors import CommandError
 
 
@@ -36,6 +37,18 @@ class OverlapKind(StrEnum):
     GIOU = "giou"
     DIOU = "diou"
     CIOU = "ciou"
+    PROBIOU = "probiou"
+
+
+class BoxFormat(StrEnum):
+    """What the numbers of a box are, as in :func:`anyops.box_convert`."""
+
+    XYWH = "xywh"
+    XYXY = "xyxy"
+    CXCYWH = "cxcywh"
+    CXCYWHR = "cxcywhr"
+    XYWHR = "xywhr"
+    XYXYXYXY = "xyxyxyxy"
 
 
 class Decay(StrEnum):
@@ -86,6 +99,7 @@ _BELONGS_TO: dict[str, tuple[Method, ...]] = {
     "iou_threshold": tuple(method for method in Method if method != Method.MATRIX),
     "class_agnostic": _ALL_BUT_WBF,
     "kind": _ALL_BUT_WBF,
+    "fmt": tuple(method for method in _ALL_BUT_WBF if method != Method.WEIGHTED),
     "decay": (Method.SOFT,),
     "sigma": (Method.SOFT, Method.CLUSTER, Method.WEIGHTED, Method.MATRIX),
     "penalty": (Method.CLUSTER, Method.WEIGHTED),
@@ -118,6 +132,16 @@ def check_options(method: Method, given: Mapping[str, Any]) -> None:
                 expected = f"{flag(other)} {_listed(values)}"
                 got = "none" if value is None else value
                 raise CommandError(f"{flag(name)}: with --method {method} it needs {expected}, got {got}")
+    _check_measure(given.get("fmt", BoxFormat.XYWH), given)
+
+
+def _check_measure(fmt: str, given: Mapping[str, Any]) -> None:
+    """Refuse a kind of overlap, or a penalty by distance, that boxes of a format have not."""
+    geometry = FORMATS[fmt].geometry
+    if given.get("kind", OverlapKind.IOU) not in geometry.kinds:
+        raise CommandError(f"--kind: expected {_listed(geometry.kinds)} for --fmt {fmt}, got {given['kind']}")
+    if given.get("penalty") == Penalty.SCORE_DISTANCE and geometry.distance is None:
+        raise CommandError(f"--penalty: expected {Penalty.SCORE} for --fmt {fmt}, got {given['penalty']}")
 
 
 def flag(name: str) -> str:

@@ -18,9 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .._array.backends import to_backend
 from .errors import CommandError, one_line_errors
 from .files import STREAM, Format, check_destination, check_same_format, display_name, format_of, read_text, write_text
-from .methods import ConfType, Decay, Kernel, Method, OverlapKind, Penalty, check_options
+from .methods import BoxFormat, ConfType, Decay, Kernel, Method, OverlapKind, Penalty, check_options
 from .models import Models
-from .records import Detections, parse
+from .records import LAYOUTS, Detections, Layout, parse
 from .suppress import fused, survivors
 
 
@@ -106,6 +106,16 @@ def nms(
         OverlapKind | None,
         typer.Option(rich_help_panel=_SOME, help="All but wbf: measure of overlap (iou by default)."),
     ] = None,
+    fmt: Annotated[
+        BoxFormat | None,
+        typer.Option(
+            rich_help_panel=_SOME,
+            help="All but weighted and wbf: what bbox, or the columns of CSV, hold. xywh by default: left, top, width, "
+            "height. cxcywhr is a rotated box: centre, width, height, and angle in degrees, counter-clockwise as seen; "
+            "xywhr has its corner in place of the centre, xyxyxyxy its four corners. Columns are named x, y, w, h; "
+            "x1, y1, x2, y2 ...; cx, cy, w, h, angle.",
+        ),
+    ] = None,
     decay: Annotated[
         Decay | None, typer.Option(rich_help_panel=_SOME, help="soft: how scores fall (gaussian by default).")
     ] = None,
@@ -163,6 +173,7 @@ def nms(
         iou_threshold=iou_threshold,
         score_threshold=score_threshold,
         kind=kind,
+        fmt=fmt,
         decay=decay,
         penalty=penalty,
         kernel=kernel,
@@ -181,7 +192,7 @@ def nms(
         with _progress() as begin:
             begin("load", 0)
             send = loaded(backend, device)
-            parts, form = _read(files, model_field, partial(begin, "read"))
+            parts, form = _read(files, LAYOUTS[options.pop("fmt", "xywh")], model_field, partial(begin, "read"))
             check_same_format(form, out)
             count = sum(len(part.scores) for part in parts)
             tick = partial(begin, "suppress")
@@ -196,6 +207,7 @@ def nms(
                         method,
                         options,
                         send,
+                        fmt=fmt or BoxFormat.XYWH,
                         class_agnostic=class_agnostic,
                         max_output=max_output,
                         tick=tick,
@@ -253,7 +265,9 @@ def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any
     return send
 
 
-def _read(files: list[str], model_field: str | None, tick: Callable[[float], None]) -> tuple[list[Detections], Format]:
+def _read(
+    files: list[str], layout: Layout, model_field: str | None, tick: Callable[[float], None]
+) -> tuple[list[Detections], Format]:
     """Read all files, which must be of one format; `tick` is given the share of them that is read."""
     tick(0)
     read = [read_text(file) for file in files]
@@ -264,7 +278,7 @@ def _read(files: list[str], model_field: str | None, tick: Callable[[float], Non
             if its_form != form:
                 raise CommandError(f"expected {form.upper()} as in {display_name(files[0])}, got {its_form.upper()}")
             part = partial(_share_of, tick, number, len(files))
-            parts.append(parse(text, form, model_field=model_field, tick=part))
+            parts.append(parse(text, form, layout=layout, model_field=model_field, tick=part))
     return parts, form
 
 

@@ -25,8 +25,29 @@ from .files import Format
 
 BOM = "\ufeff"  # some editors begin a file with it
 _SPACE = re.compile(r"[ \t\r\n]*")
-_SIDES = ("x", "y", "w", "h")
-_BBOX = "4 numbers [x, y, w, h]"
+
+
+class Layout(NamedTuple):
+    """The numbers of a box in a format: the columns of CSV that hold them, and the places of width and height."""
+
+    columns: tuple[str, ...]
+    sides: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What a box must be."""
+        return f"{len(self.columns)} numbers [{', '.join(self.columns)}]"
+
+
+LAYOUTS = {
+    "xywh": Layout(("x", "y", "w", "h"), (2, 3)),
+    "xyxy": Layout(("x1", "y1", "x2", "y2")),
+    "cxcywh": Layout(("cx", "cy", "w", "h"), (2, 3)),
+    "cxcywhr": Layout(("cx", "cy", "w", "h", "angle"), (2, 3)),
+    "xywhr": Layout(("x", "y", "w", "h", "angle"), (2, 3)),
+    "xyxyxyxy": Layout(("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")),
+}
+COCO = LAYOUTS["xywh"]
 
 
 AT_ONCE = 512  # records that are checked together: their values stay in cache
@@ -81,7 +102,7 @@ class Detections:
     images, categories
         The ids of records, as read; in CSV all ids are text.
     boxes
-        (N, 4) left, top, width and height.
+        (N, numbers) of the layout: (N, 4) left, top, width and height in files of COCO.
     scores
         (N,)
     models
@@ -145,7 +166,7 @@ def fused_text(fused: Iterable[FusedRecord], form: Format, like: Detections) -> 
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     one_column = like.columns is not None and like.columns.bbox is not None
-    writer.writerow(["image_id", "category_id", *(["bbox"] if one_column else _SIDES), "score"])
+    writer.writerow(["image_id", "category_id", *(["bbox"] if one_column else COCO.columns), "score"])
     for record in fused:
         box = [json.dumps(record.bbox)] if one_column else record.bbox
         writer.writerow([record.image_id, record.category_id, *box, record.score])
@@ -164,7 +185,14 @@ def joined(parts: Iterable[Detections]) -> Detections:
     return all_of
 
 
-def parse(text: str, form: Format, *, model_field: str | None = None, tick: Tick | None = None) -> Detections:
+def parse(
+    text: str,
+    form: Format,
+    *,
+    layout: Layout = COCO,
+    model_field: str | None = None,
+    tick: Tick | None = None,
+) -> Detections:
     """Read detections from the text of a file; the field or column that names their model only if it is given.
 
     Raises
@@ -176,7 +204,7 @@ def parse(text: str, form: Format, *, model_field: str | None = None, tick: Tick
     collects = gc.isenabled()
     gc.disable()  # values that hold no cycles, but are many: to look for some takes a tenth of the time
     try:
-        return read(text, model_field, tick or (lambda share: None))
+        return read(text, layout, model_field, tick or (lambda share: None))
     finally:
         if collects:
             gc.enable()
@@ -188,9 +216,9 @@ class _Checked:
     Where some are not in order, a slower look at each tells which is the first.
     """
 
-    def __init__(self, detections: Detections):
-        self.detections = detections
-        self._boxes, self._scores = [np.zeros((0, 4))], [np.zeros(0)]
+    def __init__(self, detections: Detections, layout: Layout):
+        self.detections, self.layout = detections, layout
+        self._boxes, self._scores = [np.zeros((0, len(layout.columns)))], [np.zeros(0)]
 
     def take(
         self, images: Sequence[Any], categories: Sequence[Any], boxes: Any, scores: Any, models: Sequence[Any] | None
@@ -199,13 +227,16 @@ class _Checked:
         for ids in (images, categories, models or ()):
             if not set(map(type, ids)) <= {int, str}:
                 return False
-        sides, score = _floats(boxes), _floats(scores)
-        if sides is None or score is None or not (sides[2::4].min() >= 0 and sides[3::4].min() >= 0):
+        numbers, score = _floats(boxes), _floats(scores)
+        if numbers is None or score is None:
+            return False
+        numbers = numbers.reshape(-1, len(self.layout.columns))
+        if any(numbers[:, side].min() < 0 for side in self.layout.sides):
             return False
         self.detections.images.extend(images)
         self.detections.categories.extend(categories)
         self.detections.models.extend(map(str, models or ()))
-        self._boxes.append(sides.reshape(-1, 4))
+        self._boxes.append(numbers)
         self._scores.append(score)
         return True
 
@@ -226,9 +257,9 @@ def _floats(values: Sequence[Any]) -> NDArray[np.float64] | None:
     return found if np.isfinite(found).all() else None
 
 
-def _flat(boxes: Sequence[Any]) -> list[Any] | None:
-    """Return the sides of all boxes, one after the other; None if one is not a list of four."""
-    if not set(map(type, boxes)) <= {list} or not set(map(len, boxes)) <= {4}:
+def _flat(boxes: Sequence[Any], count: int) -> list[Any] | None:
+    """Return the numbers of all boxes, one after the other; None if one is not a list of so many."""
+    if not set(map(type, boxes)) <= {list} or not set(map(len, boxes)) <= {count}:
         return None
     return list(chain.from_iterable(boxes))
 
@@ -236,15 +267,15 @@ def _flat(boxes: Sequence[Any]) -> list[Any] | None:
 # JSON
 
 
-def _parse_json(text: str, model_field: str | None, tick: Tick) -> Detections:
+def _parse_json(text: str, layout: Layout, model_field: str | None, tick: Tick) -> Detections:
     detections = Detections(text)
-    checked = _Checked(detections)
+    checked = _Checked(detections, layout)
     fields = ["image_id", "category_id", "bbox", "score", *([] if model_field is None else [model_field])]
     start, starts, stops = _start_of_list(text), detections.starts, detections.stops
     for records, begins, ends in _json_items(text, start):
         if not _take_json(checked, records, fields):
             for index, record in enumerate(records, len(starts)):
-                _check_json(record, f"record {index} (counted from 0)", model_field)
+                _check_json(record, f"record {index} (counted from 0)", layout, model_field)
         starts.extend(begins)
         stops.extend(ends)
         tick(ends[-1] / len(text))
@@ -262,17 +293,17 @@ def _take_json(checked: _Checked, records: list[Any], fields: list[str]) -> bool
         images, categories, boxes, scores, *models = [[record[name] for record in records] for name in fields]
     except KeyError:
         return False
-    sides = _flat(boxes)
-    return sides is not None and checked.take(images, categories, sides, scores, models[0] if models else None)
+    numbers = _flat(boxes, len(checked.layout.columns))
+    return numbers is not None and checked.take(images, categories, numbers, scores, models[0] if models else None)
 
 
-def _check_json(record: Any, where: str, model_field: str | None) -> None:
+def _check_json(record: Any, where: str, layout: Layout, model_field: str | None) -> None:
     """Raise CommandError unless a record is in order."""
     if type(record) is not dict:
         raise CommandError(f"{where}: expected an object, got {shown(record)}")
     json_id(record, "image_id", where)
     json_id(record, "category_id", where)
-    box_of(member(record, "bbox", where), where)
+    box_of(member(record, "bbox", where), where, layout)
     number(member(record, "score", where), "score", where)
     if model_field is not None:
         json_id(record, model_field, where)
@@ -327,8 +358,21 @@ def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int]
         raise CommandError(json_fault("expected nothing after the list", text, position))
 
 
-_decode = json.JSONDecoder().raw_decode
-_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]
+class _TwiceError(ValueError):
+    """A name that an object has twice, of which readers take one value or the other."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+_decode = _decoder.raw_decode
+_scan: Callable[[str, int], tuple[Any, int]] = vars(_decoder)["scan_once"]
 
 
 def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
@@ -337,15 +381,23 @@ def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
         return _decode(text, position)
     except json.JSONDecodeError as error:
         raise CommandError(where + json_fault(error.msg, text, error.pos)) from None
+    except _TwiceError as error:
+        raise CommandError(
+            f"{where}{_cut(str(error))}: is there twice, in the object at {_place(text, position)}"
+        ) from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets thousands deep
         raise CommandError(where + json_fault(str(error), text, position)) from None
 
 
 def json_fault(message: str, text: str, position: int) -> str:
     """Say what is wrong with JSON text, and in which line and column."""
+    return f"not valid JSON: {message} at {_place(text, position)}"
+
+
+def _place(text: str, position: int) -> str:
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
-    return f"not valid JSON: {message} at line {line}, column {column}"
+    return f"line {line}, column {column}"
 
 
 def skip_space(text: str, position: int) -> int:
@@ -376,7 +428,7 @@ Edits = list[tuple[slice, str]]
 
 
 def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> Edits:
-    places: dict[str, slice] = {}  # of a name that is there twice, the last value counts
+    places: dict[str, slice] = {}
     position = skip_space(record, 1)
     while record[position] != "}":
         name, position = _decode(record, position)
@@ -392,19 +444,19 @@ def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> E
 # CSV
 
 
-def _parse_csv(text: str, model_field: str | None, tick: Tick) -> Detections:
+def _parse_csv(text: str, layout: Layout, model_field: str | None, tick: Tick) -> Detections:
     rows = _csv_rows(text, len(BOM) if text.startswith(BOM) else 0)
     _, header, _, head = next(rows)
-    columns = _Columns.of([name.strip() for name in header], model_field)
+    columns = _Columns.of([name.strip() for name in header], layout, model_field)
     detections = Detections(text, head=text[:head], columns=columns)
-    checked = _Checked(detections)
+    checked = _Checked(detections, layout)
     records: list[list[str]] = []
     lines: list[int] = []
 
     def take() -> None:
         if not _take_csv(checked, records, len(header), columns):
             for line, cells in zip(lines, records, strict=True):
-                _check_csv(cells, header, columns, f"line {line}")
+                _check_csv(cells, header, columns, layout, f"line {line}")
         records.clear()
         lines.clear()
         tick(detections.stops[-1] / len(text))
@@ -430,31 +482,33 @@ def _take_csv(checked: _Checked, rows: list[list[str]], width: int, columns: "_C
     by_column = list(zip(*rows, strict=True))
     places = (columns.image_id, columns.category_id, *(() if columns.model is None else (columns.model,)))
     images, categories, *models = (list(map(str.strip, by_column[i])) for i in places)
-    cells = [by_column[i] for i in (columns.score, *(() if columns.bbox is not None else columns.sides))]
+    cells = [by_column[i] for i in (columns.score, *(() if columns.bbox is not None else columns.numbers))]
     # Python reads 1_000 as a number; nothing else that reads CSV does.
     if not (all(images) and all(categories) and all(map(all, models))) or any("_" in "".join(some) for some in cells):
         return False
     try:
-        scores, *sides = (list(map(float, some)) for some in cells)
+        scores, *numbers = (list(map(float, some)) for some in cells)
     except ValueError:
         return False
-    boxes = _flat(list(map(_csv_list, by_column[columns.bbox]))) if columns.bbox is not None else None
     if columns.bbox is None:
-        boxes = list(chain.from_iterable(zip(*sides, strict=True)))
+        boxes: list[Any] | None = list(chain.from_iterable(zip(*numbers, strict=True)))
+    else:
+        boxes = _flat(list(map(_csv_list, by_column[columns.bbox])), len(checked.layout.columns))
     return boxes is not None and checked.take(images, categories, boxes, scores, models[0] if models else None)
 
 
-def _check_csv(cells: list[str], header: list[str], columns: "_Columns", where: str) -> None:
+def _check_csv(cells: list[str], header: list[str], columns: "_Columns", layout: Layout, where: str) -> None:
     """Raise CommandError unless a row is in order."""
     if len(cells) != len(header):
         raise CommandError(f"{where}: expected {len(header)} cells as in the header, got {len(cells)}")
     _csv_id(cells[columns.image_id], "image_id", where)
     _csv_id(cells[columns.category_id], "category_id", where)
     if columns.bbox is not None:
-        box_of(_csv_list(cells[columns.bbox]), where)
+        box_of(_csv_list(cells[columns.bbox]), where, layout)
     else:
-        numbers = [_csv_number(cells[i], name, where) for i, name in zip(columns.sides, _SIDES, strict=True)]
-        _checked_sides(numbers, _SIDES, where)
+        places = zip(columns.numbers, layout.columns, strict=True)
+        numbers = [_csv_number(cells[i], name, where) for i, name in places]
+        _checked_sides(numbers, layout, layout.columns, where)
     _csv_number(cells[columns.score], "score", where)
     if columns.model is not None:
         _csv_id(cells[columns.model], header[columns.model].strip(), where)
@@ -505,13 +559,13 @@ def _csv_cells(row: str) -> list[slice]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Positions of the columns; the box is one column ``bbox``, or four where ``bbox`` is None."""
+    """Positions of the columns; the box is one column ``bbox``, or one for each number where ``bbox`` is None."""
 
     image_id: int
     category_id: int
     score: int
     bbox: int | None
-    sides: tuple[int, ...]
+    numbers: tuple[int, ...]
     model: int | None
 
     def edits(self, record: str, score: float | None, bbox: list[float] | None) -> Edits:
@@ -521,28 +575,29 @@ class _Columns:
         if bbox is not None and self.bbox is not None:
             edits.append((cells[self.bbox], f'"{json.dumps(bbox)}"'))
         elif bbox is not None:
-            edits += [(cells[i], repr(side)) for i, side in zip(self.sides, bbox, strict=True)]
+            edits += [(cells[i], repr(side)) for i, side in zip(self.numbers, bbox, strict=True)]
         return edits
 
     @classmethod
-    def of(cls, header: list[str], model_field: str | None) -> "_Columns":
-        has_box = "bbox" in header and not all(name in header for name in _SIDES)
-        needed = ["image_id", "category_id", "score", *(["bbox"] if has_box else _SIDES)]
+    def of(cls, header: list[str], layout: Layout, model_field: str | None) -> "_Columns":
+        has_box = "bbox" in header
+        if has_box and all(name in header for name in layout.columns):
+            both = f"columns bbox and {', '.join(layout.columns)}"
+            raise CommandError(f"line 1: {both}: expected one description of the box, got both; leave one out")
+        needed = ["image_id", "category_id", "score", *(["bbox"] if has_box else layout.columns)]
         if model_field is not None:
             needed.append(model_field)
         for name in needed:
             if header.count(name) != 1:
                 fault = "is there twice" if name in header else "is missing"
-                expected = _EXPECTED_HEADER + (f" and {model_field}" if model_field else "")
+                expected = f"expected image_id, category_id, score and {', '.join(layout.columns)} (or bbox)"
+                expected += f" and {model_field}" if model_field else ""
                 raise CommandError(f"line 1: column {name} {fault}; {expected}, got {_cut(','.join(header))}")
         at = header.index
         box = at("bbox") if has_box else None
-        sides = () if has_box else tuple(at(name) for name in _SIDES)
+        numbers = () if has_box else tuple(at(name) for name in layout.columns)
         model = None if model_field is None else at(model_field)
-        return cls(at("image_id"), at("category_id"), at("score"), box, sides, model)
-
-
-_EXPECTED_HEADER = "expected image_id, category_id, score and x, y, w, h (or bbox)"
+        return cls(at("image_id"), at("category_id"), at("score"), box, numbers, model)
 
 
 def _csv_id(cell: str, name: str, where: str) -> str:
@@ -572,18 +627,18 @@ def _csv_list(cell: str) -> Any:
 # Both
 
 
-def box_of(value: Any, where: str) -> list[float]:
-    """Return left, top, width and height, the latter two of 0 or more."""
-    if type(value) is not list or len(value) != 4:
-        raise CommandError(f"{where}: bbox: expected {_BBOX}, got {shown(value)}")
-    return _checked_sides([number(side, "bbox", where) for side in value], ("bbox",) * 4, where)
+def box_of(value: Any, where: str, layout: Layout = COCO) -> list[float]:
+    """Return the numbers of a box, width and height of 0 or more."""
+    if type(value) is not list or len(value) != len(layout.columns):
+        raise CommandError(f"{where}: bbox: expected {layout.words}, got {shown(value)}")
+    numbers = [number(one, "bbox", where) for one in value]
+    return _checked_sides(numbers, layout, ("bbox",) * len(numbers), where)
 
 
-def _checked_sides(box: list[float], names: tuple[str, ...], where: str) -> list[float]:
-    if box[2] < 0:
-        raise CommandError(f"{where}: {names[2]}: expected a width of 0 or more, got {box[2]!r}")
-    if box[3] < 0:
-        raise CommandError(f"{where}: {names[3]}: expected a height of 0 or more, got {box[3]!r}")
+def _checked_sides(box: list[float], layout: Layout, names: tuple[str, ...], where: str) -> list[float]:
+    for place, side in zip(layout.sides, ("width", "height"), strict=False):
+        if box[place] < 0:
+            raise CommandError(f"{where}: {names[place]}: expected a {side} of 0 or more, got {box[place]!r}")
     return box
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 import anyops
 
 from .._array.backends import to_host
+from ..boxes.regions import PLANE
 from .errors import CommandError
 from .files import Format
 from .methods import Method
@@ -38,6 +39,7 @@ def survivors(
     options: dict[str, Any],
     send: Send,
     *,
+    fmt: str = "xywh",
     class_agnostic: bool,
     max_output: int | None,
     tick: Tick,
@@ -45,11 +47,13 @@ def survivors(
     """Suppress by a method that keeps records: those that stay, in their order, with their new scores and boxes."""
     if method == Method.WEIGHTED:
         _check_weigh(detections)
+    if fmt not in PLANE:  # boxes along the axes are sent as corners
+        options = options | {"fmt": fmt}
     images = detections.images.codes()
     groups = images if class_agnostic else _classes(detections)
     parts = [np.zeros(0, np.int64)]
     for some in _scenes(images, tick):
-        boxes, scores = _sent(detections, some, send)
+        boxes, scores = _sent(detections, some, fmt, send)
         result: Any = getattr(anyops, method.function)(boxes, scores, labels=send(groups[some]), **options)
         rescored = isinstance(result, tuple)
         at = to_host(result.indices if rescored else result)
@@ -85,7 +89,7 @@ def fused(
     categories = detections.categories.codes()
     results = []
     for some in _scenes(images, tick):
-        boxes, scores = _sent(detections, some, send)
+        boxes, scores = _sent(detections, some, "xywh", send)
         given = {"model_ids": send(model_ids[some]), "model_weights": weights}
         result = anyops.weighted_boxes_fusion(boxes, scores, send(classes[some]), **given, **options)
         results.append([to_host(x) for x in result])
@@ -123,9 +127,10 @@ def _scenes(images: NDArray[np.int64], tick: Tick) -> Iterator[NDArray[np.int64]
         yield order
 
 
-def _sent(detections: Detections, some: NDArray[np.int64], send: Send) -> tuple[Any, Any]:
-    # Converted here: a library that compiles would do so for the length of each file.
-    boxes = anyops.box_convert(detections.boxes[some, :], "xywh", "xyxy")
+def _sent(detections: Detections, some: NDArray[np.int64], fmt: str, send: Send) -> tuple[Any, Any]:
+    boxes = detections.boxes[some, :]
+    if fmt in PLANE:  # converted here: a library that compiles would do so for the length of each file
+        boxes = anyops.box_convert(boxes, fmt, "xyxy")
     return send(boxes), send(detections.scores[some])
 
 

@@ -223,6 +223,8 @@ def _check(x: Array, y: Array, sample_weight: Array | None, fit_intercept: bool)
     xp = mode.xp
     if not mode.lazy:
         check_has_values(HINT, **beside)
+    if mode.lazy and not apart and getattr(y.dtype, "kind", "") in "OSUTMm":
+        raise TypeError(f"y must have a numeric dtype in dask, got {y.dtype}; pass text as a NumPy array, y.compute()")
     if not apart:
         check_dtype(xp, "y", y, "real floating", "integral", "bool")
     if sample_weight is not None:

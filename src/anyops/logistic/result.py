@@ -21,6 +21,7 @@ from .._host.logistic.inference import (
     relative,
     two_sided,
     with_infinities,
+    without_last,
 )
 from .._host.logistic.lbfgs import HESSIAN_LIMIT
 
@@ -152,9 +153,13 @@ class LogisticResult(NamedTuple):
     def covariance(self) -> Array:
         """Covariance (D, D) of coef and intercept; of K classes, of each class after the other.
 
-        Dependent columns have infinite variances, and covariances that are NaN.
+        Dependent columns have infinite variances, and covariances that are NaN. Without an intercept in the model it is
+        that of coef alone.
         """
-        return self._as_coef(with_infinities(self._covariance()))
+        covariance = with_infinities(self._covariance())
+        if not self._told().fit_intercept:
+            covariance = without_last(covariance, self._values().shape)
+        return self._as_coef(covariance)
 
     @property
     def zvalues(self) -> tuple[Array, Array]:
@@ -228,6 +233,11 @@ class LogisticResult(NamedTuple):
             If there are two classes, for which coef is relative to the first one already, or it is none of them.
         """
         classes = to_host(self.classes).tolist()
+        if hasattr(label, "shape"):
+            if label.shape != ():
+                got = tuple(label.shape)
+                raise TypeError(f"label must be one of the classes {classes}, got an array of shape {got}")
+            label = to_host(label).item()
         if len(classes) == 2:
             raise ValueError(f"relative_to needs more than two classes, got 2: coef is relative to {classes[0]!r}")
         if label not in classes:
@@ -258,7 +268,10 @@ class LogisticResult(NamedTuple):
         report, values = self._told(), self._values()
         alpha = check_number("alpha", alpha, least=0, largest=1)
         p = values.shape[1] - 1
-        names = [f"x{i + 1}" for i in range(p)] if names is None else [str(name) for name in names]
+        if isinstance(names, str) or not (names is None or hasattr(names, "__iter__")):
+            raise TypeError(f"names must be a sequence of {p} names, got {names!r}")
+        # A line of the table is one column: what would end it, or move what follows, is shown escaped.
+        names = [f"x{i + 1}" for i in range(p)] if names is None else [_in_line(str(name)) for name in names]
         if len(names) != p:
             raise ValueError(f"names must be those of {p} columns, got {len(names)}")
         errors = None if self.stderr is None else self._errors()
@@ -271,10 +284,11 @@ class LogisticResult(NamedTuple):
         out = [*self._title(), rule, head, rule]
         for label, line in zip(classes[-len(values) :], cells(values, errors, alpha), strict=True):
             if len(values) > 1:
-                out.append(f"class {label}")
-            if not any(error for _, error, *_ in line):
-                out[-1] += ", which the others are relative to"
-                continue
+                out.append(f"class {_in_line(str(label))}")
+                base = not any(value or (errors is not None and error) for value, error, *_ in line)
+                if base and values.any():
+                    out[-1] += ", which the others are relative to"
+                    continue
             out += [_row(f"{title:{width}}", *numbers) for title, numbers in zip(titles, line, strict=False)]
         out += [rule, *self._notes(names)]
         return "\n".join(out[:-1] if out[-1] == rule else out)
@@ -307,6 +321,8 @@ class LogisticResult(NamedTuple):
             return "the classes are separated, so that no coefficients are best"
         if report.l1 > 0 or report.l2 > 0:
             return f"the coefficients are penalised, l1 = {report.l1:g} and l2 = {report.l2:g}"
+        if report.covariance is not None:
+            return "stderr is None, although the report holds the covariance they follow from"
         return (
             f"{self._values().size} coefficients are too many for their Hessian, which is made of up to {HESSIAN_LIMIT}"
         )
@@ -359,6 +375,11 @@ class LogisticResult(NamedTuple):
             which = _listed(names, report.dependent)
             out.append(f"These columns depend on each other and have no standard errors: {which}. Leave one out.")
         return out
+
+
+def _in_line(text: str) -> str:
+    """Return text with what is not printed in place, such as the end of a line, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _listed(names: list[str], which: Sequence[int]) -> str:

@@ -79,6 +79,18 @@ def check_detections(detections: Detections, measure: Measure, labels_name: str 
     return xp
 
 
+def check_averaged(op: str, boxes: Array | None) -> None:
+    """Raise unless there are boxes along the axes, whose corners an op averages."""
+    if boxes is None:
+        raise TypeError(f"boxes must be an array for {op}, which averages them, got None")
+    namespace(boxes=boxes)
+    if boxes.ndim == 0 or boxes.shape[-1] != 4:
+        raise ValueError(
+            f"boxes must have shape (..., 4) for {op}, which averages corners, got {tuple(boxes.shape)}; rotated boxes "
+            "and polygons have no such average: cluster_nms(..., fmt=...) rescores them"
+        )
+
+
 def check_index_contract(op: str, mode: Mode, scores: Array) -> None:
     """Raise where the number of results cannot be known: for batches, under a transform, in a graph."""
     static = support()[op].static

@@ -16,7 +16,7 @@ from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, wo
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.aligned import columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
-from .arguments import check_choice, check_positive, check_threshold, index_call, static_call
+from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
 from .greedy import kept_of_scene
 from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
@@ -238,7 +238,7 @@ def weighted_cluster_nms(
     ([[0.0, 0.0, 10.0, 9.56], [20.0, 0.0, 30.0, 10.0]], [0, 2])
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
-    _check_boxes_given("weighted_cluster_nms", boxes)
+    check_averaged("weighted_cluster_nms", boxes)
     call = index_call(
         "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind), score_threshold, max_output
     )
@@ -303,7 +303,7 @@ def weighted_cluster_nms_boxes(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     op = "weighted_cluster_nms_boxes"
-    _check_boxes_given(op, boxes)
+    check_averaged(op, boxes)
     call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind))
     new, _, moved = in_place(call, **settings)
     _, new, moved = call.back(None, new, moved)
@@ -334,11 +334,6 @@ def _settings(
         "penalty": penalty,
         "centres": measure if penalty == "score+distance" else None,
     }
-
-
-def _check_boxes_given(op: str, boxes: Array | None) -> None:
-    if boxes is None:
-        raise TypeError(f"boxes must be an array for {op}, which averages them, got None")
 
 
 def _rescore(

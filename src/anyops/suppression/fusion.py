@@ -43,6 +43,7 @@ from ..boxes.geometry import Regions
 from ..boxes.iou import beside_first
 from ..boxes.regions import Measure
 from .arguments import (
+    check_averaged,
     check_choice,
     check_detections,
     check_index_contract,
@@ -316,6 +317,7 @@ def _check(
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
     arrays = {"boxes": given.boxes, "scores": given.scores, "labels": given.labels}
     namespace(**arrays, **{k: x for k, x in optional.items() if x is not None})
+    check_averaged(op, given.boxes)
     xp, shape = check_detections(given, Measure()), tuple(given.scores.shape)
     check_can_order(xp, op)
     if model_ids is not None:

@@ -141,6 +141,6 @@ def compared(xp: Namespace, rows: Scene, columns: Scene) -> Edges:
 
 def all_with_all(mode: Mode, scene: Scene) -> Iterator[Edges]:
     """Yield the pairs that overlap, by comparing each box with all that rank below it."""
-    chunk = mode.chunk // scene.measure.weight(scene.boxes, scene.boxes)
+    chunk = mode.chunk // scene.measure.geometry.weight(scene.boxes, scene.boxes)
     for rows, _ in tiles((scene.size, scene.size), chunk, (0,)):
         yield compared(mode.xp, scene.part(rows.start, rows.stop), scene.part(rows.start, None))

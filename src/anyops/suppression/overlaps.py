@@ -321,7 +321,7 @@ def overlapping(
     As seen from the better box, or from one of them if `either`. Memory follows the number of these pairs, not of the
     candidates.
     """
-    xp, chunk = mode.xp, mode.chunk // queries.measure.weight(queries.boxes, entries.boxes)
+    xp, chunk = mode.xp, mode.chunk // queries.measure.geometry.weight(queries.boxes, entries.boxes)
     for query, start, count in searches:
         for some, entry in _expand(xp, start, count, chunk):
             i, j = _promising(xp, queries, entries, some + query, entry)

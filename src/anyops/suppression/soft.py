@@ -12,6 +12,7 @@ be picked at once.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .._array.integers import rounded_down
 from .._array.loop import while_loop
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, device, stop_gradient
@@ -19,7 +20,15 @@ from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
 from ..boxes.regions import Measure
-from .arguments import Call, check_choice, check_positive, check_threshold, index_call, static_call
+from .arguments import (
+    Call,
+    check_choice,
+    check_positive,
+    check_score_threshold,
+    check_threshold,
+    index_call,
+    static_call,
+)
 from .detections import Detections
 from .graph import Graph
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
@@ -179,14 +188,16 @@ def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold:
     return {
         "sigma": check_positive("sigma", sigma),
         "threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0),
-        "least": 0.0 if score_threshold is None else check_threshold("score_threshold", score_threshold),
+        "least": 0.0 if score_threshold is None else check_score_threshold(score_threshold),
     }
 
 
 def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
     """Return the arguments of the contracts, with the least score in the dtype of the scores."""
     xp, scores = call.mode.xp, call.detections.scores
-    least = xp.full((), given["least"], dtype=as_floating(xp, scores).dtype, device=device(scores))
+    dtype = as_floating(xp, scores).dtype
+    # Of integers those above it have been taken; one that is rounded is not to be lost.
+    least = xp.full((), float(rounded_down(xp, given["least"], dtype)), dtype=dtype, device=device(scores))
     floor = 0.0 if decay == "gaussian" else given["threshold"]
     return {"given": given | {"least": least}, "floor": floor, "rescore": _rescore, "decay": decay}
 

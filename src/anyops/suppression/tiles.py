@@ -195,7 +195,7 @@ class Tiles:
         xp, n = self.xp, self.order.shape[-1]
         if n == 0:
             return out
-        weight = 1 if self.boxes is None else self.measure.weight(self.boxes, self.boxes)
+        weight = 1 if self.boxes is None else self.measure.geometry.weight(self.boxes, self.boxes)
         size, ranks = min(n, max(tile // weight, FEWEST)), self._ranks()
         # The last tile reaches back over rows already seen, to be as large as the others.
         starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]

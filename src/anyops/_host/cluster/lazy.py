@@ -184,8 +184,9 @@ class Chunks(Fitted):
         return float(np.sum(self._weight_by_block(np.zeros(0, np.int64))))
 
     def are_copies(self, _labels: Array) -> bool:
-        """Whether the integers of each cluster are known to be equal: chunks would have to be compared."""
-        return False
+        """Whether the integers of each cluster are equal, so that its inertia is 0; by the centres of the last pass."""
+        low, high = self._fold(_ends, _merge_ends, self.at)
+        return bool(np.all(low >= high))
 
     # --- the start ---
 
@@ -352,6 +353,21 @@ def _merge_farthest(count: int, eps: float, a: Farthest, b: Farthest) -> Farthes
     labels, distances, weights, points = (np.concat(both) for both in list(zip(a, b, strict=True))[1:5])
     found = farthest_of(labels, distances, weights, lambda index: points[index, :], a.members.shape[0], count, eps)
     return found._replace(members=a.members + b.members)
+
+
+def _ends(frame: Frame, centers: Host, _start: int, x: Array, weight: Array | None) -> tuple[Host, Host]:
+    """The least and the largest integers (k, d) of each cluster; the least is above the largest in one without any."""
+    _, shipped, labels, _ = _closest(frame, centers, x, weight)
+    kept, given = shipped > 0, to_host(x)
+    info = np.iinfo(given.dtype)
+    low, high = (np.full((centers.shape[0], given.shape[1]), end, given.dtype) for end in (info.max, info.min))
+    np.minimum.at(low, labels[kept], given[kept, :])
+    np.maximum.at(high, labels[kept], given[kept, :])
+    return low, high
+
+
+def _merge_ends(a: tuple[Host, Host], b: tuple[Host, Host]) -> tuple[Host, Host]:
+    return np.minimum(a[0], b[0]), np.maximum(a[1], b[1])
 
 
 class _Far(NamedTuple):

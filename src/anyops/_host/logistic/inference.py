@@ -32,6 +32,12 @@ def with_infinities(covariance: Host) -> Host:
     return np.where(np.diag(np.isnan(np.diagonal(covariance))), math.inf, covariance)
 
 
+def without_last(covariance: Host, shape: tuple[int, ...]) -> Host:
+    """The covariance of coefficients (lines, p + 1) without the last one of each line."""
+    kept = np.flatnonzero(np.arange(covariance.shape[0]) % shape[1] != shape[1] - 1)
+    return covariance[np.ix_(kept, kept)]
+
+
 def quotients(values: Host, errors: Host) -> Host:
     """Coefficients by their standard errors, NaN where these are infinite or 0."""
     known = (errors > 0) & (errors < math.inf)
