@@ -122,6 +122,11 @@ OPS: dict[str, tuple[Callable[[int], Arrays], Callable[..., Any]]] = {
     "batched_nms": (labelled_boxes, lambda function, *scene: function(*scene, 0.5)),
     "nms_mask": (boxes_and_scores, given),
     "nms_groups": (boxes_and_scores, given),
+    "non_max_merge": (boxes_and_scores, lambda function, *scene: function(*scene)[:2]),
+    "keypoint_similarity": (
+        lambda n: scenes.poses(n // 10, n // 10),
+        lambda function, *poses: function(*poses, sigmas=[0.1] * 17),
+    ),
     "top_scores": (boxes_and_scores, lambda function, _, scores: function(scores, 100)),
     **dict.fromkeys(
         (

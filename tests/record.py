@@ -64,7 +64,9 @@ def render() -> str:
         notes.extend(dict.fromkeys(reason for reason in reasons.values() if reason and reason not in notes))
         marks = sorted({notes.index(reason) + 1 for reason in reasons.values() if reason})
         supported = ", ".join(str(t) for t, reason in reasons.items() if reason is None)
-        return (supported or "no") + (f" <sup>{', '.join(map(str, marks))}</sup>" if marks else "")
+        # An op that is newer than the last run there.
+        late = " (not run)" if str(backend) in known and op not in known[str(backend)]["ops"] else ""
+        return (supported or "no") + late + (f" <sup>{', '.join(map(str, marks))}</sup>" if marks else "")
 
     rows = [
         [f"`{op}`", s.returns, f"`{s.static}`" if s.static else "", *(cell(op, b) for b in backends)]

@@ -71,6 +71,8 @@ def test_every_case_is_as_large_as_it_says(each):
     problem = each.make()
     if isinstance(problem, scenes.Pair):
         assert len(problem.first) * len(problem.second) == each.n
+    elif isinstance(problem, scenes.Poses):
+        assert len(problem.found) * len(problem.true) == each.n
     elif isinstance(problem, scenes.Mixture | scenes.Labelled | scenes.Linear):
         assert len(problem.x) == each.n
     elif isinstance(problem, scenes.Logits | scenes.Classes | scenes.Batch | scenes.Backward):

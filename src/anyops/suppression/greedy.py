@@ -44,6 +44,8 @@ APART = range(256, 4097)
 PARTED = 1024
 # Up to this many boxes, one graph of all takes fewer calls than a graph of the best, which suppress first.
 UNDIVIDED = 1500
+# The same of regions that do not fill their envelopes: a pair of them costs as much as dozens of boxes.
+UNDIVIDED_REGIONS = 128
 # A graph is built for no more candidates than this at once; if there are more, for fewer of the best boxes.
 CANDIDATES = 1 << 22
 # Pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
@@ -272,12 +274,17 @@ def kept_of_scene(call: Call, threshold: float) -> Array:
                 kept = host.kept(mode, detections, threshold, least, kind=measure.kind)
         elif mode.padded:
             return kept_in_buckets(mode, detections, threshold, least, measure=measure)
-        if kept is None and detections.scores.shape[0] >= UNDIVIDED:
+        if kept is None and detections.scores.shape[0] >= undivided(measure):
             found = mode.run(decided_in_parts, detections, threshold, least, measure=measure)
             kept = None if found is None else mode.xp.take(*found[:2])
         if kept is not None:
             return kept
     return best_first(call, {"threshold": threshold}, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0]
+
+
+def undivided(measure: Measure) -> int:
+    """Return up to how many regions one graph of all is faster."""
+    return UNDIVIDED if measure.geometry.along_axes else UNDIVIDED_REGIONS
 
 
 def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:
@@ -319,13 +326,14 @@ def _by_graph(mode: Mode, scene: Scene, strips: Strips, leads: Array | None) -> 
     If most boxes are suppressed, most pairs need not be compared: the best boxes are resolved first, and suppress among
     the others before those are compared with each other.
     """
-    xp, kept, size, most = mode.xp, [], min(scene.size, max(UNDIVIDED, scene.size // 12)), scene.size
+    xp, kept, most, few = mode.xp, [], scene.size, undivided(scene.measure)
+    size = min(most, max(few, most // 12))
     total = int(scene.ranks[-1]) + 1
     while scene.size > 0:
         head = scene.part(None, size)
         sweep = Sweep.of(xp, strips, head)
         searches = searches_within(xp, sweep)
-        if size > UNDIVIDED and candidates(xp, searches) > CANDIDATES:
+        if size > few and candidates(xp, searches) > CANDIDATES:
             most = size = size // 2
             continue
         edges = Edges.join(xp, head, overlapping(mode, sweep.scene, sweep.scene, searches))

@@ -12,7 +12,7 @@ from .._host import greedy as host
 from ..boxes.regions import Measure
 from .arguments import check_threshold, index_call
 from .detections import Detections
-from .greedy import UNDIVIDED, decided_in_parts, kept_of_scene
+from .greedy import decided_in_parts, kept_of_scene, undivided
 from .rescoring import padded
 from .tiles import Pairs, Tiles
 from .winners import small_graph
@@ -88,7 +88,7 @@ def nms_groups(
         if found is not None:
             return mode.back(found)
     if detections.overlaps is None and not mode.padded:
-        few = detections.scores.shape[0] < UNDIVIDED
+        few = detections.scores.shape[0] < undivided(measure)
         found = mode.run(_of_graph if few else _of_parts, detections, threshold, least, measure=measure)
         if found is not None:
             return mode.back(found)
