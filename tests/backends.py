@@ -76,6 +76,8 @@ class Backend(Enum):
             elif self.library == "jax":
                 jax = importlib.import_module("jax")
                 stack.enter_context(jax.enable_x64(self is Backend.JAX_X64))
+                if self is not Backend.JAX_GPU and not named_in("ANYOPS_BACKENDS"):
+                    stack.enter_context(optimized(False))
                 if self is not Backend.JAX_GPU:  # inputs live on the CPU even where JAX prefers a GPU
                     stack.enter_context(jax.default_device(self.device))
             yield
@@ -214,6 +216,22 @@ def is_thinned(backend: Backend) -> bool:
     return backend is Backend.JAX_X64 and backend not in named_in("ANYOPS_BACKENDS")
 
 
+@contextmanager
+def optimized(by_llvm: bool) -> Iterator[None]:
+    """Whether JAX's programs are, for a CPU: to compile them takes two fifths less where they are not.
+
+    Those under a `jit` are; those of eager calls and of gradients are if ANYOPS_BACKENDS asks for JAX, as `nox -s jax`
+    does.
+    """
+    jax = importlib.import_module("jax")
+    before = jax.config._read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", not by_llvm)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 class Run:
     """Calls an op on one backend under one transform with host arrays; checks what holds for every op.
 
@@ -221,8 +239,8 @@ class Run:
     are one lane of two; the other holds them in reverse order and has to equal the result without vmap.
     """
 
-    def __init__(self, backend: Backend, transform: Transform):
-        self.backend, self.transform = backend, transform
+    def __init__(self, backend: Backend, transform: Transform, compiler: str = "eager"):
+        self.backend, self.transform, self.compiler = backend, transform, compiler
 
     def __call__(self, op: Callable[..., Any], *args: Any, dtype: str | None = None, **options: Any) -> Any:
         """The result as a NumPy array, or a tuple of them."""
@@ -250,11 +268,13 @@ class Run:
             case Transform.EAGER:
                 return f(*inputs)
             case Transform.JIT:
-                return _jitted(f)(*inputs)
+                with optimized(True):
+                    return _jitted(f)(*inputs)
             case Transform.COMPILE:
-                return compile_fullgraph(f)(*inputs)
+                return compile_fullgraph(f, self.compiler)(*inputs)
             case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
-                return self._two_lanes(_jitted(f, lanes=True), _jitted(f), inputs, names)
+                with optimized(True):
+                    return self._two_lanes(_jitted(f, lanes=True), _jitted(f), inputs, names)
             case Transform.FUNC_VMAP:
                 return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, inputs, names)
         raise AssertionError(f"{self.transform} has its own tests")
@@ -298,8 +318,12 @@ def _jitted(f: _OfLeaves, *, lanes: bool = False) -> Callable[..., Any]:
     return jax.jit(jax.vmap(f) if lanes else f)
 
 
-def compile_fullgraph(f: Callable[..., Any], backend: str = "aot_eager") -> Callable[..., Any]:
-    """`torch.compile` in one graph, with no memory of earlier tests; "aot_eager" spares the C++ compiler."""
+def compile_fullgraph(f: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    """`torch.compile` in one graph, with no memory of earlier tests.
+
+    "eager" runs the graph that Dynamo found, "aot_eager" as it is without changes in place, which takes as long again;
+    both spare the C++ compiler of "inductor".
+    """
     torch = importlib.import_module("torch")
     with warnings.catch_warnings():  # where it brings inductor in
         warnings.filterwarnings("ignore", "`torch.jit.script_method` is", DeprecationWarning)
