@@ -233,7 +233,6 @@ def test_averages_of_integer_boxes_lie_among_them(base, dtype):
         assert {tuple(row) for row in fused.tolist()} == {tuple(row) for row in equal.astype(float).tolist()}
 
 
-
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
 def test_a_step_of_integers_under_a_transform_subtracts_them_first(library):
     x = (1_700_000_000 + LINE * 100_003).astype(np.int32)

@@ -18,7 +18,7 @@ WHERE = "record 1 (counted from 0): "
 
 JSON_CASES = {
     "key twice": (
-        json.dumps([GOOD, GOOD]).replace('}]', ', "score": 0.25}]'),
+        json.dumps([GOOD, GOOD]).replace("}]", ', "score": 0.25}]'),
         f"{WHERE}score: is there twice, in the object at line 1, column ",
     ),
     "key twice deep inside": (

@@ -394,7 +394,9 @@ def test_continuous_targets_are_refused(backend):
         LogisticRegression().fit(backend.asarray(X), y)
 
 
-@pytest.mark.parametrize("call", [lambda model: model.stderr_, lambda model: model.summary()], ids=["stderr_", "summary"])
+@pytest.mark.parametrize(
+    "call", [lambda model: model.stderr_, lambda model: model.summary()], ids=["stderr_", "summary"]
+)
 def test_inference_before_a_fit_says_so(call):
     with pytest.raises(NotFittedError, match="LogisticRegression instance is not fitted yet"):
         call(LogisticRegression())

@@ -327,7 +327,7 @@ def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int]
         raise CommandError(json_fault("expected nothing after the list", text, position))
 
 
-class _Twice(ValueError):
+class _TwiceError(ValueError):
     """A name that an object has twice, of which readers take one value or the other."""
 
 
@@ -335,7 +335,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
     return found
 
 
@@ -350,8 +350,10 @@ def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
         return _decode(text, position)
     except json.JSONDecodeError as error:
         raise CommandError(where + json_fault(error.msg, text, error.pos)) from None
-    except _Twice as error:
-        raise CommandError(f"{where}{_cut(str(error))}: is there twice, in the object at {_place(text, position)}") from None
+    except _TwiceError as error:
+        raise CommandError(
+            f"{where}{_cut(str(error))}: is there twice, in the object at {_place(text, position)}"
+        ) from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets thousands deep
         raise CommandError(where + json_fault(str(error), text, position)) from None
 

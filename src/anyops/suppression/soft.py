@@ -19,7 +19,15 @@ from .._array.namespace import Array, Namespace, cast, device, stop_gradient
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
-from .arguments import Call, check_choice, check_positive, check_score_threshold, check_threshold, index_call, static_call
+from .arguments import (
+    Call,
+    check_choice,
+    check_positive,
+    check_score_threshold,
+    check_threshold,
+    index_call,
+    static_call,
+)
 from .detections import Detections
 from .graph import Graph
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
