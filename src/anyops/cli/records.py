@@ -275,9 +275,8 @@ def _parse_json(text: str, layout: Layout, model_field: str | None, tick: Tick) 
     for records, begins, ends in _json_items(text, start):
         # Of a name that is there twice readers take one value or the other. Then there are more colons than names, and
         # most often in no other case: to look into each object takes half as long as to read it.
-        if text.count(":", begins[0], ends[-1]) > sum(
-            len(record) for record in records if type(record) is dict
-        ) and any(text.count(f'"{name}"', begins[0], ends[-1]) > len(records) for name in fields):
+        span, known = (begins[0], ends[-1]), sum(len(record) for record in records if type(record) is dict)
+        if text.count(":", *span) > known and any(text.count(f'"{name}"', *span) > len(records) for name in fields):
             for index, begin in enumerate(begins, len(starts)):
                 _check_names(text, begin, fields, f"record {index} (counted from 0): ")
         if not _take_json(checked, records, fields):
