@@ -255,7 +255,7 @@ class Run:
         rest = {k: v for k, v in named.items() if k not in arrays}
         f = _OfLeaves(op, len(args), tuple(arrays), tuple(rest.items()))
         inputs = [self.backend.asarray(a, dtype) for a in arrays.values()]
-        got = self._call(f, inputs, list(arrays))
+        got = self._call(f, inputs, arrays, dtype)
         for y in got if isinstance(got, tuple) else (got,):
             assert self.backend.owns(y), f"{type(y)} came back for {self.backend}"
         for name, x, host in zip(arrays, inputs, arrays.values(), strict=True):
@@ -263,7 +263,7 @@ class Run:
             np.testing.assert_array_equal(self.backend.to_numpy(x), want, f"argument {name} was modified")
         return got
 
-    def _call(self, f: _OfLeaves, inputs: list[Any], names: list[Any]) -> Any:
+    def _call(self, f: _OfLeaves, inputs: list[Any], arrays: dict[Any, np.ndarray], dtype: str | None) -> Any:
         match self.transform:
             case Transform.EAGER:
                 return f(*inputs)
@@ -271,24 +271,28 @@ class Run:
                 with optimized(True):
                     return _jitted(f)(*inputs)
             case Transform.COMPILE:
-                return compile_fullgraph(f, self.compiler)(*inputs)
+                return _compiled(f, tuple((x.shape, x.dtype) for x in inputs), self.compiler)(*inputs)
             case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
                 with optimized(True):
-                    return self._two_lanes(_jitted(f, lanes=True), _jitted(f), inputs, names)
+                    return self._two_lanes(_jitted(f, lanes=True), _jitted(f), arrays, dtype)
             case Transform.FUNC_VMAP:
-                return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, inputs, names)
+                return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, arrays, dtype)
         raise AssertionError(f"{self.transform} has its own tests")
 
-    def _two_lanes(self, mapped: Callable[..., Any], f: Callable[..., Any], inputs: list[Any], names: list[Any]) -> Any:
-        xp = self.backend.xp
+    def _two_lanes(
+        self, mapped: Callable[..., Any], f: Callable[..., Any], arrays: dict[Any, np.ndarray], dtype: str | None
+    ) -> Any:
+        asarray, to_numpy = self.backend.asarray, self.backend.to_numpy
+        # Made on the host: JAX would compile each flip and each stack.
         reverse = [
-            xp.flip(x, axis=tuple(range(min(x.ndim, 2 if name == "overlaps" else 1))))
-            for name, x in zip(names, inputs, strict=True)
+            np.flip(x, axis=tuple(range(min(x.ndim, 2 if name == "overlaps" else 1)))).copy()
+            for name, x in arrays.items()
         ]
-        both = mapped(*(xp.stack(lanes) for lanes in zip(inputs, reverse, strict=True)))
-        for lanes, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in (both, f(*reverse))), strict=True):
-            got, expected = self.backend.to_numpy(lanes[1]), self.backend.to_numpy(want)
-            np.testing.assert_allclose(got, expected, rtol=tolerance(dtype_name(lanes)), atol=1e-6)
+        both = mapped(*(asarray(np.stack(lanes), dtype) for lanes in zip(arrays.values(), reverse, strict=True)))
+        alone = f(*(asarray(x, dtype) for x in reverse))
+        for lanes, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in (both, alone)), strict=True):
+            rtol = tolerance(dtype_name(lanes))
+            np.testing.assert_allclose(to_numpy(lanes)[1], to_numpy(want), rtol=rtol, atol=1e-6)
         return tuple(r[0] for r in both) if isinstance(both, tuple) else both[0]
 
 
@@ -316,6 +320,12 @@ def _jitted(f: _OfLeaves, *, lanes: bool = False) -> Callable[..., Any]:
     """Of calls that differ in values only, each but the first spares a compilation."""
     jax = importlib.import_module("jax")
     return jax.jit(jax.vmap(f) if lanes else f)
+
+
+@lru_cache(maxsize=1)
+def _compiled(f: _OfLeaves, arrays: tuple[Any, ...], compiler: str) -> Callable[..., Any]:
+    """Alike, as long as shapes and dtypes are the same too: for others torch would compile for any shape."""
+    return compile_fullgraph(f, compiler)
 
 
 def compile_fullgraph(f: Callable[..., Any], backend: str) -> Callable[..., Any]:
