@@ -1,5 +1,6 @@
 """The test matrix: fixtures over backends and transforms, and what was not tested."""
 
+import gc
 import importlib.util
 import os
 import re
@@ -65,9 +66,13 @@ def _is_of_dtypes(metafunc):
     return of_all_ops or re.search("dtype|float64|integer|whole|digits|precision", metafunc.function.__name__)
 
 
+@pytest.hookimpl(trylast=True)  # of what -k and -m select
 def pytest_collection_modifyitems(config, items):
-    """Skip, with the reason, what cannot run here or what the op says does not run."""
-    kept = []
+    """Skip, with the reason, what cannot run here or what the op says does not run.
+
+    Of the cases of a test on a backend that is not there, the first one is skipped for all, and says how many they are.
+    """
+    kept, absent = [], {}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         backend, transform = params.get("backend"), params.get("transform", Transform.EAGER)
@@ -78,22 +83,35 @@ def pytest_collection_modifyitems(config, items):
         # A transform that an op has on no backend makes no skips; test_declarations_are_true holds ops to that.
         if op and all(why_not(op.args[0], b, transform) for b in Backend if transform.belongs_to(b)):
             continue
-        kept.append(item)
         if why := backend.why_unavailable():
-            item.user_properties.append((NOT_TESTED, f"{backend} ({why})"))  # travels from a worker to the controller
+            test = item.nodeid.partition("[")[0], backend
+            if test in absent:
+                absent[test][1] += 1
+                continue
+            absent[test] = [f"{backend} ({why})", 1]
+            item.user_properties.append((NOT_TESTED, absent[test]))  # travels from a worker to the controller
             item.add_marker(pytest.mark.skip(reason=f"NOT TESTED: {backend} ({why})"))
         elif op and (why := why_not(op.args[0], backend, transform)):
             item.add_marker(pytest.mark.skip(reason=f"{op.args[0]}, {backend}, {transform}: {why}"))
+        kept.append(item)
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=list({*items} - {*kept}))
         items[:] = kept
 
 
+def pytest_collection_finish(session):
+    """The tests live to the end: the garbage collector need not go through them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
-    counts = Counter(
-        value for report in skipped for name, value in getattr(report, "user_properties", ()) if name == NOT_TESTED
-    )
+    counts = Counter()
+    for name, value in (pair for report in skipped for pair in getattr(report, "user_properties", ())):
+        if name == NOT_TESTED:
+            backend, count = value
+            counts[backend] += count
     if counts:
         terminalreporter.section("NOT TESTED")
         for backend, n in counts.items():

@@ -12,6 +12,8 @@ DETECTOR = ("-r", "examples/detector/requirements.txt")
 EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli]", *DETECTOR, "array-api-strict", "distributed")
 # Each worker begins with a half of its own: tests of one file use the same compiled programs.
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
+# A worker is a core's work. With threads of their own, BLAS and OpenMP would mostly wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 # session: what is installed beside NumPy, and the backends that may not be absent then
 ALONE = {
@@ -47,7 +49,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests, on every backend that a CPU can run; absent ones are listed at the end."""
     install(session, *EVERYTHING, *TEST)
-    session.run(*PYTEST, *session.posargs)
+    session.run(*PYTEST, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -61,7 +63,7 @@ def docs(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """The same tests, with the lines that none reaches; fails where fewer than 95 % of the lines are reached."""
     install(session, *EVERYTHING, *TEST)
-    session.run(*PYTEST, "--cov=anyops", "--cov-report=term-missing:skip-covered", *session.posargs)
+    session.run(*PYTEST, "--cov=anyops", "--cov-report=term-missing:skip-covered", *session.posargs, env=ONE_THREAD)
 
 
 def alone(name: str) -> None:
@@ -70,7 +72,7 @@ def alone(name: str) -> None:
     @nox.session(name=name)
     def session_(session: nox.Session) -> None:
         install(session, *packages, *TEST)
-        only = {"ANYOPS_BACKENDS": required, "ANYOPS_REQUIRE_BACKENDS": required}
+        only = {"ANYOPS_BACKENDS": required, "ANYOPS_REQUIRE_BACKENDS": required, **ONE_THREAD}
         session.run(*PYTEST, *(session.posargs or ["tests"]), env=only)
 
     session_.__doc__ = f"The matrix of {required} in an environment that holds no other array library."
@@ -85,7 +87,7 @@ def fuzz(session: nox.Session) -> None:
     """The properties of every family with many random examples, alike on NumPy, torch and JAX: minutes to hours."""
     install(session, *EVERYTHING, *TEST)
     properties = ("tests/test_fuzz.py", "tests/suppression/test_properties.py")
-    session.run(*PYTEST, *properties, "--hypothesis-profile=fuzz", *session.posargs)
+    session.run(*PYTEST, *properties, "--hypothesis-profile=fuzz", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session
@@ -93,7 +95,8 @@ def dropin(session: nox.Session) -> None:
     """What torchvision and other libraries do, asked of them and of anyops, in an environment that holds them."""
     test = [name for name in TEST if "cov" not in name]
     session.install(".", *test, *nox.project.dependency_groups(PYPROJECT, "dropin"))
-    session.run(*PYTEST, "tests/test_drop_in.py", "tests/test_peers.py", "tests/test_rotated.py", *session.posargs)
+    tests = ("tests/test_drop_in.py", "tests/test_peers.py", "tests/test_rotated.py")
+    session.run(*PYTEST, *tests, *session.posargs, env=ONE_THREAD)
     session.run("python", "examples/drop_in.py")
 
 

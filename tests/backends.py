@@ -76,6 +76,8 @@ class Backend(Enum):
             elif self.library == "jax":
                 jax = importlib.import_module("jax")
                 stack.enter_context(jax.enable_x64(self is Backend.JAX_X64))
+                if self is not Backend.JAX_GPU and not named_in("ANYOPS_BACKENDS"):
+                    stack.enter_context(optimized(False))
                 if self is not Backend.JAX_GPU:  # inputs live on the CPU even where JAX prefers a GPU
                     stack.enter_context(jax.default_device(self.device))
             yield
@@ -214,6 +216,22 @@ def is_thinned(backend: Backend) -> bool:
     return backend is Backend.JAX_X64 and backend not in named_in("ANYOPS_BACKENDS")
 
 
+@contextmanager
+def optimized(by_llvm: bool) -> Iterator[None]:
+    """Whether JAX's programs are, for a CPU: to compile them takes two fifths less where they are not.
+
+    Those under a `jit` are; those of eager calls and of gradients are if ANYOPS_BACKENDS asks for JAX, as `nox -s jax`
+    does.
+    """
+    jax = importlib.import_module("jax")
+    before = jax.config._read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", not by_llvm)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 class Run:
     """Calls an op on one backend under one transform with host arrays; checks what holds for every op.
 
@@ -221,8 +239,8 @@ class Run:
     are one lane of two; the other holds them in reverse order and has to equal the result without vmap.
     """
 
-    def __init__(self, backend: Backend, transform: Transform):
-        self.backend, self.transform = backend, transform
+    def __init__(self, backend: Backend, transform: Transform, compiler: str = "eager"):
+        self.backend, self.transform, self.compiler = backend, transform, compiler
 
     def __call__(self, op: Callable[..., Any], *args: Any, dtype: str | None = None, **options: Any) -> Any:
         """The result as a NumPy array, or a tuple of them."""
@@ -237,7 +255,7 @@ class Run:
         rest = {k: v for k, v in named.items() if k not in arrays}
         f = _OfLeaves(op, len(args), tuple(arrays), tuple(rest.items()))
         inputs = [self.backend.asarray(a, dtype) for a in arrays.values()]
-        got = self._call(f, inputs, list(arrays))
+        got = self._call(f, inputs, arrays, dtype)
         for y in got if isinstance(got, tuple) else (got,):
             assert self.backend.owns(y), f"{type(y)} came back for {self.backend}"
         for name, x, host in zip(arrays, inputs, arrays.values(), strict=True):
@@ -245,30 +263,36 @@ class Run:
             np.testing.assert_array_equal(self.backend.to_numpy(x), want, f"argument {name} was modified")
         return got
 
-    def _call(self, f: _OfLeaves, inputs: list[Any], names: list[Any]) -> Any:
+    def _call(self, f: _OfLeaves, inputs: list[Any], arrays: dict[Any, np.ndarray], dtype: str | None) -> Any:
         match self.transform:
             case Transform.EAGER:
                 return f(*inputs)
             case Transform.JIT:
-                return _jitted(f)(*inputs)
+                with optimized(True):
+                    return _jitted(f)(*inputs)
             case Transform.COMPILE:
-                return compile_fullgraph(f)(*inputs)
+                return _compiled(f, tuple((x.shape, x.dtype) for x in inputs), self.compiler)(*inputs)
             case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
-                return self._two_lanes(_jitted(f, lanes=True), _jitted(f), inputs, names)
+                with optimized(True):
+                    return self._two_lanes(_jitted(f, lanes=True), _jitted(f), arrays, dtype)
             case Transform.FUNC_VMAP:
-                return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, inputs, names)
+                return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, arrays, dtype)
         raise AssertionError(f"{self.transform} has its own tests")
 
-    def _two_lanes(self, mapped: Callable[..., Any], f: Callable[..., Any], inputs: list[Any], names: list[Any]) -> Any:
-        xp = self.backend.xp
+    def _two_lanes(
+        self, mapped: Callable[..., Any], f: Callable[..., Any], arrays: dict[Any, np.ndarray], dtype: str | None
+    ) -> Any:
+        asarray, to_numpy = self.backend.asarray, self.backend.to_numpy
+        # Made on the host: JAX would compile each flip and each stack.
         reverse = [
-            xp.flip(x, axis=tuple(range(min(x.ndim, 2 if name == "overlaps" else 1))))
-            for name, x in zip(names, inputs, strict=True)
+            np.flip(x, axis=tuple(range(min(x.ndim, 2 if name == "overlaps" else 1)))).copy()
+            for name, x in arrays.items()
         ]
-        both = mapped(*(xp.stack(lanes) for lanes in zip(inputs, reverse, strict=True)))
-        for lanes, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in (both, f(*reverse))), strict=True):
-            got, expected = self.backend.to_numpy(lanes[1]), self.backend.to_numpy(want)
-            np.testing.assert_allclose(got, expected, rtol=tolerance(dtype_name(lanes)), atol=1e-6)
+        both = mapped(*(asarray(np.stack(lanes), dtype) for lanes in zip(arrays.values(), reverse, strict=True)))
+        alone = f(*(asarray(x, dtype) for x in reverse))
+        for lanes, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in (both, alone)), strict=True):
+            rtol = tolerance(dtype_name(lanes))
+            np.testing.assert_allclose(to_numpy(lanes)[1], to_numpy(want), rtol=rtol, atol=1e-6)
         return tuple(r[0] for r in both) if isinstance(both, tuple) else both[0]
 
 
@@ -298,8 +322,18 @@ def _jitted(f: _OfLeaves, *, lanes: bool = False) -> Callable[..., Any]:
     return jax.jit(jax.vmap(f) if lanes else f)
 
 
-def compile_fullgraph(f: Callable[..., Any], backend: str = "aot_eager") -> Callable[..., Any]:
-    """`torch.compile` in one graph, with no memory of earlier tests; "aot_eager" spares the C++ compiler."""
+@lru_cache(maxsize=1)
+def _compiled(f: _OfLeaves, arrays: tuple[Any, ...], compiler: str) -> Callable[..., Any]:
+    """Alike, as long as shapes and dtypes are the same too: for others torch would compile for any shape."""
+    return compile_fullgraph(f, compiler)
+
+
+def compile_fullgraph(f: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    """`torch.compile` in one graph, with no memory of earlier tests.
+
+    "eager" runs the graph that Dynamo found, "aot_eager" as it is without changes in place, which takes as long again;
+    both spare the C++ compiler of "inductor".
+    """
     torch = importlib.import_module("torch")
     with warnings.catch_warnings():  # where it brings inductor in
         warnings.filterwarnings("ignore", "`torch.jit.script_method` is", DeprecationWarning)

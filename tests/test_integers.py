@@ -83,7 +83,11 @@ def test_the_origin_of_integers_does_not_matter(backend, dtype, origin):
     if not backend.has_dtype(dtype) or (dtype == "uint64" and not backend.has_dtype("int64")):
         pytest.skip(f"{backend} has no {dtype}")
     far = (NEAR.astype(object) + origin).astype(dtype)
-    for name, (op, moved) in (OPS | STATIC).items():
+    names = list(OPS | STATIC)
+    if backend.library == "jax" and dtype != "int32":  # which compiles each; each dtype and each op has its turn
+        names = names[list(FAR).index(dtype) % 3 :: 3]
+    for name in names:
+        op, moved = (OPS | STATIC)[name]
         if backend is Backend.DASK and name not in ("box_area", "sides", "iou", "giou"):
             continue  # it orders nothing
         if name in OPS and not runs(backend, name):

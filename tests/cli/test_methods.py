@@ -166,7 +166,7 @@ def test_the_functions_on_every_backend(suppressed, backend, variant):
 
 JSON_TEXT = """[
   {"image_id": 1, "category_id": 1, "score": 0.750, "bbox": [0, 0.0, 1e1, 10.000], "mask": {"score": 0.5, "bbox": []}},
-  {"note": "\\u00e9é]}\\"", "score"
+  {"note": "\\u00e9é]}\\"", "rank"
     : 9, "bbox" :[ 0,0, 10,9 ]  , "image_id":1,"category_id":1,"score": 0.25 },
   {"image_id": 1, "category_id": 1, "score": 0.50, "bbox": [100, 0.10, 0.2, 10], "empty": {}}
 ]

@@ -214,7 +214,7 @@ JSON_TEXT = """ [
       50, 0, 10, 10], "note": null, "big": 123456789012345678901234567890
   },
   {"image_id": 1, "category_id": 1, "score": 0.25, "bbox": [1, 0, 10, 10], "dropped": true},
-  {"image_id":1,"category_id":1,"score":2E-1,"bbox":[0,50,10,10],"score":0.125,"nan":NaN,"empty":[]}
+  {"image_id":1,"category_id":1,"bbox":[0,50,10,10],"score":2E-1,"nan":NaN,"empty":[]}
 ] \n"""
 
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from pycocotools.coco import COCO
 
 import demo as module
@@ -30,7 +31,14 @@ def demo(tmp_path, monkeypatch, capsys):
     return invoke
 
 
-def test_everything_is_written(demo, tmp_path, monkeypatch):
+@pytest.fixture
+def coarse(monkeypatch):
+    """Pictures of few pixels: those of all methods take half a minute otherwise."""
+    fine = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda *args, **options: fine(*args, **options | {"dpi": 20}))
+
+
+def test_everything_is_written(demo, tmp_path, monkeypatch, coarse):
     monkeypatch.setenv("COLUMNS", "200")
     code, out, err = demo("--backend", "numpy", "--scenes", "1", "--training-scenes", "1", "--seed", "3")
     assert code == 0

@@ -40,8 +40,9 @@ def _jax_divide() -> Callable[[Array, Array], Array]:
     @quotient.defjvp
     def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
         (x, y), (dx, dy) = primals, tangents
-        q = quotient(x, y)
-        return q, dx / y - q * (dy / y)
+        q, inverse = quotient(x, y), 1 / y
+        # Products of two quotients by y XLA would make one of a product by y², which may underflow.
+        return q, dx * inverse - q * (dy * inverse)
 
     return quotient
 
