@@ -183,4 +183,4 @@ def _aspect(xp: Namespace, boxes: Given) -> tuple[Array, Array]:
     return divide(xp, xp.where(some, width, 0.0), unit), divide(xp, xp.where(some, height, 1.0), unit)
 
 
-GEOMETRY = Geometry(KINDS, ready, overlap, centre_distance, along_axes=True)
+ALONG_AXES = Geometry(KINDS, ready, overlap, centre_distance, along_axes=True)

@@ -18,8 +18,11 @@ def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = Fa
     rows = rows_first(xp, regions)
     real = xp.all(xp.isfinite(rows), axis=0)
     rows = xp.where(real, rows, 0.0)
-    low, high = ends(rows)
-    size = _volume(xp, high - low)
+    # No gradient may pass through a product that overflows.
+    low, high = ends(stop_gradient(rows))
+    real = real & (_volume(xp, high - low) < math.inf)
+    low, high = ends(xp.where(real, rows, 0.0))
+    rows, size = xp.concat((low, high)), _volume(xp, high - low)
     plane = min(low.shape[0], 2)
     envelope_low, envelope_high = low[:plane, ...], high[:plane, ...]
     if plane == 1:  # segments all lie in one strip
@@ -27,8 +30,7 @@ def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = Fa
         envelope_high = xp.concat((envelope_high, xp.ones_like(envelope_high)))
     found = enveloped(xp, envelope_low, envelope_high, size, rows)
     # Beside them as they were given, for the kinds with an enclosing block.
-    bounded = xp.astype(real & (size < math.inf), size.dtype)
-    return found._replace(shape=xp.concat((found.shape, rows, xp.stack((size, bounded)))))
+    return found._replace(shape=xp.concat((found.shape, rows, xp.stack((size, xp.astype(real, size.dtype))))))
 
 
 def _volume(xp: Namespace, sides: Array) -> Array:
@@ -53,7 +55,7 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = 
     return iou - (_empty(xp, a, b, shared) if kind == "giou" else distance(xp, a, b))
 
 
-class Given(NamedTuple):
+class Ends(NamedTuple):
     """Ends as given, (d, ...); the size, and 1 where it is finite."""
 
     low: Array
@@ -62,12 +64,12 @@ class Given(NamedTuple):
     bounded: Array
 
 
-def _given(regions: Regions) -> Given:
+def _ends_of(regions: Regions) -> Ends:
     rows = regions.shape
-    return Given(*ends(rows[rows.shape[0] // 2 - 1 : -2, ...]), rows[-2, ...], rows[-1, ...])
+    return Ends(*ends(rows[rows.shape[0] // 2 - 1 : -2, ...]), rows[-2, ...], rows[-1, ...])
 
 
-def _enclosing(xp: Namespace, a: Given, b: Given) -> Array:
+def _enclosing(xp: Namespace, a: Ends, b: Ends) -> Array:
     """Sides (d, ...) of C."""
     sides = xp.maximum(a.high, b.high) - xp.minimum(a.low, b.low)
     return xp.maximum(sides, xp.zeros_like(sides))
@@ -75,7 +77,7 @@ def _enclosing(xp: Namespace, a: Given, b: Given) -> Array:
 
 def _empty(xp: Namespace, a: Regions, b: Regions, shared: Array) -> Array:
     """(|C| − U) / |C|; 0 where an end is infinite or C is a point."""
-    one, other = _given(a), _given(b)
+    one, other = _ends_of(a), _ends_of(b)
     enclosing, union = xp.prod(_enclosing(xp, one, other), axis=0), one.size + (other.size - shared)
     some = (one.bounded * other.bounded > 0) & (enclosing > 0) & (enclosing < math.inf)
     enclosing = xp.where(some, enclosing, 1.0)
@@ -84,7 +86,7 @@ def _empty(xp: Namespace, a: Regions, b: Regions, shared: Array) -> Array:
 
 def distance(xp: Namespace, a: Regions, b: Regions) -> Array:
     """ρ² / c²; 0 where an end is infinite or C is a point."""
-    one, other = _given(a), _given(b)
+    one, other = _ends_of(a), _ends_of(b)
     sides = _enclosing(xp, one, other)
     apart = (one.low / 2 - other.low / 2) + (one.high / 2 - other.high / 2)
     unit = stop_gradient(xp.maximum(xp.max(sides, axis=0), xp.max(xp.abs(apart), axis=0)))
@@ -95,4 +97,4 @@ def distance(xp: Namespace, a: Regions, b: Regions) -> Array:
     return divide(xp, xp.where(some, xp.sum(apart**2, axis=0), 0.0), xp.where(some, diagonal, 1.0))
 
 
-GEOMETRY = Geometry((*SHARES, "giou", "diou"), ready, overlap, distance, along_axes=True)
+BLOCKS = Geometry((*SHARES, "giou", "diou"), ready, overlap, distance, along_axes=True)

@@ -239,7 +239,7 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dty
             return found
         return overlap(xp, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]), measure, mode.own)
 
-    apart_is_zero = measure.geometry is not aligned.GEOMETRY and measure.kind in SHARES
+    apart_is_zero = measure.geometry is not aligned.ALONG_AXES and measure.kind in SHARES
     by_envelope = apart_is_zero and mode.selects and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
     # Where few pairs meet, there is memory for more of them.

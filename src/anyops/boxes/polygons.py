@@ -109,4 +109,4 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = 
     return share(xp, a, b, bounded(xp, a, b, intersection(xp, a.shape, b.shape)), kind)
 
 
-GEOMETRY = Geometry(SHARES, ready, overlap, weight=weight)
+POLYGONS = Geometry(SHARES, ready, overlap, weight=weight)

@@ -23,13 +23,13 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    **dict.fromkeys(("xyxy", "xywh", "cxcywh", "yxyx"), Format(aligned.GEOMETRY, (4,))),
-    **dict.fromkeys(("cxcywhr", "xywhr"), Format(rotated.GEOMETRY, (5,))),
-    "xyxyxyxy": Format(polygons.GEOMETRY, (8,)),
-    "polygon": Format(polygons.GEOMETRY, (None, 2)),
-    "segment": Format(blocks.GEOMETRY, (2,)),
-    "xyzxyz": Format(blocks.GEOMETRY, (6,)),
-    "cxcyczwhdr": Format(rotated.TURNED, (7,)),
+    **dict.fromkeys(("xyxy", "xywh", "cxcywh", "yxyx"), Format(aligned.ALONG_AXES, (4,))),
+    **dict.fromkeys(("cxcywhr", "xywhr"), Format(rotated.TURNED_BOXES, (5,))),
+    "xyxyxyxy": Format(polygons.POLYGONS, (8,)),
+    "polygon": Format(polygons.POLYGONS, (None, 2)),
+    "segment": Format(blocks.BLOCKS, (2,)),
+    "xyzxyz": Format(blocks.BLOCKS, (6,)),
+    "cxcyczwhdr": Format(rotated.TURNED_BLOCKS, (7,)),
 }
 
 
@@ -126,18 +126,18 @@ def size(xp: Namespace, regions: Array, fmt: str) -> Array:
     rows = rows_first(xp, regions)
     nan = xp.any(xp.isnan(rows), axis=0)
     geometry = FORMATS[fmt].geometry
-    if geometry is polygons.GEOMETRY:
+    if geometry is polygons.POLYGONS:
         x, y = rows[::2, ...], rows[1::2, ...]
         found = xp.abs(polygons.signed_area(xp, x - x[0, ...], y - y[0, ...]))
     else:
-        if geometry is blocks.GEOMETRY:
+        if geometry is blocks.BLOCKS:
             low, high = blocks.ends(rows)
             sides = xp.where(high > low, high - low, 0.0)
-        elif geometry is aligned.GEOMETRY:  # with a centre or a corner
+        elif geometry is aligned.ALONG_AXES:  # with a centre or a corner
             sides = rows[2:, ...]
         else:
             sides = xp.maximum(
-                rows[2:-1, ...] if geometry is rotated.GEOMETRY else rows[3:-1, ...], xp.zeros_like(rows[:1, ...])
+                rows[2:-1, ...] if geometry is rotated.TURNED_BOXES else rows[3:-1, ...], xp.zeros_like(rows[:1, ...])
             )
         # A side of 0 beside an infinite one makes no area.
         found = xp.prod(xp.where(xp.all(sides > 0, axis=0), sides, 0.0), axis=0)

@@ -53,10 +53,10 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     # Differences first: far from the origin, and for nearly equal angles, they are exact.
     x, y = into_frame(xp, sign * (ax - bx), sign * (ay - by), xp.where(longer, a_angle, b_angle))
     cos, sin = direction(xp, sign * (a_angle - b_angle))
-    along, across = (cos * width, -sin * width), (sin * height, cos * height)
+    wide, high = (cos * width, -sin * width), (sin * height, cos * height)
     # Beside the centre of the shorter one, so that a small box in a large one is not rounded: its corners, and where
     # the other one ends. All four edges at once: a quarter of the calls, and of what a compiler is given.
-    begin, end = ((u * along[0] + v * across[0], u * along[1] + v * across[1]) for u, v in _edges(xp, x))
+    begin, end = ((u * wide[0] + v * high[0], u * wide[1] + v * high[1]) for u, v in _edges(xp, x))
     p, q = other_width / 2, other_height / 2
     swept = _swept(xp, begin, end, (-p - x, p - x), (-q - y, q - y))
     first, second, third, fourth = rows_of(swept)
@@ -183,26 +183,26 @@ def _swept(
     xp: Namespace,
     begin: tuple[Array, Array],
     end: tuple[Array, Array],
-    across: tuple[Array, Array],
-    along: tuple[Array, Array],
+    x_ends: tuple[Array, Array],
+    y_ends: tuple[Array, Array],
 ) -> Array:
-    """∫ X dY along edges, for a box that ends at `across` and `along`; X from the one nearest to 0.
+    """∫ X dY along edges, for a box that ends at `x_ends` and `y_ends`; X from the one nearest to 0.
 
     The integral around is the same of X − c, and with that one for c no term is larger than either box. Quotients are
     shares of an edge, so that none overflows, nor does a derivative.
     """
-    (x0, y0), (x1, y1), (low_end, high_end) = begin, end, across
-    nearest = _clamp(xp, xp.zeros_like(low_end), across)
+    (x0, y0), (x1, y1), (low_end, high_end) = begin, end, x_ends
+    nearest = _clamp(xp, xp.zeros_like(low_end), x_ends)
     least = 4 * float(xp.finfo(x0.dtype).smallest_normal)
     run, rise = x1 - x0, y1 - y0
     level = xp.abs(rise) < least
-    bottom, top = _clamp(xp, y0, along), _clamp(xp, y1, along)
+    bottom, top = _clamp(xp, y0, y_ends), _clamp(xp, y1, y_ends)
     rise = xp.where(level, 1.0, rise)
     before, after = (divide(xp, xp.where(level, 0.0, z), rise) for z in (bottom - y0, y1 - top))
     # Where the part of an edge with Y = y begins and ends.
     first, last = x0 + before * run, x1 - after * run
     low, high = xp.minimum(first, last), xp.maximum(first, last)
-    left, right = _clamp(xp, low, across), _clamp(xp, high, across)
+    left, right = _clamp(xp, low, x_ends), _clamp(xp, high, x_ends)
     width = high - low
     steep = width < least
     width = xp.where(steep, 1.0, width)
@@ -232,10 +232,10 @@ def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = Fal
     if fmt == "cxcyczwhdr":
         x, y, z, width, height, depth, angle = rows_of(rows)
         rows, upright = xp.stack((x, y, width, height, angle)), (z, depth)
-    sides = (rows[2, ...], rows[3, ...], *upright[1:])
-    size = sides[0] * sides[1] * (sides[2] if upright else 1)
-    for side in sides:
-        size = xp.where(side > 0, size, 0.0)
+    sides = xp.stack((rows[2, ...], rows[3, ...], *upright[1:]))
+    # No gradient may pass through a product that overflows.
+    proper = xp.all(sides > 0, axis=0) & (xp.prod(stop_gradient(sides), axis=0) < math.inf)
+    size = xp.prod(xp.where(proper, sides, 0.0), axis=0)
     far = reach(xp, rows)
     shape = xp.concat((rows, xp.stack(upright))) if upright else rows
     return enveloped(xp, rows[:2, ...] - far, rows[:2, ...] + far, size, shape)
@@ -282,5 +282,5 @@ def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: float) -> Reg
     return regions._replace(columns=xp.concat((low, high, regions.columns[4:, ...])))
 
 
-GEOMETRY = Geometry((*SHARES, "probiou"), ready, overlap, weight=lambda _a, _b: 4)  # of edges
-TURNED = GEOMETRY._replace(kinds=SHARES)
+TURNED_BOXES = Geometry((*SHARES, "probiou"), ready, overlap, weight=lambda _a, _b: 4)  # of edges
+TURNED_BLOCKS = TURNED_BOXES._replace(kinds=SHARES)
