@@ -73,3 +73,18 @@ def test_gradient_is_finite_at_degenerate_and_identical_boxes(backend, transform
     a, b = (np.float32(side) for side in zip(*itertools.product(DEGENERATE, repeat=2), strict=True))
     f = lambda p, q: anyops.box_iou_loss(p, q, kind=kind, reduction="mean")  # noqa: E731
     assert all(np.all(np.isfinite(g)) for g in backend.gradient(f, a, b))
+
+
+@pytest.mark.parametrize("kind", ["iou", "probiou"])
+def test_a_rotated_box_learns_to_be_another(kind):
+    """Steps of Adam on centre, sides and angle, from a box that overlaps by less than a quarter."""
+    torch = pytest.importorskip("torch")
+    target = torch.asarray([10.0, 5.0, 8.0, 3.0, 35.0], dtype=torch.float64)
+    box = torch.asarray([8.0, 4.0, 6.0, 4.0, 10.0], dtype=torch.float64, requires_grad=True)
+    assert anyops.box_iou(box.detach(), target, pairwise=False, fmt="cxcywhr") < 0.25
+    optimizer = torch.optim.Adam([box], lr=0.1)
+    for _ in range(250):
+        optimizer.zero_grad()
+        anyops.box_iou_loss(box, target, kind=kind, fmt="cxcywhr").backward()
+        optimizer.step()
+    assert anyops.box_iou(box.detach(), target, pairwise=False, fmt="cxcywhr") > 0.95
