@@ -83,7 +83,7 @@ def test_each_pair_once(monkeypatch, backend, xp, name, labelled):
         ("ios", 0.0),
         ("giou", 0.3),
     ):
-        graph = rivals_of(mode, detections, kind=kind, floor=threshold)
+        graph = rivals_of(mode, detections, measure=Measure(kind), floor=threshold)
         better, worse, over = found(graph, backend)
         want = pairs_of(name, labelled, kind, threshold)
         np.testing.assert_array_equal(better, want[0])

@@ -193,9 +193,10 @@ def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array,
     if valid is not None:
         first = xp.argmax(xp.astype(valid, xp.int8), axis=-1, keepdims=True)[..., None]
         corner = xp.take_along_axis(boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
-    # A corner that the float holds, so that to add it to an average rounds once, as the boxes themselves are rounded.
-    step = max(1, int(2.0 ** (xp.iinfo(boxes.dtype).bits - 2) * float(xp.finfo(dtype).eps)))
-    corner = corner if step == 1 else corner - corner % step
+    if xp.finfo(dtype).bits == 64:
+        # A corner that the float holds, so that to add it to an average rounds once, as the boxes themselves are
+        # rounded. In float32 it would lie too far from the boxes.
+        corner = corner - corner % max(1, 2 ** (xp.iinfo(boxes.dtype).bits - 54))
     corner = xp.concat((corner, corner), axis=-1)
     moved = less(xp, boxes, corner, dtype)
     moved = moved if valid is None else xp.where(valid[..., None], moved, xp.zeros_like(moved))
