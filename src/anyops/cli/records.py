@@ -275,7 +275,7 @@ def _parse_json(text: str, layout: Layout, model_field: str | None, tick: Tick) 
     for records, begins, ends in _json_items(text, start):
         # Of a name that is there twice readers take one value or the other. Then there are more colons than names, and
         # most often in no other case: to look into each object takes half as long as to read it.
-        span, known = (begins[0], ends[-1]), sum(len(record) for record in records if type(record) is dict)
+        span, known = (begins[0], ends[-1]), sum(map(len, records)) if set(map(type, records)) == {dict} else 0
         if text.count(":", *span) > known and any(text.count(f'"{name}"', *span) > len(records) for name in fields):
             for index, begin in enumerate(begins, len(starts)):
                 _check_names(text, begin, fields, f"record {index} (counted from 0): ")
