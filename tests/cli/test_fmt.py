@@ -8,6 +8,8 @@ import pytest
 
 import anyops
 from anyops.boxes.regions import FORMATS
+
+pytest.importorskip("typer")
 from anyops.cli.methods import BoxFormat
 from anyops.cli.records import LAYOUTS
 
