@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .namespace import Array, Namespace, default_int, device, library
+from .selection import take_along
 
 
 def mark(xp: Namespace, index: Array, size: int) -> Array:
@@ -30,7 +31,7 @@ def put_along_last(xp: Namespace, x: Array, index: Array) -> Array:
     """Return y with ``y[..., index] = x`` along the last axis, `index` being a permutation in each row."""
     if library(xp) == "jax":
         return xp.put_along_axis(xp.zeros_like(x), index, x, axis=-1, inplace=False)
-    return xp.take_along_axis(x, xp.argsort(index, axis=-1), axis=-1)
+    return take_along(xp, x, xp.argsort(index, axis=-1), axis=-1)
 
 
 def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Array:

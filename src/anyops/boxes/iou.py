@@ -22,7 +22,7 @@ from .._array.nearest import less, with_arithmetic
 from .._array.pieces import map_tiles, tiles
 from .._array.rows import fold_rows
 from .._array.segments import segment_sum
-from .._array.selection import indices_of
+from .._array.selection import indices_of, take_along
 from .._array.support import Kind, op
 from . import aligned
 from .formats import PIXELS, as_bool, as_xyxy, check_mask
@@ -192,7 +192,7 @@ def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array,
     corner = boxes[..., :1, :2]
     if valid is not None:
         first = xp.argmax(xp.astype(valid, xp.int8), axis=-1, keepdims=True)[..., None]
-        corner = xp.take_along_axis(boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
+        corner = take_along(xp, boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
     if xp.finfo(dtype).bits == 64:
         # A corner that the float holds, so that to add it to an average rounds once, as the boxes themselves are
         # rounded. In float32 it would lie too far from the boxes.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace
-from .._array.selection import indices_of
+from .._array.selection import indices_of, take_along
 
 
 class Detections(NamedTuple):
@@ -38,7 +38,7 @@ def _along(xp: Namespace, x: Array | None, index: Array, axis: int) -> Array | N
         other = x.shape[-1] if axis == -2 else x.shape[-2]
         shape = (*index.shape, other) if axis == -2 else (*index.shape[:-1], other, index.shape[-1])
         index = xp.broadcast_to(index[..., None] if axis == -2 else index[..., None, :], shape)
-    return xp.take_along_axis(x, index, axis=axis)
+    return take_along(xp, x, index, axis=axis)
 
 
 Work = Callable[[Detections, tuple[int, ...], Array | None], None]

@@ -36,6 +36,7 @@ from .._array.nearest import as_compared
 from .._array.order import descending
 from .._array.padding import bucket, pad
 from .._array.segments import segment_sum
+from .._array.selection import take_along
 from .._array.support import ORDERS, Kind, op
 from .._host.match import matched
 from ..boxes.aligned import columns_of, overlap, overlaps_others, ready
@@ -405,8 +406,8 @@ def _ranked(
     s = s * each
     takes = takes & ~xp.isnan(s)  # 0 · inf
     order = descending(xp, xp.where(takes, s, xp.full_like(s, -math.inf)))
-    boxes = xp.take_along_axis(cast(xp, boxes, dtype), xp.broadcast_to(order[..., None], (*order.shape, 4)), axis=-2)
-    s, labels, models, each, takes = (xp.take_along_axis(x, order, axis=-1) for x in (s, labels, models, each, takes))
+    boxes = take_along(xp, cast(xp, boxes, dtype), xp.broadcast_to(order[..., None], (*order.shape, 4)), axis=-2)
+    s, labels, models, each, takes = (take_along(xp, x, order, axis=-1) for x in (s, labels, models, each, takes))
     boxes = xp.where(takes[..., None], boxes, xp.zeros_like(boxes))
     x1, y1, x2, y2 = columns_of(boxes)
     proper = overlaps_others(x1, y1, x2, y2, (x2 - x1) * (y2 - y1), "iou")
@@ -436,9 +437,9 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
         joins = most > threshold
         # The first of the largest, as two plain reductions, of which a compiler makes faster loops than of argmax.
         best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
-        added = _relative(xp, score, xp.take_along_axis(s, best, axis=-1), xp.take_along_axis(usable, best, axis=-1))
-        total = xp.take_along_axis(weight, best, axis=-1) + added
-        old = xp.take_along_axis(fused, xp.broadcast_to(best, (5, *best.shape)), axis=-1)
+        added = _relative(xp, score, take_along(xp, s, best, axis=-1), take_along(xp, usable, best, axis=-1))
+        total = take_along(xp, weight, best, axis=-1) + added
+        old = take_along(xp, fused, xp.broadcast_to(best, (5, *best.shape)), axis=-1)
         x1, y1, x2, y2 = rows_of(old[:4, ...] + added / total * (box[:4, ...] - old[:4, ...]))
         new = xp.stack((x1, y1, x2, y2, (x2 - x1) * (y2 - y1)))
         hit = (ranks == best) & joins
@@ -471,11 +472,11 @@ def _fused(
     ranks = xp.arange(s.shape[-1], dtype=founders.dtype, device=device(founders))
     exists = takes & (founders == ranks)
     # The founder's score is a unit that cancels, so it has no gradient; nor has the weight of one that no box can join.
-    top = stop_gradient(xp.take_along_axis(s, founders, axis=-1))
+    top = stop_gradient(take_along(xp, s, founders, axis=-1))
     relative = _relative(xp, s, top, proper & (top > 0) & (top < math.inf))
     # As offsets from the founder, so that equal corners stay exact.
     alone = (founders == ranks)[..., None]
-    first = xp.take_along_axis(boxes, xp.broadcast_to(founders[..., None], boxes.shape), axis=-2)
+    first = take_along(xp, boxes, xp.broadcast_to(founders[..., None], boxes.shape), axis=-2)
     offsets = xp.where(alone, xp.zeros_like(boxes), boxes) - xp.where(alone, xp.zeros_like(boxes), first)
     weight, *moments = _sums(xp, founders, relative, *(relative * x for x in columns_of(offsets)))
     moved = xp.stack(moments, axis=-1) / xp.where(exists, weight, one)[..., None]
@@ -501,11 +502,11 @@ def _fused(
 
     order = descending(xp, score)
     # Fused boxes first, even if their scores have overflowed to NaN.
-    missing = xp.astype(xp.take_along_axis(~exists, order, axis=-1), order.dtype)
-    order = xp.take_along_axis(order, xp.argsort(missing, axis=-1, stable=True), axis=-1)
+    missing = xp.astype(take_along(xp, ~exists, order, axis=-1), order.dtype)
+    order = take_along(xp, order, xp.argsort(missing, axis=-1, stable=True), axis=-1)
     labels = xp.where(exists, labels, xp.zeros_like(labels))
-    score, labels, exists = (xp.take_along_axis(x, order, axis=-1) for x in (score, labels, exists))
-    mean = xp.take_along_axis(mean, xp.broadcast_to(order[..., None], mean.shape), axis=-2)
+    score, labels, exists = (take_along(xp, x, order, axis=-1) for x in (score, labels, exists))
+    mean = take_along(xp, mean, xp.broadcast_to(order[..., None], mean.shape), axis=-2)
     return *(cast(xp, x, dtype) for x, dtype in zip((mean, score, labels), dtypes, strict=True)), exists
 
 
@@ -524,10 +525,8 @@ def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
 def _sum_of_distinct(xp: Namespace, founders: Array, models: Array, each: Array) -> Array:
     """Sum of the weights of the models among the boxes of each founder, each model once."""
     order = xp.argsort(models, axis=-1, stable=True)
-    order = xp.take_along_axis(
-        order, xp.argsort(xp.take_along_axis(founders, order, axis=-1), axis=-1, stable=True), axis=-1
-    )
-    founders, models, each = (xp.take_along_axis(x, order, axis=-1) for x in (founders, models, each))
+    order = take_along(xp, order, xp.argsort(take_along(xp, founders, order, axis=-1), axis=-1, stable=True), axis=-1)
+    founders, models, each = (take_along(xp, x, order, axis=-1) for x in (founders, models, each))
     again = (founders[..., 1:] == founders[..., :-1]) & (models[..., 1:] == models[..., :-1])
     again = xp.concat((xp.zeros_like(founders[..., :1], dtype=xp.bool), again), axis=-1)
     return _sums(xp, founders, xp.where(again, xp.zeros_like(each), each))[0]

@@ -6,6 +6,7 @@ from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int, device
 from .._array.nearest import with_arithmetic
 from .._array.order import descending
+from .._array.selection import take_along
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_score_threshold, whole
 
@@ -83,6 +84,6 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
 def _top(mode: Mode, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
     xp = mode.xp
     indices = descending(xp, scores)[..., :count]
-    best = xp.take_along_axis(scores, indices, axis=-1)
+    best = take_along(xp, scores, indices, axis=-1)
     valid = ~xp.isnan(best) if xp.isdtype(best.dtype, "real floating") else xp.ones_like(best, dtype=xp.bool)
     return indices, valid if least is None else valid & (best > least)

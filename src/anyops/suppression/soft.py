@@ -16,7 +16,7 @@ from .._array.integers import rounded_down
 from .._array.loop import while_loop
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, device, stop_gradient
-from .._array.selection import indices_of
+from .._array.selection import indices_of, take_along
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
 from ..boxes.regions import Measure
@@ -244,7 +244,7 @@ def _product(xp: Namespace, rivals: Rivals, turn: Array, decay: Decay) -> Array:
     """Π_i f(overlap(i, j)) over the boxes i picked before j, given the number of each pick."""
     if isinstance(rivals, Tiles):
         position = xp.argsort(turn, axis=-1)
-        rivals, turn = rivals.ranked_by(position), xp.take_along_axis(turn, position, axis=-1)
+        rivals, turn = rivals.ranked_by(position), take_along(xp, turn, position, axis=-1)
     else:
         position, rivals = None, rivals.turned(rivals.better(turn) > rivals.worse(turn))
 
@@ -253,7 +253,7 @@ def _product(xp: Namespace, rivals: Rivals, turn: Array, decay: Decay) -> Array:
         return xp.where(pair.better(turn) < pair.worse(turn), log, xp.zeros_like(log))
 
     product = xp.exp(rivals.sum(log_factor))
-    return product if position is None else xp.take_along_axis(product, xp.argsort(position, axis=-1), axis=-1)
+    return product if position is None else take_along(xp, product, xp.argsort(position, axis=-1), axis=-1)
 
 
 def _pick_in_place(mode: Mode, rivals: Tiles, scores: Array, least: Array, decay: Decay) -> tuple[Array, Array]:

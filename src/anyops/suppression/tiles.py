@@ -11,6 +11,7 @@ from .._array.loop import for_each, while_loop
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
 from .._array.order import descending
+from .._array.selection import take_along
 from ..boxes.geometry import Regions
 from ..boxes.regions import Measure, overlap, ready
 from .detections import Detections
@@ -95,9 +96,9 @@ class Tiles:
         """Overlaps (..., N) of the box at `rank` (..., 1) with all, and which of these are rivals of it."""
         xp = self.xp
         if self.boxes is None:
-            at = xp.take_along_axis(self.order, rank, axis=-1)[..., None]
-            row = xp.take_along_axis(self.matrix, xp.broadcast_to(at, (*at.shape[:-1], self.matrix.shape[-1])), axis=-2)
-            over = xp.take_along_axis(row[..., 0, :], self.order, axis=-1)
+            at = take_along(xp, self.order, rank, axis=-1)[..., None]
+            row = take_along(xp, self.matrix, xp.broadcast_to(at, (*at.shape[:-1], self.matrix.shape[-1])), axis=-2)
+            over = take_along(xp, row[..., 0, :], self.order, axis=-1)
         else:
             over = overlap(xp, self.boxes.map(lambda x: _along(xp, x, rank)), self.boxes, self.measure)
         acts = over > 0
@@ -112,7 +113,7 @@ class Tiles:
         ranked = rows.of(self.order)
         row = xp.broadcast_to(ranked[..., :, None], (*ranked.shape, self.matrix.shape[-1]))
         column = xp.broadcast_to(self.order[..., None, :], (*ranked.shape, self.order.shape[-1]))
-        return xp.take_along_axis(xp.take_along_axis(self.matrix, row, axis=-2), column, axis=-1)
+        return take_along(xp, take_along(xp, self.matrix, row, axis=-2), column, axis=-1)
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
@@ -220,7 +221,7 @@ class Tiles:
 
 def _along(xp: Namespace, x: Array, index: Array) -> Array:
     """Return the values of columns (K, ..., N) at an index (..., M)."""
-    return xp.take_along_axis(x, xp.broadcast_to(index, (*x.shape[:-1], index.shape[-1])), axis=-1)
+    return take_along(xp, x, xp.broadcast_to(index, (*x.shape[:-1], index.shape[-1])), axis=-1)
 
 
 def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
