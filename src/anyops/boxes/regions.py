@@ -116,7 +116,7 @@ def distance(xp: Namespace, a: Regions, b: Regions, measure: Measure) -> Array:
     return measure.geometry.distance(xp, a, b)
 
 
-def with_envelopes(xp: Namespace, regions: Regions, measure: Measure, threshold: float) -> Regions:
+def with_envelopes(xp: Namespace, regions: Regions, measure: Measure, threshold: Array | float) -> Regions:
     """Return regions with envelopes that meet wherever two overlap by more than a threshold."""
     return rotated.gaussian_envelopes(xp, regions, threshold) if measure.kind == "probiou" else regions
 
