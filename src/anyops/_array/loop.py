@@ -1,11 +1,11 @@
-"""Loops for every library and transform: ``while_loop`` over a condition on data, ``for_each`` over known integers."""
+"""Loops for every library and transform: ``while_loop`` over a condition on data, ``for_each`` over integers."""
 
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from .namespace import Array, is_traced, library, namespace
+from .namespace import Array, device, is_compiled, is_dynamic, is_traced, library, namespace
 
 State = tuple[Array, ...]
 
@@ -41,20 +41,22 @@ def while_loop(cond: Callable[..., Array], body: Callable[..., State], state: St
 UNROLLED = 8
 
 
-def for_each(values: Sequence[int], body: Callable[..., State], state: State, *, unrolled: int = UNROLLED) -> State:
-    """Repeat ``state = body(value, *state)`` for each of some integers.
+def for_each(count: int, body: Callable[..., State], state: State, *, unrolled: int = UNROLLED) -> State:
+    """Repeat ``state = body(k, *state)`` for k = 0, ..., count − 1.
 
-    `body` gets a Python integer, or a 0-d array where JAX traces more than `unrolled` of them: a loop then, so that
-    compilation does not grow with their number. torch compiles them all: its loop operator cannot be nested.
+    `k` is an integer, or a 0-d array where JAX or torch compiles more than `unrolled` steps or a dynamic number of
+    them: a loop then, so that compilation does not grow with it.
     """
     xp = namespace(**{f"state[{i}]": x for i, x in enumerate(state)})
-    if len(values) > unrolled and library(xp) == "jax" and is_traced(state[0]):
-        import jax
+    if is_dynamic(xp, count) or (count > unrolled and is_compiled(xp, state[0])):
+        if library(xp) == "jax":
+            import jax
 
-        table = xp.asarray(list(values))
-        return jax.lax.fori_loop(0, len(values), lambda k, s: tuple(body(table[k], *s)), tuple(state))
-    for value in values:
-        state = tuple(body(value, *state))
+            return jax.lax.fori_loop(0, count, lambda k, s: tuple(body(k, *s)), tuple(state))
+        first = xp.zeros((), dtype=xp.int64, device=device(state[0]))
+        return while_loop(lambda k, *_: k < count, lambda k, *s: (k + 1, *body(k, *s)), (first, *state))[1:]
+    for k in range(count):
+        state = tuple(body(k, *state))
     return tuple(state)
 
 

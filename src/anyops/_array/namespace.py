@@ -82,6 +82,10 @@ def _recognise(name: str, x: Any) -> ModuleType:
     except TypeError as error:
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}") from error
     _NAMESPACES[cls] = found
+    if library(found) == "torch":  # fakes of torch.export come first, and within its loops nothing can be noted
+        import torch
+
+        _NAMESPACES[torch.Tensor] = found
     return found
 
 
@@ -240,6 +244,24 @@ def is_traced(x: Array) -> bool:
 
         return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(unwrapped(x))
     return name in ("dask", "ndonnx")
+
+
+def is_compiled(xp: Namespace, x: Array) -> bool:
+    """Tell whether what is done with `x` becomes a program of JAX or of torch, not that of a vmap alone."""
+    if library(xp) == "torch":
+        import torch
+
+        return torch.compiler.is_compiling()
+    return library(xp) == "jax" and is_traced(x)
+
+
+def is_dynamic(xp: Namespace, size: int) -> bool:
+    """Tell whether a size is known only to a program that runs: of ``torch.export``, ``jax.export``, ..."""
+    if library(xp) == "torch":
+        import torch
+
+        return torch.compiler.is_compiling() and not torch.fx.experimental.symbolic_shapes.has_static_value(size)
+    return library(xp) == "jax" and not isinstance(size, int)
 
 
 def unwrapped(x: Array) -> Array:

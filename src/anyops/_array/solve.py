@@ -35,7 +35,7 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
         return a, xp.where(at, value, x - column * value)
 
     scaled = a * scale[:, None] * scale[None, :]
-    return scale * for_each(range(n), eliminate, (scaled, b * scale))[1]
+    return scale * for_each(n, eliminate, (scaled, b * scale))[1]
 
 
 def triangle(xp: Namespace, a: Array) -> Array:

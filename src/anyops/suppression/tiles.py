@@ -11,7 +11,7 @@ from functools import partial
 
 from .._array.loop import UNROLLED, for_each, while_loop
 from .._array.mode import Mode
-from .._array.namespace import Array, DType, Namespace, default_int, device, stop_gradient, working
+from .._array.namespace import Array, DType, Namespace, default_int, device, is_dynamic, stop_gradient, working
 from .._array.order import descending
 from .._array.segments import mark
 from .._array.selection import take_along
@@ -193,7 +193,8 @@ class Tiles:
         """Whether greedy suppression by the best `rows` boxes, or by all, keeps each box."""
         xp, n = self.xp, self.order.shape[-1]
         live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
-        rows = n if rows is None else min(rows, n)
+        dynamic = is_dynamic(xp, n)
+        rows = n if rows is None or dynamic else min(rows, n)
         whole = self
         if self._searched:
             whole = replace(self, boxes=with_envelopes(xp, self.boxes, self.measure, threshold))
@@ -204,6 +205,8 @@ class Tiles:
             return live & ~xp.any(over & stays[..., :, None], axis=-2)
 
         # In parts of whole tiles, so that few comparisons are with boxes that rank above the part; each is compiled.
+        if dynamic:
+            return whole._fold(partial(resolve, whole), live, tile=tile)
         tile, parts = (tile, 1) if self._searched else (tile if rows <= PARTS * ROWS else NARROW, PARTS)
         step = max(-(-rows // (parts * tile)), 1) * tile
         for first in range(0, rows, step):
@@ -236,24 +239,29 @@ class Tiles:
         xp, n = self.xp, self.order.shape[-1]
         if 0 in self.order.shape:
             return out
-        size, ranks = min(n, tile), self._ranks()
-        # The last tile reaches back over rows already seen, to be as large as the others.
-        starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
-        unseen = (n - 1) // size * size
+        dynamic, ranks = is_dynamic(xp, n), self._ranks()
+        size = tile if dynamic else min(n, tile)
+        rows = n if rows is None else rows
 
-        def step(start: Array | int, out: Array) -> tuple[Array]:
+        def step(k: Array | int, out: Array) -> tuple[Array]:
+            # The last tile reaches back over rows already seen, to be as large as the others.
+            first = k * size
+            start = min(first, n - size) if isinstance(k, int) else xp.minimum(first, ranks[-1] - (size - 1))
             some = xp.arange(size, dtype=ranks.dtype, device=device(ranks)) + start
+            unseen = some >= first
+            if dynamic:
+                some = xp.maximum(some, xp.zeros_like(some))
             pairs = Pairs(xp, start, some)
             acts = some[:, None] < ranks
-            if n % size:
-                acts = acts & ((some >= unseen) | (start != n - size))[:, None]
+            if dynamic or n % size:
+                acts = acts & unseen[:, None]
             if self.labels is not None:
                 acts = acts & (pairs.better(self.labels) == pairs.worse(self.labels))
             if self.valid is not None:
                 acts = acts & pairs.better(self.valid)
             return (add(pairs, acts, out),)
 
-        (out,) = for_each(starts, step, (out,), unrolled=1 if self._searched else UNROLLED)
+        (out,) = for_each(-(-rows // size), step, (out,), unrolled=1 if self._searched else UNROLLED)
         return out
 
 
