@@ -178,6 +178,32 @@ def test_integers_too_far_apart_are_refused(backend):
             op(boxes, scores)
 
 
+HELD = {
+    "box_iou": lambda b: anyops.box_iou(b, b, fmt="cxcywhr"),
+    "box_area": lambda b: anyops.box_area(b, fmt="cxcywhr"),
+    "nms": lambda b: anyops.nms(b, b[:, 0], fmt="cxcywhr"),
+    "nms_mask": lambda b: anyops.nms_mask(b, b[:, 0], fmt="cxcywhr"),
+    "keypoint_similarity": lambda b: anyops.keypoint_similarity(b[None, :, :2], b[None, :, :2], b[:, 2], sigmas=(1,)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_the_first_integer_that_is_not_held_is_refused(backend, dtype):
+    limit = 2**53 if backend.default("real floating") == "float64" else 2**24
+    if not backend.has_dtype(dtype) or (dtype == "uint64" and not backend.has_dtype("int64")):
+        pytest.skip(f"{backend} has no {dtype}")
+    if backend is Backend.DASK or np.iinfo(dtype).max < limit:
+        pytest.skip("nothing is looked at, or all are held")
+    asarray = __import__("torch").tensor if backend.library == "torch" else backend.asarray
+    for name, op in HELD.items():
+        if not runs(backend, name):
+            continue
+        op(asarray(np.array([[limit, 0, 1, 1, 0]], dtype)))
+        for first in (limit + 1, -limit - 1)[: 1 if "u" in dtype else 2]:
+            with pytest.raises(ValueError, match=f"must hold integers up to {limit}.*, got {limit + 1}; subtract"):
+                op(asarray(np.array([[first, 0, 1, 1, 0]], dtype)))
+
+
 def test_padding_may_lie_anywhere(backend):
     if backend is Backend.DASK:
         pytest.skip("dask.array has no take_along_axis")

@@ -5,6 +5,7 @@ Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that 
 
 import math
 
+from .._array.integers import check_held
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
     Array,
@@ -18,7 +19,7 @@ from .._array.namespace import (
     result_dtype,
     widest_dtype,
 )
-from .._array.nearest import less, with_arithmetic
+from .._array.nearest import less, lowered_by, with_arithmetic
 from .._array.pieces import map_tiles, tiles
 from .._array.rows import fold_rows
 from .._array.segments import segment_sum
@@ -27,7 +28,7 @@ from .._array.support import Kind, op
 from . import aligned
 from .formats import PIXELS, as_bool, as_xyxy, check_mask
 from .geometry import SHARES, Regions, meet
-from .regions import FORMATS, Measure, check_held, check_kind, check_regions, flat, overlap, ready, shape_of
+from .regions import FORMATS, Measure, check_kind, check_regions, flat, overlap, ready, shape_of
 
 # Share of the pairs of regions up to which only those are compared whose envelopes meet.
 MEETING = 0.25
@@ -112,7 +113,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     (boxes1, _), (boxes2, fmt) = (as_xyxy(xp, flat(xp, boxes, fmt), fmt) for boxes in (boxes1, boxes2))
     if fmt != "xyxy":
         for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
-            check_held(mode, name, boxes, fmt, compute_dtype(xp, dtype))
+            check_held(mode, name, boxes, compute_dtype(xp, dtype), f" for fmt={fmt!r}")
     if fmt == "xyxy" and xp.isdtype(boxes1.dtype, "integral") and xp.isdtype(boxes2.dtype, "integral"):
         boxes1, boxes2 = _of_one_dtype(xp, boxes1, boxes2)
         if mode.known and (mode.at_hand or mode.fused):
@@ -182,7 +183,7 @@ def beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, 
     signed = with_arithmetic(mode.xp, boxes)
     moved, origin = mode.run(_beside_first, signed, valid)
     check_exact(mode, "boxes", signed, moved)
-    return moved, origin + (2.0**63 if boxes.dtype == mode.xp.uint64 != signed.dtype else 0.0)
+    return moved, origin + float(lowered_by(mode.xp, boxes.dtype, signed.dtype))
 
 
 def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, Array]:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_number
 from .._array.division import divide
-from .._array.integers import largest_exact, may_be_rounded, remedy
+from .._array.integers import check_held
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, device, result_dtype
-from .._array.nearest import as_compared
 from .._array.pieces import map_tiles, tiles
 from .._array.support import Kind, op
 from .iou import check_broadcast
@@ -79,7 +78,7 @@ def keypoint_similarity(
     for name, points in (("keypoints1", keypoints1), ("keypoints2", keypoints2)):
         if points.ndim < 3 or points.shape[-1] not in (2, 3):
             raise ValueError(f"{name} must have shape (..., N, K, 2) or (..., N, K, 3), got {tuple(points.shape)}")
-        _check_held(mode, name, points, wide)
+        check_held(mode, name, points, wide)
     count = keypoints1.shape[-2]
     if keypoints2.shape[-2] != count:
         raise ValueError(f"keypoints2 must have {count} keypoints, as keypoints1, got {keypoints2.shape[-2]}")
@@ -91,20 +90,6 @@ def keypoint_similarity(
         )
     sigmas = _sigmas(xp, sigmas, count, wide, keypoints1)
     return mode.run(_similarity, keypoints1, keypoints2, areas, sigmas, dtype=dtype)
-
-
-def _check_held(mode: Mode, name: str, points: Array, dtype: DType) -> None:
-    """Raise ValueError if a floating dtype does not hold the integers of an array; where values are known."""
-    xp = mode.xp
-    if 0 in points.shape or not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, points, dtype):
-        return
-    points, limit = as_compared(xp, points), largest_exact(xp, dtype)
-    largest = max(int(xp.max(points)), -int(xp.min(points)))
-    if largest > limit:
-        raise ValueError(
-            f"{name} must hold integers up to {limit:.0f}, to be computed in {dtype}, got {largest:.6g}; "
-            f"{remedy(xp, name, dtype, points, largest)}"
-        )
 
 
 def _sigmas(xp: Namespace, sigmas: Any, count: int, dtype: DType, like: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.chunked import check_known_chunks
+from .._array.integers import check_held
 from .._array.mode import Mode, enter, floating_of, floats
 from .._array.namespace import (
     Array,
@@ -23,7 +24,7 @@ from .._array.nearest import as_compared
 from .._array.support import support
 from ..boxes.aligned import to_corners
 from ..boxes.iou import beside_first
-from ..boxes.regions import FORMATS, PLANE, Measure, check_held, check_regions, flat
+from ..boxes.regions import FORMATS, PLANE, Measure, check_regions, flat
 from .detections import Detections
 
 
@@ -191,7 +192,7 @@ def _as_computed(mode: Mode, boxes: Array, measure: Measure, valid: Array | None
         if not is_floating(mode, boxes):
             dtype = floating_of(mode, boxes)
             real = boxes if valid is None else xp.where(valid[..., None], boxes, xp.zeros_like(boxes))
-            check_held(mode, "boxes", real, fmt, dtype)
+            check_held(mode, "boxes", real, dtype, f" for fmt={fmt!r}")
             boxes = cast(xp, boxes, dtype)
         boxes = working(xp, boxes)
     return (to_corners(xp, boxes, fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from .._array.mode import Mode, mode_of
 from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int, device
-from .._array.nearest import with_arithmetic
+from .._array.nearest import lowered_by, with_arithmetic
 from .._array.order import descending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_score_threshold, whole
@@ -75,7 +75,7 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
         least = None if least is None else whole(xp, least, scores)
         scores, given = with_arithmetic(xp, scores), scores.dtype
         if least is not None:
-            least -= 2**63 if given == xp.uint64 != scores.dtype else 0
+            least -= lowered_by(xp, given, scores.dtype)
             least = xp.asarray(least, dtype=scores.dtype, device=device(scores))  # JAX takes 32 bits for an int
     return TopScores(*mode.run(_top, scores, least, count=count))
 
