@@ -7,7 +7,9 @@ the axes and the size, by which pairs that may overlap are found, and the rows t
 import math
 from typing import NamedTuple
 
-from .._array.namespace import Array, Namespace, rows_of
+from .._array.integers import check_held
+from .._array.mode import Mode
+from .._array.namespace import Array, DType, Namespace, rows_of
 from .._array.operators import PLAIN, Operators
 from . import aligned, blocks, polygons, rotated
 from .geometry import Geometry, Regions, rows_first
@@ -60,6 +62,15 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
         raise ValueError(f"{name} must have shape (..., {shape_of(fmt)}){beside}, got {got}{hint}")
     if fmt == "polygon" and tail[0] < 3:
         raise ValueError(f"{name} must have 3 vertices or more, shape (..., V, 2) for fmt='polygon', got {got}")
+
+
+# Boxes by a corner and sides, or by the centre: their corners are held where the numbers are this many times smaller.
+SMALLER = {"xywh": 2, "cxcywh": 4}
+
+
+def check_corners_held(mode: Mode, name: str, regions: Array, dtype: DType, fmt: str) -> None:
+    """Raise ValueError if a floating dtype does not hold integers and the corners that they stand for; where known."""
+    check_held(mode, name, regions, dtype, f" for fmt={fmt!r}", SMALLER.get(fmt, 1))
 
 
 def flat(xp: Namespace, regions: Array, fmt: str) -> Array:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
+from .._array.namespace import Array, Namespace, cast, namespace, result_dtype, rows_of, working
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.aligned import columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
@@ -239,10 +239,15 @@ def weighted_cluster_nms(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     check_averaged("weighted_cluster_nms", boxes)
-    call = index_call(
-        "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind), score_threshold, max_output
-    )
     # Boxes below the limit still take part in the average of better ones.
+    call = index_call(
+        "weighted_cluster_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind),
+        score_threshold,
+        max_output,
+        early=False,
+    )
     indices, new, moved = best_first(call, **settings, early=False)
     indices, new, moved = call.back(indices, new, moved)
     return WeightedBoxes(moved, new, indices)
@@ -307,6 +312,10 @@ def weighted_cluster_nms_boxes(
     call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind))
     new, _, moved = in_place(call, **settings)
     _, new, moved = call.back(None, new, moved)
+    if call.origin is not None and valid is not None:  # integer boxes that are padding lie beside no other
+        xp = namespace(boxes=boxes)
+        assert moved is not None
+        moved = xp.where(valid[..., None], moved, cast(xp, boxes, moved.dtype))
     return RescoredInPlace(moved, new)
 
 
