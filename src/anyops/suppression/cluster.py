@@ -18,9 +18,10 @@ from ..boxes.aligned import columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
 from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
-from .greedy import kept_of_scene
+from .greedy import decided_in_parts, kept_of_scene, undivided
 from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 from .select import as_floating
+from .winners import Winners, pairs_with_kept
 
 PENALTIES = (None, "score", "score+distance")
 # A box takes part in the average of a better one above this overlap.
@@ -340,14 +341,29 @@ def _settings(
         "given": given,
         "floor": 0.0 if penalty else least,
         "rescore": rescore,
+        "some_rivals": _winners,
         "penalty": penalty,
         "centres": measure if penalty == "score+distance" else None,
     }
 
 
+def _winners(
+    mode: Mode, detections: Detections, given: Parameters, least: float | None, *, measure: Measure, floor: float
+) -> Winners | None:
+    """The rivals of a large scene that greedy suppression keeps: others do not act. None where there are no strips."""
+    if detections.scores.shape[0] < undivided(measure):
+        return None
+    found = decided_in_parts(mode, detections, given["threshold"], least, measure=measure)
+    if found is None:
+        return None
+    kept = mode.xp.take(*found[:2])
+    pairs = pairs_with_kept(mode, detections, kept, floor, least, measure, among=True)
+    return None if pairs is None else Winners(mode.xp, *pairs)
+
+
 def _rescore(
     mode: Mode,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     boxes: Array | None,
     scores: Array,
     given: Parameters,
@@ -363,7 +379,7 @@ def _rescore(
 
 def _penalised(
     xp: Namespace,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     kept: Array,
     boxes: Array | None,
     scores: Array,
@@ -398,7 +414,7 @@ def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
 
 def _averaged(
     mode: Mode,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     boxes: Array,
     scores: Array,
     given: Parameters,

@@ -215,7 +215,7 @@ def _roots_of_many(mode: Mode, detections: Detections, kept: Array, threshold: f
     found = pairs_with_kept(mode, detections, kept, threshold, None, measure)
     if found is None:  # the scene cannot be cut into strips
         return _joined(xp, root, all_with_all(mode, scene), threshold)
-    root, strips = _joined(xp, root, found[2], threshold), Strips.of(xp, scene)
+    root, strips = _joined(xp, root, found[2](), threshold), Strips.of(xp, scene)
     for step in (SAMPLE, 1):
         scene = scene.take(xp, indices_of(xp, _may_meet_others(mode, scene, root)))
         if scene.size == 0:
