@@ -465,6 +465,18 @@ def test_integers_are_exact_or_refused(backend, fmt, origin):
                 call()
 
 
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+def test_long_boxes_in_quarter_turns(run):
+    """The same box by other sides and angles, up to 10¹⁰ times as long as wide: cos 90° is 0."""
+    long = np.float32([[5, -3, 10.0**k, 0.25, t] for k in range(10) for t in (0, 17.5, 90, -123.25, 180)])
+    for turns in range(-8, 9):
+        other = (long if turns % 2 == 0 else long[:, [0, 1, 3, 2, 4]]) + np.float32([0, 0, 0, 0, 90 * turns])
+        got = run(anyops.box_iou, long, other, pairwise=False, fmt="cxcywhr")
+        np.testing.assert_allclose(got, 1, atol=1e-6, err_msg=str(turns))
+    got = run(anyops.box_convert, np.float32([0, 0, 2**30, 2, 90]), "cxcywhr", "xyxy")
+    np.testing.assert_array_equal(got, [-1, -(2**29), 1, 2**29])
+
+
 @pytest.mark.op("box_area", transforms=(Transform.EAGER,))
 def test_sides_far_from_the_origin(run):
     for fmt in ("xywh", "cxcywh"):
