@@ -18,6 +18,9 @@ from .._array.pieces import map_tiles, tiles
 from .._array.support import Kind, op
 from .iou import check_broadcast
 
+# Distances whose square takes exp to 0 in float64, too.
+FAR = 30.0
+
 
 @op(Kind.VALUES)
 def keypoint_similarity(
@@ -151,7 +154,11 @@ def _similarity(
 
     # Nothing is near a pose whose area is not positive and finite; no gradient passes through what is undefined.
     proper = (areas > 0) & (areas < math.inf)
-    scale = sigmas * xp.sqrt(8 * xp.where(proper, areas, 1.0))
+    # A scale whose square is held: smaller ones make no difference to keypoints, but their derivatives overflow.
+    tiny = float(xp.finfo(wide).smallest_normal)
+    held = proper & (areas >= tiny)
+    scale = sigmas * xp.sqrt(8 * xp.where(held, areas, 1.0))
+    scale = xp.where(held & (scale > 4 * math.sqrt(tiny)), scale, 4 * math.sqrt(tiny))
     unit = divide(xp, xp.ones_like(scale), scale)
     number = xp.sum(xp.astype(visible, wide), axis=0)
     share = xp.where(proper, b.counts, 0.0) / xp.where(number > 0, number, 1.0)
@@ -160,7 +167,9 @@ def _similarity(
     def block(i: slice, j: slice) -> Array:
         one, other = a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j])
         apart = (one.points - other.points) * unit[..., None, j]
-        near = xp.exp(-xp.sum(apart**2, axis=0)) * one.counts * share[..., None, j]
+        far = ~xp.all(xp.abs(apart) <= FAR, axis=0)
+        near = xp.exp(-xp.sum(xp.where(far, 0.0, apart) ** 2, axis=0)) * one.counts
+        near = xp.where(far, 0.0, near) * share[..., None, j]
         return cast(xp, xp.sum(near, axis=0) + one.mark + mark[..., None, j], dtype)
 
     shape = keypoints1.shape[-3], keypoints2.shape[-3]
