@@ -486,6 +486,9 @@ def test_sides_far_from_the_origin(run):
     np.testing.assert_array_equal(run(anyops.box_convert, far, "cxcywh", "xywh")[2:], [10, 8])
     yxyx = np.array([2**30, 2**30, 2**30 + 10, 2**30 + 8], np.int32)
     assert run(anyops.box_area, yxyx, fmt="yxyx") == 80
+    for out in ("cxcywhr", "xywhr"):
+        for fmt, given, sides in (("xywh", far, [10, 8, 0]), ("cxcywh", far, [10, 8, 0]), ("yxyx", yxyx, [8, 10, 0])):
+            np.testing.assert_array_equal(run(anyops.box_convert, given, fmt, out)[2:], sides)
 
 
 @pytest.mark.op("box_iou", transforms=(Transform.EAGER,))

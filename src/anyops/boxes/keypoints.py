@@ -19,7 +19,7 @@ from .._array.support import Kind, op
 from .iou import check_broadcast
 
 # Distances whose square takes exp to 0 in float64, too.
-FAR = 30.0
+VANISHED = 30.0
 
 
 @op(Kind.VALUES)
@@ -167,7 +167,7 @@ def _similarity(
     def block(i: slice, j: slice) -> Array:
         one, other = a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j])
         apart = (one.points - other.points) * unit[..., None, j]
-        far = ~xp.all(xp.abs(apart) <= FAR, axis=0)
+        far = ~xp.all(xp.abs(apart) <= VANISHED, axis=0)
         near = xp.exp(-xp.sum(xp.where(far, 0.0, apart) ** 2, axis=0)) * one.counts
         near = xp.where(far, 0.0, near) * share[..., None, j]
         return cast(xp, xp.sum(near, axis=0) + one.mark + mark[..., None, j], dtype)
