@@ -31,9 +31,9 @@ def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
     quarters = stop_gradient(xp.round(degrees / 90))
     turn = (degrees - 90 * quarters) * (math.pi / 180)
     cos, sin, quarters = xp.cos(turn), xp.sin(turn), quarters - 4 * xp.floor(quarters / 4)
-    across = (quarters == 1) | (quarters == 3)
+    swaps = (quarters == 1) | (quarters == 3)
     left, low = (quarters == 1) | (quarters == 2), quarters >= 2
-    x, y = xp.where(across, sin, cos), xp.where(across, cos, sin)
+    x, y = xp.where(swaps, sin, cos), xp.where(swaps, cos, sin)
     return xp.where(left, -x, x), xp.where(low, -y, y)
 
 
