@@ -4,8 +4,9 @@ import numpy as np
 
 from .backends import to_host
 from .host import Host
-from .mode import enter
+from .mode import Mode, enter
 from .namespace import Array, DType, Namespace, is_kind, library, namespace, widest_dtype
+from .nearest import lowered_by, with_arithmetic
 
 
 def largest_exact(xp: Namespace, dtype: DType) -> float:
@@ -69,6 +70,23 @@ def unresolved(low: Host, high: Host, eps: float) -> Host:
     """
     apart = spread(low, high)
     return np.sum(np.where(apart > 2.0 / eps, (eps * apart) ** 2, 0.0), axis=-1)
+
+
+def check_held(mode: Mode, name: str, x: Array, dtype: DType, beside: str = "", smaller: int = 1) -> None:
+    """Raise ValueError if a dtype does not hold integers, or those larger by a factor; where values are known."""
+    xp = mode.xp
+    if 0 in x.shape or not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, x, dtype):
+        return
+    # As integers: the first one that is not held is rounded to the last one that is.
+    signed = with_arithmetic(xp, x)
+    low, high = (int(end) + lowered_by(xp, x.dtype, signed.dtype) for end in (xp.min(signed), xp.max(signed)))
+    largest, limit = max(high, -low), largest_exact(xp, dtype) / smaller
+    if largest > limit:
+        like = x if mode.like is None else mode.like
+        raise ValueError(
+            f"{name} must hold integers up to {limit:.0f}{beside}, to be computed in {dtype}, got {largest}; "
+            f"{remedy(namespace(x=like), name, dtype, like, largest)}"
+        )
 
 
 def remedy(xp: Namespace, name: str, dtype: DType, like: Array, largest: float) -> str:

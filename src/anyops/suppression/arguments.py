@@ -16,14 +16,15 @@ from .._array.namespace import (
     check_can_order,
     check_dtype,
     default_int,
+    device,
     namespace,
     working,
 )
-from .._array.nearest import as_compared
+from .._array.nearest import as_compared, lowered_by, with_arithmetic
 from .._array.support import support
 from ..boxes.aligned import to_corners
 from ..boxes.iou import beside_first
-from ..boxes.regions import FORMATS, PLANE, Measure, check_held, check_regions, flat
+from ..boxes.regions import FORMATS, PLANE, Measure, check_corners_held, check_regions, flat
 from .detections import Detections
 
 
@@ -112,7 +113,7 @@ class Call(NamedTuple):
     mode: Mode
     detections: Detections
     measure: Measure
-    least: float | None = None  # only scores above it count; a whole number beside integers
+    least: Array | float | None = None  # only scores above it count; a whole number beside integers
     last: float | None = None  # only new scores above it count
     limit: int | None = None
     origin: Array | None = None  # (..., 1, 4), beside which the boxes lie if they were integers
@@ -139,22 +140,28 @@ def index_call(
     max_output: int | None = None,
     *,
     differentiable: bool = True,
+    early: bool = True,
 ) -> Call:
-    """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is."""
+    """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is.
+
+    `early` is whether boxes up to the score threshold take no part, nor their coordinates.
+    """
     xp = check_detections(given, measure)
     least = None if score_threshold is None else check_score_threshold(score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    call = _enter(xp, given, measure, differentiable, least, limit)
+    call = _enter(xp, given, measure, differentiable, least, limit, early=early)
     if not call.mode.host or given.scores.ndim != 1:
         check_index_contract(op, call.mode, given.scores)
     return call
 
 
-def static_call(op: str, given: Detections, measure: Measure, *, differentiable: bool = True) -> Call:
-    """Check the arguments that the ops of the static contract share."""
+def static_call(
+    op: str, given: Detections, measure: Measure, least: float | None = None, *, differentiable: bool = True
+) -> Call:
+    """Check the arguments that the ops of the static contract share; boxes with scores up to `least` take no part."""
     xp = check_detections(given, measure)
     check_can_order(xp, op)
-    return _enter(xp, given, measure, differentiable)
+    return _enter(xp, given, measure, differentiable, least)
 
 
 def _enter(
@@ -164,18 +171,25 @@ def _enter(
     differentiable: bool,
     last: float | None = None,
     limit: int | None = None,
+    *,
+    early: bool = True,
 ) -> Call:
     mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
     origin = of_scores = of_boxes = None
     least = last
-    if not is_floating(mode, scores):  # ranked as integers
-        of_scores, scores = floating_of(mode, scores), as_compared(mode.xp, scores)
-        least = None if last is None else whole(mode.xp, last, scores)
+    if not is_floating(mode, scores):  # ranked as integers, and lowered where no result is made of them
+        of_scores, of_integer = floating_of(mode, scores), given.scores.dtype
+        scores = (as_compared if differentiable else with_arithmetic)(mode.xp, scores)
+        lowered = lowered_by(mode.xp, of_integer, scores.dtype)
+        least = None if last is None else whole(mode.xp, last, scores, lowered)
+    of_integers = boxes is not None and not is_floating(mode, boxes)
+    # Where boxes lie that take no part moves no origin, and is no reason to refuse the others.
+    real = taking_part(scores, least if early else None, valid) if of_integers else None
     if boxes is not None and measure.fmt != "xyxy":
-        boxes, measure = _as_computed(mode, boxes, measure, valid)
-    if boxes is not None and not is_floating(mode, boxes):
+        boxes, measure = _as_computed(mode, boxes, measure, real)
+    if of_integers and not is_floating(mode, boxes):
         of_boxes = floating_of(mode, boxes)
-        boxes, origin = beside_first(mode, boxes, valid)
+        boxes, origin = beside_first(mode, boxes, real)
     if overlaps is not None and mode.host:
         (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
@@ -183,15 +197,26 @@ def _enter(
     return Call(mode, detections, measure, least, last, limit, origin, (of_scores, of_boxes))
 
 
-def _as_computed(mode: Mode, boxes: Array, measure: Measure, valid: Array | None) -> tuple[Array, Measure]:
-    """Return boxes along the axes as xyxy, and other regions as floats with all their numbers along the last axis."""
+def taking_part(scores: Array, least: Array | float | None, valid: Array | None) -> Array | None:
+    """Return whether each box takes part: one that is valid, with a score above a limit; None if all do."""
+    if least is None:
+        return valid
+    above = scores > least
+    return above if valid is None else above & valid
+
+
+def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: Array | None) -> tuple[Array, Measure]:
+    """Return boxes along the axes as xyxy, and other regions as floats with all their numbers along the last axis.
+
+    Integers must be held by the floats where the boxes are `real`.
+    """
     xp, fmt = mode.xp, measure.fmt
     boxes = flat(xp, boxes, fmt)
     if fmt != "yxyx":
         if not is_floating(mode, boxes):
             dtype = floating_of(mode, boxes)
-            real = boxes if valid is None else xp.where(valid[..., None], boxes, xp.zeros_like(boxes))
-            check_held(mode, "boxes", real, fmt, dtype)
+            some = boxes if real is None else xp.where(real[..., None], boxes, xp.zeros_like(boxes))
+            check_corners_held(mode, "boxes", some, dtype, fmt)
             boxes = cast(xp, boxes, dtype)
         boxes = working(xp, boxes)
     return (to_corners(xp, boxes, fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
@@ -202,12 +227,16 @@ def is_floating(mode: Mode, x: Array) -> bool:
     return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
 
 
-def whole(xp: Namespace, least: float, scores: Array) -> float:
-    """Return the integer above which those integers lie that are above a threshold, in the range of their dtype."""
+def whole(xp: Namespace, least: float, scores: Array, lowered: int = 0) -> Array | float:
+    """Return the integer above which those integers lie that are above a threshold, in their dtype.
+
+    An array: JAX takes 32 bits for an int. `lowered` is by how much the scores are.
+    """
     if xp.isdtype(scores.dtype, "real floating"):
         return least
-    largest = xp.iinfo(scores.dtype).max
-    return largest if least >= largest else math.floor(least)  # of an int itself
+    largest = xp.iinfo(scores.dtype).max + lowered
+    limit = largest if least >= largest else math.floor(least)  # of an int itself
+    return xp.asarray(limit - lowered, dtype=scores.dtype, device=device(scores))
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:

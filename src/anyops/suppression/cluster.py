@@ -12,15 +12,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
+from .._array.namespace import Array, Namespace, cast, namespace, result_dtype, rows_of, working
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.aligned import columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
 from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
-from .greedy import kept_of_scene
+from .greedy import decided_in_parts, kept_of_scene, undivided
 from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 from .select import as_floating
+from .winners import Winners, pairs_with_kept
 
 PENALTIES = (None, "score", "score+distance")
 # A box takes part in the average of a better one above this overlap.
@@ -239,10 +240,15 @@ def weighted_cluster_nms(
     """
     settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
     check_averaged("weighted_cluster_nms", boxes)
-    call = index_call(
-        "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind), score_threshold, max_output
-    )
     # Boxes below the limit still take part in the average of better ones.
+    call = index_call(
+        "weighted_cluster_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind),
+        score_threshold,
+        max_output,
+        early=False,
+    )
     indices, new, moved = best_first(call, **settings, early=False)
     indices, new, moved = call.back(indices, new, moved)
     return WeightedBoxes(moved, new, indices)
@@ -307,6 +313,10 @@ def weighted_cluster_nms_boxes(
     call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind))
     new, _, moved = in_place(call, **settings)
     _, new, moved = call.back(None, new, moved)
+    if call.origin is not None and valid is not None:  # integer boxes that are padding lie beside no other
+        xp = namespace(boxes=boxes)
+        assert moved is not None
+        moved = xp.where(valid[..., None], moved, cast(xp, boxes, moved.dtype))
     return RescoredInPlace(moved, new)
 
 
@@ -331,14 +341,29 @@ def _settings(
         "given": given,
         "floor": 0.0 if penalty else least,
         "rescore": rescore,
+        "some_rivals": _winners,
         "penalty": penalty,
         "centres": measure if penalty == "score+distance" else None,
     }
 
 
+def _winners(
+    mode: Mode, detections: Detections, given: Parameters, least: float | None, *, measure: Measure, floor: float
+) -> Winners | None:
+    """The rivals of a large scene that greedy suppression keeps: others do not act. None where there are no strips."""
+    if detections.scores.shape[0] < undivided(measure):
+        return None
+    found = decided_in_parts(mode, detections, given["threshold"], least, measure=measure)
+    if found is None:
+        return None
+    kept = mode.xp.take(*found[:2])
+    pairs = pairs_with_kept(mode, detections, kept, floor, least, measure, among=True)
+    return None if pairs is None else Winners(mode.xp, *pairs)
+
+
 def _rescore(
     mode: Mode,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     boxes: Array | None,
     scores: Array,
     given: Parameters,
@@ -354,7 +379,7 @@ def _rescore(
 
 def _penalised(
     xp: Namespace,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     kept: Array,
     boxes: Array | None,
     scores: Array,
@@ -389,7 +414,7 @@ def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
 
 def _averaged(
     mode: Mode,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     boxes: Array,
     scores: Array,
     given: Parameters,

@@ -122,7 +122,7 @@ def _among_kept(
         gone = Tiles.of(xp, order, detections, measure).any(lambda pair: pair.overlap > threshold)
         return xp.take(order, indices_of(xp, ~gone))
     order, stays, pairs = found
-    for edges in pairs:
+    for edges in pairs():
         stays = stays & ~mark(xp, edges.worse, order.shape[0])
     return xp.take(order, indices_of(xp, stays))
 

@@ -51,6 +51,7 @@ from .arguments import (
     check_threshold,
     comparable,
     is_floating,
+    taking_part,
     whole,
 )
 from .detections import Detections
@@ -262,8 +263,11 @@ def weighted_boxes_fusion_padded(
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
     given_arrays = *given, model_ids, None if isinstance(model_weights, Sequence) else model_weights
     mode = mode_of(**{f"arrays[{k}]": x for k, x in enumerate(given_arrays) if x is not None})
+    if model_ids is not None:
+        model_ids, known = _known(xp, model_ids, model_weights)
+        valid = known if valid is None else valid & known
     boxes, scores, least, origin = _as_floats(mode, boxes, scores, valid, least)
-    given = given._replace(boxes=boxes, scores=scores)
+    given = given._replace(boxes=boxes, scores=scores, valid=valid)
     weights = _weights(xp, model_weights, boxes, scores)
     if 0 in scores.shape:
         valid = xp.zeros_like(scores, dtype=xp.bool)
@@ -294,13 +298,13 @@ def _floating(mode: Mode, x: Array) -> DType:
 def _as_floats(
     mode: Mode, boxes: Array, scores: Array, valid: Array | None, least: float
 ) -> tuple[Array, Array, float, Array | None]:
-    """Return integer boxes as floats beside the first one, comparable scores and their limit, and the origin."""
+    """Return integer boxes as floats beside the first that takes part, comparable scores, their limit, the origin."""
     origin = None
-    if not is_floating(mode, boxes):
-        boxes, origin = beside_first(mode, boxes, valid)
     if not is_floating(mode, scores):
         scores = as_compared(mode.xp, scores)
         least = whole(mode.xp, least, scores)
+    if not is_floating(mode, boxes):
+        boxes, origin = beside_first(mode, boxes, taking_part(scores, least, valid))
     return boxes, scores, least, origin
 
 
@@ -324,6 +328,10 @@ def _check(
         check_dtype(xp, "model_ids", model_ids, "integral")
         if tuple(model_ids.shape) != shape:
             raise ValueError(f"model_ids must have shape {shape}, that of scores, got {tuple(model_ids.shape)}")
+    if model_weights is not None and not isinstance(model_weights, Sequence):
+        check_dtype(xp, "model_weights", model_weights, "real floating", "integral")
+        if model_weights.ndim != 1 or model_weights.shape[0] == 0:
+            raise ValueError(f"model_weights must have shape (n_models,), got {tuple(model_weights.shape)}")
     check_choice("conf_type", conf_type, CONF_TYPES)
     threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
     return xp, threshold, check_score_threshold(score_threshold)
@@ -341,10 +349,17 @@ def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes
         values = [float(w) for w in model_weights]
         _check_weights(values)
         return xp.asarray(values, dtype=dtype, device=device(scores))
-    check_dtype(xp, "model_weights", model_weights, "real floating", "integral")
-    if model_weights.ndim != 1 or model_weights.shape[0] == 0:
-        raise ValueError(f"model_weights must have shape (n_models,), got {tuple(model_weights.shape)}")
     return cast(xp, model_weights, dtype)
+
+
+def _known(xp: Namespace, model_ids: Array, model_weights: Array | Sequence[float] | None) -> tuple[Array, Array]:
+    """Return the numbers of models as indices, 0 for one that no model has, and which of them are known."""
+    number = cast(xp, model_ids, default_int(xp, model_ids))
+    known = number >= 0
+    if model_weights is not None:
+        models = len(model_weights) if isinstance(model_weights, Sequence) else model_weights.shape[0]
+        known = known & (number < models)
+    return xp.where(known, number, xp.zeros_like(number)), known
 
 
 def _check_weights(weights: list[float]) -> None:
@@ -387,14 +402,11 @@ def _ranked(
 ) -> Ranked:
     xp, (boxes, scores, labels, _, valid) = mode.xp, detections
     dtype = _compute_dtype(xp, boxes, scores)
-    takes = scores > least
-    takes = takes if valid is None else takes & valid
+    takes = taking_part(scores, least, valid)
     s = cast(xp, scores, dtype)
     models = xp.zeros_like(scores, dtype=default_int(xp, scores))
     if model_ids is not None:
         models = cast(xp, model_ids, models.dtype)
-        known = models >= 0 if weights is None else (models >= 0) & (models < weights.shape[0])
-        takes, models = takes & known, xp.where(known, models, xp.zeros_like(models))
     if weights is None:
         each = xp.ones_like(s)
         counted = models if valid is None else xp.where(valid, models, xp.zeros_like(models))

@@ -118,11 +118,18 @@ def _by_rank(
     measure: Measure,
     floor: float = 0.0,
     dense: bool = False,
+    some_rivals: Callable[..., Any] | None = None,
     **options: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Positions by rank of the boxes whose score is above `first`; their new scores, whether they stay, new boxes."""
-    xp = mode.xp
-    rivals = rivals_of(mode, detections, first, measure=measure, floor=floor, dense=dense)
+    """Positions by rank of the boxes whose score is above `first`; their new scores, whether they stay, new boxes.
+
+    By `some_rivals`, where there is a way to find those that act without the others.
+    """
+    xp, rivals = mode.xp, None
+    if some_rivals is not None and not dense and detections.overlaps is None:
+        rivals = some_rivals(mode, detections, given, first, measure=measure, floor=floor)
+    if rivals is None:
+        rivals = rivals_of(mode, detections, first, measure=measure, floor=floor, dense=dense)
     boxes, scores, _, _, valid = detections._replace(overlaps=None).take(xp, rivals.order)
     old = cast(xp, scores, _dtype(xp, detections))
     # Scores that are NaN, or padding, must not reach the gradient of other boxes, not even as 0 · ∞: 0 replaces them.

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from .._array.mode import Mode, mode_of
-from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int, device
-from .._array.nearest import with_arithmetic
+from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int
+from .._array.nearest import lowered_by, with_arithmetic
 from .._array.order import descending
 from .._array.support import ORDERS, Kind, op
 from .arguments import check_count, check_score_threshold, whole
@@ -72,11 +72,8 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     least = None if score_threshold is None else check_score_threshold(score_threshold)
     check_can_order(xp, "top_scores")
     if not xp.isdtype(scores.dtype, "real floating"):
-        least = None if least is None else whole(xp, least, scores)
         scores, given = with_arithmetic(xp, scores), scores.dtype
-        if least is not None:
-            least -= 2**63 if given == xp.uint64 != scores.dtype else 0
-            least = xp.asarray(least, dtype=scores.dtype, device=device(scores))  # JAX takes 32 bits for an int
+        least = None if least is None else whole(xp, least, scores, lowered_by(xp, given, scores.dtype))
     return TopScores(*mode.run(_top, scores, least, count=count))
 
 

@@ -179,7 +179,9 @@ def soft_nms_scores(
     [[0.9, 0.4, 0.7]]
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
-    call = static_call("soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
+    call = static_call(
+        "soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt), given["least"]
+    )
     return call.back(None, in_place(call, **_settings(call, given, decay))[0])[1]
 
 
