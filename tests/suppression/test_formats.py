@@ -333,6 +333,13 @@ def test_whole_numbers_in_other_formats(run, backend):
         run(anyops.nms, large, np.ones(2, np.float32), fmt="cxcywhr")
 
 
+@pytest.mark.op("batched_nms", transforms=(Transform.EAGER,))
+def test_batched_nms_of_rotated_boxes(run):
+    (boxes, scores), ids = rotated(), np.arange(N, dtype=np.int32) // 4 % 2
+    want = reference.greedy(None, scores, 0.25, labels=ids, overlaps=overlaps("cxcywhr", "iou"))
+    assert run(anyops.batched_nms, boxes, scores, ids, 0.25, fmt="cxcywhr").tolist() == want
+
+
 @pytest.mark.op("nms", transforms=(Transform.EAGER,))
 def test_16_bits_in_other_formats(run, backend):
     """Corners are made in float32: at 1 000, sides of .5 are rounded away in float16."""
