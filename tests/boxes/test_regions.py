@@ -413,7 +413,7 @@ def test_refusals(options, shape, message):
 @pytest.mark.parametrize(
     ("in_fmt", "out_fmt", "shape", "message"),
     [
-        ("cxcywhr", "xyzxyz", (5,), "out_fmt must be a format that regions of in_fmt='cxcywhr' have, got 'xyzxyz'"),
+        ("cxcywhr", "xyzxyz", (5,), "out_fmt must be one of xyxy, .*, polygon for in_fmt='cxcywhr', got 'xyzxyz'"),
         ("polygon", "xyxyxyxy", (5, 2), "boxes must have 4 vertices for out_fmt='xyxyxyxy'"),
     ],
 )

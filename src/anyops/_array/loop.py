@@ -41,14 +41,14 @@ def while_loop(cond: Callable[..., Array], body: Callable[..., State], state: St
 UNROLLED = 8
 
 
-def for_each(values: Sequence[int], body: Callable[..., State], state: State) -> State:
+def for_each(values: Sequence[int], body: Callable[..., State], state: State, *, unrolled: int = UNROLLED) -> State:
     """Repeat ``state = body(value, *state)`` for each of some integers.
 
-    `body` gets a Python integer, or a 0-d array where JAX traces more than a few of them: a loop then, so that
+    `body` gets a Python integer, or a 0-d array where JAX traces more than `unrolled` of them: a loop then, so that
     compilation does not grow with their number. torch compiles them all: its loop operator cannot be nested.
     """
     xp = namespace(**{f"state[{i}]": x for i, x in enumerate(state)})
-    if len(values) > UNROLLED and library(xp) == "jax" and is_traced(state[0]):
+    if len(values) > unrolled and library(xp) == "jax" and is_traced(state[0]):
         import jax
 
         table = xp.asarray(list(values))

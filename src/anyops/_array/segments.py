@@ -19,7 +19,7 @@ def mark(xp: Namespace, index: Array, size: int) -> Array:
         flags[index] = True
         return flags
     if library(xp) == "torch":
-        return xp.zeros(size, dtype=xp.bool, device=index.device).index_fill_(0, index, True)
+        return xp.zeros(size, dtype=xp.bool, device=index.device).index_fill(0, index, True)
     if library(xp) == "jax":
         return xp.zeros(size, dtype=xp.bool).at[index].set(True, mode="drop")
     index, position = xp.sort(index), xp.arange(size, dtype=index.dtype, device=device(index))

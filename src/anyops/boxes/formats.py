@@ -20,7 +20,7 @@ from .._array.nearest import less
 from .._array.rows import scan_rows
 from .._array.support import Kind, op
 from .aligned import columns_of, corners_of, from_corners, to_corners
-from .regions import PLANE, ROTATED, can_convert, check_fmt, check_regions, convert, flat, size
+from .regions import FORMATS, PLANE, ROTATED, can_convert, check_fmt, check_regions, convert, flat, size
 
 # Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
 PIXELS = 1 << 22
@@ -147,7 +147,8 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
         check_fmt(name, fmt)
     check_regions("boxes", boxes, in_fmt)
     if not can_convert(in_fmt, out_fmt):
-        raise ValueError(f"out_fmt must be a format that regions of in_fmt={in_fmt!r} have, got {out_fmt!r}")
+        known = ", ".join(fmt for fmt in FORMATS if can_convert(in_fmt, fmt))
+        raise ValueError(f"out_fmt must be one of {known} for in_fmt={in_fmt!r}, got {out_fmt!r}")
     dtype = result_dtype(xp, boxes=boxes)
     if in_fmt == out_fmt:
         return cast(xp, boxes, dtype)

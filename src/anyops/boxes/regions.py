@@ -58,6 +58,8 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
     if len(tail) < len(shape) or any(want not in (None, n) for want, n in zip(shape, tail, strict=True)):
         others = [repr(other) for other, of in FORMATS.items() if of.shape == got[-1:] != shape]
         hint = f"; {got[-1]} numbers are fmt={' or '.join(others)}" if others else ""
+        if len(got) > 2 and got[-1] == 2:
+            hint = "; vertices (V, 2) are fmt='polygon'"
         beside = "" if fmt == "xyxy" else f" for fmt={fmt!r}"
         raise ValueError(f"{name} must have shape (..., {shape_of(fmt)}){beside}, got {got}{hint}")
     if fmt == "polygon" and tail[0] < 3:
@@ -111,7 +113,7 @@ def distance(xp: Namespace, a: Regions, b: Regions, measure: Measure) -> Array:
     return measure.geometry.distance(xp, a, b)
 
 
-def with_envelopes(xp: Namespace, regions: Regions, measure: Measure, threshold: float) -> Regions:
+def with_envelopes(xp: Namespace, regions: Regions, measure: Measure, threshold: Array | float) -> Regions:
     """Return regions with envelopes that meet wherever two overlap by more than a threshold."""
     return rotated.gaussian_envelopes(xp, regions, threshold) if measure.kind == "probiou" else regions
 

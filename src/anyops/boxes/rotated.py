@@ -265,7 +265,7 @@ def _common_height(xp: Namespace, a: Array, b: Array) -> Array:
     return xp.maximum(height, xp.zeros_like(height))
 
 
-def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: float) -> Regions:
+def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: Array | float) -> Regions:
     """Return rotated boxes with envelopes that meet wherever `gaussian_similarity` is above a threshold.
 
     B ≥ ¼ Δ² / (σ₁² + σ₂²) along either axis, and √(σ₁² + σ₂²) ≤ σ₁ + σ₂: boxes that are alike by more than t are no
@@ -276,10 +276,14 @@ def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: float) -> Reg
     cos, sin = (xp.abs(z) for z in direction(xp, angle))
     deviation = xp.stack((xp.hypot(cos * width, sin * height), xp.hypot(sin * width, cos * height))) / math.sqrt(12)
     info = xp.finfo(deviation.dtype)
-    # A similarity of t has exp(−B) = t(2 − t), and there is none above 0 that no number is small enough for.
+    # A similarity of t has exp(−B) = t(2 − t) = 1 − (1 − t)²; of 0, the least that the dtype tells from it.
     least = float(info.smallest_normal)
-    furthest = -math.log(threshold * (2 - threshold)) if threshold > least else 1 - math.log(least) - math.log(info.eps)
-    far = deviation * (2 * math.sqrt(max(furthest, 0.0)) * (1 + 1e-4))
+    like = xp.asarray(threshold, dtype=deviation.dtype, device=device(deviation))
+    some, high = like > least, like > 0.5
+    apart, like = xp.where(high, 1 - like, 0.5), xp.where(some & ~high, like, 0.5)
+    furthest = xp.where(high, -xp.log1p(-(apart**2)), -xp.log(like * (2 - like)))
+    furthest = xp.where(some, furthest, 1 - math.log(least) - math.log(info.eps))
+    far = deviation * (2 * xp.sqrt(furthest) * (1 + 1e-4))
     centre = xp.stack((x, y))
     far = far + (4 * float(info.eps)) * (xp.abs(centre) + far) + least
     low, high = (xp.where(proper, z, 0.0) for z in (centre - far, centre + far))

@@ -134,7 +134,7 @@ def nms(
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
-def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
+def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float, *, fmt: str = "xyxy") -> Array:
     """Indices kept by greedy NMS within each class, by descending score: ``nms(..., labels=idxs)``.
 
     Parameters
@@ -144,6 +144,8 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     idxs : array (N,)
         Class of each box.
     iou_threshold : float in [0, 1]
+    fmt : str
+        Of `boxes`, see :func:`box_convert`.
 
     Returns
     -------
@@ -167,8 +169,8 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     [1, 0]
     """
     namespace(idxs=idxs)
-    check_detections(Detections(boxes, scores, idxs), Measure(), "idxs")
-    return nms(boxes, scores, iou_threshold, labels=idxs)
+    check_detections(Detections(boxes, scores, idxs), Measure(fmt=fmt), "idxs")
+    return nms(boxes, scores, iou_threshold, labels=idxs, fmt=fmt)
 
 
 @op(Kind.MASK, ORDERS)

@@ -5,7 +5,7 @@ from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, device
 from .._array.order import descending
 from .._array.padding import bucket, marked
-from .._array.segments import mark
+from .._array.segments import mark, segment_max
 from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
@@ -120,7 +120,7 @@ def _of_graph(
     kept = over.kept(threshold)
     winning = over.at(indices_of(xp, over.better(kept)))
     last = xp.full_like(ranks, max(order.shape[0] - 1, 0))
-    return _by_rank(xp, xp.where(kept, ranks, winning.min(lambda pair: pair.better(ranks), last)), order, scores, least)
+    return _by_rank(xp, xp.where(kept, ranks, winning.min(lambda pair: pair.better(ranks), last)), order, scores)
 
 
 def _of_parts(
@@ -128,7 +128,7 @@ def _of_parts(
 ) -> Array | None:
     """The groups of a large scene, as it is decided; None if it cannot be cut into strips."""
     found = decided_in_parts(mode, detections, threshold, least, measure=measure, led=True)
-    return None if found is None else _by_rank(mode.xp, found[2], found[0], detections.scores, least)
+    return None if found is None else _by_rank(mode.xp, found[2], found[0], detections.scores)
 
 
 def _of_tiles(
@@ -161,10 +161,10 @@ def _of_tiles(
     return groups if least is None else xp.where(scores > least, groups, xp.full_like(groups, -1))
 
 
-def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array, least: float | None) -> Array:
-    """The groups by the order of the arguments, given the rank of the box that stands for the box of each rank."""
-    groups = xp.take(order, found)
-    # Boxes with scores up to the threshold rank last, and have no group.
-    others = xp.full((scores.shape[0] - order.shape[0],), -1, dtype=groups.dtype, device=device(scores))
-    groups = xp.take(xp.concat((groups, others)), xp.argsort(descending(xp, scores)))
-    return groups if least is None else xp.where(scores > least, groups, xp.full_like(groups, -1))
+def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array) -> Array:
+    """The groups by the order of the arguments, given the rank of the box that stands for the box of each rank.
+
+    Boxes that do not take part have no rank.
+    """
+    nobody = xp.full(scores.shape, -1, dtype=order.dtype, device=device(order))
+    return segment_max(xp, xp.take(order, found), order, nobody)

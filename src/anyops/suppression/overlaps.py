@@ -3,8 +3,9 @@
 If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t of the width of i: the boxes, each cut to
 that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
 
-* The picture is cut into strips along y, as high as the boxes on average, and a box is entered into each strip that it
-  reaches: into the `first`, where it begins, and into `more`. That makes at most three entries a box, on average.
+* The picture is cut into strips along y, half again as high as the boxes on average, and a box is entered into each
+  strip that it reaches: into the `first`, where it begins, and into `more`. That makes fewer than three entries a box,
+  on average.
 * The first strip that two intersecting boxes share is the one in which the later of them begins. So each pair is found
   once, in a strip where one of the boxes has its first entry.
 * The entries of a strip are sorted by x1. The partners of an entry that begin right of it are those whose x1 lies in
@@ -202,8 +203,8 @@ class Strips(NamedTuple):
             origin_x,
             origin_y,
             (2.0**cell_bits - 1) / (xp.max(x2) - origin_x),
-            # So high that n boxes reach into at most 2n further strips.
-            xp.maximum(xp.mean(y2 - y1) * (1.001 * (1 - cut)), finest),
+            # So high that n boxes reach into fewer than 2n further strips: higher ones add candidates.
+            xp.maximum(xp.mean(y2 - y1) * (1.5 * (1 - cut)), finest),
             cut,
             cell_bits,
             bits - cell_bits,
@@ -227,7 +228,7 @@ class Strips(NamedTuple):
         else:  # too few bits for both: labels that share a group number add candidates
             group = strip if hashed is None else (strip + hashed * 99989) % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
-        return group * (1 << self.cell_bits) + xp.clip(cell, 0, (1 << self.cell_bits) - 1)
+        return group * (1 << self.cell_bits) + xp.minimum(xp.maximum(cell, 0), (1 << self.cell_bits) - 1)
 
     def hash(self, xp: Namespace, labels: Array | None) -> Array | None:
         """Small numbers, equal for equal labels; different labels may share one, which adds candidates."""
@@ -270,21 +271,22 @@ class Sweep(NamedTuple):
             reach = xp.where(members, reach, xp.zeros_like(reach))
         end = x2 - strips.cut * (x2 - x1)
 
-        def entries(box: Array, strip: Array, real: Array | None) -> Entries:
-            at = None if hashed is None else xp.take(hashed, box)
-            left, right = (strips.key(xp, at, strip, xp.take(x, box)) for x in (x1, end))
+        def entries(box: Array, at: list[Array | None], strip: Array, real: Array | None) -> Entries:
+            begins, ends, number = at
+            left, right = (strips.key(xp, number, strip, x) for x in (begins, ends))
             if real is not None:
                 left = xp.where(real, left, xp.full_like(left, xp.iinfo(left.dtype).max))
             order = xp.argsort(left, stable=False)
             return Entries(*(xp.take(x, order) for x in (box, left, right)))
 
-        number = xp.arange(scene.size, dtype=begin.dtype, device=device(begin))
-        first = entries(number, begin, members)
+        number, columns = xp.arange(scene.size, dtype=begin.dtype, device=device(begin)), [x1, end, hashed]
+        first = entries(number, columns, begin, members)
         ends = xp.cumulative_sum(reach)
         box = xp.repeat(number, reach) if room is None else xp.repeat(number, reach, total_repeat_length=room)
         slot = xp.arange(box.shape[0], dtype=begin.dtype, device=device(begin))
         strip = xp.take(begin - (ends - reach), box) + (slot + 1)
-        more = entries(box, strip, None if room is None else slot < ends[-1])
+        some = [None if x is None else xp.take(x, box) for x in columns]
+        more = entries(box, some, strip, None if room is None else slot < ends[-1])
         return cls(scene.take(xp, xp.concat((first.box, more.box))), first, more)
 
 

@@ -4,15 +4,18 @@ Boxes are numbered by rank, so that of each pair the one with the smaller number
 of some better boxes; a reduction over the better rivals of each box goes through the tiles.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
-from .._array.loop import for_each, while_loop
+from .._array.loop import UNROLLED, for_each, while_loop
 from .._array.mode import Mode
-from .._array.namespace import Array, DType, Namespace, device, stop_gradient, working
+from .._array.namespace import Array, DType, Namespace, default_int, device, stop_gradient, working
 from .._array.order import descending
-from ..boxes.geometry import Regions
-from ..boxes.regions import Measure, overlap, ready
+from .._array.segments import mark
+from ..boxes.geometry import Regions, meet
+from ..boxes.regions import Measure, overlap, ready, with_envelopes
 from .detections import Detections
 
 # Rows of a tile: enough work for a launch. Fewer where there are many tiles or no launches: rows are decided among
@@ -20,6 +23,10 @@ from .detections import Detections
 ROWS, NARROW = 256, 128
 # Rows of a tile of polygons with however many edges.
 FEWEST = 8
+# Of so many pairs of a tile, the overlap of one is computed at a time, where few envelopes meet.
+TO_ONE = 64
+# Pairs that are counted together before they are looked for.
+BESIDE = 16
 # Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
 PARTS = 8
 
@@ -103,16 +110,41 @@ class Tiles:
         acts = over > 0
         return over, acts if self.labels is None else acts & (_along(xp, self.labels, rank) == self.labels)
 
+    @property
+    def _weight(self) -> int:
+        """How many pairs of boxes take as much memory as a pair of these."""
+        return 1 if self.boxes is None else self.measure.geometry.weight(self.boxes, self.boxes)
+
+    @property
+    def _costly(self) -> Regions | None:
+        """Regions whose overlaps cost so much that only those of envelopes that meet are computed; None for others."""
+        return None if self.measure.geometry.along_axes else self.boxes
+
     def _overlaps(self, rows: Pairs) -> Array:
         """Overlaps (..., T, N) of the boxes of T ranks with all."""
         xp = self.xp
         if self.boxes is not None:
-            some = self.boxes.map(lambda x: rows.of(x)[..., :, None])
-            return overlap(xp, some, self.boxes.map(lambda x: x[..., None, :]), self.measure)
+            return overlap(xp, self.boxes.map(rows.better), self.boxes.map(rows.worse), self.measure)
         ranked = rows.of(self.order)
         row = xp.broadcast_to(ranked[..., :, None], (*ranked.shape, self.matrix.shape[-1]))
         column = xp.broadcast_to(self.order[..., None, :], (*ranked.shape, self.order.shape[-1]))
         return xp.take_along_axis(xp.take_along_axis(self.matrix, row, axis=-2), column, axis=-1)
+
+    def _exceeding(self, rows: Pairs, acts: Array, live: Array, threshold: Array | float) -> Array:
+        """Whether each pair that acts overlaps by more than a threshold (..., T, N); of costly ones, live pairs."""
+        xp, boxes, n = self.xp, self._costly, acts.shape[-1]
+        if boxes is None:
+            return acts & (self._overlaps(rows) > threshold)
+        acts = acts & rows.better(live) & rows.worse(live) & meet(xp, boxes.map(rows.better), boxes.map(rows.worse))
+        flat = boxes.map(lambda x: xp.reshape(x, (x.shape[0], -1)))  # the scenes of a batch one after the other
+
+        def exceeds(at: Array) -> Array:
+            row, column = at // n, at % n
+            first, rank = row // acts.shape[-2] * n, xp.take(rows.ranks, row % acts.shape[-2])
+            a, b = (flat.map(lambda x: xp.take(x, i, axis=-1)) for i in (first + rank, first + column))  # noqa: B023
+            return overlap(xp, a, b, self.measure) > threshold
+
+        return where_asked(xp, acts, exceeds, max(math.prod(acts.shape) // (TO_ONE * self._weight), n))
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
@@ -161,18 +193,21 @@ class Tiles:
         xp, n = self.xp, self.order.shape[-1]
         live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
         rows = n if rows is None else min(rows, n)
+        whole, costly = self, self._costly
+        if costly is not None:
+            whole = replace(self, boxes=with_envelopes(xp, costly, self.measure, threshold))
 
-        def resolve(pairs: Pairs, acts: Array, live: Array) -> Array:
-            over = acts & (pairs.overlap > threshold)
+        def resolve(rest: Tiles, pairs: Pairs, acts: Array, live: Array) -> Array:
+            over = rest._exceeding(pairs, acts, live, threshold)
             stays = fixed_point(xp, pairs.of(over), pairs.of(live))
             return live & ~xp.any(over & stays[..., :, None], axis=-2)
 
-        # In parts of whole tiles, so that few comparisons are with boxes that rank above the part.
-        tile = tile if rows <= PARTS * ROWS else NARROW
-        step = max(-(-rows // (PARTS * tile)), 1) * tile
+        # In parts of whole tiles, so that few comparisons are with boxes that rank above the part; each is compiled.
+        tile, parts = (tile, 1) if costly is not None else (tile if rows <= PARTS * ROWS else NARROW, PARTS)
+        step = max(-(-rows // (parts * tile)), 1) * tile
         for first in range(0, rows, step):
-            rest = self.map(lambda x: x[..., first:])  # noqa: B023
-            part = rest._fold(resolve, live[..., first:], rows=min(step, rows - first), tile=tile)
+            rest = whole.map(lambda x: x[..., first:])  # noqa: B023
+            part = rest._fold(partial(resolve, rest), live[..., first:], rows=min(step, rows - first), tile=tile)
             live = part if first == 0 else xp.concat((live[..., :first], part), axis=-1)
         return live
 
@@ -180,8 +215,13 @@ class Tiles:
         return self.xp.arange(self.order.shape[-1], dtype=self.order.dtype, device=device(self.order))
 
     def _reduce(self, add: Callable[[Pairs, Array, Array], Array], out: Array, rows: int | None = None) -> Array:
-        """Go through the tiles as `_fold`, with the pairs that overlap."""
-        return self._fold(lambda pairs, acts, out: add(pairs, acts & (pairs.overlap > 0), out), out, rows=rows)
+        """Go through the tiles as `_fold`, with the overlaps of all pairs; those that overlap act."""
+
+        def add_all(pairs: Pairs, acts: Array, out: Array) -> Array:
+            pairs = replace(pairs, overlap=self._overlaps(pairs))
+            return add(pairs, acts & (pairs.overlap > 0), out)
+
+        return self._fold(add_all, out, rows=rows, tile=max(ROWS // self._weight, FEWEST))
 
     def _fold(
         self,
@@ -189,22 +229,20 @@ class Tiles:
         out: Array,
         *,
         rows: int | None = None,
-        tile: int = ROWS,
+        tile: int,
     ) -> Array:
-        """Go through the tiles: ``out = add(pairs, whether they act, out)``."""
+        """Go through the tiles: ``out = add(pairs, whether they may act, out)``."""
         xp, n = self.xp, self.order.shape[-1]
-        if n == 0:
+        if 0 in self.order.shape:
             return out
-        weight = 1 if self.boxes is None else self.measure.geometry.weight(self.boxes, self.boxes)
-        size, ranks = min(n, max(tile // weight, FEWEST)), self._ranks()
+        size, ranks = min(n, tile), self._ranks()
         # The last tile reaches back over rows already seen, to be as large as the others.
         starts = [min(start, n - size) for start in range(0, n if rows is None else rows, size)]
         unseen = (n - 1) // size * size
 
         def step(start: Array | int, out: Array) -> tuple[Array]:
             some = xp.arange(size, dtype=ranks.dtype, device=device(ranks)) + start
-            rows = Pairs(xp, start, some)
-            pairs = replace(rows, overlap=self._overlaps(rows))
+            pairs = Pairs(xp, start, some)
             acts = some[:, None] < ranks
             if n % size:
                 acts = acts & ((some >= unseen) | (start != n - size))[:, None]
@@ -214,13 +252,40 @@ class Tiles:
                 acts = acts & pairs.better(self.valid)
             return (add(pairs, acts, out),)
 
-        (out,) = for_each(starts, step, (out,))
+        (out,) = for_each(starts, step, (out,), unrolled=UNROLLED if self._costly is None else 1)
         return out
 
 
 def _along(xp: Namespace, x: Array, index: Array) -> Array:
     """Return the values of columns (K, ..., N) at an index (..., M)."""
     return xp.take_along_axis(x, xp.broadcast_to(index, (*x.shape[:-1], index.shape[-1])), axis=-1)
+
+
+def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], size: int) -> Array:
+    """Whether a function holds where a mask is true: it is asked for `size` positions in the flat mask at a time."""
+    whole = math.prod(mask.shape)
+    rest = xp.zeros(-whole % BESIDE, dtype=xp.bool, device=device(mask))
+    blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, BESIDE))
+    count = xp.sum(xp.astype(blocks, default_int(xp, mask)), axis=1)
+    number = xp.cumulative_sum(count)
+    slots = xp.arange(1, size + 1, dtype=number.dtype, device=device(mask))
+
+    def unasked(done: Array, _found: Array) -> Array:
+        return done < number[-1]
+
+    def ask(done: Array, found: Array) -> tuple[Array, Array]:
+        # The block that holds the k-th true one, and its place there.
+        block = xp.searchsorted(number, slots + done, side="left")
+        real = block < number.shape[0]
+        block = xp.where(real, block, 0)
+        k = slots + done - xp.take(number - count, block)
+        inside = xp.cumulative_sum(xp.astype(xp.take(blocks, block, axis=0), number.dtype), axis=1)
+        at = block * BESIDE + xp.sum(xp.astype(inside < k[:, None], number.dtype), axis=1)
+        holds = real & function(xp.where(real, at, 0))
+        return done + size, found | mark(xp, xp.where(holds, at, whole), whole + 1)[:whole]
+
+    start = xp.zeros_like(number[-1]), xp.zeros(whole, dtype=xp.bool, device=device(mask))
+    return xp.reshape(while_loop(unasked, ask, start)[1], mask.shape)
 
 
 def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
