@@ -105,7 +105,7 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
 
 @op(Kind.VALUES)
 def sigmoid_focal_loss(
-    logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
+    logits: Array, targets: Array, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> Array:
     """−α_t (1 − p_t)^γ log p_t of independent binary classifications [1]_.
 
@@ -157,7 +157,7 @@ def sigmoid_focal_loss(
 
 @op(Kind.VALUES)
 def sigmoid_focal_loss_and_grad(
-    logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
+    logits: Array, targets: Array, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> LossAndGrad:
     """:func:`sigmoid_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
 

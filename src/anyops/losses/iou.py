@@ -10,7 +10,7 @@ from .reduction import check_reduction, reduce
 
 @op(Kind.VALUES)
 def box_iou_loss(
-    pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none", fmt: str = "xyxy"
+    pred: Array, target: Array, reduction: str = "none", *, kind: str = "giou", fmt: str = "xyxy"
 ) -> Array:
     """1 − overlap of matched boxes or other regions, the overlap being iou, giou [1]_, diou or ciou [2]_.
 
@@ -19,10 +19,10 @@ def box_iou_loss(
     pred, target : array (..., 4)
         Box by box, of one shape. Floating or integer; integers become the namespace's default float, 16-bit floats are
         computed in float32. In place of 4 numbers those of `fmt`.
-    kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
-        As in :func:`anyops.box_iou`; rotated boxes have "iou", "iof", "ios" and "probiou".
     reduction : {"none", "mean", "sum"}
         The mean of no boxes is 0.
+    kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
+        As in :func:`anyops.box_iou`; rotated boxes have "iou", "iof", "ios" and "probiou".
     fmt : str
         See :func:`anyops.box_convert`.
 
@@ -57,6 +57,6 @@ def box_iou_loss(
     dtype = result_dtype(xp, pred=pred, target=target)
     wide = compute_dtype(xp, dtype)
     # 16-bit floats get their overlap in float32; integers are compared as such.
-    boxes = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
-    loss = 1.0 - box_iou(*boxes, kind=kind, pairwise=False, fmt=fmt)
+    pred, target = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
+    loss = 1.0 - box_iou(pred, target, kind=kind, pairwise=False, fmt=fmt)
     return cast(xp, reduce(xp, loss, reduction), dtype)
