@@ -24,6 +24,7 @@ TARGETS = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.25, 1.
 SOFT = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
 HARD = np.array([1, 0, 2, 0], np.int32)
 ALPHA = np.array([0.0, 1.0, 0.3])
+ITEMS = np.array([[1.0], [1e-3], [2.0], [0.5]])  # weights of rows
 X = np.concatenate([RNG.normal(size=(5, 3)), np.zeros((1, 3))])
 X[:, 2] = 1.5  # a constant channel
 DY = RNG.normal(size=(6, 3))
@@ -58,10 +59,30 @@ CASES = {
     ],
     "box_iou_loss": [
         (lambda c, a, b, k=k: anyops.box_iou_loss(a, b, kind=k), BOXES[:4], OTHER) for k in ("iou", "giou", "diou")
+    ]
+    + [
+        (lambda c, a, b, w, r=r: anyops.box_iou_loss(a, b, r, sample_weight=w), BOXES[:4], OTHER, ITEMS[:, 0])
+        for r in ("none", "mean")
     ],
     "sigmoid_focal_loss": [
         (lambda c, x, t, g=g, a=a: anyops.sigmoid_focal_loss(x, t, gamma=g, alpha=a), LOGITS, TARGETS)
         for g, a in ((2.0, 0.25), (0.0, None), (0.0, 1.0), (1.5, 0.0))
+    ]
+    + [
+        (
+            lambda c, x, t, p, w, r=r: anyops.sigmoid_focal_loss(x, t, reduction=r, pos_weight=p, sample_weight=w),
+            *(LOGITS, TARGETS, np.array([0.5, 2.5, 1.0]), ITEMS),
+        )
+        for r in ("none", "mean")
+    ],
+    "sigmoid_focal_loss_and_grad": [
+        (
+            lambda c, x, p, w, r=r: (
+                anyops.sigmoid_focal_loss_and_grad(x, c(TARGETS), reduction=r, pos_weight=p, sample_weight=w).dlogits
+            ),
+            *(LOGITS, np.array([0.5, 2.5, 1.0]), ITEMS),
+        )
+        for r in ("none", "mean")
     ],
     "softmax_focal_loss": [
         (lambda c, x, t, g=g: anyops.softmax_focal_loss(x, t, gamma=g), LOGITS, SOFT) for g in (0.0, 2.0)
@@ -74,7 +95,11 @@ CASES = {
         )
         for g, s in ((0.0, 0.0), (2.0, 0.0), (2.0, 0.1))
     ]
-    + [(lambda c, x: anyops.softmax_focal_loss(x, c(HARD), ignore_index=0, reduction="mean"), LOGITS)],
+    + [(lambda c, x: anyops.softmax_focal_loss(x, c(HARD), ignore_index=0, reduction="mean"), LOGITS)]
+    + [
+        (lambda c, x, w, r=r: anyops.softmax_focal_loss(x, c(HARD), reduction=r, sample_weight=w), LOGITS, ITEMS[:, 0])
+        for r in ("sum", "mean")
+    ],
     "batch_norm": [
         (lambda c, x, w, b: anyops.batch_norm(x, c(MEAN), c(VAR), w, b, training=True).y, X, WEIGHT, BIAS),
         (

@@ -23,7 +23,7 @@ from ._array.namespace import (
 )
 from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
 from ._array.support import Kind, op
-from ._math import quotient
+from ._math import present, quotient
 
 ROUNDINGS = 1 << 10  # roundings of the mean up to which deviations are measured once more
 
@@ -410,7 +410,7 @@ def _batch_norm(
     shift = None if bias is None else cast(xp, bias, wide)
 
     def tile(i: slice, j: slice, _: slice) -> Array:
-        part = _present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
+        part = present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
         y = own.multiply(part - mean[j, None], scale[j, None])
         return cast(xp, y if shift is None else own.add(y, shift[j, None]), dtype)
 
@@ -584,8 +584,3 @@ def _inverse_deviation(xp: Namespace, var: Array, eps: float) -> Array:
     spread = var + eps
     none = spread == 0
     return xp.where(none, 0.0, 1.0 / xp.sqrt(xp.where(none, 1.0, spread)))
-
-
-def _present(xp: Namespace, x: Array, w: Array | None) -> Array:
-    """Return x with zeros for what is not finite in samples of weight 0, so that no gradient meets it."""
-    return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, 0.0)
