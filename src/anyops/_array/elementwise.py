@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from .mode import Mode, without_gradient
-from .namespace import Array
+from .namespace import Array, is_array
 
 
 def with_slope(
@@ -24,7 +24,7 @@ def with_slope(
     as much again, and going back is one product. Recorded operation by operation, going back took as long as the whole
     of it. A second derivative, and every transform of torch.func, goes through `value` itself, as all does elsewhere.
     """
-    varying = {k: y for k, y in options.items() if hasattr(y, "shape")}
+    varying = {k: y for k, y in options.items() if is_array(y)}
     alone = without_gradient(mode, x, *constants, *varying.values())
     if alone is None:
         return value(mode, x, *constants, **options)

@@ -9,10 +9,9 @@ z → +∞ a hopeless one, with ce = z and q = 1.
 import math
 from collections.abc import Sequence
 from functools import partial
-from numbers import Real
 from typing import Any, NamedTuple
 
-from .._array.arguments import check_axis, check_integer, check_number
+from .._array.arguments import check_axis, check_integer, check_number, check_parameter
 from .._array.elementwise import with_slope
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
@@ -24,6 +23,8 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    is_array,
+    number_in,
     result_dtype,
     stop_gradient,
 )
@@ -48,7 +49,7 @@ def _focal(
     z: Array,
     w: Array | None,
     weight: Array | None,
-    gamma: float,
+    gamma: float | Array,
     *,
     slope: bool,
     balance: tuple[Array, Array] | None = None,
@@ -72,7 +73,7 @@ def _focal(
     ce = softplus if capped is z else own.add(softplus, z - capped)
     if w is not None and balance is None:
         ce = own.subtract(ce, w * z)
-    if gamma == 0 or balance is not None:
+    if balance is not None or (not is_array(gamma) and gamma == 0):
         ce = cross_entropy(xp, z, w, balance)
     if weight is not None:
         power = weight if power is None else own.multiply(power, weight)
@@ -96,12 +97,15 @@ def _cap(xp: Namespace, dtype: DType) -> float:
     return -1.25 * math.log(float(xp.finfo(dtype).eps))  # 20 in float32, 45 in float64
 
 
-def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, softplus: Array) -> Array | None:
+def _power(xp: Namespace, q: Array, w: Array | None, gamma: float | Array, z: Array, softplus: Array) -> Array | None:
     """q^γ, None for γ = 0. Products where γ is a small integer; else through log q, for 0^γ has no derivative."""
-    if gamma == 0:
-        return None
-    if gamma.is_integer() and gamma <= 16:
-        return q * q if gamma == 2 else q ** int(gamma)
+    if not is_array(gamma):
+        if gamma == 0:
+            return None
+        # Comparisons, by which torch does not compile a γ that changes for each of its values.
+        power = next((k for k in range(1, 17) if gamma == k), None)
+        if power is not None:
+            return q * q if power == 2 else q**power
     log_q = z - softplus
     if w is not None:
         # At w = 0 as the limit, for the derivative by w: q′/q = (1 − 2q)/q.
@@ -118,8 +122,8 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
 def sigmoid_focal_loss(
     logits: Array,
     targets: Array,
-    alpha: float | None = 0.25,
-    gamma: float = 2.0,
+    alpha: float | Array | None = 0.25,
+    gamma: float | Array = 2.0,
     reduction: str = "none",
     *,
     pos_weight: float | Array | None = None,
@@ -188,8 +192,8 @@ def sigmoid_focal_loss(
 def sigmoid_focal_loss_and_grad(
     logits: Array,
     targets: Array,
-    alpha: float | None = 0.25,
-    gamma: float = 2.0,
+    alpha: float | Array | None = 0.25,
+    gamma: float | Array = 2.0,
     reduction: str = "none",
     *,
     pos_weight: float | Array | None = None,
@@ -236,10 +240,18 @@ def _check_sigmoid(
     pos_weight: float | Array | None,
     sample_weight: Array | None,
 ) -> tuple[Mode, tuple[Array | None, ...], dict[str, object]]:
-    known = pos_weight is None or isinstance(pos_weight, Real) or not hasattr(pos_weight, "shape")
     weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-    weights |= {} if known else {"pos_weight": pos_weight}
-    mode = sized_mode_of(logits=logits, targets=targets, **weights)
+    if is_array(pos_weight) and pos_weight.ndim > 0:
+        weights["pos_weight"] = pos_weight
+    elif pos_weight is not None:
+        pos_weight = check_parameter("pos_weight", pos_weight, least=0)
+    numbers = {
+        "pos_weight": pos_weight,
+        "alpha": None if alpha is None else check_parameter("alpha", alpha, least=0, largest=1),
+        "gamma": check_parameter("gamma", gamma, least=0),
+    }
+    arrays = {name: x for name, x in numbers.items() if is_array(x)}
+    mode = sized_mode_of(logits=logits, targets=targets, **(weights | arrays))
     xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
     check_dtype(xp, "targets", targets, "real floating", "integral", "bool")
@@ -254,16 +266,7 @@ def _check_sigmoid(
     if not hard:
         dtype = xp.result_type(dtype, targets.dtype)
     check_reduction(reduction)
-    if known and pos_weight is not None:
-        pos_weight = check_number("pos_weight", pos_weight, least=0)
-    options = {
-        "pos_weight": pos_weight,
-        "alpha": None if alpha is None else check_number("alpha", alpha, least=0, largest=1),
-        "gamma": check_number("gamma", gamma, least=0),
-        "reduction": reduction,
-        "dtype": dtype,
-        "hard": hard,
-    }
+    options = {**numbers, "reduction": reduction, "dtype": dtype, "hard": hard}
     return mode, (logits, targets, sample_weight), options
 
 
@@ -273,8 +276,8 @@ def _sigmoid_items(
     t: Array,
     pos_weight: float | Array | None = None,
     *,
-    alpha: float | None,
-    gamma: float,
+    alpha: float | Array | None,
+    gamma: float | Array,
     hard: bool,
     slope: bool,
 ) -> tuple[Array, ...]:
@@ -304,8 +307,8 @@ def _sigmoid_pieces(
     x: Array,
     t: Array,
     *,
-    alpha: float | None,
-    gamma: float,
+    alpha: float | Array | None,
+    gamma: float | Array,
     pos_weight: float | Array | None,
     hard: bool,
     slope: bool,
@@ -317,11 +320,6 @@ def _sigmoid_pieces(
     if pos_weight is None or isinstance(pos_weight, float):
         return by_rows(mode, partial(items, pos_weight=pos_weight), x, t, grain=grain)
     return by_rows(mode, items, x, t, mode.xp.broadcast_to(pos_weight, x.shape), grain=grain)
-
-
-def _in_dtype(xp: Namespace, dtype: DType, **numbers: Any) -> dict[str, Any]:
-    """Return options with those that are arrays in a dtype."""
-    return {name: cast(xp, x, dtype) if hasattr(x, "shape") else x for name, x in numbers.items()}
 
 
 def _in_range(xp: Namespace, x: Array, t: Array, weight: Array | None) -> tuple[Array, Array]:
@@ -355,7 +353,7 @@ def _sigmoid_loss(
 
     # At once beside a graph, whose memory stays: then pieces gain nothing.
     both = partial(_sigmoid_items, slope=True)
-    loss = with_slope(mode, value, both, x, t, **_in_dtype(xp, wide, **options))
+    loss = with_slope(mode, value, both, x, t, **{k: number_in(xp, y, wide) for k, y in options.items()})
     return cast(xp, reduce(xp, loss, reduction, factor=factor), dtype)
 
 
@@ -373,7 +371,7 @@ def _sigmoid_loss_and_grad(
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
     factor = shares(mode, sample_weight, tuple(logits.shape), wide, reduction)
     x, t = _in_range(xp, cast(xp, logits, wide), cast(xp, targets, wide), factor)
-    loss, slope = _sigmoid_pieces(mode, x, t, slope=True, **_in_dtype(xp, wide, **options))
+    loss, slope = _sigmoid_pieces(mode, x, t, slope=True, **{k: number_in(xp, y, wide) for k, y in options.items()})
     loss, slope = reduce(xp, loss, reduction, factor=factor), share(slope, reduction, factor=factor)
     return cast(xp, loss, dtype), cast(xp, slope, of)
 
@@ -387,10 +385,10 @@ def softmax_focal_loss(
     labels: Array,
     *,
     alpha: float | Array | Sequence[float] | None = None,
-    gamma: float = 2.0,
+    gamma: float | Array = 2.0,
     axis: int = -1,
     ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     reduction: str = "none",
     sample_weight: Array | None = None,
 ) -> Array:
@@ -458,10 +456,10 @@ def softmax_focal_loss_and_grad(
     labels: Array,
     *,
     alpha: float | Array | Sequence[float] | None = None,
-    gamma: float = 2.0,
+    gamma: float | Array = 2.0,
     axis: int = -1,
     ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     reduction: str = "none",
     sample_weight: Array | None = None,
 ) -> LossAndGrad:
@@ -508,7 +506,16 @@ def _check_softmax(
     reduction: str,
     sample_weight: Array | None,
 ) -> tuple[Mode, tuple[Array | None, ...], dict[str, object]]:
-    arrays = {"alpha": alpha} if hasattr(alpha, "shape") and not isinstance(alpha, Real) else {}
+    of_classes = (isinstance(alpha, Sequence) and not isinstance(alpha, str | bytes)) or (
+        is_array(alpha) and alpha.ndim > 0
+    )
+    numbers = {
+        "alpha": None if alpha is None or of_classes else check_parameter("alpha", alpha, least=0, largest=1),
+        "gamma": check_parameter("gamma", gamma, least=0),
+        "label_smoothing": check_parameter("label_smoothing", label_smoothing, least=0, largest=1),
+    }
+    arrays = {name: x for name, x in numbers.items() if is_array(x)}
+    arrays |= {"alpha": alpha} if of_classes and is_array(alpha) else {}
     arrays |= {} if sample_weight is None else {"sample_weight": sample_weight}
     mode = sized_mode_of(logits=logits, labels=labels, **arrays)
     xp = mode.xp
@@ -534,14 +541,12 @@ def _check_softmax(
         ignore_index = check_integer("ignore_index", ignore_index)
         if soft:
             raise ValueError(f"ignore_index must be None where labels are probabilities, got {ignore_index}")
-    weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype))
+    weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype)) if of_classes else None
     check_reduction(reduction)
     options = {
-        "alpha": None if alpha is None or weights is not None else check_number("alpha", alpha, least=0, largest=1),
-        "gamma": check_number("gamma", gamma, least=0),
+        **numbers,
         "axis": axis,
         "ignore_index": ignore_index,
-        "label_smoothing": check_number("label_smoothing", label_smoothing, least=0, largest=1),
         "reduction": reduction,
         "dtype": dtype,
         "of": result_dtype(xp, logits=logits),
@@ -559,13 +564,11 @@ def _check_softmax(
     return mode, (logits, labels, weights, sample_weight), options
 
 
-def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array | None:
-    """Return a weight for each class as an array (C,), None where `alpha` is no more than a number."""
-    if isinstance(alpha, Sequence) and not isinstance(alpha, str | bytes):
+def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array:
+    """Return a weight for each class as an array (C,)."""
+    if isinstance(alpha, Sequence):
         numbers = [check_number(f"alpha[{i}]", a, least=0) for i, a in enumerate(alpha)]
         alpha = xp.asarray(numbers, dtype=dtype, device=device(logits))
-    if alpha is None or isinstance(alpha, Real) or not hasattr(alpha, "shape"):
-        return None
     check_dtype(xp, "alpha", alpha, "real floating", "integral")
     if tuple(alpha.shape) != (classes,):
         raise ValueError(f"alpha must be a number or have shape ({classes},), got {tuple(alpha.shape)}")
@@ -579,17 +582,18 @@ def _softmax_loss(
     weights: Array | None,
     sample_weight: Array | None,
     *,
-    alpha: float | None,
-    gamma: float,
+    alpha: float | Array | None,
+    gamma: float | Array,
     axis: int,
     ignore_index: int | None,
-    label_smoothing: float,
+    label_smoothing: float | Array,
     reduction: str,
     dtype: DType,
     of: DType,
     slope: bool,
 ) -> Array | tuple[Array, Array]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    alpha, gamma, label_smoothing = (number_in(xp, x, wide) for x in (alpha, gamma, label_smoothing))
     x = _class_last(xp, cast(xp, logits, wide), axis)
     classes = x.shape[-1]
     each = None if weights is None else cast(xp, weights, wide)
@@ -653,9 +657,9 @@ def _softmax_items(
     *,
     each: Array | None,
     number: Array,
-    gamma: float,
+    gamma: float | Array,
     ignore_index: int | None,
-    smoothing: float,
+    smoothing: float | Array,
     slope: bool,
 ) -> tuple[Array, ...]:
     """Loss of each item (..., C), and its derivative by x if `slope`; t has labels (...) or probabilities (..., C)."""
@@ -673,14 +677,16 @@ def _softmax_items(
     item = xp.where(known, xp.ones_like(x[..., 0]), math.nan)[..., None]
     if counts is not None:
         item = xp.where(counts, item, 0.0)
-    if smoothing == 0:
+    if not is_array(smoothing) and smoothing == 0:
         return _one_class(mode, x, chosen, item if weight is None else item * weight, gamma, slope=slope)
     onehot = xp.where(chosen, xp.ones_like(x), 0.0)
     t = ((1.0 - smoothing) * onehot + smoothing / x.shape[-1]) * item
     return _all_classes(mode, x, t, weight, gamma, slope=slope)
 
 
-def _one_class(mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float, *, slope: bool) -> tuple[Array, ...]:
+def _one_class(
+    mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float | Array, *, slope: bool
+) -> tuple[Array, ...]:
     """Focal loss of one class against the rest: as of two classes with logit z = log Σ_{c≠y} e^{x_c} − x_y."""
     xp = mode.xp
     # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
@@ -694,7 +700,9 @@ def _one_class(mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float,
     return loss[..., 0], slopes[0] * xp.where(chosen, -1.0, shares)
 
 
-def _all_classes(mode: Mode, x: Array, t: Array, each: Array | None, gamma: float, *, slope: bool) -> tuple[Array, ...]:
+def _all_classes(
+    mode: Mode, x: Array, t: Array, each: Array | None, gamma: float | Array, *, slope: bool
+) -> tuple[Array, ...]:
     """Σ_c t_c α_c times the focal loss of class c against the rest, for every class.
 
     The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest
