@@ -173,6 +173,18 @@ def test_numbers_that_torch_maps(name, beside):
         equal(Backend.TORCH_CPU, [x[k] for x in got], f(*numbers))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "uint32", "int64", "uint64"])
+def test_a_threshold_of_integers(dtype):
+    """Compared with them as an integer, also where it is traced."""
+    torch = pytest.importorskip("torch")
+    scores, thresholds = np.array([1, 5, 7, 7, 200]).astype(dtype), [6.5, 7.0, 5.0, 300.0]
+    mapped = torch.func.vmap(lambda t: anyops.top_scores(torch.asarray(scores), 5, score_threshold=t).valid)
+    for make in (torch.float32, torch.int64):
+        given = torch.tensor(thresholds).to(make)
+        want = [anyops.top_scores(scores, 5, score_threshold=t).valid for t in given.tolist()]
+        np.testing.assert_array_equal(mapped(given), want)
+
+
 @pytest.mark.parametrize("name", [name for name in OPS if name not in STATIC])
 def test_what_decides_a_shape_needs_a_value(name):
     """A threshold of an index op, or of a fit, cannot be traced."""

@@ -18,12 +18,13 @@ from .._array.namespace import (
     check_dtype,
     compute_dtype,
     default_int,
+    device,
     is_array,
     namespace,
     result_dtype,
     working,
 )
-from .._array.nearest import as_compared
+from .._array.nearest import as_compared, with_arithmetic
 from .._array.support import support
 from ..boxes.aligned import to_corners
 from ..boxes.iou import beside_first
@@ -241,12 +242,19 @@ def whole(xp: Namespace, least: Any, scores: Array) -> Any:
         return least
     largest = xp.iinfo(scores.dtype).max
     if is_array(least):
+        dtype = with_arithmetic(xp, scores).dtype
+        largest = min(largest, xp.iinfo(dtype).max)
         if xp.isdtype(least.dtype, "real floating"):
             least = xp.floor(least)
             inside = least < float(largest)
         else:
-            inside = least <= min(largest, xp.iinfo(least.dtype).max)
-        return xp.where(inside, cast(xp, xp.where(inside, least, xp.zeros_like(least)), scores.dtype), largest)
+            most = min(largest, xp.iinfo(least.dtype).max)
+            inside = least <= xp.asarray(most, dtype=least.dtype, device=device(least))  # JAX takes 32 bits for an int
+        return xp.where(
+            inside,
+            cast(xp, xp.where(inside, least, xp.zeros_like(least)), dtype),
+            xp.asarray(largest, dtype=dtype, device=device(least)),
+        )
     return largest if least >= largest else math.floor(least)  # of an int itself
 
 
