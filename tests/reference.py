@@ -622,11 +622,14 @@ def weighted_boxes_fusion(
 # --- losses, in 60 digits --------------------------------------------------------------------------------------------
 
 
-def sigmoid_focal(x: Any, t: float, alpha: float | None, gamma: float) -> Any:
-    """−α_t (1 − p_t)^γ log p_t as the paper has it, log p_t split for soft targets as torchvision and optax do."""
+def sigmoid_focal(x: Any, t: float, alpha: float | None, gamma: float, positive: float = 1.0) -> Any:
+    """−α_t (1 − p_t)^γ log p_t as the paper has it, log p_t split for soft targets as torchvision and optax do.
+
+    Its positive term is multiplied by `positive`, as in torch's cross-entropy.
+    """
     t = mpf(float(t))
     p, miss = 1 / (1 + exp(-x)), 1 / (1 + exp(x))
-    ce = t * log1p(exp(-x)) + (1 - t) * log1p(exp(x))
+    ce = mpf(float(positive)) * t * log1p(exp(-x)) + (1 - t) * log1p(exp(x))
     weight = 1 if alpha is None else alpha * t + (1 - mpf(alpha)) * (1 - t)
     return weight * (p * (1 - t) + miss * t) ** gamma * ce
 

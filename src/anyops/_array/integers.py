@@ -5,7 +5,7 @@ import numpy as np
 from .backends import to_host
 from .host import Host
 from .mode import Mode, enter
-from .namespace import Array, DType, Namespace, is_kind, library, namespace, widest_dtype
+from .namespace import Array, DType, Namespace, cast, is_array, is_kind, library, namespace, widest_dtype
 from .nearest import lowered_by, with_arithmetic
 
 
@@ -14,8 +14,13 @@ def largest_exact(xp: Namespace, dtype: DType) -> float:
     return 2.0 / float(xp.finfo(dtype).eps)
 
 
-def rounded_down(xp: Namespace, value: float, dtype: DType) -> float:
+def rounded_down(xp: Namespace, value: float | Array, dtype: DType) -> float | Array:
     """Return the largest number of a floating dtype that is not above an integer; a float as it is."""
+    if is_array(value):
+        if xp.isdtype(value.dtype, "real floating"):
+            return cast(xp, value, dtype)
+        lower = cast(xp, value, dtype)
+        return xp.where(cast(xp, lower, value.dtype) > value, xp.nextafter(lower, xp.zeros_like(lower)), lower)
     if not isinstance(value, int):
         return value
     surplus = value.bit_length() - int(largest_exact(xp, dtype)).bit_length() + 1

@@ -34,7 +34,7 @@ MEETING = 0.25
 
 
 @op(Kind.VALUES)
-def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True, fmt: str = "xyxy") -> Array:
+def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy", *, kind: str = "iou", pairwise: bool = True) -> Array:
     """I / U of boxes or other regions, or one of its relatives.
 
     ======= ==============================================================
@@ -54,14 +54,14 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
         One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
         Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
         16-bit floats are computed in float32 and returned in their own dtype. In place of 4 numbers those of `fmt`.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Boxes along the axes have all but "probiou"; rotated ones "iou", "iof", "ios" and "probiou"; segments and blocks
-        in space "iou", "iof", "ios", "giou" and "diou"; other regions "iou", "iof" and "ios".
-    pairwise : bool
     fmt : str
         What the last axis holds: "xyxy", "xywh", "cxcywh", "yxyx"; "cxcywhr", "xywhr", rotated by degrees, counter-
         clockwise as seen in an image; "xyxyxyxy", corners in order around; "polygon", (..., V, 2); "segment", start and
         end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. See :func:`box_convert`.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        Boxes along the axes have all but "probiou"; rotated ones "iou", "iof", "ios" and "probiou"; segments and blocks
+        in space "iou", "iof", "ios", "giou" and "diou"; other regions "iou", "iof" and "ios".
+    pairwise : bool
 
     Returns
     -------

@@ -1,10 +1,11 @@
 """Checks that the suppression ops share; each names the argument, what was expected and what came."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from .._array.arguments import check_integer, check_number
+from .._array.arguments import check_integer, check_number, value_of
 from .._array.backends import to_host
 from .._array.chunked import check_known_chunks
 from .._array.mode import Mode, enter, floating_of, floats
@@ -15,9 +16,13 @@ from .._array.namespace import (
     cast,
     check_can_order,
     check_dtype,
+    compute_dtype,
     default_int,
     device,
+    is_array,
     namespace,
+    number_in,
+    result_dtype,
     working,
 )
 from .._array.nearest import as_compared, lowered_by, with_arithmetic
@@ -28,15 +33,23 @@ from ..boxes.regions import FORMATS, PLANE, Measure, check_corners_held, check_r
 from .detections import Detections
 
 
-def check_threshold(name: str, value: float, *, largest: float = math.inf) -> float:
-    """Return a threshold as a float; raise unless it is a number in [0, largest]."""
-    return check_number(name, value, least=0, largest=largest, finite=False)
+def check_threshold(
+    name: str, value: float, *, largest: float = math.inf, check: Callable[..., Any] = check_number
+) -> float | Array:
+    """Return a threshold as a float; raise unless it is a number in [0, largest].
+
+    Static forms pass another `check`, by which it may be an array: :func:`check_parameter`.
+    """
+    return check(name, value, least=0, largest=largest, finite=False)
 
 
-def check_score_threshold(value: float) -> float:
+def check_score_threshold(value: float, *, check: Callable[..., Any] = check_number) -> float | Array:
     """Return a threshold of scores as a float, integers as they are; raise unless it is a number of at least 0."""
-    least = check_threshold("score_threshold", value)
-    return int(value) if isinstance(value, Integral) else least
+    least = check_threshold("score_threshold", value, check=check)
+    if type(value) is float or is_array(least):
+        return least
+    given = value_of("score_threshold", value)
+    return int(given) if isinstance(given, Integral) else least
 
 
 def check_count(name: str, value: Any) -> int:
@@ -48,6 +61,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 NUMBERS = "real floating", "integral"
+Parameters = dict[str, Any]  # numbers of an op: floats, or arrays without axes
 
 
 def check_detections(detections: Detections, measure: Measure, labels_name: str = "labels") -> Namespace:
@@ -156,12 +170,28 @@ def index_call(
 
 
 def static_call(
-    op: str, given: Detections, measure: Measure, least: float | None = None, *, differentiable: bool = True
-) -> Call:
-    """Check the arguments that the ops of the static contract share; boxes with scores up to `least` take no part."""
+    op: str, given: Detections, measure: Measure, numbers: Parameters, *, differentiable: bool = True
+) -> tuple[Call, Parameters]:
+    """Check the arguments that the ops of the static contract share, and return the numbers as they are computed with.
+
+    These are floats, or arrays in the dtype of the overlaps. Boxes with scores up to `least` take no part.
+    """
     xp = check_detections(given, measure)
     check_can_order(xp, op)
-    return _enter(xp, given, measure, differentiable, least)
+    arrays = {name: x for name, x in numbers.items() if is_array(x)}
+    if not arrays:
+        return _enter(xp, given, measure, differentiable, numbers.get("least")), numbers
+    namespace(scores=given.scores, **arrays)
+    call = _enter(xp, given, measure, differentiable, numbers.get("least"), beside=tuple(arrays.values()))
+    if call.mode.host:
+        held = {name: to_host(x).item() for name, x in arrays.items()}
+    else:
+        boxes, _, _, overlaps, _ = call.detections
+        dtype = compute_dtype(
+            xp, result_dtype(xp, boxes=boxes) if overlaps is None else result_dtype(xp, overlaps=overlaps)
+        )
+        held = {name: cast(xp, x, dtype) if name != "least" else x for name, x in arrays.items()}
+    return call, numbers | held
 
 
 def _enter(
@@ -173,10 +203,12 @@ def _enter(
     limit: int | None = None,
     *,
     early: bool = True,
+    beside: tuple[Array, ...] = (),
 ) -> Call:
-    mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
+    mode, views = enter(xp, *given, *beside, differentiable=differentiable)
+    boxes, scores, labels, overlaps, valid = views[: len(given)]
     origin = of_scores = of_boxes = None
-    least = last
+    least = last = to_host(last).item() if mode.host and is_array(last) else last
     if not is_floating(mode, scores):  # ranked as integers, and lowered where no result is made of them
         of_scores, of_integer = floating_of(mode, scores), given.scores.dtype
         scores = (as_compared if differentiable else with_arithmetic)(mode.xp, scores)
@@ -201,7 +233,7 @@ def taking_part(scores: Array, least: Array | float | None, valid: Array | None)
     """Return whether each box takes part: one that is valid, with a score above a limit; None if all do."""
     if least is None:
         return valid
-    above = scores > least
+    above = scores > number_in(namespace(scores=scores), least, scores.dtype)
     return above if valid is None else above & valid
 
 
@@ -227,16 +259,30 @@ def is_floating(mode: Mode, x: Array) -> bool:
     return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
 
 
-def whole(xp: Namespace, least: float, scores: Array, lowered: int = 0) -> Array | float:
+def whole(xp: Namespace, least: Array | float, scores: Array, lowered: int = 0) -> Array | float:
     """Return the integer above which those integers lie that are above a threshold, in their dtype.
 
     An array: JAX takes 32 bits for an int. `lowered` is by how much the scores are.
     """
     if xp.isdtype(scores.dtype, "real floating"):
         return least
-    largest = xp.iinfo(scores.dtype).max + lowered
-    limit = largest if least >= largest else math.floor(least)  # of an int itself
-    return xp.asarray(limit - lowered, dtype=scores.dtype, device=device(scores))
+    dtype, largest = scores.dtype, xp.iinfo(scores.dtype).max
+    most = xp.asarray(largest, dtype=dtype, device=device(scores))
+    if not is_array(least):
+        inside = least < largest + lowered
+        return xp.asarray(math.floor(least) - lowered, dtype=dtype, device=device(scores)) if inside else most
+    if xp.isdtype(least.dtype, "real floating"):
+        inside = least < float(largest + lowered)
+        least = xp.where(inside, xp.floor(least), 0.0)
+        if lowered:
+            low = least < float(lowered)
+            limit = cast(xp, xp.where(low, least, least - float(lowered)), dtype)  # both exact
+            return xp.where(inside, xp.where(low, limit + xp.iinfo(dtype).min, limit), most)
+        return xp.where(inside, cast(xp, least, dtype), most)
+    if lowered:
+        return with_arithmetic(xp, least) if least.dtype == xp.uint64 else cast(xp, least, dtype) + xp.iinfo(dtype).min
+    inside = least <= xp.asarray(min(largest, xp.iinfo(least.dtype).max), dtype=least.dtype, device=device(least))
+    return xp.where(inside, cast(xp, xp.where(inside, least, xp.zeros_like(least)), dtype), most)
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
@@ -245,12 +291,9 @@ def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
 
 
-def check_positive(name: str, value: float) -> float:
-    """Return a number as a float; raise unless it is positive and finite."""
-    value = check_number(name, value)
-    if value <= 0:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-    return value
+def check_positive(name: str, value: float, *, check: Callable[..., Any] = check_number) -> float | Array:
+    """Return a number as a float; raise unless it is positive and finite. For `check` see :func:`check_threshold`."""
+    return check(name, value, positive=True)
 
 
 def comparable(xp: Namespace, labels: Array) -> Array:

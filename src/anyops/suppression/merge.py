@@ -50,7 +50,7 @@ def non_max_merge(
     boxes: Array,
     scores: Array,
     *,
-    overlap_threshold: float = 0.5,
+    overlap_threshold: float | Array = 0.5,
     kind: str = "iou",
     labels: Array | None = None,
     fmt: str = "xyxy",

@@ -16,7 +16,7 @@ from .._array.order import descending
 from .._array.padding import bucket, marked, pad
 from .._array.selection import indices_of
 from ..boxes.regions import Measure
-from .arguments import Call
+from .arguments import Call, Parameters
 from .detections import Detections, each_scene
 from .graph import Graph
 from .overlaps import scene_by_rank
@@ -38,7 +38,6 @@ Rivals = Graph | Tiles
 Pair = Graph | Pairs
 Rescored = tuple[Array, Array, Array | None]
 Rescore = Callable[..., Rescored]
-Parameters = dict[str, float]
 # Thresholds of the scores before rescoring, and of the new scores.
 Limits = tuple[float | None, float | None]
 
