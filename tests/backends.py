@@ -218,10 +218,9 @@ def is_thinned(backend: Backend) -> bool:
 
 @contextmanager
 def optimized(by_llvm: bool) -> Iterator[None]:
-    """Whether JAX's programs are, for a CPU: to compile them takes two fifths less where they are not.
+    """Whether JAX's programs are, for a CPU: to compile them takes half as long where they are not.
 
-    Those under a `jit` are; those of eager calls and of gradients are if ANYOPS_BACKENDS asks for JAX, as `nox -s jax`
-    does.
+    They are in the matrix of all ops, and everywhere if ANYOPS_BACKENDS asks for JAX, as `nox -s jax` does.
     """
     jax = importlib.import_module("jax")
     before = jax.config._read("jax_disable_most_optimizations")
@@ -268,13 +267,11 @@ class Run:
             case Transform.EAGER:
                 return f(*inputs)
             case Transform.JIT:
-                with optimized(True):
-                    return _jitted(f)(*inputs)
+                return _jitted(f)(*inputs)
             case Transform.COMPILE:
                 return _compiled(f, tuple((x.shape, x.dtype) for x in inputs), self.compiler)(*inputs)
             case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
-                with optimized(True):
-                    return self._two_lanes(_jitted(f, lanes=True), _jitted(f), arrays, dtype)
+                return self._two_lanes(_jitted(f, lanes=True), _jitted(f), arrays, dtype)
             case Transform.FUNC_VMAP:
                 return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, arrays, dtype)
         raise AssertionError(f"{self.transform} has its own tests")

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from mpmath import cos, diff, exp, fsum, log, log1p, mpf, pi, sin, sqrt, workdps
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
+REMEMBERED = 512  # answers of a reference
+AT_ONCE = 256  # boxes of which all pairs are compared at once
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def remembered(f: F) -> F:
+    """`f`, which is asked once for equal arguments: all backends are compared with the same numbers."""
+    answers: dict[Any, Any] = {}
+
+    @functools.wraps(f)
+    def ask(*args: Any, **options: Any) -> Any:
+        key = _frozen((args, options))
+        if key not in answers:
+            if len(answers) == REMEMBERED:
+                del answers[next(iter(answers))]
+            answers[key] = f(*args, **options)
+        return copy.deepcopy(answers[key])
+
+    return ask  # type: ignore[return-value]
+
+
+def _frozen(x: Any) -> Any:
+    """A key that is equal for equal arguments only."""
+    match x:
+        case np.ndarray():
+            return x.shape, x.dtype.str, x.tobytes()
+        case dict():
+            return tuple((name, _frozen(value)) for name, value in x.items())
+        case list() | tuple():
+            return type(x), tuple(map(_frozen, x))
+    return type(x), x
 
 
 def side(low: float, high: float) -> float:
@@ -67,6 +101,7 @@ def ciou_alpha(a: Sequence[float], b: Sequence[float]) -> float:
     return quotient(v, 1 - overlap(a, b) + v)
 
 
+@remembered
 def pairwise(boxes1: np.ndarray, boxes2: np.ndarray, kind: str = "iou") -> np.ndarray:
     """(N, 4), (M, 4) -> (N, M)."""
     return np.array([[overlap(a, b, kind) for b in boxes2] for a in boxes1], np.float64).reshape(
@@ -80,6 +115,7 @@ def mask_overlap(a: np.ndarray, b: np.ndarray, kind: str = "iou") -> float:
     return quotient(inter, {"iou": sum(areas) - inter, "iof": areas[0], "ios": min(areas)}[kind])
 
 
+@remembered
 def keypoint_similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
     """COCO's OKS of poses (N, K, 2 or 3) with poses (M, K, 2 or 3), pair by pair, as its page on evaluation says."""
     found = np.zeros((len(a), len(b)))
@@ -140,8 +176,8 @@ def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @np.errstate(all="ignore")
 def overlap_row(box: np.ndarray, boxes: np.ndarray, kind: str) -> np.ndarray:
-    """Overlap of one box with many, in their dtype: the formulas of `overlap`, by columns."""
-    (ax1, ay1, ax2, ay2), (x1, y1, x2, y2) = box, boxes.T
+    """Overlap of a box, or of each of (N, 1, 4), with many, in their dtype: the formulas of `overlap`, by columns."""
+    (ax1, ay1, ax2, ay2), (x1, y1, x2, y2) = np.moveaxis(box, -1, 0), boxes.T
     inter = _product(_side(np.maximum(ax1, x1), np.minimum(ax2, x2)), _side(np.maximum(ay1, y1), np.minimum(ay2, y2)))
     area1, area2 = _product(_side(ax1, ax2), _side(ay1, ay2)), _product(_side(x1, x2), _side(y1, y2))
     iou = _quotient(inter, np.where(np.isinf(area1) | np.isinf(area2), area1 + area2, area1 + area2 - inter))
@@ -163,9 +199,10 @@ def overlap_row(box: np.ndarray, boxes: np.ndarray, kind: str) -> np.ndarray:
         case _:
             raise ValueError(kind)
     assert value.dtype == boxes.dtype
-    return np.where(np.isnan(box).any() | np.isnan(boxes).any(axis=1), boxes.dtype.type(np.nan), value)
+    return np.where(np.isnan(box).any(axis=-1) | np.isnan(boxes).any(axis=1), boxes.dtype.type(np.nan), value)
 
 
+@remembered
 def greedy(
     boxes: np.ndarray | None,
     scores: np.ndarray,
@@ -185,12 +222,15 @@ def greedy(
     alive = np.ones(len(scores), bool) if valid is None else np.array(valid)
     if score_threshold is not None:
         alive &= np.asarray(scores) > score_threshold
+    rows = None if overlaps is None else given
+    if overlaps is None and len(given) <= AT_ONCE:
+        rows = overlap_row(given[:, None], given, kind)
     keep: list[int] = []
     for i in rank(list(map(float, scores))):
         if not alive[i]:
             continue
         keep.append(i)
-        row = overlap_row(given[i], given, kind) if overlaps is None else given[i]
+        row = overlap_row(given[i], given, kind) if rows is None else rows[i]
         hit = row > threshold
         if labels is not None:
             hit &= labels == labels[i]
@@ -219,10 +259,13 @@ def actions(
     0 where that is negative or NaN, on i itself, across labels, from and to padding.
     """
     given = np.asarray(boxes if overlaps is None else overlaps, dtype)
+    rows = None if overlaps is None else given
+    if overlaps is None and len(given) <= AT_ONCE and kind != "ciou":
+        rows = overlap_row(given[:, None], given, kind)
 
     def act(i: int) -> np.ndarray:
-        if overlaps is not None:
-            row = given[i]
+        if rows is not None:
+            row = rows[i]
         elif kind == "ciou":
             row = pairwise(given[i : i + 1], given, kind)[0].astype(dtype)
         else:
@@ -267,6 +310,7 @@ def soft_picks(
         current = np.where(left, np.where(left, current, 0) * weight(act(i)), current)
 
 
+@remembered
 def soft_nms(*args: Any, max_output: int | None = None, **options: Any) -> tuple[list[int], list[float]]:
     """Indices and scores as picked."""
     picks = [(i, float(current[i])) for i, current, _ in soft_picks(*args, **options)][:max_output]
@@ -292,6 +336,7 @@ def by_new_score(new: np.ndarray, among: np.ndarray, max_output: int | None) -> 
     return order, [float(new[i]) for i in order]
 
 
+@remembered
 def fast_nms_mask(
     boxes: np.ndarray | None,
     scores: np.ndarray,
@@ -330,6 +375,7 @@ class Clusters(NamedTuple):
     boxes: np.ndarray | None  # fused
 
 
+@remembered
 def clusters(
     boxes: np.ndarray | None,
     scores: np.ndarray,
@@ -385,6 +431,7 @@ def cluster_nms(
     return by_new_score(result.scores, above, max_output)
 
 
+@remembered
 def matrix_nms_scores(
     boxes: np.ndarray | None,
     scores: np.ndarray,
@@ -412,6 +459,7 @@ def matrix_nms(
     return by_new_score(new, np.ones(len(new), bool) if score_threshold is None else new > score_threshold, max_output)
 
 
+@remembered
 def nms_groups(
     boxes: np.ndarray | None,
     scores: np.ndarray,
@@ -432,6 +480,7 @@ def nms_groups(
     return group
 
 
+@remembered
 def non_max_merge(
     boxes: np.ndarray,
     scores: np.ndarray,
@@ -487,6 +536,7 @@ class Fusion(NamedTuple):
     clear: float
 
 
+@remembered
 def weighted_boxes_fusion(
     boxes: np.ndarray,
     scores: np.ndarray,
@@ -572,11 +622,14 @@ def weighted_boxes_fusion(
 # --- losses, in 60 digits --------------------------------------------------------------------------------------------
 
 
-def sigmoid_focal(x: Any, t: float, alpha: float | None, gamma: float) -> Any:
-    """−α_t (1 − p_t)^γ log p_t as the paper has it, log p_t split for soft targets as torchvision and optax do."""
+def sigmoid_focal(x: Any, t: float, alpha: float | None, gamma: float, positive: float = 1.0) -> Any:
+    """−α_t (1 − p_t)^γ log p_t as the paper has it, log p_t split for soft targets as torchvision and optax do.
+
+    Its positive term is multiplied by `positive`, as in torch's cross-entropy.
+    """
     t = mpf(float(t))
     p, miss = 1 / (1 + exp(-x)), 1 / (1 + exp(x))
-    ce = t * log1p(exp(-x)) + (1 - t) * log1p(exp(x))
+    ce = mpf(float(positive)) * t * log1p(exp(-x)) + (1 - t) * log1p(exp(x))
     weight = 1 if alpha is None else alpha * t + (1 - mpf(alpha)) * (1 - t)
     return weight * (p * (1 - t) + miss * t) ** gamma * ce
 
@@ -629,6 +682,7 @@ def distance_to_centers(x: np.ndarray, centers: np.ndarray, metric: str = "eucli
     raise ValueError(metric)
 
 
+@remembered
 def lloyd(
     x: np.ndarray,
     centers: np.ndarray,
@@ -699,6 +753,7 @@ def polygon_area(points: Sequence[Point]) -> Any:
         )
 
 
+@remembered
 def shared_area(one: Sequence[Point], other: Sequence[Point]) -> Any:
     """Area within two polygons: cut at each x of a corner or a crossing; between, the edges are in one order."""
     with workdps(40):
@@ -734,6 +789,7 @@ def region_overlap(shared: Any, size1: Any, size2: Any, kind: str) -> float:
         return float(shared / whole) if whole > 0 else 0.0
 
 
+@remembered
 def probiou(a: Sequence[float], b: Sequence[float]) -> float:
     """1 − the Hellinger distance of two Gaussians, by the published coefficients of their covariances."""
     with workdps(60):

@@ -24,6 +24,7 @@ TARGETS = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.25, 1.
 SOFT = np.array([[0.0, 1.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5], [0.0, 0.0, 1.0]])
 HARD = np.array([1, 0, 2, 0], np.int32)
 ALPHA = np.array([0.0, 1.0, 0.3])
+ITEMS = np.array([[1.0], [1e-3], [2.0], [0.5]])  # weights of rows
 X = np.concatenate([RNG.normal(size=(5, 3)), np.zeros((1, 3))])
 X[:, 2] = 1.5  # a constant channel
 DY = RNG.normal(size=(6, 3))
@@ -58,10 +59,41 @@ CASES = {
     ],
     "box_iou_loss": [
         (lambda c, a, b, k=k: anyops.box_iou_loss(a, b, kind=k), BOXES[:4], OTHER) for k in ("iou", "giou", "diou")
+    ]
+    + [
+        (lambda c, a, b, w, r=r: anyops.box_iou_loss(a, b, r, sample_weight=w), BOXES[:4], OTHER, ITEMS[:, 0])
+        for r in ("none", "mean")
     ],
     "sigmoid_focal_loss": [
         (lambda c, x, t, g=g, a=a: anyops.sigmoid_focal_loss(x, t, gamma=g, alpha=a), LOGITS, TARGETS)
         for g, a in ((2.0, 0.25), (0.0, None), (0.0, 1.0), (1.5, 0.0))
+    ]
+    + [
+        (
+            lambda c, x, t, p, w, r=r: anyops.sigmoid_focal_loss(x, t, reduction=r, pos_weight=p, sample_weight=w),
+            *(LOGITS, TARGETS, np.array([0.5, 2.5, 1.0]), ITEMS),
+        )
+        for r in ("none", "mean")
+    ]
+    + [
+        (lambda c, *n, t=t: anyops.sigmoid_focal_loss(c(LOGITS), c(t), *n), np.array(0.3), np.array(g))
+        for t in (TARGETS, (TARGETS > 0) * 1)
+        for g in (1.7, 2.0)
+    ],
+    "sigmoid_focal_loss_and_grad": [
+        (
+            lambda c, x, p, w, r=r: (
+                anyops.sigmoid_focal_loss_and_grad(x, c(TARGETS), reduction=r, pos_weight=p, sample_weight=w).dlogits
+            ),
+            *(LOGITS, np.array([0.5, 2.5, 1.0]), ITEMS),
+        )
+        for r in ("none", "mean")
+    ]
+    + [
+        (
+            lambda c, *n: anyops.sigmoid_focal_loss_and_grad(c(LOGITS), c(TARGETS), *n).dlogits,
+            *(np.array(0.3), np.array(1.7)),
+        )
     ],
     "softmax_focal_loss": [
         (lambda c, x, t, g=g: anyops.softmax_focal_loss(x, t, gamma=g), LOGITS, SOFT) for g in (0.0, 2.0)
@@ -74,7 +106,18 @@ CASES = {
         )
         for g, s in ((0.0, 0.0), (2.0, 0.0), (2.0, 0.1))
     ]
-    + [(lambda c, x: anyops.softmax_focal_loss(x, c(HARD), ignore_index=0, reduction="mean"), LOGITS)],
+    + [(lambda c, x: anyops.softmax_focal_loss(x, c(HARD), ignore_index=0, reduction="mean"), LOGITS)]
+    + [
+        (lambda c, x, w, r=r: anyops.softmax_focal_loss(x, c(HARD), reduction=r, sample_weight=w), LOGITS, ITEMS[:, 0])
+        for r in ("sum", "mean")
+    ]
+    + [
+        (
+            lambda c, a, g, s, t=t: anyops.softmax_focal_loss(c(LOGITS), c(t), alpha=a, gamma=g, label_smoothing=s),
+            *(np.array(0.3), np.array(1.7), np.array(0.1)),
+        )
+        for t in (HARD, SOFT)
+    ],
     "batch_norm": [
         (lambda c, x, w, b: anyops.batch_norm(x, c(MEAN), c(VAR), w, b, training=True).y, X, WEIGHT, BIAS),
         (
@@ -84,11 +127,17 @@ CASES = {
             *(X, WEIGHT, BIAS),
         ),
         (lambda c, x, w, b: anyops.batch_norm(x, c(MEAN), c(VAR), w, b, eps=0.1).y, X, WEIGHT, BIAS),
+        (lambda c, e: anyops.batch_norm(c(X), c(MEAN), c(VAR), training=True, eps=e).y, np.array(0.1)),
+        (
+            lambda c, m: anyops.batch_norm(c(X), c(MEAN), c(VAR), training=True, momentum=m).running_var,
+            np.array(0.9),
+        ),
     ],
     "batch_norm_grad": [
         (lambda c, dy, x, w: anyops.batch_norm_grad(dy, x, w, eps=0.1).dx, DY, X, WEIGHT),
         (lambda c, dy, x, w: anyops.batch_norm_grad(dy, x, w, eps=0.1, sample_weight=c(ROWS)).dx, DY, X, WEIGHT),
         (lambda c, dy, x: anyops.batch_norm_grad(dy, x, eps=0.1).dweight, DY, X),
+        (lambda c, e: anyops.batch_norm_grad(c(DY), c(X), eps=e).dx, np.array(0.1)),
     ],
     "batch_stats": [
         (lambda c, x: anyops.batch_stats(x).m2, X),
@@ -104,6 +153,7 @@ CASES = {
         (lambda c, x, v, b: anyops.logistic_loss(x, c(Y), v, b).grad_coef, P, COEF, INTERCEPT),
         (lambda c, w: anyops.logistic_loss(c(P), c(Y), c(COEF), c(INTERCEPT), sample_weight=w).loss, ROWS + 0.5),
         (lambda c, y: anyops.logistic_loss(c(P), y, c(COEF), c(INTERCEPT)).loss, np.clip(Y, 0.1, 0.9)),
+        (lambda c, l2: anyops.logistic_loss(c(P), c(Y), c(COEF), c(INTERCEPT), l2=l2).loss, np.array(0.5)),
     ],
     "logistic_predict_proba": [
         (lambda c, *a: anyops.logistic_predict_proba(*a), P, COEF, INTERCEPT),
@@ -114,7 +164,10 @@ CASES = {
         (lambda c, *a: anyops.logistic_log_proba(*a), P, COEF3, INTERCEPT3),
     ],
     "logistic_partial": [(lambda c, x, v, b: anyops.logistic_partial(x, c(Y), v, b).grad, P, COEF, INTERCEPT)],
-    "logistic_step": [(lambda c, x, v, b: anyops.logistic_step(x, c(Y), v, b, l2=0.5).coef, P, COEF, INTERCEPT)],
+    "logistic_step": [
+        (lambda c, x, v, b: anyops.logistic_step(x, c(Y), v, b, l2=0.5).coef, P, COEF, INTERCEPT),
+        (lambda c, l2: anyops.logistic_step(c(P), c(Y), c(COEF), c(INTERCEPT), l2=l2).coef, np.array(0.5)),
+    ],
     "kmeans_assign": [
         (lambda c, x, m, k=k: anyops.kmeans_assign(x, m, metric=k).distances, P[:5], CENTERS)
         for k in ("euclidean", "cosine")
@@ -125,18 +178,30 @@ CASES = {
         (lambda c, b, s, d=d: anyops.soft_nms_scores(b, s, decay=d, iou_threshold=0.2, valid=c(VALID)), BOXES, SCORES)
         for d in ("gaussian", "linear")
     ]
-    + [(lambda c, s, o: anyops.soft_nms_scores(None, s, overlaps=o, labels=c(LABELS)), SCORES, OVERLAPS)],
+    + [(lambda c, s, o: anyops.soft_nms_scores(None, s, overlaps=o, labels=c(LABELS)), SCORES, OVERLAPS)]
+    + [(lambda c, v: anyops.soft_nms_scores(c(BOXES), c(SCORES), sigma=v), np.array(0.4))],
     "matrix_nms_scores": [
         (lambda c, b, s, k=k: anyops.matrix_nms_scores(b, s, kernel=k, valid=c(VALID)), BOXES, SCORES)
         for k in ("gaussian", "linear")
     ]
-    + [(lambda c, s, o: anyops.matrix_nms_scores(None, s, overlaps=o, labels=c(LABELS)), SCORES, OVERLAPS)],
+    + [(lambda c, s, o: anyops.matrix_nms_scores(None, s, overlaps=o, labels=c(LABELS)), SCORES, OVERLAPS)]
+    + [(lambda c, v: anyops.matrix_nms_scores(c(BOXES), c(SCORES), sigma=v), np.array(1.5))],
     "cluster_nms_scores": [
         (lambda c, b, s, p=p: anyops.cluster_nms_scores(b, s, penalty=p, valid=c(VALID)), BOXES, SCORES)
         for p in (None, "score", "score+distance")
     ]
-    + [(lambda c, s, o: anyops.cluster_nms_scores(None, s, penalty="score", overlaps=o), SCORES, OVERLAPS)],
-    "weighted_cluster_nms_boxes": [(lambda c, b, s: anyops.weighted_cluster_nms_boxes(b, s, 0.3).boxes, BOXES, SCORES)],
+    + [(lambda c, s, o: anyops.cluster_nms_scores(None, s, penalty="score", overlaps=o), SCORES, OVERLAPS)]
+    + [
+        (lambda c, v, p=p: anyops.cluster_nms_scores(c(BOXES), c(SCORES), penalty=p, sigma=v), np.array(0.4))
+        for p in ("score", "score+distance")
+    ],
+    "weighted_cluster_nms_boxes": [
+        (lambda c, b, s: anyops.weighted_cluster_nms_boxes(b, s, 0.3).boxes, BOXES, SCORES),
+        (
+            lambda c, v: anyops.weighted_cluster_nms_boxes(c(BOXES), c(SCORES), 0.3, penalty="score", sigma=v).scores,
+            np.array(0.4),
+        ),
+    ],
     "weighted_boxes_fusion_padded": [
         (lambda c, b, s: anyops.weighted_boxes_fusion_padded(b, s, c(LABELS), iou_threshold=0.3).boxes, BOXES, SCORES),
         (lambda c, b, s: anyops.weighted_boxes_fusion_padded(b, s, c(LABELS), iou_threshold=0.3).scores, BOXES, SCORES),

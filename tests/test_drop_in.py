@@ -5,6 +5,7 @@ Each fact is held against anyops wherever torch is, and against torchvision itse
 """
 
 from collections.abc import Callable
+from inspect import Parameter, isfunction, signature
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -24,9 +25,9 @@ ANYOPS = SimpleNamespace(
     giou=lambda a, b: anyops.box_iou(a, b, kind="giou"),
     diou=lambda a, b: anyops.box_iou(a, b, kind="diou"),
     ciou=lambda a, b: anyops.box_iou(a, b, kind="ciou"),
-    giou_loss=lambda a, b, **o: anyops.box_iou_loss(a, b, kind="giou", **o),
-    diou_loss=lambda a, b, **o: anyops.box_iou_loss(a, b, kind="diou", **o),
-    ciou_loss=lambda a, b, **o: anyops.box_iou_loss(a, b, kind="ciou", **o),
+    giou_loss=lambda *a, **o: anyops.box_iou_loss(*a, kind="giou", **o),
+    diou_loss=lambda *a, **o: anyops.box_iou_loss(*a, kind="diou", **o),
+    ciou_loss=lambda *a, **o: anyops.box_iou_loss(*a, kind="ciou", **o),
     focal=anyops.sigmoid_focal_loss,
     no_alpha=None,
 )
@@ -256,6 +257,9 @@ OVERLAPS = [
         for kind in ("giou_loss", "diou_loss", "ciou_loss")
     ),
     Fact("an unknown reduction is refused", lambda lib: lib.giou_loss(FLOATS, FLOATS, reduction="xyz"), ValueError),
+    Fact("the format by position", lambda lib: lib.iou(t([[0.0, 0, 3, 4]]), t([[1.0, 0, 3, 4]]), "xywh"), [[0.5]]),
+    Fact("of an area too", lambda lib: lib.area(t([[1.0, 1, 3, 4]]), "cxcywh"), [12.0]),
+    Fact("the reduction by position", lambda lib: lib.diou_loss(t(PAIR), t(PAIR[::-1]), "sum"), 1.0 + 2 * 6.25 / 200),
 ]
 
 
@@ -315,6 +319,11 @@ FOCAL = [
         "a large logit on the wrong side costs itself",
         lambda lib: lib.focal(t([100.0]), t([0.0]), alpha=lib.no_alpha),
         [100.0],
+    ),
+    Fact(
+        "α, γ and the reduction by position",
+        lambda lib: lib.focal(LOGITS, TARGETS, 0.3, 1.5, "sum"),
+        (weight(0.3) * (1 - p_t()) ** 1.5 * bce(LOGITS, TARGETS)).sum(),
     ),
     Fact("float64 stays", lambda lib: lib.focal(LOGITS.double(), TARGETS.double()).dtype == torch.float64, True),
     Fact("an unknown reduction is refused", lambda lib: lib.focal(LOGITS, TARGETS, reduction="xyz"), ValueError),
@@ -402,3 +411,16 @@ def test_fact(library, fact):
 @pytest.mark.parametrize("difference", [pytest.param(d, id=d.claim) for d in DIFFERENCES])
 def test_difference(library, difference):
     check(difference.call, LIBRARIES[library](), difference.theirs if library == "torchvision" else difference.ours)
+
+
+def test_places_of_arguments():
+    """A function of torchvision that has our name has its arguments in our order."""
+    theirs = pytest.importorskip("torchvision").ops
+    shared = [name for name in anyops.__all__ if isfunction(getattr(theirs, name, None))]
+    assert {"nms", "batched_nms", "box_area", "box_convert", "box_iou", "sigmoid_focal_loss"} <= {*shared}
+    for name in shared:
+        ours, there = (list(signature(getattr(lib, name)).parameters.values()) for lib in (anyops, theirs))
+        for p, q in zip(ours, there, strict=False):
+            assert p.kind is q.kind, name
+            assert p.name == q.name or q.default is Parameter.empty, name
+        assert len(ours) >= len(there), name

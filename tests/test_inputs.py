@@ -188,6 +188,15 @@ CALLS = {
     "focal gamma NaN": (lambda b, s: anyops.sigmoid_focal_loss(b, b, gamma=NAN), "gamma", "nan"),
     "focal gamma inf": (lambda b, s: anyops.sigmoid_focal_loss(b, b, gamma=float("inf")), "gamma", "inf"),
     "focal reduction": (lambda b, s: anyops.sigmoid_focal_loss(b, b, reduction="avg"), "reduction", "avg"),
+    "focal weights": (lambda b, s: anyops.sigmoid_focal_loss(b, b, sample_weight=s), "sample_weight", "(5,)"),
+    "focal pos_weight": (lambda b, s: anyops.sigmoid_focal_loss(b, b, pos_weight=-0.5), "pos_weight", "-0.5"),
+    "focal pos_weights": (lambda b, s: anyops.sigmoid_focal_loss_and_grad(b, b, pos_weight=s), "pos_weight", "(5,)"),
+    "softmax weights": (
+        lambda b, s: anyops.softmax_focal_loss(b, _ints(s), sample_weight=b),
+        "sample_weight",
+        "(5, 4)",
+    ),
+    "box loss weights": (lambda b, s: anyops.box_iou_loss(b, b, sample_weight=s[:4]), "sample_weight", "(4,)"),
     "softmax labels": (lambda b, s: anyops.softmax_focal_loss(b, _ints(s)[:3]), "labels", "(3,)"),
     "softmax labels of the other axis": (
         lambda b, s: anyops.softmax_focal_loss(b, _ints(s), axis=0),
@@ -432,8 +441,8 @@ def test_wrong_type(call, argument, came):
     assert re.search(came, str(error.value))
 
 
-# Options that come by position in every library that has them
-BY_POSITION = {"iou_threshold", "weight", "bias"}
+# Options that come by position in the libraries that have them: torchvision's calls run as they are
+BY_POSITION = {"iou_threshold", "weight", "bias", "fmt", "alpha", "gamma", "reduction"}
 
 
 @pytest.mark.parametrize("name", anyops.support())

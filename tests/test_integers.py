@@ -178,6 +178,41 @@ def test_integers_too_far_apart_are_refused(backend):
             op(boxes, scores)
 
 
+# Calls, and how many times smaller numbers are whose corners are held too.
+HELD = {
+    "box_iou": (lambda b: anyops.box_iou(b, b, fmt="cxcywhr"), 1),
+    "box_iou xywh": (lambda b: anyops.box_iou(b[:, :4], b[:, :4], fmt="xywh"), 2),
+    "box_iou cxcywh": (lambda b: anyops.box_iou(b[:, :4], b[:, :4], fmt="cxcywh"), 4),
+    "box_area": (lambda b: anyops.box_area(b, fmt="cxcywhr"), 1),
+    "nms": (lambda b: anyops.nms(b, b[:, 2], 0.15, fmt="cxcywhr"), 1),
+    "nms cxcywh": (lambda b: anyops.nms(b[:, :4], b[:, 2], 0.15, fmt="cxcywh"), 4),
+    "nms_mask": (lambda b: anyops.nms_mask(b, b[:, 2], fmt="cxcywhr"), 1),
+    "keypoint_similarity": (
+        lambda b: anyops.keypoint_similarity(b[:, None, :2], b[:, None, :2], b[:, 2], sigmas=(1,)),
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64"])
+def test_the_first_integer_that_is_not_held_is_refused(backend, dtype):
+    limit = 2**53 if backend.default("real floating") == "float64" else 2**24
+    if not backend.has_dtype(dtype) or (dtype == "uint64" and not backend.has_dtype("int64")):
+        pytest.skip(f"{backend} has no {dtype}")
+    if backend is Backend.DASK or np.iinfo(dtype).max < limit:
+        pytest.skip("nothing is looked at, or all are held")
+    asarray = __import__("torch").tensor if backend.library == "torch" else backend.asarray
+    for name, (op, smaller) in HELD.items():
+        if not runs(backend, name):
+            continue
+        most, two = limit // smaller, np.array([[-1, 0, 2, 1, 0], [0, 0, 1, 1, 0]])
+        got, want = op(asarray((two + np.array([most, 0, 0, 0, 0])).astype(dtype))), op(two.astype(float))
+        np.testing.assert_allclose(backend.to_numpy(got), want, rtol=1e-5, err_msg=name)
+        for first in (most + 1, -most - 1)[: 1 if "u" in dtype else 2]:
+            with pytest.raises(ValueError, match=f"must hold integers up to {most}.*, got {most + 1}; subtract"):
+                op(asarray(np.array([[first, 0, 1, 1, 0]], dtype)))
+
+
 def test_padding_may_lie_anywhere(backend):
     if backend is Backend.DASK:
         pytest.skip("dask.array has no take_along_axis")
@@ -186,6 +221,48 @@ def test_padding_may_lie_anywhere(backend):
     scores = np.array([1, *SCORES, 1, 1], np.float32)
     got = anyops.nms_mask(*map(backend.asarray, (boxes, scores)), 0.3, valid=backend.asarray(valid))
     np.testing.assert_array_equal(backend.to_numpy(got), [False, True, False, True, False, True, False, False])
+
+
+# Ops that leave boxes out, by a score or otherwise: calls for boxes, scores, which are real, and ids of models.
+LEAVE_OUT = {
+    **{
+        op.__name__: lambda b, s, real, ids, op=op: op(b, s, score_threshold=0.3)
+        for op in (anyops.nms, anyops.nms_groups, anyops.fast_nms, anyops.soft_nms, anyops.cluster_nms)
+    },
+    "matrix_nms": lambda b, s, real, ids: anyops.matrix_nms(b, s, score_threshold=0.3),
+    "soft_nms_scores": lambda b, s, real, ids: anyops.soft_nms_scores(b, s, score_threshold=0.3),
+    "nms xywh": lambda b, s, real, ids: anyops.nms(b, s, score_threshold=0.3, fmt="xywh"),
+    "nms_mask": lambda b, s, real, ids: anyops.nms_mask(b, s, valid=real),
+    "nms_mask xywh": lambda b, s, real, ids: anyops.nms_mask(b, s, valid=real, fmt="xywh"),
+    "matrix_nms_scores": lambda b, s, real, ids: anyops.matrix_nms_scores(b, s, valid=real),
+    "weighted_cluster_nms_boxes": lambda b, s, real, ids: anyops.weighted_cluster_nms_boxes(b, s, valid=real)[::-1],
+    "weighted_boxes_fusion": lambda b, s, real, ids: anyops.weighted_boxes_fusion(b, s, 0 * ids, score_threshold=0.3),
+    "weighted_boxes_fusion_padded": lambda b, s, real, ids: anyops.weighted_boxes_fusion_padded(
+        b, s, 0 * ids, model_ids=ids, model_weights=(1.0,)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEAVE_OUT)
+def test_boxes_that_take_no_part_may_lie_anywhere(backend, name):
+    """They are no reason to refuse others, and no origin of theirs; those that stay as they are do."""
+    if not runs(backend, name) or not (backend.has_dtype("int64") and backend.has_dtype("float64")):
+        pytest.skip(f"{backend} does not run {name} with int64")
+    op, xywh = LEAVE_OUT[name], "xywh" in name
+    boxes, far = np.concatenate([NEAR, NEAR[:1]]), np.array([2**62, -(2**62), 2**62 + 9, 2**60])
+    scores, real = np.float32([0.1, *SCORES[1:], 0.1]), np.array([False, *[True] * 4, False])
+    given = boxes if xywh else boxes + 3
+    given[[0, 5]] = far
+    ids = np.array([-1, 0, 0, 0, 0, 1])
+    want = op(np.where(real[:, None], given, 0).astype(float), scores, real, ids)
+    got = op(*map(backend.asarray, (given, scores, real, ids)))
+    got, want = (x if isinstance(x, tuple) else (x,) for x in (got, want))
+    for x, y in zip(map(backend.to_numpy, got), want, strict=True):
+        part = slice(None)
+        if name == "weighted_cluster_nms_boxes" and x.ndim == 2:
+            np.testing.assert_array_equal(x[[0, 5]], given[[0, 5]].astype(x.dtype))
+            part = slice(1, 5)
+        np.testing.assert_allclose(x[part], y[part], rtol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64", "uint16", "uint8"])
@@ -221,6 +298,10 @@ def test_scores_are_integers(backend, dtype):
         assert numbers(jax.jit(anyops.nms_mask)(same, s)) == [False, False, True, False, False]
         found = jax.jit(lambda s: anyops.top_scores(s, 3, score_threshold=most))(s)
         assert (numbers(found.indices), numbers(found.valid)) == ([2, 1, 0], [True, True, False])
+    elif backend is Backend.TORCH_CPU:
+        vmap = pytest.importorskip("torch").func.vmap
+        for op in (anyops.nms_mask, anyops.fast_nms_mask):
+            assert numbers(vmap(op)(same[None, :2], s[None, :2])) == [[False, True]], op
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
@@ -242,6 +323,10 @@ def test_thresholds_of_unsigned_scores_in_jax():
     scores = jnp.asarray(np.array([1, 4 * 10**9], np.uint32))
     found = anyops.top_scores(scores, 2, score_threshold=3e9)
     assert found.valid.tolist() == [True, False]
+    boxes, labels = jnp.asarray(NEAR[:2]), jnp.zeros(2, int)
+    found = anyops.weighted_boxes_fusion_padded(boxes, scores, labels, score_threshold=3e9)
+    assert found.valid.tolist() == [True, False]
+    assert anyops.soft_nms_scores(boxes, scores, score_threshold=3e9).tolist() == [0, 4e9]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from inspect import isfunction
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import anyops
 import conftest
 from anyops._array.support import Kind
 from tests import record
-from tests.backends import Backend, Run, Transform, is_due, is_thinned, why_not
+from tests.backends import Backend, Run, Transform, is_due, is_thinned, optimized, why_not
 from tests.examples import BOXES, EXAMPLES, example
 
 ROOT = Path(__file__).parents[1]
@@ -61,9 +62,10 @@ def test_declarations_are_true(backend, op):
 
 
 def call(backend, transform, f, args):
-    """An example; its gradients have to be some."""
+    """An example, in a program as users have it; its gradients have to be some."""
     if transform is not Transform.GRAD:
-        return Run(backend, transform, compiler="aot_eager").raw(f, *args)
+        with optimized(True) if transform in (Transform.JIT, Transform.VMAP) else nullcontext():
+            return Run(backend, transform, compiler="aot_eager").raw(f, *args)
     found = gradients(backend, f, args)
     assert all(np.any(g != 0) for g in found)
     return found

@@ -94,6 +94,20 @@ def stats(ship, w, penalty):
     return (found.count, found.m2), found.mean
 
 
+def focal(ship, w, penalty):
+    found = anyops.sigmoid_focal_loss_and_grad(ship(X), ship((X > 0) * 1), reduction="mean", sample_weight=w[:, None])
+    return 0.0, *found
+
+
+def focal_of_classes(ship, w, penalty):
+    return 0.0, *anyops.softmax_focal_loss_and_grad(ship(X), ship(Y), reduction="mean", sample_weight=w)
+
+
+def box_loss(ship, w, penalty):
+    boxes = np.concatenate([X, X + 1 + np.abs(X)], axis=1)
+    return 0.0, anyops.box_iou_loss(ship(boxes), ship(boxes[::-1].copy()), "mean", sample_weight=w)
+
+
 # Each returns what has the unit of the weights, and what has none.
 CALLS = {
     "kmeans": kmeans,
@@ -114,6 +128,9 @@ CALLS = {
     "LogisticRegression.fit": estimator("Logistic", "fit"),
     "LogisticRegression.score": estimator("Logistic", "score"),
     "batch_stats": stats,
+    "sigmoid_focal_loss": focal,
+    "softmax_focal_loss": focal_of_classes,
+    "box_iou_loss": box_loss,
 }
 
 # XLA takes sums below the normal range for 0, and others have few digits there; NumPy warns where they leave it above.

@@ -12,13 +12,19 @@ def softplus(xp: Namespace, z: Array) -> Array:
     return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z))
 
 
-def cross_entropy(xp: Namespace, z: Array, w: Array | None) -> Array:
-    """(1 − w) softplus(z) + w softplus(−z), as defined, to the last bit, with two derivatives; w = None for 0."""
+def cross_entropy(xp: Namespace, z: Array, w: Array | None, balance: tuple[Array, Array] | None = None) -> Array:
+    """(1 − w) softplus(z) + w softplus(−z), as defined, to the last bit, with two derivatives; w = None for 0.
+
+    Or ``u softplus(z) + v softplus(−z)`` for ``balance = (u, v)``.
+    """
     # where, and not abs and maximum, which have no second derivative at 0, and take a fraction of the time
     positive = z > 0
     tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
     against = tail + xp.where(positive, z, 0.0)
-    return against if w is None else (1.0 - w) * against + w * (tail - xp.where(positive, 0.0, z))
+    if w is None:
+        return against
+    u, v = balance or (1.0 - w, w)
+    return u * against + v * (tail - xp.where(positive, 0.0, z))
 
 
 def sigmoids(xp: Namespace, z: Array) -> tuple[Array, Array]:
@@ -70,6 +76,11 @@ def inverse_scale(xp: Namespace, largest: Array) -> Array:
     # No inverse is infinite, or subnormal, which some processors take for 0. No scalars: torch would not compile them.
     bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
     return xp.where(far, one / bounded, one)
+
+
+def present(xp: Namespace, x: Array, w: Array | None) -> Array:
+    """Return x with zeros for what is not finite in items of weight 0, so that no gradient meets it."""
+    return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, 0.0)
 
 
 def positive(xp: Namespace, weight: Array) -> Array:

@@ -4,9 +4,11 @@ Notation: μ, v mean and biased variance of a channel, s = 1/√(v + ε), x̂ = 
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from ._array.arguments import check_axis, check_number, check_parts
+from ._array.arguments import check_axis, check_parameter, check_parts
 from ._array.chunked import reduce_chunks
 from ._array.loop import branch
 from ._array.mode import Mode, mode_of, sized_mode_of
@@ -18,12 +20,14 @@ from ._array.namespace import (
     check_dtype,
     compute_dtype,
     device,
+    is_array,
+    number_in,
     result_dtype,
     stop_gradient,
 )
 from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
 from ._array.support import Kind, op
-from ._math import quotient
+from ._math import present, quotient
 
 ROUNDINGS = 1 << 10  # roundings of the mean up to which deviations are measured once more
 
@@ -64,10 +68,10 @@ def batch_norm(
     bias: Array | None = None,
     *,
     training: bool = False,
-    momentum: float = 0.9,
-    eps: float = 1e-5,
+    momentum: float | Array = 0.9,
+    eps: float | Array = 1e-5,
     axis: int = 1,
-    correction: float = 0,
+    correction: float | Array = 0,
     sample_weight: Array | None = None,
 ) -> BatchNorm:
     """y = (x − μ) / √(v + ε) · weight + bias, with mean and variance of each channel over all else [1]_.
@@ -131,10 +135,11 @@ def batch_norm(
            [ 1.,  1.]]), array([0.2, 2. ]), array([ 1. , 10.9]))
     """
     named = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    mode, axis = _check(x, named, axis, sample_weight, required=("running_mean", "running_var"))
+    momentum = check_parameter("momentum", momentum)
+    eps, correction = check_parameter("eps", eps, least=0), check_parameter("correction", correction, least=0)
+    numbers = {"momentum": momentum, "eps": eps, "correction": correction}
+    mode, axis = _check(x, named, axis, sample_weight, numbers=numbers, required=("running_mean", "running_var"))
     _check_training(training)
-    momentum = check_number("momentum", momentum)
-    eps, correction = check_number("eps", eps, least=0), check_number("correction", correction, least=0)
     options = {"axis": axis, "training": training, "dtype": result_dtype(mode.xp, x=x)}
     arrays = (x, running_mean, running_var, weight, bias, sample_weight)
     return BatchNorm(*mode.run(_batch_norm, *arrays, momentum, eps, correction, **options))
@@ -149,7 +154,7 @@ def batch_norm_grad(
     running_mean: Array | None = None,
     running_var: Array | None = None,
     training: bool = True,
-    eps: float = 1e-5,
+    eps: float | Array = 1e-5,
     axis: int = 1,
     sample_weight: Array | None = None,
 ) -> BatchNormGrad:
@@ -197,8 +202,8 @@ def batch_norm_grad(
     _check_training(training)
     if not training and (running_mean is None or running_var is None):
         raise TypeError("running_mean and running_var must be arrays where training=False, got None")
-    mode, axis = _check(x, named, axis, sample_weight, dy)
-    eps = check_number("eps", eps, least=0)
+    eps = check_parameter("eps", eps, least=0)
+    mode, axis = _check(x, named, axis, sample_weight, dy, numbers={"eps": eps})
     dtype = result_dtype(mode.xp, x=x)
     options = {
         "axis": axis,
@@ -305,11 +310,13 @@ def _check(
     axis: int,
     sample_weight: Array | None,
     *dy: Array,
+    numbers: Mapping[str, float | Array] = MappingProxyType({}),
     required: tuple[str, ...] = (),
 ) -> tuple[Mode, int]:
     """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
     arrays = {"x": x, **channels, "sample_weight": sample_weight, **dict(zip(("dy",), dy, strict=False))}
     there = {k: v for k, v in arrays.items() if v is not None or k in ("x", "dy") or k in required}
+    there |= {k: v for k, v in numbers.items() if is_array(v)}
     mode = mode_of(**there) if len(there) == 1 else sized_mode_of(**there)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
@@ -381,9 +388,9 @@ def _batch_norm(
     weight: Array | None,
     bias: Array | None,
     sample_weight: Array | None,
-    momentum: float,
-    eps: float,
-    correction: float,
+    momentum: float | Array,
+    eps: float | Array,
+    correction: float | Array,
     *,
     training: bool,
     axis: int,
@@ -396,11 +403,13 @@ def _batch_norm(
     if training:
         stats = _whole(mode, x, x3, w3, sample_weight, axis, wide)
         mean, var = stats.mean, quotient(xp, stats.m2, stats.count)
+        correction = number_in(xp, correction, wide)
         unbiased = xp.where(stats.count > correction, quotient(xp, stats.m2, stats.count - correction), var)
         news = (cast(xp, stop_gradient(new), old.dtype) for new, old in zip((mean, unbiased), state, strict=True))
         state = tuple(
-            xp.where(stats.count > 0, momentum * old + (1.0 - momentum) * new, old)
+            xp.where(stats.count > 0, share * old + (1.0 - share) * new, old)
             for old, new in zip(state, news, strict=True)
+            for share in (number_in(xp, momentum, old.dtype),)
         )
     else:
         mean, var = (cast(xp, a, wide) for a in state)
@@ -410,7 +419,7 @@ def _batch_norm(
     shift = None if bias is None else cast(xp, bias, wide)
 
     def tile(i: slice, j: slice, _: slice) -> Array:
-        part = _present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
+        part = present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
         y = own.multiply(part - mean[j, None], scale[j, None])
         return cast(xp, y if shift is None else own.add(y, shift[j, None]), dtype)
 
@@ -426,7 +435,7 @@ def _batch_norm_grad(
     running_mean: Array | None,
     running_var: Array | None,
     sample_weight: Array | None,
-    eps: float,
+    eps: float | Array,
     *,
     training: bool,
     axis: int,
@@ -579,13 +588,8 @@ def _merge(
     return count, mean_a + delta * share, m2_a + m2_b + delta * delta * (count_a * share)
 
 
-def _inverse_deviation(xp: Namespace, var: Array, eps: float) -> Array:
+def _inverse_deviation(xp: Namespace, var: Array, eps: float | Array) -> Array:
     """1 / √(var + eps), 0 for a constant channel without eps, NaN where that is negative: a state that is broken."""
-    spread = var + eps
+    spread = var + number_in(xp, eps, var.dtype)
     none = spread == 0
     return xp.where(none, 0.0, 1.0 / xp.sqrt(xp.where(none, 1.0, spread)))
-
-
-def _present(xp: Namespace, x: Array, w: Array | None) -> Array:
-    """Return x with zeros for what is not finite in samples of weight 0, so that no gradient meets it."""
-    return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, 0.0)

@@ -91,11 +91,12 @@ def test_what_is_not_seen_and_what_has_no_size(run):
 
 @pytest.mark.op("keypoint_similarity", transforms=(Transform.GRAD,))
 def test_gradients_are_finite(backend, transform):
-    """Of equal poses, unseen ones, far ones, and areas that are no areas."""
-    a, b = poses(3, 3), poses(6, 3)
+    """Of equal poses, unseen ones, far ones, and areas that are no areas, or tiny ones."""
+    a, b = poses(3, 3), poses(8, 3)
     b[0, :, 2], b[1, 0, 0], a[1, 0, 0] = 0, NAN, INF
     a[2], b[2, 0, :2] = b[2], 1e30
-    areas = np.float32([9, 9, 9, 0, INF, NAN])
+    a[0, 1:], b[6:] = 1e30, a[0]
+    areas = np.float32([9, 9, 9, 0, INF, NAN, 1e-30, 1e-40])
     for found in backend.gradient(
         lambda a, b, areas: anyops.keypoint_similarity(a, b, areas, sigmas=SOME), a, b, areas
     ):

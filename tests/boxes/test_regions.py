@@ -413,7 +413,7 @@ def test_refusals(options, shape, message):
 @pytest.mark.parametrize(
     ("in_fmt", "out_fmt", "shape", "message"),
     [
-        ("cxcywhr", "xyzxyz", (5,), "out_fmt must be a format that regions of in_fmt='cxcywhr' have, got 'xyzxyz'"),
+        ("cxcywhr", "xyzxyz", (5,), "out_fmt must be one of xyxy, .*, polygon for in_fmt='cxcywhr', got 'xyzxyz'"),
         ("polygon", "xyxyxyxy", (5, 2), "boxes must have 4 vertices for out_fmt='xyxyxyxy'"),
     ],
 )
@@ -461,8 +461,20 @@ def test_integers_are_exact_or_refused(backend, fmt, origin):
         np.testing.assert_allclose(backend.to_numpy(anyops.box_iou(a, b, fmt=fmt)), 1)
     elif backend is not Backend.DASK:
         for call in (lambda: anyops.box_iou(a, b, fmt=fmt), lambda: anyops.box_area(a, fmt=fmt)):
-            with pytest.raises(ValueError, match=rf"must hold integers up to 16777216 for fmt='{fmt}'"):
+            with pytest.raises(ValueError, match=rf"must hold integers up to (16777216|4194304) for fmt='{fmt}'"):
                 call()
+
+
+@pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
+def test_long_boxes_in_quarter_turns(run):
+    """The same box by other sides and angles, up to 10¹⁰ times as long as wide: cos 90° is 0."""
+    long = np.float32([[5, -3, 10.0**k, 0.25, t] for k in range(10) for t in (0, 17.5, 90, -123.25, 180)])
+    for turns in range(-8, 9):
+        other = (long if turns % 2 == 0 else long[:, [0, 1, 3, 2, 4]]) + np.float32([0, 0, 0, 0, 90 * turns])
+        got = run(anyops.box_iou, long, other, pairwise=False, fmt="cxcywhr")
+        np.testing.assert_allclose(got, 1, atol=1e-6, err_msg=str(turns))
+    got = run(anyops.box_convert, np.float32([0, 0, 2**30, 2, 90]), "cxcywhr", "xyxy")
+    np.testing.assert_array_equal(got, [-1, -(2**29), 1, 2**29])
 
 
 @pytest.mark.op("box_area", transforms=(Transform.EAGER,))
@@ -474,6 +486,9 @@ def test_sides_far_from_the_origin(run):
     np.testing.assert_array_equal(run(anyops.box_convert, far, "cxcywh", "xywh")[2:], [10, 8])
     yxyx = np.array([2**30, 2**30, 2**30 + 10, 2**30 + 8], np.int32)
     assert run(anyops.box_area, yxyx, fmt="yxyx") == 80
+    for out in ("cxcywhr", "xywhr"):
+        for fmt, given, sides in (("xywh", far, [10, 8, 0]), ("cxcywh", far, [10, 8, 0]), ("yxyx", yxyx, [8, 10, 0])):
+            np.testing.assert_array_equal(run(anyops.box_convert, given, fmt, out)[2:], sides)
 
 
 @pytest.mark.op("box_iou", transforms=(Transform.EAGER,))

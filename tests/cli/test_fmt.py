@@ -97,7 +97,7 @@ def test_gaussians(run, tmp_path):
             ["--penalty: expected score for --fmt xyxyxyxy, got score+distance"],
         ),
         (["--fmt", "xyxyxyxy"], ["record 0", "bbox: expected 8 numbers [x1, y1, x2, y2,", "got a list of 5"]),
-        ([], ["record 0", "bbox: expected 4 numbers [x, y, w, h], got a list of 5"]),
+        ([], ["record 0", "bbox: expected 4 numbers [x, y, w, h], got a list of 5; --fmt cxcywhr or xywhr takes 5"]),
     ],
 )
 def test_refusals(run, tmp_path, options, words):

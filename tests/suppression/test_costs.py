@@ -23,6 +23,10 @@ OPS = {
     "fast_nms": lambda b, s, i: anyops.fast_nms(b, s),
     "fast_nms, labels": lambda b, s, i: anyops.fast_nms(b, s, labels=i),
     "cluster_nms": lambda b, s, i: anyops.cluster_nms(b, s),
+    "cluster_nms, score": lambda b, s, i: anyops.cluster_nms(b, s, penalty="score"),
+    "cluster_nms, distance": lambda b, s, i: anyops.cluster_nms(b, s, penalty="score+distance", labels=i),
+    "cluster_nms_scores": lambda b, s, i: anyops.cluster_nms_scores(b, s, penalty="score"),
+    "weighted_cluster_nms": lambda b, s, i: anyops.weighted_cluster_nms(b, s),
 }
 
 
@@ -65,11 +69,12 @@ def test_scenes_of_many_pairs(backend):
     corner, labels = rng.random((n, 2)) * 8, rng.integers(0, 2, n)
     boxes = np.concat([corner, corner + 12 + rng.random((n, 2)) * 6], axis=1).round(2)
     boxes[::50, 2] = boxes[::50, 0]  # boxes that overlap none
-    scores = rng.permutation(n) / n
+    scores = (rng.permutation(n) + 1) / n
     order = np.argsort(-scores)
     for options in ({}, {"labels": labels}, {"kind": "iof"}, {"kind": "diou"}, {"score_threshold": 0.3}):
         least, label = options.get("score_threshold", -1), options.get("labels", np.zeros(n))
-        over = anyops.box_iou(boxes, boxes, kind=options.get("kind", "iou")) > 0.5
+        alike = anyops.box_iou(boxes, boxes, kind=options.get("kind", "iou"))
+        over = alike > 0.5
         groups, kept, fast, seen = np.full(n, -1), [], [], []
         for i in order[scores[order] > least].tolist():
             rivals = [j for j in kept if over[j, i] and label[j] == label[i]]
@@ -83,6 +88,22 @@ def test_scenes_of_many_pairs(backend):
         for op, want in ((anyops.nms, kept), (anyops.nms_groups, groups), (anyops.fast_nms, fast)):
             got = backend.to_numpy(op(*arrays, 0.5, **given))
             np.testing.assert_array_equal(got, want, err_msg=f"{op.__name__} {options}")
+        if "score_threshold" in options:
+            continue
+        rank = np.argsort(order)
+        acts = np.isin(np.arange(n), kept)[:, None] & (rank[:, None] < rank) & (label[:, None] == label) & (alike > 0)
+        alike = np.where(acts, alike, 0)
+        new = scores * np.exp(-(alike**2).sum(axis=0) / 0.2)
+        indices, got = map(
+            backend.to_numpy, anyops.cluster_nms(*arrays, penalty="score", score_threshold=None, **given)
+        )
+        np.testing.assert_allclose(got, new[indices], rtol=1e-9, err_msg=str(options))
+        assert sorted(indices.tolist()) == list(range(n))
+        weight = (alike * (alike > 0.8) + np.eye(n)) * scores
+        moved, _, indices = map(backend.to_numpy, anyops.weighted_cluster_nms(*arrays, score_threshold=None, **given))
+        want = (weight @ boxes) / weight.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(moved, want[indices], rtol=1e-9, err_msg=str(options))
+        assert sorted(indices.tolist()) == sorted(kept)
 
 
 # --- programs of JAX -------------------------------------------------------------------------------------------------

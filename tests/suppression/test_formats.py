@@ -153,6 +153,35 @@ def test_rotated_boxes_under_transforms(run):
     check(run, FAMILY["nms"], True, "cxcywhr", "iou")
 
 
+@pytest.mark.op("nms_mask", transforms=(Transform.EAGER,))
+@pytest.mark.parametrize(("fmt", "kind"), [("cxcywhr", "iof"), ("cxcywhr", "probiou"), ("polygon", "iou")])
+def test_batches_in_several_tiles(run, fmt, kind):
+    """Where the tiles search envelopes: as with the overlaps of all pairs. The last tile reaches back."""
+    if not run.backend.is_fast and kind == "probiou":
+        pytest.skip("one kind of rotated boxes is enough on array-api-strict")
+    boxes = np.stack([rotated(300, objects, 5)[0] for objects in (9, 60)]) * np.float32([6, 6, 1, 1, 1])
+    scores = np.stack([rotated(300, 9, seed)[1] for seed in (1, 2)])
+    given = regions_by_op(fmt, boxes).astype(np.float32)
+    more = {"labels": np.arange(300, dtype=np.int32) % 2 + np.zeros((2, 1), np.int32), "valid": scores > 0.2}
+    over = anyops.box_iou(given, given, fmt=fmt, kind=kind)
+    for extra in ({}, more):
+        got = run(anyops.nms_mask, given, scores, 0.3, fmt=fmt, kind=kind, **extra)
+        for k in range(2):
+            one = {name: x[k] for name, x in extra.items()}
+            want = reference.greedy_mask(None, scores[k], 0.3, overlaps=over[k], dtype=np.float32, **one)
+            np.testing.assert_array_equal(got[k], want)
+    for shape in ((0, 3), (2, 0)):
+        assert (
+            run(
+                anyops.nms_mask,
+                given[:, :1].repeat(3, 1)[: shape[0], : shape[1]],
+                scores[: shape[0], : shape[1]],
+                fmt=fmt,
+            ).shape
+            == shape
+        )
+
+
 # One kind of overlap of each geometry, and each op once: a compilation takes seconds.
 @pytest.mark.parametrize(
     ("index", "fmt", "kind"),
@@ -304,6 +333,13 @@ def test_whole_numbers_in_other_formats(run, backend):
         run(anyops.nms, large, np.ones(2, np.float32), fmt="cxcywhr")
 
 
+@pytest.mark.op("batched_nms", transforms=(Transform.EAGER,))
+def test_batched_nms_of_rotated_boxes(run):
+    (boxes, scores), ids = rotated(), np.arange(N, dtype=np.int32) // 4 % 2
+    want = reference.greedy(None, scores, 0.25, labels=ids, overlaps=overlaps("cxcywhr", "iou"))
+    assert run(anyops.batched_nms, boxes, scores, ids, 0.25, fmt="cxcywhr").tolist() == want
+
+
 @pytest.mark.op("nms", transforms=(Transform.EAGER,))
 def test_16_bits_in_other_formats(run, backend):
     """Corners are made in float32: at 1 000, sides of .5 are rounded away in float16."""
@@ -330,6 +366,8 @@ def test_refusals(run, member):
         "kind must be one of iou, iof, ios, probiou for fmt='cxcywhr', got 'giou'", five, fmt="cxcywhr", kind="giou"
     )
     refused("kind must be one of iou, iof, ios, giou, diou, ciou, got 'probiou'", five[:, :4], kind="probiou")
+    refused(r"got \(3, 4, 2\); vertices \(V, 2\) are fmt='polygon'", np.zeros((3, 4, 2), np.float32))
+    refused("vertices .* are fmt='polygon'", np.zeros((3, 4, 2), np.float32), fmt="xyxyxyxy")
     refused("3 vertices or more", np.zeros((3, 2, 2), np.float32), fmt="polygon")
     refused(r"scores of shape \(3,\)", np.zeros((4, 5), np.float32), fmt="cxcywhr")
 

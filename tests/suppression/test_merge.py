@@ -225,6 +225,11 @@ def test_gradients_are_slopes():
             Backend.TORCH_CPU.gradient(total, given, scores), reference.slopes(total, given, scores), strict=True
         ):
             np.testing.assert_allclose(found, want, atol=1e-6)
+        # A box that is merged with none keeps a slope of its own, one with a NaN too.
+        odd = np.float32([[0, 0, 4, 4], [NAN, 0, 4, 4], [9, 9, INF, 12], [0, 0, 4, 4]])
+        ranks = np.float32([0.9, 0.8, 0.7, 0.6])
+        found = Backend.TORCH_CPU.gradient(lambda b, s: anyops.non_max_merge(b, s).boxes[:, 1].sum(), odd, ranks)
+        assert np.all(np.isfinite(found[0]))
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,80 @@
-"""Checks of numbers and axes; each names the argument, what was expected and what came."""
+"""Checks of numbers and axes; each names the argument, what was expected and what came.
+
+A number is one of Python or NumPy, or an array without axes. :func:`check_number` wants its value, which decides the
+shape of a result, or the end of a fit. To :func:`check_parameter` it may also stand for values that are not known yet,
+or change from call to call: such an array stays, and goes unchecked where it has no value.
+"""
 
 import math
 import operator
 from numbers import Real
 from typing import Any
 
+from .backends import to_host
+from .namespace import Array, check_dtype, hides_values, is_array, is_value_free, library, may_vary, namespace
+
 
 def check_number(
-    name: str, value: Any, *, least: float = -math.inf, largest: float = math.inf, finite: bool = True
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    largest: float = math.inf,
+    finite: bool = True,
+    positive: bool = False,
 ) -> float:
-    """Return a Python or NumPy number as a float; raise unless it is in [least, largest], and finite where asked."""
-    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    try:
-        value = float(value)
-    except OverflowError:
-        raise ValueError(f"{name} must fit a floating number, got an integer of {value.bit_length()} bits") from None
-    if not (least <= value <= largest and (math.isfinite(value) or not finite)):
+    """Return a number as a float; raise unless it is in [least, largest], and finite or positive where asked."""
+    if type(value) is not float:
+        value = value_of(name, value)
+        try:
+            value = float(value)
+        except OverflowError:
+            bits = value.bit_length()
+            raise ValueError(f"{name} must fit a floating number, got an integer of {bits} bits") from None
+    # Comparisons, which a compiler takes for a condition on a number that changes.
+    inside = least <= value <= largest and (not finite or -math.inf < value < math.inf) and (not positive or value > 0)
+    if not inside:
         if largest < math.inf:
             limits = f"in [{least:g}, {largest:g}]"
+        elif positive:
+            limits = "positive and finite"
         else:
             limits = " and ".join(["finite"] * finite + [f"at least {least:g}"] * (least > -math.inf)) or "a number"
         raise ValueError(f"{name} must be {limits}, got {value}")
     return value
+
+
+def check_parameter(name: str, value: Any, **limits: Any) -> float | Array:
+    """Return what :func:`check_number` does, or the array itself where its value may vary, checked if it is known."""
+    if type(value) is float or not is_array(value):
+        return check_number(name, value, **limits)
+    _check_scalar(name, value)
+    if not may_vary(value):
+        return check_number(name, value, **limits)
+    if is_value_free(value):
+        check_number(name, value, **limits)
+    return value
+
+
+def value_of(name: str, value: Any) -> Real:
+    """Return a number of Python or NumPy as it is, the value of an array without axes; raise for anything else."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return value
+    if not is_array(value):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    _check_scalar(name, value)
+    if hides_values(value):
+        lazy = library(namespace(**{name: value})) not in ("jax", "torch")
+        hint = "compute it first" if lazy else "static forms, which end in `_mask`, `_scores`, `_boxes`, take one"
+        raise TypeError(f"{name} must have a value here, got an array under a transform, or a lazy one; {hint}")
+    return to_host(value).item()
+
+
+def _check_scalar(name: str, value: Array) -> None:
+    """Raise unless an array is a number: it has no axes and holds no bool."""
+    if tuple(value.shape) != ():
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} of shape {tuple(value.shape)}")
+    check_dtype(namespace(**{name: value}), name, value, "real floating", "integral")
 
 
 def check_integer(name: str, value: Any) -> int:

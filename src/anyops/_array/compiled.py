@@ -27,10 +27,18 @@ def _flat(arguments: Iterable[Any]) -> Iterator[Any]:
             yield x
 
 
-def jitted(kernel: Callable[..., Any], how: Any, known: bool, options: dict[str, Any]) -> Callable[..., Any]:
-    """Return ``kernel(how, ..., **options)`` of JAX, compiled as one where values are known."""
-    settings = tuple(sorted(options.items()))
-    return _jitted(kernel, how, settings) if known else _precise(kernel, how, settings)
+def jitted(
+    kernel: Callable[..., Any], how: Any, known: bool, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Return ``kernel(how, *arguments, **options)`` of JAX, compiled as one where values are known.
+
+    For each combination of options; those that are arrays are arguments to the compiler, and may vary.
+    """
+    import jax
+
+    varying = {k: x for k, x in options.items() if isinstance(x, jax.Array)}
+    settings = tuple(sorted((k, x) for k, x in options.items() if k not in varying))
+    return (_jitted if known else _precise)(kernel, how, settings)(*arguments, **varying)
 
 
 @cache
@@ -44,9 +52,9 @@ def _jitted(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any]
 def _precise(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     import jax
 
-    def call(*arguments: Array | float | None) -> Any:
+    def call(*arguments: Array | float | None, **varying: Array) -> Any:
         with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
-            return kernel(how, *arguments, **dict(options))
+            return kernel(how, *arguments, **dict(options), **varying)
 
     call.__name__ = kernel.__name__  # so that profiles and errors name the kernel
     return call

@@ -1,11 +1,11 @@
 """Elementwise functions whose derivative is known in closed form."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from .mode import Mode, without_gradient
-from .namespace import Array
+from .namespace import Array, is_array
 
 
 def with_slope(
@@ -14,17 +14,30 @@ def with_slope(
     value_and_slope: Callable[..., tuple[Array, Array]],
     x: Array,
     *constants: Array,
+    **options: Any,
 ) -> Array:
-    """Return value(mode, x, *constants), elementwise, whose derivative by `x` is known in closed form.
+    """Return value(mode, x, *constants, **options), elementwise, whose derivative by `x` is known in closed form.
+
+    Options that are arrays are constants too.
 
     On torch called eagerly it is one node of the graph: the derivative is computed beside the value, which costs half
     as much again, and going back is one product. Recorded operation by operation, going back took as long as the whole
     of it. A second derivative, and every transform of torch.func, goes through `value` itself, as all does elsewhere.
     """
-    alone = without_gradient(mode, x, *constants)
+    varying = {k: y for k, y in options.items() if is_array(y)}
+    alone = without_gradient(mode, x, *constants, *varying.values())
     if alone is None:
-        return value(mode, x, *constants)
-    return _torch_node()(partial(value, mode), partial(value_and_slope, alone), x, *constants)[0]
+        return value(mode, x, *constants, **options)
+
+    def of_constants(function: Callable[..., Any], how: Mode) -> Callable[..., Any]:
+        def call(x: Array, *all_constants: Array) -> Any:
+            given = options | dict(zip(varying, all_constants[len(constants) :], strict=True))
+            return function(how, x, *all_constants[: len(constants)], **given)
+
+        return call
+
+    arrays = *constants, *varying.values()
+    return _torch_node()(of_constants(value, mode), of_constants(value_and_slope, alone), x, *arrays)[0]
 
 
 @cache

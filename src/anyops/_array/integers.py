@@ -4,8 +4,9 @@ import numpy as np
 
 from .backends import to_host
 from .host import Host
-from .mode import enter
-from .namespace import Array, DType, Namespace, is_kind, library, namespace, widest_dtype
+from .mode import Mode, enter
+from .namespace import Array, DType, Namespace, cast, is_array, is_kind, library, namespace, widest_dtype
+from .nearest import lowered_by, with_arithmetic
 
 
 def largest_exact(xp: Namespace, dtype: DType) -> float:
@@ -13,8 +14,13 @@ def largest_exact(xp: Namespace, dtype: DType) -> float:
     return 2.0 / float(xp.finfo(dtype).eps)
 
 
-def rounded_down(xp: Namespace, value: float, dtype: DType) -> float:
+def rounded_down(xp: Namespace, value: float | Array, dtype: DType) -> float | Array:
     """Return the largest number of a floating dtype that is not above an integer; a float as it is."""
+    if is_array(value):
+        if xp.isdtype(value.dtype, "real floating"):
+            return cast(xp, value, dtype)
+        lower = cast(xp, value, dtype)
+        return xp.where(cast(xp, lower, value.dtype) > value, xp.nextafter(lower, xp.zeros_like(lower)), lower)
     if not isinstance(value, int):
         return value
     surplus = value.bit_length() - int(largest_exact(xp, dtype)).bit_length() + 1
@@ -69,6 +75,23 @@ def unresolved(low: Host, high: Host, eps: float) -> Host:
     """
     apart = spread(low, high)
     return np.sum(np.where(apart > 2.0 / eps, (eps * apart) ** 2, 0.0), axis=-1)
+
+
+def check_held(mode: Mode, name: str, x: Array, dtype: DType, beside: str = "", smaller: int = 1) -> None:
+    """Raise ValueError if a dtype does not hold integers, or those larger by a factor; where values are known."""
+    xp = mode.xp
+    if 0 in x.shape or not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, x, dtype):
+        return
+    # As integers: the first one that is not held is rounded to the last one that is.
+    signed = with_arithmetic(xp, x)
+    low, high = (int(end) + lowered_by(xp, x.dtype, signed.dtype) for end in (xp.min(signed), xp.max(signed)))
+    largest, limit = max(high, -low), largest_exact(xp, dtype) / smaller
+    if largest > limit:
+        like = x if mode.like is None else mode.like
+        raise ValueError(
+            f"{name} must hold integers up to {limit:.0f}{beside}, to be computed in {dtype}, got {largest}; "
+            f"{remedy(namespace(x=like), name, dtype, like, largest)}"
+        )
 
 
 def remedy(xp: Namespace, name: str, dtype: DType, like: Array, largest: float) -> str:

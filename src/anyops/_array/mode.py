@@ -72,7 +72,7 @@ class Mode(NamedTuple):
 
         Through ``jax.jit`` on JAX where the values are known: called eagerly, JAX compiles each operation for each
         shape; the whole kernel is one compilation, and fuses. The kernel gets the mode of what it sees: arrays without
-        values. Options must be hashable: each combination is compiled on its own.
+        values. Options must be hashable, each combination is compiled on its own; or arrays, which are not.
 
         Matrix products are of full precision: on a GPU, JAX would round float32 factors to eleven bits, which moves
         samples to other centres and spoils a gradient, https://github.com/jax-ml/jax/issues/4873; torch and CuPy do not
@@ -84,7 +84,7 @@ class Mode(NamedTuple):
         Where NumPy computes, inf − inf, overflow and underflow are no news: a kernel replaces what is undefined.
         """
         if self.fused:
-            return jitted(kernel, self._replace(like=None, known=False), self.known, options)(*arguments)
+            return jitted(kernel, self._replace(like=None, known=False), self.known, arguments, options)
         if self.home == "torch" and not self.host:
             return as_written(kernel, self, *arguments, **options)
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):

@@ -5,7 +5,7 @@ Array libraries are recognised, never imported: an array of a library that is in
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import array_api_compat as compat
 import numpy as np
@@ -213,6 +213,17 @@ def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
+def is_array(x: Any) -> TypeGuard[Array]:
+    """Tell whether an argument that may be a number is an array of a library, NumPy's scalars aside."""
+    # Numbers first: torch.compile cannot ask one that changes for an attribute.
+    return not isinstance(x, int | float | np.generic) and hasattr(x, "shape")
+
+
+def number_in(xp: Namespace, number: Any, dtype: DType) -> Any:
+    """Return a number as it is, a 0-d array in a dtype: it is to promote nothing."""
+    return cast(xp, number, dtype) if is_array(number) else number
+
+
 def rows_of(x: Array) -> tuple[Array, ...]:
     """Return the items along the first axis, as views where the library has them."""
     if library(namespace(x=x)) == "torch":
@@ -291,6 +302,32 @@ def hides_values(x: Array) -> bool:
         return True
     active = torch._C._are_functorch_transforms_active()
     return active and torch._C._functorch.is_functorch_wrapped_tensor(x.detach())
+
+
+def may_vary(x: Array) -> bool:
+    """Tell whether a 0-d array has to stay one: it has no value yet, or somebody follows it, or it is on a device.
+
+    JAX's stay in any case: a program is compiled once for all their values.
+    """
+    name = library(namespace(x=x))
+    if name != "torch":
+        return name not in ("numpy", "array_api_strict")
+    import torch
+
+    if hides_values(x) or torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None:
+        return True
+    followed = torch.is_grad_enabled() and x.requires_grad
+    return followed or type(x) not in (torch.Tensor, torch.nn.Parameter) or not x.is_cpu
+
+
+def is_value_free(x: Array) -> bool:
+    """Tell whether a 0-d array has a value, and to look at it waits for no device."""
+    name = library(namespace(x=x))
+    if name == "jax":
+        return not is_traced(x) and all(d.platform == "cpu" for d in x.devices())
+    if name != "torch":
+        return name in ("numpy", "array_api_strict")
+    return not hides_values(x) and x.is_cpu and type(x).__module__.partition(".")[0] == "torch"
 
 
 def check_has_values(hint: str, **arrays: Array) -> None:

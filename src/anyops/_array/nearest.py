@@ -63,6 +63,11 @@ def with_arithmetic(xp: Namespace, x: Array) -> Array:
     return x.view(xp.int64) ^ xp.iinfo(xp.int64).min if x.dtype == xp.uint64 else xp.astype(x, xp.int64)
 
 
+def lowered_by(xp: Namespace, given: DType, dtype: DType) -> int:
+    """Return by how much :func:`with_arithmetic` lowers integers of a given dtype."""
+    return 2**63 if given == xp.uint64 != dtype else 0
+
+
 def as_compared(xp: Namespace, x: Array) -> Array:
     """Return integers in a dtype in which the library can compare them, with their values.
 

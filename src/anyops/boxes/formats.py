@@ -2,6 +2,7 @@
 
 import math
 
+from .._array.integers import check_held
 from .._array.mode import Mode, mode_of, sized_mode_of
 from .._array.namespace import (
     Array,
@@ -19,7 +20,7 @@ from .._array.nearest import less
 from .._array.rows import scan_rows
 from .._array.support import Kind, op
 from .aligned import columns_of, corners_of, from_corners, to_corners
-from .regions import PLANE, can_convert, check_fmt, check_held, check_regions, convert, flat, size
+from .regions import FORMATS, PLANE, ROTATED, can_convert, check_fmt, check_regions, convert, flat, size
 
 # Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
 PIXELS = 1 << 22
@@ -32,7 +33,7 @@ def check_boxes(name: str, boxes: Array) -> None:
 
 
 @op(Kind.VALUES)
-def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
+def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
     """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0; of other regions their area, length or volume.
 
     Parameters
@@ -69,7 +70,7 @@ def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
     dtype = result_dtype(xp, boxes=boxes)
     boxes, fmt = as_xyxy(xp, flat(xp, boxes, fmt), fmt)
     if fmt != "xyxy":
-        check_held(mode, "boxes", boxes, fmt, compute_dtype(xp, dtype))
+        check_held(mode, "boxes", boxes, compute_dtype(xp, dtype), f" for fmt={fmt!r}")
     return mode.run(_area, boxes, fmt=fmt, dtype=dtype)
 
 
@@ -146,7 +147,8 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
         check_fmt(name, fmt)
     check_regions("boxes", boxes, in_fmt)
     if not can_convert(in_fmt, out_fmt):
-        raise ValueError(f"out_fmt must be a format that regions of in_fmt={in_fmt!r} have, got {out_fmt!r}")
+        known = ", ".join(fmt for fmt in FORMATS if can_convert(in_fmt, fmt))
+        raise ValueError(f"out_fmt must be one of {known} for in_fmt={in_fmt!r}, got {out_fmt!r}")
     dtype = result_dtype(xp, boxes=boxes)
     if in_fmt == out_fmt:
         return cast(xp, boxes, dtype)
@@ -159,6 +161,11 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
 
 def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    if in_fmt in PLANE and out_fmt in ROTATED:  # turned by 0, with the sides as they are
+        plane = out_fmt.removesuffix("r")
+        made = boxes if in_fmt == plane else _convert(mode, boxes, in_fmt=in_fmt, out_fmt=plane, dtype=wide)
+        made = cast(xp, made, dtype)
+        return xp.concat((made, xp.zeros_like(made[..., :1])), axis=-1)
     boxes = cast(xp, boxes, wide)
     if in_fmt in PLANE:
         boxes, in_fmt = to_corners(xp, boxes, in_fmt), "xyxy"

@@ -18,7 +18,7 @@ from .._array.namespace import (
     result_dtype,
     widest_dtype,
 )
-from .._array.nearest import less, with_arithmetic
+from .._array.nearest import less, lowered_by, with_arithmetic
 from .._array.pieces import map_tiles, tiles
 from .._array.rows import fold_rows
 from .._array.segments import segment_sum
@@ -27,14 +27,14 @@ from .._array.support import Kind, op
 from . import aligned
 from .formats import PIXELS, as_bool, as_xyxy, check_mask
 from .geometry import SHARES, Regions, meet
-from .regions import FORMATS, Measure, check_held, check_kind, check_regions, flat, overlap, ready, shape_of
+from .regions import FORMATS, Measure, check_corners_held, check_kind, check_regions, flat, overlap, ready, shape_of
 
 # Share of the pairs of regions up to which only those are compared whose envelopes meet.
 MEETING = 0.25
 
 
 @op(Kind.VALUES)
-def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True, fmt: str = "xyxy") -> Array:
+def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy", *, kind: str = "iou", pairwise: bool = True) -> Array:
     """I / U of boxes or other regions, or one of its relatives.
 
     ======= ==============================================================
@@ -54,14 +54,14 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
         One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
         Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
         16-bit floats are computed in float32 and returned in their own dtype. In place of 4 numbers those of `fmt`.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Boxes along the axes have all but "probiou"; rotated ones "iou", "iof", "ios" and "probiou"; segments and blocks
-        in space "iou", "iof", "ios", "giou" and "diou"; other regions "iou", "iof" and "ios".
-    pairwise : bool
     fmt : str
         What the last axis holds: "xyxy", "xywh", "cxcywh", "yxyx"; "cxcywhr", "xywhr", rotated by degrees, counter-
         clockwise as seen in an image; "xyxyxyxy", corners in order around; "polygon", (..., V, 2); "segment", start and
         end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. See :func:`box_convert`.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        Boxes along the axes have all but "probiou"; rotated ones "iou", "iof", "ios" and "probiou"; segments and blocks
+        in space "iou", "iof", "ios", "giou" and "diou"; other regions "iou", "iof" and "ios".
+    pairwise : bool
 
     Returns
     -------
@@ -112,7 +112,7 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     (boxes1, _), (boxes2, fmt) = (as_xyxy(xp, flat(xp, boxes, fmt), fmt) for boxes in (boxes1, boxes2))
     if fmt != "xyxy":
         for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
-            check_held(mode, name, boxes, fmt, compute_dtype(xp, dtype))
+            check_corners_held(mode, name, boxes, compute_dtype(xp, dtype), fmt)
     if fmt == "xyxy" and xp.isdtype(boxes1.dtype, "integral") and xp.isdtype(boxes2.dtype, "integral"):
         boxes1, boxes2 = _of_one_dtype(xp, boxes1, boxes2)
         if mode.known and (mode.at_hand or mode.fused):
@@ -174,24 +174,24 @@ def exact_dtype(xp: Namespace, integers: Array) -> DType:
     return widest_dtype(xp, dtype, integers) if xp.iinfo(integers.dtype).bits > 16 else dtype
 
 
-def beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, Array]:
-    """Return integer boxes (..., N, 4) as floats beside the first one that is valid, and its corner as (..., 1, 4).
+def beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, Array]:
+    """Return integer boxes (..., N, 4) as floats beside the first one that is real, and its corner as (..., 1, 4).
 
     Overlaps do not depend on the origin, and sides of integers that floats do not hold stay exact.
     """
     signed = with_arithmetic(mode.xp, boxes)
-    moved, origin = mode.run(_beside_first, signed, valid)
+    moved, origin = mode.run(_beside_first, signed, real)
     check_exact(mode, "boxes", signed, moved)
-    return moved, origin + (2.0**63 if boxes.dtype == mode.xp.uint64 != signed.dtype else 0.0)
+    return moved, origin + float(lowered_by(mode.xp, boxes.dtype, signed.dtype))
 
 
-def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array, Array]:
+def _beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, Array]:
     xp, dtype = mode.xp, exact_dtype(mode.xp, boxes)
     if not boxes.shape[-2]:
         return cast(xp, boxes, dtype), xp.zeros((*boxes.shape[:-2], 1, 4), dtype=dtype, device=device(boxes))
     corner = boxes[..., :1, :2]
-    if valid is not None:
-        first = xp.argmax(xp.astype(valid, xp.int8), axis=-1, keepdims=True)[..., None]
+    if real is not None:
+        first = xp.argmax(xp.astype(real, xp.int8), axis=-1, keepdims=True)[..., None]
         corner = take_along(xp, boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
     if xp.finfo(dtype).bits == 64:
         # A corner that the float holds, so that to add it to an average rounds once, as the boxes themselves are
@@ -199,7 +199,7 @@ def _beside_first(mode: Mode, boxes: Array, valid: Array | None) -> tuple[Array,
         corner = corner - corner % max(1, 2 ** (xp.iinfo(boxes.dtype).bits - 54))
     corner = xp.concat((corner, corner), axis=-1)
     moved = less(xp, boxes, corner, dtype)
-    moved = moved if valid is None else xp.where(valid[..., None], moved, xp.zeros_like(moved))
+    moved = moved if real is None else xp.where(real[..., None], moved, xp.zeros_like(moved))
     return moved, cast(xp, corner, dtype)
 
 

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_number
 from .._array.division import divide
-from .._array.integers import largest_exact, may_be_rounded, remedy
+from .._array.integers import check_held
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, device, result_dtype
-from .._array.nearest import as_compared
 from .._array.pieces import map_tiles, tiles
 from .._array.support import Kind, op
 from .iou import check_broadcast
+
+# Distances whose square takes exp to 0 in float64, too.
+VANISHED = 30.0
 
 
 @op(Kind.VALUES)
@@ -79,7 +81,7 @@ def keypoint_similarity(
     for name, points in (("keypoints1", keypoints1), ("keypoints2", keypoints2)):
         if points.ndim < 3 or points.shape[-1] not in (2, 3):
             raise ValueError(f"{name} must have shape (..., N, K, 2) or (..., N, K, 3), got {tuple(points.shape)}")
-        _check_held(mode, name, points, wide)
+        check_held(mode, name, points, wide)
     count = keypoints1.shape[-2]
     if keypoints2.shape[-2] != count:
         raise ValueError(f"keypoints2 must have {count} keypoints, as keypoints1, got {keypoints2.shape[-2]}")
@@ -91,20 +93,6 @@ def keypoint_similarity(
         )
     sigmas = _sigmas(xp, sigmas, count, wide, keypoints1)
     return mode.run(_similarity, keypoints1, keypoints2, areas, sigmas, dtype=dtype)
-
-
-def _check_held(mode: Mode, name: str, points: Array, dtype: DType) -> None:
-    """Raise ValueError if a floating dtype does not hold the integers of an array; where values are known."""
-    xp = mode.xp
-    if 0 in points.shape or not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, points, dtype):
-        return
-    points, limit = as_compared(xp, points), largest_exact(xp, dtype)
-    largest = max(int(xp.max(points)), -int(xp.min(points)))
-    if largest > limit:
-        raise ValueError(
-            f"{name} must hold integers up to {limit:.0f}, to be computed in {dtype}, got {largest:.6g}; "
-            f"{remedy(xp, name, dtype, points, largest)}"
-        )
 
 
 def _sigmas(xp: Namespace, sigmas: Any, count: int, dtype: DType, like: Array) -> Array:
@@ -166,7 +154,11 @@ def _similarity(
 
     # Nothing is near a pose whose area is not positive and finite; no gradient passes through what is undefined.
     proper = (areas > 0) & (areas < math.inf)
-    scale = sigmas * xp.sqrt(8 * xp.where(proper, areas, 1.0))
+    # A scale whose square is held: smaller ones make no difference to keypoints, but their derivatives overflow.
+    tiny = float(xp.finfo(wide).smallest_normal)
+    held = proper & (areas >= tiny)
+    scale = sigmas * xp.sqrt(8 * xp.where(held, areas, 1.0))
+    scale = xp.where(held & (scale > 4 * math.sqrt(tiny)), scale, 4 * math.sqrt(tiny))
     unit = divide(xp, xp.ones_like(scale), scale)
     number = xp.sum(xp.astype(visible, wide), axis=0)
     share = xp.where(proper, b.counts, 0.0) / xp.where(number > 0, number, 1.0)
@@ -175,7 +167,9 @@ def _similarity(
     def block(i: slice, j: slice) -> Array:
         one, other = a.map(lambda x: x[..., i, None]), b.map(lambda x: x[..., None, j])
         apart = (one.points - other.points) * unit[..., None, j]
-        near = xp.exp(-xp.sum(apart**2, axis=0)) * one.counts * share[..., None, j]
+        far = ~xp.all(xp.abs(apart) <= VANISHED, axis=0)
+        near = xp.exp(-xp.sum(xp.where(far, 0.0, apart) ** 2, axis=0)) * one.counts
+        near = xp.where(far, 0.0, near) * share[..., None, j]
         return cast(xp, xp.sum(near, axis=0) + one.mark + mark[..., None, j], dtype)
 
     shape = keypoints1.shape[-3], keypoints2.shape[-3]

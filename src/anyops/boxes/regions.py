@@ -7,9 +7,9 @@ the axes and the size, by which pairs that may overlap are found, and the rows t
 import math
 from typing import NamedTuple
 
-from .._array.integers import largest_exact, may_be_rounded
+from .._array.integers import check_held
 from .._array.mode import Mode
-from .._array.namespace import Array, DType, Namespace, cast, rows_of
+from .._array.namespace import Array, DType, Namespace, rows_of
 from .._array.operators import PLAIN, Operators
 from . import aligned, blocks, polygons, rotated
 from .geometry import Geometry, Regions, rows_first
@@ -58,24 +58,21 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
     if len(tail) < len(shape) or any(want not in (None, n) for want, n in zip(shape, tail, strict=True)):
         others = [repr(other) for other, of in FORMATS.items() if of.shape == got[-1:] != shape]
         hint = f"; {got[-1]} numbers are fmt={' or '.join(others)}" if others else ""
+        if len(got) > 2 and got[-1] == 2:
+            hint = "; vertices (V, 2) are fmt='polygon'"
         beside = "" if fmt == "xyxy" else f" for fmt={fmt!r}"
         raise ValueError(f"{name} must have shape (..., {shape_of(fmt)}){beside}, got {got}{hint}")
     if fmt == "polygon" and tail[0] < 3:
         raise ValueError(f"{name} must have 3 vertices or more, shape (..., V, 2) for fmt='polygon', got {got}")
 
 
-def check_held(mode: Mode, name: str, regions: Array, fmt: str, dtype: DType) -> None:
-    """Raise ValueError if a floating dtype does not hold integers, which other formats than xyxy are made; if known."""
-    xp = mode.xp
-    if not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, regions, dtype):
-        return
-    limit = largest_exact(xp, dtype)
-    largest = float(xp.max(xp.abs(cast(xp, regions, dtype)))) if 0 not in regions.shape else 0.0
-    if largest > limit:
-        raise ValueError(
-            f"{name} must hold integers up to {limit:.0f} for fmt={fmt!r}, which is computed in {dtype}, got "
-            f"{largest:.6g}; subtract an offset, or pass floats to have them rounded"
-        )
+# Boxes by a corner and sides, or by the centre: their corners are held where the numbers are this many times smaller.
+SMALLER = {"xywh": 2, "cxcywh": 4}
+
+
+def check_corners_held(mode: Mode, name: str, regions: Array, dtype: DType, fmt: str) -> None:
+    """Raise ValueError if a floating dtype does not hold integers and the corners that they stand for; where known."""
+    check_held(mode, name, regions, dtype, f" for fmt={fmt!r}", SMALLER.get(fmt, 1))
 
 
 def flat(xp: Namespace, regions: Array, fmt: str) -> Array:

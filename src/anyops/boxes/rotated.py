@@ -27,10 +27,14 @@ CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 
 
 def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
-    """Cosine and sine of an angle in degrees."""
-    whole = stop_gradient(xp.round(degrees / 360)) * 360
-    turn = (degrees - whole) * (math.pi / 180)
-    return xp.cos(turn), xp.sin(turn)
+    """Cosine and sine of an angle in degrees: those of quarter turns are exact, as long boxes need them."""
+    quarters = stop_gradient(xp.round(degrees / 90))
+    turn = (degrees - 90 * quarters) * (math.pi / 180)
+    cos, sin, quarters = xp.cos(turn), xp.sin(turn), quarters - 4 * xp.floor(quarters / 4)
+    swaps = (quarters == 1) | (quarters == 3)
+    left, low = (quarters == 1) | (quarters == 2), quarters >= 2
+    x, y = xp.where(swaps, sin, cos), xp.where(swaps, cos, sin)
+    return xp.where(left, -x, x), xp.where(low, -y, y)
 
 
 def within_a_turn(xp: Namespace, degrees: Array) -> Array:

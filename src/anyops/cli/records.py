@@ -626,10 +626,14 @@ def _csv_list(cell: str) -> Any:
 # Both
 
 
-def box_of(value: Any, where: str, layout: Layout = COCO) -> list[float]:
-    """Return the numbers of a box, width and height of 0 or more."""
+def box_of(value: Any, where: str, given: Layout | None = None) -> list[float]:
+    """Return the numbers of a box, width and height of 0 or more: in a layout that an option has given, or COCO's."""
+    layout = given or COCO
     if type(value) is not list or len(value) != len(layout.columns):
-        raise CommandError(f"{where}: bbox: expected {layout.words}, got {shown(value)}")
+        some = type(value) is list and given is not None and len(value) > 4
+        others = [fmt for fmt, of in LAYOUTS.items() if some and len(of.columns) == len(value)]
+        hint = f"; --fmt {' or '.join(others)} takes {len(value)}" if others else ""
+        raise CommandError(f"{where}: bbox: expected {layout.words}, got {shown(value)}{hint}")
     numbers = [number(one, "bbox", where) for one in value]
     return _checked_sides(numbers, layout, ("bbox",) * len(numbers), where)
 

@@ -7,7 +7,7 @@ above 0 where it has more than half of the probability: ±r for two classes; p t
 import math
 from typing import Any, NamedTuple
 
-from .._array.arguments import check_number, check_parts
+from .._array.arguments import check_number, check_parameter, check_parts
 from .._array.chunked import check_known_chunks, reduce_chunks
 from .._array.host import Host, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, remedy
@@ -21,6 +21,7 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    is_array,
     is_kind,
     namespace,
     result_dtype,
@@ -70,7 +71,7 @@ class LogisticStep(NamedTuple):
 
 @op(Kind.VALUES)
 def logistic_loss(
-    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
+    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float | Array = 0.0
 ) -> LogisticLoss:
     """(Σ w·loss + l2/2 ‖coef‖²) / Σw, loss = −log p of the class that is there, with its gradient in closed form.
 
@@ -116,9 +117,10 @@ def logistic_loss(
     >>> probs.round(4), loss.round(4), slope.round(4), level.round(4)
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
-    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, between=True)
-    l2 = check_penalty("l2", l2)
-    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *_in_range(l2), **options))
+    l2 = check_parameter("l2", l2, least=0)
+    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, l2=l2, between=True)
+    penalty = _in_range(mode.xp, l2, options["dtype"])
+    return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *penalty, **options))
 
 
 @op(Kind.VALUES)
@@ -256,7 +258,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
 
 @op(Kind.VALUES, SOLVES)
 def logistic_step(
-    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float = 0.0
+    x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float | Array = 0.0
 ) -> LogisticStep:
     """One step of Newton's method, of a length that lowers the loss: for many small problems at once.
 
@@ -298,11 +300,12 @@ def logistic_step(
     >>> at[0].round(4), at[1].round(4), bool(decrement < 1e-12)
     (array([0.9082]), np.float64(-1.3623), True)
     """
-    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight)
-    l2 = check_penalty("l2", l2)
+    l2 = check_parameter("l2", l2, least=0)
+    mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, l2=l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
-    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *_in_range(l2), **options))
+    penalty = _in_range(mode.xp, l2, options["dtype"])
+    found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *penalty, **options))
     if mode.known:
         check_integers(mode.xp, x, sample_weight, found.coef, options["dtype"])
     return found
@@ -335,6 +338,7 @@ def _check(
     intercept: Array,
     *labels: Array,
     sample_weight: Array | None = None,
+    l2: float | Array = 0.0,
     between: bool = False,
 ) -> tuple[Mode, dict[str, Any]]:
     """Return the mode, and the options of kernels: the dtype, and whether labels were seen; raise for misfits."""
@@ -345,7 +349,7 @@ def _check(
     at = {"coef": coef, "intercept": intercept}
     if (mode := mode_of(**rows)).lazy:  # coefficients found for a lazy array are on the host
         at = {k: mode.xp.asarray(v) for k, v in at.items()}
-    mode = mode_of(**rows, **at)
+    mode = mode_of(**rows, **at, **({"l2": l2} if is_array(l2) else {}))
     xp = mode.xp
     check_rows(xp, x, y=y, sample_weight=sample_weight)
     for name, value in at.items():
@@ -541,7 +545,8 @@ def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) ->
     if w is not None:
         z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
     size = xp.max(xp.abs(z), axis=0) if x.shape[0] else xp.sum(z, axis=0)
-    size = xp.maximum(size, xp.sqrt(xp.ones_like(size) * l2) / xp.sqrt(mass))
+    # The step does not depend on the scale, by which the penalty has no derivative here.
+    size = xp.maximum(size, xp.sqrt(stop_gradient(xp.ones_like(size) * l2)) / xp.sqrt(mass))
     scale = xp.where(size > 0, size, xp.ones_like(size))
     return z / scale, centre, scale
 
@@ -602,8 +607,10 @@ def _present(
     return *_kept(xp, x, y, w, dtype), xp.minimum(l2, xp.full_like(l2, float(xp.finfo(dtype).max)))
 
 
-def _in_range(l2: float) -> tuple[float, float]:
+def _in_range(xp: Namespace, l2: Any, dtype: DType) -> tuple[Any, float]:
     """A penalty as a product of numbers that float32 holds: as an argument XLA would take one below 1e-38 for 0."""
+    if is_array(l2):
+        return cast(xp, l2, compute_dtype(xp, dtype)), 1.0
     return (l2 * TINY_UNIT, 1 / TINY_UNIT) if l2 < 1 / TINY_UNIT else (l2, 1.0)
 
 

@@ -9,10 +9,9 @@ z → +∞ a hopeless one, with ce = z and q = 1.
 import math
 from collections.abc import Sequence
 from functools import partial
-from numbers import Real
 from typing import Any, NamedTuple
 
-from .._array.arguments import check_axis, check_integer, check_number
+from .._array.arguments import check_axis, check_integer, check_number, check_parameter
 from .._array.elementwise import with_slope
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
@@ -24,13 +23,15 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    is_array,
+    number_in,
     result_dtype,
     stop_gradient,
 )
 from .._array.pieces import by_rows
 from .._array.support import Kind, op
-from .._math import cross_entropy, log_sum_exp
-from .reduction import check_reduction, reduce, share
+from .._math import cross_entropy, log_sum_exp, positive, present
+from .reduction import check_reduction, check_weights, reduce, share, shares
 
 
 class LossAndGrad(NamedTuple):
@@ -44,9 +45,19 @@ class LossAndGrad(NamedTuple):
 
 
 def _focal(
-    mode: Mode, z: Array, w: Array | None, weight: Array | None, gamma: float, *, slope: bool
+    mode: Mode,
+    z: Array,
+    w: Array | None,
+    weight: Array | None,
+    gamma: float | Array,
+    *,
+    slope: bool,
+    balance: tuple[Array, Array] | None = None,
 ) -> tuple[Array, ...]:
-    """Return weight · q^γ · ce, and its derivative by z if `slope`; w = None for hard targets."""
+    """Return weight · q^γ · ce, and its derivative by z if `slope`; w = None for hard targets.
+
+    For soft ones ``balance = (u, v)`` makes ce = u softplus(z) + v softplus(−z).
+    """
     xp, own = mode.xp, mode.own
     cap, capped = _cap(xp, z.dtype), z
     if not mode.at_hand or bool(xp.any(z > cap)):
@@ -60,10 +71,10 @@ def _focal(
     q = miss if w is None else miss + w * (1.0 - 2.0 * miss)
     power = _power(xp, q, w, gamma, capped, softplus)
     ce = softplus if capped is z else own.add(softplus, z - capped)
-    if w is not None:
+    if w is not None and balance is None:
         ce = own.subtract(ce, w * z)
-    if gamma == 0:
-        ce = cross_entropy(xp, z, w)
+    if balance is not None or (not is_array(gamma) and gamma == 0):
+        ce = cross_entropy(xp, z, w, balance)
     if weight is not None:
         power = weight if power is None else own.multiply(power, weight)
     if rest is None:
@@ -74,7 +85,8 @@ def _focal(
     else:
         part = w > 0  # elsewhere q = σ(z), both of which may have underflown
         ratio = xp.where(part, miss / xp.where(part, q, 1.0), 1.0)
-        derivative = gamma * ce * (rest * (1.0 - 2.0 * w) * ratio) + (miss - w)
+        ascent = miss - w if balance is None else balance[0] * miss - balance[1] * rest
+        derivative = rest * ce * (1.0 - 2.0 * w) * ratio * gamma + ascent
     if power is None:
         return ce, derivative
     return own.multiply(ce, power), own.multiply(derivative, power)
@@ -85,12 +97,15 @@ def _cap(xp: Namespace, dtype: DType) -> float:
     return -1.25 * math.log(float(xp.finfo(dtype).eps))  # 20 in float32, 45 in float64
 
 
-def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, softplus: Array) -> Array | None:
+def _power(xp: Namespace, q: Array, w: Array | None, gamma: float | Array, z: Array, softplus: Array) -> Array | None:
     """q^γ, None for γ = 0. Products where γ is a small integer; else through log q, for 0^γ has no derivative."""
-    if gamma == 0:
-        return None
-    if gamma.is_integer() and gamma <= 16:
-        return q * q if gamma == 2 else q ** int(gamma)
+    if not is_array(gamma):
+        if gamma == 0:
+            return None
+        # Comparisons, by which torch does not compile a γ that changes for each of its values.
+        power = next((k for k in range(1, 17) if gamma == k), None)
+        if power is not None:
+            return q * q if power == 2 else q**power
     log_q = z - softplus
     if w is not None:
         # At w = 0 as the limit, for the derivative by w: q′/q = (1 − 2q)/q.
@@ -105,12 +120,20 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float, z: Array, sof
 
 @op(Kind.VALUES)
 def sigmoid_focal_loss(
-    logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
+    logits: Array,
+    targets: Array,
+    alpha: float | Array | None = 0.25,
+    gamma: float | Array = 2.0,
+    reduction: str = "none",
+    *,
+    pos_weight: float | Array | None = None,
+    sample_weight: Array | None = None,
 ) -> Array:
     """−α_t (1 − p_t)^γ log p_t of independent binary classifications [1]_.
 
     p = σ(x), p_t = pt + (1 − p)(1 − t), −log p_t the cross-entropy t softplus(−x) + (1 − t) softplus(x), and
-    α_t = αt + (1 − α)(1 − t); equations 4 and 5, and soft targets as torchvision and optax take them.
+    α_t = αt + (1 − α)(1 − t); equations 4 and 5, and soft targets as torchvision and optax take them. `pos_weight`
+    multiplies the first term of the cross-entropy, `sample_weight` the loss of each item.
 
     Parameters
     ----------
@@ -125,7 +148,13 @@ def sigmoid_focal_loss(
     gamma : float ≥ 0
         0 is the weighted binary cross-entropy, to the last bit.
     reduction : {"none", "mean", "sum"}
-        The mean is over all items; that of nothing is 0.
+        The mean is over all items, Σ w loss / Σ w with weights; that of nothing is 0.
+    pos_weight : float ≥ 0 or array, optional
+        Weight of the positive term, as in torch's ``BCEWithLogitsLoss``: a number, or an array that broadcasts to the
+        shape of `logits`, (C,) for one of each class along the last axis.
+    sample_weight : array, optional
+        Bool or numbers ≥ 0, in a shape that broadcasts to that of `logits`: (N, 1) for one of each row. What an item of
+        weight 0 holds, NaN included, reaches neither the loss nor a gradient.
 
     Returns
     -------
@@ -136,7 +165,8 @@ def sigmoid_focal_loss(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or not in the shape of the other, or an option is out of its range.
+        If an argument is no array or not in the shape of the other, or an option is out of its range. Negative weights
+        in arrays raise where a look at them is free (NumPy), and give NaN elsewhere.
 
     References
     ----------
@@ -150,14 +180,24 @@ def sigmoid_focal_loss(
     array([0.001353, 0.043322, 0.000451])
     >>> anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0.0).round(6)  # binary cross-entropy
     array([0.126928, 0.693147, 0.126928])
+    >>> there = np.asarray([True, True, False])  # the last item is padding
+    >>> anyops.sigmoid_focal_loss(logits, targets, reduction="mean", sample_weight=there).round(6)
+    np.float64(0.022337)
     """
-    mode, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
-    return mode.run(_sigmoid_loss, logits, targets, **options)
+    mode, arrays, options = _check_sigmoid(logits, targets, alpha, gamma, reduction, pos_weight, sample_weight)
+    return mode.run(_sigmoid_loss, *arrays, **options)
 
 
 @op(Kind.VALUES)
 def sigmoid_focal_loss_and_grad(
-    logits: Array, targets: Array, *, alpha: float | None = 0.25, gamma: float = 2.0, reduction: str = "none"
+    logits: Array,
+    targets: Array,
+    alpha: float | Array | None = 0.25,
+    gamma: float | Array = 2.0,
+    reduction: str = "none",
+    *,
+    pos_weight: float | Array | None = None,
+    sample_weight: Array | None = None,
 ) -> LossAndGrad:
     """:func:`sigmoid_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
 
@@ -165,7 +205,7 @@ def sigmoid_focal_loss_and_grad(
 
     Parameters
     ----------
-    logits, targets, alpha, gamma, reduction
+    logits, targets, alpha, gamma, reduction, pos_weight, sample_weight
         As in :func:`sigmoid_focal_loss`.
 
     Returns
@@ -187,16 +227,31 @@ def sigmoid_focal_loss_and_grad(
     >>> float(loss.round(6)), dlogits.round(6)
     (0.043773, array([-0.074572, -0.001218]))
     """
-    mode, options = _check_sigmoid(logits, targets, alpha, gamma, reduction)
-    return LossAndGrad(
-        *mode.run(_sigmoid_loss_and_grad, logits, targets, **options, of=result_dtype(mode.xp, logits=logits))
-    )
+    mode, arrays, options = _check_sigmoid(logits, targets, alpha, gamma, reduction, pos_weight, sample_weight)
+    return LossAndGrad(*mode.run(_sigmoid_loss_and_grad, *arrays, **options, of=result_dtype(mode.xp, logits=logits)))
 
 
 def _check_sigmoid(
-    logits: Array, targets: Array, alpha: float | None, gamma: float, reduction: str
-) -> tuple[Mode, dict[str, object]]:
-    mode = sized_mode_of(logits=logits, targets=targets)
+    logits: Array,
+    targets: Array,
+    alpha: float | None,
+    gamma: float,
+    reduction: str,
+    pos_weight: float | Array | None,
+    sample_weight: Array | None,
+) -> tuple[Mode, tuple[Array | None, ...], dict[str, object]]:
+    weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if is_array(pos_weight) and pos_weight.ndim > 0:
+        weights["pos_weight"] = pos_weight
+    elif pos_weight is not None:
+        pos_weight = check_parameter("pos_weight", pos_weight, least=0)
+    numbers = {
+        "pos_weight": pos_weight,
+        "alpha": None if alpha is None else check_parameter("alpha", alpha, least=0, largest=1),
+        "gamma": check_parameter("gamma", gamma, least=0),
+    }
+    arrays = {name: x for name, x in numbers.items() if is_array(x)}
+    mode = sized_mode_of(logits=logits, targets=targets, **(weights | arrays))
     xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
     check_dtype(xp, "targets", targets, "real floating", "integral", "bool")
@@ -205,45 +260,73 @@ def _check_sigmoid(
             f"targets must have the shape of logits, {tuple(logits.shape)}, got {tuple(targets.shape)}; "
             "class numbers are for softmax_focal_loss"
         )
+    for name, x in weights.items():
+        check_weights(mode, name, x, tuple(logits.shape))
     hard = not xp.isdtype(targets.dtype, "real floating")
     if not hard:
         dtype = xp.result_type(dtype, targets.dtype)
     check_reduction(reduction)
-    options = {
-        "alpha": None if alpha is None else check_number("alpha", alpha, least=0, largest=1),
-        "gamma": check_number("gamma", gamma, least=0),
-        "reduction": reduction,
-        "dtype": dtype,
-        "hard": hard,
-    }
-    return mode, options
+    options = {**numbers, "reduction": reduction, "dtype": dtype, "hard": hard}
+    return mode, (logits, targets, sample_weight), options
 
 
 def _sigmoid_items(
-    mode: Mode, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
+    mode: Mode,
+    x: Array,
+    t: Array,
+    pos_weight: float | Array | None = None,
+    *,
+    alpha: float | Array | None,
+    gamma: float | Array,
+    hard: bool,
+    slope: bool,
 ) -> tuple[Array, ...]:
     """Loss of each item, and its derivative by x if `slope`."""
     xp, own = mode.xp, mode.own
-    against, w = 1.0 - t, None
+    against, w, balance = 1.0 - t, None, None
+    weight = None if alpha is None else own.add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
     # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone. They have a derivative all the same.
     if hard or (mode.at_hand and not mode.grad and bool(_dot(xp, t, against) == 0)):
+        if pos_weight is not None:
+            chosen = t * pos_weight + against
+            weight = chosen if weight is None else own.multiply(weight, chosen)
         sign = own.subtract(against, t)
     else:
         nearest = xp.round(t)
         sign = 1.0 - 2.0 * nearest
         w = (t - nearest) * sign
-    weight = None if alpha is None else own.add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
-    found = _focal(mode, x * sign, w, weight, gamma, slope=slope)
+        if pos_weight is not None:  # of t where 1 is the nearer target, of 1 − t elsewhere
+            of_near, of_far = (xp.where(side, pos_weight, xp.ones_like(t)) for side in (nearest > 0, nearest <= 0))
+            balance = of_near * (1.0 - w), of_far * w
+    found = _focal(mode, x * sign, w, weight, gamma, slope=slope, balance=balance)
     return found if not slope else (found[0], own.multiply(found[1], sign))
 
 
 def _sigmoid_pieces(
-    mode: Mode, x: Array, t: Array, *, alpha: float | None, gamma: float, hard: bool, slope: bool
+    mode: Mode,
+    x: Array,
+    t: Array,
+    *,
+    alpha: float | Array | None,
+    gamma: float | Array,
+    pos_weight: float | Array | None,
+    hard: bool,
+    slope: bool,
 ) -> tuple[Array, ...]:
     """:func:`_sigmoid_items`, in pieces."""
     items = partial(_sigmoid_items, mode, alpha=alpha, gamma=gamma, hard=hard, slope=slope)
     # Several megabytes of temporaries malloc returns to the system, and gets back page by page.
-    return by_rows(mode, items, x, t, grain=mode.grain // 2 if slope else mode.grain)
+    grain = mode.grain // 2 if slope else mode.grain
+    if pos_weight is None or isinstance(pos_weight, float):
+        return by_rows(mode, partial(items, pos_weight=pos_weight), x, t, grain=grain)
+    return by_rows(mode, items, x, t, mode.xp.broadcast_to(pos_weight, x.shape), grain=grain)
+
+
+def _in_range(xp: Namespace, x: Array, t: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return logits and targets with zeros for what in items of weight 0 has no finite loss."""
+    if weight is None:
+        return x, t
+    return present(xp, x, weight), xp.where((weight > 0) | ((t >= 0) & (t <= 1)), t, 0.0)
 
 
 def _dot(xp: Namespace, x: Array, y: Array) -> Array:
@@ -255,40 +338,42 @@ def _sigmoid_loss(
     mode: Mode,
     logits: Array,
     targets: Array,
+    sample_weight: Array | None,
     *,
-    alpha: float | None,
-    gamma: float,
     reduction: str,
     dtype: DType,
-    hard: bool,
+    **options: Any,
 ) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    factor = shares(mode, sample_weight, tuple(logits.shape), wide, reduction)
+    x, t = _in_range(xp, cast(xp, logits, wide), cast(xp, targets, wide), factor)
 
-    def value(mode: Mode, x: Array, t: Array) -> Array:
-        return _sigmoid_pieces(mode, x, t, alpha=alpha, gamma=gamma, hard=hard, slope=False)[0]
+    def value(mode: Mode, x: Array, t: Array, **options: Any) -> Array:
+        return _sigmoid_pieces(mode, x, t, slope=False, **options)[0]
 
     # At once beside a graph, whose memory stays: then pieces gain nothing.
-    both = partial(_sigmoid_items, alpha=alpha, gamma=gamma, hard=hard, slope=True)
-    loss = with_slope(mode, value, both, cast(xp, logits, wide), cast(xp, targets, wide))
-    return cast(xp, reduce(xp, loss, reduction), dtype)
+    both = partial(_sigmoid_items, slope=True)
+    loss = with_slope(mode, value, both, x, t, **{k: number_in(xp, y, wide) for k, y in options.items()})
+    return cast(xp, reduce(xp, loss, reduction, factor=factor), dtype)
 
 
 def _sigmoid_loss_and_grad(
     mode: Mode,
     logits: Array,
     targets: Array,
+    sample_weight: Array | None,
     *,
-    alpha: float | None,
-    gamma: float,
     reduction: str,
     dtype: DType,
-    hard: bool,
     of: DType,
+    **options: Any,
 ) -> tuple[Array, Array]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    x, t = cast(xp, logits, wide), cast(xp, targets, wide)
-    loss, slope = _sigmoid_pieces(mode, x, t, alpha=alpha, gamma=gamma, hard=hard, slope=True)
-    return cast(xp, reduce(xp, loss, reduction), dtype), cast(xp, share(slope, reduction), of)
+    factor = shares(mode, sample_weight, tuple(logits.shape), wide, reduction)
+    x, t = _in_range(xp, cast(xp, logits, wide), cast(xp, targets, wide), factor)
+    loss, slope = _sigmoid_pieces(mode, x, t, slope=True, **{k: number_in(xp, y, wide) for k, y in options.items()})
+    loss, slope = reduce(xp, loss, reduction, factor=factor), share(slope, reduction, factor=factor)
+    return cast(xp, loss, dtype), cast(xp, slope, of)
 
 
 # --- many classes ----------------------------------------------------------------------------------------------------
@@ -300,11 +385,12 @@ def softmax_focal_loss(
     labels: Array,
     *,
     alpha: float | Array | Sequence[float] | None = None,
-    gamma: float = 2.0,
+    gamma: float | Array = 2.0,
     axis: int = -1,
     ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     reduction: str = "none",
+    sample_weight: Array | None = None,
 ) -> Array:
     """−Σ_c t_c α_c (1 − p_c)^γ log p_c, p the softmax of the logits [1]_.
 
@@ -328,7 +414,11 @@ def softmax_focal_loss(
         The label of items that do not count: loss and gradient are 0, whatever their logits.
     label_smoothing : float in [0, 1]
     reduction : {"none", "mean", "sum"}
-        The mean is over the items not ignored, whatever their weights; that of nothing is 0.
+        The mean is over the items not ignored, whatever their `alpha`; Σ w loss / Σ w with a `sample_weight`. That of
+        nothing is 0.
+    sample_weight : array, optional
+        Bool or numbers ≥ 0, in a shape that broadcasts to that of the items: `logits` without the class axis. What an
+        item of weight 0 holds, NaN and labels out of range included, reaches neither the loss nor a gradient.
 
     Returns
     -------
@@ -355,7 +445,7 @@ def softmax_focal_loss(
     np.float64(0.004144)
     """
     mode, arguments, options = _check_softmax(
-        logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
+        logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction, sample_weight
     )
     return mode.run(_softmax_loss, *arguments, **options, slope=False)
 
@@ -366,17 +456,18 @@ def softmax_focal_loss_and_grad(
     labels: Array,
     *,
     alpha: float | Array | Sequence[float] | None = None,
-    gamma: float = 2.0,
+    gamma: float | Array = 2.0,
     axis: int = -1,
     ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     reduction: str = "none",
+    sample_weight: Array | None = None,
 ) -> LossAndGrad:
     """:func:`softmax_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
 
     Parameters
     ----------
-    logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
+    logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction, sample_weight
         As in :func:`softmax_focal_loss`.
 
     Returns
@@ -399,7 +490,7 @@ def softmax_focal_loss_and_grad(
     (array([0.004144]), array([[-0.010805,  0.007899,  0.002906]]))
     """
     mode, arguments, options = _check_softmax(
-        logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction
+        logits, labels, alpha, gamma, axis, ignore_index, label_smoothing, reduction, sample_weight
     )
     return LossAndGrad(*mode.run(_softmax_loss, *arguments, **options, slope=True))
 
@@ -413,8 +504,19 @@ def _check_softmax(
     ignore_index: int | None,
     label_smoothing: float,
     reduction: str,
+    sample_weight: Array | None,
 ) -> tuple[Mode, tuple[Array | None, ...], dict[str, object]]:
-    arrays = {"alpha": alpha} if hasattr(alpha, "shape") and not isinstance(alpha, Real) else {}
+    of_classes = (isinstance(alpha, Sequence) and not isinstance(alpha, str | bytes)) or (
+        is_array(alpha) and alpha.ndim > 0
+    )
+    numbers = {
+        "alpha": None if alpha is None or of_classes else check_parameter("alpha", alpha, least=0, largest=1),
+        "gamma": check_parameter("gamma", gamma, least=0),
+        "label_smoothing": check_parameter("label_smoothing", label_smoothing, least=0, largest=1),
+    }
+    arrays = {name: x for name, x in numbers.items() if is_array(x)}
+    arrays |= {"alpha": alpha} if of_classes and is_array(alpha) else {}
+    arrays |= {} if sample_weight is None else {"sample_weight": sample_weight}
     mode = sized_mode_of(logits=logits, labels=labels, **arrays)
     xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
@@ -439,35 +541,34 @@ def _check_softmax(
         ignore_index = check_integer("ignore_index", ignore_index)
         if soft:
             raise ValueError(f"ignore_index must be None where labels are probabilities, got {ignore_index}")
-    weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype))
+    weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype)) if of_classes else None
     check_reduction(reduction)
     options = {
-        "alpha": None if alpha is None or weights is not None else check_number("alpha", alpha, least=0, largest=1),
-        "gamma": check_number("gamma", gamma, least=0),
+        **numbers,
         "axis": axis,
         "ignore_index": ignore_index,
-        "label_smoothing": check_number("label_smoothing", label_smoothing, least=0, largest=1),
         "reduction": reduction,
         "dtype": dtype,
         "of": result_dtype(xp, logits=logits),
     }
+    check_weights(mode, "sample_weight", sample_weight, items)
     if not soft and mode.raises:
         wrong = (labels < 0) | (labels >= classes)
+        if sample_weight is not None:
+            wrong = wrong & positive(xp, sample_weight)
         if ignore_index is not None:
             wrong = wrong & (labels != ignore_index)
         if bool(xp.any(wrong)):
             worst = int(xp.max(xp.where(wrong, labels, int(xp.min(labels)))))
             raise ValueError(f"labels must be in [0, {classes - 1}], or ignore_index, got {worst}")
-    return mode, (logits, labels, weights), options
+    return mode, (logits, labels, weights, sample_weight), options
 
 
-def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array | None:
-    """Return a weight for each class as an array (C,), None where `alpha` is no more than a number."""
-    if isinstance(alpha, Sequence) and not isinstance(alpha, str | bytes):
+def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array:
+    """Return a weight for each class as an array (C,)."""
+    if isinstance(alpha, Sequence):
         numbers = [check_number(f"alpha[{i}]", a, least=0) for i, a in enumerate(alpha)]
         alpha = xp.asarray(numbers, dtype=dtype, device=device(logits))
-    if alpha is None or isinstance(alpha, Real) or not hasattr(alpha, "shape"):
-        return None
     check_dtype(xp, "alpha", alpha, "real floating", "integral")
     if tuple(alpha.shape) != (classes,):
         raise ValueError(f"alpha must be a number or have shape ({classes},), got {tuple(alpha.shape)}")
@@ -479,29 +580,36 @@ def _softmax_loss(
     logits: Array,
     labels: Array,
     weights: Array | None,
+    sample_weight: Array | None,
     *,
-    alpha: float | None,
-    gamma: float,
+    alpha: float | Array | None,
+    gamma: float | Array,
     axis: int,
     ignore_index: int | None,
-    label_smoothing: float,
+    label_smoothing: float | Array,
     reduction: str,
     dtype: DType,
     of: DType,
     slope: bool,
 ) -> Array | tuple[Array, Array]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
+    alpha, gamma, label_smoothing = (number_in(xp, x, wide) for x in (alpha, gamma, label_smoothing))
     x = _class_last(xp, cast(xp, logits, wide), axis)
     classes = x.shape[-1]
     each = None if weights is None else cast(xp, weights, wide)
     count: Array | float = max(math.prod(x.shape[:-1]), 1)
+    counts = None
     if xp.isdtype(labels.dtype, "real floating"):
         t = _class_last(xp, cast(xp, labels, wide), axis)
     else:
         t = cast(xp, labels, default_int(xp, labels))
         if ignore_index is not None and reduction == "mean":
-            count = xp.sum(xp.astype(t != ignore_index, wide))
+            counts = t != ignore_index
+            count = xp.sum(xp.astype(counts, wide))
             count = xp.maximum(count, xp.ones_like(count))
+    factor = shares(mode, sample_weight, x.shape[:-1], wide, reduction, counts)
+    if factor is not None:
+        x, t = _with_classes(xp, x, t, factor > 0)
     items = partial(
         _softmax_items,
         mode,
@@ -515,11 +623,20 @@ def _softmax_loss(
     loss, *grads = by_rows(mode, items, x, t, whole=1, grain=mode.grain)
     if alpha is not None:
         loss, grads = loss * alpha, [g * alpha for g in grads]
-    loss = cast(xp, reduce(xp, loss, reduction, count), dtype)
+    loss = cast(xp, reduce(xp, loss, reduction, count, factor), dtype)
     if not slope:
         return loss
-    dlogits = share(_class_back(xp, grads[0], axis), reduction, count)
-    return loss, cast(xp, dlogits, of)
+    dlogits = share(grads[0], reduction, count, None if factor is None else factor[..., None])
+    return loss, cast(xp, _class_back(xp, dlogits, axis), of)
+
+
+def _with_classes(xp: Namespace, x: Array, t: Array, there: Array) -> tuple[Array, Array]:
+    """Return logits (..., C), and labels or probabilities, with zeros for what has no finite loss in other items."""
+    far = float(xp.finfo(x.dtype).max) / 4  # logits differ by less than the largest number
+    x = xp.where(there[..., None] | (xp.abs(x) < far), x, 0.0)
+    if t.ndim == x.ndim:
+        return x, xp.where(there[..., None] | ((t >= 0) & (t <= 1)), t, 0.0)
+    return x, xp.where(there | ((t >= 0) & (t < x.shape[-1])), t, 0)
 
 
 # permute_dims and not moveaxis, for which torch.func.vmap has no batching rule (torch 2.13)
@@ -540,9 +657,9 @@ def _softmax_items(
     *,
     each: Array | None,
     number: Array,
-    gamma: float,
+    gamma: float | Array,
     ignore_index: int | None,
-    smoothing: float,
+    smoothing: float | Array,
     slope: bool,
 ) -> tuple[Array, ...]:
     """Loss of each item (..., C), and its derivative by x if `slope`; t has labels (...) or probabilities (..., C)."""
@@ -560,14 +677,16 @@ def _softmax_items(
     item = xp.where(known, xp.ones_like(x[..., 0]), math.nan)[..., None]
     if counts is not None:
         item = xp.where(counts, item, 0.0)
-    if smoothing == 0:
+    if not is_array(smoothing) and smoothing == 0:
         return _one_class(mode, x, chosen, item if weight is None else item * weight, gamma, slope=slope)
     onehot = xp.where(chosen, xp.ones_like(x), 0.0)
     t = ((1.0 - smoothing) * onehot + smoothing / x.shape[-1]) * item
     return _all_classes(mode, x, t, weight, gamma, slope=slope)
 
 
-def _one_class(mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float, *, slope: bool) -> tuple[Array, ...]:
+def _one_class(
+    mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float | Array, *, slope: bool
+) -> tuple[Array, ...]:
     """Focal loss of one class against the rest: as of two classes with logit z = log Σ_{c≠y} e^{x_c} − x_y."""
     xp = mode.xp
     # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
@@ -581,7 +700,9 @@ def _one_class(mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float,
     return loss[..., 0], slopes[0] * xp.where(chosen, -1.0, shares)
 
 
-def _all_classes(mode: Mode, x: Array, t: Array, each: Array | None, gamma: float, *, slope: bool) -> tuple[Array, ...]:
+def _all_classes(
+    mode: Mode, x: Array, t: Array, each: Array | None, gamma: float | Array, *, slope: bool
+) -> tuple[Array, ...]:
     """Σ_c t_c α_c times the focal loss of class c against the rest, for every class.
 
     The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest

@@ -3,14 +3,21 @@
 from .._array.mode import sized_mode_of
 from .._array.namespace import Array, cast, compute_dtype, result_dtype
 from .._array.support import Kind, op
+from .._math import present
 from ..boxes.iou import box_iou
-from ..boxes.regions import check_fmt, check_regions
-from .reduction import check_reduction, reduce
+from ..boxes.regions import FORMATS, check_fmt, check_regions
+from .reduction import check_reduction, check_weights, reduce, shares
 
 
 @op(Kind.VALUES)
 def box_iou_loss(
-    pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none", fmt: str = "xyxy"
+    pred: Array,
+    target: Array,
+    reduction: str = "none",
+    *,
+    kind: str = "giou",
+    fmt: str = "xyxy",
+    sample_weight: Array | None = None,
 ) -> Array:
     """1 − overlap of matched boxes or other regions, the overlap being iou, giou [1]_, diou or ciou [2]_.
 
@@ -19,12 +26,15 @@ def box_iou_loss(
     pred, target : array (..., 4)
         Box by box, of one shape. Floating or integer; integers become the namespace's default float, 16-bit floats are
         computed in float32. In place of 4 numbers those of `fmt`.
+    reduction : {"none", "mean", "sum"}
+        The mean is Σ w loss / Σ w with weights; that of no boxes is 0.
     kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
         As in :func:`anyops.box_iou`; rotated boxes have "iou", "iof", "ios" and "probiou".
-    reduction : {"none", "mean", "sum"}
-        The mean of no boxes is 0.
     fmt : str
         See :func:`anyops.box_convert`.
+    sample_weight : array, optional
+        Bool or numbers ≥ 0, in a shape that broadcasts to that of the losses. What a pair of weight 0 holds, NaN
+        included, reaches neither the loss nor a gradient.
 
     Returns
     -------
@@ -35,7 +45,8 @@ def box_iou_loss(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array of boxes, shapes differ, or `kind`, `reduction` or `fmt` is unknown.
+        If an argument is no array of boxes, shapes differ, or `kind`, `reduction` or `fmt` is unknown. Negative weights
+        raise where a look at them is free (NumPy), and give NaN elsewhere.
 
     References
     ----------
@@ -48,7 +59,9 @@ def box_iou_loss(
     >>> anyops.box_iou_loss(np.asarray([0.0, 0.0, 2.0, 2.0]), np.asarray([1.0, 1.0, 3.0, 3.0])).round(6)
     np.float64(1.079365)
     """
-    xp = sized_mode_of(pred=pred, target=target).xp
+    weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+    mode = sized_mode_of(pred=pred, target=target, **weights)
+    xp = mode.xp
     check_reduction(reduction)
     check_fmt("fmt", fmt)
     check_regions("pred", pred, fmt)
@@ -56,7 +69,14 @@ def box_iou_loss(
         raise ValueError(f"target must have the shape of pred, {tuple(pred.shape)}, got {tuple(target.shape)}")
     dtype = result_dtype(xp, pred=pred, target=target)
     wide = compute_dtype(xp, dtype)
+    axes = len(FORMATS[fmt].shape)  # of one region
+    items = tuple(pred.shape[: pred.ndim - axes])
+    check_weights(mode, "sample_weight", sample_weight, items)
+    factor = shares(mode, sample_weight, items, wide, reduction)
     # 16-bit floats get their overlap in float32; integers are compared as such.
-    boxes = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
-    loss = 1.0 - box_iou(*boxes, kind=kind, pairwise=False, fmt=fmt)
-    return cast(xp, reduce(xp, loss, reduction), dtype)
+    pred, target = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
+    if factor is not None:
+        each = factor[(..., *(None,) * axes)]
+        pred, target = (x if xp.isdtype(x.dtype, "integral") else present(xp, x, each) for x in (pred, target))
+    loss = 1.0 - box_iou(pred, target, kind=kind, pairwise=False, fmt=fmt)
+    return cast(xp, reduce(xp, loss, reduction, factor=factor), dtype)

@@ -2,7 +2,9 @@
 
 import math
 
-from .._array.namespace import Array, Namespace
+from .._array.mode import Mode
+from .._array.namespace import Array, DType, Namespace, cast, check_dtype
+from .._math import in_unit, quotient
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -13,16 +15,65 @@ def check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
 
 
-def reduce(xp: Namespace, loss: Array, reduction: str, count: Array | float | None = None) -> Array:
-    """Return the losses, their sum, or their sum over their number (or `count`); the mean of nothing is 0."""
+def check_weights(mode: Mode, name: str, weights: Array | None, shape: tuple[int, ...]) -> None:
+    """Raise unless weights broadcast to a shape, and, where a look at them is free, none is negative."""
+    if weights is None:
+        return
+    xp, given = mode.xp, tuple(weights.shape)
+    check_dtype(xp, name, weights, "real floating", "integral", "bool")
+    fits = len(given) <= len(shape) and all(a in (1, b) for a, b in zip(reversed(given), reversed(shape), strict=False))
+    if not fits:
+        raise ValueError(f"{name} must broadcast to the shape of the items, {shape}, got {given}")
+    if mode.raises and not xp.isdtype(weights.dtype, "bool") and bool(xp.any(weights < 0)):
+        raise ValueError(f"{name} must be at least 0, got {float(xp.min(weights))}")
+
+
+def shares(
+    mode: Mode,
+    weights: Array | None,
+    shape: tuple[int, ...],
+    dtype: DType,
+    reduction: str,
+    counts: Array | None = None,
+) -> Array | None:
+    """Return the factor of each item's loss: its weight, over their sum for "mean"; NaN for a negative weight.
+
+    Weights are relative then, and may be of any size. `counts` is which items count at all. None for no weights.
+    """
+    if weights is None:
+        return None
+    xp = mode.xp
+    if not xp.isdtype(weights.dtype, "bool"):
+        floats = weights if xp.isdtype(weights.dtype, "real floating") else cast(xp, weights, dtype)
+        weights = xp.where(floats < 0, math.nan, floats)
+    if reduction == "mean":
+        flat, _ = in_unit(mode, xp.reshape(weights, (-1,)), dtype)
+        weights = xp.reshape(flat, weights.shape)
+    weights = xp.broadcast_to(cast(xp, weights, dtype), shape)
+    if counts is not None:
+        weights = xp.where(counts, weights, 0.0)
+    return quotient(xp, weights, xp.sum(weights)) if reduction == "mean" else weights
+
+
+def reduce(
+    xp: Namespace, loss: Array, reduction: str, count: Array | float | None = None, factor: Array | None = None
+) -> Array:
+    """Return the losses, their sum, or their sum over their number (or `count`); the mean of nothing is 0.
+
+    With a `factor` of each, see :func:`shares`, a mean is a sum.
+    """
+    if factor is not None:
+        loss, count = loss * factor, 1
     if reduction == "none":
         return loss
     total = xp.sum(loss)
     return total if reduction == "sum" else total / (_number(loss) if count is None else count)
 
 
-def share(grad: Array, reduction: str, count: Array | float | None = None) -> Array:
+def share(grad: Array, reduction: str, count: Array | float | None = None, factor: Array | None = None) -> Array:
     """Return the gradient of the reduced loss from the derivative of each item's own."""
+    if factor is not None:
+        return grad * factor
     return grad if reduction != "mean" else grad / (_number(grad) if count is None else count)
 
 

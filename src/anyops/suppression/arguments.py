@@ -1,10 +1,11 @@
 """Checks that the suppression ops share; each names the argument, what was expected and what came."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from .._array.arguments import check_integer, check_number
+from .._array.arguments import check_integer, check_number, value_of
 from .._array.backends import to_host
 from .._array.chunked import check_known_chunks
 from .._array.mode import Mode, enter, floating_of, floats
@@ -15,27 +16,40 @@ from .._array.namespace import (
     cast,
     check_can_order,
     check_dtype,
+    compute_dtype,
     default_int,
+    device,
+    is_array,
     namespace,
+    number_in,
+    result_dtype,
     working,
 )
-from .._array.nearest import as_compared
+from .._array.nearest import as_compared, lowered_by, with_arithmetic
 from .._array.support import support
 from ..boxes.aligned import to_corners
 from ..boxes.iou import beside_first
-from ..boxes.regions import FORMATS, PLANE, Measure, check_held, check_regions, flat
+from ..boxes.regions import FORMATS, PLANE, Measure, check_corners_held, check_regions, flat
 from .detections import Detections
 
 
-def check_threshold(name: str, value: float, *, largest: float = math.inf) -> float:
-    """Return a threshold as a float; raise unless it is a number in [0, largest]."""
-    return check_number(name, value, least=0, largest=largest, finite=False)
+def check_threshold(
+    name: str, value: float, *, largest: float = math.inf, check: Callable[..., Any] = check_number
+) -> float | Array:
+    """Return a threshold as a float; raise unless it is a number in [0, largest].
+
+    Static forms pass another `check`, by which it may be an array: :func:`check_parameter`.
+    """
+    return check(name, value, least=0, largest=largest, finite=False)
 
 
-def check_score_threshold(value: float) -> float:
+def check_score_threshold(value: float, *, check: Callable[..., Any] = check_number) -> float | Array:
     """Return a threshold of scores as a float, integers as they are; raise unless it is a number of at least 0."""
-    least = check_threshold("score_threshold", value)
-    return int(value) if isinstance(value, Integral) else least
+    least = check_threshold("score_threshold", value, check=check)
+    if type(value) is float or is_array(least):
+        return least
+    given = value_of("score_threshold", value)
+    return int(given) if isinstance(given, Integral) else least
 
 
 def check_count(name: str, value: Any) -> int:
@@ -47,6 +61,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 NUMBERS = "real floating", "integral"
+Parameters = dict[str, Any]  # numbers of an op: floats, or arrays without axes
 
 
 def check_detections(detections: Detections, measure: Measure, labels_name: str = "labels") -> Namespace:
@@ -112,7 +127,7 @@ class Call(NamedTuple):
     mode: Mode
     detections: Detections
     measure: Measure
-    least: float | None = None  # only scores above it count; a whole number beside integers
+    least: Array | float | None = None  # only scores above it count; a whole number beside integers
     last: float | None = None  # only new scores above it count
     limit: int | None = None
     origin: Array | None = None  # (..., 1, 4), beside which the boxes lie if they were integers
@@ -139,22 +154,44 @@ def index_call(
     max_output: int | None = None,
     *,
     differentiable: bool = True,
+    early: bool = True,
 ) -> Call:
-    """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is."""
+    """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is.
+
+    `early` is whether boxes up to the score threshold take no part, nor their coordinates.
+    """
     xp = check_detections(given, measure)
     least = None if score_threshold is None else check_score_threshold(score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    call = _enter(xp, given, measure, differentiable, least, limit)
+    call = _enter(xp, given, measure, differentiable, least, limit, early=early)
     if not call.mode.host or given.scores.ndim != 1:
         check_index_contract(op, call.mode, given.scores)
     return call
 
 
-def static_call(op: str, given: Detections, measure: Measure, *, differentiable: bool = True) -> Call:
-    """Check the arguments that the ops of the static contract share."""
+def static_call(
+    op: str, given: Detections, measure: Measure, numbers: Parameters, *, differentiable: bool = True
+) -> tuple[Call, Parameters]:
+    """Check the arguments that the ops of the static contract share, and return the numbers as they are computed with.
+
+    These are floats, or arrays in the dtype of the overlaps. Boxes with scores up to `least` take no part.
+    """
     xp = check_detections(given, measure)
     check_can_order(xp, op)
-    return _enter(xp, given, measure, differentiable)
+    arrays = {name: x for name, x in numbers.items() if is_array(x)}
+    if not arrays:
+        return _enter(xp, given, measure, differentiable, numbers.get("least")), numbers
+    namespace(scores=given.scores, **arrays)
+    call = _enter(xp, given, measure, differentiable, numbers.get("least"), beside=tuple(arrays.values()))
+    if call.mode.host:
+        held = {name: to_host(x).item() for name, x in arrays.items()}
+    else:
+        boxes, _, _, overlaps, _ = call.detections
+        dtype = compute_dtype(
+            xp, result_dtype(xp, boxes=boxes) if overlaps is None else result_dtype(xp, overlaps=overlaps)
+        )
+        held = {name: cast(xp, x, dtype) if name != "least" else x for name, x in arrays.items()}
+    return call, numbers | held
 
 
 def _enter(
@@ -164,18 +201,27 @@ def _enter(
     differentiable: bool,
     last: float | None = None,
     limit: int | None = None,
+    *,
+    early: bool = True,
+    beside: tuple[Array, ...] = (),
 ) -> Call:
-    mode, (boxes, scores, labels, overlaps, valid) = enter(xp, *given, differentiable=differentiable)
+    mode, views = enter(xp, *given, *beside, differentiable=differentiable)
+    boxes, scores, labels, overlaps, valid = views[: len(given)]
     origin = of_scores = of_boxes = None
-    least = last
-    if not is_floating(mode, scores):  # ranked as integers
-        of_scores, scores = floating_of(mode, scores), as_compared(mode.xp, scores)
-        least = None if last is None else whole(mode.xp, last, scores)
+    least = last = to_host(last).item() if mode.host and is_array(last) else last
+    if not is_floating(mode, scores):  # ranked as integers, and lowered where no result is made of them
+        of_scores, of_integer = floating_of(mode, scores), given.scores.dtype
+        scores = (as_compared if differentiable else with_arithmetic)(mode.xp, scores)
+        lowered = lowered_by(mode.xp, of_integer, scores.dtype)
+        least = None if last is None else whole(mode.xp, last, scores, lowered)
+    of_integers = boxes is not None and not is_floating(mode, boxes)
+    # Where boxes lie that take no part moves no origin, and is no reason to refuse the others.
+    real = taking_part(scores, least if early else None, valid) if of_integers else None
     if boxes is not None and measure.fmt != "xyxy":
-        boxes, measure = _as_computed(mode, boxes, measure, valid)
-    if boxes is not None and not is_floating(mode, boxes):
+        boxes, measure = _as_computed(mode, boxes, measure, real)
+    if of_integers and not is_floating(mode, boxes):
         of_boxes = floating_of(mode, boxes)
-        boxes, origin = beside_first(mode, boxes, valid)
+        boxes, origin = beside_first(mode, boxes, real)
     if overlaps is not None and mode.host:
         (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
@@ -183,15 +229,26 @@ def _enter(
     return Call(mode, detections, measure, least, last, limit, origin, (of_scores, of_boxes))
 
 
-def _as_computed(mode: Mode, boxes: Array, measure: Measure, valid: Array | None) -> tuple[Array, Measure]:
-    """Return boxes along the axes as xyxy, and other regions as floats with all their numbers along the last axis."""
+def taking_part(scores: Array, least: Array | float | None, valid: Array | None) -> Array | None:
+    """Return whether each box takes part: one that is valid, with a score above a limit; None if all do."""
+    if least is None:
+        return valid
+    above = scores > number_in(namespace(scores=scores), least, scores.dtype)
+    return above if valid is None else above & valid
+
+
+def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: Array | None) -> tuple[Array, Measure]:
+    """Return boxes along the axes as xyxy, and other regions as floats with all their numbers along the last axis.
+
+    Integers must be held by the floats where the boxes are `real`.
+    """
     xp, fmt = mode.xp, measure.fmt
     boxes = flat(xp, boxes, fmt)
     if fmt != "yxyx":
         if not is_floating(mode, boxes):
             dtype = floating_of(mode, boxes)
-            real = boxes if valid is None else xp.where(valid[..., None], boxes, xp.zeros_like(boxes))
-            check_held(mode, "boxes", real, fmt, dtype)
+            some = boxes if real is None else xp.where(real[..., None], boxes, xp.zeros_like(boxes))
+            check_corners_held(mode, "boxes", some, dtype, fmt)
             boxes = cast(xp, boxes, dtype)
         boxes = working(xp, boxes)
     return (to_corners(xp, boxes, fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
@@ -202,12 +259,30 @@ def is_floating(mode: Mode, x: Array) -> bool:
     return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
 
 
-def whole(xp: Namespace, least: float, scores: Array) -> float:
-    """Return the integer above which those integers lie that are above a threshold, in the range of their dtype."""
+def whole(xp: Namespace, least: Array | float, scores: Array, lowered: int = 0) -> Array | float:
+    """Return the integer above which those integers lie that are above a threshold, in their dtype.
+
+    An array: JAX takes 32 bits for an int. `lowered` is by how much the scores are.
+    """
     if xp.isdtype(scores.dtype, "real floating"):
         return least
-    largest = xp.iinfo(scores.dtype).max
-    return largest if least >= largest else math.floor(least)  # of an int itself
+    dtype, largest = scores.dtype, xp.iinfo(scores.dtype).max
+    most = xp.asarray(largest, dtype=dtype, device=device(scores))
+    if not is_array(least):
+        inside = least < largest + lowered
+        return xp.asarray(math.floor(least) - lowered, dtype=dtype, device=device(scores)) if inside else most
+    if xp.isdtype(least.dtype, "real floating"):
+        inside = least < float(largest + lowered)
+        least = xp.where(inside, xp.floor(least), 0.0)
+        if lowered:
+            low = least < float(lowered)
+            limit = cast(xp, xp.where(low, least, least - float(lowered)), dtype)  # both exact
+            return xp.where(inside, xp.where(low, limit + xp.iinfo(dtype).min, limit), most)
+        return xp.where(inside, cast(xp, least, dtype), most)
+    if lowered:
+        return with_arithmetic(xp, least) if least.dtype == xp.uint64 else cast(xp, least, dtype) + xp.iinfo(dtype).min
+    inside = least <= xp.asarray(min(largest, xp.iinfo(least.dtype).max), dtype=least.dtype, device=device(least))
+    return xp.where(inside, cast(xp, xp.where(inside, least, xp.zeros_like(least)), dtype), most)
 
 
 def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
@@ -216,12 +291,9 @@ def check_choice(name: str, value: Any, known: tuple[str | None, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(str, known))}, got {value!r}")
 
 
-def check_positive(name: str, value: float) -> float:
-    """Return a number as a float; raise unless it is positive and finite."""
-    value = check_number(name, value)
-    if value <= 0:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-    return value
+def check_positive(name: str, value: float, *, check: Callable[..., Any] = check_number) -> float | Array:
+    """Return a number as a float; raise unless it is positive and finite. For `check` see :func:`check_threshold`."""
+    return check(name, value, positive=True)
 
 
 def comparable(xp: Namespace, labels: Array) -> Array:

@@ -11,16 +11,18 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .._array.arguments import check_number, check_parameter
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, cast, result_dtype, rows_of, working
+from .._array.namespace import Array, Namespace, cast, namespace, result_dtype, rows_of, working
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.aligned import columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
 from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
-from .greedy import kept_of_scene
+from .greedy import decided_in_parts, kept_of_scene, undivided
 from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 from .select import as_floating
+from .winners import Winners, pairs_with_kept
 
 PENALTIES = (None, "score", "score+distance")
 # A box takes part in the average of a better one above this overlap.
@@ -46,14 +48,14 @@ class RescoredInPlace(NamedTuple):
 def cluster_nms(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     penalty: str | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     labels: Array | None = None,
-    sigma: float = 0.2,
-    score_threshold: float | None = 0.01,
+    sigma: float | Array = 0.2,
+    score_threshold: float | Array | None = 0.01,
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> RescoredBoxes:
@@ -116,14 +118,14 @@ def cluster_nms(
     >>> indices.tolist(), scores.round(4).tolist()
     ([0, 2, 1], [0.9, 0.7, 0.1322])
     """
-    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore, fmt)
+    given = _check(boxes, iou_threshold, penalty, sigma, fmt)
     call = index_call(
         "cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), score_threshold, max_output
     )
     if penalty is not None or call.mode.grad or call.mode.padded:
-        indices, new, _ = best_first(call, **settings)
+        indices, new, _ = best_first(call, **_settings(given, penalty, _rescore, fmt))
     else:  # greedy NMS, and scores as they are
-        kept, xp = kept_of_scene(call, settings["given"]["threshold"]), call.mode.xp
+        kept, xp = kept_of_scene(call, given["threshold"]), call.mode.xp
         indices = kept if call.limit is None else kept[: min(call.limit, kept.shape[0])]
         new = xp.take(as_floating(xp, call.detections.scores), indices)
     return RescoredBoxes(*call.back(indices, new)[:2])
@@ -133,19 +135,19 @@ def cluster_nms(
 def cluster_nms_scores(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     penalty: str | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     labels: Array | None = None,
-    sigma: float = 0.2,
+    sigma: float | Array = 0.2,
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
     """New scores of Cluster-NMS, 0 for the boxes that go: the static form of :func:`cluster_nms`.
 
-    Differentiable in scores, boxes and overlaps.
+    Differentiable in scores, boxes, overlaps and `sigma`.
 
     Parameters
     ----------
@@ -179,22 +181,23 @@ def cluster_nms_scores(
     >>> anyops.cluster_nms_scores(boxes, np.asarray([0.9, 0.8, 0.7])).tolist()
     [0.9, 0.0, 0.7]
     """
-    settings = _settings(boxes, iou_threshold, penalty, sigma, _rescore, fmt)
-    call = static_call("cluster_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
-    return call.back(None, in_place(call, **settings)[0])[1]
+    numbers = _check(boxes, iou_threshold, penalty, sigma, fmt, check_parameter)
+    given = Detections(boxes, scores, labels, overlaps, valid)
+    call, numbers = static_call("cluster_nms_scores", given, Measure(kind, fmt), numbers)
+    return call.back(None, in_place(call, **_settings(numbers, penalty, _rescore, fmt))[0])[1]
 
 
 @op(Kind.SELECTION, SHAPES_BY_VALUE, static="weighted_cluster_nms_boxes")
 def weighted_cluster_nms(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     penalty: str | None = None,
     kind: str = "iou",
     labels: Array | None = None,
-    sigma: float = 0.2,
-    score_threshold: float | None = 0.01,
+    sigma: float | Array = 0.2,
+    score_threshold: float | Array | None = 0.01,
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> WeightedBoxes:
@@ -237,13 +240,18 @@ def weighted_cluster_nms(
     >>> averaged.boxes.round(2).tolist(), averaged.indices.tolist()
     ([[0.0, 0.0, 10.0, 9.56], [20.0, 0.0, 30.0, 10.0]], [0, 2])
     """
-    settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
+    given = _check(boxes, iou_threshold, penalty, sigma)
     check_averaged("weighted_cluster_nms", boxes)
-    call = index_call(
-        "weighted_cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind), score_threshold, max_output
-    )
     # Boxes below the limit still take part in the average of better ones.
-    indices, new, moved = best_first(call, **settings, early=False)
+    call = index_call(
+        "weighted_cluster_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind),
+        score_threshold,
+        max_output,
+        early=False,
+    )
+    indices, new, moved = best_first(call, **_settings(given, penalty, _averaged), early=False)
     indices, new, moved = call.back(indices, new, moved)
     return WeightedBoxes(moved, new, indices)
 
@@ -252,18 +260,18 @@ def weighted_cluster_nms(
 def weighted_cluster_nms_boxes(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     penalty: str | None = None,
     kind: str = "iou",
     labels: Array | None = None,
-    sigma: float = 0.2,
+    sigma: float | Array = 0.2,
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> RescoredInPlace:
     """Boxes Σ_j w_ij box_j / Σ_j w_ij and new scores: the static form of :func:`weighted_cluster_nms`.
 
-    Differentiable in scores, boxes and overlaps.
+    Differentiable in scores, boxes, overlaps and `sigma`.
 
     Parameters
     ----------
@@ -301,19 +309,28 @@ def weighted_cluster_nms_boxes(
     >>> averaged.boxes.round(2).tolist(), averaged.scores.tolist()
     ([[0.0, 0.0, 10.0, 9.53], [0.0, 0.0, 10.0, 9.0]], [0.9, 0.0])
     """
-    settings = _settings(boxes, iou_threshold, penalty, sigma, _averaged)
+    numbers = _check(boxes, iou_threshold, penalty, sigma, check=check_parameter)
     op = "weighted_cluster_nms_boxes"
     check_averaged(op, boxes)
-    call = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind))
-    new, _, moved = in_place(call, **settings)
+    call, numbers = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind), numbers)
+    new, _, moved = in_place(call, **_settings(numbers, penalty, _averaged))
     _, new, moved = call.back(None, new, moved)
+    if call.origin is not None and valid is not None:  # integer boxes that are padding lie beside no other
+        xp = namespace(boxes=boxes)
+        assert moved is not None
+        moved = xp.where(valid[..., None], moved, cast(xp, boxes, moved.dtype))
     return RescoredInPlace(moved, new)
 
 
-def _settings(
-    boxes: Array | None, iou_threshold: float, penalty: str | None, sigma: float, rescore: Rescore, fmt: str = "xyxy"
-) -> dict[str, Any]:
-    """Return the arguments of the contracts."""
+def _check(
+    boxes: Array | None,
+    iou_threshold: float,
+    penalty: str | None,
+    sigma: float,
+    fmt: str = "xyxy",
+    check: Callable[..., Any] = check_number,
+) -> Parameters:
+    """Return the numbers; raise unless all options are in range."""
     check_choice("penalty", penalty, PENALTIES)
     check_fmt("fmt", fmt)
     if penalty == "score+distance" and FORMATS[fmt].geometry.distance is None:
@@ -322,23 +339,44 @@ def _settings(
         )
     if penalty == "score+distance" and boxes is None:
         raise TypeError("boxes must be an array for penalty='score+distance', which measures distances, got None")
-    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    given = {"threshold": threshold, "sigma": check_positive("sigma", sigma)}
-    # Without a penalty only these overlaps act.
-    least = min(threshold, AVERAGED) if rescore is _averaged else threshold
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0, check=check)
+    return {"threshold": threshold, "sigma": check_positive("sigma", sigma, check=check)}
+
+
+def _settings(given: Parameters, penalty: str | None, rescore: Rescore, fmt: str = "xyxy") -> dict[str, Any]:
+    """Return the arguments of the contracts."""
+    # Without a penalty only these overlaps act. Where the threshold is an array, all are looked at.
+    least = given["threshold"]
+    if rescore is _averaged and isinstance(least, float):
+        least = min(least, AVERAGED)
     measure = Measure("diou", "xyxy" if fmt in PLANE else fmt)
     return {
         "given": given,
         "floor": 0.0 if penalty else least,
         "rescore": rescore,
+        "some_rivals": _winners,
         "penalty": penalty,
         "centres": measure if penalty == "score+distance" else None,
     }
 
 
+def _winners(
+    mode: Mode, detections: Detections, given: Parameters, least: float | None, *, measure: Measure, floor: float
+) -> Winners | None:
+    """The rivals of a large scene that greedy suppression keeps: others do not act. None where there are no strips."""
+    if detections.scores.shape[0] < undivided(measure):
+        return None
+    found = decided_in_parts(mode, detections, given["threshold"], least, measure=measure)
+    if found is None:
+        return None
+    kept = mode.xp.take(*found[:2])
+    pairs = pairs_with_kept(mode, detections, kept, floor, least, measure, among=True)
+    return None if pairs is None else Winners(mode.xp, *pairs)
+
+
 def _rescore(
     mode: Mode,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     boxes: Array | None,
     scores: Array,
     given: Parameters,
@@ -354,7 +392,7 @@ def _rescore(
 
 def _penalised(
     xp: Namespace,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     kept: Array,
     boxes: Array | None,
     scores: Array,
@@ -389,7 +427,7 @@ def _log_sum(xp: Namespace, exponent: Array, distance: Array) -> Array:
 
 def _averaged(
     mode: Mode,
-    rivals: Rivals,
+    rivals: Rivals | Winners,
     boxes: Array,
     scores: Array,
     given: Parameters,

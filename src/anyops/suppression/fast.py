@@ -3,6 +3,7 @@
 b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has the same label.
 """
 
+from .._array.arguments import check_parameter
 from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.segments import mark
@@ -25,12 +26,12 @@ CROWDED = 1500
 def fast_nms(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
-    score_threshold: float | None = None,
+    score_threshold: float | Array | None = None,
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> Array:
@@ -122,7 +123,7 @@ def _among_kept(
         gone = Tiles.of(xp, order, detections, measure).any(lambda pair: pair.overlap > threshold)
         return xp.take(order, indices_of(xp, ~gone))
     order, stays, pairs = found
-    for edges in pairs:
+    for edges in pairs():
         stays = stays & ~mark(xp, edges.worse, order.shape[0])
     return xp.take(order, indices_of(xp, stays))
 
@@ -131,7 +132,7 @@ def _among_kept(
 def fast_nms_mask(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     kind: str = "iou",
@@ -171,11 +172,10 @@ def fast_nms_mask(
     >>> anyops.fast_nms_mask(boxes, np.asarray([[0.9, 0.8, 0.7]]), 0.3).tolist()
     [[True, False, False]]
     """
-    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = static_call(
-        "fast_nms_mask", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt), differentiable=False
-    )
-    return call.mode.back(in_place(call, {"threshold": threshold}, rescore=_rescore, floor=threshold)[1])
+    given = Detections(boxes, scores, labels, overlaps, valid)
+    numbers = {"threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0, check=check_parameter)}
+    call, numbers = static_call("fast_nms_mask", given, Measure(kind, fmt), numbers, differentiable=False)
+    return call.mode.back(in_place(call, numbers, rescore=_rescore, floor=numbers["threshold"])[1])
 
 
 def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, given: Parameters) -> Rescored:

@@ -10,10 +10,11 @@ c, both compute boxes and scores by the same sums over the boxes of each founder
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
+from .._array.arguments import check_number, check_parameter
 from .._array.backends import to_host
 from .._array.loop import while_loop
 from .._array.mode import Mode, enter, floating_of, mode_of
@@ -27,7 +28,9 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    is_array,
     namespace,
+    number_in,
     result_dtype,
     rows_of,
     stop_gradient,
@@ -52,6 +55,7 @@ from .arguments import (
     check_threshold,
     comparable,
     is_floating,
+    taking_part,
     whole,
 )
 from .detections import Detections
@@ -87,8 +91,8 @@ def weighted_boxes_fusion(
     *,
     model_ids: Array | None = None,
     model_weights: Array | Sequence[float] | None = None,
-    iou_threshold: float = 0.55,
-    score_threshold: float = 0.0,
+    iou_threshold: float | Array = 0.55,
+    score_threshold: float | Array = 0.0,
     conf_type: str = "avg",
 ) -> FusedBoxes:
     """Σ s box / Σ s over the boxes, of one or several models, that overlap: weighted boxes fusion [1]_.
@@ -202,8 +206,8 @@ def weighted_boxes_fusion_padded(
     *,
     model_ids: Array | None = None,
     model_weights: Array | Sequence[float] | None = None,
-    iou_threshold: float = 0.55,
-    score_threshold: float = 0.0,
+    iou_threshold: float | Array = 0.55,
+    score_threshold: float | Array = 0.0,
     conf_type: str = "avg",
     valid: Array | None = None,
 ) -> PaddedFusedBoxes:
@@ -259,12 +263,18 @@ def weighted_boxes_fusion_padded(
     [[True, True, False]]
     """
     op, given = "weighted_boxes_fusion_padded", Detections(boxes, scores, labels, valid=valid)
-    xp, threshold, least = _check(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type)
+    xp, threshold, least = _check(
+        *(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type), check=check_parameter
+    )
     dtypes = result_dtype(xp, boxes=boxes), result_dtype(xp, scores=scores), labels.dtype
-    given_arrays = *given, model_ids, None if isinstance(model_weights, Sequence) else model_weights
-    mode = mode_of(**{f"arrays[{k}]": x for k, x in enumerate(given_arrays) if x is not None})
+    named = given._asdict() | {"model_ids": model_ids, "iou_threshold": threshold, "score_threshold": least}
+    named |= {} if isinstance(model_weights, Sequence) else {"model_weights": model_weights}
+    mode = mode_of(**{name: x for name, x in named.items() if is_array(x)})
+    if model_ids is not None:
+        model_ids, known = _known(xp, model_ids, model_weights)
+        valid = known if valid is None else valid & known
     boxes, scores, least, origin = _as_floats(mode, boxes, scores, valid, least)
-    given = given._replace(boxes=boxes, scores=scores)
+    given = given._replace(boxes=boxes, scores=scores, valid=valid)
     weights = _weights(xp, model_weights, boxes, scores)
     if 0 in scores.shape:
         valid = xp.zeros_like(scores, dtype=xp.bool)
@@ -293,15 +303,15 @@ def _floating(mode: Mode, x: Array) -> DType:
 
 
 def _as_floats(
-    mode: Mode, boxes: Array, scores: Array, valid: Array | None, least: float
-) -> tuple[Array, Array, float, Array | None]:
-    """Return integer boxes as floats beside the first one, comparable scores and their limit, and the origin."""
+    mode: Mode, boxes: Array, scores: Array, valid: Array | None, least: Any
+) -> tuple[Array, Array, Any, Array | None]:
+    """Return integer boxes as floats beside the first that takes part, comparable scores, their limit, the origin."""
     origin = None
-    if not is_floating(mode, boxes):
-        boxes, origin = beside_first(mode, boxes, valid)
     if not is_floating(mode, scores):
         scores = as_compared(mode.xp, scores)
         least = whole(mode.xp, least, scores)
+    if not is_floating(mode, boxes):
+        boxes, origin = beside_first(mode, boxes, taking_part(scores, least, valid))
     return boxes, scores, least, origin
 
 
@@ -313,7 +323,9 @@ def _check(
     iou_threshold: float,
     score_threshold: float,
     conf_type: str,
-) -> tuple[Namespace, float, float]:
+    *,
+    check: Callable[..., Any] = check_number,
+) -> tuple[Namespace, Any, Any]:
     """Return the namespace and the thresholds; raise unless the arguments fit each other."""
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
     arrays = {"boxes": given.boxes, "scores": given.scores, "labels": given.labels}
@@ -325,9 +337,13 @@ def _check(
         check_dtype(xp, "model_ids", model_ids, "integral")
         if tuple(model_ids.shape) != shape:
             raise ValueError(f"model_ids must have shape {shape}, that of scores, got {tuple(model_ids.shape)}")
+    if model_weights is not None and not isinstance(model_weights, Sequence):
+        check_dtype(xp, "model_weights", model_weights, "real floating", "integral")
+        if model_weights.ndim != 1 or model_weights.shape[0] == 0:
+            raise ValueError(f"model_weights must have shape (n_models,), got {tuple(model_weights.shape)}")
     check_choice("conf_type", conf_type, CONF_TYPES)
-    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    return xp, threshold, check_score_threshold(score_threshold)
+    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0, check=check)
+    return xp, threshold, check_score_threshold(score_threshold, check=check)
 
 
 def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
@@ -342,10 +358,17 @@ def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes
         values = [float(w) for w in model_weights]
         _check_weights(values)
         return xp.asarray(values, dtype=dtype, device=device(scores))
-    check_dtype(xp, "model_weights", model_weights, "real floating", "integral")
-    if model_weights.ndim != 1 or model_weights.shape[0] == 0:
-        raise ValueError(f"model_weights must have shape (n_models,), got {tuple(model_weights.shape)}")
     return cast(xp, model_weights, dtype)
+
+
+def _known(xp: Namespace, model_ids: Array, model_weights: Array | Sequence[float] | None) -> tuple[Array, Array]:
+    """Return the numbers of models as indices, 0 for one that no model has, and which of them are known."""
+    number = cast(xp, model_ids, default_int(xp, model_ids))
+    known = number >= 0
+    if model_weights is not None:
+        models = len(model_weights) if isinstance(model_weights, Sequence) else model_weights.shape[0]
+        known = known & (number < models)
+    return xp.where(known, number, xp.zeros_like(number)), known
 
 
 def _check_weights(weights: list[float]) -> None:
@@ -388,14 +411,11 @@ def _ranked(
 ) -> Ranked:
     xp, (boxes, scores, labels, _, valid) = mode.xp, detections
     dtype = _compute_dtype(xp, boxes, scores)
-    takes = scores > least
-    takes = takes if valid is None else takes & valid
+    takes = taking_part(scores, least, valid)
     s = cast(xp, scores, dtype)
     models = xp.zeros_like(scores, dtype=default_int(xp, scores))
     if model_ids is not None:
         models = cast(xp, model_ids, models.dtype)
-        known = models >= 0 if weights is None else (models >= 0) & (models < weights.shape[0])
-        takes, models = takes & known, xp.where(known, models, xp.zeros_like(models))
     if weights is None:
         each = xp.ones_like(s)
         counted = models if valid is None else xp.where(valid, models, xp.zeros_like(models))
@@ -422,6 +442,8 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
     n = s.shape[-1]
     ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
     usable = (s > 0) & (s < math.inf)
+    # As an array, which a loop of torch can hold.
+    limit = stop_gradient(xp.zeros_like(s[..., :1]) + number_in(xp, threshold, s.dtype))
     # Boxes that take part come first in each lane.
     steps = xp.max(xp.sum(xp.astype(ranked.takes, ranks.dtype), axis=-1))
 
@@ -434,7 +456,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
         over = overlap(xp, Regions(fused), Regions(box), "iou")
         over = xp.where((founders == ranks) & (labels == label), over, xp.full_like(over, -1.0))
         most = xp.max(over, axis=-1, keepdims=True)
-        joins = most > threshold
+        joins = most > limit
         # The first of the largest, as two plain reductions, of which a compiler makes faster loops than of argmax.
         best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
         added = _relative(xp, score, take_along(xp, s, best, axis=-1), take_along(xp, usable, best, axis=-1))

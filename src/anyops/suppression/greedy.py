@@ -10,6 +10,7 @@ of the matrix; the eager one on tiles of the boxes still live, or on the sparse 
 
 from functools import partial
 
+from .._array.arguments import check_parameter
 from .._array.loop import branch, branches, map_lanes
 from .._array.mode import Mode
 from .._array.namespace import Array, default_int, device, namespace
@@ -56,12 +57,12 @@ SPARSE = 4
 def nms(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
-    score_threshold: float | None = None,
+    score_threshold: float | Array | None = None,
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> Array:
@@ -134,7 +135,7 @@ def nms(
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
-def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) -> Array:
+def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float, *, fmt: str = "xyxy") -> Array:
     """Indices kept by greedy NMS within each class, by descending score: ``nms(..., labels=idxs)``.
 
     Parameters
@@ -144,6 +145,8 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     idxs : array (N,)
         Class of each box.
     iou_threshold : float in [0, 1]
+    fmt : str
+        Of `boxes`, see :func:`box_convert`.
 
     Returns
     -------
@@ -167,15 +170,15 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
     [1, 0]
     """
     namespace(idxs=idxs)
-    check_detections(Detections(boxes, scores, idxs), Measure(), "idxs")
-    return nms(boxes, scores, iou_threshold, labels=idxs)
+    check_detections(Detections(boxes, scores, idxs), Measure(fmt=fmt), "idxs")
+    return nms(boxes, scores, iou_threshold, labels=idxs, fmt=fmt)
 
 
 @op(Kind.MASK, ORDERS)
 def nms_mask(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     kind: str = "iou",
@@ -217,11 +220,10 @@ def nms_mask(
     >>> anyops.nms_mask(boxes, np.asarray([[0.8, 0.9, 0.3]]), 0.5).tolist()
     [[False, True, True]]
     """
-    threshold = check_threshold("iou_threshold", iou_threshold, largest=1.0)
-    call = static_call(
-        "nms_mask", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt), differentiable=False
-    )
-    mode, detections = call.mode, call.detections
+    given = Detections(boxes, scores, labels, overlaps, valid)
+    numbers = {"threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0, check=check_parameter)}
+    call, numbers = static_call("nms_mask", given, Measure(kind, fmt), numbers, differentiable=False)
+    mode, detections, threshold = call.mode, call.detections, numbers["threshold"]
     if not mode.host:
         return mode.run(_mask, detections, threshold, measure=call.measure)
     mask = mode.xp.zeros(detections.scores.shape, dtype=mode.xp.bool)

@@ -22,12 +22,12 @@ from .winners import small_graph
 def nms_groups(
     boxes: Array | None,
     scores: Array,
-    iou_threshold: float = 0.5,
+    iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
-    score_threshold: float | None = None,
+    score_threshold: float | Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
     """Index of the kept box that stands for each box: the best-ranked one that suppresses it, itself if it is kept.

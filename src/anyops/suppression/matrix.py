@@ -5,6 +5,7 @@ With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewh
     s_j ← s_j · min(1, min_i f(X_ij) / f(comp_i)),   f(o) = exp(−σ o²)  or  1 − o.
 """
 
+from .._array.arguments import check_parameter
 from .._array.mode import Mode
 from .._array.namespace import Array
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
@@ -22,11 +23,11 @@ def matrix_nms(
     scores: Array,
     *,
     kernel: str = "gaussian",
-    sigma: float = 2.0,
+    sigma: float | Array = 2.0,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
-    score_threshold: float | None = 0.05,
+    score_threshold: float | Array | None = 0.05,
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> RescoredBoxes:
@@ -102,7 +103,7 @@ def matrix_nms_scores(
     scores: Array,
     *,
     kernel: str = "gaussian",
-    sigma: float = 2.0,
+    sigma: float | Array = 2.0,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
@@ -111,7 +112,7 @@ def matrix_nms_scores(
 ) -> Array:
     """Scores s_j · min(1, min_i f(X_ij) / f(max_k X_ki)) of Matrix NMS: the static form of :func:`matrix_nms`.
 
-    Differentiable in scores, boxes and overlaps.
+    Differentiable in scores, boxes, overlaps and `sigma`.
 
     Parameters
     ----------
@@ -145,9 +146,10 @@ def matrix_nms_scores(
     [[0.9, 0.4]]
     """
     check_choice("kernel", kernel, KERNELS)
-    given = {"sigma": check_positive("sigma", sigma)}
-    call = static_call("matrix_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
-    return call.back(None, in_place(call, given, rescore=_rescore, floor=0.0, kernel=kernel)[0])[1]
+    given = Detections(boxes, scores, labels, overlaps, valid)
+    numbers = {"sigma": check_positive("sigma", sigma, check=check_parameter)}
+    call, numbers = static_call("matrix_nms_scores", given, Measure(kind, fmt), numbers)
+    return call.back(None, in_place(call, numbers, rescore=_rescore, floor=0.0, kernel=kernel)[0])[1]
 
 
 def _rescore(

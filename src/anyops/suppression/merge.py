@@ -50,7 +50,7 @@ def non_max_merge(
     boxes: Array,
     scores: Array,
     *,
-    overlap_threshold: float = 0.5,
+    overlap_threshold: float | Array = 0.5,
     kind: str = "iou",
     labels: Array | None = None,
     fmt: str = "xyxy",
@@ -176,13 +176,16 @@ def _merged(
     kept, number = indices_of(xp, leads), xp.cumulative_sum(xp.astype(leads, best.dtype)) - 1
     order = descending(xp, xp.take(scores, kept))
     kept, groups = xp.take(kept, order), xp.take(xp.argsort(order), xp.take(number, best))
-    x1, y1, x2, y2 = columns_of(working(xp, boxes))
+    columns = columns_of(working(xp, boxes))
+    alone = segment_sum(xp, xp.ones_like(columns[0]), groups, kept.shape[0]) == 1
+    # A box with a NaN is alone. The largest of some numbers and a NaN would have no derivative.
+    x1, y1, x2, y2 = (xp.where(xp.isnan(x), 0.0, x) for x in columns)
     low = (segment_min(xp, x, groups, xp.take(x, kept)) for x in (x1, y1))
     high = (segment_max(xp, x, groups, xp.take(x, kept)) for x in (x2, y2))
-    merged = xp.stack(from_corners((*low, *high), fmt, None), axis=-1)
+    corners = (xp.where(alone, xp.take(x, kept), end) for x, end in zip(columns, (*low, *high), strict=True))
+    merged = xp.stack(from_corners(tuple(corners), fmt, None), axis=-1)
     if fmt in ("xywh", "cxcywh"):  # a side that was given is not the difference of rounded corners
-        size = segment_sum(xp, xp.ones_like(scores, dtype=merged.dtype), groups, kept.shape[0])
-        merged = xp.where((size > 1)[:, None], merged, cast(xp, xp.take(given, kept, axis=0), merged.dtype))
+        merged = xp.where(alone[:, None], cast(xp, xp.take(given, kept, axis=0), merged.dtype), merged)
     return merged, xp.take(scores, kept), kept, groups
 
 
@@ -215,7 +218,7 @@ def _roots_of_many(mode: Mode, detections: Detections, kept: Array, threshold: f
     found = pairs_with_kept(mode, detections, kept, threshold, None, measure)
     if found is None:  # the scene cannot be cut into strips
         return _joined(xp, root, all_with_all(mode, scene), threshold)
-    root, strips = _joined(xp, root, found[2], threshold), Strips.of(xp, scene)
+    root, strips = _joined(xp, root, found[2](), threshold), Strips.of(xp, scene)
     for step in (SAMPLE, 1):
         scene = scene.take(xp, indices_of(xp, _may_meet_others(mode, scene, root)))
         if scene.size == 0:

@@ -157,6 +157,18 @@ def collected(parts: Iterable[Edges], room: float) -> list[Edges] | None:
     return found
 
 
+def gathered(xp: Namespace, scene: Scene, parts: Iterable[Edges], size: int) -> Iterator[Edges]:
+    """Yield the pairs of a scene in parts of at least `size` of them, and the rest, which may be none."""
+    waiting, many = [], 0
+    for part in parts:
+        waiting.append(part)
+        many += part.better.shape[0]
+        if many >= size:
+            yield Edges.join(xp, scene, waiting)
+            waiting, many = [], 0
+    yield Edges.join(xp, scene, waiting)
+
+
 def least_alike(scene: Scene) -> float:
     """Return the share of the larger size that the smaller one of a pair must have: IoU ≤ min(|a|, |b|) / max(…)."""
     return 0.0 if scene.measure.kind in ("iof", "ios", "probiou") else scene.threshold * SLACK

@@ -16,7 +16,7 @@ from .._array.order import descending
 from .._array.padding import bucket, marked, pad
 from .._array.selection import indices_of
 from ..boxes.regions import Measure
-from .arguments import Call
+from .arguments import Call, Parameters
 from .detections import Detections, each_scene
 from .graph import Graph
 from .overlaps import scene_by_rank
@@ -38,7 +38,6 @@ Rivals = Graph | Tiles
 Pair = Graph | Pairs
 Rescored = tuple[Array, Array, Array | None]
 Rescore = Callable[..., Rescored]
-Parameters = dict[str, float]
 # Thresholds of the scores before rescoring, and of the new scores.
 Limits = tuple[float | None, float | None]
 
@@ -118,11 +117,18 @@ def _by_rank(
     measure: Measure,
     floor: float = 0.0,
     dense: bool = False,
+    some_rivals: Callable[..., Any] | None = None,
     **options: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Positions by rank of the boxes whose score is above `first`; their new scores, whether they stay, new boxes."""
-    xp = mode.xp
-    rivals = rivals_of(mode, detections, first, measure=measure, floor=floor, dense=dense)
+    """Positions by rank of the boxes whose score is above `first`; their new scores, whether they stay, new boxes.
+
+    By `some_rivals`, where there is a way to find those that act without the others.
+    """
+    xp, rivals = mode.xp, None
+    if some_rivals is not None and not dense and detections.overlaps is None:
+        rivals = some_rivals(mode, detections, given, first, measure=measure, floor=floor)
+    if rivals is None:
+        rivals = rivals_of(mode, detections, first, measure=measure, floor=floor, dense=dense)
     boxes, scores, _, _, valid = detections._replace(overlaps=None).take(xp, rivals.order)
     old = cast(xp, scores, _dtype(xp, detections))
     # Scores that are NaN, or padding, must not reach the gradient of other boxes, not even as 0 · ∞: 0 replaces them.

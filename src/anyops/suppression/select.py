@@ -2,9 +2,20 @@
 
 from typing import NamedTuple
 
+from .._array.arguments import check_parameter
 from .._array.mode import Mode, mode_of
-from .._array.namespace import Array, Namespace, cast, check_can_order, check_dtype, default_float, default_int, device
-from .._array.nearest import with_arithmetic
+from .._array.namespace import (
+    Array,
+    Namespace,
+    cast,
+    check_can_order,
+    check_dtype,
+    default_float,
+    default_int,
+    is_array,
+    number_in,
+)
+from .._array.nearest import lowered_by, with_arithmetic
 from .._array.order import descending
 from .._array.selection import take_along
 from .._array.support import ORDERS, Kind, op
@@ -32,7 +43,7 @@ def as_floating(xp: Namespace, scores: Array) -> Array:
 
 
 @op(Kind.MASK, ORDERS)
-def top_scores(scores: Array, max_output: int, *, score_threshold: float | None = None) -> TopScores:
+def top_scores(scores: Array, max_output: int, *, score_threshold: float | Array | None = None) -> TopScores:
     """Select the `max_output` best scores of each row, in a fixed shape.
 
     Parameters
@@ -62,7 +73,8 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     >>> indices.tolist(), valid.tolist()
     ([1, 2], [True, False])
     """
-    mode = mode_of(scores=scores)
+    least = None if score_threshold is None else check_score_threshold(score_threshold, check=check_parameter)
+    mode = mode_of(scores=scores, **({"score_threshold": least} if is_array(least) else {}))
     xp = mode.xp
     if scores.ndim == 0:
         raise ValueError("scores must have shape (..., N), got ()")
@@ -70,20 +82,16 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | None 
     count = check_count("max_output", max_output)
     if count > scores.shape[-1]:
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
-    least = None if score_threshold is None else check_score_threshold(score_threshold)
     check_can_order(xp, "top_scores")
     if not xp.isdtype(scores.dtype, "real floating"):
-        least = None if least is None else whole(xp, least, scores)
         scores, given = with_arithmetic(xp, scores), scores.dtype
-        if least is not None:
-            least -= 2**63 if given == xp.uint64 != scores.dtype else 0
-            least = xp.asarray(least, dtype=scores.dtype, device=device(scores))  # JAX takes 32 bits for an int
+        least = None if least is None else whole(xp, least, scores, lowered_by(xp, given, scores.dtype))
     return TopScores(*mode.run(_top, scores, least, count=count))
 
 
-def _top(mode: Mode, scores: Array, least: float | None, *, count: int) -> tuple[Array, Array]:
+def _top(mode: Mode, scores: Array, least: float | Array | None, *, count: int) -> tuple[Array, Array]:
     xp = mode.xp
     indices = descending(xp, scores)[..., :count]
     best = take_along(xp, scores, indices, axis=-1)
     valid = ~xp.isnan(best) if xp.isdtype(best.dtype, "real floating") else xp.ones_like(best, dtype=xp.bool)
-    return indices, valid if least is None else valid & (best > least)
+    return indices, valid if least is None else valid & (best > number_in(xp, least, best.dtype))

@@ -12,10 +12,11 @@ be picked at once.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .._array.arguments import check_number, check_parameter
 from .._array.integers import rounded_down
 from .._array.loop import while_loop
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, cast, device, stop_gradient
+from .._array.namespace import Array, Namespace, cast, device, is_array, stop_gradient
 from .._array.selection import indices_of, take_along
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
@@ -46,12 +47,12 @@ def soft_nms(
     scores: Array,
     *,
     decay: str = "gaussian",
-    sigma: float = 0.5,
-    iou_threshold: float = 0.3,
+    sigma: float | Array = 0.5,
+    iou_threshold: float | Array = 0.3,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
-    score_threshold: float | None = 1e-3,
+    score_threshold: float | Array | None = 1e-3,
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> RescoredBoxes:
@@ -128,18 +129,18 @@ def soft_nms_scores(
     scores: Array,
     *,
     decay: str = "gaussian",
-    sigma: float = 0.5,
-    iou_threshold: float = 0.3,
+    sigma: float | Array = 0.5,
+    iou_threshold: float | Array = 0.3,
     labels: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
-    score_threshold: float | None = 1e-3,
+    score_threshold: float | Array | None = 1e-3,
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
     """Score of each box when Soft-NMS picks it, 0 for those that it never picks: the static form of :func:`soft_nms`.
 
-    Differentiable in scores, boxes and overlaps, the order of the picks being constant.
+    Differentiable in scores, boxes, overlaps and `sigma`, the order of the picks being constant.
 
     Parameters
     ----------
@@ -178,17 +179,24 @@ def soft_nms_scores(
     >>> anyops.soft_nms_scores(boxes, np.asarray([[0.9, 0.8, 0.7]]), decay="linear").round(4).tolist()
     [[0.9, 0.4, 0.7]]
     """
-    given = _parameters(decay, sigma, iou_threshold, score_threshold)
-    call = static_call("soft_nms_scores", Detections(boxes, scores, labels, overlaps, valid), Measure(kind, fmt))
-    return call.back(None, in_place(call, **_settings(call, given, decay))[0])[1]
+    numbers = _parameters(decay, sigma, iou_threshold, score_threshold, check_parameter)
+    given = Detections(boxes, scores, labels, overlaps, valid)
+    call, numbers = static_call("soft_nms_scores", given, Measure(kind, fmt), numbers)
+    return call.back(None, in_place(call, **_settings(call, numbers, decay))[0])[1]
 
 
-def _parameters(decay: str, sigma: float, iou_threshold: float, score_threshold: float | None) -> Parameters:
+def _parameters(
+    decay: str,
+    sigma: float,
+    iou_threshold: float,
+    score_threshold: float | None,
+    check: Callable[..., Any] = check_number,
+) -> Parameters:
     check_choice("decay", decay, DECAYS)
     return {
-        "sigma": check_positive("sigma", sigma),
-        "threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0),
-        "least": 0.0 if score_threshold is None else check_score_threshold(score_threshold),
+        "sigma": check_positive("sigma", sigma, check=check),
+        "threshold": check_threshold("iou_threshold", iou_threshold, largest=1.0, check=check),
+        "least": 0.0 if score_threshold is None else check_score_threshold(score_threshold, check=check),
     }
 
 
@@ -197,7 +205,8 @@ def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
     xp, scores = call.mode.xp, call.detections.scores
     dtype = as_floating(xp, scores).dtype
     # Of integers those above it have been taken; one that is rounded is not to be lost.
-    least = xp.full((), float(rounded_down(xp, given["least"], dtype)), dtype=dtype, device=device(scores))
+    least = rounded_down(xp, given["least"], dtype)
+    least = least if is_array(least) else xp.full((), float(least), dtype=dtype, device=device(scores))
     floor = 0.0 if decay == "gaussian" else given["threshold"]
     return {"given": given | {"least": least}, "floor": floor, "rescore": _rescore, "decay": decay}
 
@@ -208,6 +217,19 @@ class Decay(NamedTuple):
     name: str
     sigma: Array | float
     threshold: Array | float
+
+    def constant(self) -> "Decay":
+        """Return this function as a constant to automatic differentiation."""
+        return self._replace(**{k: stop_gradient(x) for k, x in self._asdict().items() if is_array(x)})
+
+    def held(self, xp: Namespace, like: Array) -> "Decay":
+        """Return this function with its numbers as arrays, which a loop of torch can hold, beside some overlaps."""
+        made = {
+            k: xp.full((), x, dtype=like.dtype, device=device(like))
+            for k, x in (("sigma", self.sigma), ("threshold", self.threshold))
+            if not is_array(x)
+        }
+        return self._replace(**made)
 
     def factor(self, xp: Namespace, over: Array) -> Array:
         """f(o)."""
@@ -234,7 +256,7 @@ def _rescore(
         pick: Callable[..., tuple[Array, Array]] = _pick_in_place
     else:
         pick = pick_from_queue if mode.at_hand else _pick_in_rounds
-    new, turn = pick(mode, rivals, stop_gradient(scores), cast(xp, given["least"], scores.dtype), falls)
+    new, turn = pick(mode, rivals, stop_gradient(scores), cast(xp, given["least"], scores.dtype), falls.constant())
     if mode.grad:
         new = decayed(xp, scores, _product(xp, rivals, turn, falls))
     return new, turn < scores.shape[-1], None
@@ -281,6 +303,7 @@ def _pick_in_place(mode: Mode, rivals: Tiles, scores: Array, least: Array, decay
         return current, xp.where(picked, best, final), xp.where(picked, now, turn), now + 1
 
     start = scores if rivals.valid is None else xp.where(rivals.valid, scores, zero)
+    decay = decay.held(xp, xp.zeros_like(scores, dtype=rivals.dtype))
     now = xp.zeros_like(ranks[..., :1])
     _, final, turn, _ = while_loop(some, pick, (cut(start), xp.zeros_like(scores), never, now))
     return final, turn

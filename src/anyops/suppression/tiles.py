@@ -27,7 +27,7 @@ FEWEST = 8
 # Of so many pairs of a tile, the overlap of one is computed at a time, where few envelopes meet.
 TO_ONE = 64
 # Pairs that are counted together before they are looked for.
-BLOCK = 16
+BESIDE = 16
 # Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
 PARTS = 8
 
@@ -117,9 +117,9 @@ class Tiles:
         return 1 if self.boxes is None else self.measure.geometry.weight(self.boxes, self.boxes)
 
     @property
-    def _searched(self) -> bool:
-        """Whether overlaps cost so much that only those of envelopes that meet are computed, where it suffices."""
-        return self.boxes is not None and not self.measure.geometry.along_axes
+    def _costly(self) -> Regions | None:
+        """Regions whose overlaps cost so much that only those of envelopes that meet are computed; None for others."""
+        return None if self.measure.geometry.along_axes else self.boxes
 
     def _overlaps(self, rows: Pairs) -> Array:
         """Overlaps (..., T, N) of the boxes of T ranks with all."""
@@ -133,9 +133,9 @@ class Tiles:
 
     def _exceeding(self, rows: Pairs, acts: Array, live: Array, threshold: Array | float) -> Array:
         """Whether each pair that acts overlaps by more than a threshold (..., T, N); of costly ones, live pairs."""
-        if not self._searched:
+        xp, boxes, n = self.xp, self._costly, acts.shape[-1]
+        if boxes is None:
             return acts & (self._overlaps(rows) > threshold)
-        xp, boxes, n = self.xp, self.boxes, acts.shape[-1]
         acts = acts & rows.better(live) & rows.worse(live) & meet(xp, boxes.map(rows.better), boxes.map(rows.worse))
         flat = boxes.map(lambda x: xp.reshape(x, (x.shape[0], -1)))  # the scenes of a batch one after the other
 
@@ -193,11 +193,9 @@ class Tiles:
         """Whether greedy suppression by the best `rows` boxes, or by all, keeps each box."""
         xp, n = self.xp, self.order.shape[-1]
         live = xp.ones_like(self.order, dtype=xp.bool) if self.valid is None else self.valid
-        dynamic = is_dynamic(xp, n)
-        rows = n if rows is None or dynamic else min(rows, n)
-        whole = self
-        if self._searched:
-            whole = replace(self, boxes=with_envelopes(xp, self.boxes, self.measure, threshold))
+        whole, costly = self, self._costly
+        if costly is not None:
+            whole = replace(self, boxes=with_envelopes(xp, costly, self.measure, threshold))
 
         def resolve(rest: Tiles, pairs: Pairs, acts: Array, live: Array) -> Array:
             over = rest._exceeding(pairs, acts, live, threshold)
@@ -205,9 +203,10 @@ class Tiles:
             return live & ~xp.any(over & stays[..., :, None], axis=-2)
 
         # In parts of whole tiles, so that few comparisons are with boxes that rank above the part; each is compiled.
-        if dynamic:
+        if is_dynamic(xp, n):
             return whole._fold(partial(resolve, whole), live, tile=tile)
-        tile, parts = (tile, 1) if self._searched else (tile if rows <= PARTS * ROWS else NARROW, PARTS)
+        rows = n if rows is None else min(rows, n)
+        tile, parts = (tile, 1) if costly is not None else (tile if rows <= PARTS * ROWS else NARROW, PARTS)
         step = max(-(-rows // (parts * tile)), 1) * tile
         for first in range(0, rows, step):
             rest = whole.map(lambda x: x[..., first:])  # noqa: B023
@@ -261,7 +260,7 @@ class Tiles:
                 acts = acts & pairs.better(self.valid)
             return (add(pairs, acts, out),)
 
-        (out,) = for_each(-(-rows // size), step, (out,), unrolled=1 if self._searched else UNROLLED)
+        (out,) = for_each(-(-rows // size), step, (out,), unrolled=UNROLLED if self._costly is None else 1)
         return out
 
 
@@ -273,8 +272,8 @@ def _along(xp: Namespace, x: Array, index: Array) -> Array:
 def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], size: int) -> Array:
     """Whether a function holds where a mask is true: it is asked for `size` positions in the flat mask at a time."""
     whole = math.prod(mask.shape)
-    rest = xp.zeros(-whole % BLOCK, dtype=xp.bool, device=device(mask))
-    blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, BLOCK))
+    rest = xp.zeros(-whole % BESIDE, dtype=xp.bool, device=device(mask))
+    blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, BESIDE))
     count = xp.sum(xp.astype(blocks, default_int(xp, mask)), axis=1)
     number = xp.cumulative_sum(count)
     slots = xp.arange(1, size + 1, dtype=number.dtype, device=device(mask))
@@ -289,7 +288,7 @@ def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], 
         block = xp.where(real, block, 0)
         k = slots + done - xp.take(number - count, block)
         inside = xp.cumulative_sum(xp.astype(xp.take(blocks, block, axis=0), number.dtype), axis=1)
-        at = block * BLOCK + xp.sum(xp.astype(inside < k[:, None], number.dtype), axis=1)
+        at = block * BESIDE + xp.sum(xp.astype(inside < k[:, None], number.dtype), axis=1)
         holds = real & function(xp.where(real, at, 0))
         return done + size, found | mark(xp, xp.where(holds, at, whole), whole + 1)[:whole]
 

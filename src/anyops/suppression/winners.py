@@ -1,15 +1,19 @@
 """Scenes in which nearly all boxes overlap: only pairs with a box that greedy suppression keeps count."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
+from operator import add
 
 from .._array.mode import Mode
-from .._array.namespace import Array
+from .._array.namespace import Array, Namespace
 from .._array.segments import mark
 from .._array.selection import indices_of
 from ..boxes.regions import Measure
 from .detections import Detections
 from .graph import Graph
-from .overlaps import Edges, Strips, Sweep, overlapping_between, scene_by_rank
+from .overlaps import Edges, Strips, Sweep, gathered, overlapping_between, overlapping_within, scene_by_rank
 from .select import ranked_above
 
 # A graph of all pairs is built up to this many, in all or per box.
@@ -28,11 +32,19 @@ def small_graph(
 
 
 def pairs_with_kept(
-    mode: Mode, detections: Detections, kept: Array, threshold: float, least: float | None, measure: Measure
-) -> tuple[Array, Array, Iterator[Edges]] | None:
+    mode: Mode,
+    detections: Detections,
+    kept: Array,
+    threshold: float,
+    least: float | None,
+    measure: Measure,
+    *,
+    among: bool = False,
+) -> tuple[Array, Array, Callable[[], Iterator[Edges]]] | None:
     """Return the positions by rank, whether each is kept, and the pairs of a box that is kept and one that is not.
 
-    Pairs come a chunk at a time: memory follows the boxes. None for a scene that cannot be cut into strips.
+    And those `among` the boxes that are kept. Pairs come in parts of about as many as there are boxes: memory follows
+    the boxes, and work on all of them the pairs. None for a scene that cannot be cut into strips.
     """
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
@@ -42,9 +54,45 @@ def pairs_with_kept(
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     winner = xp.take(stays, scene.ranks)
     winners, others = (scene.take(xp, indices_of(xp, some)) for some in (winner, ~winner))
-    if not others.size:
-        return order, stays, iter(())
-    strips = Strips.of(xp, scene)
-    if not bool(strips.fits(xp)):
-        return None
-    return order, stays, overlapping_between(mode, *(Sweep.of(xp, strips, some) for some in (winners, others)))
+    sweeps = []
+    if others.size or (among and winners.size):
+        strips = Strips.of(xp, scene)
+        if not bool(strips.fits(xp)):
+            return None
+        sweeps = [Sweep.of(xp, strips, some) for some in (winners, others) if some.size]
+
+    def pairs() -> Iterator[Edges]:
+        found = [overlapping_between(mode, *sweeps)] if len(sweeps) == 2 else []
+        if among and sweeps:
+            found.append(overlapping_within(mode, sweeps[0]))
+        return gathered(xp, scene, chain(*found), order.shape[0])
+
+    return order, stays, pairs
+
+
+@dataclass(frozen=True)
+class Winners:
+    """Rivals where only boxes act that greedy suppression keeps: reductions over the pairs with one of these, in parts.
+
+    For functions that are 0 where the better box is not kept.
+    """
+
+    xp: Namespace
+    order: Array  # position of the box of each rank (N,)
+    stays: Array  # whether each is kept
+    pairs: Callable[[], Iterator[Edges]]
+
+    def sum(self, function: Callable[[Graph], Array]) -> Array:
+        """Sum over the better rivals of each box."""
+        return self._added(lambda pair: pair.sum(function))
+
+    def sums_of_worse(self, function: Callable[[Graph], Array], x: Array) -> Array:
+        """Sum over the worse rivals of each box of their values x (K, N), weighted by `function`: (K, N)."""
+        return self._added(lambda pair: pair.sums_of_worse(function, x))
+
+    def kept(self, _threshold: float) -> Array:
+        """Whether greedy suppression keeps each box."""
+        return self.stays
+
+    def _added(self, function: Callable[[Graph], Array]) -> Array:
+        return reduce(add, (function(Graph(self.xp, self.order, edges)) for edges in self.pairs()))
