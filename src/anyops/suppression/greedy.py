@@ -13,7 +13,7 @@ from functools import partial
 from .._array.arguments import check_parameter
 from .._array.loop import branch, branches, map_lanes
 from .._array.mode import Mode
-from .._array.namespace import Array, default_int, device, namespace
+from .._array.namespace import Array, default_int, device, is_dynamic, namespace
 from .._array.segments import mark, put_along_last, segment_min
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
@@ -240,7 +240,8 @@ def _mask(mode: Mode, detections: Detections, threshold: Array | float, *, measu
     """Whether each box is kept, in the order of the arguments."""
     *lanes, n = detections.scores.shape
     one = partial(_mask_of_lane, mode, threshold=threshold, measure=measure)
-    return map_lanes(one, detections, tuple(lanes)) if n in APART else one(detections)
+    apart = not is_dynamic(mode.xp, n) and n in APART
+    return map_lanes(one, detections, tuple(lanes)) if apart else one(detections)
 
 
 def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | float, measure: Measure) -> Array:
@@ -252,7 +253,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
         order, live = ranked_mask(mode, some, threshold, measure=measure)
         return put_along_last(xp, live, order)
 
-    if valid is None or n < PARTED or len(sizes) == 1 or 0 in scores.shape:
+    if valid is None or len(sizes) == 1 or n < PARTED or 0 in scores.shape:
         return decide(detections)
     # The valid boxes first, so that the work follows their number.
     count = xp.cumulative_sum(xp.astype(valid, default_int(xp, scores)), axis=-1)
