@@ -527,7 +527,7 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> BatchStats:
     xp = mode.xp
     if w is None:
         number = x.shape[0] * x.shape[2]
-        count = xp.full((), float(number), dtype=x.dtype, device=device(x))
+        count = xp.full((), number * 1.0, dtype=x.dtype, device=device(x))  # float() makes a constant of a dynamic size
         over = 1.0 / max(number, 1)
         mean = _channel_sum(mode, x) * over
         d = x - mean[:, None]

@@ -67,7 +67,7 @@ def map_lanes(function: Callable[[Any], Array], arrays: Any, lanes: tuple[int, .
     not wait for other lanes.
     """
     xp = namespace(x=next(x for x in arrays if x is not None))
-    if library(xp) != "jax" or math.prod(lanes) < 2:
+    if library(xp) != "jax" or not (any(is_dynamic(xp, size) for size in lanes) or math.prod(lanes) > 1):
         return function(arrays)
     import jax
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 
 from .._host import order
-from .namespace import Array, Namespace, default_int, library
+from .namespace import Array, Namespace, default_int, is_dynamic, library
 from .nearest import with_arithmetic
 
 DIGIT = 16  # bits that are sorted in one pass, beside a position of as many bits
@@ -12,7 +12,8 @@ DIGIT = 16  # bits that are sorted in one pass, beside a position of as many bit
 
 def ascending(xp: Namespace, x: Array) -> Array:
     """Return the positions that sort floats along the last axis: ties to the lowest position, NaN last."""
-    if library(xp) == "jax" and x.dtype == "float32" and x.shape[-1] <= 1 << DIGIT:
+    n = x.shape[-1]
+    if library(xp) == "jax" and x.dtype == "float32" and not is_dynamic(xp, n) and n <= 1 << DIGIT:
         return _jax_ascending()(x).astype(default_int(xp, x))
     if library(xp) == "numpy" and x.ndim == 1:
         return order.ascending(x)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .namespace import Array, Namespace, default_int, device, library
+from .namespace import Array, Namespace, default_int, device, is_dynamic, library
 from .selection import take_along
 
 
@@ -29,7 +29,7 @@ def mark(xp: Namespace, index: Array, size: int) -> Array:
 
 def put_along_last(xp: Namespace, x: Array, index: Array) -> Array:
     """Return y with ``y[..., index] = x`` along the last axis, `index` being a permutation in each row."""
-    if library(xp) == "jax":
+    if library(xp) == "jax" and not any(is_dynamic(xp, size) for size in x.shape):
         return xp.put_along_axis(xp.zeros_like(x), index, x, axis=-1, inplace=False)
     return take_along(xp, x, xp.argsort(index, axis=-1), axis=-1)
 

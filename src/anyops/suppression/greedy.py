@@ -253,7 +253,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
         order, live = ranked_mask(mode, some, threshold, measure=measure)
         return put_along_last(xp, live, order)
 
-    if valid is None or len(sizes) == 1 or n < PARTED or 0 in scores.shape:
+    if valid is None or len(sizes) == 1 or is_dynamic(xp, n) or n < PARTED or 0 in scores.shape:
         return decide(detections)
     # The valid boxes first, so that the work follows their number.
     count = xp.cumulative_sum(xp.astype(valid, default_int(xp, scores)), axis=-1)

@@ -1,0 +1,88 @@
+"""Programs for a batch and a number of boxes that are dynamic: of `torch.export`, and of `jax.export`."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import anyops
+from tests import scenes
+from tests.backends import Backend, named_in
+
+# name: a call of a namespace, boxes (B, N, 4) and scores (B, N)
+CALLS = {
+    "nms_mask": lambda xp, b, s: anyops.nms_mask(b, s, labels=thirds(xp, s), valid=s > 0.2),
+    "nms_mask, overlaps": lambda _, b, s: anyops.nms_mask(None, s, overlaps=anyops.box_iou(b, b)),
+    "nms_mask, rotated": lambda xp, b, s: anyops.nms_mask(xp.concat((b, b[..., :1]), axis=-1), s, fmt="cxcywhr"),
+    "fast_nms_mask": lambda _, b, s: anyops.fast_nms_mask(b, s),
+    "cluster_nms_scores": lambda _, b, s: anyops.cluster_nms_scores(b, s),
+    "weighted_cluster_nms_boxes": lambda _, b, s: anyops.weighted_cluster_nms_boxes(b, s),
+    "soft_nms_scores": lambda _, b, s: anyops.soft_nms_scores(b, s),
+    "matrix_nms_scores": lambda _, b, s: anyops.matrix_nms_scores(b, s),
+    "weighted_boxes_fusion_padded": lambda xp, b, s: anyops.weighted_boxes_fusion_padded(b, s, thirds(xp, s)),
+    "top_scores": lambda _, _b, s: anyops.top_scores(s, 10),
+    "box_iou": lambda _, b, _s: anyops.box_iou(b, b),
+    "box_iou_loss": lambda _, b, _s: anyops.box_iou_loss(b, b + 1),
+    "sigmoid_focal_loss": lambda xp, _, s: anyops.sigmoid_focal_loss(s, xp.astype(s > 0.5, s.dtype)),
+    "softmax_focal_loss": lambda xp, b, s: anyops.softmax_focal_loss(b, thirds(xp, s)),
+    "batch_norm": lambda xp, b, _: anyops.batch_norm(b.mT, xp.zeros(4), xp.ones(4), training=True),
+}
+SOME = "nms_mask", "soft_nms_scores", "top_scores", "batch_norm"
+SIZES = (5, 17), (2, 300)  # of a batch: boxes of one tile, and of two
+
+
+def thirds(xp, scores):
+    return xp.astype(3 * scores, xp.int32)
+
+
+def names(backend, some):
+    """All of them where ANYOPS_BACKENDS asks for the library, as `nox -s torch` and `nox -s jax` do."""
+    return CALLS if backend in named_in("ANYOPS_BACKENDS") else some
+
+
+def batch(backend, lanes, n):
+    made = [scenes.clustered(n, seed=seed) for seed in range(lanes)]
+    return tuple(backend.asarray(np.stack(x)) for x in zip(*made, strict=True))
+
+
+def check(backend, program, call):
+    for size in SIZES:
+        given = batch(backend, *size)
+        found, wanted = (x if isinstance(x, tuple | list) else (x,) for x in (program(*given), call(*given)))
+        for x, y in zip(found, wanted, strict=True):
+            assert x.dtype == y.dtype
+            np.testing.assert_allclose(backend.to_numpy(x), backend.to_numpy(y), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["as it runs", "by its code"])
+@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, SOME))
+def test_torch(name, strict):
+    torch = pytest.importorskip("torch")
+    backend = Backend.TORCH_CPU
+
+    class Module(torch.nn.Module):
+        def forward(self, boxes, scores):
+            return CALLS[name](backend.xp, boxes, scores)
+
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("n", min=11)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        program = torch.export.export(
+            Module(), batch(backend, 3, 40), dynamic_shapes={"boxes": sizes, "scores": sizes}, strict=strict
+        )
+    check(backend, program.module(), Module())
+
+
+@pytest.mark.parametrize("name", names(Backend.JAX_CPU, SOME[::3]))
+def test_jax(name):
+    jax = pytest.importorskip("jax")
+    from jax import export
+
+    backend = Backend.JAX_CPU
+    with backend.active():
+        call = jax.jit(lambda b, s: jax.tree.leaves(CALLS[name](backend.xp, b, s)))
+        lanes, n = export.symbolic_shape("batch, n", constraints=["n >= 11"])
+        program = export.export(call)(
+            *(jax.ShapeDtypeStruct(shape, np.float32) for shape in ((lanes, n, 4), (lanes, n)))
+        )
+        check(backend, program.call, call)
