@@ -12,7 +12,7 @@ from .reduction import check_reduction, reduce
 def box_iou_loss(
     pred: Array, target: Array, *, kind: str = "giou", reduction: str = "none", fmt: str = "xyxy"
 ) -> Array:
-    """1 − overlap of matched boxes or other regions, the overlap being iou, giou [1]_, diou or ciou [2]_.
+    """1 − overlap of matched boxes or other regions; the overlap is giou [1]_, iou, diou, ciou [2]_ or another kind.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def box_iou_loss(
         Box by box, of one shape. Floating or integer; integers become the namespace's default float, 16-bit floats are
         computed in float32. In place of 4 numbers those of `fmt`.
     kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
-        As in :func:`anyops.box_iou`; rotated boxes have "iou", "iof", "ios" and "probiou".
+        As in :func:`anyops.box_iou`. Not every `fmt` has "giou": rotated boxes have "iou", "iof", "ios" and "probiou".
     reduction : {"none", "mean", "sum"}
         The mean of no boxes is 0.
     fmt : str
@@ -30,7 +30,7 @@ def box_iou_loss(
     -------
     array (...), or 0-d
         Differentiable on libraries that differentiate, with finite gradients at degenerate, identical, touching and
-        disjoint boxes; iou has none for boxes that do not overlap, which is what giou and diou are for.
+        disjoint boxes. The gradient of iou is 0 for boxes that do not overlap; that of giou and diou is not.
 
     Raises
     ------
