@@ -123,8 +123,8 @@ def non_max_merge(
     check_fmt("fmt", fmt)
     if fmt not in PLANE:
         raise ValueError(
-            f"fmt must be one of {', '.join(PLANE)}, boxes along the axes, whose union is one, got {fmt!r}; "
-            "nms_groups groups other regions"
+            f"fmt must be one of {', '.join(PLANE)}, because other regions have no union in their format, got {fmt!r}; "
+            "nms_groups gives their groups"
         )
     if not isinstance(transitive, bool):
         raise TypeError(f"transitive must be a bool, got {type(transitive).__name__}")
