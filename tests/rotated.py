@@ -61,10 +61,11 @@ def torchvision_iou(dtype: str) -> Any:
 
 
 def supervision_iou(a: np.ndarray, b: np.ndarray) -> list[float]:
-    """By OpenCV's intersectConvexConvex, of four corners."""
+    """By OpenCV's intersectConvexConvex, of four corners: the last bit of one changes the answers."""
     import supervision
 
-    p, q = (anyops.box_convert(x, "cxcywhr", "xyxyxyxy").reshape(-1, 1, 4, 2) for x in (a, b))
+    around = ([reference.rotated_corners(box) for box in boxes.tolist()] for boxes in (a, b))
+    p, q = (np.array(corners, np.float64).reshape(-1, 1, 4, 2) for corners in around)
     return [float(supervision.oriented_box_iou_batch(one, other)[0, 0]) for one, other in zip(p, q, strict=True)]
 
 
