@@ -14,6 +14,13 @@ from tests import reference
 from tests.backends import Backend, Transform, dtype_name
 
 SHARES = ("iou", "iof", "ios")
+ALL_KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou", "probiou")
+KINDS = {
+    **dict.fromkeys(("xyxy", "xywh", "cxcywh", "yxyx"), ALL_KINDS[:6]),
+    **dict.fromkeys(("cxcywhr", "xywhr"), (*SHARES, "probiou")),
+    **dict.fromkeys(("xyxyxyxy", "polygon", "cxcyczwhdr"), SHARES),
+    **dict.fromkeys(("segment", "xyzxyz"), (*SHARES, "giou", "diou")),
+}
 # More digits are lost where sides differ by a factor of a thousand, or boxes by a millionth.
 LOOSE = ("thin", "nearly equal", "tiny")
 
@@ -305,6 +312,52 @@ def test_gradients_are_finite(backend, transform, kind):
         assert np.isfinite(found).all()
 
 
+def meeting(fmt):
+    """Pairs of regions: equal, side by side, at a corner, one within the other, with common sides, without area."""
+    first = (0, 0, 8, 4)
+    others = [first, (8, 0, 8, 4), (8, 4, 8, 4), (1, 1, 2, 2), (0, 0, 4, 4), (0, 0, 4, 2), (2, 2, 0, 2), (0, 0, 0, 0)]
+    pairs = [(first, other) for other in others] + [(other, first) for other in others] + [((3, 3, 0, 0),) * 2]
+    return tuple(np.stack([in_format(fmt, *box) for box in boxes]) for boxes in zip(*pairs, strict=True))
+
+
+def in_format(fmt, x, y, w, h):
+    """A box by its corner and sides, turned by 30 degrees about the origin where the format has an angle."""
+    if fmt in ("segment", "xyzxyz"):
+        return np.float32([x, x + w] if fmt == "segment" else [x, y, x, x + w, y + h, x + w])
+    if FORMATS[fmt].shape == (4,):
+        return anyops.box_convert(np.float32([x, y, w, h]), "xywh", fmt)
+    (cos, sin), cx, cy = (math.cos(math.pi / 6), math.sin(math.pi / 6)), x + w / 2, y + h / 2
+    turned = np.float32([cx * cos + cy * sin, cy * cos - cx * sin, w, h, 30])
+    return np.insert(turned, [2, 4], [cx, w]) if fmt == "cxcyczwhdr" else anyops.box_convert(turned, "cxcywhr", fmt)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_gradients_of_every_format(fmt):
+    """Finite where regions meet in whatever way, and slopes elsewhere: on torch, for XLA compiles each for seconds."""
+    torch = pytest.importorskip("torch")
+
+    def gradients(kind, *pair):
+        given = [torch.asarray(x, requires_grad=True) for x in pair]
+        anyops.box_iou_loss(*given, kind=kind, fmt=fmt, reduction="sum").backward()
+        return [x.grad.numpy() for x in given]
+
+    rng = np.random.default_rng(2)
+    one = np.stack([in_format(fmt, *box).astype(np.float64) for box in rng.uniform(2, 6, (3, 4))])
+    apart = (one, one + rng.normal(0, 0.3, one.shape))
+    for kind in KINDS[fmt]:
+        for found in gradients(kind, *meeting(fmt)):
+            assert np.isfinite(found).all(), kind
+            assert np.abs(found).max() < 10, kind
+        if kind == "ciou":  # α has no gradient
+            continue
+
+        def whole(p, q, kind=kind):
+            return float(anyops.box_iou_loss(p, q, kind=kind, fmt=fmt, reduction="sum"))
+
+        for found, want in zip(gradients(kind, *apart), reference.slopes(whole, *apart, step=1e-5), strict=True):
+            np.testing.assert_allclose(found, want, atol=1e-6, err_msg=kind)
+
+
 @pytest.mark.op("box_area", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize(
     ("fmt", "regions", "want"),
@@ -408,6 +461,23 @@ REFUSED = [
 def test_refusals(options, shape, message):
     with pytest.raises(ValueError, match=message):
         anyops.box_iou(np.zeros(shape), np.zeros(shape), **options)
+
+
+@pytest.mark.parametrize("kind", [*ALL_KINDS, "foo", None])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_kind_has_a_value_or_is_refused(fmt, kind):
+    one = in_format(fmt, 1, 2, 3, 4)[None].astype(np.float64)
+    calls = (
+        lambda: anyops.box_iou(one, one, kind=kind, fmt=fmt),
+        lambda: 1 - anyops.box_iou_loss(one, one, kind=kind, fmt=fmt),
+        lambda: anyops.nms_groups(one, np.ones(1), kind=kind, fmt=fmt) + 1,
+    )
+    for call in calls:
+        if kind in KINDS[fmt]:
+            np.testing.assert_allclose(call(), 1)
+        else:
+            with pytest.raises(ValueError, match=f"kind must be one of {', '.join(KINDS[fmt])} for fmt='{fmt}', got"):
+                call()
 
 
 @pytest.mark.parametrize(

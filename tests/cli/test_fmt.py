@@ -124,6 +124,16 @@ def test_columns_are_named(run, tmp_path):
     assert "column angle is missing; expected image_id, category_id, score and cx, cy, w, h, angle" in result.stderr
 
 
+@pytest.mark.parametrize("fmt", [fmt for fmt in BoxFormat if fmt != "xywh"])
+def test_columns_of_another_format_say_which(run, tmp_path, fmt):
+    """Columns x, y, w, h are a box of the default format, whatever stands beside them: asked with another one."""
+    write(tmp_path / "in.csv", fmt, "csv")
+    other = "xywh" if fmt != "xywhr" else "cxcywhr"
+    result = run("nms", "in.csv", "-o", "out.csv", "--fmt", other)
+    assert result.exit_code == 2
+    assert f"; --fmt {fmt} takes {', '.join(LAYOUTS[fmt].columns)}" in " ".join(result.stderr.split())
+
+
 def test_formats_are_the_librarys():
     assert set(LAYOUTS) == set(BoxFormat) < set(FORMATS)
     for fmt, layout in LAYOUTS.items():

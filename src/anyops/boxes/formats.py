@@ -34,7 +34,7 @@ def check_boxes(name: str, boxes: Array) -> None:
 
 @op(Kind.VALUES)
 def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
-    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0; of other regions their area, length or volume.
+    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0; area, length or volume of other regions.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
     Returns
     -------
     array (...)
-        NaN where a coordinate is NaN; 0 for inverted boxes. Polygons whose edges cross each other have the area that
-        they wind around once, less that in the other direction.
+        NaN where a coordinate is NaN; 0 for inverted boxes. If edges of a polygon cross each other, each part counts as
+        often as the polygon winds around it, with opposite signs for opposite directions.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _area(mode: Mode, boxes: Array, *, fmt: str, dtype: DType) -> Array:
 
 @op(Kind.VALUES)
 def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
-    """Express boxes, or other regions, in another format.
+    """Convert boxes, or other regions, to another format.
 
     ==========  ==================================================================================
     xyxy        corners; "yxyx" with y first
@@ -100,9 +100,9 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     cxcywh      centre and size
     cxcywhr     centre, size, and degrees, counter-clockwise as seen in an image: the axes of the box are (cos, −sin)
                 and (sin, cos)
-    xywhr       the corner from which both axes lead into the box, size, degrees: as torchvision [1]_
-    xyxyxyxy    four corners in order around, in either direction
-    polygon     (..., V, 2): vertices in order around; one with fewer repeats a vertex
+    xywhr       the corner that is top left at 0 degrees, size, degrees: as in torchvision [1]_
+    xyxyxyxy    four corners, clockwise or counter-clockwise
+    polygon     (..., V, 2): V vertices, clockwise or counter-clockwise; to pad a polygon to V, repeat a vertex
     segment     start, end
     xyzxyz      corners in space
     cxcyczwhdr  centre and size in space, and degrees about the vertical axis, z
@@ -111,23 +111,23 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     Parameters
     ----------
     boxes : array (..., 4)
-        Floating or integer; sides of integers are subtracted as integers, and all is in the namespace's default float.
-        In place of 4 numbers those of `in_fmt`.
+        Floating or integer; integers are subtracted as integers, and give the namespace's default float. In place of
+        4 numbers those of `in_fmt`.
     in_fmt, out_fmt : str
-        Both of the plane, both of space, or both "segment". To a format along the axes: the smallest box that holds the
-        region. From corners around to rotated boxes: by the first three corners, as if they were a rectangle's. A box
-        with a negative side, which has no area, keeps it where the format has one; where that would make an area of it,
-        around corners and from turned boxes to those along the axes, its centre is what is left.
+        Both of the plane, both of space, or both "segment". A format along the axes gets the smallest box that holds
+        the region. "xyxyxyxy" and "polygon" become rotated boxes by their first three corners, taken as those of a
+        rectangle. A box with a negative side has no area, and keeps that side if `out_fmt` has sides. Where it would
+        get an area (as corners, or as the box around a rotated one) it becomes a point, its centre.
 
     Returns
     -------
     array (..., 4), or of the numbers of `out_fmt`
-        A new array, or `boxes` itself where nothing is to be done.
+        A new array, or `boxes` itself if nothing has to be converted.
 
     Raises
     ------
     ValueError
-        If a format is unknown, the last axis is not of its length, or there is no way from one format to the other.
+        If a format is unknown, the last axis does not have its length, or one format cannot be converted to the other.
 
     References
     ----------

@@ -44,7 +44,7 @@ def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy", *, kind: str = "iou
     giou    iou − (|C| − U) / |C|                          [1]_
     diou    iou − ρ² / c², squared centre distance over squared diagonal of C   [2]_
     ciou    diou − αv, v = 4/π² (atan(w₂/h₂) − atan(w₁/h₁))², α = v / (1 − iou + v) without gradient   [2]_
-    probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance of Gaussians with the moments of the boxes   [3]_
+    probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance of Gaussians with mean and covariance of the boxes   [3]_
     ======= ==============================================================
 
     Parameters
@@ -55,12 +55,13 @@ def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy", *, kind: str = "iou
         Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
         16-bit floats are computed in float32 and returned in their own dtype. In place of 4 numbers those of `fmt`.
     fmt : str
-        What the last axis holds: "xyxy", "xywh", "cxcywh", "yxyx"; "cxcywhr", "xywhr", rotated by degrees, counter-
-        clockwise as seen in an image; "xyxyxyxy", corners in order around; "polygon", (..., V, 2); "segment", start and
-        end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. See :func:`box_convert`.
+        What the numbers along the last axis mean: "xyxy", "xywh", "cxcywh" or "yxyx"; rotated boxes "cxcywhr" or
+        "xywhr", in degrees, counter-clockwise as seen in an image; four corners "xyxyxyxy"; "polygon", (..., V, 2);
+        "segment", start and end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. All of them are
+        described at :func:`box_convert`.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Boxes along the axes have all but "probiou"; rotated ones "iou", "iof", "ios" and "probiou"; segments and blocks
-        in space "iou", "iof", "ios", "giou" and "diou"; other regions "iou", "iof" and "ios".
+        "iou", "iof" and "ios" of every `fmt`; besides, "giou", "diou" and "ciou" of boxes along the axes of the plane,
+        "giou" and "diou" of "segment" and "xyzxyz", "probiou" of "cxcywhr" and "xywhr".
     pairwise : bool
 
     Returns

@@ -28,25 +28,25 @@ def keypoint_similarity(
 ) -> Array:
     """COCO's object keypoint similarity (OKS), all-to-all: Σ_k v_k exp(−d_k² / (8 σ_k² A)) / Σ_k v_k.
 
-    d_k are the distances of the keypoints of two poses, A and v_k the area and the visible keypoints of the second.
+    d_k is the distance of keypoint k of two poses, A the area of the second, v_k whether it shows keypoint k.
 
     Parameters
     ----------
     keypoints1 : array (..., N, K, 2) or (..., N, K, 3)
-        x and y of the keypoints of each pose, as detected; a third number is not looked at. Floating or integer.
+        x and y of the keypoints of each pose, as detected; a third number is ignored. Floating or integer.
     keypoints2 : array (..., M, K, 2) or (..., M, K, 3)
-        Poses to compare with, as annotated: a keypoint whose third number is not above 0 is not visible, and does not
-        count. Leading dimensions broadcast.
+        Poses to compare with, as annotated. A third number of a keypoint is above 0 if the keypoint is visible; others
+        do not count. Leading dimensions broadcast.
     areas : array (..., M)
-        Of the objects of `keypoints2`: COCO takes the area of their segments.
+        Areas of the objects of `keypoints2`; COCO takes those of their segmentation masks.
     sigmas : sequence or array (K,)
         σ of each keypoint, positive.
 
     Returns
     -------
     array (..., N, M)
-        In [0, 1], in the dtype of the keypoints, the default float for integers. 0 beside a pose without a visible
-        keypoint, or whose area is not positive and finite; NaN for exactly the pairs with a NaN in the first pose, in a
+        In [0, 1], in the dtype of the keypoints, the default float for integers. 0 if the second pose has no visible
+        keypoint or its area is not positive and finite; NaN for exactly the pairs with a NaN in the first pose, in a
         visible keypoint of the second or in its area.
 
     Raises
@@ -57,9 +57,9 @@ def keypoint_similarity(
 
     Notes
     -----
-    Detected poses compared with annotated ones give what ``COCOeval.computeOks`` of pycocotools gives [2]_, but beside
-    an annotation without a visible keypoint: there it measures how far keypoints are outside of twice the annotated
-    box, which is not known here. COCO ignores those annotations.
+    Equal to ``COCOeval.computeOks`` of pycocotools [2]_, of detected poses with annotated ones, except for annotations
+    without a visible keypoint: there pycocotools measures how far keypoints are outside of the annotated box enlarged
+    to twice its size, and the box is not known here. COCO ignores those annotations.
 
     References
     ----------

@@ -39,10 +39,9 @@ def check_fmt(name: str, fmt: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
 
 
-def check_kind(kind: str, known: tuple[str, ...], fmt: str = "xyxy") -> None:
+def check_kind(kind: str, known: tuple[str, ...], beside: str = "") -> None:
     """Raise ValueError unless `kind` is one of `known`."""
     if not isinstance(kind, str) or kind not in known:
-        beside = "" if fmt == "xyxy" else f" for fmt={fmt!r}"
         raise ValueError(f"kind must be one of {', '.join(known)}{beside}, got {kind!r}")
 
 
@@ -94,7 +93,7 @@ class Measure(NamedTuple):
     def check(self) -> None:
         """Raise ValueError unless there are such a format and such a kind of overlap of its regions."""
         check_fmt("fmt", self.fmt)
-        check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, self.fmt)
+        check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, f" for fmt={self.fmt!r}")
 
 
 def ready(xp: Namespace, regions: Array, measure: Measure, *, look: bool = False) -> Regions:

@@ -110,10 +110,10 @@ def nms(
         BoxFormat | None,
         typer.Option(
             rich_help_panel=_SOME,
-            help="All but weighted and wbf: what bbox, or the columns of CSV, hold. xywh by default: left, top, width, "
-            "height. cxcywhr is a rotated box: centre, width, height, and angle in degrees, counter-clockwise as seen; "
-            "xywhr has its corner in place of the centre, xyxyxyxy its four corners. Columns are named x, y, w, h; "
-            "x1, y1, x2, y2 ...; cx, cy, w, h, angle.",
+            help="All but weighted and wbf: format of bbox, or of columns of CSV. xywh by default: left, top, width, "
+            "height (a column angle is ignored then). cxcywhr is a rotated box: centre, width, height, and angle in "
+            "degrees, counter-clockwise as seen; xywhr has a corner in place of the centre, xyxyxyxy is four corners. "
+            "Columns are named x, y, w, h; x1, y1, x2, y2 ...; cx, cy, w, h, angle.",
         ),
     ] = None,
     decay: Annotated[

@@ -591,7 +591,11 @@ class _Columns:
                 fault = "is there twice" if name in header else "is missing"
                 expected = f"expected image_id, category_id, score and {', '.join(layout.columns)} (or bbox)"
                 expected += f" and {model_field}" if model_field else ""
-                raise CommandError(f"line 1: column {name} {fault}; {expected}, got {_cut(','.join(header))}")
+                lacking = name in layout.columns and name not in header
+                # By ascending numbers of columns: the last is the one that leaves out no angle.
+                others = [fmt for fmt, of in LAYOUTS.items() if lacking and {*of.columns} <= {*header}]
+                hint = f"; --fmt {others[-1]} takes {', '.join(LAYOUTS[others[-1]].columns)}" if others else ""
+                raise CommandError(f"line 1: column {name} {fault}; {expected}, got {_cut(','.join(header))}{hint}")
         at = header.index
         box = at("bbox") if has_box else None
         numbers = () if has_box else tuple(at(name) for name in layout.columns)

@@ -19,7 +19,7 @@ def box_iou_loss(
     fmt: str = "xyxy",
     sample_weight: Array | None = None,
 ) -> Array:
-    """1 − overlap of matched boxes or other regions, the overlap being iou, giou [1]_, diou or ciou [2]_.
+    """1 − overlap of matched boxes or other regions; the overlap is giou [1]_, iou, diou, ciou [2]_ or another kind.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def box_iou_loss(
     reduction : {"none", "mean", "sum"}
         The mean is Σ w loss / Σ w with weights; that of no boxes is 0.
     kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
-        As in :func:`anyops.box_iou`; rotated boxes have "iou", "iof", "ios" and "probiou".
+        As in :func:`anyops.box_iou`. Not every `fmt` has "giou": rotated boxes have "iou", "iof", "ios" and "probiou".
     fmt : str
         See :func:`anyops.box_convert`.
     sample_weight : array, optional
@@ -40,7 +40,7 @@ def box_iou_loss(
     -------
     array (...), or 0-d
         Differentiable on libraries that differentiate, with finite gradients at degenerate, identical, touching and
-        disjoint boxes; iou has none for boxes that do not overlap, which is what giou and diou are for.
+        disjoint boxes. The gradient of iou is 0 for boxes that do not overlap; that of giou and diou is not.
 
     Raises
     ------

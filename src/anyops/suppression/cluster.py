@@ -80,7 +80,7 @@ def cluster_nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     labels : array (N,), optional
         Boxes of different labels do not act on each other.
     sigma : float
@@ -157,7 +157,7 @@ def cluster_nms_scores(
     penalty : {None, "score", "score+distance"}
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
@@ -281,7 +281,7 @@ def weighted_cluster_nms_boxes(
     penalty : {None, "score", "score+distance"}
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional

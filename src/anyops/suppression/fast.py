@@ -53,7 +53,7 @@ def fast_nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`.
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     max_output : int, optional
@@ -150,7 +150,7 @@ def fast_nms_mask(
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     valid : bool array (..., N), optional
         False for boxes that are padding: they neither suppress nor are kept.
     overlaps : array (..., N, N), optional

@@ -82,15 +82,15 @@ def nms(
     labels : array (N,), optional
         Boxes of different labels do not suppress each other. Integers of any size and sign.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Of the overlap, see :func:`box_iou`; ``"diou"`` is DIoU-NMS [2]_. ``overlap(i, j)`` has the better box first.
+        Kind of overlap, see :func:`box_iou`; "diou" is DIoU-NMS [2]_. For "iof", the first box is the better one.
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: of masks, key points.
+        Used in place of the overlaps of `boxes`, for masks, keypoints and the like.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float, 
         Class of each box.
     iou_threshold : float in [0, 1]
     fmt : str
-        Of `boxes`, see :func:`box_convert`.
+        Format of `boxes`, see :func:`box_convert`.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def nms_mask(
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     valid : bool array (..., N), optional
         False for boxes that are padding: they neither suppress nor are kept.
     overlaps : array (..., N, N), optional

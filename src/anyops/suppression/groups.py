@@ -45,9 +45,9 @@ def nms_groups(
     labels : array (N,), optional
         Boxes of different labels are of different groups.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Of the overlap, see :func:`box_iou`, seen from the better box.
+        Kind of overlap, see :func:`box_iou`; for "iof", the first box is the better one.
     fmt : str
-        Of `boxes`, see :func:`box_convert`: rotated boxes, polygons, segments, blocks in space too.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     overlaps : array (N, N), optional

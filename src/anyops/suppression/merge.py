@@ -56,9 +56,9 @@ def non_max_merge(
     fmt: str = "xyxy",
     transitive: bool = False,
 ) -> MergedBoxes:
-    """Union boxes of the boxes that greedy NMS keeps, each with those that it drops; their best scores, and who is in.
+    """Merge each box that greedy NMS keeps with the boxes that it drops: the smallest box around them, the best score.
 
-    For pictures that are searched in slices: an object on the border of two is found in parts, which become one box.
+    For images that are searched in slices: an object on the border of two is found in parts, which become one box.
 
     Parameters
     ----------
@@ -69,40 +69,42 @@ def non_max_merge(
     overlap_threshold : float in [0, 1]
         Strict: a pair that overlaps by exactly this much is not merged.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
-        Of the overlap, see :func:`box_iou`, seen from the better box. ``"ios"`` merges a part with the whole.
+        Kind of overlap, see :func:`box_iou`; for "iof", the first box is the better one. "ios" merges a part with the
+        whole.
     labels : array (N,), optional
         Boxes of different labels are not merged. Integers of any size and sign.
     fmt : {"xyxy", "xywh", "cxcywh", "yxyx"}
-        Of `boxes` and of the merged boxes, see :func:`box_convert`.
+        Format of `boxes` and of the merged boxes, see :func:`box_convert`.
     transitive : bool
-        Whether to merge all boxes that are connected by pairs which overlap, kept or not: a chain becomes one box.
+        Whether to merge all boxes that are connected by overlapping pairs, dropped boxes included: a chain becomes one
+        box.
 
     Returns
     -------
     boxes : array (K, 4)
-        By descending score, ties to the lower index. In the floating dtype of `boxes`; a box that nothing is merged
-        with stays as it is, one without area or with a NaN coordinate too.
+        By descending score, ties to the lower index. In the floating dtype of `boxes`. A box that is merged with no
+        other is unchanged; so is one without area or with a NaN coordinate.
     scores : array (K,)
         The best score of each group, in the floating dtype of `scores`.
     labels : array (K,) or None
         In the dtype of `labels`.
     groups : array (N,)
-        The row of the results that each given box went into, in the namespace's index dtype: the boxes of row k are
-        ``groups == k``.
+        The row of the result that each given box was merged into, in the namespace's index dtype: the boxes of row k
+        are ``groups == k``.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`nms`; for another `fmt`, whose regions have no union of their kind. For batches and under a transform
-        (``jax.jit``, ...) there is no merge: see :func:`nms_mask`.
+        As :func:`nms`; for other formats, whose regions have no union in the same format; for batches and under a
+        transform (``jax.jit``, ...), where :func:`nms_mask` works.
 
     Notes
     -----
-    One pass over the boxes as they are: merged boxes may overlap. To merge again, call again with the results.
+    One pass over the given boxes: merged boxes may overlap each other. Call again with the results to merge those.
 
-    Memory follows the boxes, never N². The time follows the pairs of a box that is kept with others; for `transitive`
-    also the pairs of boxes each of which overlaps the union box of the other's group by more than the threshold, where
-    groups lie so close without being one.
+    Memory grows with the number of boxes, never with N². Time grows with the number of pairs of a kept box with
+    others; for `transitive`, where groups lie close to each other without being connected, also with the pairs of boxes
+    that each overlap the union box of the other's group by more than the threshold.
 
     Which boxes are merged has no gradient; merged boxes and scores have one, on torch.
 
@@ -121,8 +123,8 @@ def non_max_merge(
     check_fmt("fmt", fmt)
     if fmt not in PLANE:
         raise ValueError(
-            f"fmt must be one of {', '.join(PLANE)}, boxes along the axes, whose union is one, got {fmt!r}; "
-            "nms_groups groups other regions"
+            f"fmt must be one of {', '.join(PLANE)}, because other regions have no union in their format, got {fmt!r}; "
+            "nms_groups gives their groups"
         )
     if not isinstance(transitive, bool):
         raise TypeError(f"transitive must be a bool, got {type(transitive).__name__}")
