@@ -242,6 +242,7 @@ def test_a_frame_of_dask():
 # --- chunks of unknown sizes -----------------------------------------------------------------------------------------
 
 BOXES = np.concat([np.arange(20.0).reshape(10, 2), np.arange(20.0).reshape(10, 2) + 3], axis=1)
+QUADS = BOXES[:, [0, 1, 2, 1, 2, 3, 0, 3]]
 HALVES = np.linspace(0.0, 1.0, 10)
 UNKNOWN = {
     "box_area": lambda f: anyops.box_area(f(BOXES)),
@@ -250,6 +251,7 @@ UNKNOWN = {
     "masks_to_boxes": lambda f: anyops.masks_to_boxes(f(BOXES[:, :, None] > 2)),
     "box_iou": lambda f: anyops.box_iou(f(BOXES), f(BOXES)),
     "box_iou one to one": lambda f: anyops.box_iou(f(BOXES), f(BOXES), pairwise=False),
+    "box_iou of polygons": lambda f: anyops.box_iou(f(QUADS), f(QUADS), fmt="xyxyxyxy"),
     "mask_iou": lambda f: anyops.mask_iou(f(BOXES[:, :, None] > 2), f(BOXES[:, :, None] > 2)),
     "keypoint_similarity": lambda f: anyops.keypoint_similarity(
         f(BOXES[:, :, None][:, :, [0, 0]]), f(BOXES[:, :, None][:, :, [0, 0]]), f(HALVES), sigmas=[1, 1, 1, 1]
@@ -257,6 +259,7 @@ UNKNOWN = {
     "sigmoid_focal_loss": lambda f: anyops.sigmoid_focal_loss(f(BOXES), f(0 * BOXES)),
     "sigmoid_focal_loss_and_grad": lambda f: anyops.sigmoid_focal_loss_and_grad(f(BOXES), f(0 * BOXES)),
     "softmax_focal_loss": lambda f: anyops.softmax_focal_loss(f(BOXES), f(np.arange(10) % 4)),
+    "softmax_focal_loss of probabilities": lambda f: anyops.softmax_focal_loss(f(BOXES), f(0 * BOXES + 0.25)),
     "softmax_focal_loss_and_grad": lambda f: anyops.softmax_focal_loss_and_grad(f(BOXES), f(np.arange(10) % 4)),
     "box_iou_loss": lambda f: anyops.box_iou_loss(f(BOXES), f(BOXES)),
     "batch_norm": lambda f: anyops.batch_norm(f(BOXES), da.zeros(4), da.ones(4)),
@@ -274,10 +277,48 @@ UNKNOWN = {
     "logistic_loss": lambda f: anyops.logistic_loss(f(BOXES), f(np.arange(10) % 2), np.ones(4), np.zeros(())),
     "logistic_predict_proba": lambda f: anyops.logistic_predict_proba(f(BOXES), np.ones(4), np.zeros(())),
     "logistic_log_proba": lambda f: anyops.logistic_log_proba(f(BOXES), np.ones(4), np.zeros(())),
+    "logistic_predict_proba, classes": lambda f: anyops.logistic_predict_proba(f(BOXES), np.eye(4)[:3], np.zeros(3)),
     "nms": lambda f: anyops.nms(f(BOXES), f(HALVES)),
     "nms_mask": lambda f: anyops.nms_mask(f(BOXES), f(HALVES)),
     "weighted_boxes_fusion": lambda f: anyops.weighted_boxes_fusion(f(BOXES), f(HALVES), f(np.arange(10))),
 }
+
+
+@pytest.mark.parametrize("name", ["kmeans", "kmeans_partial", "kmeans_step", "batch_stats", "logistic_partial"])
+def test_weights_that_do_not_fit_are_named(name):
+    x, centers = chunked(BOXES), da.from_array(BOXES[:2])
+    call = {
+        "kmeans": lambda w: anyops.kmeans(x, 2, init=centers, sample_weight=w),
+        "kmeans_partial": lambda w: anyops.kmeans_partial(x, BOXES[:2], sample_weight=w),
+        "kmeans_step": lambda w: anyops.kmeans_step(x, centers, sample_weight=w),
+        "batch_stats": lambda w: anyops.batch_stats(x, sample_weight=w),
+        "logistic_partial": lambda w: anyops.logistic_partial(
+            x, chunked(np.arange(10) % 2), np.ones(4), np.zeros(()), sample_weight=w
+        ),
+    }[name]
+    for weight in (chunked(HALVES)[:9], chunked(HALVES)[:, None]):
+        with pytest.raises(ValueError, match="sample_weight must have shape"):
+            call(weight)
+    with pytest.raises(TypeError, match="x and sample_weight must be arrays of one library"):
+        call(HALVES)
+
+
+def values(result):
+    return [np.asarray(x) for x in (result if isinstance(result, tuple) else (result,))]
+
+
+@pytest.mark.parametrize("name", [name for name in UNKNOWN if "nms" not in name and "fusion" not in name])
+def test_chunks_that_are_empty_change_nothing(name):
+    """Reductions of dask over columns fail on chunks without rows."""
+
+    def empty(host):
+        return da.from_array(host, chunks=((0, 4, 0, 6), *((0, size) for size in host.shape[1:])))
+
+    def whole(host):
+        return da.from_array(host, chunks=-1)
+
+    for a, b in zip(values(UNKNOWN[name](empty)), values(UNKNOWN[name](whole)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
@@ -287,9 +328,6 @@ def test_unknown_sizes_of_chunks_are_named_or_do_not_matter(name):
 
     def known(host):
         return da.from_array(host, chunks=(4, *host.shape[1:]))
-
-    def values(result):
-        return [np.asarray(x) for x in (result if isinstance(result, tuple) else (result,))]
 
     try:
         got = values(UNKNOWN[name](unknown))

@@ -93,13 +93,18 @@ def test_standard_input_of_another_format_than_the_output(run, tmp_path):
         ("in.json", "folder.json", ["folder.json", "not a regular file"]),
         ("in.json", "absent/out.json", ["absent/out.json", "folder does not exist"]),
         ("in.json", "in.json/out.json", ["in.json/out.json", "folder does not exist"]),
+        ("in.json", f"{'n' * 300}.json", [".json: cannot be written: "]),
+        (f"{'n' * 300}.json", "out.json", [".json: cannot be read: "]),
+        ("in.json", f"{'n' * 300}/out.json", ["/out.json: cannot be written: "]),
+        ("in.json", "loop.json", ["loop.json"]),
     ],
 )
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_names_that_cannot_be(run, folder, *, source, target, words, force):
     (folder / "folder.json").mkdir()
+    (folder / "loop.json").symlink_to("loop.json")
     assert refused(run("nms", source, "-o", target, *force), *words)
-    assert names(folder) == ["folder.json", "in.json"]
+    assert names(folder) == ["folder.json", "in.json", "loop.json"]
     assert names(folder / "folder.json") == []
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -115,6 +116,21 @@ def test_a_negative_side_of_a_rotated_box(run, tmp_path):
     result = run("nms", "in.csv", "-o", "out.csv", "--fmt", "cxcywhr")
     assert result.exit_code == 2
     assert "line 3: h: expected a height of 0 or more, got -2.0" in result.stderr
+
+
+@pytest.mark.parametrize("fmt", [fmt for fmt in LAYOUTS if fmt != "xywh"])
+def test_columns_of_another_format_name_it(run, tmp_path, fmt):
+    write(tmp_path / "in.csv", fmt, "csv")
+    result = run("nms", "in.csv", "-o", "out.csv")
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert re.search(rf"line 1: columns? .*; --fmt {fmt} takes {', '.join(LAYOUTS[fmt].columns)}$", said), said
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_angle_may_be_left_out_of_account(run, tmp_path):
+    write(tmp_path / "in.csv", "xywhr", "csv")
+    assert run("nms", "in.csv", "-o", "out.csv", "--fmt", "xywh").exit_code == 0
 
 
 def test_columns_are_named(run, tmp_path):

@@ -21,6 +21,10 @@ JSON_CASES = {
         json.dumps([GOOD, GOOD]).replace("}]", ', "score": 0.25}]'),
         f"{WHERE}score: is there twice, in the object at line 1, column ",
     ),
+    "key twice, once escaped": (
+        json.dumps([GOOD, GOOD]).replace("}]", ', "sc\\u006fre": 0.25}]'),
+        f"{WHERE}score: is there twice, in the object at line 1, column ",
+    ),
     "empty": ("", "is empty"),
     "blank": (" \n", "is empty"),
     "BOM alone": ("\ufeff", "is empty"),

@@ -24,11 +24,17 @@ def check_known_chunks(xp: Namespace, name: str, x: Array) -> None:
         )
 
 
-def without_empty_chunks(xp: Namespace, x: Array) -> Array:
-    """Return an array without those of its chunks that have no rows."""
-    if not is_chunked(xp) or 0 not in x.chunks[0] or not x.shape[0]:
-        return x
-    return x.rechunk({0: tuple(size for size in x.chunks[0] if size)})
+def without_empty_chunks(x: Any) -> Any:
+    """Return an array in chunks without those that have no elements, on which dask's reductions fail; else the same.
+
+    https://github.com/dask/dask/issues/10327
+    """
+    kept = {
+        axis: tuple(size for size in sizes if size)
+        for axis, sizes in enumerate(getattr(x, "chunks", None) or ())
+        if 0 in sizes and sum(sizes) > 0  # which is neither of an axis of unknown size nor of one of size 0
+    }
+    return x.rechunk(kept) if kept else x
 
 
 def check_no_lazy_frame(name: str, x: Any) -> None:

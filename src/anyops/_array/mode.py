@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
-from .chunked import check_known_chunks
+from .chunked import check_known_chunks, without_empty_chunks
 from .compiled import as_written, jitted
 from .namespace import Array, DType, Namespace, default_float, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
@@ -81,12 +81,16 @@ class Mode(NamedTuple):
         torch's autocast is off: it would round the factors of every product to eight or eleven bits. JAX's check of
         ranks, which users ask for in code of their own, is too.
 
+        dask's arrays come without chunks that have no elements: its reductions along other axes fail on these.
+
         Where NumPy computes, inf − inf, overflow and underflow are no news: a kernel replaces what is undefined.
         """
         if self.fused:
             return jitted(kernel, self._replace(like=None, known=False), self.known, arguments, options)
         if self.home == "torch" and not self.host:
             return as_written(kernel, self, *arguments, **options)
+        if self.lazy:
+            arguments = tuple(map(without_empty_chunks, arguments))
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             return kernel(self, *arguments, **options)
 

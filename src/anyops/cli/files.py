@@ -95,12 +95,16 @@ def check_destination(target: str, *, force: bool) -> None:
 
 def check_place(target: str, *, force: bool) -> None:
     """Refuse a file that cannot be written, or is there already."""
-    path = Path(target).resolve()
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+    try:
+        path = Path(target).resolve()
+        in_folder, there, regular = path.parent.is_dir(), os.path.lexists(path), path.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long; a link to itself, before Python 3.13
+        raise CommandError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    if not in_folder or not os.access(path.parent, os.W_OK):
         raise CommandError(f"{target}: its folder does not exist or cannot be written to")
-    if path.exists():
+    if there:
         # Replacing a device or a pipe by a file is never what was meant, whatever --force says.
-        if not path.is_file():
+        if not regular:
             raise CommandError(f"{target}: is not a regular file; - writes to standard output")
         if not force:
             raise _already_there(target)

@@ -192,7 +192,8 @@ def nms(
         with _progress() as begin:
             begin("load", 0)
             send = loaded(backend, device)
-            parts, form = _read(files, LAYOUTS[options.pop("fmt", "xywh")], model_field, partial(begin, "read"))
+            layout = LAYOUTS[options.pop("fmt")] if fmt else None
+            parts, form = _read(files, layout, model_field, partial(begin, "read"))
             check_same_format(form, out)
             count = sum(len(part.scores) for part in parts)
             tick = partial(begin, "suppress")
@@ -266,7 +267,7 @@ def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any
 
 
 def _read(
-    files: list[str], layout: Layout, model_field: str | None, tick: Callable[[float], None]
+    files: list[str], layout: Layout | None, model_field: str | None, tick: Callable[[float], None]
 ) -> tuple[list[Detections], Format]:
     """Read all files, which must be of one format; `tick` is given the share of them that is read."""
     tick(0)

@@ -189,11 +189,13 @@ def parse(
     text: str,
     form: Format,
     *,
-    layout: Layout = COCO,
+    layout: Layout | None = None,
     model_field: str | None = None,
     tick: Tick | None = None,
 ) -> Detections:
     """Read detections from the text of a file; the field or column that names their model only if it is given.
+
+    Boxes are those of COCO if no layout is given; then columns of CSV must not be those of a longer one.
 
     Raises
     ------
@@ -267,8 +269,8 @@ def _flat(boxes: Sequence[Any], count: int) -> list[Any] | None:
 # JSON
 
 
-def _parse_json(text: str, layout: Layout, model_field: str | None, tick: Tick) -> Detections:
-    detections = Detections(text)
+def _parse_json(text: str, given: Layout | None, model_field: str | None, tick: Tick) -> Detections:
+    detections, layout = Detections(text), given or COCO
     checked = _Checked(detections, layout)
     fields = ["image_id", "category_id", "bbox", "score", *([] if model_field is None else [model_field])]
     start, starts, stops = _start_of_list(text), detections.starts, detections.stops
@@ -276,7 +278,10 @@ def _parse_json(text: str, layout: Layout, model_field: str | None, tick: Tick) 
         # Of a name that is there twice readers take one value or the other. Then there are more colons than names, and
         # most often in no other case: to look into each object takes half as long as to read it.
         span, known = (begins[0], ends[-1]), sum(map(len, records)) if set(map(type, records)) == {dict} else 0
-        if text.count(":", *span) > known and any(text.count(f'"{name}"', *span) > len(records) for name in fields):
+        escaped = text.find("\\u", *span) >= 0  # maybe in a name
+        if text.count(":", *span) > known and (
+            escaped or any(text.count(f'"{name}"', *span) > len(records) for name in fields)
+        ):
             for index, begin in enumerate(begins, len(starts)):
                 _check_names(text, begin, fields, f"record {index} (counted from 0): ")
         if not _take_json(checked, records, fields):
@@ -443,10 +448,11 @@ def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> E
 # CSV
 
 
-def _parse_csv(text: str, layout: Layout, model_field: str | None, tick: Tick) -> Detections:
+def _parse_csv(text: str, given: Layout | None, model_field: str | None, tick: Tick) -> Detections:
+    layout = given or COCO
     rows = _csv_rows(text, len(BOM) if text.startswith(BOM) else 0)
     _, header, _, head = next(rows)
-    columns = _Columns.of([name.strip() for name in header], layout, model_field)
+    columns = _Columns.of([name.strip() for name in header], given, model_field)
     detections = Detections(text, head=text[:head], columns=columns)
     checked = _Checked(detections, layout)
     records: list[list[str]] = []
@@ -578,7 +584,8 @@ class _Columns:
         return edits
 
     @classmethod
-    def of(cls, header: list[str], layout: Layout, model_field: str | None) -> "_Columns":
+    def of(cls, header: list[str], given: Layout | None, model_field: str | None) -> "_Columns":
+        layout = given or COCO
         has_box = "bbox" in header
         if has_box and all(name in header for name in layout.columns):
             both = f"columns bbox and {', '.join(layout.columns)}"
@@ -586,21 +593,30 @@ class _Columns:
         needed = ["image_id", "category_id", "score", *(["bbox"] if has_box else layout.columns)]
         if model_field is not None:
             needed.append(model_field)
+        hint = "" if has_box else _hint_of_columns(header, layout)
         for name in needed:
             if header.count(name) != 1:
                 fault = "is there twice" if name in header else "is missing"
                 expected = f"expected image_id, category_id, score and {', '.join(layout.columns)} (or bbox)"
                 expected += f" and {model_field}" if model_field else ""
-                lacking = name in layout.columns and name not in header
-                # By ascending numbers of columns: the last is the one that leaves out no angle.
-                others = [fmt for fmt, of in LAYOUTS.items() if lacking and {*of.columns} <= {*header}]
-                hint = f"; --fmt {others[-1]} takes {', '.join(LAYOUTS[others[-1]].columns)}" if others else ""
                 raise CommandError(f"line 1: column {name} {fault}; {expected}, got {_cut(','.join(header))}{hint}")
+        if hint and given is None:
+            part = f"columns {', '.join(layout.columns)} are part of a longer box"
+            raise CommandError(f"line 1: {part}; --fmt xywh takes them alone{hint}")
         at = header.index
         box = at("bbox") if has_box else None
         numbers = () if has_box else tuple(at(name) for name in layout.columns)
         model = None if model_field is None else at(model_field)
         return cls(at("image_id"), at("category_id"), at("score"), box, numbers, model)
+
+
+def _hint_of_columns(header: list[str], layout: Layout) -> str:
+    """Name the longest format whose columns are there, if it is longer than the layout, or the layout is not there."""
+    there = [fmt for fmt, of in LAYOUTS.items() if set(of.columns) <= set(header)]
+    longest = max(there, key=lambda fmt: len(LAYOUTS[fmt].columns), default=None)
+    if longest is None or (set(layout.columns) <= set(header) and len(LAYOUTS[longest].columns) == len(layout.columns)):
+        return ""
+    return f"; --fmt {longest} takes {', '.join(LAYOUTS[longest].columns)}"
 
 
 def _csv_id(cell: str, name: str, where: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .._array.arguments import check_integer, check_number
+from .._array.chunked import without_empty_chunks
 from .._array.host import Host, from_host, on_host
 from .._array.namespace import Array, Namespace, default_int, working
 from .._array.nearest import as_compared
@@ -89,6 +90,7 @@ def anchor_boxes(
         raise ValueError(f"wh must hold at least one box, got shape {tuple(wh.shape)}")
     if not 1 <= check_integer("k", k) <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} boxes, got {k}")
+    wh = without_empty_chunks(wh)
     sides = as_compared(xp, wh)
     if not bool(xp.all(sides > 0)):
         raise ValueError("wh must be positive, got a side that is not; leave out boxes without area")

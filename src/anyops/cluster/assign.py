@@ -140,6 +140,9 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
     """
     if mode_of(x=x).lazy:
         at = to_host(centers)
+        if sample_weight is not None:
+            sized_mode_of(x=x, sample_weight=sample_weight)
+            _check_beside(x, sample_weight)
         return reduce_chunks(
             lambda part, weight: partial_sums(part, at, weight, metric, around=around),
             kmeans_merge,
@@ -243,11 +246,15 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
         raise ValueError(f"x must hold widths and heights, (..., n, 2), for metric 'iou', got {shape}")
     if weight is not None:
         check_dtype(xp, "sample_weight", weight, "real floating", "integral", "bool")
-        if tuple(weight.shape) != shape[:-1]:
-            raise ValueError(f"sample_weight must have shape {shape[:-1]} beside x, got {tuple(weight.shape)}")
+        _check_beside(x, weight)
     # Samples whose scores are computed at once: all where a loop would move them between devices.
     rows = 0 if mode.sharded else rows_in_cache(xp, x, math.prod(shape[:-2]) * other[-2])
     return mode, {"metric": metric, "dtype": result_dtype(xp, x=x, centers=centers), "rows": rows}
+
+
+def _check_beside(x: Array, weight: Array) -> None:
+    if tuple(weight.shape) != tuple(x.shape[:-1]):
+        raise ValueError(f"sample_weight must have shape {tuple(x.shape[:-1])} beside x, got {tuple(weight.shape)}")
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def logistic_regression(
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
-    x = without_empty_chunks(xp, x)
+    x = without_empty_chunks(x)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)
     tol, max_iter = check_number("tol", tol, least=0), _check_iterations(max_iter)
     _check_solver(solver, l1)
