@@ -4,6 +4,7 @@ Overlaps, and with them all of suppression and the losses, are the same for boxe
 exact, and far from it; scores are ranked and compared with thresholds as integers.
 """
 
+import array_api_compat
 import numpy as np
 import pytest
 
@@ -178,7 +179,19 @@ def test_integers_too_far_apart_are_refused(backend):
             op(boxes, scores)
 
 
-# Calls, and how many times smaller numbers are whose corners are held too.
+def channels(b):
+    """A mean and a variance for each column, a label, and a slope for each number."""
+    xp = array_api_compat.array_namespace(b)
+    place = {"device": array_api_compat.device(b)}
+    return (
+        xp.zeros(5, **place),
+        xp.ones(5, **place),
+        xp.zeros(1, dtype=xp.int32, **place),
+        xp.ones(tuple(b.shape), **place),
+    )
+
+
+# Calls, and how many times smaller numbers are whose corners are held too. The mean of two integers need not be held.
 HELD = {
     "box_iou": (lambda b: anyops.box_iou(b, b, fmt="cxcywhr"), 1),
     "box_iou xywh": (lambda b: anyops.box_iou(b[:, :4], b[:, :4], fmt="xywh"), 2),
@@ -191,6 +204,10 @@ HELD = {
         lambda b: anyops.keypoint_similarity(b[:, None, :2], b[:, None, :2], b[:, 2], sigmas=(1,)),
         1,
     ),
+    "batch_stats": (lambda b: anyops.batch_stats(b).m2[1:], 1),
+    "batch_norm": (lambda b: anyops.batch_norm(b, *channels(b)[:2], training=True).y[:, 1:], 1),
+    "batch_norm_grad": (lambda b: anyops.batch_norm_grad(channels(b)[3], b)[0][:, 1:], 1),
+    "softmax_focal_loss": (lambda b: anyops.softmax_focal_loss(b[:, :1], channels(b)[2], axis=0), 1),
 }
 
 
@@ -207,7 +224,7 @@ def test_the_first_integer_that_is_not_held_is_refused(backend, dtype):
             continue
         most, two = limit // smaller, np.array([[-1, 0, 2, 1, 0], [0, 0, 1, 1, 0]])
         got, want = op(asarray((two + np.array([most, 0, 0, 0, 0])).astype(dtype))), op(two.astype(float))
-        np.testing.assert_allclose(backend.to_numpy(got), want, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(backend.to_numpy(got), want, rtol=1e-5, atol=1e-5, err_msg=name)
         for first in (most + 1, -most - 1)[: 1 if "u" in dtype else 2]:
             with pytest.raises(ValueError, match=f"must hold integers up to {most}.*, got {most + 1}; subtract"):
                 op(asarray(np.array([[first, 0, 1, 1, 0]], dtype)))

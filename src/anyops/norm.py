@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ._array.arguments import check_axis, check_parameter, check_parts
 from ._array.chunked import reduce_chunks
+from ._array.integers import check_held
 from ._array.loop import branch
 from ._array.mode import Mode, mode_of, sized_mode_of
 from ._array.namespace import (
@@ -320,6 +321,8 @@ def _check(
     mode = mode_of(**there) if len(there) == 1 else sized_mode_of(**there)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
+    wide = compute_dtype(xp, result_dtype(xp, x=x))
+    check_held(mode, "x", x, wide)
     shape = tuple(x.shape)
     if not shape:
         raise ValueError("x must have shape (..., C, ...), got ()")
@@ -335,6 +338,7 @@ def _check(
             )
     for slope in dy:
         check_dtype(xp, "dy", slope, "real floating", "integral")
+        check_held(mode, "dy", slope, wide)
         if tuple(slope.shape) != shape:
             raise ValueError(f"dy must have the shape of x, {shape}, got {tuple(slope.shape)}")
     if sample_weight is not None:

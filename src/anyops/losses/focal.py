@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .._array.arguments import check_axis, check_integer, check_number, check_parameter
 from .._array.elementwise import with_slope
+from .._array.integers import check_held
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
     Array,
@@ -520,6 +521,7 @@ def _check_softmax(
     mode = sized_mode_of(logits=logits, labels=labels, **arrays)
     xp = mode.xp
     dtype = result_dtype(xp, logits=logits)
+    check_held(mode, "logits", logits, compute_dtype(xp, dtype))
     check_dtype(xp, "labels", labels, "integral", "real floating")
     soft = xp.isdtype(labels.dtype, "real floating")
     if logits.ndim == 0:
