@@ -20,7 +20,7 @@ from .._array.nearest import less
 from .._array.rows import scan_rows
 from .._array.support import Kind, op
 from .aligned import columns_of, corners_of, from_corners, to_corners
-from .regions import FORMATS, PLANE, ROTATED, can_convert, check_fmt, check_regions, convert, flat, size
+from .regions import AROUND, FORMATS, PLANE, ROTATED, can_convert, check_fmt, check_regions, convert, flat, size
 
 # Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
 PIXELS = 1 << 22
@@ -166,12 +166,23 @@ def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dty
         made = boxes if in_fmt == plane else _convert(mode, boxes, in_fmt=in_fmt, out_fmt=plane, dtype=wide)
         made = cast(xp, made, dtype)
         return xp.concat((made, xp.zeros_like(made[..., :1])), axis=-1)
+    axes, origin, sides = 3 if in_fmt == "xyzxyz" else 2, None, None
+    if in_fmt in (*AROUND, "xyzxyz") and xp.isdtype(boxes.dtype, "integral"):  # beside the first corner of each
+        origin = boxes[..., :axes]
+        boxes = less(xp, boxes, xp.tile(origin, (*(1,) * (boxes.ndim - 1), boxes.shape[-1] // axes)), wide)
     boxes = cast(xp, boxes, wide)
     if in_fmt in PLANE:
         boxes, in_fmt = to_corners(xp, boxes, in_fmt), "xyxy"
     made = convert(xp, boxes, in_fmt, out_fmt)
+    if origin is not None:
+        places = axes if out_fmt in (*ROTATED, "cxcyczwhdr") else made.shape[-1]
+        there = xp.tile(cast(xp, origin, wide), (*(1,) * (boxes.ndim - 1), places // axes))
+        if out_fmt in PLANE:
+            x1, y1, x2, y2 = columns_of(made)
+            sides = x2 - x1, y2 - y1
+        made = xp.concat((made[..., :places] + there, made[..., places:]), axis=-1)
     if out_fmt in PLANE:
-        made = xp.stack(from_corners(columns_of(made), out_fmt, None), axis=-1)
+        made = xp.stack(from_corners(columns_of(made), out_fmt, sides), axis=-1)
     return cast(xp, made, dtype)
 
 
