@@ -1,4 +1,4 @@
-"""Programs for a batch and a number of boxes that are dynamic: of `torch.export`, and of `jax.export`."""
+"""Programs for a batch and a number of boxes that are dynamic: of `torch.export`, `jax.export`, and models of ONNX."""
 
 import warnings
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import anyops
+import anyops.onnx
 from tests import scenes
 from tests.backends import Backend, named_in
 
@@ -41,8 +42,9 @@ def names(backend, some):
 
 
 def batch(backend, lanes, n):
-    made = [scenes.clustered(n, seed=seed) for seed in range(lanes)]
-    return tuple(backend.asarray(np.stack(x)) for x in zip(*made, strict=True))
+    """Scenes in which scores are tied."""
+    boxes, scores = (np.stack(x) for x in zip(*(scenes.clustered(n, seed=seed) for seed in range(lanes)), strict=True))
+    return backend.asarray(boxes), backend.asarray(np.ceil(32 * scores).astype(np.float32) / 32)
 
 
 def check(backend, program, call):
@@ -86,3 +88,35 @@ def test_jax(name):
             *(jax.ShapeDtypeStruct(shape, np.float32) for shape in ((lanes, n, 4), (lanes, n)))
         )
         check(backend, program.call, call)
+
+
+@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, SOME))
+def test_onnx(name, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime, backend = pytest.importorskip("onnxruntime"), Backend.TORCH_CPU
+
+    def call(boxes, scores):
+        return CALLS[name](backend.xp, boxes, scores)
+
+    sizes = {0: "batch", 1: "n"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        anyops.onnx.export(call, batch(backend, 3, 40), dynamic_shapes=[sizes, sizes]).save(tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    inputs = [x.name for x in session.get_inputs()]
+
+    def program(*given):
+        named = dict(zip(("boxes", "scores"), map(backend.to_numpy, given), strict=True))
+        return [backend.asarray(x) for x in session.run(None, {x: named[x] for x in inputs})]
+
+    check(backend, program, call)
+
+
+def test_arguments_of_an_onnx_model():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    x = torch.zeros(3)
+    with pytest.raises(TypeError, match="args must be tensors of torch, got list"):
+        anyops.onnx.export(torch.sigmoid, [[1.0]])
+    with pytest.raises(ValueError, match="dynamic_shapes must be as many as args, 1, got 2"):
+        anyops.onnx.export(torch.sigmoid, [x], dynamic_shapes=[{0: "n"}, {0: "n"}])

@@ -43,6 +43,7 @@ def api_pages() -> dict[str, tuple[str, str]]:
         ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
         text = "\n\n".join([f"# {title}", *(f"::: anyops.{name}" for name in ordered)])
         pages[f"api/{part.strip('_')}.md"] = title, text + "\n"
+    pages["api/onnx.md"] = "ONNX", "# ONNX\n\n::: anyops.onnx.export\n"
     return pages
 
 

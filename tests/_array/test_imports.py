@@ -19,6 +19,7 @@ OPTIONAL = (
     "cupy",
     "dask",
     "ndonnx",
+    "onnxscript",
     "array_api_strict",
     "sklearn",
     "scipy",
@@ -26,7 +27,7 @@ OPTIONAL = (
     "rich",
     "matplotlib",
 )
-NAMES_LIBRARIES = ("_array", "_host", "cli", "estimators.py")
+NAMES_LIBRARIES = ("_array", "_host", "cli", "estimators.py", "onnx.py")
 LIBRARIES = {"torch", "jax", "jnp", "cupy", "numpy", "np", "dask", "ndonnx", "array_api_strict"}
 # How arrays of one library say where they live, which is asked once, by `mode_of` and `enter`.
 ATTRIBUTES = {

@@ -260,7 +260,7 @@ class Tiles:
                 acts = acts & pairs.better(self.valid)
             return (add(pairs, acts, out),)
 
-        (out,) = for_each(-(-rows // size), step, (out,), unrolled=UNROLLED if self._costly is None else 1)
+        (out,) = for_each((rows + size - 1) // size, step, (out,), unrolled=UNROLLED if self._costly is None else 1)
         return out
 
 

@@ -1,0 +1,104 @@
+"""Functions of torch as ONNX models of standard operators, which run without Python."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def export(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    dynamic_shapes: Sequence[Any] | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Any:
+    """Return a function of torch as an ONNX program; its ``save(path)`` writes the model.
+
+    Parameters
+    ----------
+    function : callable, or torch.nn.Module
+        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`.
+    args : sequence of tensors
+        An example of its arguments: their dtypes count, and their shapes where these are not dynamic.
+    dynamic_shapes : sequence, optional
+        For each argument a dict from axes to names, or to ``torch.export.Dim``, such as ``{0: "batch", 1: "n"}``: sizes
+        that a model takes as they come. One name stands for one size.
+    input_names, output_names : sequence of str, optional
+        Inputs are called as the parameters of the function by default.
+
+    Returns
+    -------
+    torch.onnx.ONNXProgram
+
+    Raises
+    ------
+    ImportError
+        Where torch or onnxscript is missing.
+    TypeError, ValueError
+        If `args` are not tensors, or `dynamic_shapes` are not as many as they.
+
+    Notes
+    -----
+    Of the exporter of torch, ``torch.onnx.export(..., dynamo=True)``, with the operator that it lacks: a stable sort.
+    ONNX's TopK breaks ties by the lower index, as this library does.
+    """
+    try:
+        import onnxscript  # noqa: F401
+        import torch
+    except ModuleNotFoundError as error:
+        raise ImportError(f"anyops.onnx needs {error.name}: pip install 'anyops[torch,onnx]'") from error
+    args = tuple(args)
+    if wrong := next((type(x).__name__ for x in args if not isinstance(x, torch.Tensor)), None):
+        raise TypeError(f"args must be tensors of torch, got {wrong}")
+    if dynamic_shapes is not None and len(dynamic_shapes) != len(args):
+        raise ValueError(f"dynamic_shapes must be as many as args, {len(args)}, got {len(dynamic_shapes)}")
+    if input_names is None:
+        kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        called = function.forward if isinstance(function, torch.nn.Module) else function
+        named = [p.name for p in inspect.signature(called).parameters.values() if p.kind in kinds]
+        input_names = named[: len(args)] if len(named) >= len(args) else [f"input_{k}" for k in range(len(args))]
+
+    class Call(torch.nn.Module):
+        def forward(self, *args: Any) -> Any:
+            return function(*args)
+
+    call = Call()
+    if isinstance(function, torch.nn.Module):
+        call.function = function  # so that its parameters are those of the model
+    return torch.onnx.export(
+        call.eval() if not isinstance(function, torch.nn.Module) else call,
+        args,
+        dynamo=True,
+        dynamic_shapes=None if dynamic_shapes is None else (tuple(dynamic_shapes),),
+        input_names=input_names,
+        output_names=output_names,
+        custom_translation_table={torch.ops.aten.sort.stable: _sort, torch.ops.aten.sym_stride.int: _stride},
+        verbose=False,
+    )
+
+
+def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:
+    """Return values and positions, ties to the lowest position, NaN behind all numbers in ascending order."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    size = op.Reshape(op.Gather(op.Shape(x), op.Constant(value_ints=[dim])), op.Constant(value_ints=[1]))
+    if not x.dtype.is_floating_point():
+        return op.TopK(x, size, axis=dim, largest=int(descending))
+    # TopK orders NaN in no defined way: they go as infinities, and then behind these.
+    nan = op.IsNaN(x)
+    infinity = op.CastLike(op.Constant(value_float=float("inf")), x)
+    _, first = op.TopK(op.Where(nan, infinity, x), size, axis=dim, largest=int(descending))
+    last = op.GatherElements(op.Cast(nan, to=6), first, axis=dim)
+    _, second = op.TopK(last, size, axis=dim, largest=int(descending))
+    order = op.GatherElements(first, second, axis=dim)
+    return op.GatherElements(x, order, axis=dim), order
+
+
+def _stride(_x: Any, _dim: int) -> Any:
+    """Return a number for what ONNX does not have; nested loops of torch hand strides on, and nothing uses them."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    return op.Constant(value_int=0)
