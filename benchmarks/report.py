@@ -187,7 +187,7 @@ def group_table(group: str, what: str = "pairs") -> Callable[[Data], str]:
         with_kept = any("kept" in case for case in cases)
         rows = []
         for case in cases:
-            counts = [f"{case['n']:,}", *([f"{case.get('kept', 0):,}"] if with_kept else [])]
+            counts = [f"{case['n']:,}", *([f"{case['kept']:,}" if "kept" in case else "–"] if with_kept else [])]
             rows.append([case["name"], *counts, *(time_cell(case["results"].get(name)) for name in present)])
         header = ["scene", "boxes", "kept"] if with_kept else ["scene", what]
         return table([*header, *(NAMES[name] for name in present)], rows)
