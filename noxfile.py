@@ -14,14 +14,14 @@ EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli]", *DETECTOR, "array-api-stri
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
 # A worker is a core's work. With threads of their own, BLAS and OpenMP would mostly wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-# XLA compiles in half the time without its newer emitters for a CPU, and in one piece; its older ones, on whose AVX
-# code a derivative of float64 is infinite, are for the baseline of x86-64. `nox -s jax` has its defaults.
+# XLA compiles in half the time without its newer emitters for a CPU, and in one piece; AVX alone, because with AVX2 the
+# older ones make a derivative infinite. `nox -s jax` has its defaults.
 COMPILED_SOON = {
     "XLA_FLAGS": " ".join(
         (
             "--xla_cpu_use_fusion_emitters=false",
             "--xla_cpu_parallel_codegen_split_count=1",
-            "--xla_cpu_max_isa=SSE4_2",
+            "--xla_cpu_max_isa=AVX",
         )
     )
 }

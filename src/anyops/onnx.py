@@ -18,7 +18,9 @@ def export(
     Parameters
     ----------
     function : callable, or torch.nn.Module
-        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`.
+        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`. With a dynamic number of
+        boxes there is no model yet of `nms_mask` with ``overlaps=`` or of rotated boxes, nor of
+        `weighted_boxes_fusion_padded`.
     args : sequence of tensors
         An example of its arguments: their dtypes count, and their shapes where these are not dynamic.
     dynamic_shapes : sequence, optional
@@ -40,8 +42,8 @@ def export(
 
     Notes
     -----
-    Of the exporter of torch, ``torch.onnx.export(..., dynamo=True)``, with the operator that it lacks: a stable sort.
-    ONNX's TopK breaks ties by the lower index, as this library does.
+    Of the exporter of torch, ``torch.onnx.export(..., dynamo=True)``, with operators that it lacks, above all a stable
+    sort. ONNX's TopK breaks ties by the lower index, as this library does.
     """
     try:
         import onnxscript  # noqa: F401
@@ -73,7 +75,11 @@ def export(
         dynamic_shapes=None if dynamic_shapes is None else (tuple(dynamic_shapes),),
         input_names=input_names,
         output_names=output_names,
-        custom_translation_table={torch.ops.aten.sort.stable: _sort, torch.ops.aten.sym_stride.int: _stride},
+        custom_translation_table={
+            torch.ops.aten.sort.stable: _sort,
+            torch.ops.aten.amax.default: _largest,
+            torch.ops.aten.sym_stride.int: _stride,
+        },
         verbose=False,
     )
 
@@ -94,6 +100,14 @@ def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) 
     _, second = op.TopK(last, size, axis=dim, largest=int(descending))
     order = op.GatherElements(first, second, axis=dim)
     return op.GatherElements(x, order, axis=dim), order
+
+
+def _largest(x: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    """Return the largest value along some axes, or of all."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    return op.ReduceMax(x, op.Constant(value_ints=list(dim)) if dim else None, keepdims=int(keepdim))
 
 
 def _stride(_x: Any, _dim: int) -> Any:

@@ -37,7 +37,7 @@ class Pairs:
     """Some boxes against all: their `overlap`, and the values of the boxes brought to its shape."""
 
     xp: Namespace
-    start: Array | int  # rank of the first of these boxes: known, or in a loop that is compiled
+    start: Array | int  # rank of the first of these boxes: known, or in a loop that is compiled; below 0 for padding
     ranks: Array  # (T,), of these boxes, which are the better ones
     overlap: Array = None  # (..., T, N)
 
@@ -182,7 +182,7 @@ class Tiles:
                 acts = acts & pairs.worse(self.valid)
             weight = xp.where(acts, weight, xp.zeros_like(weight))
             sums = xp.stack([xp.sum(weight * pairs.worse(x[k, ...]), axis=-1) for k in range(x.shape[0])])
-            first, size = pairs.ranks[0], pairs.ranks.shape[0]
+            first, size = pairs.start, pairs.ranks.shape[0]
             inside = (ranks >= first) & (ranks < first + size)
             place = xp.where(inside, ranks - first, xp.zeros_like(ranks))
             return out + xp.where(inside, xp.take(sums, place, axis=-1), xp.zeros_like(out))
