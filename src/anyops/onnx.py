@@ -66,10 +66,11 @@ def export(
             return function(*args)
 
     call = Call()
+    call.training = getattr(function, "training", False)  # alone: parts of a module may have a mode of their own
     if isinstance(function, torch.nn.Module):
         call.function = function  # so that its parameters are those of the model
     return torch.onnx.export(
-        call.eval() if not isinstance(function, torch.nn.Module) else call,
+        call,
         args,
         dynamo=True,
         dynamic_shapes=None if dynamic_shapes is None else (tuple(dynamic_shapes),),
