@@ -1,6 +1,7 @@
 """Functions of torch as ONNX models of standard operators, which run without Python."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,20 +70,24 @@ def export(
     call.training = getattr(function, "training", False)  # alone: parts of a module may have a mode of their own
     if isinstance(function, torch.nn.Module):
         call.function = function  # so that its parameters are those of the model
-    return torch.onnx.export(
-        call,
-        args,
-        dynamo=True,
-        dynamic_shapes=None if dynamic_shapes is None else (tuple(dynamic_shapes),),
-        input_names=input_names,
-        output_names=output_names,
-        custom_translation_table={
-            torch.ops.aten.sort.stable: _sort,
-            torch.ops.aten.amax.default: _largest,
-            torch.ops.aten.sym_stride.int: _stride,
-        },
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):  # of torch about itself
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", "# The axis name: ")  # of a size that two arguments share
+        return torch.onnx.export(
+            call,
+            args,
+            dynamo=True,
+            dynamic_shapes=None if dynamic_shapes is None else (tuple(dynamic_shapes),),
+            input_names=input_names,
+            output_names=output_names,
+            custom_translation_table={
+                torch.ops.aten.sort.stable: _sort,
+                torch.ops.aten.amax.default: _largest,
+                torch.ops.aten.sym_stride.int: _stride,
+            },
+            verbose=False,
+        )
 
 
 def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:
