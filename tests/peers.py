@@ -162,7 +162,7 @@ TORCHVISION = (
     Pair(
         'ops.box_iou(turned[:6], turned[6:], fmt="cxcywhr")',
         'anyops.box_iou(turned[:6], turned[6:], fmt="cxcywhr")',
-        "degrees, counter-clockwise; [wrong there](wrong_there_right_here.md) for boxes of one object",
+        "`fmt` is a keyword here; degrees, counter-clockwise; [wrong there](wrong_there_right_here.md) for boxes of one object",
     ),
     Pair('ops.box_convert(turned, "cxcywhr", "xywhr")', 'anyops.box_convert(turned, "cxcywhr", "xywhr")', "", 1e-4),
     Pair(

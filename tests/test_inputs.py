@@ -442,7 +442,7 @@ def test_wrong_type(call, argument, came):
 
 
 # Options that come by position in the libraries that have them: torchvision's calls run as they are
-BY_POSITION = {"iou_threshold", "weight", "bias", "fmt", "alpha", "gamma", "reduction"}
+BY_POSITION = {"iou_threshold", "weight", "bias", "alpha", "gamma", "reduction"}
 
 
 @pytest.mark.parametrize("name", anyops.support())

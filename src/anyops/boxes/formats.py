@@ -33,7 +33,7 @@ def check_boxes(name: str, boxes: Array) -> None:
 
 
 @op(Kind.VALUES)
-def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
+def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
     """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0; area, length or volume of other regions.
 
     Parameters

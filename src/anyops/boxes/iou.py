@@ -34,7 +34,7 @@ MEETING = 0.25
 
 
 @op(Kind.VALUES)
-def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy", *, kind: str = "iou", pairwise: bool = True) -> Array:
+def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True, fmt: str = "xyxy") -> Array:
     """I / U of boxes or other regions, or one of its relatives.
 
     ======= ==============================================================
@@ -54,15 +54,15 @@ def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy", *, kind: str = "iou
         One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
         Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
         16-bit floats are computed in float32 and returned in their own dtype. In place of 4 numbers those of `fmt`.
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        "iou", "iof" and "ios" of every `fmt`; besides, "giou", "diou" and "ciou" of boxes along the axes of the plane,
+        "giou" and "diou" of "segment" and "xyzxyz", "probiou" of "cxcywhr" and "xywhr".
+    pairwise : bool
     fmt : str
         What the numbers along the last axis mean: "xyxy", "xywh", "cxcywh" or "yxyx"; rotated boxes "cxcywhr" or
         "xywhr", in degrees, counter-clockwise as seen in an image; four corners "xyxyxyxy"; "polygon", (..., V, 2);
         "segment", start and end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. All of them are
         described at :func:`box_convert`.
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        "iou", "iof" and "ios" of every `fmt`; besides, "giou", "diou" and "ciou" of boxes along the axes of the plane,
-        "giou" and "diou" of "segment" and "xyzxyz", "probiou" of "cxcywhr" and "xywhr".
-    pairwise : bool
 
     Returns
     -------
