@@ -14,7 +14,7 @@ from mpmath import cos, diff, exp, fsum, log, log1p, mpf, pi, sin, sqrt, workdps
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
 REMEMBERED = 512  # answers of a reference
-AT_ONCE = 256  # boxes of which all pairs are compared at once
+AT_ONCE = 256  # up to this many boxes, all pairs are compared in one step
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
-from inspect import isfunction
+from inspect import getdoc, isfunction, signature
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,6 +97,14 @@ def test_every_public_function_declares_itself():
     functions = {name for name in anyops.__all__ if isfunction(getattr(anyops, name))}
     assert functions - {"backends", "support"} == set(record.OPS)
     assert set(EXAMPLES) <= set(record.OPS)
+
+
+@pytest.mark.parametrize("op", record.OPS)
+def test_docstrings_name_the_parameters(op):
+    f = getattr(anyops, op)
+    section = re.search(r"\nParameters\n-+\n(.*?)(?:\n\n[A-Z]\w+\n-+\n|\Z)", getdoc(f), re.DOTALL)[1]
+    lines = re.findall(r"^(\w[\w, ]*?)(?: :.*)?$", section, re.MULTILINE)
+    assert {name.strip() for line in lines for name in line.split(",")} == {*signature(f).parameters}
 
 
 @pytest.mark.parametrize("op", record.OPS)

@@ -611,7 +611,7 @@ class _Columns:
 
 
 def _hint_of_columns(header: list[str], layout: Layout) -> str:
-    """Name the longest format whose columns are there, if it is longer than the layout, or the layout is not there."""
+    """Return the `--fmt` with the most of its columns in the header; nothing if the layout has as many there."""
     there = [fmt for fmt, of in LAYOUTS.items() if set(of.columns) <= set(header)]
     longest = max(there, key=lambda fmt: len(LAYOUTS[fmt].columns), default=None)
     if longest is None or (set(layout.columns) <= set(header) and len(LAYOUTS[longest].columns) == len(layout.columns)):

@@ -233,6 +233,15 @@ def logistic_partial(
 def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     """Sums of two parts together: of chunks, devices or ranks, in any tree.
 
+    Parameters
+    ----------
+    a, b : LogisticPartial
+        By the same coefficients.
+
+    Returns
+    -------
+    LogisticPartial
+
     Raises
     ------
     TypeError, ValueError

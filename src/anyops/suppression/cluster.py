@@ -280,8 +280,6 @@ def weighted_cluster_nms_boxes(
     iou_threshold : float in [0, 1]
     penalty : {None, "score", "score+distance"}
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-    fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
