@@ -111,8 +111,9 @@ def nms(
         typer.Option(
             rich_help_panel=_SOME,
             help="All but weighted and wbf: format of bbox, or of columns of CSV. xywh by default: left, top, width, "
-            "height (a column angle is ignored then). cxcywhr is a rotated box: centre, width, height, and angle in "
-            "degrees, counter-clockwise as seen; xywhr has a corner in place of the centre, xyxyxyxy is four corners. "
+            "height; a column angle beside them is refused, unless --fmt xywh says to ignore it. cxcywhr is a rotated "
+            "box: centre, width, height, and angle in degrees, counter-clockwise as seen; xywhr has a corner in place "
+            "of the centre, xyxyxyxy is four corners. "
             "Columns are named x, y, w, h; x1, y1, x2, y2 ...; cx, cy, w, h, angle.",
         ),
     ] = None,
