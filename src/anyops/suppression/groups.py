@@ -166,5 +166,5 @@ def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array) -> Array:
 
     Boxes that do not take part have no rank.
     """
-    nobody = xp.full(scores.shape, -1, dtype=order.dtype, device=device(order))
-    return segment_max(xp, xp.take(order, found), order, nobody)
+    none = xp.full(scores.shape, -1, dtype=order.dtype, device=device(order))
+    return segment_max(xp, xp.take(order, found), order, none)

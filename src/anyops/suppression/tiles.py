@@ -24,10 +24,10 @@ from .detections import Detections
 ROWS, NARROW = 256, 128
 # Rows of a tile of polygons with however many edges.
 FEWEST = 8
-# Of so many pairs of a tile, the overlap of one is computed at a time, where few envelopes meet.
+# Overlaps of costly regions are computed for a part of a tile's pairs at a time: one in this many.
 TO_ONE = 64
-# Pairs that are counted together before they are looked for.
-BESIDE = 16
+# The true pairs of a mask are counted in blocks of this many: to find one, its block is searched alone.
+COUNTED_TOGETHER = 16
 # Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
 PARTS = 8
 
@@ -272,8 +272,8 @@ def _along(xp: Namespace, x: Array, index: Array) -> Array:
 def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], size: int) -> Array:
     """Whether a function holds where a mask is true: it is asked for `size` positions in the flat mask at a time."""
     whole = math.prod(mask.shape)
-    rest = xp.zeros(-whole % BESIDE, dtype=xp.bool, device=device(mask))
-    blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, BESIDE))
+    rest = xp.zeros(-whole % COUNTED_TOGETHER, dtype=xp.bool, device=device(mask))
+    blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, COUNTED_TOGETHER))
     count = xp.sum(xp.astype(blocks, default_int(xp, mask)), axis=1)
     number = xp.cumulative_sum(count)
     slots = xp.arange(1, size + 1, dtype=number.dtype, device=device(mask))
@@ -288,7 +288,7 @@ def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], 
         block = xp.where(real, block, 0)
         k = slots + done - xp.take(number - count, block)
         inside = xp.cumulative_sum(xp.astype(xp.take(blocks, block, axis=0), number.dtype), axis=1)
-        at = block * BESIDE + xp.sum(xp.astype(inside < k[:, None], number.dtype), axis=1)
+        at = block * COUNTED_TOGETHER + xp.sum(xp.astype(inside < k[:, None], number.dtype), axis=1)
         holds = real & function(xp.where(real, at, 0))
         return done + size, found | mark(xp, xp.where(holds, at, whole), whole + 1)[:whole]
 
