@@ -39,12 +39,12 @@ def export(
     ImportError
         Where torch or onnxscript is missing.
     TypeError, ValueError
-        If `args` are not tensors, or `dynamic_shapes` are not as many as they.
+        If `args` are not tensors, or `dynamic_shapes` does not have an entry for each.
 
     Notes
     -----
-    Of the exporter of torch, ``torch.onnx.export(..., dynamo=True)``, with operators that it lacks, above all a stable
-    sort. ONNX's TopK breaks ties by the lower index, as this library does.
+    By the exporter of torch, ``torch.onnx.export(..., dynamo=True)``, to which operators that it lacks are added, above
+    all a stable sort: ONNX's TopK breaks ties by the lower index, as this library does.
     """
     try:
         import onnxscript  # noqa: F401
