@@ -212,6 +212,19 @@ def test_copies_far_apart_have_no_inertia_in_chunks_either(chunk):
             anyops.kmeans(given, 2, seed=0)
 
 
+@pytest.mark.parametrize("chunk", [None, 4], ids=["whole", "chunks"])
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_centres_to_start_from_are_not_rounded(dtype, chunk):
+    """Neither in chunks nor in another dtype than the samples have: float64 holds every other one of these integers."""
+    near = np.asarray([11, 10, 10, 14, 18, 14, 9, 20, 17, 20])[:, None]
+    x = near + 2**53 - 2
+    want = anyops.kmeans(near.astype(float), 3, init=near[:3].astype(float))
+    given = x if chunk is None else pytest.importorskip("dask.array").from_array(x, chunks=(chunk, 1))
+    got = anyops.kmeans(given, 3, init=x[:3].astype(dtype))
+    np.testing.assert_array_equal(np.asarray(got.labels), want.labels)
+    np.testing.assert_allclose(got.inertia, want.inertia)
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 @pytest.mark.parametrize("base", [10**17 + 9, 10**17 + 1, 2**60 + 1, 2**62 - 7, -(10**17) - 9])
 def test_averages_of_integer_boxes_lie_among_them(base, dtype):

@@ -532,9 +532,36 @@ def test_small_deviations_beside_a_level(run, level, spread):
     y, _, var = run(anyops.batch_norm, x, np.zeros(2, np.float32), np.ones(2, np.float32), training=True, momentum=0.0)
     np.testing.assert_allclose(var, exact.var(0), rtol=2e-4)
     want = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-5)
-    # The mean is rounded to float32, by no more than half a unit in its last place.
-    rounding = np.spacing(np.float32(abs(level))) / np.sqrt(exact.var(0) + 1e-5)
-    np.testing.assert_array_less(np.abs(y - want).max(0), rounding + 1e-4)
+    np.testing.assert_allclose(y, want, atol=2e-4)
+
+
+@pytest.mark.op("batch_norm", transforms=EAGER_AND_JIT)
+@pytest.mark.parametrize("weighted", [False, True], ids=["all", "weighted"])
+@pytest.mark.parametrize(
+    ("level", "dtype", "samples"),
+    [(2**24 - 2, "float32", 3), (2**53 - 2, "float64", 3), (4_500_000, "float32", 60_000)],
+)
+def test_a_mean_that_its_dtype_does_not_hold(run, level, dtype, samples, weighted):
+    """Neither y nor the gradient is off by the rounding of the mean: samples 0, 0, 1 beside a level."""
+    if not run.backend.has_dtype(dtype):
+        pytest.skip(f"{run.backend} has no {dtype}")
+    small = (np.arange(samples)[:, None] % 3 == 2).astype(np.int64)
+    x, state = (level + small).astype(dtype), (np.zeros(1, dtype), np.ones(1, dtype))
+    w = (np.arange(samples) % 2 + 1).astype(dtype) if weighted else None
+    dy = (np.arange(samples)[:, None] % 6 - 2.0).astype(dtype)
+    want, _, var = reference(small, 1, weights=w, eps=1e-5)
+    y, _, got_var = run(anyops.batch_norm, x, *state, sample_weight=w, training=True, momentum=0.0)
+    np.testing.assert_allclose(y, want, atol=1e-4 if dtype == "float32" else 1e-12)
+    np.testing.assert_allclose(got_var, var, rtol=2e-4)
+    near = anyops.batch_norm_grad(dy.astype(np.float64), small.astype(np.float64), sample_weight=w)
+    for got, slope in zip(run(anyops.batch_norm_grad, dy, x, sample_weight=w), near, strict=True):
+        np.testing.assert_allclose(got, slope, rtol=1e-4, atol=1e-4 * np.abs(slope).max())
+
+
+def test_the_mean_of_integers_that_float64_does_not_hold():
+    x = np.asarray([[2**53 - 1], [2**53]])
+    y = anyops.batch_norm(x, np.zeros(1), np.ones(1), training=True, eps=0.0).y
+    np.testing.assert_allclose(y[:, 0], [-1, 1])
 
 
 @pytest.mark.op("batch_norm", transforms=EAGER_AND_JIT)

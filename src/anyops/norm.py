@@ -22,6 +22,7 @@ from ._array.namespace import (
     compute_dtype,
     device,
     is_array,
+    namespace,
     number_in,
     result_dtype,
     stop_gradient,
@@ -30,7 +31,7 @@ from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
 from ._array.support import Kind, op
 from ._math import present, quotient
 
-ROUNDINGS = 1 << 10  # roundings of the mean up to which deviations are measured once more
+ROUNDINGS = 1 << 14  # roundings of the mean up to which deviations are measured once more
 
 
 class BatchNorm(NamedTuple):
@@ -54,6 +55,15 @@ class BatchStats(NamedTuple):
 
     count: Array
     mean: Array
+    m2: Array
+
+
+class Moments(NamedTuple):
+    """:class:`BatchStats` whose mean is the sum of two numbers, the second of which holds what the first rounds away."""
+
+    count: Array
+    mean: Array
+    rest: Array
     m2: Array
 
 
@@ -246,17 +256,8 @@ def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) 
     >>> anyops.batch_stats(np.asarray([[1.0, 10.0], [3.0, 30.0]]))
     BatchStats(count=array(2.), mean=array([ 2., 20.]), m2=array([  2., 200.]))
     """
-    mode, axis = _check(x, {}, axis, sample_weight)
-    options = {"axis": axis, "dtype": compute_dtype(mode.xp, result_dtype(mode.xp, x=x))}
-    if mode.lazy:
-        return reduce_chunks(
-            lambda part, weight: batch_stats(part, axis=axis, sample_weight=weight),
-            merge_batch_stats,
-            axis,
-            x,
-            sample_weight,
-        )
-    return BatchStats(*mode.run(_batch_stats, x, sample_weight, **options))
+    count, mean, _, m2 = _moments_of(x, axis, sample_weight)
+    return BatchStats(count, mean, m2)
 
 
 @op(Kind.VALUES)
@@ -300,6 +301,16 @@ def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
             f"a and b must have one number of channels, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}"
         )
     return BatchStats(*mode.run(_merge, *a, *b))
+
+
+def _moments_of(x: Array, axis: int, sample_weight: Array | None) -> Moments:
+    mode, axis = _check(x, {}, axis, sample_weight)
+    options = {"axis": axis, "dtype": compute_dtype(mode.xp, result_dtype(mode.xp, x=x))}
+    if mode.lazy:
+        return reduce_chunks(
+            lambda part, weight: _moments_of(part, axis, weight), _merge_moments, axis, x, sample_weight
+        )
+    return Moments(*mode.run(_batch_moments, x, sample_weight, **options))
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -406,7 +417,7 @@ def _batch_norm(
     state = stop_gradient(running_mean), stop_gradient(running_var)
     if training:
         stats = _whole(mode, x, x3, w3, sample_weight, axis, wide)
-        mean, var = stats.mean, quotient(xp, stats.m2, stats.count)
+        mean, rest, var = stats.mean, stats.rest, quotient(xp, stats.m2, stats.count)
         correction = number_in(xp, correction, wide)
         unbiased = xp.where(stats.count > correction, quotient(xp, stats.m2, stats.count - correction), var)
         news = (cast(xp, stop_gradient(new), old.dtype) for new, old in zip((mean, unbiased), state, strict=True))
@@ -416,11 +427,13 @@ def _batch_norm(
             for share in (number_in(xp, momentum, old.dtype),)
         )
     else:
-        mean, var = (cast(xp, a, wide) for a in state)
+        (mean, var), rest = (cast(xp, a, wide) for a in state), None
     scale = _inverse_deviation(xp, var, eps)
     if weight is not None:
         scale = scale * cast(xp, weight, wide)
     shift = None if bias is None else cast(xp, bias, wide)
+    if rest is not None:
+        shift = (0.0 if shift is None else shift) - rest * scale
 
     def tile(i: slice, j: slice, _: slice) -> Array:
         part = present(xp, cast(xp, x3[i, j, :], wide), None if w3 is None else w3[i, ...])
@@ -451,13 +464,13 @@ def _batch_norm_grad(
     w3 = _weights(xp, sample_weight, x, axis, wide)
     if training:
         stats = _whole(mode, x, x3, w3, sample_weight, axis, wide)
-        mean, var = stats.mean, quotient(xp, stats.m2, stats.count)
+        mean, rest, var = stats.mean, stats.rest, quotient(xp, stats.m2, stats.count)
     else:
-        mean, var = cast(xp, running_mean, wide), cast(xp, running_var, wide)
+        mean, rest, var = cast(xp, running_mean, wide), 0.0, cast(xp, running_var, wide)
     inverse = _inverse_deviation(xp, var, eps)
 
     def parts(i: slice, j: slice) -> tuple[Array, Array]:
-        """dy and x − μ of a tile; zeros for samples that are not there."""
+        """dy and x − μ of a tile, but for the rest of μ; zeros for samples that are not there."""
         d, g = cast(xp, x3[i, j, :], wide) - mean[j, None], cast(xp, dy3[i, j, :], wide)
         if w3 is None:
             return g, d
@@ -470,10 +483,11 @@ def _batch_norm_grad(
 
     cut = _tiles(mode, x3)
     dbias, product = (xp.sum(part, axis=0) for part in stack_tiles(xp, sums, cut))
-    dweight = product * inverse
+    dweight = (product - rest * dbias) * inverse
     scale = inverse if weight is None else inverse * cast(xp, weight, wide)
     if training:
-        level, slope = quotient(xp, dbias, stats.count), quotient(xp, dweight * inverse, stats.count)
+        slope = quotient(xp, dweight * inverse, stats.count)
+        level = quotient(xp, dbias, stats.count) - rest * slope
 
     def tile(i: slice, j: slice, _: slice) -> Array:
         g, d = parts(i, j)
@@ -486,44 +500,43 @@ def _batch_norm_grad(
     return dx, cast(xp, dweight, of_weight), cast(xp, dbias, of_weight)
 
 
-def _batch_stats(
-    mode: Mode, x: Array, sample_weight: Array | None, *, axis: int, dtype: DType
-) -> tuple[Array, Array, Array]:
+def _batch_moments(mode: Mode, x: Array, sample_weight: Array | None, *, axis: int, dtype: DType) -> Moments:
     xp = mode.xp
     return _statistics(mode, _around(xp, x, axis), _weights(xp, sample_weight, x, axis, dtype), dtype)
 
 
 def _whole(
     mode: Mode, x: Array, x3: Array, w3: Array | None, sample_weight: Array | None, axis: int, dtype: DType
-) -> BatchStats:
-    """The statistics of a batch; those of a lazy one are computed, in one pass over its chunks."""
+) -> Moments:
+    """The moments of a batch; those of a lazy one are computed, in one pass over its chunks."""
     if not mode.lazy:
         return _statistics(mode, x3, w3, dtype)
-    return BatchStats(*(mode.xp.asarray(part) for part in batch_stats(x, axis=axis, sample_weight=sample_weight)))
+    return Moments(*(mode.xp.asarray(part) for part in _moments_of(x, axis, sample_weight)))
 
 
-def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> BatchStats:
+def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> Moments:
     """Σw, mean and m2 over A and B of (A, C, B), from those of its tiles."""
     xp, cut = mode.xp, _tiles(mode, x)
 
-    def moments(i: slice, j: slice, _: slice) -> BatchStats:
+    def moments(i: slice, j: slice, _: slice) -> Moments:
         return _moments(mode, cast(xp, x[i, j, :], dtype), None if w is None else w[i, ...])
 
     if len(cut) == 1:
         return moments(*cut[0])
 
     def of_channels(*tile: slice) -> tuple[Array, ...]:
-        count, mean, m2 = moments(*tile)
-        return xp.zeros_like(mean) + count, mean, m2
+        count, *others = moments(*tile)
+        return xp.zeros_like(others[0]) + count, *others
 
-    count, mean, m2 = stack_tiles(xp, of_channels, cut)
+    count, mean, rest, m2 = stack_tiles(xp, of_channels, cut)
     # From the first mean on, so that equal means give exactly themselves.
-    total = xp.sum(count, axis=0)
-    pooled = mean[0, ...] + quotient(xp, xp.sum(count * (mean - mean[:1, ...]), axis=0), total)
-    return BatchStats(total[0, ...], pooled, xp.sum(m2, axis=0) + xp.sum(count * (mean - pooled) ** 2, axis=0))
+    total, apart = xp.sum(count, axis=0), (mean - mean[:1, ...]) + rest
+    off = quotient(xp, xp.sum(count * apart, axis=0), total)
+    m2 = xp.sum(m2, axis=0) + xp.sum(count * (apart - off) ** 2, axis=0)
+    return Moments(total[0, ...], *_two_sum(mean[0, ...], off), m2)
 
 
-def _moments(mode: Mode, x: Array, w: Array | None) -> BatchStats:
+def _moments(mode: Mode, x: Array, w: Array | None) -> Moments:
     """Σw, mean and m2 over the first and last of three axes, by two passes.
 
     The second pass sums the deviations too: what is left of them is how far the first mean was off.
@@ -544,23 +557,32 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> BatchStats:
             def corrected(again: int) -> tuple[Array, Array]:
                 if not again:
                     return xp.zeros_like(mean), squares
-                rest = stop_gradient(_channel_sum(mode, x - mean[:, None]) * over)
+                off = stop_gradient(_channel_sum(mode, x - mean[:, None]) * over)
                 constant = xp.all(x == x[:1, :, :1], axis=(0, 2))
-                off = xp.where(constant, stop_gradient(x[0, :, 0] - mean), rest)
-                return off, xp.where(constant, 0.0, _positive(xp, squares - count * rest * rest))
+                m2 = xp.where(constant, 0.0, _positive(xp, squares - count * off * off))
+                return xp.where(constant, stop_gradient(x[0, :, 0] - mean), off), m2
 
-            off, squares = branch(xp.sum(xp.astype(few, xp.int32)), (0, 1), corrected)
-            return BatchStats(count, mean + off, squares)
-        rest = _channel_sum(mode, d) * over
-        return BatchStats(count, mean + rest, _positive(xp, squares - count * rest * rest))
-    count = xp.sum(w)
-    there = w > 0
-    x = xp.where(there, x, 0.0)
-    mean = quotient(xp, _channel_sum(mode, w * x), count)
-    d = xp.where(there, x - mean[:, None], 0.0)
-    rest = quotient(xp, _channel_sum(mode, w * d), count)
-    squares = _channel_sum(mode, w * d, d)
-    return BatchStats(count, mean + rest, _positive(xp, squares - count * rest * rest))
+            off, m2 = branch(xp.sum(xp.astype(few, xp.int32)), (0, 1), corrected)
+            return Moments(count, *_two_sum(mean, off), m2)
+        off = _channel_sum(mode, d) * over
+    else:
+        count = xp.sum(w)
+        there = w > 0
+        x = xp.where(there, x, 0.0)
+        mean = quotient(xp, _channel_sum(mode, w * x), count)
+        d = xp.where(there, x - mean[:, None], 0.0)
+        off = quotient(xp, _channel_sum(mode, w * d), count)
+        squares = _channel_sum(mode, w * d, d)
+    center, rest = _two_sum(mean, off)
+    # Of a constant channel the rest is the rounding of sums, and no more.
+    rest = xp.where(xp.abs(rest) > math.sqrt(xp.finfo(x.dtype).eps) * xp.abs(off), rest, 0.0)
+    return Moments(count, center, rest, _positive(xp, squares - count * off * off))
+
+
+def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a + b, rounded, and what the rounding takes, where |a| ≥ |b| (Dekker's fast two-sum)."""
+    total = a + b
+    return total, stop_gradient((a - total) + b)
 
 
 def _positive(xp: Namespace, m2: Array) -> Array:
@@ -590,6 +612,14 @@ def _merge(
     count = count_a + count_b
     delta, share = mean_b - mean_a, quotient(mode.xp, count_b, count)
     return count, mean_a + delta * share, m2_a + m2_b + delta * delta * (count_a * share)
+
+
+def _merge_moments(a: Moments, b: Moments) -> Moments:
+    """What :func:`merge_batch_stats` does, for parts on the host that keep the digits of their means."""
+    count = a.count + b.count
+    delta, share = (b.mean - a.mean) + (b.rest - a.rest), quotient(namespace(count=count), b.count, count)
+    center, rest = _two_sum(a.mean, a.rest + delta * share)
+    return Moments(count, center, rest, a.m2 + b.m2 + delta * delta * (a.count * share))
 
 
 def _inverse_deviation(xp: Namespace, var: Array, eps: float | Array) -> Array:

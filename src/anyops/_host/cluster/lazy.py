@@ -23,7 +23,7 @@ from ...cluster.assign import KMeansPartial, kmeans_assign, kmeans_merge, partia
 from ...cluster.distances import to_each, unit
 from ...norm import batch_stats, merge_batch_stats
 from .place import Place, entered, scale_of, shift_of, unmoved
-from .samples import Farthest, Fitted, farthest_of, settled
+from .samples import Farthest, Fitted, farthest_of
 from .seeding import Drawn, default_trials, parallel, positions
 from .sums import Totals
 from .weights import unit_of, weights_of
@@ -193,8 +193,7 @@ class Chunks(Fitted):
     def start(self, rng: Any) -> Host:
         """Centres (k, d) to start from."""
         if not isinstance(self.init, str):
-            centers = on_host(self.init)
-            return self.place.centers_in(settled(self.metric, centers, centers))
+            return self.given_start()
         if self.init == "k-means||":
             return parallel(self, self.k, rng, self.metric)
         return self._distinct(rng) if self.init == "random" else self._plusplus(rng)

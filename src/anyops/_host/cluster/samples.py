@@ -11,7 +11,6 @@ from ..._array.backends import to_host
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.mode import Mode
 from ..._array.namespace import Array, cast, default_int, result_dtype
-from ..._array.nearest import less
 from ..._array.random import uniforms
 from ...cluster.assign import KMeansAssignment, kmeans_assign, partial_sums
 from ...cluster.distances import unit
@@ -89,6 +88,15 @@ class Fitted(ABC):
         """Σ w · distance in the units of the given samples and weights."""
         return in_given_units(inertia * self.halved, self.unit, self.place, self.metric)
 
+    def given_start(self) -> Host:
+        """Given centres as they are compared."""
+        centers, offset = on_host(self.init), self.place.offset
+        given = to_host(self.init)
+        if offset is not None and given.dtype.kind in "iu":  # float64 may not hold them, Python's integers do
+            near = given.astype(object) - np.asarray([int(one) for one in offset], object)
+            return self.place._replace(offset=None).centers_in(near.astype(np.float64))
+        return self.place.centers_in(settled(self.metric, centers, centers))
+
     def returned(self, centers: Host) -> Array:
         """Centres among the given samples, in their library and dtype."""
         return from_host(self.home.xp, self.place.centers_out(centers), self.dtype, self.like)
@@ -163,12 +171,7 @@ class Samples(Fitted):
     def start(self, rng: Any) -> Host:
         """Centres (k, d) to start from."""
         if not isinstance(self.init, str):
-            centers, offset = on_host(self.init), self.place.offset
-            if offset is not None and self.init.dtype == self.like.dtype:  # integers that float64 may not hold
-                given = to_host(self.init)
-                near = less(np, given, offset.astype(given.dtype), np.float64)
-                return self.place._replace(offset=None).centers_in(near)
-            return self.place.centers_in(settled(self.metric, centers, centers))
+            return self.given_start()
         if self.init == "k-means||":
             return parallel(self, self.k, rng, self.compare)
         if self.init == "random":
