@@ -225,6 +225,15 @@ def test_centres_to_start_from_are_not_rounded(dtype, chunk):
     np.testing.assert_allclose(got.inertia, want.inertia)
 
 
+@pytest.mark.parametrize("op", [anyops.kmeans_assign, anyops.kmeans_partial, anyops.kmeans_step])
+def test_samples_and_centres_of_two_integer_dtypes(op):
+    x = np.asarray([[9], [10], [17]]) + 2**53
+    np.testing.assert_array_equal(anyops.kmeans_assign(x, x[:2]).labels, [0, 1, 1])
+    with pytest.raises(ValueError, match="x must hold integers up to 9007199254740992 beside centers of another dtype"):
+        op(x, x[:2].astype(np.uint64))
+    np.testing.assert_array_equal(op(x - 2**53, x[:2].astype(np.uint64) - 2**53)[0], op(x - 2**53, x[:2] - 2**53)[0])
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 @pytest.mark.parametrize("base", [10**17 + 9, 10**17 + 1, 2**60 + 1, 2**62 - 7, -(10**17) - 9])
 def test_averages_of_integer_boxes_lie_among_them(base, dtype):

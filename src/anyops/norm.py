@@ -59,7 +59,7 @@ class BatchStats(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """:class:`BatchStats` whose mean is the sum of two numbers, the second of which holds what the first rounds away."""
+    """As :class:`BatchStats`; the mean is `mean` + `rest`: the rounded one, and what its rounding takes."""
 
     count: Array
     mean: Array

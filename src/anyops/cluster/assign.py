@@ -8,9 +8,19 @@ from .._array.arguments import check_parts
 from .._array.backends import to_host
 from .._array.chunked import empty_rows, over_rows, reduce_chunks
 from .._array.host import from_host, on_host
-from .._array.integers import may_be_rounded
+from .._array.integers import check_held, may_be_rounded
 from .._array.mode import Mode, enter, mode_of, sized_mode_of
-from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, namespace, result_dtype
+from .._array.namespace import (
+    Array,
+    DType,
+    Namespace,
+    cast,
+    check_dtype,
+    compute_dtype,
+    is_kind,
+    namespace,
+    result_dtype,
+)
 from .._array.nearest import counting, rows_at
 from .._array.rows import rows_in_cache, scan_rows
 from .._array.support import Kind, op
@@ -247,9 +257,14 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple
     if weight is not None:
         check_dtype(xp, "sample_weight", weight, "real floating", "integral", "bool")
         _check_beside(x, weight)
+    dtype = result_dtype(xp, x=x, centers=centers)
+    if x.dtype != centers.dtype and is_kind(xp, x, "integral") and is_kind(xp, centers, "integral"):
+        # Of one dtype they are subtracted before they are rounded.
+        for name, beside in (("x", "centers"), ("centers", "x")):
+            check_held(mode, name, arrays[name], compute_dtype(xp, dtype), f" beside {beside} of another dtype")
     # Samples whose scores are computed at once: all where a loop would move them between devices.
     rows = 0 if mode.sharded else rows_in_cache(xp, x, math.prod(shape[:-2]) * other[-2])
-    return mode, {"metric": metric, "dtype": result_dtype(xp, x=x, centers=centers), "rows": rows}
+    return mode, {"metric": metric, "dtype": dtype, "rows": rows}
 
 
 def _check_beside(x: Array, weight: Array) -> None:
