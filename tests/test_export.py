@@ -29,11 +29,6 @@ CALLS = {
     "batch_norm": lambda xp, b, _: anyops.batch_norm(b.mT, xp.zeros(4), xp.ones(4), training=True),
 }
 SOME = "nms_mask", "weighted_cluster_nms_boxes", "top_scores", "batch_norm"
-NO_MODEL = {  # of ONNX, of a dynamic number of boxes
-    "nms_mask, rotated": "torch's exporter has no translation of searchsorted",
-    "nms_mask, overlaps": "onnxruntime refuses an Expand in the loop",
-    "weighted_boxes_fusion_padded": "torch's exporter takes more than minutes",
-}
 SIZES = (5, 17), (2, 300)  # of a batch: boxes of one tile, and of two
 
 
@@ -95,10 +90,8 @@ def test_jax(name):
         check(backend, program.call, call)
 
 
-@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, SOME[::2]))
+@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, ("nms_mask, overlaps", "top_scores")))
 def test_onnx(name, tmp_path):
-    if name in NO_MODEL:
-        pytest.skip(NO_MODEL[name])
     pytest.importorskip("onnxscript")
     runtime, backend = pytest.importorskip("onnxruntime"), Backend.TORCH_CPU
 
@@ -127,3 +120,15 @@ def test_arguments_of_an_onnx_model():
         anyops.onnx.export(torch.sigmoid, [[1.0]])
     with pytest.raises(ValueError, match="dynamic_shapes must be as many as args, 1, got 2"):
         anyops.onnx.export(torch.sigmoid, [x], dynamic_shapes=[{0: "n"}, {0: "n"}])
+
+
+@pytest.mark.parametrize("op", [anyops.nms_mask, anyops.soft_nms_scores, anyops.cluster_nms_scores])
+def test_ndonnx(op):
+    """Static forms of arrays without values, of a number of boxes that is known."""
+    ndx, runtime = pytest.importorskip("ndonnx"), pytest.importorskip("onnxruntime")
+    given = dict(zip(("boxes", "scores"), scenes.clustered(40), strict=True))
+    named = {name: ndx.argument(shape=x.shape, dtype=ndx.float32) for name, x in given.items()}
+    model = ndx.build(named, {"found": op(*named.values())})
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, given)
+    np.testing.assert_allclose(found, op(*given.values()), rtol=1e-6)

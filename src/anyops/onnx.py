@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+POSITION_BITS = 31  # of positions in an array
+
 
 def export(
     function: Callable[..., Any],
@@ -19,9 +21,7 @@ def export(
     Parameters
     ----------
     function : callable, or torch.nn.Module
-        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`. With a dynamic number of
-        boxes there is no model yet of `nms_mask` with ``overlaps=`` or of rotated boxes, nor of
-        `weighted_boxes_fusion_padded`.
+        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`.
     args : sequence of tensors
         An example of its arguments: their dtypes count, and their shapes where these are not dynamic.
     dynamic_shapes : sequence, optional
@@ -74,7 +74,7 @@ def export(
         for category in (FutureWarning, DeprecationWarning):  # of torch about itself
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "# The axis name: ")  # of a size that two arguments share
-        return torch.onnx.export(
+        program = torch.onnx.export(
             call,
             args,
             dynamo=True,
@@ -84,10 +84,18 @@ def export(
             custom_translation_table={
                 torch.ops.aten.sort.stable: _sort,
                 torch.ops.aten.amax.default: _largest,
+                torch.ops.aten.searchsorted.Tensor: _searchsorted,
                 torch.ops.aten.sym_stride.int: _stride,
             },
             verbose=False,
         )
+    assert program is not None
+    assert program.exported_program is not None
+    for graph in program.exported_program.graph_module.modules():
+        for node in graph.graph.nodes:
+            if node.target is torch.ops.aten.sym_stride.int and not node.args[0].meta["val"].is_contiguous():
+                raise NotImplementedError(f"no model of ONNX: {node} is a stride of an array that is not contiguous")
+    return program
 
 
 def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:
@@ -116,9 +124,36 @@ def _largest(x: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
     return op.ReduceMax(x, op.Constant(value_ints=list(dim)) if dim else None, keepdims=int(keepdim))
 
 
-def _stride(_x: Any, _dim: int) -> Any:
-    """Return a number for what ONNX does not have; nested loops of torch hand strides on, and nothing uses them."""
+def _searchsorted(
+    x: Any,
+    value: Any,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Any = None,
+) -> Any:
+    """Return how many of (n,) sorted numbers are below each value, or not above it: by bisection."""
     import onnxscript
 
     op: Any = onnxscript.opset18
-    return op.Constant(value_int=0)
+    if len(x.shape) != 1 or sorter is not None or out_int32:
+        raise NotImplementedError("no model of ONNX: searchsorted in several rows, with a sorter or for 32 bits")
+    below = op.LessOrEqual if right or side == "right" else op.Less
+    size = op.Shape(x)
+    found = op.Mul(op.Cast(value, to=7), op.Constant(value_int=0))
+    for bit in range(POSITION_BITS - 1, -1, -1):
+        beyond = op.Add(found, op.Constant(value_int=1 << bit))
+        at = op.Sub(op.Min(beyond, size), op.Constant(value_int=1))
+        more = op.And(op.LessOrEqual(beyond, size), below(op.Gather(x, at), value))
+        found = op.Where(more, beyond, found)
+    return found
+
+
+def _stride(x: Any, dim: int) -> Any:
+    """Return by how many numbers neighbours along an axis of a contiguous array are apart, as torch asks for sizes."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    if dim == -1:
+        return op.Constant(value_int=1)
+    return op.ReduceProd(op.Shape(x, start=dim + 1), keepdims=0)

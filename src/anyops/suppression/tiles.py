@@ -140,7 +140,8 @@ class Tiles:
         flat = boxes.map(lambda x: xp.reshape(x, (x.shape[0], -1)))  # the scenes of a batch one after the other
 
         def exceeds(at: Array) -> Array:
-            row, column = at // n, at % n
+            row = at // n
+            column = at - row * n
             first, rank = row // acts.shape[-2] * n, xp.take(rows.ranks, row % acts.shape[-2])
             a, b = (flat.map(lambda x: xp.take(x, i, axis=-1)) for i in (first + rank, first + column))  # noqa: B023
             return overlap(xp, a, b, self.measure) > threshold
