@@ -1,9 +1,13 @@
-"""Sessions: `nox` runs lint, types, the site, all tests that a CPU can run, and those of NumPy with nothing else."""
+"""Sessions: `nox` runs lint, types, the site, all tests that a CPU can run, and those of NumPy on the built wheel."""
+
+import os
+import shutil
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "docs", "tests", "numpy"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "package"]
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -26,6 +30,17 @@ COMPILED_SOON = {
     )
 }
 ALL_LIBRARIES = ONE_THREAD | COMPILED_SOON
+
+LARGEST_WHEEL = 500_000  # bytes
+SLOWEST_IMPORT = 0.5  # seconds beside NumPy, on any machine
+IMPORTED = f"""
+import time, numpy
+start = time.perf_counter()
+import anyops
+seconds = time.perf_counter() - start
+print(f"import anyops takes {{1e3 * seconds:.0f}} ms beside NumPy")
+assert seconds < {SLOWEST_IMPORT}, seconds
+"""
 
 # session: what is installed beside NumPy, and the backends that may not be absent then
 ALONE = {
@@ -79,20 +94,54 @@ def coverage(session: nox.Session) -> None:
     session.run(*PYTEST, *report, *session.posargs, env=ALL_LIBRARIES)
 
 
+def only(backends: str) -> dict[str, str]:
+    """Environment of tests on some backends, none of which may be absent."""
+    return {"ANYOPS_BACKENDS": backends, "ANYOPS_REQUIRE_BACKENDS": backends, **ONE_THREAD}
+
+
 def alone(name: str) -> None:
     packages, required = ALONE[name]
 
     @nox.session(name=name)
     def session_(session: nox.Session) -> None:
         install(session, *packages, *TEST)
-        only = {"ANYOPS_BACKENDS": required, "ANYOPS_REQUIRE_BACKENDS": required, **ONE_THREAD}
-        session.run(*PYTEST, *(session.posargs or ["tests"]), env=only)
+        session.run(*PYTEST, *(session.posargs or ["tests"]), env=only(required))
 
     session_.__doc__ = f"The matrix of {required} in an environment that holds no other array library."
 
 
 for name in ALONE:
     alone(name)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build and check the source distribution and the wheel; the tests of NumPy on that wheel, with nothing else."""
+    install(session, "build", "twine")
+    made = Path(session.create_tmp(), "dist")
+    shutil.rmtree(made, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(made), silent=True)
+    session.run("twine", "check", "--strict", *map(str, made.iterdir()))
+    (wheel,) = made.glob("*.whl")
+    if wheel.stat().st_size > LARGEST_WHEEL:
+        session.error(f"{wheel.name} has {wheel.stat().st_size} bytes, and should have {LARGEST_WHEEL} at most")
+    empty = Path(session.create_tmp(), "empty")
+    session.run("python", "-m", "venv", "--clear", str(empty))
+    python = str(empty / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", "-c", "constraints.txt", str(wheel), *TEST, external=True)
+    session.run(python, "-c", IMPORTED, external=True)
+    tests = session.posargs or ["tests"]
+    session.run(python, "-m", *PYTEST, *tests, env=only("numpy,numpy:readonly") | {"PYTHONPATH": ""}, external=True)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """The tests with the oldest versions that the package admits, of NumPy, array-api-compat, PyTorch and JAX."""
+    project = PYPROJECT["project"]
+    extras = [name for extra in ("torch", "jax") for name in project["optional-dependencies"][extra]]
+    session.install(*(name.replace(">=", "==") for name in (*project["dependencies"], *extras)), *TEST)
+    session.install("--no-deps", ".")
+    session.run(*PYTEST, *(session.posargs or ["tests"]), env=only("numpy,numpy:readonly,torch:cpu,jax:cpu"))
 
 
 @nox.session
