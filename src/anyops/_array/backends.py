@@ -1,7 +1,7 @@
 """What is installed: the array libraries this machine can run anyops on, and how host data reaches them."""
 
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,8 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...], Callable[[Any], tuple[str, ...]]]]
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:
+    from importlib import metadata  # takes as long to import as all of this package
+
     for distribution in distributions:
         try:
             return metadata.version(distribution)
