@@ -23,6 +23,7 @@ PARTS = {
     "_array": "Array libraries",
 }
 OUTSIDE = re.compile(r"\]\((?P<up>(?:\.\./)+)?(?P<target>[^)#:\s]+)(?P<anchor>#[^)]*)?\)")
+FORMULA = re.compile(r"^```math\n(?P<tex>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def public_names() -> dict[str, list[str]]:
@@ -97,7 +98,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Lead links that leave docs/, and those of the files outside that enter it, to their pages."""
+    """Write formulas as MathML, which browsers draw; lead links that leave docs/, or enter it, to their pages."""
 
     def moved(link: re.Match[str]) -> str:
         target, anchor = link["target"], link["anchor"] or ""
@@ -105,4 +106,10 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
             return f"]({page_of(target)}{anchor})"
         return f"]({target.removeprefix('docs/')}{anchor})"
 
+    def as_mathml(formula: re.Match[str]) -> str:
+        from latex2mathml.converter import convert  # here, as above
+
+        return convert(formula["tex"], display="block")
+
+    markdown = FORMULA.sub(as_mathml, markdown)
     return OUTSIDE.sub(moved, markdown) if "/" not in page.file.src_uri else markdown
