@@ -26,6 +26,7 @@ from .._array.host import Host
 from ..boxes.geometry import SHARES
 from ..suppression.edges import kept_of_edges
 from ..suppression.overlaps import SLACK
+from .labels import numbered
 from .order import ascending
 from .walk import walk
 
@@ -91,7 +92,7 @@ def _decided(
     over = Threshold(boxes.dtype.type(threshold), kind, reach)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if labels is not None and scores.shape[0]:
-            labels = _numbered(labels)
+            labels = numbered(labels)
         if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, over):
             return None
         order = ascending(0.0 - scores if scores.dtype.kind == "f" else ~scores)
@@ -116,15 +117,6 @@ def _decided(
     if leads is not None and own is not None:
         leads[some] = some.take(own)
     return order, stay.nonzero()[0], leads
-
-
-def _numbered(labels: Host) -> Host:
-    """Small numbers from 0 on for labels, equal for equal labels."""
-    if labels.dtype.kind != "f":
-        lowest, highest = int(labels.min()), int(labels.max())
-        if highest - lowest <= 4 * labels.shape[0] + 1024:
-            return labels - labels.dtype.type(lowest)
-    return np.unique(labels, return_inverse=True, equal_nan=False)[1]
 
 
 def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:

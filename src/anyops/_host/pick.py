@@ -8,6 +8,7 @@ import numpy as np
 from .._array.backends import to_host
 from .._array.mode import Mode
 from .._array.namespace import Array, cast, device, stop_gradient
+from .order import ascending_below
 
 # Scores among which the best is looked up at once.
 BLOCK = 1024
@@ -62,13 +63,5 @@ def _rows(n: int, pairs: list[np.ndarray], factors: list[np.ndarray]) -> tuple[l
     """Return where the neighbours of each item start, who they are, and by how much they fall when it is picked."""
     of, neighbours = np.concatenate(pairs), np.concatenate(pairs[::-1])
     starts = np.concatenate(([0], np.cumsum(np.bincount(of, minlength=n))))
-    order = _argsort_small(of, n)
+    order = ascending_below(of, n)
     return starts.tolist(), neighbours[order], np.concatenate(factors)[order]
-
-
-def _argsort_small(x: np.ndarray, bound: int) -> np.ndarray:
-    """Return the order of non-negative integers below a bound: NumPy sorts 16 bits by radix, more by comparison."""
-    order = np.argsort((x & 0xFFFF).astype(np.uint16), kind="stable")
-    if bound > 1 << 16:
-        order = order[np.argsort((x[order] >> 16).astype(np.uint16), kind="stable")]
-    return order

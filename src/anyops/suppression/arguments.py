@@ -31,6 +31,7 @@ from ..boxes.aligned import to_corners
 from ..boxes.iou import beside_first
 from ..boxes.regions import FORMATS, PLANE, Measure, check_corners_held, check_regions, flat
 from .detections import Detections
+from .scenes import first_of_each, in_scenes
 
 
 def check_threshold(
@@ -64,10 +65,15 @@ NUMBERS = "real floating", "integral"
 Parameters = dict[str, Any]  # numbers of an op: floats, or arrays without axes
 
 
-def check_detections(detections: Detections, measure: Measure, labels_name: str = "labels") -> Namespace:
+def check_detections(
+    detections: Detections, measure: Measure, labels_name: str = "labels", scenes: Array | None = None
+) -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
     boxes, scores, labels, overlaps, valid = detections
-    named = ("boxes", boxes), ("scores", scores), (labels_name, labels), ("overlaps", overlaps), ("valid", valid)
+    named = (
+        *(("boxes", boxes), ("scores", scores), (labels_name, labels), ("scenes", scenes)),
+        *(("overlaps", overlaps), ("valid", valid)),
+    )
     xp = namespace(**{name: x for name, x in named if x is not None or name == "scores"})
     measure.check()
     check_dtype(xp, "scores", scores, *NUMBERS)
@@ -82,6 +88,7 @@ def check_detections(detections: Detections, measure: Measure, labels_name: str 
     for name, x, dtypes, expected in (
         ("boxes", boxes, NUMBERS, (*shape, *numbers)),
         (labels_name, labels, NUMBERS, shape),
+        ("scenes", scenes, ("integral",), shape),
         ("valid", valid, ("bool",), shape),
         ("overlaps", overlaps, NUMBERS, (*shape, shape[-1])),
     ):
@@ -112,7 +119,7 @@ def check_index_contract(op: str, mode: Mode, scores: Array) -> None:
     if scores.ndim != 1:
         raise ValueError(
             f"{op} takes one scene, scores of shape (N,), got {tuple(scores.shape)}; "
-            f"{static} takes batches, and so do labels that number the scenes"
+            f"{static} takes batches, and scenes= of {op} the scenes of all boxes"
         )
     if not mode.known:
         raise TypeError(
@@ -129,9 +136,21 @@ class Call(NamedTuple):
     measure: Measure
     least: Array | float | None = None  # only scores above it count; a whole number beside integers
     last: float | None = None  # only new scores above it count
-    limit: int | None = None
+    limit: int | None = None  # of results, in each scene where there are several
+    scenes: Array | None = None  # (N,), on the host where NumPy computes the results
     origin: Array | None = None  # (..., 1, 4), beside which the boxes lie if they were integers
     dtypes: tuple[DType, DType] = (None, None)  # of new scores and boxes, where integers were given
+
+    def first(self, indices: Array, *others: Array | None) -> tuple[Array | None, ...]:
+        """Return those of the results, best first, that the limit leaves."""
+        results, limit = (indices, *others), self.limit
+        if limit is None:
+            return results
+        if self.scenes is None:
+            return tuple([x if x is None else x[: min(limit, x.shape[0]), ...] for x in results])
+        xp = namespace(indices=indices)
+        some = first_of_each(self.mode, xp.take(self.scenes, indices), limit)
+        return results if some is None else tuple([x if x is None else xp.take(x, some, axis=0) for x in results])
 
     def back(
         self, indices: Array | None, scores: Array, boxes: Array | None = None
@@ -153,20 +172,31 @@ def index_call(
     score_threshold: float | None,
     max_output: int | None = None,
     *,
+    scenes: Array | None = None,
     differentiable: bool = True,
     early: bool = True,
 ) -> Call:
     """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is.
 
-    `early` is whether boxes up to the score threshold take no part, nor their coordinates.
+    `early` is whether boxes up to the score threshold take no part, nor their coordinates. Where there are `scenes`,
+    labels become numbers of the pairs of a scene and a label.
     """
-    xp = check_detections(given, measure)
+    xp = check_detections(given, measure, scenes=scenes)
     least = None if score_threshold is None else check_score_threshold(score_threshold)
     limit = None if max_output is None else check_count("max_output", max_output)
-    call = _enter(xp, given, measure, differentiable, least, limit, early=early)
+    call = _enter(xp, given, measure, differentiable, least, limit, scenes, early=early)
     if not call.mode.host or given.scores.ndim != 1:
         check_index_contract(op, call.mode, given.scores)
-    return call
+    return call if scenes is None else _by_scene(call)
+
+
+def _by_scene(call: Call) -> Call:
+    mode, scenes, detections = call.mode, call.scenes, call.detections
+    if mode.padded:
+        scenes = to_host(scenes)
+    scenes = comparable(namespace(scenes=scenes), scenes)
+    labels = in_scenes(mode, scenes, detections.labels)
+    return call._replace(scenes=scenes, detections=detections._replace(labels=labels))
 
 
 def static_call(
@@ -201,12 +231,13 @@ def _enter(
     differentiable: bool,
     last: float | None = None,
     limit: int | None = None,
+    scenes: Array | None = None,
     *,
     early: bool = True,
     beside: tuple[Array, ...] = (),
 ) -> Call:
-    mode, views = enter(xp, *given, *beside, differentiable=differentiable)
-    boxes, scores, labels, overlaps, valid = views[: len(given)]
+    mode, views = enter(xp, *given, scenes, *beside, differentiable=differentiable)
+    boxes, scores, labels, overlaps, valid, scenes = views[: len(given) + 1]
     origin = of_scores = of_boxes = None
     least = last = to_host(last).item() if mode.host and is_array(last) else last
     if not is_floating(mode, scores):  # ranked as integers, and lowered where no result is made of them
@@ -226,7 +257,7 @@ def _enter(
         (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
     detections = Detections(boxes, scores, labels, overlaps, valid)
-    return Call(mode, detections, measure, least, last, limit, origin, (of_scores, of_boxes))
+    return Call(mode, detections, measure, least, last, limit, scenes, origin, (of_scores, of_boxes))
 
 
 def taking_part(scores: Array, least: Array | float | None, valid: Array | None) -> Array | None:

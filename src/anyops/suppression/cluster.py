@@ -54,6 +54,7 @@ def cluster_nms(
     kind: str = "iou",
     fmt: str = "xyxy",
     labels: Array | None = None,
+    scenes: Array | None = None,
     sigma: float | Array = 0.2,
     score_threshold: float | Array | None = 0.01,
     max_output: int | None = None,
@@ -83,6 +84,9 @@ def cluster_nms(
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
     labels : array (N,), optional
         Boxes of different labels do not act on each other.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes do not act on each other, whatever their labels.
+        `max_output` holds for each scene.
     sigma : float
         σ of the penalties; positive.
     score_threshold : float, optional
@@ -120,13 +124,17 @@ def cluster_nms(
     """
     given = _check(boxes, iou_threshold, penalty, sigma, fmt)
     call = index_call(
-        "cluster_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), score_threshold, max_output
+        "cluster_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind, fmt),
+        score_threshold,
+        max_output,
+        scenes=scenes,
     )
     if penalty is not None or call.mode.grad or call.mode.padded:
         indices, new, _ = best_first(call, **_settings(given, penalty, _rescore, fmt))
     else:  # greedy NMS, and scores as they are
-        kept, xp = kept_of_scene(call, given["threshold"]), call.mode.xp
-        indices = kept if call.limit is None else kept[: min(call.limit, kept.shape[0])]
+        (indices,), xp = call.first(kept_of_scene(call, given["threshold"])), call.mode.xp
         new = xp.take(as_floating(xp, call.detections.scores), indices)
     return RescoredBoxes(*call.back(indices, new)[:2])
 
@@ -196,6 +204,7 @@ def weighted_cluster_nms(
     penalty: str | None = None,
     kind: str = "iou",
     labels: Array | None = None,
+    scenes: Array | None = None,
     sigma: float | Array = 0.2,
     score_threshold: float | Array | None = 0.01,
     max_output: int | None = None,
@@ -210,7 +219,7 @@ def weighted_cluster_nms(
     ----------
     boxes : array (N, 4)
         xyxy; floating or integer.
-    scores, iou_threshold, penalty, kind, labels, sigma, score_threshold, max_output, overlaps
+    scores, iou_threshold, penalty, kind, labels, scenes, sigma, score_threshold, max_output, overlaps
         As in :func:`cluster_nms`.
 
     Returns
@@ -249,6 +258,7 @@ def weighted_cluster_nms(
         Measure(kind),
         score_threshold,
         max_output,
+        scenes=scenes,
         early=False,
     )
     indices, new, moved = best_first(call, **_settings(given, penalty, _averaged), early=False)

@@ -29,6 +29,7 @@ def fast_nms(
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
+    scenes: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     score_threshold: float | Array | None = None,
@@ -50,6 +51,9 @@ def fast_nms(
         Strict: a pair that overlaps by exactly this much stays.
     labels : array (N,), optional
         Boxes of different labels do not suppress each other.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes do not suppress each other, whatever their labels.
+        `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`.
     fmt : str
@@ -90,9 +94,10 @@ def fast_nms(
         Measure(kind, fmt),
         score_threshold,
         max_output,
+        scenes=scenes,
         differentiable=False,
     )
-    mode, detections, measure, least, limit = call.mode, call.detections, call.measure, call.least, call.limit
+    mode, detections, measure, least = call.mode, call.detections, call.measure, call.least
     if mode.padded or overlaps is not None or scores.shape[0] < CROWDED:
         given = {"threshold": threshold}
         return mode.back(best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0])
@@ -100,7 +105,7 @@ def fast_nms(
     if kept is None:
         greedy = kept_of_scene(call._replace(limit=None), threshold)
         kept = mode.run(_among_kept, detections, greedy, threshold, least, measure=measure)
-    return mode.back(kept if limit is None else kept[: min(limit, kept.shape[0])])
+    return mode.back(call.first(kept)[0])
 
 
 def _of_graph(

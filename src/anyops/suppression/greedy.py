@@ -60,6 +60,7 @@ def nms(
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
+    scenes: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     score_threshold: float | Array | None = None,
@@ -81,6 +82,9 @@ def nms(
         Strict: a pair that overlaps by exactly this much stays.
     labels : array (N,), optional
         Boxes of different labels do not suppress each other. Integers of any size and sign.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes do not suppress each other, whatever their labels.
+        `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Kind of overlap, see :func:`box_iou`; "diou" is DIoU-NMS [2]_. For "iof", the first box is the better one.
     fmt : str
@@ -126,11 +130,12 @@ def nms(
         Measure(kind, fmt),
         score_threshold,
         max_output,
+        scenes=scenes,
         differentiable=False,
     )
     kept = kept_of_scene(call, threshold)
     if call.limit is not None:
-        kept = kept[: min(call.limit, kept.shape[0])]
+        (kept,) = call.first(kept)
     return call.mode.back(kept)
 
 

@@ -25,6 +25,7 @@ def nms_groups(
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
+    scenes: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     score_threshold: float | Array | None = None,
@@ -44,6 +45,8 @@ def nms_groups(
         Strict: a pair that overlaps by exactly this much is not in one group.
     labels : array (N,), optional
         Boxes of different labels are of different groups.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes do not form groups, whatever their labels.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Kind of overlap, see :func:`box_iou`; for "iof", the first box is the better one.
     fmt : str
@@ -80,6 +83,7 @@ def nms_groups(
         Detections(boxes, scores, labels, overlaps),
         Measure(kind, fmt),
         score_threshold,
+        scenes=scenes,
         differentiable=False,
     )
     mode, detections, measure, least = call.mode, call.detections, call.measure, call.least

@@ -25,6 +25,7 @@ def matrix_nms(
     kernel: str = "gaussian",
     sigma: float | Array = 2.0,
     labels: Array | None = None,
+    scenes: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     score_threshold: float | Array | None = 0.05,
@@ -47,6 +48,9 @@ def matrix_nms(
         Positive; it multiplies, as in the code of the authors (the paper prints a division).
     labels : array (N,), optional
         Boxes of different labels do not decay each other.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes do not decay each other, whatever their labels.
+        `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; where it is negative it counts as 0.
     fmt : str
@@ -91,7 +95,12 @@ def matrix_nms(
     check_choice("kernel", kernel, KERNELS)
     given = {"sigma": check_positive("sigma", sigma)}
     call = index_call(
-        "matrix_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), score_threshold, max_output
+        "matrix_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind, fmt),
+        score_threshold,
+        max_output,
+        scenes=scenes,
     )
     rescored = best_first(call, given, rescore=_rescore, floor=0.0, kernel=kernel)
     return RescoredBoxes(*call.back(*rescored[:2])[:2])

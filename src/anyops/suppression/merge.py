@@ -53,6 +53,7 @@ def non_max_merge(
     overlap_threshold: float | Array = 0.5,
     kind: str = "iou",
     labels: Array | None = None,
+    scenes: Array | None = None,
     fmt: str = "xyxy",
     transitive: bool = False,
 ) -> MergedBoxes:
@@ -73,6 +74,8 @@ def non_max_merge(
         whole.
     labels : array (N,), optional
         Boxes of different labels are not merged. Integers of any size and sign.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes are not merged, whatever their labels.
     fmt : {"xyxy", "xywh", "cxcywh", "yxyx"}
         Format of `boxes` and of the merged boxes, see :func:`box_convert`.
     transitive : bool
@@ -129,11 +132,11 @@ def non_max_merge(
     if not isinstance(transitive, bool):
         raise TypeError(f"transitive must be a bool, got {type(transitive).__name__}")
     given, measure = Detections(boxes, scores, labels), Measure(kind, fmt)
-    call = index_call("non_max_merge", given, measure, None)
+    call = index_call("non_max_merge", given, measure, None, scenes=scenes)
     if transitive:
-        best = _best_connected(given, measure, threshold)
+        best = _best_connected(given, scenes, measure, threshold)
     else:
-        best = nms_groups(boxes, scores, threshold, labels=labels, kind=kind, fmt=fmt)
+        best = nms_groups(boxes, scores, threshold, labels=labels, scenes=scenes, kind=kind, fmt=fmt)
     if call.mode.host or call.mode.padded:
         best, given = to_host(best), given.map(to_host)
     if fmt == "yxyx" and call.origin is not None:
@@ -191,9 +194,9 @@ def _merged(
     return merged, xp.take(scores, kept), kept, groups
 
 
-def _best_connected(given: Detections, measure: Measure, threshold: float) -> Array:
+def _best_connected(given: Detections, scenes: Array | None, measure: Measure, threshold: float) -> Array:
     """Position of the best box that each box is connected with, its own where there is none better."""
-    call = index_call("non_max_merge", given, measure, None, differentiable=False)
+    call = index_call("non_max_merge", given, measure, None, scenes=scenes, differentiable=False)
     mode, detections = _here(call)
     back, call = call.mode.back, call._replace(mode=mode, detections=detections)
     xp, measure = mode.xp, call.measure

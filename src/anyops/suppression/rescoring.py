@@ -75,13 +75,13 @@ def best_first(
     leaves the limit to be applied to the new scores. `rescore` is among the options, and `unchanged` where scores are
     not changed: then boxes stay in the order of their ranks, in which integers are not rounded.
     """
-    mode, detections, measure, limit = call.mode, call.detections, call.measure, call.limit
+    mode, detections, measure = call.mode, call.detections, call.measure
     limits = call.least if early else None, call.last if late else None
     if mode.padded:
         found = _padded(mode, detections, given, limits, measure=measure, **options)
     else:
         found = mode.run(_sorted, detections, given, limits, measure=measure, floor=floor, **options)
-    index, new, moved = (x if x is None or limit is None else x[: min(limit, x.shape[0]), ...] for x in found)
+    index, new, moved = call.first(*found)
     return index, new, moved
 
 

@@ -50,6 +50,7 @@ def soft_nms(
     sigma: float | Array = 0.5,
     iou_threshold: float | Array = 0.3,
     labels: Array | None = None,
+    scenes: Array | None = None,
     kind: str = "iou",
     fmt: str = "xyxy",
     score_threshold: float | Array | None = 1e-3,
@@ -75,6 +76,9 @@ def soft_nms(
         Of the linear and the hard decay.
     labels : array (N,), optional
         Boxes of different labels do not lower each other.
+    scenes : integer array (N,), optional
+        Scene of each box. Boxes of different scenes do not lower each other, whatever their labels.
+        `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`, seen from the box that is picked; it acts only where it is positive.
     fmt : str
@@ -117,7 +121,12 @@ def soft_nms(
     """
     given = _parameters(decay, sigma, iou_threshold, score_threshold)
     call = index_call(
-        "soft_nms", Detections(boxes, scores, labels, overlaps), Measure(kind, fmt), given["least"], max_output
+        "soft_nms",
+        Detections(boxes, scores, labels, overlaps),
+        Measure(kind, fmt),
+        given["least"],
+        max_output,
+        scenes=scenes,
     )
     indices, new, _ = best_first(call, **_settings(call, given, decay), late=False)
     return RescoredBoxes(*call.back(indices, new)[:2])

@@ -1,0 +1,41 @@
+"""Several scenes in one call of the index contract: boxes of different scenes never meet."""
+
+from .._array.labels import labels_on_host
+from .._array.mode import Mode
+from .._array.namespace import Array, device
+from .._array.selection import indices_of
+from .._host import labels as host
+
+
+def in_scenes(mode: Mode, scenes: Array, labels: Array | None) -> Array:
+    """Labels that differ wherever scenes do: numbers of the pairs of a scene and a label.
+
+    `scenes` are integers of the index dtype, on the host where arrays are padded.
+    """
+    if mode.host:
+        return scenes if labels is None else host.paired(scenes, labels)
+    if mode.padded:
+        numbers = scenes if labels is None else host.paired(scenes, labels_on_host(labels))
+        return mode.back(numbers)
+    return scenes if labels is None else mode.run(_paired, scenes, labels)
+
+
+def _paired(mode: Mode, scenes: Array, labels: Array) -> Array:
+    xp = mode.xp
+    order = xp.argsort(labels, stable=True)
+    order = xp.take(order, xp.argsort(xp.take(scenes, order), stable=True))
+    scenes, labels = xp.take(scenes, order), xp.take(labels, order)
+    begins = (scenes[1:] != scenes[:-1]) | (labels[1:] != labels[:-1])
+    number = xp.cumulative_sum(xp.astype(begins, scenes.dtype))
+    return xp.take(xp.concat((xp.zeros_like(scenes[:1]), number)), xp.argsort(order))
+
+
+def first_of_each(mode: Mode, scenes: Array, limit: int) -> Array | None:
+    """Positions of the first `limit` items of each scene, ascending; None for all."""
+    if mode.host or mode.padded:
+        return host.first_of_each(scenes, limit)
+    xp, order = mode.xp, mode.xp.argsort(scenes, stable=True)
+    scenes = xp.take(scenes, order)
+    place = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    first = xp.searchsorted(scenes, scenes, side="left")
+    return xp.sort(xp.take(order, indices_of(xp, place - first < limit)))
