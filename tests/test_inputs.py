@@ -27,7 +27,9 @@ def arrays_of(name):
     op, args = getattr(anyops, name), example(name)[1:]
     parameters = signature(op).parameters
     given = CALLED[name] if name in CALLED else dict(zip(parameters, args, strict=False))
-    optional = [p for p in ("labels", "valid", "overlaps", "sample_weight") if p in parameters and p not in given]
+    optional = [
+        p for p in ("labels", "scenes", "valid", "overlaps", "sample_weight") if p in parameters and p not in given
+    ]
     return [p for p, x in given.items() if isinstance(x, np.ndarray)] + optional, given
 
 
@@ -144,6 +146,12 @@ CALLS = {
     "nms N": (lambda b, s: anyops.nms(b, s[:3]), "scores", "(3,)"),
     "nms scores (5, 1)": (lambda b, s: anyops.nms(b, s[:, None]), "scores", "(5, 1)"),
     "nms labels": (lambda b, s: anyops.nms(b, s, labels=_ints(s)[:3]), "labels", "(3,)"),
+    "scenes of a batch": (
+        lambda b, s: anyops.nms(_stack(b, 2), _stack(s, 2), scenes=_ints(_stack(s, 2))),
+        "scenes",
+        "(2, 5",
+    ),
+    "merged scenes": (lambda b, s: anyops.non_max_merge(b, s, scenes=_ints(s)[:3]), "scenes", "(3,)"),
     "nms batch": (lambda b, s: anyops.nms(_stack(b, 2), _stack(s, 2)), "nms_mask", "(2, 5"),
     "nms batch of overlaps": (lambda b, s: anyops.nms(None, _stack(s, 2), overlaps=_square(b, 2)), "nms_mask", "(2, 5"),
     "batched_nms batch": (
@@ -316,6 +324,9 @@ def test_wrong_shapes_of_the_family(backend, name, options):
     refused("scores", "(3,)", lambda: op(b, s[:3]))
     refused("scores", "()", lambda: op(b, s[0]))
     refused("labels", "(3,)", lambda: op(b, s, labels=_ints(s)[:3]))
+    if name in FAMILY:
+        refused("scenes", "(3,)", lambda: op(b, s, scenes=_ints(s)[:3]))
+        refused("scenes", "float32", lambda: op(b, s, scenes=s))
     refused("overlaps", "(5, 4)", lambda: op(b, s, overlaps=b))
     refused("overlaps", "(4, 4)", lambda: op(b, s, overlaps=b[:4, :]))
     if name not in FAMILY:
@@ -537,7 +548,12 @@ FOREIGN = {
     "torch": ("float8_e4m3fn", "complex64"),
     "jax": ("float8_e4m3fn", "int4"),
 }
-OPTIONAL = {"labels": np.zeros(5, np.float32), "overlaps": np.eye(5, dtype=np.float32), "valid": SCORES > 0}
+OPTIONAL = {
+    "labels": np.zeros(5, np.float32),
+    "scenes": np.zeros(5, np.int32),
+    "overlaps": np.eye(5, dtype=np.float32),
+    "valid": SCORES > 0,
+}
 
 
 def every_array(name):

@@ -113,13 +113,16 @@ def check_averaged(op: str, boxes: Array | None) -> None:
         )
 
 
-def check_index_contract(op: str, mode: Mode, scores: Array) -> None:
-    """Raise where the number of results cannot be known: for batches, under a transform, in a graph."""
+def check_index_contract(op: str, mode: Mode, scores: Array, several: str = "scenes") -> None:
+    """Raise where the number of results cannot be known: for batches, under a transform, in a graph.
+
+    `several` is the argument that numbers the scenes, where there are several.
+    """
     static = support()[op].static
     if scores.ndim != 1:
         raise ValueError(
             f"{op} takes one scene, scores of shape (N,), got {tuple(scores.shape)}; "
-            f"{static} takes batches, and scenes= of {op} the scenes of all boxes"
+            f"{static} takes batches, {op} the boxes of several scenes one after another, numbered by `{several}`"
         )
     if not mode.known:
         raise TypeError(

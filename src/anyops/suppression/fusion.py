@@ -174,7 +174,7 @@ def weighted_boxes_fusion(
     xp, threshold, least = _check(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type)
     weights = None if isinstance(model_weights, Sequence) else model_weights
     mode, views = enter(xp, *given[:3], model_ids, weights, differentiable=True)
-    check_index_contract(op, mode, scores)
+    check_index_contract(op, mode, scores, "labels")
     boxes, scores, labels, model_ids, weights = views
     xp, n = mode.xp, scores.shape[0]
     dtypes = _floating(mode, boxes), _floating(mode, scores), labels.dtype

@@ -25,9 +25,10 @@ def _paired(mode: Mode, scenes: Array, labels: Array) -> Array:
     order = xp.argsort(labels, stable=True)
     order = xp.take(order, xp.argsort(xp.take(scenes, order), stable=True))
     scenes, labels = xp.take(scenes, order), xp.take(labels, order)
-    begins = (scenes[1:] != scenes[:-1]) | (labels[1:] != labels[:-1])
-    number = xp.cumulative_sum(xp.astype(begins, scenes.dtype))
-    return xp.take(xp.concat((xp.zeros_like(scenes[:1]), number)), xp.argsort(order))
+    place = xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
+    before = xp.maximum(place - 1, xp.zeros_like(place))
+    begins = (scenes != xp.take(scenes, before)) | (labels != xp.take(labels, before))
+    return xp.take(xp.cumulative_sum(xp.astype(begins, order.dtype)), xp.argsort(order))
 
 
 def first_of_each(mode: Mode, scenes: Array, limit: int) -> Array | None:
