@@ -116,6 +116,7 @@ COMPILED = {
     },
     "nms, score_threshold": lambda b, s, i, o: anyops.nms(b, s, score_threshold=0.3),
     "nms_groups, labels": lambda b, s, i, o: anyops.nms_groups(b, s, labels=i),
+    "nms, scenes": lambda b, s, i, o: anyops.nms(b, s, labels=i, scenes=i, max_output=9),
     "batched_nms": lambda b, s, i, o: anyops.batched_nms(b, s, i, 0.5),
     "weighted_boxes_fusion": lambda b, s, i, o: anyops.weighted_boxes_fusion(b, s, i),
 }

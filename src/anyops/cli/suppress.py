@@ -49,21 +49,19 @@ def survivors(
         _check_weigh(detections)
     if fmt not in PLANE:  # boxes along the axes are sent as corners
         options = options | {"fmt": fmt}
-    images = detections.images.codes()
-    groups = images if class_agnostic else _classes(detections)
+    images, labels = detections.images.codes(), None if class_agnostic else detections.categories.codes()
     parts = [np.zeros(0, np.int64)]
     for some in _scenes(images, tick):
         boxes, scores = _sent(detections, some, fmt, send)
-        result: Any = getattr(anyops, method.function)(boxes, scores, labels=send(groups[some]), **options)
+        given = {"labels": None if labels is None else send(labels[some]), "scenes": send(images[some])}
+        result: Any = getattr(anyops, method.function)(boxes, scores, max_output=max_output, **given, **options)
         rescored = isinstance(result, tuple)
         at = to_host(result.indices if rescored else result)
-        best = _best(images[some][at], max_output)
-        at = at[best]
         kept = some[at]
         if rescored:
-            _rescore(detections, kept, to_host(scores)[at], to_host(result.scores)[best])
+            _rescore(detections, kept, to_host(scores)[at], to_host(result.scores))
             if method == Method.WEIGHTED:
-                _move(detections, kept, to_host(boxes)[at], to_host(result.boxes)[best])
+                _move(detections, kept, to_host(boxes)[at], to_host(result.boxes))
         parts.append(kept)
     kept = np.sort(np.concatenate(parts))
     return Outcome(detections.text(kept.tolist()), len(kept))
