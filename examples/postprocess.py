@@ -1,0 +1,306 @@
+"""From the raw head of a detector to its boxes: in NumPy alone, compiled, and as a model of ONNX without Python.
+
+    python examples/postprocess.py                         every way that is installed, and whether all agree
+    python examples/postprocess.py --images 8              more images
+    python examples/postprocess.py --times                 the numbers of docs/deploy.md, in minutes
+
+The head is that of the YOLO family: (images, 4 + 80, 8 400), for each of 8 400 places a box in pixels of the network's
+640 × 640 image (centre, width, height) and 80 probabilities. The network saw pictures of 1280 × 720 pixels, scaled by a
+half and padded above and below (a letterbox).
+
+`detections` is all that is deployed: one function for every library, in fixed shapes. `listed` is the same by the index
+contract, for programs in which no compiler has to know the shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+import anyops
+
+SIDE, PICTURE = 640, (720, 1280)  # of the network's image; height and width of the pictures
+SCALE = SIDE / max(PICTURE)
+LEFT, TOP = (SIDE - SCALE * PICTURE[1]) / 2, (SIDE - SCALE * PICTURE[0]) / 2
+CELLS, CLASSES = (80, 40, 20), 80  # of the head: 80² + 40² + 20² places
+LEAST, OVERLAP = 0.25, 0.5  # scores above it are detections; boxes that overlap by more are one
+
+
+class Sizes(NamedTuple):
+    """How many boxes go into suppression, and how many come out at most."""
+
+    best: int = 1000
+    kept: int = 300
+
+
+# --- what is deployed ------------------------------------------------------------------------------------------------
+
+
+def detections(head: Any, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
+    """Boxes (images, kept, 4) in pixels of the pictures, scores, classes, and which of them are valid; best first."""
+    xp = array_namespace(head)
+    boxes, scores, classes, valid = candidates(head, sizes.best)
+    stays = anyops.nms_mask(boxes, scores, OVERLAP, labels=classes, valid=valid)
+    first = anyops.top_scores(xp.where(stays, scores, xp.nan), sizes.kept)
+    boxes, scores, classes = (taken(x, first.indices) for x in (boxes, scores, classes))
+    return in_picture(boxes), scores, classes, first.valid
+
+
+def candidates(head: Any, best: int) -> tuple[Any, Any, Any, Any]:
+    """The best boxes of each image, their scores and classes, and which of them are above the least score."""
+    xp = array_namespace(head)
+    boxes = anyops.box_convert(xp.matrix_transpose(head[:, :4, :]), "cxcywh", "xyxy")
+    scores, classes = xp.max(head[:, 4:, :], axis=1), xp.argmax(head[:, 4:, :], axis=1)
+    top = anyops.top_scores(scores, best, score_threshold=LEAST)
+    return *(taken(x, top.indices) for x in (boxes, scores, classes)), top.valid
+
+
+def taken(x: Any, places: Any) -> Any:
+    """The items of each image at places (images, k)."""
+    images = array_namespace(x).arange(x.shape[0], device=device(x))
+    return x[images[:, None], places]
+
+
+def in_picture(boxes: Any) -> Any:
+    """Boxes of the network's image in pixels of the picture, and not beyond its borders."""
+    x1, y1, x2, y2 = (boxes[..., k] for k in range(4))
+    corners = (x1 - LEFT) / SCALE, (y1 - TOP) / SCALE, (x2 - LEFT) / SCALE, (y2 - TOP) / SCALE
+    return anyops.clip_boxes(array_namespace(boxes).stack(corners, axis=-1), PICTURE)
+
+
+def listed(head: np.ndarray, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
+    """The image of each detection, boxes (K, 4), scores, classes, by descending score: the same without padding.
+
+    All images take one call, because they are its scenes.
+    """
+    boxes, scores, classes, valid = candidates(head, sizes.best)
+    images, places = np.nonzero(valid)
+    boxes, scores, classes = (x[images, places] for x in (boxes, scores, classes))
+    kept = anyops.nms(boxes, scores, OVERLAP, labels=classes, scenes=images, max_output=sizes.kept)
+    return images[kept], in_picture(boxes[kept]), scores[kept], classes[kept]
+
+
+# --- each way it is deployed -----------------------------------------------------------------------------------------
+
+Way = Callable[[np.ndarray], tuple[Any, ...]]  # from a head to what was found, on the host
+
+
+def by_index(_head: np.ndarray, sizes: Sizes) -> Way:
+    return lambda head: listed(head, sizes)
+
+
+def by_mask(_head: np.ndarray, sizes: Sizes) -> Way:
+    return lambda head: detections(head, sizes)
+
+
+def by_jax(head: np.ndarray, sizes: Sizes) -> Way:
+    import jax
+
+    compiled = jax.jit(lambda x: detections(x, sizes))
+    jax.block_until_ready(compiled(head))
+    return lambda head: tuple(map(np.asarray, compiled(head)))
+
+
+def by_torch(head: np.ndarray, sizes: Sizes, compiler: str = "inductor") -> Way:
+    import torch
+
+    compiled = torch.compile(lambda x: detections(x, sizes), fullgraph=True, backend=compiler)
+    with warnings.catch_warnings():
+        # array-api-compat caches namespaces: https://github.com/pytorch/pytorch/issues/155352
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+        compiled(torch.from_numpy(head))
+    return lambda head: tuple(x.numpy() for x in compiled(torch.from_numpy(head)))
+
+
+def exported(head: np.ndarray, sizes: Sizes) -> Any:
+    """A program of ONNX for any number of images, and of places from the best ones on."""
+    import torch
+
+    import anyops.onnx
+
+    axes = {0: "images", 2: torch.export.Dim("places", min=sizes.best + 1)}
+    return anyops.onnx.export(
+        lambda head: detections(head, sizes),
+        [torch.from_numpy(head)],
+        dynamic_shapes=[axes],
+        output_names=["boxes", "scores", "classes", "valid"],
+    )
+
+
+def run_by_onnx(model: Path) -> Way:
+    """All that a deployment needs: onnxruntime and a file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return lambda head: tuple(session.run(None, {"head": head}))
+
+
+def by_onnx(head: np.ndarray, sizes: Sizes) -> Way:
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "detections.onnx"
+        exported(head, sizes).save(model)
+        return run_by_onnx(model)
+
+
+WAYS = {
+    "NumPy, `listed`": (by_index, ()),
+    "NumPy": (by_mask, ()),
+    "jax.jit": (by_jax, ("jax",)),
+    "torch.compile": (by_torch, ("torch",)),
+    "ONNX": (by_onnx, ("torch", "onnxscript", "onnxruntime")),
+}
+
+
+def by_image(found: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+    """The image of each detection, its box, score and class: image by image, best first."""
+    if found[-1].dtype == bool:
+        boxes, scores, classes, valid = found
+        images, places = np.nonzero(valid)
+        return images, boxes[images, places], scores[images, places], classes[images, places]
+    order = np.argsort(found[0], kind="stable")
+    return tuple(x[order] for x in found)
+
+
+# --- a head to try it on ---------------------------------------------------------------------------------------------
+
+
+def raw_head(
+    images: int, cells: tuple[int, ...] = CELLS, classes: int = CLASSES, objects: int = 30, seed: int = 0
+) -> np.ndarray:
+    """A head as a network gives it: each object is found at many places, and everything else has low probabilities."""
+    rng = np.random.default_rng(seed)
+    places = [np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * SIDE / n] * 2), axis=-1).reshape(-1, 2) for n in cells]
+    place = np.concatenate(places)
+    centre = rng.random((images, objects, 2)) * [SIDE, SCALE * PICTURE[0]] + [LEFT, TOP]
+    sides = np.exp(rng.normal(4, 0.6, (images, objects, 2)))
+    away = np.abs(place[None, :, None, :] - centre[:, None]) / sides[:, None]  # from each object, in sides of it
+    nearest = away.max(axis=-1).argmin(axis=-1)  # (images, places)
+    row = np.arange(images)[:, None]
+    near = np.exp(-4 * away[row, np.arange(len(place)), nearest].max(axis=-1) ** 2)
+    box = np.concatenate((centre[row, nearest], sides[row, nearest]), axis=-1)
+    box *= 1 + 0.08 * rng.normal(size=box.shape) * sides[row, nearest][..., [0, 1, 0, 1]] / np.maximum(box, 1)
+    probabilities = 0.05 * rng.random((images, len(place), classes))
+    kind = rng.integers(0, classes, (images, objects))[row, nearest]
+    found = near * (0.3 + 0.65 * rng.random((images, len(place))))
+    np.put_along_axis(probabilities, kind[..., None], np.maximum(found, 0.05)[..., None], axis=-1)
+    return np.concatenate((box, probabilities), axis=-1).transpose(0, 2, 1).astype(np.float32)
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def by_eager_torch(_head: np.ndarray, sizes: Sizes) -> Way:
+    import torch
+
+    return lambda head: detections(torch.from_numpy(head), sizes)
+
+
+def one_by_torchvision(head: Any, sizes: Sizes) -> tuple[Any, Any, Any]:
+    """What is usually written: one image, by torchvision."""
+    from torchvision import ops
+
+    scores, classes = head[4:].max(dim=0)
+    scores, places = scores.topk(sizes.best)
+    boxes, classes = ops.box_convert(head[:4, places].T, "cxcywh", "xyxy"), classes[places]
+    kept = ops.batched_nms(boxes, scores, classes, OVERLAP)
+    kept = kept[scores[kept] > LEAST]
+    return boxes[kept], scores[kept], classes[kept]
+
+
+def by_torchvision(head: np.ndarray, sizes: Sizes) -> Way:
+    import torch
+
+    one_by_torchvision(torch.from_numpy(head[0]), sizes)
+    return lambda head: [one_by_torchvision(one, sizes) for one in torch.from_numpy(head)]
+
+
+def by_torchvision_in_onnx(head: np.ndarray, sizes: Sizes) -> Way:
+    """With ONNX's NonMaxSuppression, image by image."""
+    import onnxruntime
+    import torch
+    import torchvision  # noqa: F401
+
+    import anyops.onnx
+
+    program = anyops.onnx.export(lambda head: one_by_torchvision(head, sizes), [torch.from_numpy(head[0])])
+    assert any(node.op_type == "NonMaxSuppression" for node in program.model.graph.all_nodes())
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda head: [session.run(None, {"head": one}) for one in head]
+
+
+PEERS = {
+    "torch, eagerly": (by_eager_torch, ("torch",)),
+    "torchvision, image by image": (by_torchvision, ("torchvision",)),
+    "torchvision in ONNX, image by image": (by_torchvision_in_onnx, ("torchvision", "onnxscript", "onnxruntime")),
+}
+
+
+def print_times(sizes: Sizes) -> None:
+    """A table: seconds to compile or export, milliseconds of a call of one image and of eight."""
+    heads = [raw_head(images) for images in (1, 8)]
+    print("| | to compile or export, s | 1 image, ms | 8 images, ms |\n| --- | --- | --- | --- |")
+    for name, (way, needs) in (WAYS | PEERS).items():
+        if missing(needs):
+            continue
+        start = time.perf_counter()
+        call = way(heads[0], sizes)
+        cells, calls = [time.perf_counter() - start], (call, call if "ONNX" in name else way(heads[1], sizes))
+        cells += [1e3 * median_seconds(call, head) for call, head in zip(calls, heads, strict=True)]
+        print(f"| {name} | " + " | ".join(f"{x:.3g}" for x in cells) + " |", flush=True)
+    if not missing(WAYS["ONNX"][1]):
+        nodes = [node.op_type for node in exported(heads[0], sizes).model.graph.all_nodes()]
+        print(f"\nThe model of ONNX has {len(nodes)} nodes of {len(set(nodes))} kinds.")
+
+
+def median_seconds(call: Way, head: np.ndarray, repeats: int = 15) -> float:
+    call(head)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call(head)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def missing(needs: tuple[str, ...]) -> list[str]:
+    return [name for name in needs if importlib.util.find_spec(name) is None]
+
+
+def main(argv: list[str] | None = None) -> dict[str, tuple[np.ndarray, ...]]:
+    parser = argparse.ArgumentParser(description="From the raw head of a detector to its boxes, in every way.")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS), help="default: each that is installed")
+    parser.add_argument("--times", action="store_true", help="the table of the documentation, with peers; minutes")
+    options = parser.parse_args(argv)
+    sizes, found = Sizes(), {}
+    if options.times:
+        print_times(sizes)
+        return found
+    head = raw_head(options.images)
+    for name in options.only:
+        way, needs = WAYS[name]
+        if absent := missing(needs):
+            print(f"{name:15} not run: {', '.join(absent)} is not installed")
+            continue
+        start = time.perf_counter()
+        call = way(head, sizes)
+        compiled = time.perf_counter() - start
+        found[name] = by_image(call(head))
+        boxes, seconds = found[name][1], median_seconds(call, head, 3)
+        print(f"{name:15} {len(boxes)} boxes in {1e3 * seconds:.1f} ms, compiled in {compiled:.1f} s")
+        if not all(map(np.allclose, found[name], found[options.only[0]])):
+            raise SystemExit(f"{name}: other boxes than {options.only[0]}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
