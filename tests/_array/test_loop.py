@@ -135,3 +135,15 @@ def test_onnx():
         )
         np.testing.assert_array_equal(got["halved"], np.float32(want))
         assert got["steps"] == n
+
+
+def test_axes_of_length_one_in_torch():
+    """A slice of one lane has the strides of the whole, and the operator of torch compares them."""
+    torch = pytest.importorskip("torch")
+
+    def f(x):
+        y = x[:, 1:4]
+        return while_loop(lambda a, b: (a < b).any(), lambda a, b: (a + 1, a), (y, y + 1))[0]
+
+    x = torch.arange(5.0)[None]
+    assert compile_fullgraph(f, "eager")(x).tolist() == f(x).tolist()

@@ -114,10 +114,11 @@ def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State],
         # Private until it is stable: https://github.com/pytorch/pytorch/issues/158820
         from torch._higher_order_ops.while_loop import while_loop as operator
 
-        # The operator refuses outputs that alias inputs.
-        return operator(
-            lambda *s: cond(*s).clone(), lambda *s: tuple(x.clone() for x in body(*s)), tuple(x.clone() for x in state)
-        )
+        # The operator refuses outputs that alias inputs, and strides that change, of axes of length 1 too.
+        def apart(arrays: State) -> State:
+            return tuple(x.clone(memory_format=torch.contiguous_format) for x in arrays)
+
+        return operator(lambda *s: cond(*s).clone(), lambda *s: apart(body(*s)), apart(state))
     try:
         return _eager_loop(cond, body, state)
     except RuntimeError as error:
