@@ -48,20 +48,20 @@ class Sizes(NamedTuple):
 def detections(head: Any, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
     """Boxes (images, kept, 4) in pixels of the pictures, scores, classes, and which of them are valid; best first."""
     xp = array_namespace(head)
-    boxes, scores, classes, valid = candidates(head, sizes.best)
-    stays = anyops.nms_mask(boxes, scores, OVERLAP, labels=classes, valid=valid)
+    boxes, scores, classes = decoded(head)
+    top = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
+    boxes, scores, classes = (taken(x, top.indices) for x in (boxes, scores, classes))
+    stays = anyops.nms_mask(boxes, scores, OVERLAP, labels=classes, valid=top.valid)
     first = anyops.top_scores(xp.where(stays, scores, xp.nan), sizes.kept)
     boxes, scores, classes = (taken(x, first.indices) for x in (boxes, scores, classes))
     return in_picture(boxes), scores, classes, first.valid
 
 
-def candidates(head: Any, best: int) -> tuple[Any, Any, Any, Any]:
-    """The best boxes of each image, their scores and classes, and which of them are above the least score."""
+def decoded(head: Any) -> tuple[Any, Any, Any]:
+    """Boxes (images, places, 4) by their corners, the best probability of each, and its class."""
     xp = array_namespace(head)
     boxes = anyops.box_convert(xp.matrix_transpose(head[:, :4, :]), "cxcywh", "xyxy")
-    scores, classes = xp.max(head[:, 4:, :], axis=1), xp.argmax(head[:, 4:, :], axis=1)
-    top = anyops.top_scores(scores, best, score_threshold=LEAST)
-    return *(taken(x, top.indices) for x in (boxes, scores, classes)), top.valid
+    return boxes, xp.max(head[:, 4:, :], axis=1), xp.argmax(head[:, 4:, :], axis=1)
 
 
 def taken(x: Any, places: Any) -> Any:
@@ -82,9 +82,10 @@ def listed(head: np.ndarray, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
 
     All images take one call, because they are its scenes.
     """
-    boxes, scores, classes, valid = candidates(head, sizes.best)
-    images, places = np.nonzero(valid)
-    boxes, scores, classes = (x[images, places] for x in (boxes, scores, classes))
+    boxes, scores, classes = decoded(head)
+    top = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
+    images, places = np.nonzero(top.valid)
+    boxes, scores, classes = (x[images, top.indices[images, places]] for x in (boxes, scores, classes))
     kept = anyops.nms(boxes, scores, OVERLAP, labels=classes, scenes=images, max_output=sizes.kept)
     return images[kept], in_picture(boxes[kept]), scores[kept], classes[kept]
 
@@ -212,8 +213,8 @@ def one_by_torchvision(head: Any, sizes: Sizes) -> tuple[Any, Any, Any]:
     scores, places = scores.topk(sizes.best)
     boxes, classes = ops.box_convert(head[:4, places].T, "cxcywh", "xyxy"), classes[places]
     kept = ops.batched_nms(boxes, scores, classes, OVERLAP)
-    kept = kept[scores[kept] > LEAST]
-    return boxes[kept], scores[kept], classes[kept]
+    kept = kept[scores[kept] > LEAST][: sizes.kept]
+    return in_picture(boxes[kept]), scores[kept], classes[kept]
 
 
 def by_torchvision(head: np.ndarray, sizes: Sizes) -> Way:
@@ -255,18 +256,35 @@ def print_times(sizes: Sizes) -> None:
         call = way(heads[0], sizes)
         cells, calls = [time.perf_counter() - start], (call, call if "ONNX" in name else way(heads[1], sizes))
         cells += [1e3 * median_seconds(call, head) for call, head in zip(calls, heads, strict=True)]
-        print(f"| {name} | " + " | ".join(f"{x:.3g}" for x in cells) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(f"{x:.3g}" if x > 1e-3 else "–" for x in cells) + " |", flush=True)
     if not missing(WAYS["ONNX"][1]):
         nodes = [node.op_type for node in exported(heads[0], sizes).model.graph.all_nodes()]
         print(f"\nThe model of ONNX has {len(nodes)} nodes of {len(set(nodes))} kinds.")
 
 
-def median_seconds(call: Way, head: np.ndarray, repeats: int = 15) -> float:
-    call(head)
+def print_steps(head: np.ndarray, sizes: Sizes) -> None:
+    """Milliseconds of each step of `detections` in NumPy."""
+    boxes, scores, classes = decoded(head)
+    places, valid = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
+    best, values, kinds = [taken(x, places) for x in (boxes, scores, classes)]
+    stays = anyops.nms_mask(best, values, OVERLAP, labels=kinds, valid=valid)
+    steps: dict[str, Callable[[], Any]] = {
+        "decode": lambda: decoded(head),
+        f"best {sizes.best}": lambda: anyops.top_scores(scores, sizes.best, score_threshold=LEAST),
+        "take them": lambda: [taken(x, places) for x in (boxes, scores, classes)],
+        "suppress": lambda: anyops.nms_mask(best, values, OVERLAP, labels=kinds, valid=valid),
+        f"best {sizes.kept}": lambda: anyops.top_scores(np.where(stays, values, np.nan), sizes.kept),
+        "scale back": lambda: in_picture(best[:, : sizes.kept]),
+    }
+    print("steps in NumPy: " + ", ".join(f"{name} {1e3 * median_seconds(f):.2f} ms" for name, f in steps.items()))
+
+
+def median_seconds(call: Callable[..., Any], *arguments: Any, repeats: int = 15) -> float:
+    call(*arguments)
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        call(head)
+        call(*arguments)
         times.append(time.perf_counter() - start)
     return float(np.median(times))
 
@@ -286,6 +304,7 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[np.ndarray, ...]]:
         print_times(sizes)
         return found
     head = raw_head(options.images)
+    print_steps(head, sizes)
     for name in options.only:
         way, needs = WAYS[name]
         if absent := missing(needs):
@@ -295,8 +314,8 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[np.ndarray, ...]]:
         call = way(head, sizes)
         compiled = time.perf_counter() - start
         found[name] = by_image(call(head))
-        boxes, seconds = found[name][1], median_seconds(call, head, 3)
-        print(f"{name:15} {len(boxes)} boxes in {1e3 * seconds:.1f} ms, compiled in {compiled:.1f} s")
+        boxes, seconds = found[name][1], median_seconds(call, head, repeats=3)
+        print(f"{name:15} {len(boxes)} boxes in {1e3 * seconds:.1f} ms, made ready in {compiled:.1f} s")
         if not all(map(np.allclose, found[name], found[options.only[0]])):
             raise SystemExit(f"{name}: other boxes than {options.only[0]}")
     return found

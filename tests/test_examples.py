@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import reference
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -45,6 +47,76 @@ def test_bootstrap_of_a_logistic_regression(capsys):
         np.testing.assert_allclose(errors.bootstrap, found["numpy"].bootstrap, rtol=1e-2, err_msg=name)
         np.testing.assert_allclose(errors.bootstrap, errors.information, rtol=0.4, err_msg=name)
     assert "60 fits" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def postprocess():
+    """The example, a small head, and what is found in it without anyops."""
+    module = script("examples/postprocess.py")
+    sizes, head = module.Sizes(20, 8), module.raw_head(3, cells=(15, 8, 3), classes=8, objects=9)
+    return module, sizes, head, definition(module, head, sizes)
+
+
+def definition(module, head, sizes):
+    """Image by image, box by box, in float64."""
+    found = []
+    for image, (x, y, width, height, *probabilities) in enumerate(head.astype(np.float64)):
+        classes, scores = np.argmax(probabilities, axis=0), np.max(probabilities, axis=0)
+        boxes, kept = np.stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2), axis=1), []
+        for i in np.argsort(-scores, kind="stable")[: sizes.best].tolist():
+            alike = [reference.overlap(boxes[i], boxes[k]) for k in kept if classes[k] == classes[i]]
+            if scores[i] > module.LEAST and not any(o > module.OVERLAP for o in alike):
+                kept.append(i)
+        for i in kept[: sizes.kept]:
+            box = (boxes[i] - [0, 140, 0, 140]) * 2
+            found.append((image, np.clip(box, 0, [1280, 720, 1280, 720]), scores[i], classes[i]))
+    return tuple(map(np.asarray, zip(*found, strict=True)))
+
+
+def check_found(found, want):
+    for got, expected, rtol in zip(found, want, (0, 1e-6, 1e-6, 0), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-6 * 1280 if rtol else 0)
+
+
+def test_postprocess_of_the_test_decides(postprocess):
+    module, sizes, head, (images, boxes, _, classes) = postprocess
+    above = np.sum(head[:, 4:].max(axis=1) > module.LEAST, axis=1)
+    assert above.min() < sizes.best < above.max()
+    assert np.bincount(images).min() < sizes.kept == np.bincount(images).max()
+    assert len(images) < np.sum(above) / 2
+    assert len(np.unique(classes)) > 3
+    assert np.any(boxes == 0)
+    assert np.any(boxes[:, 3] == 720)
+
+
+@pytest.mark.parametrize("name", ["NumPy, `listed`", "NumPy", "jax.jit", "torch.compile"])
+def test_postprocess(postprocess, name):
+    module, sizes, head, want = postprocess
+    way, needs = module.WAYS[name]
+    for library in needs:
+        pytest.importorskip(library)
+    options = {"compiler": "eager"} if name == "torch.compile" else {}
+    check_found(module.by_image(way(head, sizes, **options)(head)), want)
+
+
+def test_postprocess_as_a_model_of_onnx(postprocess, tmp_path):
+    """One model for three numbers of images and two of places."""
+    module, sizes, head, _ = postprocess
+    for library in ("torch", "onnxscript", "onnxruntime"):
+        pytest.importorskip(library)
+    module.exported(head, sizes).save(tmp_path / "model.onnx")
+    run = module.run_by_onnx(tmp_path / "model.onnx")
+    for images, cells in ((1, (15, 8, 3)), (2, (13, 6, 4)), (5, (13, 6, 4))):
+        head = module.raw_head(images, cells=cells, classes=8, objects=9, seed=images)
+        check_found(module.by_image(run(head)), definition(module, head, sizes))
+
+
+def test_postprocess_as_a_script(capsys):
+    found = script("examples/postprocess.py").main(["--images", "1", "--only", "NumPy, `listed`", "NumPy"])
+    check_found(*found.values())
+    said = capsys.readouterr().out
+    assert "decode" in said
+    assert f"{len(found['NumPy'][0])} boxes in" in said
 
 
 @pytest.fixture
