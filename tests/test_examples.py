@@ -1,6 +1,7 @@
 """Each example runs, in a short form, and the pictures of the docs come from scripts that run."""
 
 import importlib.util
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,13 @@ def test_postprocess_as_a_model_of_onnx(postprocess, tmp_path):
     for images, cells in ((1, (15, 8, 3)), (2, (13, 6, 4)), (5, (13, 6, 4))):
         head = module.raw_head(images, cells=cells, classes=8, objects=9, seed=images)
         check_found(module.by_image(run(head)), definition(module, head, sizes))
+
+
+def test_postprocess_is_what_the_page_shows(postprocess):
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    module = postprocess[0]
+    for name in ("detections", "decoded", "taken", "in_picture", "listed"):
+        assert inspect.getsource(getattr(module, name)) in page, name
 
 
 def test_postprocess_as_a_script(capsys):
