@@ -250,7 +250,7 @@ def render() -> str:
         "",
         "![Rotated boxes with their envelopes, and the pairs that are compared](images/rotated-envelopes.png)",
         "",
-        "NMS does not compare all pairs. Two boxes can overlap only if their envelopes do, the smallest boxes along the axes that hold them. A [sweep](nms.md) finds",
+        "NMS does not compare all pairs. Two boxes can overlap only if their envelopes do, the smallest boxes along the axes that hold them. A [sweep](how_nms_works.md) finds",
         'these pairs, and its memory grows with their number: `nms(boxes, scores, 0.5, fmt="cxcywhr")` never builds an N × N matrix.',
         "",
         "![A crowded scene: all boxes, NMS of rotated boxes, NMS of their envelopes](images/rotated-crowd.png)",

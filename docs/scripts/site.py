@@ -44,6 +44,9 @@ def api_pages() -> dict[str, tuple[str, str]]:
         ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
         text = "\n\n".join([f"# {title}", *(f"::: anyops.{name}" for name in ordered)])
         pages[f"api/{part.strip('_')}.md"] = title, text + "\n"
+    pages["api/estimators.md"] = "Estimators", "# Estimators\n\n" + "\n\n".join(
+        f"::: anyops.estimators.{name}" for name in ("KMeans", "LogisticRegression")
+    )
     pages["api/onnx.md"] = "ONNX", "# ONNX\n\n::: anyops.onnx.export\n"
     return pages
 
@@ -87,7 +90,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not in docs/."""
     from mkdocs.structure.files import File, InclusionLevel  # here, so that the tests can read the rest without it
 
-    project = {name: shown(name) for name in ("CONTRIBUTING.md", "RELEASING.md", "CHANGELOG.md")}
+    project = {path.name: shown(path.name) for path in ROOT.glob("*.md") if path.name != "README.md"}
     for uri, text in project.items():
         files.append(File.generated(config, uri, content=text))
     for path in linked_files() - set(project):
