@@ -358,6 +358,23 @@ def test_gradients_of_every_format(fmt):
             np.testing.assert_allclose(found, want, atol=1e-6, err_msg=kind)
 
 
+@pytest.mark.parametrize(
+    ("fmt", "regions"),
+    [
+        ("xyxy", [[0, 0, 1, 1], [1e20, 1e20, 1.1e20, 1.1e20], [0, 0, 0, 1e30]]),
+        ("xyzxyz", [[0, 0, 0, 1, 1, 1], [1e13, 1e13, 1e13, 1.1e13, 1.1e13, 1.1e13], [0, 0, 0, 0, 1e30, 1e30]]),
+    ],
+)
+def test_giou_within_more_than_the_largest_number(fmt, regions):
+    """U / |C| is 0 there, and no derivative overflows; the last region is empty."""
+    torch = pytest.importorskip("torch")
+    given = torch.tensor(regions, requires_grad=True)
+    found = anyops.box_iou(given, given, kind="giou", fmt=fmt)
+    found.sum().backward()
+    assert found[0, 1] == found[1, 0] == -1
+    assert given.grad.isfinite().all()
+
+
 @pytest.mark.op("box_area", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize(
     ("fmt", "regions", "want"),
