@@ -106,6 +106,8 @@ CALLS = {
     "clip (5, 3)": (lambda b, s: anyops.clip_boxes(b[:, :3], (3, 4)), "boxes", "(5, 3)"),
     "size of three": (lambda b, s: anyops.clip_boxes(b, (3, 4, 5)), "size", "3, 4, 5"),
     "size negative": (lambda b, s: anyops.clip_boxes(b, (-3, 4)), "size", "-3"),
+    "size of a bool": (lambda b, s: anyops.clip_boxes(b, (3, b[0, 0] > 0)), "size", "bool"),
+    "size complex": (lambda b, s: anyops.clip_boxes(b, (3, 1j)), "size", "complex"),
     "size NaN": (lambda b, s: anyops.clip_boxes(b, (NAN, 4)), "size", "nan"),
     "masks of rank 2": (lambda b, s: anyops.masks_to_boxes(b > 0), "masks", "(5, 4)"),
     "iou of (5, 3)": (lambda b, s: anyops.box_iou(b[:, :3], b), "boxes1", "(5, 3)"),
