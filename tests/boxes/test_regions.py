@@ -306,6 +306,7 @@ def test_gradients_are_finite(backend, transform, kind):
         *itertools.product([box], [box, [18, 20, 8, 4, 0], [10, 20, 4, 4, 0], [10, 20, 2, 2, 0], [10, 20, 0, 4, 0]]),
         *itertools.product([[10, 20, 8, 4, 30]], [[10, 20, 8, 4, 30], [10, 20, 4, 8, 120], [10, 20, 8, 4, 210]]),
         *((p, q) for p, q in zip(SPECIAL, SPECIAL, strict=True) if np.isfinite([p, q]).all()),
+        ([3e15, 0, 2e15, 1e15, 30], [0, 0, 1e-15, 1e-15, 10]),
     ]
     a, b = (np.float32(x) for x in zip(*pairs, strict=True))
     for found in backend.gradient(lambda p, q: anyops.box_iou_loss(p, q, kind=kind, fmt="cxcywhr"), a, b):
