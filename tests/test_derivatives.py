@@ -36,6 +36,29 @@ Y, Y3 = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0, 1, 2, 0, 2, 1], n
 COEF, INTERCEPT, COEF3, INTERCEPT3 = np.array([0.5, 0.0]), np.array(0.25), RNG.normal(size=(3, 2)), np.zeros(3)
 CENTERS = np.array([[0.5, 0.25], [-1.0, 0.5]])
 
+# Pairs of quadrilaterals: upright edges; vertices above each other, on an edge, in one place; one repeated vertex.
+QUADS = np.array(
+    [
+        ([[0, 0], [2, 0], [2, 1], [0, 1]], [[1, 0.5], [3, 0.5], [3, 1.5], [1, 1.5]]),
+        ([[0, 0], [2, 0], [2, 1], [0, 1]], [[1, 2], [2, 1], [1, 0], [0, 1]]),
+        ([[0.5, 0.25], [1, 0.25], [1, 0.5], [0.5, 0.5]], [[0, 1], [1, 0], [2, 1], [1, 2]]),
+        ([[0, 0], [4, 0], [4, 4], [2, 1]], [[2, -1], [2, 0.5], [1, 0.5], [1, -1]]),
+        ([[0.5, -1], [1.5, -1], [1.5, 3], [0.5, 3]], [[0, 0], [3, 0], [0, 3], [0, 3]]),
+    ]
+)
+REGIONS = {  # two that overlap, and one that is contained
+    "cxcywhr": ([[1, 2, 4, 2, 0], [1, 2, 4, 2, 90]], [[1.5, 2.25, 2, 3, 30], [1.125, 2, 1, 1.5, 90]]),
+    "segment": ([[0, 2], [0, 4]], [[1, 3], [1, 2]]),
+    "xyzxyz": ([[0, 0, 0, 2, 1, 3], [0, 0, 0, 4, 4, 4]], [[1, 0.5, -1, 3, 2, 2], [1, 1, 1, 2, 2, 3]]),
+    "cxcyczwhdr": (
+        [[1, 2, 0, 4, 2, 1, 0], [1, 2, 0, 4, 2, 3, 90]],
+        [[1.5, 2, 0.25, 2, 3, 1, 30], [1.25, 2, 0, 1, 1, 1, 45]],
+    ),
+}
+REGIONS = {fmt: [np.array(x, float) for x in pair] for fmt, pair in REGIONS.items()} | {
+    "polygon": [QUADS[:, 0], QUADS[:, 1]]
+}
+
 # op: calls of floating arrays, by whose numbers their results are differentiated; the others are constants in the call.
 # A call gets `c`, which makes an array of the library of a constant.
 CASES = {
@@ -48,7 +71,8 @@ CASES = {
     "clip_boxes": [(lambda c, b: anyops.clip_boxes(b, (3.25, 4.25)), BOXES[[0, 1, 3]] + 0.1)],
     "box_iou": [
         (lambda c, a, b, k=k: anyops.box_iou(a, b, kind=k), BOXES, OTHER) for k in ("iou", "iof", "ios", "giou", "diou")
-    ],
+    ]
+    + [(lambda c, a, b, f=f: anyops.box_iou(a, b, pairwise=False, fmt=f), *pair) for f, pair in REGIONS.items()],
     "keypoint_similarity": [
         (
             lambda c, a, b, area: anyops.keypoint_similarity(a, b, area, sigmas=(0.3, 0.2, 0.25)),

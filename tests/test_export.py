@@ -116,10 +116,21 @@ def test_arguments_of_an_onnx_model():
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     x = torch.zeros(3)
-    with pytest.raises(TypeError, match="args must be tensors of torch, got list"):
-        anyops.onnx.export(torch.sigmoid, [[1.0]])
-    with pytest.raises(ValueError, match="dynamic_shapes must be as many as args, 1, got 2"):
-        anyops.onnx.export(torch.sigmoid, [x], dynamic_shapes=[{0: "n"}, {0: "n"}])
+    wrong = [
+        ({"args": [[1.0]]}, "args must be a list or a tuple of tensors of torch, got list"),
+        ({"args": x}, "args must be a list or a tuple of tensors of torch, got Tensor"),
+        ({"function": x}, "function must be callable, got Tensor"),
+        ({"dynamic_shapes": [{0: "n"}, {0: "n"}]}, "dynamic_shapes must be as many as args, 1, got 2"),
+        ({"dynamic_shapes": {"x": {0: "n"}}}, "dynamic_shapes must be a list or a tuple of dicts .*, got dict"),
+        ({"dynamic_shapes": ["n"]}, "dynamic_shapes must be a list or a tuple of dicts .*, got str"),
+        ({"dynamic_shapes": [{1: "n"}]}, r"dynamic_shapes\[0\] must have axes below 1, got 1"),
+        ({"input_names": "x"}, "input_names must be a list or a tuple of names, got str"),
+        ({"input_names": ["x", "y"]}, "input_names must be as many as args, 1, got 2"),
+        ({"output_names": [1]}, "output_names must be a list or a tuple of names, got int"),
+    ]
+    for given, match in wrong:
+        with pytest.raises((TypeError, ValueError), match=match):
+            anyops.onnx.export(**{"function": torch.sigmoid, "args": [x]} | given)
 
 
 @pytest.mark.parametrize("op", [anyops.nms_mask, anyops.soft_nms_scores, anyops.cluster_nms_scores])

@@ -67,6 +67,30 @@ def test_no_array(name, parameter, value, came):
         getattr(anyops, name)(**given)
 
 
+@pytest.mark.parametrize(("name", "parameter"), OPEN)
+def test_tensors_of_other_layouts(name, parameter):
+    """Sparse and nested ones are refused; one that is negative by a bit has its values."""
+    torch = pytest.importorskip("torch")
+    given = {k: torch.asarray(x) if isinstance(x, np.ndarray) else x for k, x in arrays_of(name)[1].items()}
+    if "batches" in given:
+        given["batches"] = [torch.asarray(x) for x in given["batches"]]
+    if parameter in ("labels", "valid", "overlaps", "sample_weight") and parameter not in given:
+        given[parameter] = torch.eye(8)
+    match = rf"\b({parameter}|{ALSO.get(parameter, parameter)})\b.* must be a dense tensor, got a"
+    x = given[parameter]
+    if parameter == "overlaps" and "weighted" not in name:
+        given["boxes"] = None
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged)
+    for wrong in (torch.zeros(x.shape).to_sparse(), nested):
+        with pytest.raises(TypeError, match=match):
+            getattr(anyops, name)(**given | {parameter: wrong})
+    if parameter in arrays_of(name)[1] and x.is_floating_point():
+        seed = {"seed": 0} if "seed" in signature(getattr(anyops, name)).parameters else {}
+        results = [getattr(anyops, name)(**given | seed | {parameter: y}) for y in (x, torch._neg_view(-x))]
+        first = [y[0] if isinstance(y, tuple) else y for y in results]
+        torch.testing.assert_close(*first)
+
+
 REQUIRED = [
     (name, parameter)
     for name, parameter in OPEN
@@ -106,6 +130,8 @@ CALLS = {
     "clip (5, 3)": (lambda b, s: anyops.clip_boxes(b[:, :3], (3, 4)), "boxes", "(5, 3)"),
     "size of three": (lambda b, s: anyops.clip_boxes(b, (3, 4, 5)), "size", "3, 4, 5"),
     "size negative": (lambda b, s: anyops.clip_boxes(b, (-3, 4)), "size", "-3"),
+    "size of a bool": (lambda b, s: anyops.clip_boxes(b, (3, b[0, 0] > 0)), "size", "bool"),
+    "size complex": (lambda b, s: anyops.clip_boxes(b, (3, 1j)), "size", "complex"),
     "size NaN": (lambda b, s: anyops.clip_boxes(b, (NAN, 4)), "size", "nan"),
     "masks of rank 2": (lambda b, s: anyops.masks_to_boxes(b > 0), "masks", "(5, 4)"),
     "iou of (5, 3)": (lambda b, s: anyops.box_iou(b[:, :3], b), "boxes1", "(5, 3)"),

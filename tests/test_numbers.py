@@ -219,3 +219,31 @@ def test_a_schedule_is_one_program():
         counts.append(count[0])
     assert counts[0] > 0
     assert counts[1:] == counts[:1] * 3
+
+
+INTEGERS = ("axis", "k", "n_init", "max_iter", "n_local_trials", "max_no_improvement", "max_output", "ignore_index")
+
+
+@pytest.mark.parametrize("name", anyops.support())
+def test_what_is_an_integer(place, name):
+    """Narrow integers of NumPy and arrays without axes are those of Python; bools and other arrays are refused."""
+    parameters = signature(getattr(anyops, name)).parameters
+    options = [option for option in INTEGERS if option in parameters]
+    if not options or why_not(name, place, Transform.EAGER):
+        pytest.skip("no integers, or not here")
+    given = arrays_of(name)[1] | ({"seed": 0} if "seed" in parameters else {})
+    given = {k: [place.asarray(y) for y in x] if isinstance(x, list) else x for k, x in given.items()}
+    given = {k: place.asarray(x) if type(x) is np.ndarray else x for k, x in given.items()}
+
+    def results(**numbers):
+        got = getattr(anyops, name)(**(given | numbers))
+        return [x for x in (got if isinstance(got, tuple) else (got,)) if hasattr(x, "shape")]
+
+    for option in options:
+        value = 1 if option == "axis" else 2
+        want = results(**{option: value})
+        for make in (np.uint8, lambda x: place.asarray(np.array(x, np.int32))):
+            equal(place, results(**{option: make(value)}), want)
+        for wrong in (True, np.array(True), place.asarray(np.array(True)), place.asarray(np.array([1])), 1.0):
+            with pytest.raises(TypeError, match=rf"^{option} must (be an integer|have a integer dtype), got"):
+                results(**{option: wrong})

@@ -25,8 +25,8 @@ def export(
     args : sequence of tensors
         An example of its arguments: their dtypes count, and their shapes where these are not dynamic.
     dynamic_shapes : sequence, optional
-        For each argument a dict from axes to names, or to ``torch.export.Dim``, such as ``{0: "batch", 1: "n"}``: sizes
-        that a model takes as they come. One name stands for one size.
+        For each argument None, or a dict from axes to names, or to ``torch.export.Dim``, such as
+        ``{0: "batch", 1: "n"}``: sizes that a model takes as they come. One name stands for one size.
     input_names, output_names : sequence of str, optional
         Inputs are called as the parameters of the function by default.
 
@@ -39,7 +39,8 @@ def export(
     ImportError
         Where torch or onnxscript is missing.
     TypeError, ValueError
-        If `args` are not tensors, or `dynamic_shapes` does not have an entry for each.
+        If `args` are not tensors, if `dynamic_shapes` or `input_names` do not have an entry for each, or an entry is
+        none.
 
     Notes
     -----
@@ -51,12 +52,23 @@ def export(
         import torch
     except ModuleNotFoundError as error:
         raise ImportError(f"anyops.onnx needs {error.name}: pip install 'anyops[torch,onnx]'") from error
-    args = tuple(args)
-    if wrong := next((type(x).__name__ for x in args if not isinstance(x, torch.Tensor)), None):
-        raise TypeError(f"args must be tensors of torch, got {wrong}")
-    if dynamic_shapes is not None and len(dynamic_shapes) != len(args):
-        raise ValueError(f"dynamic_shapes must be as many as args, {len(args)}, got {len(dynamic_shapes)}")
-    if input_names is None:
+    if not callable(function):
+        raise TypeError(f"function must be callable, got {type(function).__name__}")
+    args = _sequence("args", args, "tensors of torch", torch.Tensor)
+    if dynamic_shapes is not None:
+        dynamic_shapes = _sequence("dynamic_shapes", dynamic_shapes, "dicts from axes to names", dict, type(None))
+        if len(dynamic_shapes) != len(args):
+            raise ValueError(f"dynamic_shapes must be as many as args, {len(args)}, got {len(dynamic_shapes)}")
+        for k, (x, sizes) in enumerate(zip(args, dynamic_shapes, strict=True)):
+            if wrong := [axis for axis in sizes or () if axis not in range(x.ndim)]:
+                raise ValueError(f"dynamic_shapes[{k}] must have axes below {x.ndim}, got {wrong[0]!r}")
+    if output_names is not None:
+        output_names = _sequence("output_names", output_names, "names", str)
+    if input_names is not None:
+        input_names = _sequence("input_names", input_names, "names", str)
+        if len(input_names) != len(args):
+            raise ValueError(f"input_names must be as many as args, {len(args)}, got {len(input_names)}")
+    else:
         kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
         called = function.forward if isinstance(function, torch.nn.Module) else function
         named = [p.name for p in inspect.signature(called).parameters.values() if p.kind in kinds]
@@ -78,7 +90,7 @@ def export(
             call,
             args,
             dynamo=True,
-            dynamic_shapes=None if dynamic_shapes is None else (tuple(dynamic_shapes),),
+            dynamic_shapes=None if dynamic_shapes is None else (dynamic_shapes,),
             input_names=input_names,
             output_names=output_names,
             custom_translation_table={
@@ -96,6 +108,14 @@ def export(
             if node.target is torch.ops.aten.sym_stride.int and not node.args[0].meta["val"].is_contiguous():
                 raise NotImplementedError(f"no model of ONNX: {node} is a stride of an array that is not contiguous")
     return program
+
+
+def _sequence(name: str, items: Any, what: str, *kinds: type) -> tuple[Any, ...]:
+    """Return the items of a list or a tuple; raise TypeError unless all are of some kinds."""
+    wrong = [x for x in items if not isinstance(x, kinds)] if isinstance(items, list | tuple) else [items]
+    if wrong:
+        raise TypeError(f"{name} must be a list or a tuple of {what}, got {type(wrong[0]).__name__}")
+    return tuple(items)
 
 
 def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:

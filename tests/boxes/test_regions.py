@@ -306,6 +306,7 @@ def test_gradients_are_finite(backend, transform, kind):
         *itertools.product([box], [box, [18, 20, 8, 4, 0], [10, 20, 4, 4, 0], [10, 20, 2, 2, 0], [10, 20, 0, 4, 0]]),
         *itertools.product([[10, 20, 8, 4, 30]], [[10, 20, 8, 4, 30], [10, 20, 4, 8, 120], [10, 20, 8, 4, 210]]),
         *((p, q) for p, q in zip(SPECIAL, SPECIAL, strict=True) if np.isfinite([p, q]).all()),
+        ([3e15, 0, 2e15, 1e15, 30], [0, 0, 1e-15, 1e-15, 10]),
     ]
     a, b = (np.float32(x) for x in zip(*pairs, strict=True))
     for found in backend.gradient(lambda p, q: anyops.box_iou_loss(p, q, kind=kind, fmt="cxcywhr"), a, b):
@@ -358,6 +359,23 @@ def test_gradients_of_every_format(fmt):
             np.testing.assert_allclose(found, want, atol=1e-6, err_msg=kind)
 
 
+@pytest.mark.parametrize(
+    ("fmt", "regions"),
+    [
+        ("xyxy", [[0, 0, 1, 1], [1e20, 1e20, 1.1e20, 1.1e20], [0, 0, 0, 1e30]]),
+        ("xyzxyz", [[0, 0, 0, 1, 1, 1], [1e13, 1e13, 1e13, 1.1e13, 1.1e13, 1.1e13], [0, 0, 0, 0, 1e30, 1e30]]),
+    ],
+)
+def test_giou_within_more_than_the_largest_number(fmt, regions):
+    """U / |C| is 0 there, and no derivative overflows; the last region is empty."""
+    torch = pytest.importorskip("torch")
+    given = torch.tensor(regions, requires_grad=True)
+    found = anyops.box_iou(given, given, kind="giou", fmt=fmt)
+    found.sum().backward()
+    assert found[0, 1] == found[1, 0] == -1
+    assert given.grad.isfinite().all()
+
+
 @pytest.mark.op("box_area", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize(
     ("fmt", "regions", "want"),
@@ -369,6 +387,19 @@ def test_gradients_of_every_format(fmt):
             [6, 0, np.inf, np.nan],
         ),
         ("xyxyxyxy", [[0, 0, 2, 0, 2, 3, 0, 3], [0, 0, 0, 3, 2, 3, 2, 0]], [6, 6]),
+        (
+            "xyxyxyxy",
+            np.array(
+                [
+                    [0, 0, 2e20, 0, 2e20, 1e-10, 0, 1e-10],
+                    [0, 0, 2e20, 1e20, 1e20, 3e20, -1e20, 2e20],
+                    [-3e38, -3e38, 3e38, -3e38, 3e38, 3e38, -3e38, 3e38],
+                    [0, 0, np.inf, 0, np.inf, 3, 0, 3],
+                    [0, 0, np.nan, 0, np.inf, 3, 0, 3],
+                ]
+            ),
+            [2e10, np.inf, np.inf, np.inf, np.nan],
+        ),
         ("polygon", [[[0, 0], [4, 0], [0, 3], [0, 3]], [[0, 0], [2, 2], [2, 0], [0, 2]]], [6, 0]),
         ("segment", [[1, 4], [4, 1]], [3, 0]),
         ("xyzxyz", [[0, 0, 0, 1, 2, 3], [0, 0, 0, -1, -2, 3]], [6, 0]),

@@ -79,8 +79,10 @@ def _check_scalar(name: str, value: Array) -> None:
 
 def check_integer(name: str, value: Any) -> int:
     """Return an integer as an int; raise TypeError for anything else."""
+    if is_array(value) and tuple(value.shape) == ():  # a bool of torch has an index
+        check_dtype(namespace(**{name: value}), name, value, "integral")
     try:
-        if not isinstance(value, bool):
+        if not isinstance(value, bool) and tuple(getattr(value, "shape", ())) == ():
             return operator.index(value)
     except TypeError:
         pass

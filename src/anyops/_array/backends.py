@@ -136,7 +136,8 @@ def to_host(x: Array) -> np.ndarray:
 
         with torch._C._DisableFuncTorch():  # which would follow the copy
             x = unwrapped(x).detach().cpu()
-            return (x.float() if x.dtype == torch.bfloat16 else x).numpy()  # NumPy has no bfloat16
+            x = x.float() if x.dtype == torch.bfloat16 else x  # NumPy has no bfloat16
+            return x.resolve_neg().numpy()
     if name == "cupy":
         return x.get()
     if name == "array_api_strict":

@@ -23,15 +23,15 @@ def namespace(**arrays: Array) -> Namespace:
     Raises
     ------
     TypeError
-        If an argument is no array, is of a kind whose arithmetic is not that of arrays (masked arrays, ``np.matrix``),
-        or if the arguments are of different libraries.
+        If an argument is no array, is of a kind whose arithmetic is not that of arrays (masked arrays, ``np.matrix``,
+        sparse and nested tensors), or if the arguments are of different libraries.
     ValueError
         If the arguments live on different devices.
     """
     first = shared = place = None
     for name, x in arrays.items():
         found = _NAMESPACES.get(type(x)) or _recognise(name, x)
-        where = None if found is _NUMPY else _placed_on(found, x)
+        where = None if found is _NUMPY else _placed_on(name, found, x)
         if first is None:
             first, shared, place = name, found, where
         elif found is not shared:
@@ -98,12 +98,19 @@ def describe(x: Any) -> str:
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 
 
-def _placed_on(xp: Namespace, x: Array) -> Any:
+def _placed_on(name: str, xp: Namespace, x: Array) -> Any:
     if xp.__name__ == "jax.numpy":
         # A tracer has no device yet, and an uncommitted array follows the others.
         import jax
 
         return None if isinstance(x, jax.core.Tracer) or not x.committed else x.sharding.device_set
+    if xp.__name__ == "array_api_compat.torch":
+        import torch
+
+        # Hardly any operation takes them, and each refuses them in other words.
+        if x.layout is not torch.strided or x.is_nested:
+            kind, hint = ("nested", "pad it") if x.is_nested else (x.layout, f"pass {name}.to_dense()")
+            raise TypeError(f"{name} must be a dense tensor, got a {kind} one; {hint}")
     return getattr(x, "device", None)
 
 

@@ -76,12 +76,15 @@ def _enclosing(xp: Namespace, a: Ends, b: Ends) -> Array:
 
 
 def _empty(xp: Namespace, a: Regions, b: Regions, shared: Array) -> Array:
-    """(|C| − U) / |C|; 0 where an end is infinite or C is a point."""
+    """(|C| − U) / |C|; 0 where an end is infinite or C is a point, 1 where |C| is beyond the largest number alone."""
     one, other = _ends_of(a), _ends_of(b)
-    enclosing, union = xp.prod(_enclosing(xp, one, other), axis=0), one.size + (other.size - shared)
-    some = (one.bounded * other.bounded > 0) & (enclosing > 0) & (enclosing < math.inf)
-    enclosing = xp.where(some, enclosing, 1.0)
-    return divide(xp, xp.where(some, enclosing - union, 0.0), enclosing)
+    sides, union = _enclosing(xp, one, other), one.size + (other.size - shared)
+    # No gradient may pass through a product that overflows.
+    whole, bounded = xp.prod(stop_gradient(sides), axis=0), (one.bounded * other.bounded > 0) & (union < math.inf)
+    some = bounded & (whole > 0) & (whole < math.inf)
+    enclosing = xp.prod(xp.where(some, sides, 1.0), axis=0)
+    empty = divide(xp, xp.where(some, enclosing - union, 0.0), enclosing)
+    return xp.where(bounded & (whole == math.inf), 1.0, empty)
 
 
 def distance(xp: Namespace, a: Regions, b: Regions) -> Array:

@@ -2,6 +2,7 @@
 
 import math
 
+from .._array.arguments import check_number
 from .._array.integers import check_held
 from .._array.mode import Mode, mode_of, sized_mode_of
 from .._array.namespace import (
@@ -225,7 +226,7 @@ def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the last axis is not 4, or `size` is not two numbers ≥ 0.
 
     Examples
@@ -238,11 +239,10 @@ def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
     xp = mode.xp
     check_boxes("boxes", boxes)
     try:
-        height, width = (float(side) for side in size)
+        height, width = size
     except (TypeError, ValueError) as error:
         raise ValueError(f"size must be (height, width), two numbers, got {size!r}") from error
-    if not (height >= 0 and width >= 0):
-        raise ValueError(f"size must be (height, width), neither negative nor NaN, got {size!r}")
+    height, width = (check_number(f"size[{k}]", side, least=0, finite=False) for k, side in enumerate((height, width)))
     return mode.run(_clip, boxes, height, width, dtype=result_dtype(xp, boxes=boxes))
 
 

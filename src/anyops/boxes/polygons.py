@@ -12,8 +12,11 @@ The base line is the higher one of the lowest points of a and b, at which edges 
 
 """
 
+import math
+from typing import NamedTuple
+
 from .._array.division import divide
-from .._array.namespace import Array, Namespace
+from .._array.namespace import Array, Namespace, stop_gradient
 from .._array.operators import PLAIN, Operators
 from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, rows_first, share
 
@@ -21,6 +24,18 @@ from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, row
 def signed_area(xp: Namespace, x: Array, y: Array) -> Array:
     """Area of polygons with vertices (V, ...) from their first one, negative where they run the other way around."""
     return xp.sum(x[:-1, ...] * y[1:, ...] - x[1:, ...] * y[:-1, ...], axis=0) / 2
+
+
+def area(xp: Namespace, rows: Array) -> Array:
+    """Areas of polygons as rows (2V, ...): infinite with an infinite coordinate, or beyond the largest number."""
+    bounded = xp.all(xp.isfinite(rows), axis=0)
+    rows = xp.where(bounded, rows, 0.0)
+    # Large ones in another unit, a power of 2: differences of infinite products are undefined.
+    unit = 2.0 ** (round(math.log2(float(xp.finfo(rows.dtype).max))) // 2 + 6)
+    unit = xp.where(xp.max(xp.abs(rows), axis=0) > unit / 2**16, unit, xp.ones_like(rows[0, ...]))
+    x, y = rows[::2, ...] / unit, rows[1::2, ...] / unit
+    found = xp.abs(signed_area(xp, x - x[0, ...], y - y[0, ...]))
+    return xp.where(bounded, found * unit * unit, math.inf)
 
 
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
@@ -33,58 +48,92 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     # Differences first: far from the origin they are exact.
     dx, dy = (a[2 * n + k, ...] - b[2 * m + k, ...] for k in (0, 1))
     a_x, a_y, b_x, b_y = a[:n, ...] + dx, a[n : 2 * n, ...] + dy, b[:m, ...], b[m : 2 * m, ...]
-    base = xp.maximum(xp.min(a_y, axis=0), xp.min(b_y, axis=0))
-    a_edges = tuple(e[:, None, ...] for e in _edges(xp, a_x, a_y - base))
-    b_edges = tuple(e[None, ...] for e in _edges(xp, *xp.broadcast_arrays(b_x, b_y - base)))
+    # No area depends on where the base line is.
+    base = stop_gradient(xp.maximum(xp.min(a_y, axis=0), xp.min(b_y, axis=0)))
+    a_edges = _edges(xp, a_x, a_y - base)
+    b_edges = _edges(xp, *xp.broadcast_arrays(b_x, b_y - base))
+    a_edges, b_edges = PolygonEdges(*(e[:, None, ...] for e in a_edges)), PolygonEdges(*(e[None, ...] for e in b_edges))
     return xp.sum(_shared(xp, a_edges, b_edges), axis=(0, 1)) * a[-1, ...] * b[-1, ...]
 
 
-def _edges(xp: Namespace, x: Array, y: Array) -> tuple[Array, ...]:
-    """Edges (V, ...) above the base line 0: where they begin and end, from left to right, as given, and directions.
+class PolygonEdges(NamedTuple):
+    """Edges (V, ...), from left to right."""
 
-    Of an edge as given: its left end, its height there, its width, and how far it rises.
-    """
+    begin: Array  # where the part above the base line begins and ends
+    end: Array
+    left: Array  # where the edge begins and ends, and its height where it begins
+    right: Array
+    low: Array
+    width: Array  # 1 if it is upright
+    rise: Array
+    upright: Array  # 1 or 0
+    sign: Array
+
+
+def _edges(xp: Namespace, x: Array, y: Array) -> PolygonEdges:
+    """Edges between vertices (V, ...) above the base line 0."""
     x1, y1 = xp.roll(x, -1, axis=0), xp.roll(y, -1, axis=0)
     turned = x1 < x
     left, right = xp.where(turned, x1, x), xp.where(turned, x, x1)
     low, high = xp.where(turned, y1, y), xp.where(turned, y, y1)
     width, rise = right - left, high - low
     upright = width < 4 * float(xp.finfo(width.dtype).smallest_normal)
-    width = xp.where(upright, 1.0, width)
     # Where the line meets the base.
     crosses = ((low < 0) & (high > 0)) | ((low > 0) & (high < 0))
     share = divide(xp, xp.where(crosses, -low, 0.0), xp.where(crosses, rise, 1.0))
-    root = xp.minimum(left + share * width, right)
-    begin, end = xp.where(crosses & (low < 0), root, left), xp.where(crosses & (low > 0), root, right)
-    nothing = upright | ((low <= 0) & (high <= 0))
-    end = xp.where(nothing, begin, end)
-    sign = xp.where(turned, -1.0, xp.ones_like(x))
-    return begin, end, left, low, width, rise, sign
+    root = left + share * width
+    root = xp.where(root > right, right, root)
+    up, down = crosses & (low < 0), crosses & (low > 0)
+    begin, end = xp.where(up, root, left), xp.where(down, root, right)
+    # Of an upright edge, the heights of the part above the base line.
+    first, last = xp.where(up, 0.0, low), xp.where(down, 0.0, high)
+    low, rise = xp.where(upright, first, low), xp.where(upright, last - first, rise)
+    # An edge on the base line has a height, of 0, that changes when the edge moves.
+    under = (low <= 0) & (high <= 0) & ((low < 0) | (high < 0))
+    end, low, rise = xp.where(under, begin, end), xp.where(under, 0.0, low), xp.where(under, 0.0, rise)
+    width, sign = xp.where(upright, 1.0, width), xp.where(turned, -1.0, xp.ones_like(x))
+    return PolygonEdges(begin, end, left, right, low, width, rise, xp.astype(upright, x.dtype), sign)
 
 
-def _shared(xp: Namespace, a: tuple[Array, ...], b: tuple[Array, ...]) -> Array:
-    """Signed ∫ min(f, g) dx over the range of x that two edges share."""
-    a_begin, a_end, *a_line, a_sign = a
-    b_begin, b_end, *b_line, b_sign = b
-    begin, end = xp.maximum(a_begin, b_begin), xp.minimum(a_end, b_end)
-    width = xp.maximum(end - begin, xp.zeros_like(begin))
-    some = width > 0
-    begin, end = xp.where(some, begin, 0.0), xp.where(some, end, 0.0)
+def _shared(xp: Namespace, a: PolygonEdges, b: PolygonEdges) -> Array:
+    """Signed ∫ min(f, g) dx over the range of x that two edges share.
 
-    def heights(left: Array, low: Array, width: Array, rise: Array) -> tuple[Array, Array]:
-        left, low = xp.where(some, left, 0.0), xp.where(some, low, 0.0)
-        width = xp.where(some, width, 1.0)
+    Derivatives are those of the sum over all pairs of edges where ends coincide, too: half of the one on either side.
+    Products in place of `where`, which is slow on NumPy.
+    """
+
+    def number(some: Array) -> Array:
+        return xp.astype(some, a.begin.dtype)
+
+    def within(x: Array, other: PolygonEdges) -> Array:
+        """1 if x is in the range of an edge, ½ if it is an end."""
+        return (number((other.begin < x) & (x <= other.end)) + number((other.begin <= x) & (x < other.end))) / 2
+
+    begin, end = xp.maximum(a.begin, b.begin), xp.minimum(a.end, b.end)
+    width = xp.maximum(end - begin, xp.zeros_like(begin)) * ((1 - a.upright) * (1 - b.upright))
+    # An upright edge shares no area, but one that grows when its ends move apart.
+    for edge, other in ((a, b), (b, a)):
+        width = width + (edge.end - edge.begin) * edge.upright * (1 - other.upright) * within(edge.begin, other)
+
+    def heights(edges: PolygonEdges) -> tuple[Array, Array]:
         # By shares of the edge: a slope may overflow, and its derivative all the more.
-        return low + divide(xp, begin - left, width) * rise, low + divide(xp, end - left, width) * rise
+        first = divide(xp, xp.minimum(begin, edges.right) - edges.left, edges.width)
+        last = divide(xp, xp.maximum(end, edges.left) - edges.left, edges.width) + edges.upright
+        return edges.low + first * edges.rise, edges.low + last * edges.rise
 
-    f0, f1 = heights(*a_line)
-    g0, g1 = heights(*b_line)
+    f0, f1 = heights(a)
+    g0, g1 = heights(b)
     before, after = f0 - g0, f1 - g1
-    cross = ((before > 0) & (after < 0)) | ((before < 0) & (after > 0))
-    one, other = xp.abs(xp.where(cross, before, 1.0)), xp.abs(xp.where(cross, after, 1.0))
+    lower = xp.minimum(f0, g0) + xp.minimum(f1, g1)
+    # Of lines that meet in one end, the lower one is that which is lower in the other end.
+    for apart, there in ((before, after), (after, before)):
+        sign = number(there > 0) - number(there < 0)
+        lower = lower - apart * (number(apart == 0) * sign / 2)
     # Between, the lower one of two lines that cross is above the line of its ends.
-    bulge = xp.where(cross, one * divide(xp, other, one + other), 0.0)
-    return a_sign * b_sign * width * (xp.minimum(f0, g0) + xp.minimum(f1, g1) + bulge) / 2
+    cross = ((before > 0) & (after < 0)) | ((before < 0) & (after > 0))
+    one, other = xp.abs(before), xp.abs(after)
+    bulge = number(cross) * one * divide(xp, other, one + other + float(xp.finfo(one.dtype).smallest_normal))
+    return a.sign * b.sign * width * (lower + bulge) / 2
 
 
 def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = False) -> Regions:

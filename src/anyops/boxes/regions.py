@@ -123,8 +123,7 @@ def size(xp: Namespace, regions: Array, fmt: str) -> Array:
     nan = xp.any(xp.isnan(rows), axis=0)
     geometry = FORMATS[fmt].geometry
     if geometry is polygons.POLYGONS:
-        x, y = rows[::2, ...], rows[1::2, ...]
-        found = xp.abs(polygons.signed_area(xp, x - x[0, ...], y - y[0, ...]))
+        found = polygons.area(xp, rows)
     else:
         if geometry is blocks.BLOCKS:
             low, high = blocks.ends(rows)

@@ -199,8 +199,10 @@ def _swept(
     nearest = _clamp(xp, xp.zeros_like(low_end), x_ends)
     least = 4 * float(xp.finfo(x0.dtype).smallest_normal)
     run, rise = x1 - x0, y1 - y0
-    level = xp.abs(rise) < least
     bottom, top = _clamp(xp, y0, y_ends), _clamp(xp, y1, y_ends)
+    # How far an edge is beside b, in units of that edge, may have an infinite derivative.
+    beside = (top == bottom) & (top != y0) & (top != y1)
+    level = (xp.abs(rise) < least) | beside
     rise = xp.where(level, 1.0, rise)
     before, after = (divide(xp, xp.where(level, 0.0, z), rise) for z in (bottom - y0, y1 - top))
     # Where the part of an edge with Y = y begins and ends.

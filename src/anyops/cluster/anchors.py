@@ -88,7 +88,8 @@ def anchor_boxes(
         raise ValueError(f"wh must hold widths and heights, (n, 2), got {tuple(wh.shape)}")
     if not n:
         raise ValueError(f"wh must hold at least one box, got shape {tuple(wh.shape)}")
-    if not 1 <= check_integer("k", k) <= n:
+    k = check_integer("k", k)
+    if not 1 <= k <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} boxes, got {k}")
     wh = without_empty_chunks(wh)
     sides = as_compared(xp, wh)

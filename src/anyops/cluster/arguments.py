@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from .._array.arguments import check_integer
 from .._array.chunked import check_known_chunks
 from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
@@ -23,7 +22,7 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
     n = x.shape[0]
     if not n:
         raise ValueError(f"x must hold at least one sample, got shape {tuple(x.shape)}")
-    if not 1 <= check_integer("k", k) <= n:
+    if not 1 <= k <= n:
         raise ValueError(f"k must be in [1, {n}] for {n} samples, got {k}")
     positive = weight.positive if isinstance(weight, Extent) else int((weight > 0).sum())
     if positive == 0:

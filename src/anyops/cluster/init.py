@@ -65,6 +65,7 @@ def kmeans_plusplus(
     """
     if mode_of(x=x).lazy:
         raise TypeError("kmeans_plusplus reads x k times; compute the dask array, or use kmeans with init='k-means||'")
+    k = check_integer("k", k)
     mode, weight = check_samples(x, k, sample_weight)
     assert not isinstance(weight, Extent)
     trials = default_trials(k) if n_local_trials is None else check_integer("n_local_trials", n_local_trials)

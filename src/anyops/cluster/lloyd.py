@@ -112,11 +112,12 @@ def kmeans(
     check_metric(metric)
     if center not in ("mean", "median"):
         raise ValueError(f"center must be mean or median, got {center!r}")
+    k, max_iter = check_integer("k", k), check_integer("max_iter", max_iter)
     mode, weight = check_samples(x, k, sample_weight)
     if metric == "iou":
         check_sides(mode, "x", x, weight)
     tol = check_number("tol", tol, least=0)
-    if check_integer("max_iter", max_iter) < 1:
+    if max_iter < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     if mode.lazy and center == "median":
         raise ValueError("center must be 'mean' for a dask array: a median needs all samples at once")
@@ -147,7 +148,7 @@ def _samples(
 def _check_starts(init: str | Array, n_init: int | str) -> int:
     """Number of restarts; raise ValueError if `n_init` is invalid."""
     drawn = isinstance(init, str)
-    if n_init == "auto":
+    if isinstance(n_init, str) and n_init == "auto":
         return 10 if drawn and init == "random" else 1
     if check_integer("n_init", n_init) < 1:
         raise ValueError(f"n_init must be at least 1 or 'auto', got {n_init}")

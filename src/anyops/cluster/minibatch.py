@@ -93,10 +93,13 @@ def minibatch_kmeans(
     ([0.0, 8.0], None, 0.0)
     """
     check_metric(metric)
-    if check_integer("k", k) < 1:
+    k = check_integer("k", k)
+    if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     tol = check_number("tol", tol, least=0)
-    if max_no_improvement is not None and check_integer("max_no_improvement", max_no_improvement) < 1:
+    if max_no_improvement is not None:
+        max_no_improvement = check_integer("max_no_improvement", max_no_improvement)
+    if max_no_improvement is not None and max_no_improvement < 1:
         raise ValueError(f"max_no_improvement must be at least 1 or None, got {max_no_improvement}")
     rng = generator(seed)
     stream = _checked(batches, metric)
