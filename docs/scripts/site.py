@@ -44,8 +44,9 @@ def api_pages() -> dict[str, tuple[str, str]]:
         ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
         text = "\n\n".join([f"# {title}", *(f"::: anyops.{name}" for name in ordered)])
         pages[f"api/{part.strip('_')}.md"] = title, text + "\n"
-    pages["api/estimators.md"] = "Estimators", "# Estimators\n\n" + "\n\n".join(
-        f"::: anyops.estimators.{name}" for name in ("KMeans", "LogisticRegression")
+    pages["api/estimators.md"] = (
+        "Estimators",
+        "# Estimators\n\n" + "\n\n".join(f"::: anyops.estimators.{name}" for name in ("KMeans", "LogisticRegression")),
     )
     pages["api/onnx.md"] = "ONNX", "# ONNX\n\n::: anyops.onnx.export\n"
     return pages

@@ -75,7 +75,7 @@ def test_fuzz(dtype):
 def test_quasi_separated_tables(solver, dtype):
     """The first column separates the classes but for the rows in which it is 0."""
     rng, missed = np.random.default_rng(1), []
-    for index in range(300):
+    for index in range(100):
         n, p = int(rng.integers(8, 60)), int(rng.integers(1, 5))
         x = rng.integers(-2, 3, size=(n, p)).astype(dtype)
         x[:4, 0] = (-1, 1, 0, 0)
@@ -83,7 +83,7 @@ def test_quasi_separated_tables(solver, dtype):
         y[2:4] = (0, 1)
         got = anyops.logistic_regression(x * 10.0 ** rng.integers(-3, 4), y, solver=solver)
         missed += [] if got.separated else [index]
-    assert len(missed) <= 3, missed
+    assert len(missed) <= 1, missed
 
 
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
