@@ -54,7 +54,37 @@ def _precise(kernel: Callable[..., Any], how: Any, options: tuple[tuple[str, Any
 
     def call(*arguments: Array | float | None, **varying: Array) -> Any:
         with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
-            return kernel(how, *arguments, **dict(options), **varying)
+            return _on_automatic_axes(lambda *given: kernel(how, *given, **dict(options), **varying), arguments)
 
     call.__name__ = kernel.__name__  # so that profiles and errors name the kernel
     return call
+
+
+def _on_automatic_axes(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Return ``call(*arguments)``, with the explicit axes of a mesh of JAX left to its compiler.
+
+    With explicit axes every gather, sort or product along one has to name the sharding of its result. The leading axes
+    that a result has in common with the first array in parts are sharded as they are; all else is on every device.
+    """
+    import jax
+
+    leaves, tree = jax.tree.flatten(arguments)
+    arrays = [x for x in leaves if isinstance(x, jax.Array)]
+    parts = next((x for x in arrays if any(s is not None for s in jax.typeof(x).sharding.spec)), None)
+    if parts is None:
+        return call(*arguments)
+    sharding, named, spec = jax.typeof(parts).sharding, jax.sharding.NamedSharding, jax.sharding.PartitionSpec
+
+    def whole(*arrays: Array) -> Any:
+        given = iter(arrays)
+        return call(*jax.tree.unflatten(tree, [next(given) if isinstance(x, jax.Array) else x for x in leaves]))
+
+    def place(x: Array) -> Any:
+        same = 0
+        while same < min(x.ndim, parts.ndim) and x.shape[same] == parts.shape[same]:
+            same += 1
+        return named(sharding.mesh, spec(*sharding.spec[:same]))
+
+    nowhere = named(sharding.mesh, spec())
+    made = jax.eval_shape(jax.sharding.auto_axes(whole, out_sharding=nowhere), *arrays)
+    return jax.sharding.auto_axes(whole, out_sharding=jax.tree.map(place, made))(*arrays)

@@ -6,7 +6,7 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .backends import to_host
-from .mode import Mode, mode_of
+from .mode import Mode, mode_of, placed_beside
 from .namespace import Array, DType, Namespace, device, is_at_hand, is_eager_jax, library
 from .rows import is_sharded, on_cpu
 
@@ -28,15 +28,7 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
     if library(xp) == "dask":
         return np.asarray(values, dtype=dtype)
     if library(xp) == "jax":
-        import jax
-
-        made = np.asarray(values, dtype=dtype)
-        if not like.committed:
-            return jax.device_put(made)  # jnp.asarray compiles a copy for every shape
-        # Beside an array in parts, a copy on each of its devices.
-        places = like.sharding.device_set
-        one = len(places) == 1
-        return jax.device_put(made, next(iter(places)) if one else _replicated(like))
+        return placed_beside(np.asarray(values, dtype=dtype), like)
     if isinstance(values, np.ndarray) and not values.flags.writeable:  # memory that torch would share, and warns of
         values = values.copy()
     return xp.asarray(values, dtype=dtype, device=device(like))
@@ -73,9 +65,3 @@ def mode_of_passes(xp: Namespace, x: Array, *others: Array | None, views: bool =
         return mode_of(x=x), x, *rest
     return mode_of(x=x), x, *others
 
-
-def _replicated(like: Array) -> Any:
-    import jax
-
-    mesh = jax.sharding.Mesh(np.asarray(sorted(like.sharding.device_set, key=lambda d: d.id)), ("all",))
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

@@ -102,11 +102,7 @@ class Mode(NamedTuple):
             import torch
 
             return torch.from_numpy(x)
-        import jax
-
-        if self.like is not None and self.like.committed and len(self.like.devices()) == 1:
-            return jax.device_put(x, next(iter(self.like.devices())))
-        return jax.device_put(x)  # jnp.asarray compiles a copy for every shape
+        return placed_beside(x, self.like)
 
 
 def mode_of(**arrays: Array) -> Mode:
@@ -268,6 +264,22 @@ def _placed(arrays: list[Array]) -> Array:
         if x.committed:
             return x
     return arrays[0]
+
+
+def placed_beside(values: Any, like: Array | None) -> Array:
+    """Return host values as an array of JAX on the device of another one, or as a copy on each of its devices."""
+    import jax
+
+    if like is None or not like.committed:
+        return jax.device_put(values)  # jnp.asarray compiles a copy for every shape
+    devices, named = like.sharding.device_set, jax.sharding.NamedSharding
+    if len(devices) == 1:
+        return jax.device_put(values, next(iter(devices)))
+    if isinstance(like.sharding, named):
+        mesh = like.sharding.mesh
+    else:
+        mesh = jax.sharding.Mesh(np.asarray(sorted(devices, key=lambda d: d.id)), ("all",))
+    return jax.device_put(values, named(mesh, jax.sharding.PartitionSpec()))
 
 
 def _is_traced(arrays: list[Array]) -> bool:

@@ -56,7 +56,8 @@ def _jax_ascending() -> Callable[[Array], Array]:
         return jnp.take_along_axis(order, second, axis=-1)
 
     def plainly(x: Array) -> Array:
-        return jnp.argsort(x, axis=-1, stable=True).astype("int32")
+        # Both ways vary over the devices of a shard_map as x does, and so have one type; argsort's positions do not.
+        return jnp.argsort(x, axis=-1, stable=True).astype("int32") + jnp.zeros_like(x, dtype="int32")
 
     def positions(x: Array) -> Array:
         return lax.platform_dependent(lax.stop_gradient(x), cpu=by_digits, default=plainly)
