@@ -34,6 +34,11 @@ def from_host(xp: Namespace, values: Array, dtype: DType, like: Array) -> Array:
     return xp.asarray(values, dtype=dtype, device=device(like))
 
 
+def without_rows(xp: Namespace, x: Array) -> Array:
+    """Return an array of the dtype and width of a matrix, on its devices, that has no rows and shares no memory."""
+    return from_host(xp, np.empty((0, x.shape[1])), x.dtype, x)
+
+
 def beside(mode: Mode, values: Array, like: Array, dtype: DType | None = None) -> Array:
     """Ship host values, one per row of an array, to its device."""
     return mode.xp.asarray(values, dtype=dtype, device=device(like))

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from .mode import Mode
 from .namespace import Array, DType, Namespace, cast, default_int, device, library
 from .selection import items
 
@@ -36,6 +37,15 @@ def rows_at(xp: Namespace, x: Array, index: Array) -> Array:
     flat = xp.reshape(index, (-1,))
     found = x.at[flat].get(mode="promise_in_bounds") if library(xp) == "jax" else items(xp, x, flat)
     return xp.reshape(found, (*index.shape, d))
+
+
+def taken(mode: Mode, x: Array, index: Array, *, axis: int = 0) -> Array:
+    """Return the rows of `x`, or what lies along another axis, by their numbers; they may lie on several devices."""
+    return mode.run(_taken, x, index, axis=axis)
+
+
+def _taken(mode: Mode, x: Array, index: Array, *, axis: int) -> Array:
+    return mode.xp.take(x, index, axis=axis)
 
 
 def less(xp: Namespace, x: Array, offset: Array, dtype: DType) -> Array:

@@ -6,6 +6,7 @@ from .._array.arguments import check_integer
 from .._array.host import from_host
 from .._array.mode import mode_of
 from .._array.namespace import Array, default_int
+from .._array.nearest import taken
 from .._array.random import Seed, generator
 from .._array.support import READS_OFTEN, Kind, op
 from .._host.cluster.lazy import Extent
@@ -73,4 +74,4 @@ def kmeans_plusplus(
         raise ValueError(f"n_local_trials must be at least 1, got {trials}")
     xp = mode.xp
     index = from_host(xp, draw(mode, x, weight, k, generator(seed), trials), default_int(xp, x), x)
-    return KMeansSeeds(xp.take(x, index, axis=0), index)
+    return KMeansSeeds(taken(mode, x, index), index)

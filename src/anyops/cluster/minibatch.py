@@ -5,6 +5,7 @@ from typing import Any
 
 from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
+from .._array.host import without_rows
 from .._array.mode import mode_of
 from .._array.namespace import Array, namespace, stop_gradient
 from .._array.random import Seed, generator
@@ -143,8 +144,8 @@ def _checked(batches: Any, metric: str) -> Iterator[Batch]:
         mode, weight = check_rows(name, x, sample_weight)
         assert not isinstance(weight, Extent)
         if like is None:
-            # A copy: no batch is kept to compare others with, which would keep its memory.
-            like, first = mode.xp.asarray(x[:0, :], copy=True), name
+            # No batch is kept to compare others with, which would keep its memory.
+            like, first = without_rows(mode.xp, x), name
         namespace(**{first: like, name: x})
         for what, expected, got in (("dtype", like.dtype, x.dtype), ("width", like.shape[1], x.shape[1])):
             if expected != got:

@@ -9,7 +9,7 @@ import numpy as np
 from ..._array.host import Host, beside, from_host, on_host
 from ..._array.integers import ends, farthest, largest_exact, may_be_rounded, middle, unresolved
 from ..._array.mode import Mode, enter, mode_of
-from ..._array.namespace import Array, Namespace, cast, stop_gradient, working
+from ..._array.namespace import Array, Namespace, cast, compute_dtype, result_dtype, stop_gradient, working
 from ..._array.nearest import less
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
@@ -31,7 +31,7 @@ class Place(NamedTuple):
 
     def enter(self, xp: Namespace, x: Array) -> Array:
         """Samples of any chunk or batch as they are compared."""
-        dtype = working(xp, x[:0, ...]).dtype
+        dtype = compute_dtype(xp, result_dtype(xp, x=x))
         z = cast(xp, x, dtype) if self.offset is None else less(xp, x, from_host(xp, self.offset, x.dtype, x), dtype)
         if np.any(self.scale != 1):
             z = z * from_host(xp, self.scale, dtype, x)
@@ -164,7 +164,7 @@ def _offset(mode: Mode, x: Array, kept: Array | None) -> tuple[Host | None, floa
 
     Beside them the square of what it cannot hold of a sample all the same.
     """
-    xp, dtype = mode.xp, working(mode.xp, x[:0, ...]).dtype
+    xp, dtype = mode.xp, compute_dtype(mode.xp, result_dtype(mode.xp, x=x))
     if not may_be_rounded(xp, x, dtype):
         return None, 0.0
     low, high = ends(x, kept)

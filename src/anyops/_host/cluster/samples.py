@@ -184,6 +184,8 @@ class Samples(Fitted):
 
     def points(self, index: Host) -> Host:
         """The samples at some positions, as they are compared."""
+        if not index.size:  # JAX has no results without elements on explicit axes of a mesh
+            return np.empty((0, self.z.shape[1]))
         return on_host(rows_of(self.mode, self.z, index))
 
     def closest(self, centers: Host) -> KMeansAssignment:

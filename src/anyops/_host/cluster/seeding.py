@@ -6,9 +6,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..._array.backends import to_host
-from ..._array.host import Host
+from ..._array.host import Host, from_host
 from ..._array.mode import Mode, mode_of
-from ..._array.namespace import Array, default_int, device
+from ..._array.namespace import Array, default_int
+from ..._array.nearest import taken
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
 from ...cluster.distances import to_each
@@ -122,4 +123,4 @@ def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[i
 
 def rows_of(mode: Mode, z: Array, index: Host) -> Array:
     """The samples at some positions."""
-    return mode.xp.take(z, mode.xp.asarray(index, dtype=default_int(mode.xp, z), device=device(z)), axis=0)
+    return taken(mode, z, from_host(mode.xp, index, default_int(mode.xp, z), z))

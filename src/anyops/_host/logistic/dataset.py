@@ -12,6 +12,7 @@ from ..._array.chunked import over_rows, reduce_chunks
 from ..._array.host import from_host, on_host
 from ..._array.mode import Mode, mode_of
 from ..._array.namespace import Array, DType, Namespace, cast, default_int, namespace, widest_dtype
+from ..._array.nearest import taken
 from ..._array.random import generator
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
@@ -310,7 +311,7 @@ class Dataset:
     def _take(self, a: Array, index: Array, axis: int = 0) -> Array:
         """Rows, or columns, by their numbers on the host."""
         index = index if self.mode.host else from_host(self.mode.xp, index, default_int(self.mode.xp, a), a)
-        return self.mode.xp.take(a, index, axis=axis)
+        return taken(self.mode, a, index, axis=axis)
 
     def _rows(self, rows: slice) -> "Dataset":
         weight = None if self.weight is None else self.weight[rows]
