@@ -1,7 +1,7 @@
 """Functions whose plain formula loses digits, overflows, or has no derivative somewhere."""
 
 from ._array.mode import Mode
-from ._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, is_kind, stop_gradient
+from ._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, is_kind, promoted, stop_gradient
 from ._array.subnormal import lifted
 
 SQUARABLE = 2.0**50  # above it, and below its inverse, squares of float32 leave their range
@@ -106,5 +106,5 @@ def in_unit(mode: Mode, weight: Array | None, wide: DType) -> tuple[Array | None
 
 def out_of_unit(xp: Namespace, total: Array, inverse: Array) -> Array:
     """Return sums in the unit of the given weights, in a dtype that holds them."""
-    dtype = xp.result_type(total.dtype, inverse.dtype)
+    dtype = promoted(xp, total.dtype, inverse.dtype)
     return cast(xp, total, dtype) / cast(xp, inverse, dtype)

@@ -69,4 +69,3 @@ def mode_of_passes(xp: Namespace, x: Array, *others: Array | None, views: bool =
             x = x.astype(np.float32)
         return mode_of(x=x), x, *rest
     return mode_of(x=x), x, *others
-

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from .namespace import Array, device, is_compiled, is_dynamic, is_traced, library, namespace
+from .namespace import Array, device, has_no_values, in_program, is_compiled, is_dynamic, is_traced, library, namespace
 
 State = tuple[Array, ...]
 
@@ -110,7 +110,15 @@ def _jax_loop(cond: Callable[..., Array], body: Callable[..., State], state: Sta
 def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
     import torch
 
-    if torch.compiler.is_compiling():
+    if torch._C._get_tracing_state() is not None:
+        raise TypeError(
+            "torch.jit.trace keeps the steps that its example takes, where values say how many there are; "
+            "use torch.export or torch.compile"
+        )
+    if in_program():
+        faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+        if faked is not None and faked.shape_env is None:
+            raise TypeError("functorch's aot_function has loops only where sizes are symbols: pass dynamic=True")
         # Private until it is stable: https://github.com/pytorch/pytorch/issues/158820
         from torch._higher_order_ops.while_loop import while_loop as operator
 
@@ -119,6 +127,8 @@ def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State],
             return tuple(x.clone(memory_format=torch.contiguous_format) for x in arrays)
 
         return operator(lambda *s: cond(*s).clone(), lambda *s: apart(body(*s)), apart(state))
+    if has_no_values() or state[0].is_meta:  # only shapes and dtypes, which no step changes
+        return tuple(body(*state))
     try:
         return _eager_loop(cond, body, state)
     except RuntimeError as error:

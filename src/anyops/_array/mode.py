@@ -14,7 +14,7 @@ import numpy as np
 
 from .chunked import check_known_chunks, without_empty_chunks
 from .compiled import as_written, jitted
-from .namespace import Array, DType, Namespace, default_float, library, namespace, unwrapped
+from .namespace import Array, DType, Namespace, default_float, has_no_values, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
 
 # Elements of a piece. On NumPy the handful of temporaries of a chain stay in cache, and a call costs little beside;
@@ -158,13 +158,13 @@ def _views_of(home: str) -> Mode:
 def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mode:
     import torch
 
-    if torch.compiler.is_compiling():
+    if has_no_values() or arrays[0].is_meta:
         return Mode(xp, "torch", like, grad=torch.is_grad_enabled() and any(x.requires_grad for x in arrays))
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         batched = any(torch._C._functorch.is_batchedtensor(unwrapped(x)) for x in arrays)
         return Mode(xp, "torch", like, known=not batched, grad=True)
     grad, plain = torch.is_grad_enabled(), (torch.Tensor, torch.nn.Parameter)
-    watched = torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack()
+    watched = torch._C._len_torch_dispatch_stack()
     recorded = False
     for x in arrays:
         watched = watched or type(x) not in plain
@@ -215,7 +215,7 @@ def _of_numpy(arrays: list[Array], _differentiable: bool) -> list[Array]:
 def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     import torch
 
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+    if has_no_values():
         return None
     # A dispatch mode sees every operation: it counts, fakes or records them.
     if torch._C._len_torch_dispatch_stack():

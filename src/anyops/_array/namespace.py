@@ -4,6 +4,7 @@ Array libraries are recognised, never imported: an array of a library that is in
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -53,9 +54,27 @@ def is_at_hand(x: Array) -> bool:
     """Tell whether the values of `x` are in the host's memory, so that to look at all of them is one pass over it."""
     if library(namespace(x=x)) != "torch":
         return reads_are_free(x)
+    return x.device.type == "cpu" and not has_no_values() and not _torch_transforms()
+
+
+def in_program() -> bool:
+    """Tell whether what torch does becomes a program: of ``torch.compile``, ``torch.export``, ``make_fx``, ..."""
     import torch
 
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not _torch_transforms()
+    return torch.compiler.is_compiling() or _torch_mode("PROXY")
+
+
+def has_no_values() -> bool:
+    """Tell whether tensors of torch have no values to be read: in a program, a trace, or where they are fake."""
+    import torch
+
+    return in_program() or torch._C._get_tracing_state() is not None or _torch_mode("FAKE")
+
+
+def _torch_mode(name: str) -> bool:
+    import torch
+
+    return torch._C._get_dispatch_mode(getattr(torch._C._TorchDispatchModeKey, name)) is not None
 
 
 def _torch_transforms() -> bool:
@@ -148,8 +167,14 @@ def result_dtype(xp: Namespace, **arrays: Array) -> DType:
         if found is None:
             found = dtype
         elif found != dtype:
-            found = xp.result_type(found, dtype)
+            found = promoted(xp, found, dtype)
     return found
+
+
+def promoted(xp: Namespace, *dtypes: DType) -> DType:
+    """Return the dtype that values of some floating dtypes have together."""
+    # torch.compile takes no result_type of array_api_compat, which returns no tensor.
+    return reduce(xp.promote_types if library(xp) == "torch" else xp.result_type, dtypes)
 
 
 def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
@@ -260,17 +285,13 @@ def is_traced(x: Array) -> bool:
     if name == "torch":
         import torch
 
-        return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(unwrapped(x))
+        return has_no_values() or torch._C._functorch.is_batchedtensor(unwrapped(x))
     return name in ("dask", "ndonnx")
 
 
 def is_compiled(xp: Namespace, x: Array) -> bool:
     """Tell whether what is done with `x` becomes a program of JAX or of torch, not that of a vmap alone."""
-    if library(xp) == "torch":
-        import torch
-
-        return torch.compiler.is_compiling()
-    return library(xp) == "jax" and is_traced(x)
+    return in_program() if library(xp) == "torch" else library(xp) == "jax" and is_traced(x)
 
 
 def is_dynamic(xp: Namespace, size: int) -> bool:
@@ -278,7 +299,7 @@ def is_dynamic(xp: Namespace, size: int) -> bool:
     if library(xp) == "torch":
         import torch
 
-        return torch.compiler.is_compiling() and not torch.fx.experimental.symbolic_shapes.has_static_value(size)
+        return in_program() and not torch.fx.experimental.symbolic_shapes.has_static_value(size)
     return library(xp) == "jax" and not isinstance(size, int)
 
 
@@ -305,7 +326,7 @@ def hides_values(x: Array) -> bool:
         return is_traced(x)
     import torch
 
-    if torch.compiler.is_compiling():
+    if has_no_values() or x.is_meta:
         return True
     active = torch._C._are_functorch_transforms_active()
     return active and torch._C._functorch.is_functorch_wrapped_tensor(x.detach())
@@ -321,7 +342,7 @@ def may_vary(x: Array) -> bool:
         return name not in ("numpy", "array_api_strict")
     import torch
 
-    if hides_values(x) or torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None:
+    if hides_values(x) or torch._C._are_functorch_transforms_active():
         return True
     followed = torch.is_grad_enabled() and x.requires_grad
     return followed or type(x) not in (torch.Tensor, torch.nn.Parameter) or not x.is_cpu

@@ -17,7 +17,7 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
     diagonal = xp.sum(xp.where(eye, a, 0.0), axis=1)
     some = diagonal > 0
     scale = xp.where(some, 1.0 / xp.sqrt(xp.where(some, diagonal, 1.0)), 0.0)
-    least = 8.0 * n * float(xp.finfo(a.dtype).eps)
+    least = 8.0 * float(xp.finfo(a.dtype).eps) * xp.sum(xp.ones_like(diagonal))  # a loop of torch holds no dynamic size
 
     def eliminate(k: Array | int, a: Array, x: Array) -> tuple[Array, Array]:
         """Make column `k` that of the identity, or leave its unknown at 0."""

@@ -15,6 +15,7 @@ from .._array.namespace import (
     default_float,
     default_int,
     device,
+    promoted,
     result_dtype,
     widest_dtype,
 )
@@ -323,7 +324,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     for name, x in given.items():
         check_mask(xp, name, x)
     floating = [x for x in (masks1, masks2) if xp.isdtype(x.dtype, "real floating")]
-    dtype = xp.result_type(*floating) if floating else default_float(xp, masks1)
+    dtype = promoted(xp, *(x.dtype for x in floating)) if floating else default_float(xp, masks1)
     return mode.run(_masks_overlap, *given.values(), kind=kind, dtype=dtype)
 
 

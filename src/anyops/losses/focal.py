@@ -26,6 +26,7 @@ from .._array.namespace import (
     device,
     is_array,
     number_in,
+    promoted,
     result_dtype,
     stop_gradient,
 )
@@ -265,7 +266,7 @@ def _check_sigmoid(
         check_weights(mode, name, x, tuple(logits.shape))
     hard = not xp.isdtype(targets.dtype, "real floating")
     if not hard:
-        dtype = xp.result_type(dtype, targets.dtype)
+        dtype = promoted(xp, dtype, targets.dtype)
     check_reduction(reduction)
     options = {**numbers, "reduction": reduction, "dtype": dtype, "hard": hard}
     return mode, (logits, targets, sample_weight), options
@@ -538,7 +539,7 @@ def _check_softmax(
             f"along axis {axis}, got {tuple(labels.shape)}"
         )
     if soft:
-        dtype = xp.result_type(dtype, labels.dtype)
+        dtype = promoted(xp, dtype, labels.dtype)
     if ignore_index is not None:
         ignore_index = check_integer("ignore_index", ignore_index)
         if soft:

@@ -293,7 +293,7 @@ def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], 
         holds = real & function(xp.where(real, at, 0))
         return done + size, found | mark(xp, xp.where(holds, at, whole), whole + 1)[:whole]
 
-    start = xp.zeros_like(number[-1]), xp.zeros(whole, dtype=xp.bool, device=device(mask))
+    start = xp.zeros_like(number[-1]), xp.zeros_like(xp.reshape(mask, (-1,)))
     return xp.reshape(while_loop(unasked, ask, start)[1], mask.shape)
 
 
