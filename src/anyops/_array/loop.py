@@ -110,15 +110,9 @@ def _jax_loop(cond: Callable[..., Array], body: Callable[..., State], state: Sta
 def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
     import torch
 
-    if torch._C._get_tracing_state() is not None:
-        raise TypeError(
-            "torch.jit.trace keeps the steps that its example takes, where values say how many there are; "
-            "use torch.export or torch.compile"
-        )
+    if not torch.compiler.is_compiling():
+        _check_torch_keeps_loops()
     if in_program():
-        faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
-        if faked is not None and faked.shape_env is None:
-            raise TypeError("functorch's aot_function has loops only where sizes are symbols: pass dynamic=True")
         # Private until it is stable: https://github.com/pytorch/pytorch/issues/158820
         from torch._higher_order_ops.while_loop import while_loop as operator
 
@@ -138,6 +132,19 @@ def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State],
     while bool(any_lane(go := cond(*state))):
         state = tuple(xp.where(go, new, old) for new, old in zip(body(*state), state, strict=True))
     return state
+
+
+def _check_torch_keeps_loops() -> None:
+    import torch
+
+    if torch._C._get_tracing_state() is not None:
+        raise TypeError(
+            "torch.jit.trace keeps the steps that its example takes, where values say how many there are; "
+            "use torch.export or torch.compile"
+        )
+    faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    if in_program() and faked is not None and faked.shape_env is None:
+        raise TypeError("functorch's aot_function keeps loops only where sizes are symbols; pass dynamic=True")
 
 
 @cache
