@@ -55,6 +55,8 @@ def for_each(count: int, body: Callable[..., State], state: State, *, unrolled: 
             return jax.lax.fori_loop(0, count, lambda k, s: tuple(body(k, *s)), tuple(state))
         first = xp.zeros((), dtype=xp.int64, device=device(state[0]))
         return while_loop(lambda k, *_: k < count, lambda k, *s: (k + 1, *body(k, *s)), (first, *state))[1:]
+    if library(xp) == "torch" and count > 1:
+        _check_torch_keeps_loops()
     for k in range(count):
         state = tuple(body(k, *state))
     return tuple(state)
@@ -139,8 +141,8 @@ def _check_torch_keeps_loops() -> None:
 
     if torch._C._get_tracing_state() is not None:
         raise TypeError(
-            "torch.jit.trace keeps the steps that its example takes, where values say how many there are; "
-            "use torch.export or torch.compile"
+            "torch.jit.trace keeps the steps that its example takes, where values or the number of boxes say how many "
+            "there are; use torch.export or torch.compile"
         )
     faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
     if in_program() and faked is not None and faked.shape_env is None:

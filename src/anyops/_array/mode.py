@@ -158,8 +158,10 @@ def _views_of(home: str) -> Mode:
 def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mode:
     import torch
 
-    if has_no_values() or arrays[0].is_meta:
+    if torch.compiler.is_compiling():
         return Mode(xp, "torch", like, grad=torch.is_grad_enabled() and any(x.requires_grad for x in arrays))
+    if has_no_values() or arrays[0].is_meta:
+        return Mode(xp, "torch", like, grad=True)
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         batched = any(torch._C._functorch.is_batchedtensor(unwrapped(x)) for x in arrays)
         return Mode(xp, "torch", like, known=not batched, grad=True)
