@@ -1,7 +1,7 @@
 """How kernels are called: as one compiled unit on JAX, and silently where NumPy would warn of values we define."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from .namespace import Array
@@ -36,9 +36,30 @@ def jitted(
     """
     import jax
 
+    if known and any(type(x) is float for x in arguments):
+        place = _place(arguments)
+        arguments = tuple(_shipped(x, place, jax.config.jax_enable_x64) if type(x) is float else x for x in arguments)
     varying = {k: x for k, x in options.items() if isinstance(x, jax.Array)}
     settings = tuple(sorted((k, x) for k, x in options.items() if k not in varying))
     return (_jitted if known else _precise)(kernel, how, settings)(*arguments, **varying)
+
+
+def _place(arguments: tuple[Any, ...]) -> Any:
+    """Return the device that arrays of JAX are bound to, None for the default one or several."""
+    import jax
+
+    first = next((x for x in jax.tree.leaves(arguments) if isinstance(x, jax.Array)), None)
+    if first is None or not first.committed or len(first.sharding.device_set) > 1:
+        return None
+    return first.sharding
+
+
+@lru_cache(maxsize=256)
+def _shipped(number: float, place: Any, _float64: bool) -> Array:
+    """Return a number as an array, so that another call with it ships nothing to the device."""
+    import jax
+
+    return jax.device_put(number, place)
 
 
 @cache

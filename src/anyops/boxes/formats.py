@@ -249,7 +249,9 @@ def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
 def _clip(mode: Mode, boxes: Array, height: float, width: float, *, dtype: DType) -> Array:
     xp = mode.xp
     boxes = cast(xp, boxes, dtype)
-    limit = xp.asarray([width, height, width, height], dtype=dtype, device=device(boxes))
+    # Made of numbers, not of a list, which would wait for a device.
+    height, width = (xp.full((), side, dtype=dtype, device=device(boxes)) for side in (height, width))
+    limit = xp.where(xp.arange(4, device=device(boxes)) % 2 == 1, height, width)
     # where, not clip or minimum: the gradient inside the image, its border included, is 1 on every library
     boxes = xp.where(boxes < 0, 0.0, boxes)
     return xp.where(boxes > limit, limit, boxes)

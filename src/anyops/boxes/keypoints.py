@@ -91,21 +91,23 @@ def keypoint_similarity(
         raise ValueError(
             f"areas must have shape {tuple(keypoints2.shape[:-2])}, as keypoints2 has poses, got {tuple(areas.shape)}"
         )
-    sigmas = _sigmas(xp, sigmas, count, wide, keypoints1)
-    return mode.run(_similarity, keypoints1, keypoints2, areas, sigmas, dtype=dtype)
+    sigmas = _sigmas(xp, sigmas, count)
+    return mode.run(_similarity, keypoints1, keypoints2, areas, sigmas=sigmas, dtype=dtype)
 
 
-def _sigmas(xp: Namespace, sigmas: Any, count: int, dtype: DType, like: Array) -> Array:
-    """Return `sigmas` as an array (K,); those of a sequence were checked."""
+def _sigmas(xp: Namespace, sigmas: Any, count: int) -> Array | tuple[float, ...]:
+    """Return `sigmas` as an array (K,), or those of a sequence as so many numbers; raise unless they are right."""
     if isinstance(sigmas, Sequence):
         numbers = [check_number(f"sigmas[{k}]", sigma) for k, sigma in enumerate(sigmas)]
         if wrong := [sigma for sigma in numbers if sigma <= 0]:
             raise ValueError(f"sigmas must be positive, got {wrong[0]}")
-        sigmas = xp.asarray(numbers, dtype=dtype, device=device(like))
-    check_dtype(xp, "sigmas", sigmas, "real floating", "integral")
-    if tuple(sigmas.shape) != (count,):
-        raise ValueError(f"sigmas must have shape ({count},), one for each keypoint, got {tuple(sigmas.shape)}")
-    return cast(xp, sigmas, dtype)
+        sigmas, shape = tuple(numbers), (len(numbers),)
+    else:
+        check_dtype(xp, "sigmas", sigmas, "real floating", "integral")
+        shape = tuple(sigmas.shape)
+    if shape != (count,):
+        raise ValueError(f"sigmas must have shape ({count},), one for each keypoint, got {shape}")
+    return sigmas
 
 
 class Poses(NamedTuple):
@@ -139,14 +141,20 @@ def _mark(xp: Namespace, nan: Array, dtype: DType) -> Array:
 
 
 def _similarity(
-    mode: Mode, keypoints1: Array, keypoints2: Array, areas: Array, sigmas: Array, *, dtype: DType
+    mode: Mode,
+    keypoints1: Array,
+    keypoints2: Array,
+    areas: Array,
+    *,
+    sigmas: Array | tuple[float, ...],
+    dtype: DType,
 ) -> Array:
     xp, wide, rank = mode.xp, compute_dtype(mode.xp, dtype), max(keypoints1.ndim, keypoints2.ndim)
     keypoints1, keypoints2 = (xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (keypoints1, keypoints2))
-    areas, sigmas = (
-        cast(xp, xp.reshape(areas, keypoints2.shape[:-2]), wide),
-        xp.reshape(sigmas, (-1,) + (1,) * (rank - 2)),
-    )
+    areas = cast(xp, xp.reshape(areas, keypoints2.shape[:-2]), wide)
+    if isinstance(sigmas, tuple):
+        sigmas = xp.asarray(sigmas, dtype=wide, device=device(keypoints1))
+    sigmas = xp.reshape(cast(xp, sigmas, wide), (-1,) + (1,) * (rank - 2))
     every = xp.ones_like(_rows_first(xp, keypoints1)[0, ...], dtype=xp.bool)
     rows = _rows_first(xp, keypoints2)
     visible = rows[2, ...] > 0 if rows.shape[0] == 3 else xp.ones_like(rows[0, ...], dtype=xp.bool)

@@ -1,7 +1,7 @@
 """Box regression by overlap."""
 
-from .._array.mode import sized_mode_of
-from .._array.namespace import Array, cast, compute_dtype, result_dtype
+from .._array.mode import Mode, sized_mode_of
+from .._array.namespace import Array, DType, cast, compute_dtype, result_dtype
 from .._array.support import Kind, op
 from .._math import present
 from ..boxes.iou import box_iou
@@ -72,11 +72,19 @@ def box_iou_loss(
     axes = len(FORMATS[fmt].shape)  # of one region
     items = tuple(pred.shape[: pred.ndim - axes])
     check_weights(mode, "sample_weight", sample_weight, items)
-    factor = shares(mode, sample_weight, items, wide, reduction)
+    factor = mode.run(shares, sample_weight, shape=items, dtype=wide, reduction=reduction)
     # 16-bit floats get their overlap in float32; integers are compared as such.
     pred, target = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
     if factor is not None:
         each = factor[(..., *(None,) * axes)]
-        pred, target = (x if xp.isdtype(x.dtype, "integral") else present(xp, x, each) for x in (pred, target))
-    loss = 1.0 - box_iou(pred, target, kind=kind, pairwise=False, fmt=fmt)
-    return cast(xp, reduce(xp, loss, reduction, factor=factor), dtype)
+        pred, target = (x if xp.isdtype(x.dtype, "integral") else mode.run(_present, x, each) for x in (pred, target))
+    overlap = box_iou(pred, target, kind=kind, pairwise=False, fmt=fmt)
+    return mode.run(_reduced, overlap, factor, reduction=reduction, dtype=dtype)
+
+
+def _present(mode: Mode, x: Array, weight: Array) -> Array:
+    return present(mode.xp, x, weight)
+
+
+def _reduced(mode: Mode, overlap: Array, factor: Array | None, *, reduction: str, dtype: DType) -> Array:
+    return cast(mode.xp, reduce(mode.xp, 1.0 - overlap, reduction, factor=factor), dtype)
