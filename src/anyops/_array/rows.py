@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable
 
 from .mode import Mode
-from .namespace import Array, Namespace, is_traced, library
+from .namespace import Array, Namespace, is_dynamic, is_traced, library
 from .threads import in_parts, workers
 
 Sums = tuple[Array, ...]
@@ -95,7 +95,7 @@ def _scan(
 ) -> Parts:
     whole = next(x for x in arrays if x is not None)
     n = whole.shape[axis]
-    if rows <= 0 or n <= rows:
+    if rows <= 0 or is_dynamic(xp, n) or n <= rows:
         return kernel(*arrays)
     lead = (slice(None),) * axis
 

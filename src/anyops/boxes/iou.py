@@ -15,6 +15,7 @@ from .._array.namespace import (
     default_float,
     default_int,
     device,
+    is_dynamic,
     promoted,
     result_dtype,
     widest_dtype,
@@ -343,7 +344,8 @@ def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, d
         return tuple(xp.astype(x, default_int(xp, x)) for x in found) if many else found
 
     # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
-    size = max(1, PIXELS // max(1, sum(math.prod(x.shape[:-1]) for x in masks)))
+    rows = sum(math.prod(x.shape[:-1]) for x in masks)
+    size = 0 if is_dynamic(xp, rows) else max(1, PIXELS // max(1, rows))
     at_once = size if many or mode.grain or mode.fused else 0
     inter, *areas = fold_rows(xp, counts, lambda x, y: tuple(map(mode.own.add, x, y)), at_once, *masks, axis=rank - 2)
     if b is None:
