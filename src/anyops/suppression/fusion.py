@@ -537,7 +537,7 @@ def _sums(xp: Namespace, founders: Array, *values: Array) -> tuple[Array, ...]:
     shape, n = tuple(founders.shape), founders.shape[-1]
     lanes = math.prod(shape[:-1])
     # A segment for each value, lane and rank.
-    first = xp.arange(0, len(values) * lanes * n, n, dtype=founders.dtype, device=device(founders))
+    first = xp.arange(len(values) * lanes, dtype=founders.dtype, device=device(founders)) * n
     segments = xp.reshape(first, (len(values), lanes, 1)) + xp.reshape(founders, (1, lanes, n))
     flat = xp.reshape(xp.stack(values), (-1,))
     sums = segment_sum(xp, flat, xp.reshape(segments, (-1,)), len(values) * lanes * n)
