@@ -43,6 +43,9 @@ class Program(Enum):
     def __init__(self, library: str, call: str):
         self.library, self.call = library, call
 
+    def __str__(self) -> str:
+        return f"{self.library} {self.call}"
+
     def why_not(self, op: str) -> str | None:
         """Why `op` does not run so, as it declares itself, or None if it does."""
         return anyops.support()[op].why_not(self.call, self.library)
@@ -147,26 +150,22 @@ def _mesh(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
     import jax
 
     wanted = f(*map(jax.numpy.asarray, arrays))
-    for kind in (jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit):
+    automatic, explicit = jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit
+    for kind, axis in ((automatic, "rows"), (explicit, None), (explicit, "rows")):
         mesh = jax.make_mesh((DEVICES,), ("rows",), axis_types=(kind,), devices=jax.devices()[:DEVICES])
-        for split in (jax.sharding.PartitionSpec("rows"), jax.sharding.PartitionSpec()):
-            there = [
-                jax.device_put(
-                    x,
-                    jax.sharding.NamedSharding(
-                        mesh, split if x.ndim and x.shape[0] % DEVICES == 0 else jax.sharding.PartitionSpec()
-                    ),
-                )
-                for x in arrays
-            ]
-            found = f(*there)
-            close(found, wanted)
-            assert all(x.sharding.device_set == {*mesh.devices} for x in found if isinstance(x, jax.Array))
-            try:
-                jax.eval_shape(f, *arrays)
-            except TypeError:  # one whose result has a length by value
-                continue
-            close(jax.jit(f)(*there), wanted)
+        splits = [(axis,) if x.ndim and x.shape[0] % DEVICES == 0 else () for x in arrays]
+        there = [
+            jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*split)))
+            for x, split in zip(arrays, splits, strict=True)
+        ]
+        found = f(*there)
+        close(found, wanted)
+        assert all(x.sharding.device_set == {*mesh.devices} for x in found if isinstance(x, jax.Array))
+    try:
+        compiled = jax.jit(f)(*there)
+    except TypeError:  # the length of the result depends on values
+        return
+    close(compiled, wanted)
 
 
 def _jax_export(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:

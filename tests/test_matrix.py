@@ -18,6 +18,7 @@ from anyops._array.support import Kind
 from tests import record
 from tests.backends import Backend, Run, Transform, is_due, is_thinned, named_in, optimized, why_not
 from tests.examples import BOXES, EXAMPLES, example
+from tests.programs import Program
 
 ROOT = Path(__file__).parents[1]
 ALL_OF_JAX = Backend.JAX_CPU in named_in("ANYOPS_BACKENDS")  # as `nox -s jax` asks
@@ -127,8 +128,9 @@ def test_an_unknown_call_is_an_error():
 def test_every_limit_excludes_something(op):
     for limit in anyops.support()[op].limits:
         places = [b for b in Backend if not limit.places or {b.value, b.library} & limit.places]
-        assert any(t.value in limit.calls and t.belongs_to(b) for t in Transform for b in places), limit
-        assert limit.calls <= {t.value for t in Transform}
+        denied = any(t.value in limit.calls and t.belongs_to(b) for t in Transform for b in places)
+        assert denied or any(p.call in limit.calls and p.library == b.library for p in Program for b in places), limit
+        assert limit.calls <= {t.value for t in Transform} | {p.call for p in Program}
 
 
 def test_support_page_is_not_stale():

@@ -1,7 +1,13 @@
 """Linear systems and factors on the device of their arrays, where nothing may be decided on the host."""
 
 from .loop import for_each
-from .namespace import Array, Namespace, device
+from .namespace import Array, DType, Namespace, device
+
+
+def identity(xp: Namespace, n: int, dtype: DType, like: Array) -> Array:
+    """Return the identity (n, n) on the device of an array; models of ONNX made by torch have no `eye`."""
+    index = xp.arange(n, device=device(like))
+    return xp.astype(index[:, None] == index[None, :], dtype)
 
 
 def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
-# How an op may be called. Transforms in which values are not known:
-STATIC = frozenset({"jit", "vmap", "compile", "func.vmap"})
-CALLS = STATIC | {"eager", "grad"}
+# How an op may be called. Transforms in which values are not known, and programs that hold the call: of dynamic sizes
+# where they are exported ("export" is torch.export and jax.export).
+PROGRAMS = frozenset({"scan", "shard_map", "export", "onnx", "make_fx", "aot_function", "fake", "trace"})
+STATIC = frozenset({"jit", "vmap", "compile", "func.vmap"}) | PROGRAMS
+# "mesh": on arrays that lie on several devices of JAX.
+CALLS = STATIC | {"eager", "grad", "mesh"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,6 +39,9 @@ LENGTH_BY_VALUE = (
 ENDS_BY_VALUE = SupportLimit("it ends when values say so: see the static form", STATIC)
 
 # Of single ops
+COUNTED_BY_VALUE = SupportLimit(
+    "`torch.jit.trace` keeps the steps that its example takes, and values say how many there are", frozenset({"trace"})
+)
 SHAPES_BY_VALUE = SupportLimit("the flag `data_dependent_shapes=False` forbids it", *WITHOUT_SHAPES)
 ORDERS = SupportLimit("dask.array has no `take_along_axis`", *ON_DASK)
 READS_OFTEN = SupportLimit("every step would read the data anew", *ON_DASK)
@@ -83,7 +89,9 @@ class Support(NamedTuple):
 
         Parameters
         ----------
-        call : {"eager", "jit", "vmap", "compile", "func.vmap", "grad"}
+        call : str
+            "eager", "grad", "jit", "vmap", "scan", "shard_map", "mesh" or "export" of JAX; "compile", "func.vmap",
+            "export", "onnx", "make_fx", "aot_function", "fake" (shapes alone) or "trace" of torch.
         place : str
             A library, as "torch", or a library with settings, as "jax:x64".
         """

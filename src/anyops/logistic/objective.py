@@ -28,8 +28,8 @@ from .._array.namespace import (
     stop_gradient,
 )
 from .._array.nearest import as_compared, less, rows_at
-from .._array.solve import solve_spd
-from .._array.support import SOLVES, Kind, op
+from .._array.solve import identity, solve_spd
+from .._array.support import COUNTED_BY_VALUE, SOLVES, Kind, op
 from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit, positive, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -265,7 +265,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     return LogisticPartial(*(s + t for s, t in zip(a, b, strict=True)))
 
 
-@op(Kind.VALUES, SOLVES)
+@op(Kind.VALUES, SOLVES, COUNTED_BY_VALUE)
 def logistic_step(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float | Array = 0.0
 ) -> LogisticStep:
@@ -521,7 +521,7 @@ def _step(
     theta = xp.concat([xp.reshape(coef, (k, p)), xp.reshape(intercept, (k, 1))], axis=1)
     theta = xp.reshape(theta, (-1,))
     grad = (grad + ridge * theta) / mass
-    diagonal = xp.eye(k * (p + 1), dtype=wide, device=device(x))
+    diagonal = identity(xp, k * (p + 1), wide, x)
     hessian = (hessian + ridge[:, None] * diagonal) / mass
     if k > 1:
         hessian = hessian + shared_shift(xp, hessian, k)
@@ -699,7 +699,7 @@ def assembled(xp: Namespace, grad: Array, level: Array, *curvature: Array) -> tu
         return xp.concat([grad, level[None]]), xp.concat([top, bottom], axis=0)
     k, p = grad.shape
     own_xx, own_x1, own_ones, xx, x1, ones = curvature
-    same = xp.eye(k, dtype=grad.dtype, device=device(grad))
+    same = identity(xp, k, grad.dtype, grad)
     other = 1.0 - same
     xx = same[:, None, :, None] * own_xx[:, :, None, :] - other[:, None, :, None] * xp.reshape(xx, (k, p, k, p))
     x1 = same[:, None, :] * own_x1[:, :, None] - other[:, None, :] * xp.reshape(x1, (k, p, k))
@@ -717,11 +717,11 @@ def shared_shift(xp: Namespace, hessian: Array, classes: int) -> Array:
     With it the Hessian has an inverse, and steps sum to 0 over the classes, as the gradient does.
     """
     size = hessian.shape[0] // classes
-    one = xp.eye(hessian.shape[0], dtype=hessian.dtype, device=device(hessian))
+    one = identity(xp, hessian.shape[0], hessian.dtype, hessian)
     shape = (classes, size, classes, size)
     level = xp.sum(xp.reshape(hessian * one, shape), axis=(0, 2)) / classes
-    level = xp.where(level > 0, level, xp.eye(size, dtype=hessian.dtype, device=device(hessian)))
-    level = level * xp.eye(size, dtype=hessian.dtype, device=device(hessian))
+    each = identity(xp, size, hessian.dtype, hessian)
+    level = xp.where(level > 0, level, each) * each
     return xp.reshape(xp.broadcast_to(level[None, :, None, :], shape), hessian.shape)
 
 

@@ -1,0 +1,145 @@
+"""What ops declare of loops, meshes, graphs and exported models is true, and what cannot be had is refused in words."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import anyops
+from tests import record
+from tests.backends import Backend, named_in
+from tests.programs import Program, close, on_several_devices, whole
+
+# Cells that run anyhow; tests/test_export.py has some of what is exported.
+SOME = {
+    Program.SCAN: ["nms_mask"],
+    Program.SHARD_MAP: ["nms_mask", "batch_norm"],
+    Program.MESH: ["nms", "nms_mask", "kmeans", "kmeans_step"],
+    Program.MAKE_FX: ["nms", "nms_mask", "kmeans_step"],
+    Program.AOT: ["nms", "kmeans_step"],
+    Program.FAKE: ["nms", "nms_mask", "top_scores", "kmeans", "kmeans_step"],
+    Program.TRACE: ["nms", "nms_mask", "top_scores", "batch_norm", "kmeans", "kmeans_step"],
+}
+OF_JAX = Program.SCAN, Program.SHARD_MAP, Program.MESH, Program.JAX_EXPORT
+
+
+def is_whole(program):
+    """Whether all cells run: where ANYOPS_BACKENDS asks for the library, as `nox -s torch` and `nox -s jax` do."""
+    return {"torch": Backend.TORCH_CPU, "jax": Backend.JAX_CPU}[program.library] in named_in("ANYOPS_BACKENDS")
+
+
+CELLS = [(p, op) for p in Program for op in (record.OPS if is_whole(p) else SOME.get(p, ()))]
+
+
+@pytest.fixture(scope="module")
+def several():
+    """The cells of JAX, which run in one process."""
+    cells = {p: [op for q, op in CELLS if q is p] for p in OF_JAX}
+    found = {}
+    for ops in {tuple(x) for x in cells.values() if x}:
+        found |= on_several_devices([p for p in OF_JAX if tuple(cells[p]) == ops], list(ops))
+    return found
+
+
+@pytest.mark.parametrize(("program", "op"), [x for x in CELLS if x[0] in OF_JAX], ids=str)
+def test_jax(several, program, op):
+    error = several[program.name][op]
+    assert not error if program.why_not(op) is None else error, error
+
+
+@pytest.mark.parametrize(("program", "op"), [x for x in CELLS if x[0] not in OF_JAX], ids=str)
+def test_torch(program, op):
+    pytest.importorskip("torch")
+    if program is Program.ONNX:
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        if program.why_not(op) is None:
+            program.run(op)
+        else:
+            with pytest.raises(Exception):  # noqa: B017, PT011
+                program.run(op)
+
+
+@pytest.mark.parametrize(
+    ("op", "why"),
+    [
+        ("nms", "nms returns as many indices as there are boxes kept, .* use nms_mask"),
+        ("weighted_boxes_fusion", "use weighted_boxes_fusion_padded"),
+        ("nms_mask", "torch.jit.trace keeps the steps that its example takes, .* use torch.export"),
+        ("kmeans", "x must have values, .* kmeans_step does not"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's, of torch.jit and of Python values in it
+def test_torch_jit_trace_is_refused_in_words(op, why):
+    torch = pytest.importorskip("torch")
+    f, arrays = whole(op)
+    with pytest.raises(TypeError, match=why):
+        torch.jit.trace(f, tuple(map(torch.asarray, arrays)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_more_tiles_than_one_are_not_traced():
+    """As many as the example has, which no other number of boxes would change."""
+    torch = pytest.importorskip("torch")
+    boxes = torch.rand(300, 4)
+    with pytest.raises(TypeError, match=r"torch\.jit\.trace keeps the steps"):
+        torch.jit.trace(anyops.fast_nms_mask, (boxes, boxes[:, 0]))
+
+
+def test_a_loop_of_constant_sizes_is_refused_by_aot_function():
+    torch = pytest.importorskip("torch")
+    from functorch.compile import aot_function, nop
+
+    f, arrays = whole("nms_mask")
+    with pytest.raises(TypeError, match="pass dynamic=True"):
+        aot_function(f, nop)(*map(torch.asarray, arrays))
+
+
+@pytest.mark.parametrize("op", ["box_iou", "nms_mask", "sigmoid_focal_loss", "softmax_focal_loss", "logistic_loss"])
+def test_16_bits_beside_other_floats_in_one_graph(op):
+    """Each floating argument in turn; the dtype of the result is that of an eager call."""
+    torch = pytest.importorskip("torch")
+    from tests.backends import compile_fullgraph
+
+    f, arrays = whole(op)
+    given = [torch.asarray(x) for x in arrays]
+    if op.endswith("focal_loss"):  # floating targets
+        given[1] = torch.nn.functional.softmax(given[0], dim=1)
+    for k, x in enumerate(given):
+        if x.is_floating_point():
+            mixed = [y.to(torch.bfloat16) if i == k else y for i, y in enumerate(given)]
+            found, wanted = compile_fullgraph(f, "eager")(*mixed), f(*mixed)
+            assert [x.dtype for x in found] == [x.dtype for x in wanted]
+            close([x.float() for x in found], [x.float() for x in wanted])
+
+
+STATIC = [op for op in record.OPS if anyops.support()[op].why_not("jit", "jax") is None]
+
+
+@pytest.mark.parametrize("op", STATIC if is_whole(Program.SCAN) else ["clip_boxes", "box_iou_loss", "nms_mask"])
+def test_a_warm_call_ships_nothing(op):
+    """Numbers of a call that was made before lie on the device."""
+    jax = pytest.importorskip("jax")
+    f, arrays = whole(op)
+    with Backend.JAX_CPU.active():
+        given = [jax.device_put(x) for x in arrays]
+        for call in (f, jax.jit(f)):
+            wanted = call(*given)
+            with jax.transfer_guard("disallow"):
+                found = call(*given)
+            close(found, wanted)
+
+
+def test_results_of_parts_keep_the_parts():
+    """On explicit axes: the leading axes that a result shares with its arguments lie as theirs do."""
+    pytest.importorskip("jax")
+    import jax
+
+    mesh = jax.make_mesh((1,), ("scenes",), axis_types=(jax.sharding.AxisType.Explicit,), devices=jax.devices()[:1])
+    there = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("scenes"))
+    boxes = jax.device_put(np.zeros((2, 3, 4), np.float32), there)
+    scores = jax.device_put(np.zeros((2, 3), np.float32), there)
+    found = jax.jit(anyops.nms_mask)(boxes, scores)
+    assert jax.typeof(found).sharding.spec[0] == "scenes"
