@@ -145,6 +145,15 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session
+def programs(session: nox.Session) -> None:
+    """Every op in every program that docs/support.md names: loops, meshes, graphs, exported models."""
+    install(session, *EVERYTHING, *TEST)
+    tests = ("tests/test_programs.py", "tests/test_export.py")
+    every = {"ANYOPS_PROGRAMS": "all", "ANYOPS_BACKENDS": "torch:cpu,jax:cpu"}
+    session.run(*PYTEST, *tests, *session.posargs, env=ALL_LIBRARIES | every)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """The properties of every family with many random examples, alike on NumPy, torch and JAX: minutes to hours."""
     install(session, *EVERYTHING, *TEST)

@@ -1,6 +1,6 @@
 """Programs that hold a call: loops and meshes of JAX, graphs of torch, exported models; each op in each of them.
 
-    python -m tests.programs scan,mesh nms_mask,box_iou     cells of JAX, on several devices, as JSON
+    python -m tests.programs SCAN:nms_mask MESH:nms,kmeans     cells of JAX, on several devices, as JSON
 
 JAX has several devices on a CPU only if it is told so before it starts: tests call this in a process of its own.
 """
@@ -261,32 +261,33 @@ def _trace(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
 # --- several devices of JAX ------------------------------------------------------------------------------------------
 
 
-def on_several_devices(programs: list[Program], ops: list[str]) -> dict[str, dict[str, str]]:
-    """By program and op the error, or an empty text; in a process with several devices."""
+def on_several_devices(cells: dict[Program, list[str]]) -> dict[str, dict[str, str]]:
+    """By the name of the program and the op the error, or an empty text; in a process with several devices."""
     settings = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
     }
-    command = [sys.executable, "-m", "tests.programs", ",".join(p.name for p in programs), ",".join(ops)]
+    command = [sys.executable, "-m", "tests.programs", *(f"{p.name}:{','.join(ops)}" for p, ops in cells.items())]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(programs: str, ops: str) -> None:
+def main(cells: list[str]) -> None:
     found: dict[str, dict[str, str]] = {}
-    for program in (Program[name] for name in programs.split(",")):
+    for cell in cells:
+        program, _, ops = cell.partition(":")
         for op in ops.split(","):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")
-                    program.run(op)
+                    Program[program].run(op)
                 error = ""
             except Exception as e:
                 error = f"{type(e).__name__}: {e}"
-            found.setdefault(program.name, {})[op] = error
+            found.setdefault(program, {})[op] = error
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -23,6 +23,7 @@ import pytest
 
 import anyops
 from tests.backends import Backend, Transform, why_not
+from tests.programs import Program
 
 ROOT = Path(__file__).parents[1]
 TEST = "tests/test_matrix.py::test_declarations_are_true"
@@ -73,6 +74,15 @@ def render() -> str:
         for op, s in anyops.support().items()
     ]
     head = ["op", "returns", "static form", *(f"{b}" if str(b) in known else f"{b} (not run)" for b in backends)]
+    programs = [p.call if [q.call for q in Program].count(p.call) == 1 else f"{p.call} ({p.library})" for p in Program]
+
+    def runs_in(op: str, program: Program) -> str:
+        reason = program.why_not(op)
+        notes.extend([reason] if reason and reason not in notes else [])
+        return f"no <sup>{notes.index(reason) + 1}</sup>" if reason else "yes"
+
+    static = [op for op in OPS if Program.SCAN.why_not(op) is None]
+    held = [[f"`{op}`", *(runs_in(op, p) for p in Program)] for op in static]
     lines = [
         "# What runs where",
         "",
@@ -82,11 +92,25 @@ def render() -> str:
         "",
         *runs(known),
         "",
-        *("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)),
+        *table(head, rows),
+        "",
+        "## In a program",
+        "",
+        "Loops and meshes of JAX, graphs of torch, and exported programs, all with a number of rows or boxes that may",
+        "vary where they are exported. The other ops, whose results have a length by value or end when values say so,",
+        "run in none of them and name their static form; on a mesh, which is called eagerly, all of them run.",
+        "`nox -s programs` runs every cell. [Inside jit, vmap and compile](transforms.md) says what each needs.",
+        "",
+        *table(["op", *programs], held),
         "",
         *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table."""
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
 
 
 class Passed:

@@ -141,8 +141,8 @@ def _check_torch_keeps_loops() -> None:
 
     if torch._C._get_tracing_state() is not None:
         raise TypeError(
-            "torch.jit.trace keeps the steps that its example takes, where values or the number of boxes say how many "
-            "there are; use torch.export or torch.compile"
+            "torch.jit.trace keeps the steps that its example takes, where values or sizes say how many there are; "
+            "use torch.export or torch.compile"
         )
     faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
     if in_program() and faked is not None and faked.shape_env is None:

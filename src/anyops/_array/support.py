@@ -39,8 +39,9 @@ LENGTH_BY_VALUE = (
 ENDS_BY_VALUE = SupportLimit("it ends when values say so: see the static form", STATIC)
 
 # Of single ops
-COUNTED_BY_VALUE = SupportLimit(
-    "`torch.jit.trace` keeps the steps that its example takes, and values say how many there are", frozenset({"trace"})
+LOOPS = SupportLimit(
+    "`torch.jit.trace` keeps the steps that its example takes; values or sizes say how many there are",
+    frozenset({"trace"}),
 )
 SHAPES_BY_VALUE = SupportLimit("the flag `data_dependent_shapes=False` forbids it", *WITHOUT_SHAPES)
 ORDERS = SupportLimit("dask.array has no `take_along_axis`", *ON_DASK)

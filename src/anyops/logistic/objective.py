@@ -29,7 +29,7 @@ from .._array.namespace import (
 )
 from .._array.nearest import as_compared, less, rows_at
 from .._array.solve import identity, solve_spd
-from .._array.support import COUNTED_BY_VALUE, SOLVES, Kind, op
+from .._array.support import LOOPS, SOLVES, Kind, op
 from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit, positive, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -265,7 +265,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     return LogisticPartial(*(s + t for s, t in zip(a, b, strict=True)))
 
 
-@op(Kind.VALUES, SOLVES, COUNTED_BY_VALUE)
+@op(Kind.VALUES, SOLVES, LOOPS)
 def logistic_step(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float | Array = 0.0
 ) -> LogisticStep:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .._array.arguments import check_number, check_parameter
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, namespace, result_dtype, rows_of, working
-from .._array.support import COUNTED_BY_VALUE, ORDERS, SHAPES_BY_VALUE, Kind, op
+from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
 from ..boxes.aligned import columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
 from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
@@ -139,7 +139,7 @@ def cluster_nms(
     return RescoredBoxes(*call.back(indices, new)[:2])
 
 
-@op(Kind.VALUES, ORDERS, COUNTED_BY_VALUE)
+@op(Kind.VALUES, ORDERS, LOOPS)
 def cluster_nms_scores(
     boxes: Array | None,
     scores: Array,
@@ -266,7 +266,7 @@ def weighted_cluster_nms(
     return WeightedBoxes(moved, new, indices)
 
 
-@op(Kind.VALUES, ORDERS, COUNTED_BY_VALUE)
+@op(Kind.VALUES, ORDERS, LOOPS)
 def weighted_cluster_nms_boxes(
     boxes: Array | None,
     scores: Array,

@@ -40,7 +40,7 @@ from .._array.order import descending
 from .._array.padding import bucket, pad
 from .._array.segments import segment_sum
 from .._array.selection import take_along
-from .._array.support import COUNTED_BY_VALUE, ORDERS, Kind, op
+from .._array.support import LOOPS, ORDERS, Kind, op
 from .._host.match import matched
 from ..boxes.aligned import columns_of, overlap, overlaps_others, ready
 from ..boxes.geometry import Regions
@@ -198,7 +198,7 @@ def weighted_boxes_fusion(
     return FusedBoxes(*(mode.back(to_host(x)[:count] if mode.padded else x[:count, ...]) for x in fused))
 
 
-@op(Kind.VALUES, ORDERS, COUNTED_BY_VALUE)
+@op(Kind.VALUES, ORDERS, LOOPS)
 def weighted_boxes_fusion_padded(
     boxes: Array,
     scores: Array,

@@ -16,7 +16,7 @@ from .._array.mode import Mode
 from .._array.namespace import Array, default_int, device, is_dynamic, namespace
 from .._array.segments import mark, put_along_last, segment_min
 from .._array.selection import indices_of
-from .._array.support import COUNTED_BY_VALUE, ORDERS, SHAPES_BY_VALUE, Kind, op
+from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
 from ..boxes.regions import Measure
 from .arguments import Call, check_detections, check_threshold, index_call, static_call
@@ -179,7 +179,7 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float, 
     return nms(boxes, scores, iou_threshold, labels=idxs, fmt=fmt)
 
 
-@op(Kind.MASK, ORDERS, COUNTED_BY_VALUE)
+@op(Kind.MASK, ORDERS, LOOPS)
 def nms_mask(
     boxes: Array | None,
     scores: Array,

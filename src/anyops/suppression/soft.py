@@ -18,7 +18,7 @@ from .._array.loop import while_loop
 from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, cast, device, is_array, stop_gradient
 from .._array.selection import indices_of, take_along
-from .._array.support import COUNTED_BY_VALUE, ORDERS, SHAPES_BY_VALUE, Kind, op
+from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
 from ..boxes.regions import Measure
 from .arguments import (
@@ -132,7 +132,7 @@ def soft_nms(
     return RescoredBoxes(*call.back(indices, new)[:2])
 
 
-@op(Kind.VALUES, ORDERS, COUNTED_BY_VALUE)
+@op(Kind.VALUES, ORDERS, LOOPS)
 def soft_nms_scores(
     boxes: Array | None,
     scores: Array,
