@@ -38,7 +38,9 @@ def jitted(
 
     if known and any(type(x) is float for x in arguments):
         place = _place(arguments)
-        arguments = tuple(_shipped(x, place, jax.config.jax_enable_x64) if type(x) is float else x for x in arguments)
+        arguments = tuple(
+            _shipped(x, place, jax.config.read("jax_enable_x64")) if type(x) is float else x for x in arguments
+        )
     varying = {k: x for k, x in options.items() if isinstance(x, jax.Array)}
     settings = tuple(sorted((k, x) for k, x in options.items() if k not in varying))
     return (_jitted if known else _precise)(kernel, how, settings)(*arguments, **varying)
