@@ -112,8 +112,7 @@ def _jax_loop(cond: Callable[..., Array], body: Callable[..., State], state: Sta
 def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
     import torch
 
-    if not torch.compiler.is_compiling():
-        _check_torch_keeps_loops()
+    _check_torch_keeps_loops()
     if in_program():
         # Private until it is stable: https://github.com/pytorch/pytorch/issues/158820
         from torch._higher_order_ops.while_loop import while_loop as operator
@@ -139,6 +138,8 @@ def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State],
 def _check_torch_keeps_loops() -> None:
     import torch
 
+    if torch.compiler.is_compiling():
+        return
     if torch._C._get_tracing_state() is not None:
         raise TypeError(
             "torch.jit.trace keeps the steps that its example takes, where values or sizes say how many there are; "
