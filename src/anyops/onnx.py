@@ -21,7 +21,8 @@ def export(
     Parameters
     ----------
     function : callable, or torch.nn.Module
-        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`.
+        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`. The model takes batches
+        without scenes and scenes without boxes, but for `weighted_boxes_fusion_padded`, which needs a box.
     args : sequence of tensors
         An example of its arguments: their dtypes count, and their shapes where these are not dynamic.
     dynamic_shapes : sequence, optional
@@ -96,6 +97,8 @@ def export(
             custom_translation_table={
                 torch.ops.aten.sort.stable: _sort,
                 torch.ops.aten.amax.default: _largest,
+                torch.ops.aten.any.default: _any,
+                torch.ops.aten.any.dim: _any,
                 torch.ops.aten.searchsorted.Tensor: _searchsorted,
                 torch.ops.aten.sym_stride.int: _stride,
             },
@@ -142,6 +145,15 @@ def _largest(x: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
 
     op: Any = onnxscript.opset18
     return op.ReduceMax(x, op.Constant(value_ints=list(dim)) if dim else None, keepdims=int(keepdim))
+
+
+def _any(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return whether any is true, along an axis or of all; of none, where torch's own translation says yes, none is."""
+    import onnxscript
+
+    op: Any = onnxscript.opset18
+    along = None if dim is None else op.Constant(value_ints=[dim])
+    return op.Cast(op.ReduceSum(op.Cast(op.Cast(x, to=9), to=7), along, keepdims=int(keepdim)), to=9)
 
 
 def _searchsorted(

@@ -273,7 +273,8 @@ def _along(xp: Namespace, x: Array, index: Array) -> Array:
 def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], size: int) -> Array:
     """Whether a function holds where a mask is true: it is asked for `size` positions in the flat mask at a time."""
     whole = math.prod(mask.shape)
-    rest = xp.zeros(-whole % COUNTED_TOGETHER, dtype=xp.bool, device=device(mask))
+    # At least one more, so that a program for any size has a last block.
+    rest = xp.zeros(COUNTED_TOGETHER - whole % COUNTED_TOGETHER, dtype=xp.bool, device=device(mask))
     blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, COUNTED_TOGETHER))
     count = xp.sum(xp.astype(blocks, default_int(xp, mask)), axis=1)
     number = xp.cumulative_sum(count)
