@@ -43,65 +43,81 @@ def write(path: Path, text: str) -> None:
     part.replace(path)
 
 
+# Columns of the first table: their backends differ in devices and precision alone.
+PLACES = {
+    "NumPy": (Backend.NUMPY,),
+    "strict": (Backend.STRICT,),
+    "strictest": (Backend.STRICTEST,),
+    "torch": (Backend.TORCH_CPU, Backend.TORCH_CUDA),
+    "JAX": (Backend.JAX_CPU, Backend.JAX_X64, Backend.JAX_GPU),
+    "CuPy": (Backend.CUPY,),
+    "dask": (Backend.DASK,),
+}
+
+
 def runs(known: dict[str, Any]) -> list[str]:
     """Which run the table rests on, a line for each library, and what was not run."""
-    lines = [
-        f"- {backend}: {entry['version']}, Python {entry['python']}, {entry['date']}"
-        for backend in map(str, Backend)
-        if (entry := known.get(backend))
-    ]
+    lines = []
+    for backend in map(str, Backend):
+        if entry := known.get(backend):
+            late = ", ".join(f"`{op}`" for op in OPS if op not in entry["ops"])
+            newer = f"; not {late}, which came later" if late else ""
+            lines.append(f"- {backend}: {entry['version']}, Python {entry['python']}, {entry['date']}{newer}")
     missing = [f"`{b}`" for b in Backend if str(b) not in known]
     return [*lines, *([f"- **Not run**: {', '.join(missing)}. Their columns say what is expected."] if missing else [])]
 
 
 def render() -> str:
     """What all ops declare, as Markdown."""
-    known = load()
-    backends = [b for b in Backend if b is not Backend.NUMPY_READONLY]
     notes: list[str] = []
 
-    def cell(op: str, backend: Backend) -> str:
-        reasons = {t: why_not(op, backend, t) for t in Transform if t.belongs_to(backend)}
-        notes.extend(dict.fromkeys(reason for reason in reasons.values() if reason and reason not in notes))
-        marks = sorted({notes.index(reason) + 1 for reason in reasons.values() if reason})
-        supported = ", ".join(str(t) for t, reason in reasons.items() if reason is None)
-        # An op that is newer than the last run there.
-        late = " (not run)" if str(backend) in known and op not in known[str(backend)]["ops"] else ""
-        return (supported or "no") + late + (f" <sup>{', '.join(map(str, marks))}</sup>" if marks else "")
+    def marked(word: str, *reasons: str | None) -> str:
+        found = list(dict.fromkeys(reason for reason in reasons if reason))
+        notes.extend(reason for reason in found if reason not in notes)
+        marks = ", ".join(str(number) for number in sorted(notes.index(reason) + 1 for reason in found))
+        return f"{word} <sup>{marks}</sup>" if marks else word
+
+    def cell(op: str, backends: tuple[Backend, ...]) -> str:
+        reasons, *others = ({t: why_not(op, b, t) for t in Transform if t.belongs_to(b)} for b in backends)
+        assert all(other == reasons for other in others)
+        runs, fails = (
+            [str(t) for t, reason in reasons.items() if (reason is None) == there] for there in (True, False)
+        )
+        word = ("no " + ", ".join(fails) if fails else "✓") if len(fails) < len(runs) else ", ".join(runs) or "no"
+        return marked(word, *reasons.values())
 
     rows = [
-        [f"`{op}`", s.returns, f"`{s.static}`" if s.static else "", *(cell(op, b) for b in backends)]
+        [f"`{op}`" + (f" (`{s.static}`)" if s.static else ""), *(cell(op, backends) for backends in PLACES.values())]
         for op, s in anyops.support().items()
     ]
-    head = ["op", "returns", "static form", *(f"{b}" if str(b) in known else f"{b} (not run)" for b in backends)]
     programs = [p.call if [q.call for q in Program].count(p.call) == 1 else f"{p.call} ({p.library})" for p in Program]
-
-    def runs_in(op: str, program: Program) -> str:
-        reason = program.why_not(op)
-        notes.extend([reason] if reason and reason not in notes else [])
-        return f"no <sup>{notes.index(reason) + 1}</sup>" if reason else "yes"
-
     static = [op for op in OPS if Program.SCAN.why_not(op) is None]
-    held = [[f"`{op}`", *(runs_in(op, p) for p in Program)] for op in static]
+    held = [
+        [f"`{op}`", *(marked("no", reason) if (reason := p.why_not(op)) else "✓" for p in Program)] for op in static
+    ]
     lines = [
         "# What runs where",
         "",
-        "Each op declares this beside its definition (`anyops.support()`); the declarations decide which tests run.",
-        "A small number is the reason why something is missing from a cell. What is declared to run has run, and what",
-        "is denied has failed, in these runs (`python -m tests.record`; with `--page` it only writes this page):",
+        "<!-- written by `python -m tests.record`; with `--page`, from the runs that were kept -->",
         "",
-        *runs(known),
+        "✓: called as it is, and inside the transforms of the library: `jit`, `vmap` and `grad` of JAX;",
+        "`torch.compile`, `torch.func.vmap` and autograd. Otherwise the cell says which of them run or do not, and a",
+        "small number says why. *strict* is array-api-strict, *strictest* the same with all that is optional in the",
+        "standard switched off. `anyops.support()` says the same in Python. The tests try each cell: what is said to",
+        "run has run, and the rest has failed, in these runs:",
         "",
-        *table(head, rows),
+        *runs(load()),
+        "",
+        *table(["op (its static form)", *PLACES], rows),
         "",
         "## In a program",
         "",
         "Loops and meshes of JAX, graphs of torch, and exported programs, all with a number of rows or boxes that may",
         "vary where they are exported. The other ops, whose results have a length by value or end when values say so,",
         "run in none of them and name their static form; on a mesh, which is called eagerly, all of them run.",
-        "`nox -s programs` runs every cell. [Inside jit, vmap and compile](transforms.md) says what each needs.",
+        "[Inside jit, vmap and compile](transforms.md) says what each needs.",
         "",
-        *table(["op", *programs], held),
+        *table(["op", *(name.replace("_", "_<wbr>") for name in programs)], held),
         "",
         *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
     ]
