@@ -81,7 +81,7 @@ def cluster_nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     labels : array (N,), optional
         Boxes of different labels do not act on each other.
     scenes : integer array (N,), optional
@@ -165,7 +165,7 @@ def cluster_nms_scores(
     penalty : {None, "score", "score+distance"}
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional

@@ -57,7 +57,7 @@ def fast_nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`.
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     max_output : int, optional
@@ -155,7 +155,7 @@ def fast_nms_mask(
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional
         False for boxes that are padding: they neither suppress nor are kept.
     overlaps : array (..., N, N), optional

@@ -88,7 +88,7 @@ def nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Kind of overlap, see :func:`box_iou`; "diou" is DIoU-NMS [2]_. For "iof", the first box is the better one.
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     max_output : int, optional
@@ -203,7 +203,7 @@ def nms_mask(
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional
         False for boxes that are padding: they neither suppress nor are kept.
     overlaps : array (..., N, N), optional

@@ -50,7 +50,7 @@ def nms_groups(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Kind of overlap, see :func:`box_iou`; for "iof", the first box is the better one.
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
         Only boxes with a score strictly greater take part.
     overlaps : array (N, N), optional

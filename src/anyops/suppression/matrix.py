@@ -54,7 +54,7 @@ def matrix_nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`; where it is negative it counts as 0.
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
         Only new scores strictly greater are returned; None returns all boxes.
     max_output : int, optional
@@ -132,7 +132,7 @@ def matrix_nms_scores(
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional
         False for boxes that are padding: they decay nothing, and get 0.
     overlaps : array (..., N, N), optional

@@ -82,7 +82,7 @@ def soft_nms(
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         Of the overlap, see :func:`box_iou`, seen from the box that is picked; it acts only where it is positive.
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
         A box is returned iff its score when it is picked is strictly greater; None is 0.
     max_output : int, optional
@@ -161,7 +161,7 @@ def soft_nms_scores(
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
     fmt : str
-        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, blocks in space.
+        Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
     valid : bool array (..., N), optional
         False for boxes that are padding: they lower nothing, and get 0.
