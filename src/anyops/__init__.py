@@ -1,7 +1,7 @@
-"""Detection and classic machine-learning algorithms on whatever array you have.
+"""Detection and classic machine-learning algorithms on arrays of any library.
 
 Every function takes arrays of one library (NumPy, CuPy, PyTorch, JAX, ...) and returns arrays of that library, on the
-same device. See the documentation for the conventions that they share.
+same device. The documentation lists their common conventions.
 """
 
 from ._array.backends import Backend, backends

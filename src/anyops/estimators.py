@@ -83,7 +83,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     init : {"k-means++", "k-means||", "random"}, array (n_clusters, p) or callable
         The centres to start from, or how to draw them; a callable is given X, `n_clusters` and ``random_state=``.
     n_init : int or "auto"
-        Number of starts, of which the best is kept; "auto" is 10 for "random" and callables, 1 otherwise.
+        Number of starts; the best fit is kept. "auto" is 10 for "random" and callables, 1 otherwise.
     max_iter : int ≥ 1
     tol : float ≥ 0
         Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of X, or when no label changes.
@@ -92,7 +92,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     random_state : int, RandomState, numpy.random.Generator or None
         An integer is the seed of :func:`anyops.kmeans`: the same centres on every library.
     algorithm : {"lloyd", "elkan"}
-        Names of scikit-learn for ways to one fixed point; they change nothing here.
+        scikit-learn's names for two algorithms with the same fixed point; no effect here.
     metric : {"euclidean", "cosine", "iou"}
         As in :func:`anyops.kmeans_assign`.
     center : {"mean", "median"}
@@ -106,16 +106,16 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_iter_ : int
     n_features_in_ : int
     feature_names_in_ : array (p,)
-        Of a data frame whose columns have names.
+        Column names, if X was a data frame with named columns.
     stderr_ : tuple of arrays, or None
-        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+        Standard errors of `coef_` and `intercept_`, if there is no penalty (``C=math.inf``).
     result_ : LogisticResult
-        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
+        The result of :func:`anyops.logistic_regression`: p-values, intervals, covariance, AIC.
 
     Notes
     -----
-    Arrays of other libraries than NumPy are taken as they are, whatever ``array_api_dispatch`` says. X is never
-    changed in place.
+    Arrays of other libraries than NumPy are used directly, whatever ``array_api_dispatch`` says. X is never changed in
+    place.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         X : array (n, p)
         y : ignored
         sample_weight : array (n,), optional
-            Numbers ≥ 0; weight 0 means that the sample is not there.
+            Numbers ≥ 0; a sample of weight 0 is ignored.
 
         Returns
         -------
@@ -300,25 +300,25 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     penalty : {"l1", "l2", "elasticnet", None}, optional
-        Deprecated in scikit-learn 1.8, and here: say it by `l1_ratio`, and None by ``C=math.inf``.
+        Deprecated in scikit-learn 1.8, and here: use `l1_ratio`, and for None ``C=math.inf``.
     C : float > 0
-        1 / C is the penalty on the sum of the losses; none for infinity.
+        1 / C is the penalty on the sum of the losses; infinity means no penalty.
     l1_ratio : float in [0, 1]
-        The share of the l1 penalty.
+        Fraction of the l1 penalty.
     tol : float ≥ 0
-        As in :func:`anyops.logistic_regression`: coefficients are off by about tol of themselves.
+        As in :func:`anyops.logistic_regression`: the relative error of coefficients is about tol.
     fit_intercept : bool
         Whether there is an intercept, which is not penalised; it is 0 if not.
     class_weight : None, "balanced" or mapping
         Factors by class; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
     random_state : ignored
-        Nothing is drawn.
+        No random numbers are drawn.
     solver : str
-        "auto", "newton", "lbfgs" or "proximal", as in :func:`anyops.logistic_regression`. Of scikit-learn's names
+        "auto", "newton", "lbfgs" or "proximal", as in :func:`anyops.logistic_regression`. scikit-learn's
         "newton-cholesky" and "newton-cg" mean "newton", "sag" and "saga" mean "auto"; there is no "liblinear".
     max_iter : int ≥ 0
     verbose : int or bool
-        Whether to print how the fit ended.
+        Whether to print the outcome of the fit.
     warm_start : bool
         Whether to start from the coefficients of the last fit, which must have had the same classes and columns.
 
@@ -328,21 +328,21 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         In the library, on the device and in the dtype of X; NumPy arrays for a dask one.
     intercept_ : array (1,) or (K,)
     classes_ : array (K,)
-        The labels in ascending order. A NumPy array if `y` was one that the library of X cannot hold: text, integers
-        beyond its index dtype, floating numbers that the dtype of X would round. A class of weight 0, by
-        `sample_weight` or `class_weight`, is not among them.
+        The labels in ascending order. A NumPy array if the library of X cannot represent `y`: text, integers beyond its
+        index dtype, floats that the dtype of X would round. Classes of weight 0, by `sample_weight` or `class_weight`,
+        are ignored.
     n_iter_ : array (1,)
     n_features_in_ : int
     feature_names_in_ : array (p,)
-        Of a data frame whose columns have names.
+        Column names, if X was a data frame with named columns.
     stderr_ : tuple of arrays, or None
-        Standard errors of `coef_` and `intercept_`, where nothing is penalised (``C=math.inf``).
+        Standard errors of `coef_` and `intercept_`, if there is no penalty (``C=math.inf``).
     result_ : LogisticResult
-        What :func:`anyops.logistic_regression` returned: p-values, intervals, covariance, AIC.
+        The result of :func:`anyops.logistic_regression`: p-values, intervals, covariance, AIC.
 
     Notes
     -----
-    Arrays of other libraries than NumPy are taken as they are, whatever ``array_api_dispatch`` says.
+    Arrays of other libraries than NumPy are used directly, whatever ``array_api_dispatch`` says.
 
     Examples
     --------
@@ -392,7 +392,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         y : array (n,)
             Labels of any type that can be ordered, none of them missing.
         sample_weight : array (n,), optional
-            Numbers ≥ 0; weight 0 means that the sample is not there.
+            Numbers ≥ 0; a sample of weight 0 is ignored.
 
         Returns
         -------
@@ -448,12 +448,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return self.result_.summary(getattr(self, "feature_names_in_", None), alpha=alpha)
 
     def decision_function(self, X: Any) -> Array:
-        """Return the logit of the second class of two, array (n,), or those of K classes, array (n, K)."""
+        """Return the logit of the second class of two, array (n,), or of all K classes, array (n, K)."""
         X = _finite(_more_samples(self, X, "coef_", "decision_function"))
         return self._logits(X)
 
     def predict(self, X: Any) -> Array:
-        """Return the most probable class of each sample: array (n,), of the type that the labels had."""
+        """Return the most probable class of each sample: array (n,), of the type of the labels."""
         return self._predict(_finite(_more_samples(self, X, "coef_", "predict")))
 
     def _predict(self, X: Array) -> Array:
@@ -469,11 +469,11 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return self._by_class(X, logistic_predict_proba, "predict_proba")
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of the probability of each class, accurate where that rounds to 0 or 1: array (n, K)."""
+        """Return the log-probability of each class, accurate where the probability rounds to 0 or 1: array (n, K)."""
         return self._by_class(X, logistic_log_proba, "predict_log_proba")
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of the samples, or of their weights, whose class is the one predicted."""
+        """Return the accuracy: the fraction of samples, or of their weights, with the predicted class."""
         X = _finite(_more_samples(self, X, "coef_", "score"))
         if y is None:
             raise ValueError("y must be an array of labels, got None")

@@ -85,16 +85,16 @@ def batch_norm(
     correction: float | Array = 0,
     sample_weight: Array | None = None,
 ) -> BatchNorm:
-    """y = (x − μ) / √(v + ε) · weight + bias, with mean and variance of each channel over all else [1]_.
+    """y = (x − μ) / √(v + ε) · weight + bias, with mean and variance of each channel over all other axes [1]_.
 
-    In training μ and v are those of the batch, v the biased variance; otherwise the running ones.
+    In training μ and v are the mean and the biased variance of the batch; otherwise the running statistics.
 
     Parameters
     ----------
     x : array (..., C, ...)
         Floating or integer; integers become the namespace's default float, 16-bit floats are computed in float32.
     running_mean, running_var : floating array (C,)
-        The state; zeros and ones at the start.
+        The running statistics; zeros and ones at the start.
     weight, bias : array (C,), optional
         Scale and shift, 1 and 0 if not given.
     training : bool
@@ -105,30 +105,30 @@ def batch_norm(
     axis : int
         The channel axis of `x`.
     correction : float ≥ 0
-        running_var takes m2 / (N − correction): 0 the biased variance (Keras, flax), 1 the unbiased one (torch); the
-        biased one where N ≤ correction.
+        running_var is updated with m2 / (N − correction): 0 gives the biased variance (Keras, flax), 1 the unbiased one
+        (torch). The biased one is used if N ≤ correction.
     sample_weight : array, optional
-        Bool or numbers ≥ 0, in the shape of `x` without the channel axis or its leading part, (N,) included. Weight 0
-        means that the sample is not there, even if it holds NaN.
+        Bool or numbers ≥ 0, in the shape of `x` without the channel axis or its leading part, (N,) included. A sample
+        of weight 0 is ignored, even if it holds NaN.
 
     Returns
     -------
     y : array
-        In the shape and dtype of `x`. One value per channel in training gives `bias`. A sample of weight 0 gets what
-        the formula gives, its values that are not finite being read as 0.
+        In the shape and dtype of `x`. One value per channel in training gives `bias`. A sample of weight 0 is
+        normalised by the same formula; NaN and infinities in it are read as 0.
     running_mean, running_var : array (C,)
-        The new state, in the dtype of the old; the old one itself unless in training, its values for a batch without
-        samples. No gradient goes through it.
+        The new running statistics, in their old dtype. In evaluation the given arrays themselves; for an empty batch
+        their values. No gradient goes through them.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or an option is out of its range.
+        If an argument is not an array or has the wrong shape, or an option is out of its range.
 
     Notes
     -----
-    Moments by two passes, the second of which also measures how far the first was off, per part of the batch that fits
-    a cache; parts merge as in [2]_. So a variance survives an offset, and constant channels have none.
+    Moments take two passes over each part of the batch that fits in cache; the second one also measures the error of
+    the first. Parts merge as in [2]_. So an offset does not spoil the variance, and constant channels have variance 0.
 
     References
     ----------
@@ -169,26 +169,26 @@ def batch_norm_grad(
     axis: int = 1,
     sample_weight: Array | None = None,
 ) -> BatchNormGrad:
-    """Derivatives of Σ dy · y by the arguments of :func:`batch_norm`, in closed form: no automatic differentiation.
+    """Derivatives of Σ dy · y with respect to the arguments of :func:`batch_norm`, in closed form.
 
     dβ = Σ dy, dγ = Σ dy · x̂, and dx_i = γs(dy_i − (w_i / N)(dβ + x̂_i dγ)) in training, γs · dy_i otherwise [1]_.
 
     Parameters
     ----------
     dy, x : array (..., C, ...)
-        The derivative by y, and the input of the forward pass, of one shape.
+        The derivative with respect to y, and the input of the forward pass, of the same shape.
     weight : array (C,), optional
     running_mean, running_var : array (C,), optional
-        What the forward pass normalised with, needed unless in training.
+        The running statistics of the forward pass, needed unless in training.
     training, eps, axis, sample_weight
-        As in :func:`batch_norm`. A sample of weight 0 is not there: its dy counts for nothing, and its dx is 0.
+        As in :func:`batch_norm`. A sample of weight 0 is ignored: its dy has no effect, and its dx is 0.
 
     Returns
     -------
     dx : array
         In the shape and dtype of `x`.
     dweight, dbias : array (C,)
-        Whether the forward pass had them or not; in the dtype of `weight`, or of `x`.
+        Returned even if the forward pass had no weight or bias; in the dtype of `weight`, or of `x`.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def batch_norm_grad(
 
 @op(Kind.VALUES)
 def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) -> BatchStats:
-    """Σw, mean and Σ w(x − mean)² of each channel: what parts of a batch are merged by.
+    """Σw, mean and Σ w(x − mean)² of each channel of a part of a batch, for :func:`merge_batch_stats`.
 
     Parameters
     ----------
@@ -243,12 +243,12 @@ def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) 
     -------
     count : array ()
     mean, m2 : array (C,)
-        float32 at least: not in a 16-bit dtype of `x`. Zeros where there are no samples. NumPy arrays for dask.
+        At least float32, also for a 16-bit `x`. Zeros if there are no samples. NumPy arrays for dask.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape.
+        If an argument is not an array or has the wrong shape.
 
     Examples
     --------
@@ -262,22 +262,22 @@ def batch_stats(x: Array, *, axis: int = 1, sample_weight: Array | None = None) 
 
 @op(Kind.VALUES)
 def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
-    """Statistics of two parts together: with δ = mean_b − mean_a, m2 = m2_a + m2_b + δ² n_a n_b / n [1]_.
+    """Combine the statistics of two parts: with δ = mean_b − mean_a, m2 = m2_a + m2_b + δ² n_a n_b / n [1]_.
 
     Parameters
     ----------
     a, b : BatchStats
-        Of any sizes, no samples included, which changes nothing.
+        Of any sizes; a part without samples changes nothing.
 
     Returns
     -------
     BatchStats
-        Associative to rounding, so that parts may be chunks, devices or ranks, merged in any tree.
+        Associative up to rounding, so parts may be chunks, devices or ranks, merged in any order.
 
     Raises
     ------
     TypeError, ValueError
-        If the parts are not of one library and number of channels.
+        If the parts differ in library or number of channels.
 
     References
     ----------

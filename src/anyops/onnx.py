@@ -16,20 +16,20 @@ def export(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
 ) -> Any:
-    """Return a function of torch as an ONNX program; its ``save(path)`` writes the model.
+    """Export a torch function as an ONNX program; its ``save(path)`` writes the model.
 
     Parameters
     ----------
     function : callable, or torch.nn.Module
-        Of tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`. The model takes batches
-        without scenes and scenes without boxes, but for `weighted_boxes_fusion_padded`, which needs a box.
+        Takes tensors. It may call static forms, `top_scores`, overlaps, losses and `batch_norm`. The model accepts an
+        empty batch and scenes without boxes; `weighted_boxes_fusion_padded` needs at least one box.
     args : sequence of tensors
-        An example of its arguments: their dtypes count, and their shapes where these are not dynamic.
+        Example arguments. The model gets their dtypes, and their shapes except dynamic ones.
     dynamic_shapes : sequence, optional
         For each argument None, or a dict from axes to names, or to ``torch.export.Dim``, such as
-        ``{0: "batch", 1: "n"}``: sizes that a model takes as they come. One name stands for one size.
+        ``{0: "batch", 1: "n"}``: the dynamic sizes. One name stands for one size.
     input_names, output_names : sequence of str, optional
-        Inputs are called as the parameters of the function by default.
+        By default inputs have the names of the function's parameters.
 
     Returns
     -------
@@ -38,15 +38,15 @@ def export(
     Raises
     ------
     ImportError
-        Where torch or onnxscript is missing.
+        If torch or onnxscript is missing.
     TypeError, ValueError
         If `args` are not tensors, if `dynamic_shapes` or `input_names` do not have an entry for each, or an entry is
-        none.
+        invalid.
 
     Notes
     -----
-    By the exporter of torch, ``torch.onnx.export(..., dynamo=True)``, to which operators that it lacks are added, above
-    all a stable sort: ONNX's TopK breaks ties by the lower index, as this library does.
+    Uses torch's exporter, ``torch.onnx.export(..., dynamo=True)``, and adds missing operators, above all a stable sort:
+    ONNX's TopK breaks ties by the lower index, as this library does.
     """
     try:
         import onnxscript  # noqa: F401

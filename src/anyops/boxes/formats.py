@@ -35,26 +35,26 @@ def check_boxes(name: str, boxes: Array) -> None:
 
 @op(Kind.VALUES)
 def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
-    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, sides clamped at 0; area, length or volume of other regions.
+    """Area (x2 − x1)·(y2 − y1) of xyxy boxes, with sides clamped at 0; area, length or volume of other regions.
 
     Parameters
     ----------
     boxes : array (..., 4)
         Floating or integer; integers are subtracted as integers, and give the namespace's default float; 16-bit floats
-        are computed in float32. In place of 4 numbers those of `fmt`.
+        are computed in float32. With another `fmt`, its numbers instead of 4.
     fmt : str
         See :func:`box_convert`.
 
     Returns
     -------
     array (...)
-        NaN where a coordinate is NaN; 0 for inverted boxes. If edges of a polygon cross each other, each part counts as
-        often as the polygon winds around it, with opposite signs for opposite directions.
+        NaN where a coordinate is NaN; 0 for inverted boxes. If edges of a polygon cross, each part counts as often as
+        the polygon winds around it, with opposite signs for opposite directions.
 
     Raises
     ------
     ValueError
-        If `fmt` is unknown or the last axis is not of its length.
+        If `fmt` is unknown, or the last axis does not have its length.
 
     Examples
     --------
@@ -112,18 +112,18 @@ def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
     Parameters
     ----------
     boxes : array (..., 4)
-        Floating or integer; integers are subtracted as integers, and give the namespace's default float. In place of
-        4 numbers those of `in_fmt`.
+        Floating or integer; integers are subtracted as integers, and give the namespace's default float. With another
+        `in_fmt`, its numbers instead of 4.
     in_fmt, out_fmt : str
-        Both of the plane, both of space, or both "segment". A format along the axes gets the smallest box that holds
-        the region. "xyxyxyxy" and "polygon" become rotated boxes by their first three corners, taken as those of a
-        rectangle. A box with a negative side has no area, and keeps that side if `out_fmt` has sides. Where it would
-        get an area (as corners, or as the box around a rotated one) it becomes a point, its centre.
+        Both 2D, both 3D, or both "segment". An axis-aligned format gets the smallest box that contains the region.
+        "xyxyxyxy" and "polygon" become rotated boxes by their first three corners, taken as corners of a rectangle. A
+        box with a negative side has no area, and keeps this side if `out_fmt` has sides. If it would get an area (from
+        its corners, or as the envelope of a rotated box), it becomes a point, its centre.
 
     Returns
     -------
-    array (..., 4), or of the numbers of `out_fmt`
-        A new array, or `boxes` itself if nothing has to be converted.
+    array (..., 4), or the shape of `out_fmt`
+        A new array, or `boxes` itself if the formats are equal.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def masks_to_boxes(masks: Array) -> Array:
     Parameters
     ----------
     masks : array (N, H, W)
-        Bool, or numbers of which the non-zero are inside.
+        Bool, or numbers where nonzero means inside.
 
     Returns
     -------

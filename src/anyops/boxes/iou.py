@@ -37,46 +37,42 @@ MEETING = 0.25
 
 @op(Kind.VALUES)
 def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True, fmt: str = "xyxy") -> Array:
-    """I / U of boxes or other regions, or one of its relatives.
+    """IoU, I / U, of boxes or other regions, or another kind of overlap.
 
     ======= ==============================================================
-    iou     I / U
-    iof     I / |a|, the share of the first box that is covered
-    ios     I / min(|a|, |b|)
-    giou    iou − (|C| − U) / |C|                          [1]_
-    diou    iou − ρ² / c², squared centre distance over squared diagonal of C   [2]_
-    ciou    diou − αv, v = 4/π² (atan(w₂/h₂) − atan(w₁/h₁))², α = v / (1 − iou + v) without gradient   [2]_
-    probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance of Gaussians with mean and covariance of the boxes   [3]_
+    iou I / U iof I / |a|, the covered fraction of the first box ios I / min(|a|, |b|) giou iou − (|C| − U) / |C| [1]_
+    diou iou − ρ² / c², squared centre distance over squared diagonal of C [2]_ ciou diou − αv, v = 4/π² (atan(w₂/h₂) −
+    atan(w₁/h₁))², α = v / (1 − iou + v) without gradient [2]_ probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance
+    of Gaussians with mean and covariance of the boxes [3]_
     ======= ==============================================================
 
     Parameters
     ----------
     boxes1, boxes2 : array
-        All-to-all (``pairwise=True``): (..., N, 4) and (..., M, 4), leading dimensions broadcast.
-        One-to-one and one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other.
-        Floating or integer; integers of one dtype are compared as integers, and give the namespace's default float;
-        16-bit floats are computed in float32 and returned in their own dtype. In place of 4 numbers those of `fmt`.
+        All-to-all (``pairwise=True``): (..., N, 4) and (..., M, 4), leading dimensions broadcast. One-to-one and
+        one-to-all (``pairwise=False``): (..., 4) and (..., 4), broadcast against each other. Floating or integer;
+        integers of one dtype are compared as integers, and give the namespace's default float; 16-bit floats are
+        computed in float32 and returned in their own dtype. With another `fmt`, its numbers instead of 4.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        "iou", "iof" and "ios" of every `fmt`; besides, "giou", "diou" and "ciou" of boxes along the axes of the plane,
-        "giou" and "diou" of "segment" and "xyzxyz", "probiou" of "cxcywhr" and "xywhr".
+        "iou", "iof" and "ios" for every `fmt`; also "giou", "diou" and "ciou" for axis-aligned 2D boxes, "giou" and
+        "diou" for "segment" and "xyzxyz", "probiou" for "cxcywhr" and "xywhr".
     pairwise : bool
     fmt : str
-        What the numbers along the last axis mean: "xyxy", "xywh", "cxcywh" or "yxyx"; rotated boxes "cxcywhr" or
+        Meaning of the numbers along the last axis: "xyxy", "xywh", "cxcywh" or "yxyx"; rotated boxes "cxcywhr" or
         "xywhr", in degrees, counter-clockwise as seen in an image; four corners "xyxyxyxy"; "polygon", (..., V, 2);
-        "segment", start and end; "xyzxyz"; "cxcyczwhdr", a block turned about the vertical axis. All of them are
-        described at :func:`box_convert`.
+        "segment", start and end; "xyzxyz"; "cxcyczwhdr", a 3D box rotated about the vertical axis. :func:`box_convert`
+        describes all of them.
 
     Returns
     -------
     array (..., N, M), or the broadcast shape without its last axis
-        0 overlap for a box without area (inverted ones have none) and for a pair whose union is infinite; NaN for
-        exactly the pairs in which a coordinate is NaN. Gradients are finite at all of these, and at identical and
-        touching boxes.
+        0 for a box without area (inverted boxes have none) and for a pair with an infinite union; NaN for exactly the
+        pairs with a NaN coordinate. Gradients are finite in all these cases, and at identical and touching boxes.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument does not hold what `fmt` says, `kind` or `fmt` is unknown, `fmt` has no such `kind`, or shapes do
+        If an argument does not match `fmt`, `kind` or `fmt` is unknown, `fmt` does not have this `kind`, or shapes do
         not broadcast.
 
     References
@@ -283,12 +279,12 @@ def _marked(out: Array, *marks: Array | None) -> Array:
 
 @op(Kind.MASK)
 def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
-    """I / U of masks, all-to-all, or the share of the first (iof) or of the smaller mask (ios) that is covered.
+    """I / U of masks, all-to-all, or the covered fraction of the first mask (iof) or of the smaller mask (ios).
 
     Parameters
     ----------
     masks1, masks2 : array (..., N, H, W), (..., M, H, W)
-        Bool, or numbers of which the non-zero are inside; leading dimensions broadcast.
+        Bool, or numbers where nonzero means inside; leading dimensions broadcast.
     kind : {"iou", "iof", "ios"}
 
     Returns
@@ -299,7 +295,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
     Raises
     ------
     TypeError, ValueError
-        If the arguments are no masks of one size, or `kind` is unknown.
+        If the arguments are not masks of one size, or `kind` is unknown.
 
     Examples
     --------

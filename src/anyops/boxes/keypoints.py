@@ -28,17 +28,18 @@ def keypoint_similarity(
 ) -> Array:
     """COCO's object keypoint similarity (OKS), all-to-all: Σ_k v_k exp(−d_k² / (8 σ_k² A)) / Σ_k v_k.
 
-    d_k is the distance of keypoint k of two poses, A the area of the second, v_k whether it shows keypoint k.
+    d_k is the distance of keypoint k of two poses, A the area of the second pose; v_k = 1 if keypoint k is visible in
+    it.
 
     Parameters
     ----------
     keypoints1 : array (..., N, K, 2) or (..., N, K, 3)
         x and y of the keypoints of each pose, as detected; a third number is ignored. Floating or integer.
     keypoints2 : array (..., M, K, 2) or (..., M, K, 3)
-        Poses to compare with, as annotated. A third number of a keypoint is above 0 if the keypoint is visible; others
-        do not count. Leading dimensions broadcast.
+        Poses to compare with, as annotated. A keypoint is visible if it has no third number or one above 0; others are
+        ignored. Leading dimensions broadcast.
     areas : array (..., M)
-        Areas of the objects of `keypoints2`; COCO takes those of their segmentation masks.
+        Areas of the objects of `keypoints2`; COCO uses the areas of their segmentation masks.
     sigmas : sequence or array (K,)
         σ of each keypoint, positive.
 
@@ -52,14 +53,14 @@ def keypoint_similarity(
     Raises
     ------
     TypeError, ValueError
-        If arguments are not arrays of one library and device, shapes do not fit each other, or a number in `sigmas` is
-        not positive and finite.
+        If arguments are not arrays of one library and device, shapes do not match, or a number in `sigmas` is not
+        positive and finite.
 
     Notes
     -----
-    Equal to ``COCOeval.computeOks`` of pycocotools [2]_, of detected poses with annotated ones, except for annotations
-    without a visible keypoint: there pycocotools measures how far keypoints are outside of the annotated box enlarged
-    to twice its size, and the box is not known here. COCO ignores those annotations.
+    Equal to ``COCOeval.computeOks`` of pycocotools [2]_ for detected and annotated poses, except for annotations
+    without a visible keypoint. For these pycocotools measures how far keypoints lie outside the annotated box, enlarged
+    to twice its size; the box is not known here. COCO ignores such annotations.
 
     References
     ----------

@@ -43,13 +43,13 @@ def anchor_boxes(
         Widths and heights, positive and finite. The anchors are in the same unit.
     k : int in [1, n]
     center : {"median", "mean"}
-        An anchor is the median or the mean, of each side, of its boxes. The median reproduces the figures of [1]_; the
-        mean gives a lower mean IoU.
+        Whether each side of an anchor is the median or the mean of its boxes. The median reproduces the figures of
+        [1]_; the mean gives a lower mean IoU.
     seed : int, numpy.random.Generator or None
-        The k-means++ start is drawn on the host: the same on every library.
+        The k-means++ start is drawn on the host, so it is the same on every library.
     max_iter : int ≥ 1
     ratio : float ≥ 1
-        An anchor reaches a box if both sides differ by a factor of less than `ratio` [2]_.
+        An anchor matches a box if both sides differ by a factor of less than `ratio` [2]_.
     callback : callable, optional
         Called with iteration, Σ (1 − IoU) by the anchors of that iteration, and Σ ‖Δ anchors‖².
 
@@ -59,7 +59,7 @@ def anchor_boxes(
         In ascending order of area, in the dtype of `wh`, the default float for integers.
     mean_iou : float
     best_possible_recall : float
-        Share of boxes that some anchor reaches.
+        Fraction of boxes that match some anchor.
 
     Raises
     ------

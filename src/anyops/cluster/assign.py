@@ -65,15 +65,15 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     centers : array (..., k, d)
         With the same leading dimensions.
     metric : {"euclidean", "cosine", "iou"}
-        Squared Euclidean distance; 1 − cos, which is 1 where either is 0; 1 − IoU of co-centred boxes, x being widths
-        and heights (d = 2), negative ones read as 0.
+        Squared Euclidean distance; 1 − cos, which is 1 if either vector is 0; 1 − IoU of co-centred boxes, where x
+        holds widths and heights (d = 2) and negative numbers are read as 0.
 
     Returns
     -------
     labels : array (..., n)
         In the index dtype of the namespace; arbitrary where the sample is not finite.
     distances : array (..., n)
-        In the dtype of `x`: infinite or 0 where that cannot hold a square. Labels do not depend on the unit of `x`.
+        In the dtype of `x`: infinite or 0 if it cannot represent a square. Labels do not depend on the unit of `x`.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: 
 
 @op(Kind.VALUES)
 def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
-    """Sums of two parts of the samples together.
+    """Add the sums of two parts of the samples.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
     Returns
     -------
     KMeansPartial
-        Associative to rounding.
+        Associative up to rounding.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def kmeans_step(
     Returns
     -------
     centers : array (..., k, d)
-        A centre without samples stays where it is; only :func:`kmeans` moves it.
+        A centre without samples is not moved; only :func:`kmeans` moves it.
     labels : array (..., n)
     inertia : array (...)
         Both by the old centres.
@@ -217,8 +217,9 @@ def kmeans_step(
     Raises
     ------
     TypeError, ValueError
-        As :func:`kmeans_assign`, and if the dtype of the centres rounds those of integers by more than samples lie from
-        them, or integers are so far apart that their distances are mostly rounding; not under a transform.
+        As :func:`kmeans_assign`. Also, except under a transform: if rounding moves centres of integers by more than the
+        distance of the samples from them, or if integers are so far apart that their distances are mostly rounding
+        error.
 
     References
     ----------

@@ -40,7 +40,7 @@ def kmeans_plusplus(
     sample_weight : array (n,), optional
         Numbers ≥ 0; a sample of weight 0 is ignored.
     n_local_trials : int, optional
-        Candidates drawn for each centre, of which the best is taken; 2 + ⌊ln k⌋ if not given.
+        Number of candidates drawn for each centre; the best is taken. 2 + ⌊ln k⌋ if not given.
 
     Returns
     -------

@@ -46,13 +46,13 @@ def kmeans(
     Parameters
     ----------
     x : array (n, d)
-        Finite samples; those of weight 0 may hold anything. A dask array, chunked along samples, is read chunk by
+        Finite samples; samples of weight 0 may hold anything. A dask array, chunked along samples, is read chunk by
         chunk, once per iteration.
     k : int in [1, n]
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the samples. For a dask array use "k-means||" or an array.
     n_init : int or "auto"
-        Number of starts, of which the best is returned; "auto" is 10 for "random" and 1 otherwise.
+        Number of starts; the best fit is returned. "auto" is 10 for "random" and 1 otherwise.
     max_iter : int ≥ 1
     tol : float ≥ 0
         Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes.
@@ -63,7 +63,7 @@ def kmeans(
     center : {"mean", "median"}
         The median of each coordinate is taken on the host.
     seed : int, numpy.random.Generator or None
-        Draws are made on the host: the same on every library.
+        Random numbers are drawn on the host, so they are the same on every library.
     callback : callable, optional
         Called with iteration, inertia by the centres of that iteration, and Σ ‖Δc‖².
 
@@ -76,26 +76,26 @@ def kmeans(
     inertia : float
     n_iter : int
     converged : bool
-        False if `max_iter` ended it.
+        False if `max_iter` ended the fit.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not an array or has the wrong shape, values are not finite, or an option is out of its range;
-        under ``jax.jit`` and the like: use :func:`kmeans_step` there.
+        under a transform (``jax.jit``, ...), where :func:`kmeans_step` works.
 
     Notes
     -----
-    A centre that loses all samples moves to one of the samples farthest from their centres, unless those lie on their
-    centres. With medians, or the metric "iou", a step can increase the inertia: the best centres seen are returned,
-    but with ``tol=0`` the last, the fixed point, as published anchors are.
+    A centre that loses all samples moves to one of the samples farthest from their centres, unless all samples coincide
+    with their centres. With medians, or the metric "iou", a step can increase the inertia: the best centres seen are
+    returned. With ``tol=0`` the last ones are returned, a fixed point, as for published anchors.
 
-    The unit of samples and weights does not matter. Integers may be larger than the dtype of the centres can hold:
-    labels and inertia are then those of exact centres, and a ValueError is raised if rounding would change labels, or
-    if integers are so far apart that distances within a cluster are mostly rounding.
+    The unit of samples and weights does not matter. Integers may be larger than the dtype of the centres can represent:
+    labels and inertia are then computed with exact centres. A ValueError is raised if rounding would change labels, or
+    if integers are so far apart that distances within a cluster are mostly rounding error.
 
-    In host memory, samples are skipped while bounds prove that their label cannot change; torch and JAX arrays there
-    are computed with as NumPy arrays.
+    In host memory, samples are skipped while bounds prove that their label cannot change; torch and JAX arrays in host
+    memory are read as NumPy arrays.
 
     References
     ----------

@@ -31,21 +31,21 @@ def minibatch_kmeans(
     tol: float = 0.0,
     max_no_improvement: int | None = 10,
 ) -> KMeansResult:
-    """Make each centre the mean of all samples that were closest to it when their batch came [1]_.
+    """k-means of a stream: a centre is the mean of all samples that were closest to it when their batch was read [1]_.
 
     Parameters
     ----------
     batches : iterable of arrays (n_b, d), or of pairs of such an array and weights (n_b,)
         A list or tuple of one array, as a ``DataLoader`` of a ``TensorDataset`` gives, is read as that array. Weights
-        are floating, in any unit; integers and bools are refused, for they may be labels. All batches have one
+        are floating, in any unit; integers and bools are refused, because they may be labels. All batches have one
         library, device and dtype. Each is requested once, in order, and not kept. Each should be a random sample of the
         data: shuffle sorted data. A dask array is computed batch by batch.
     k : int ≥ 1
     init : {"k-means++", "k-means||", "random"} or array (k, d)
-        The centres to start from, or how to draw them from the first three batches, or from more if those hold fewer
+        The centres to start from, or how to draw them from the first three batches, or from more if these hold fewer
         than 3 k samples.
     seed : int, numpy.random.Generator or None
-        Draws are made on the host: the same on every library.
+        Random numbers are drawn on the host, so they are the same on every library.
     metric : {"euclidean", "cosine", "iou"}
         As in :func:`kmeans_assign`.
     tol : float ≥ 0
@@ -61,11 +61,11 @@ def minibatch_kmeans(
     labels : None
         No batch is kept; :func:`kmeans_assign` gives the labels of one.
     inertia : float
-        Σ w · distance over the batches, each by the centres as they were before they learned from it.
+        Σ w · distance over the batches, each with the centres before they learned from it.
     n_iter : int
         Number of batches that were used.
     converged : bool
-        True if `tol` or `max_no_improvement` ended it; False if the batches did.
+        True if `tol` or `max_no_improvement` ended the fit; False if there were no more batches.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def minibatch_kmeans(
     As scikit-learn's ``MiniBatchKMeans``: c ← (c W + Σ w x) / (W + Σ w), W ← W + Σ w over the samples of the batch that
     are closest to c, W = 0 at first. The distance per weight is smoothed with α = 2 w / (w + W), w being the weight of
     the batch and W the weight of all batches so far, because the length of the stream is unknown. The first batch is
-    left out. Every 10 k samples, and at each batch while a centre has no weight, centres with less than 1 % of the
+    not included. Every 10 k samples, and at each batch while a centre has no weight, centres with less than 1 % of the
     largest weight move to samples drawn from the next batch.
 
     References

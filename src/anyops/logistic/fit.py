@@ -65,15 +65,15 @@ def logistic_regression(
     tol: float = 1e-6,
     init: tuple[Array, Array] | None = None,
 ) -> LogisticResult:
-    """The minimum over coef and intercept of Σ w·loss + l2/2 ‖coef‖² + l1 ‖coef‖₁, loss = −log p of the class [1]_.
+    """Minimise Σ w·loss + l2/2 ‖coef‖² + l1 ‖coef‖₁ over coef and intercept, loss = −log p of the true class [1]_.
 
     Parameters
     ----------
     x : array (n, p)
-        Floating or integer, dask arrays included, which are read chunk by chunk.
+        Floating or integer. dask arrays are read chunk by chunk.
     y : array (n,)
-        Labels: numbers or bools; beside any `x` a NumPy array of strings, or of numbers that the library of `x` cannot
-        hold. Two classes make a binary model, more a multinomial one.
+        Labels: numbers or bools. With any `x` also a NumPy array of strings, or of numbers that the library of `x`
+        cannot represent. Two classes make a binary model, more a multinomial one.
     l2, l1 : float ≥ 0
         Penalties on the sum of the losses, not on their mean; none on the intercept.
     sample_weight : array (n,), optional
@@ -83,15 +83,15 @@ def logistic_regression(
     fit_intercept : bool
         Whether there is an intercept; it is 0 if not.
     solver : str
-        "newton": iteratively reweighted least squares. "lbfgs": gradients alone, for many coefficients. "proximal":
-        proximal Newton, for `l1`. "auto": the one of these that costs least here; the result tells which.
+        "newton": iteratively reweighted least squares. "lbfgs": gradients only, for many coefficients. "proximal":
+        proximal Newton, for `l1`. "auto": the cheapest of these; the result names it.
     max_iter : int ≥ 0
     tol : float ≥ 0
         The fit ends when the loss is within tol² of its minimum, relative to its value; with l1, when the duality gap
         is below tol of it.
     init : (coef, intercept), optional
-        Where to start, in the shapes of the result; the null model is used instead if its loss is less. By default
-        the null model, or a fit of some rows where there are many.
+        Start, in the shapes of the result; the null model is used instead if its loss is lower. By default the null
+        model, or for large data a fit of some rows.
 
     Returns
     -------
@@ -101,18 +101,18 @@ def logistic_regression(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not an array or has the wrong shape, or an option is out of range; if `y` holds one class,
-        `x` or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`; if `x` holds integers
-        so large that the dtype of the result rounds them, which would change logits by more than a thousandth. The fit
-        itself subtracts an offset from large integers before they are rounded.
+        If an argument is not an array or has the wrong shape, or an option is out of range; if `y` holds one class, `x`
+        or `y` is not finite, or `sample_weight` is negative; if `solver` does not take `l1`; if the dtype of the result
+        would round integers of `x` and this would change logits by more than a thousandth. The fit itself subtracts an
+        offset from large integers before they are rounded.
 
     Notes
     -----
-    Each iteration is one pass over chunks of rows, whose sums are merged, and one transfer to the host, where p × p
-    systems are solved in float64. If columns of `x` are linearly dependent, to the rounding of `x`, the minimum-norm
-    solution is returned, and their standard errors are infinite; if the rounding itself would lower the loss by more
-    than 1e-4 (float32; float64 1e-6), the solution with it. For K classes, coef (not with `l1`) and intercept sum to 0
-    over the classes.
+    Each iteration is one pass over chunks of rows, which merges their sums, and one transfer to the host, where p × p
+    systems are solved in float64. If columns of `x` are linearly dependent, up to the rounding of `x`, the minimum-norm
+    solution is returned, and their standard errors are infinite. If fitting the rounding errors would lower the loss by
+    more than 1e-4 (float32; float64 1e-6), they are fitted as data. For K classes, coef (not with `l1`) and intercept
+    sum to 0 over the classes.
 
     If a plane separates the classes and there is no penalty, the loss has no minimum. The result then has
     ``separated=True`` and the finite coefficients of a step on the way to infinity. With more columns than rows the

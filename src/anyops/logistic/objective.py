@@ -73,7 +73,7 @@ class LogisticStep(NamedTuple):
 def logistic_loss(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float | Array = 0.0
 ) -> LogisticLoss:
-    """(Σ w·loss + l2/2 ‖coef‖²) / Σw, loss = −log p of the class that is there, with its gradient in closed form.
+    """(Σ w·loss + l2/2 ‖coef‖²) / Σw, loss = −log p of the true class, with its gradient in closed form.
 
     Two classes: p = 1 / (1 + e^−r), loss = y log(1 + e^−r) + (1 − y) log(1 + e^r) [1]_. K classes: p = softmax(r).
 
@@ -82,8 +82,9 @@ def logistic_loss(
     x : array (n, p)
         Floating or integer.
     y : array (n,)
-        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1. Others raise if `y` lies in
-        host memory; on a device and under a transform, where a look would wait, they make all results NaN.
+        Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1. Others raise if `y` is in
+        host memory. On a device and under a transform a check would force a synchronisation; there they make all
+        results NaN.
     coef : array (p,) or (K, p)
     intercept : array () or (K,)
     sample_weight : array (n,), optional
@@ -93,7 +94,7 @@ def logistic_loss(
     Returns
     -------
     probs : array (n,) or (n, K)
-        Of the second class, or of each.
+        Probabilities of the second class, or of each class.
     loss : array ()
     grad_coef, grad_intercept : array
         In the shapes of `coef` and `intercept`. No rows, or weights that are all 0, count as one row of loss 0.
@@ -101,9 +102,9 @@ def logistic_loss(
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or `l2` negative or not finite; if `y` holds other labels; if
-        the floating dtype rounds integers of `x` so that logits would change by more than a thousandth, unless under a
-        transform.
+        If an argument is not an array or has the wrong shape, or `l2` is negative or not finite; if `y` holds other
+        labels; except under a transform, if the floating dtype would round integers of `x` and this would change logits
+        by more than a thousandth.
 
     References
     ----------
@@ -125,7 +126,7 @@ def logistic_loss(
 
 @op(Kind.VALUES)
 def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
-    """1 / (1 + e^−r), the probability of the second class of two, or softmax(r), that of each of K.
+    """Probability of the second of two classes, 1 / (1 + e^−r), or of each of K classes, softmax(r).
 
     Parameters
     ----------
@@ -140,7 +141,8 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or if integers of `x` are rounded as in :func:`logistic_loss`.
+        If an argument is not an array or has the wrong shape, or if integers of `x` are rounded as in
+        :func:`logistic_loss`.
 
     Examples
     --------
@@ -169,7 +171,8 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or if integers of `x` are rounded as in :func:`logistic_loss`.
+        If an argument is not an array or has the wrong shape, or if integers of `x` are rounded as in
+        :func:`logistic_loss`.
 
     Examples
     --------
@@ -185,20 +188,20 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
 def logistic_partial(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None
 ) -> LogisticPartial:
-    """Σ w·loss, its gradient and Hessian, and Σ w: what parts of a data set are merged by.
+    """Σ w·loss, its gradient and Hessian, and Σ w: sums over a part of the data, for :func:`logistic_merge`.
 
     Parameters
     ----------
     x, y, coef, intercept, sample_weight
-        As in :func:`logistic_loss`, but two classes are 0 and 1 and nothing between.
+        As in :func:`logistic_loss`, but labels of two classes are 0 and 1 only.
 
     Returns
     -------
     loss, weight : array ()
     grad : array (D,)
-        By the coefficients and then the intercept, D = p + 1; for K classes one class after the other, D = K (p + 1).
+        Coefficients, then the intercept, D = p + 1; for K classes one class after the other, D = K (p + 1).
     hessian : array (D, D)
-        The observed information. float32 at least, all of them; NumPy arrays for dask. No penalty is in them.
+        The observed information. All results are at least float32, NumPy arrays for dask, and without penalties.
 
     Raises
     ------
@@ -231,7 +234,7 @@ def logistic_partial(
 
 @op(Kind.VALUES)
 def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
-    """Sums of two parts together: of chunks, devices or ranks, in any tree.
+    """Add the sums of two parts (chunks, devices or ranks), in any order.
 
     Parameters
     ----------
@@ -245,7 +248,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     Raises
     ------
     TypeError, ValueError
-        If the parts are not of one library and number of coefficients.
+        If the parts differ in library or number of coefficients.
 
     Examples
     --------
@@ -269,25 +272,25 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
 def logistic_step(
     x: Array, y: Array, coef: Array, intercept: Array, *, sample_weight: Array | None = None, l2: float | Array = 0.0
 ) -> LogisticStep:
-    """One step of Newton's method, of a length that lowers the loss: for many small problems at once.
+    """One step of Newton's method, shortened until it lowers the loss: for many small problems at once.
 
-    Runs under ``jax.jit``, ``jax.vmap``, ``torch.compile`` and ``torch.func.vmap``, and decides nothing on the host:
-    bootstrap samples (as weights), one class against the rest, models of groups. Eight steps from 0 are plenty where
+    Runs under ``jax.jit``, ``jax.vmap``, ``torch.compile`` and ``torch.func.vmap``, and decides nothing on the host.
+    Use it for bootstrap samples (as weights), one-versus-rest, or one model per group. Eight steps from 0 are plenty if
     the classes overlap.
 
     Parameters
     ----------
     x, y, coef, intercept, sample_weight, l2
-        As in :func:`logistic_loss`, but two classes are 0 and 1 and nothing between.
+        As in :func:`logistic_loss`, but labels of two classes are 0 and 1 only.
 
     Returns
     -------
     coef, intercept : array
         After the step: the largest of 1, ½ … 1/16 Newton steps that lowers the loss enough [1]_, else none.
     loss : array ()
-        That of :func:`logistic_loss` before the step.
+        The loss of :func:`logistic_loss` before the step.
     decrement : array ()
-        g·H⁻¹g / 2, what Newton's model expects to gain: converged where it is small beside the loss.
+        g·H⁻¹g / 2, the decrease that Newton's model predicts: converged if it is small relative to the loss.
 
     Raises
     ------

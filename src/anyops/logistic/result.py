@@ -28,12 +28,12 @@ from .._host.logistic.lbfgs import HESSIAN_LIMIT
 
 @dataclass(frozen=True)
 class LogisticReport:
-    """How a fit went, and what its inference needs beside the coefficients.
+    """Outcome of a fit, and the other numbers that inference needs.
 
     Attributes
     ----------
     solver : str
-        The one that "auto" chose, or that was asked for.
+        The solver that "auto" chose, or the given one.
     rows : int
     weight : float
         Σw, class weights included.
@@ -45,21 +45,22 @@ class LogisticReport:
     l2, l1 : float
         The penalties.
     parameters : int
-        Free parameters: (K − 1) · (columns that do not depend on each other, that of the intercept included).
+        Free parameters: (K − 1) · (number of linearly independent columns, the intercept's included).
     gradient : float
-        The largest derivative of the mean objective by a coefficient of the scaled columns, before the last step.
+        The largest derivative of the mean objective with respect to a coefficient of the scaled columns, before the
+        last step.
     gap : float or None
         A bound on how far the objective is above its minimum: the square of Newton's decrement, or with l1 the duality
-        gap, if rounding lets it be small. Where L-BFGS cannot afford a Hessian it is twice the slope of the last
-        direction, an estimate. None if not converged.
+        gap, if rounding allows it to be small. If L-BFGS cannot afford a Hessian, an estimate: twice the slope of the
+        last direction. None if not converged.
     dependent : tuple of int
-        Indices of the columns that are linearly dependent to the rounding of x, the intercept counted as a column of
+        Indices of the columns that are linearly dependent up to the rounding of x; the intercept counts as a column of
         ones.
     separating : tuple of tuples of int
-        If the classes are separated: the columns each of which does it alone, or else the fewest found that do it
-        together; empty where there are too many columns to try.
+        If the classes are separated: the columns that separate them alone, or else the smallest set found that
+        separates them together; empty if there are too many columns to try.
     covariance : float64 NumPy array (D, D), or None
-        Of all coefficients, each class with its intercept last; NaN for those of dependent columns.
+        Covariance of all coefficients, each class with its intercept last; NaN for dependent columns.
     """
 
     solver: str
@@ -79,22 +80,22 @@ class LogisticReport:
 
     @property
     def null_log_likelihood(self) -> float:
-        """That of a model with nothing but the intercept, or with nothing at all."""
+        """Log-likelihood of a model with only the intercept, or with no parameter."""
         if not self.fit_intercept:
             return -self.weight * math.log(len(self.class_weights))
         return sum(w * math.log(w / self.weight) for w in self.class_weights if w > 0)
 
 
 class LikelihoodRatio(NamedTuple):
-    """Twice how far the log-likelihood is above that of the intercepts alone, and the χ² test of it.
+    """Likelihood-ratio test against the intercepts alone: twice the difference of log-likelihoods, and its χ² test.
 
     Attributes
     ----------
     statistic : float
     df : int
-        Parameters beside the intercepts.
+        Number of parameters without the intercepts.
     pvalue : float
-        The probability of a larger statistic, if no column tells of the classes.
+        Probability of a larger statistic if no column has an effect.
     """
 
     statistic: float
@@ -103,11 +104,11 @@ class LikelihoodRatio(NamedTuple):
 
 
 class LogisticResult(NamedTuple):
-    """A fitted model, how the fit went, and its inference; printed, it is the table of its coefficients.
+    """A fitted model, the outcome of the fit, and its inference; ``print`` shows the table of coefficients.
 
-    What is inferred is computed when it is asked for: by the observed information, at the minimum of a loss without
-    penalties. Weights count as frequencies: a row of weight 2 is two rows. With weights of another meaning (class
-    weights, sampling, importance) the coefficients are right, but not the standard errors, nor what follows from them.
+    Inference is computed on access, from the observed information at the minimum of an unpenalised loss. Weights count
+    as frequencies: a row of weight 2 is two rows. If weights have another meaning (class weights, sampling,
+    importance), the coefficients are right, but standard errors and everything computed from them are not.
 
     Attributes
     ----------
@@ -118,17 +119,17 @@ class LogisticResult(NamedTuple):
     loss : float
         (Σ w·loss + penalties) / Σw.
     n_iter : int
-        Steps, each of which is one pass over the data.
+        Number of steps; each is one pass over the data.
     converged : bool
         Whether the loss is certainly within tol² of its minimum (with l1, within tol), relative to its value, or the
         classes are separated. Beyond 4 096 coefficients, or 10¹⁰ products for a Hessian, a small gradient decides.
     separated : bool
-        Whether, without a penalty, the loss has no minimum, because some direction parts the classes.
+        Whether, without a penalty, the loss has no minimum, because some direction separates the classes.
     stderr : tuple of arrays, or None
-        Standard errors of coef and intercept, by the observed information; infinite for columns that depend on each
-        other. None if penalised or separated.
+        Standard errors of coef and intercept, from the observed information; infinite for linearly dependent columns.
+        None if penalised or separated.
     report : LogisticReport
-        What inference needs beside these: the solver that "auto" chose, Σw, the log-likelihood, the covariance.
+        Other numbers that inference needs: the chosen solver, Σw, the log-likelihood, the covariance.
 
     Examples
     --------
@@ -151,10 +152,10 @@ class LogisticResult(NamedTuple):
 
     @property
     def covariance(self) -> Array:
-        """Covariance (D, D) of coef and intercept; of K classes, of each class after the other.
+        """Covariance (D, D) of coef and intercept; for K classes, class by class.
 
-        Dependent columns have infinite variances, and covariances that are NaN. Without an intercept in the model it is
-        that of coef alone.
+        Dependent columns have infinite variances, and NaN covariances. Without an intercept in the model it is the
+        covariance of coef alone.
         """
         covariance = with_infinities(self._covariance())
         if not self._told().fit_intercept:
@@ -163,7 +164,7 @@ class LogisticResult(NamedTuple):
 
     @property
     def zvalues(self) -> tuple[Array, Array]:
-        """Coef and intercept divided by their standard errors; NaN where these are infinite, or 0."""
+        """Coef and intercept divided by their standard errors; NaN if these are infinite, or 0."""
         return self._parts(quotients(self._values(), self._errors()))
 
     @property
@@ -178,7 +179,7 @@ class LogisticResult(NamedTuple):
 
     @property
     def odds_ratios(self) -> Array:
-        """exp(coef): the factor of the odds for one unit of a column; that of their interval is exp(conf_int()[0])."""
+        """exp(coef): the factor of the odds for one unit of a column; its interval is exp(conf_int()[0])."""
         return self._as_coef(exponentials(self.coef))
 
     @property
@@ -188,12 +189,12 @@ class LogisticResult(NamedTuple):
 
     @property
     def null_log_likelihood(self) -> float:
-        """Log-likelihood of a model with nothing but the intercept; of even odds without an intercept."""
+        """Log-likelihood of a model with only the intercept; of even odds if there is no intercept."""
         return self._told().null_log_likelihood
 
     @property
     def pseudo_r2(self) -> float:
-        """McFadden's R², 1 − log-likelihood / that of the null model."""
+        """McFadden's R², 1 − log-likelihood / null log-likelihood."""
         null = self.null_log_likelihood
         return 1.0 - self.log_likelihood / null if null else 0.0
 
@@ -220,8 +221,8 @@ class LogisticResult(NamedTuple):
     def relative_to(self, label: Any) -> "LogisticResult":
         """Return the same model with the coefficients of one of K classes, the base, at 0.
 
-        Those of each other class are differences from it, with their own standard errors: what MNLogit of
-        statsmodels, R's ``multinom`` and Stata's ``mlogit`` print. Probabilities are the same.
+        The coefficients of each other class are differences from it, with their own standard errors, as printed by
+        MNLogit of statsmodels, R's ``multinom`` and Stata's ``mlogit``. Probabilities do not change.
 
         Parameters
         ----------
@@ -230,7 +231,7 @@ class LogisticResult(NamedTuple):
         Raises
         ------
         ValueError
-            If there are two classes, for which coef is relative to the first one already, or it is none of them.
+            If there are two classes (coef is already relative to the first), or `label` is not one of the classes.
         """
         classes = to_host(self.classes).tolist()
         if hasattr(label, "shape"):
@@ -256,7 +257,7 @@ class LogisticResult(NamedTuple):
         return repr(self) if self.report is None else self.summary()
 
     def summary(self, names: Sequence[str] | None = None, *, alpha: float = 0.05) -> str:
-        """The table of coefficients: standard error, z, p-value and interval; above it, how well the model fits.
+        """The table of coefficients: standard error, z, p-value and interval; above it, the quality of the fit.
 
         Parameters
         ----------

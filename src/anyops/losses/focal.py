@@ -133,9 +133,9 @@ def sigmoid_focal_loss(
 ) -> Array:
     """−α_t (1 − p_t)^γ log p_t of independent binary classifications [1]_.
 
-    p = σ(x), p_t = pt + (1 − p)(1 − t), −log p_t the cross-entropy t softplus(−x) + (1 − t) softplus(x), and
-    α_t = αt + (1 − α)(1 − t); equations 4 and 5, and soft targets as torchvision and optax take them. `pos_weight`
-    multiplies the first term of the cross-entropy, `sample_weight` the loss of each item.
+    p = σ(x), p_t = pt + (1 − p)(1 − t), −log p_t the cross-entropy t softplus(−x) + (1 − t) softplus(x), and α_t = αt +
+    (1 − α)(1 − t); equations 4 and 5; soft targets as in torchvision and optax. `pos_weight` multiplies the first term
+    of the cross-entropy, `sample_weight` the loss of each item.
 
     Parameters
     ----------
@@ -143,32 +143,32 @@ def sigmoid_focal_loss(
         Of any shape. Floating or integer; integers become the namespace's default float, 16-bit floats are computed in
         float32.
     targets : array
-        Of the same shape, in [0, 1]: 0 and 1, or what lies between. Bool, integer or floating. Values outside are not
-        looked for, and mean nothing.
+        Same shape, numbers in [0, 1]. Bool, integer or floating. Values outside are not checked; their loss is
+        meaningless.
     alpha : float in [0, 1] or None
-        Weight of the positive class, 1 − alpha being that of the negative one; None for no weights.
+        Weight of the positive class; the negative class has 1 − alpha. None means no weights.
     gamma : float ≥ 0
         0 is the weighted binary cross-entropy, to the last bit.
     reduction : {"none", "mean", "sum"}
-        The mean is over all items, Σ w loss / Σ w with weights; that of nothing is 0.
+        The mean is over all items, Σ w loss / Σ w with weights; the mean of an empty array is 0.
     pos_weight : float ≥ 0 or array, optional
         Weight of the positive term, as in torch's ``BCEWithLogitsLoss``: a number, or an array that broadcasts to the
-        shape of `logits`, (C,) for one of each class along the last axis.
+        shape of `logits`, such as (C,) with one weight per class along the last axis.
     sample_weight : array, optional
-        Bool or numbers ≥ 0, in a shape that broadcasts to that of `logits`: (N, 1) for one of each row. What an item of
-        weight 0 holds, NaN included, reaches neither the loss nor a gradient.
+        Bool or numbers ≥ 0, broadcast to the shape of `logits`, such as (N, 1) with one weight per row. An item of
+        weight 0 is ignored in the loss and all gradients, even if it holds NaN.
 
     Returns
     -------
     array
-        In the shape of `logits`, or 0-d. Relative precision is that of the dtype at logits of any size; first and
-        second derivatives are finite. NaN for a logit that is NaN or infinite.
+        In the shape of `logits`, or 0-d. Accurate to the relative precision of the dtype at logits of any size; first
+        and second derivatives are finite. NaN if a logit is NaN or infinite.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or not in the shape of the other, or an option is out of its range. Negative weights
-        in arrays raise where a look at them is free (NumPy), and give NaN elsewhere.
+        If an argument is not an array, shapes differ, or an option is out of its range. Negative weights in arrays
+        raise where checking is free (NumPy), and give NaN elsewhere.
 
     References
     ----------
@@ -201,7 +201,7 @@ def sigmoid_focal_loss_and_grad(
     pos_weight: float | Array | None = None,
     sample_weight: Array | None = None,
 ) -> LossAndGrad:
-    """:func:`sigmoid_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
+    """:func:`sigmoid_focal_loss` and its derivative by the logits in closed form, without automatic differentiation.
 
     With z = x(1 − 2t) for a hard target, d/dz = α_t q^γ (γ(1 − q) ce + q).
 
@@ -402,7 +402,7 @@ def softmax_focal_loss(
     ----------
     logits : array (..., C, ...)
         Floating or integer; integers become the namespace's default float, 16-bit floats are computed in float32. A
-        logit may be −∞, for a class that is impossible.
+        logit of −∞ marks an impossible class.
     labels : array
         Integers 0 to C − 1 in the shape of `logits` without its class axis; or the t_c themselves, floating, in the
         whole shape of `logits`.
@@ -413,25 +413,25 @@ def softmax_focal_loss(
     axis : int
         The class axis of `logits`.
     ignore_index : int, optional
-        The label of items that do not count: loss and gradient are 0, whatever their logits.
+        Items with this label are ignored: loss and gradient are 0, whatever their logits.
     label_smoothing : float in [0, 1]
     reduction : {"none", "mean", "sum"}
-        The mean is over the items not ignored, whatever their `alpha`; Σ w loss / Σ w with a `sample_weight`. That of
-        nothing is 0.
+        The mean is over the items not ignored, whatever their `alpha`; Σ w loss / Σ w with a `sample_weight`. The mean
+        of no items is 0.
     sample_weight : array, optional
-        Bool or numbers ≥ 0, in a shape that broadcasts to that of the items: `logits` without the class axis. What an
-        item of weight 0 holds, NaN and labels out of range included, reaches neither the loss nor a gradient.
+        Bool or numbers ≥ 0, broadcast to the shape of the items: `logits` without the class axis. An item of weight 0
+        is ignored in the loss and all gradients, even if it holds NaN or a label out of range.
 
     Returns
     -------
     array
-        In the shape of `logits` without its class axis, or 0-d. A label out of range raises where a look at it is free
-        (NumPy), and elsewhere, or under a transform, gives NaN.
+        In the shape of `logits` without its class axis, or 0-d. A label out of range raises where checking is free
+        (NumPy), and gives NaN elsewhere and under a transform.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array or of the wrong shape, or an option is out of its range.
+        If an argument is not an array or has the wrong shape, or an option is out of its range.
 
     References
     ----------
@@ -465,7 +465,7 @@ def softmax_focal_loss_and_grad(
     reduction: str = "none",
     sample_weight: Array | None = None,
 ) -> LossAndGrad:
-    """:func:`softmax_focal_loss` and its derivative by the logits, in closed form: no automatic differentiation.
+    """:func:`softmax_focal_loss` and its derivative by the logits in closed form, without automatic differentiation.
 
     Parameters
     ----------

@@ -24,29 +24,30 @@ def box_iou_loss(
     Parameters
     ----------
     pred, target : array (..., 4)
-        Box by box, of one shape. Floating or integer; integers become the namespace's default float, 16-bit floats are
-        computed in float32. In place of 4 numbers those of `fmt`.
+        Matched boxes, of the same shape. Floating or integer; integers become the namespace's default float, 16-bit
+        floats are computed in float32. With another `fmt`, its numbers instead of 4.
     reduction : {"none", "mean", "sum"}
-        The mean is Σ w loss / Σ w with weights; that of no boxes is 0.
+        The mean is Σ w loss / Σ w with weights; the mean of no boxes is 0.
     kind : {"giou", "iou", "diou", "ciou", "iof", "ios", "probiou"}
         As in :func:`anyops.box_iou`. Not every `fmt` has "giou": rotated boxes have "iou", "iof", "ios" and "probiou".
     fmt : str
         See :func:`anyops.box_convert`.
     sample_weight : array, optional
-        Bool or numbers ≥ 0, in a shape that broadcasts to that of the losses. What a pair of weight 0 holds, NaN
-        included, reaches neither the loss nor a gradient.
+        Bool or numbers ≥ 0, broadcast to the shape of the losses. A pair of weight 0 is ignored in the loss and all
+        gradients, even if it holds NaN.
 
     Returns
     -------
     array (...), or 0-d
-        Differentiable on libraries that differentiate, with finite gradients at degenerate, identical, touching and
-        disjoint boxes. The gradient of iou is 0 for boxes that do not overlap; that of giou and diou is not.
+        Differentiable on libraries with automatic differentiation, with finite gradients at degenerate, identical,
+        touching and disjoint boxes. The gradient of iou is 0 for disjoint boxes; the gradients of giou and diou are
+        not.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is no array of boxes, shapes differ, or `kind`, `reduction` or `fmt` is unknown. Negative weights
-        raise where a look at them is free (NumPy), and give NaN elsewhere.
+        If an argument is not an array of boxes, shapes differ, or `kind`, `reduction` or `fmt` is unknown. Negative
+        weights raise where checking is free (NumPy), and give NaN elsewhere.
 
     References
     ----------

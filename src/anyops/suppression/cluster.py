@@ -60,41 +60,41 @@ def cluster_nms(
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> RescoredBoxes:
-    """Indices and scores of Cluster-NMS: greedy NMS, or without cutting s_j · Π_i exp(−C_ij² / σ).
+    """Indices and scores of Cluster-NMS: greedy NMS, or penalised scores s_j · Π_i exp(−C_ij² / σ).
 
     C_ij is the overlap of a box i that greedy NMS keeps with a box j that ranks below it and has the same label, 0
     elsewhere. With ``penalty=None`` the boxes that greedy NMS keeps are returned. With ``"score"`` each score is
     multiplied by Π_i exp(−C_ij² / σ); with ``"score+distance"`` by Π_i min(exp(−C_ij² / σ) + D_ij^0.6, 1) over the i
-    with C_ij > 0, where D is the squared distance of the centres over the squared diagonal of the enclosing box. No box
-    is cut for its overlap then, only for its new score.
+    with C_ij > 0, where D is the squared distance of the centres over the squared diagonal of the enclosing box. A
+    penalty drops boxes only for their new score, not for their overlap.
 
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given, except for distances.
+        xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given, except for distances.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
-        Of the greedy suppression that decides which boxes penalise.
+        Threshold of the greedy suppression that decides which boxes penalise.
     penalty : {None, "score", "score+distance"}
         See above.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Of the overlap, see :func:`box_iou`; where it is negative it counts as 0. ``"diou"`` alone is DIoU-NMS.
+        Kind of overlap, see :func:`box_iou`; negative overlaps count as 0. ``"diou"`` alone is DIoU-NMS.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     labels : array (N,), optional
-        Boxes of different labels do not act on each other.
+        Boxes of different labels do not affect each other.
     scenes : integer array (N,), optional
-        Scene of each box. Boxes of different scenes do not act on each other, whatever their labels.
-        `max_output` holds for each scene.
+        Scene of each box. Boxes of different scenes do not affect each other, whatever their labels. `max_output` holds
+        for each scene.
     sigma : float
         σ of the penalties; positive.
     score_threshold : float, optional
-        Only new scores strictly greater are returned, whatever the penalty; None is no limit.
+        Only new scores strictly greater are returned, whatever the penalty; None means no limit.
     max_output : int, optional
         Return the best `max_output`.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`.
+        Used instead of the overlaps of `boxes`.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def cluster_nms_scores(
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
-    """New scores of Cluster-NMS, 0 for the boxes that go: the static form of :func:`cluster_nms`.
+    """New scores of Cluster-NMS, 0 for dropped boxes: the static form of :func:`cluster_nms`.
 
     Differentiable in scores, boxes, overlaps and `sigma`.
 
@@ -169,9 +169,9 @@ def cluster_nms_scores(
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
-        False for boxes that are padding: they act on nothing, and get 0.
+        False for padding, which affects nothing and gets 0.
     overlaps : array (..., N, N), optional
-        Used in place of the overlaps of `boxes`.
+        Used instead of the overlaps of `boxes`.
 
     Returns
     -------
@@ -213,7 +213,8 @@ def weighted_cluster_nms(
     """Boxes Σ_j w_ij box_j / Σ_j w_ij of weighted Cluster-NMS, their scores and indices.
 
     w_ij = (C_ij [C_ij > 0.8] + δ_ij) s_j, with C and the new scores s of :func:`cluster_nms`. A box that greedy NMS
-    keeps becomes the average of itself and the worse boxes that it overlaps by more than 0.8, however low their scores.
+    keeps becomes the weighted average of itself and the lower-ranked boxes that it overlaps by more than 0.8, however
+    low their scores.
 
     Parameters
     ----------
@@ -234,7 +235,7 @@ def weighted_cluster_nms(
     Raises
     ------
     TypeError, ValueError
-        As :func:`cluster_nms`, and where `boxes` is None. For batches and under a transform there is
+        As :func:`cluster_nms`, and if `boxes` is None. For batches and under a transform there is
         :func:`weighted_cluster_nms_boxes`.
 
     References
@@ -293,16 +294,16 @@ def weighted_cluster_nms_boxes(
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
-        False for boxes that are padding: they act on nothing, and get 0.
+        False for padding, which affects nothing and gets 0.
     overlaps : array (..., N, N), optional
-        Used in place of the overlaps of `boxes`.
+        Used instead of the overlaps of `boxes`.
 
     Returns
     -------
     boxes : array (..., N, 4)
-        Averaged boxes; those that go stay as they are.
+        Averaged boxes; dropped boxes are unchanged.
     scores : array (..., N)
-        New scores, 0 for the boxes that go.
+        New scores, 0 for dropped boxes.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def fast_nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
@@ -55,15 +55,15 @@ def fast_nms(
         Scene of each box. Boxes of different scenes do not suppress each other, whatever their labels.
         `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Of the overlap, see :func:`box_iou`.
+        Kind of overlap, see :func:`box_iou`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
-        Only boxes with a score strictly greater take part.
+        Boxes with a score that is not strictly greater are ignored.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: of masks, key points.
+        Used instead of the overlaps of `boxes`, for masks or keypoints.
 
     Returns
     -------
@@ -157,9 +157,9 @@ def fast_nms_mask(
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional
-        False for boxes that are padding: they neither suppress nor are kept.
+        False for padding, which neither suppresses nor is kept.
     overlaps : array (..., N, N), optional
-        Used in place of the overlaps of `boxes`, which may then be None.
+        Used instead of the overlaps of `boxes`, which may then be None.
 
     Returns
     -------

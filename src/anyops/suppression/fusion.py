@@ -95,21 +95,19 @@ def weighted_boxes_fusion(
     score_threshold: float | Array = 0.0,
     conf_type: str = "avg",
 ) -> FusedBoxes:
-    """Σ s box / Σ s over the boxes, of one or several models, that overlap: weighted boxes fusion [1]_.
+    """Weighted boxes fusion [1]_: Σ s box / Σ s over overlapping boxes, of one or several models.
 
     Boxes are taken by descending s, their score times the weight of their model, ties by the lower index. Each joins
-    the fused box of its label that overlaps it most, by more than `iou_threshold`, ties to the one founded first, and
-    founds one where there is none. A fused box is always the mean, weighted by s, of the boxes that have joined it.
+    the fused box of its label that overlaps it most, if by more than `iou_threshold`, ties to the one founded first.
+    Otherwise it founds a new one. A fused box is always the mean, weighted by s, of the boxes that have joined it.
 
     With n the number of boxes that were fused, w_i the weights of their models, W the weights of all models, of which
     there are m, and P those of the models present among the boxes, each once, the score of a fused box is, as in the
     implementation of the authors [2]_,
 
     ========================  ==============================================================
-    avg                       (Σ s_i / n) · min(n, m) / Σ W
-    max                       max s_i / max W
-    box_and_model_avg         (Σ s_i / Σ w_i) · Σ P / Σ W; 0 where all w_i are 0
-    absent_model_aware_avg    Σ s_i / (Σ w_i + Σ W − Σ P)
+    avg (Σ s_i / n) · min(n, m) / Σ W max max s_i / max W box_and_model_avg (Σ s_i / Σ w_i) · Σ P / Σ W; 0 if all w_i
+    are 0 absent_model_aware_avg Σ s_i / (Σ w_i + Σ W − Σ P)
     ========================  ==============================================================
 
     Parameters
@@ -123,12 +121,12 @@ def weighted_boxes_fusion(
         Number of the model that found each box, from 0; a single model if not given.
     model_weights : sequence or array (m,), optional
         Numbers of at least 0, not all 0. By default there are ``max(model_ids) + 1`` models of weight 1: give weights
-        if the last model may have found nothing. A box of weight 0 counts as one of the n, and moves nothing; if all
-        boxes have s = 0, the fused box is their unweighted mean.
+        if the last model may have found nothing. A box of weight 0 counts in n, but moves nothing; if all boxes have s
+        = 0, the fused box is their unweighted mean.
     iou_threshold : float in [0, 1]
         Strict: a box that overlaps a fused box by exactly this much does not join it.
     score_threshold : float
-        Only boxes with a score strictly greater take part, before weights; NaN is not greater.
+        Boxes with a score that is not strictly greater are ignored; compared before weights, and NaN is not greater.
     conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
 
     Returns
@@ -150,10 +148,10 @@ def weighted_boxes_fusion(
 
     Notes
     -----
-    There is no ``overlaps`` in place of the boxes: a fused box moves, so no matrix could hold its overlaps.
+    There is no ``overlaps``: a fused box moves, so no matrix could hold its overlaps.
 
-    Overlaps are compared in float64. Which boxes fuse has no gradient; fused boxes and scores have one, on libraries
-    that differentiate. Memory follows the number of boxes, never N².
+    Overlaps are compared in float64. The choice of boxes to fuse has no gradient; fused boxes and scores have one, on
+    libraries with automatic differentiation. Memory grows with the number of boxes, never with N².
 
     References
     ----------
@@ -211,10 +209,10 @@ def weighted_boxes_fusion_padded(
     conf_type: str = "avg",
     valid: Array | None = None,
 ) -> PaddedFusedBoxes:
-    """Σ s box / Σ s over the boxes that overlap, in a fixed shape: see :func:`weighted_boxes_fusion`.
+    """Weighted boxes fusion in a fixed shape: see :func:`weighted_boxes_fusion`.
 
-    The static form: batches, ``jax.jit``, ``jax.vmap``, ``torch.compile``, ``torch.func.vmap``. It takes N steps one
-    after another, each over all boxes.
+    The static form: batches, ``jax.jit``, ``jax.vmap``, ``torch.compile``, ``torch.func.vmap``. It takes N sequential
+    steps, each over all boxes.
 
     Parameters
     ----------
@@ -222,14 +220,15 @@ def weighted_boxes_fusion_padded(
     scores : array (..., N)
     labels : array (..., N)
     model_ids : integer array (..., N), optional
-        A box whose number is negative, or beyond the weights, takes no part.
+        A box with a number that is negative, or beyond the weights, is ignored.
     model_weights : sequence or array (m,), optional
-        By default the largest valid number in each lane is that of the last model. Weights in an array are not checked.
+        By default the largest valid number in each scene is the number of the last model. Weights in an array are not
+        checked.
     iou_threshold : float in [0, 1]
     score_threshold : float
     conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
     valid : bool array (..., N), optional
-        False for boxes that are padding: they take no part.
+        False for padding, which is ignored.
 
     Returns
     -------
@@ -238,18 +237,17 @@ def weighted_boxes_fusion_padded(
     scores : array (..., N)
     labels : array (..., N)
     valid : bool array (..., N)
-        Whether this is a fused box.
+        True for fused boxes, False for padding.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`weighted_boxes_fusion`, but for values in arrays.
+        As :func:`weighted_boxes_fusion`, except for values in arrays, which are not checked.
 
     Notes
     -----
-    Overlaps are compared in the dtype that boxes are computed in. The index contract compares them in float64: an
-    overlap with a fused box that is equal to the threshold, or to another one, but for rounding, may be decided
-    differently.
+    Overlaps are compared in the dtype that boxes are computed in. The index contract compares them in float64: the two
+    may decide differently if an overlap equals the threshold, or another overlap, up to rounding.
 
     Examples
     --------

@@ -69,13 +69,13 @@ def nms(
 ) -> Array:
     """Indices of the boxes that greedy non-maximum suppression keeps, by descending score.
 
-    A box is dropped iff a box that is kept ranks above it, has the same label, and overlaps it by more than
-    `iou_threshold`. Boxes rank by score, ties by the lower index.
+    A box is dropped iff a kept box ranks above it, has the same label, and overlaps it by more than `iou_threshold`.
+    Boxes rank by score, ties by the lower index.
 
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
@@ -86,15 +86,16 @@ def nms(
         Scene of each box. Boxes of different scenes do not suppress each other, whatever their labels.
         `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Kind of overlap, see :func:`box_iou`; "diou" is DIoU-NMS [2]_. For "iof", the first box is the better one.
+        Kind of overlap, see :func:`box_iou`; "diou" is DIoU-NMS [2]_. For "iof", the first box is the higher-ranked
+        one.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
-        Only boxes with a score strictly greater take part.
+        Boxes with a score that is not strictly greater are ignored.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`, for masks, keypoints and the like.
+        Used instead of the overlaps of `boxes`, for masks, keypoints or other similarities.
 
     Returns
     -------
@@ -105,11 +106,11 @@ def nms(
     ------
     TypeError, ValueError
         If arguments are not arrays of one library and device, or shapes, dtypes, thresholds or `kind` are out of range;
-        for batches and under a transform (``jax.jit``, ...), where :func:`nms_mask` works.
+        for batches and under a transform (``jax.jit``, ...): use :func:`nms_mask`.
 
     Notes
     -----
-    Memory follows the number of overlapping pairs, never N².
+    Memory grows with the number of overlapping pairs, never with N².
 
     References
     ----------
@@ -164,8 +165,8 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float, 
 
     Notes
     -----
-    Name and order of ``torchvision.ops.batched_nms``, which shifts the boxes of each class apart; that changes results
-    for negative coordinates and, in float32, for large class numbers. Here classes are compared.
+    Name and order of arguments as in ``torchvision.ops.batched_nms``. torchvision shifts the boxes of each class apart,
+    which changes results for negative coordinates and, in float32, for large class numbers. Here classes are compared.
 
     Examples
     --------
@@ -205,9 +206,9 @@ def nms_mask(
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional
-        False for boxes that are padding: they neither suppress nor are kept.
+        False for padding, which neither suppresses nor is kept.
     overlaps : array (..., N, N), optional
-        Used in place of the overlaps of `boxes`, which may then be None.
+        Used instead of the overlaps of `boxes`, which may then be None.
 
     Returns
     -------

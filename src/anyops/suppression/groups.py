@@ -38,7 +38,7 @@ def nms_groups(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     iou_threshold : float in [0, 1]
@@ -48,18 +48,18 @@ def nms_groups(
     scenes : integer array (N,), optional
         Scene of each box. Boxes of different scenes do not form groups, whatever their labels.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Kind of overlap, see :func:`box_iou`; for "iof", the first box is the better one.
+        Kind of overlap, see :func:`box_iou`; for "iof", the first box is the higher-ranked one.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
-        Only boxes with a score strictly greater take part.
+        Boxes with a score that is not strictly greater are ignored.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`.
+        Used instead of the overlaps of `boxes`.
 
     Returns
     -------
     array (N,)
-        In the namespace's index dtype; −1 for boxes that do not take part.
+        In the namespace's index dtype; −1 for ignored boxes.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def nms_groups(
 
     Notes
     -----
-    One pass over the boxes as they are. To compare merged boxes too, call again with them.
+    One pass over the given boxes. To compare merged boxes too, call again with them.
 
     Examples
     --------

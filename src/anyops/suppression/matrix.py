@@ -39,7 +39,7 @@ def matrix_nms(
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
     kernel : {"gaussian", "linear"}
@@ -52,7 +52,7 @@ def matrix_nms(
         Scene of each box. Boxes of different scenes do not decay each other, whatever their labels.
         `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Of the overlap, see :func:`box_iou`; where it is negative it counts as 0.
+        Kind of overlap, see :func:`box_iou`; negative overlaps count as 0.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
@@ -60,7 +60,8 @@ def matrix_nms(
     max_output : int, optional
         Return the best `max_output`.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: ``mask_iou(masks, masks)`` for segmentation, what it was made for.
+        Used instead of the overlaps of `boxes`: ``mask_iou(masks, masks)`` for segmentation, for which Matrix NMS was
+        designed.
 
     Returns
     -------
@@ -77,8 +78,8 @@ def matrix_nms(
 
     Notes
     -----
-    An exact duplicate of a better box gets 0 from the linear kernel, and then itself constrains nothing: 0/0 is no
-    constraint.
+    The linear kernel gives 0 to an exact duplicate of a better box. The duplicate then lowers no other box: 0/0 counts
+    as no constraint.
 
     References
     ----------
@@ -134,9 +135,9 @@ def matrix_nms_scores(
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional
-        False for boxes that are padding: they decay nothing, and get 0.
+        False for padding, which decays nothing and gets 0.
     overlaps : array (..., N, N), optional
-        Used in place of the overlaps of `boxes`, which may then be None.
+        Used instead of the overlaps of `boxes`, which may then be None.
 
     Returns
     -------

@@ -59,7 +59,8 @@ def non_max_merge(
 ) -> MergedBoxes:
     """Merge each box that greedy NMS keeps with the boxes that it drops: the smallest box around them, the best score.
 
-    For images that are searched in slices: an object on the border of two is found in parts, which become one box.
+    For images that are searched in slices: an object on the border of two slices is found in parts, which become one
+    box.
 
     Parameters
     ----------
@@ -70,8 +71,8 @@ def non_max_merge(
     overlap_threshold : float in [0, 1]
         Strict: a pair that overlaps by exactly this much is not merged.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
-        Kind of overlap, see :func:`box_iou`; for "iof", the first box is the better one. "ios" merges a part with the
-        whole.
+        Kind of overlap, see :func:`box_iou`; for "iof", the first box is the higher-ranked one. "ios" merges a part
+        with the whole.
     labels : array (N,), optional
         Boxes of different labels are not merged. Integers of any size and sign.
     scenes : integer array (N,), optional
@@ -86,7 +87,7 @@ def non_max_merge(
     -------
     boxes : array (K, 4)
         By descending score, ties to the lower index. In the floating dtype of `boxes`. A box that is merged with no
-        other is unchanged; so is one without area or with a NaN coordinate.
+        other is unchanged; so is a box without area or with a NaN coordinate.
     scores : array (K,)
         The best score of each group, in the floating dtype of `scores`.
     labels : array (K,) or None
@@ -98,8 +99,8 @@ def non_max_merge(
     Raises
     ------
     TypeError, ValueError
-        As :func:`nms`; for other formats, whose regions have no union in the same format; for batches and under a
-        transform (``jax.jit``, ...), where :func:`nms_mask` works.
+        As :func:`nms`; for other formats, because the union of their regions is not in the same format; for batches and
+        under a transform (``jax.jit``, ...): use :func:`nms_mask`.
 
     Notes
     -----
@@ -109,7 +110,7 @@ def non_max_merge(
     others; for `transitive`, where groups lie close to each other without being connected, also with the pairs of boxes
     that each overlap the union box of the other's group by more than the threshold.
 
-    Which boxes are merged has no gradient; merged boxes and scores have one, on torch.
+    The choice of boxes to merge has no gradient; merged boxes and scores have one, on torch.
 
     Examples
     --------

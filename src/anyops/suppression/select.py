@@ -59,7 +59,7 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | Array
     indices : array (..., k)
         By descending score, ties to the lowest index, NaN last; in the namespace's index dtype.
     valid : bool array (..., k)
-        Whether the score is a number, and above the threshold where one is given.
+        Whether the score is a number, and above the threshold if there is one.
 
     Raises
     ------

@@ -57,43 +57,43 @@ def soft_nms(
     max_output: int | None = None,
     overlaps: Array | None = None,
 ) -> RescoredBoxes:
-    """Indices and scores s_j · Π_i f(overlap(i, j)) of Soft-NMS, over the boxes i picked before j, as picked.
+    """Indices and scores s_j · Π_i f(overlap(i, j)) of Soft-NMS over the boxes i picked before j, in picking order.
 
-    Repeat: pick the box of the best score, ties to the lowest index, and multiply the score of each remaining box of
-    its label that it overlaps by f.
+    Repeat: pick the box with the highest score, ties to the lowest index, and multiply the score of each remaining box
+    of its label that it overlaps by f.
 
     Parameters
     ----------
     boxes : array (N, 4)
-        xyxy, or as `fmt` says; floating or integer. May be None where `overlaps` is given.
+        xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
-        Not negative; those that are, and NaN, are never picked.
+        Negative scores and NaN are never picked.
     decay : {"gaussian", "linear", "hard"}
         f(o) = exp(−o² / `sigma`); or 1 − o, or 0, for o > `iou_threshold`, and 1 up to there. ``"hard"`` is greedy NMS.
     sigma : float
         Positive. TensorFlow's ``soft_nms_sigma`` is half of it.
     iou_threshold : float in [0, 1]
-        Of the linear and the hard decay.
+        For the linear and the hard decay.
     labels : array (N,), optional
         Boxes of different labels do not lower each other.
     scenes : integer array (N,), optional
         Scene of each box. Boxes of different scenes do not lower each other, whatever their labels.
         `max_output` holds for each scene.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
-        Of the overlap, see :func:`box_iou`, seen from the box that is picked; it acts only where it is positive.
+        Kind of overlap, see :func:`box_iou`, from the row of the picked box; only positive overlaps have an effect.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
-        A box is returned iff its score when it is picked is strictly greater; None is 0.
+        A box is returned iff its score when it is picked is strictly greater; None means 0.
     max_output : int, optional
         Return the first `max_output` picks.
     overlaps : array (N, N), optional
-        Used in place of the overlaps of `boxes`: of masks, key points.
+        Used instead of the overlaps of `boxes`, for masks or keypoints.
 
     Returns
     -------
     indices : array (K,)
-        In the order of the picks, which is that of descending new score, ties to the lowest index.
+        In the order of the picks: by descending new score, ties to the lowest index.
     scores : array (K,)
         Scores when picked, in the floating dtype of `scores`.
 
@@ -105,7 +105,7 @@ def soft_nms(
 
     Notes
     -----
-    Memory follows the number of overlapping pairs, never N².
+    Memory grows with the number of overlapping pairs, never with N².
 
     References
     ----------
@@ -147,9 +147,9 @@ def soft_nms_scores(
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:
-    """Score of each box when Soft-NMS picks it, 0 for those that it never picks: the static form of :func:`soft_nms`.
+    """Score of each box when Soft-NMS picks it, 0 if it is never picked: the static form of :func:`soft_nms`.
 
-    Differentiable in scores, boxes, overlaps and `sigma`, the order of the picks being constant.
+    Differentiable in scores, boxes, overlaps and `sigma`, with the order of the picks as a constant.
 
     Parameters
     ----------
@@ -164,9 +164,9 @@ def soft_nms_scores(
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
     valid : bool array (..., N), optional
-        False for boxes that are padding: they lower nothing, and get 0.
+        False for padding, which lowers nothing and gets 0.
     overlaps : array (..., N, N), optional
-        Used in place of the overlaps of `boxes`, which may then be None.
+        Used instead of the overlaps of `boxes`, which may then be None.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def soft_nms_scores(
 
     Notes
     -----
-    Pick by pick, in memory of N. For a derivative the libraries keep what they computed of all pairs.
+    Works pick by pick, with O(N) memory. For a derivative the libraries store values of all pairs.
 
     Examples
     --------

@@ -54,7 +54,7 @@ class Solution(NamedTuple):
     Attributes
     ----------
     solver : str
-        The one that "auto" chose, or that was asked for.
+        The solver that "auto" chose, or the given one.
     theta : array (lines, p + 1)
         Coefficients of x, the intercept last.
     covariance : array (D, D), or None
