@@ -1,4 +1,4 @@
-"""Functions whose plain formula loses digits, overflows, or has no derivative somewhere."""
+"""Functions for which the plain formula loses digits, overflows, or has no derivative somewhere."""
 
 from ._array.mode import Mode
 from ._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, is_kind, promoted, stop_gradient

@@ -1,4 +1,4 @@
-"""Functions of torch as ONNX models of standard operators, which run without Python."""
+"""Export of torch functions as ONNX models of standard operators, which run without Python."""
 
 import inspect
 import warnings

@@ -1,1 +1,1 @@
-"""All that knows an array library by name; the rest of the package is written against the array API standard."""
+"""All code that names an array library; the rest of the package is written against the array API standard."""

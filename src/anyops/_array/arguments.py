@@ -1,8 +1,8 @@
-"""Checks of numbers and axes; each names the argument, what was expected and what came.
+"""Checks of numbers and axes; each error names the argument, the expectation and the given value.
 
-A number is one of Python or NumPy, or an array without axes. :func:`check_number` wants its value, which decides the
-shape of a result, or the end of a fit. To :func:`check_parameter` it may also stand for values that are not known yet,
-or change from call to call: such an array stays, and goes unchecked where it has no value.
+A number is a Python or NumPy number, or an array without axes. :func:`check_number` needs its value, which decides the
+shape of a result, or the end of a fit. :func:`check_parameter` also takes an array with an unknown value, or one that
+changes from call to call: it returns the array, unchecked if the value is unknown.
 """
 
 import math

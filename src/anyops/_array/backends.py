@@ -1,4 +1,4 @@
-"""What is installed: the array libraries this machine can run anyops on, and how host data reaches them."""
+"""Installed array libraries on which anyops can run, and the conversion of host data to their arrays."""
 
 from collections.abc import Callable
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Reductions of arrays in chunks, for those that do not fit in memory."""
+"""Reductions of chunked arrays that do not fit in memory."""
 
 import math
 import uuid

@@ -1,4 +1,4 @@
-"""How kernels are called: as one compiled unit on JAX, and silently where NumPy would warn of values we define."""
+"""Run a kernel: jitted on JAX, with NumPy's floating-point warnings off."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache

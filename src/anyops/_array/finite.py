@@ -1,4 +1,4 @@
-"""Where an array is not finite, for the message of an error: looked for only once it is known to be refused."""
+"""The first non-finite element of an array, for an error message; searched only after the check has failed."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The way to NumPy arrays in the host's memory and back."""
+"""Conversion to NumPy arrays in host memory and back."""
 
 from typing import Any
 

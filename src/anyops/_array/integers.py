@@ -1,4 +1,4 @@
-"""Integers that a floating dtype may not tell apart: float32 holds all of them up to 2²⁴, float64 up to 2⁵³."""
+"""Integers that a floating dtype may not distinguish: float32 represents all of them up to 2²⁴, float64 up to 2⁵³."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Classes of labels of any type: numbers of any library, and text, which NumPy alone holds."""
+"""Classes of labels of any type: numbers of any library, and text, which only NumPy supports."""
 
 import operator
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which namespace, device and dtypes a call works in; the place where arguments that cannot work are refused.
+"""The namespace, device and dtypes of a call; unsupported arguments are refused here.
 
 Array libraries are recognised, never imported: an array of a library that is installed but unused costs nothing.
 """

@@ -1,4 +1,4 @@
-"""The least of many scores, and rows by their numbers."""
+"""The index of the lowest score, and rows by index."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Arithmetic that may take the memory of its first argument, a temporary that nothing else reads."""
+"""Arithmetic that may overwrite its first argument, a temporary array that nothing else reads."""
 
 import operator
 from collections.abc import Callable

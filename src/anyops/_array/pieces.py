@@ -1,4 +1,4 @@
-"""Work in pieces: tiles of an index space whose temporaries stay in cache, or fit in memory."""
+"""Work in pieces: tiles of an index space with temporary arrays that stay in cache, or fit in memory."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Draws are made on the host, so that a seed means the same numbers on every library and device."""
+"""Random numbers, drawn on the host: a seed gives the same numbers on every library and device."""
 
 import numpy as np
 

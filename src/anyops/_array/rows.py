@@ -1,4 +1,4 @@
-"""Sums over the rows of a large array, by chunks whose temporaries stay in cache."""
+"""Sums over the rows of a large array, in chunks with temporary arrays that stay in cache."""
 
 import functools
 import itertools

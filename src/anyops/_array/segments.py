@@ -1,7 +1,7 @@
-"""Reductions over segments: items that carry the number of the group they belong to.
+"""Reductions over segments: each item has the number of its group.
 
-The standard has no scatter. The pure twins sort the items and reduce over the runs of equal numbers; a native scatter
-stands behind the same function where a library has one, which is both faster and free of the sort.
+The standard has no scatter. The portable version sorts the items and reduces over the runs of equal numbers. If a
+library has a native scatter, the same function uses it: it is faster and needs no sort.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The one place where values decide a shape: a mask becomes indices."""
+"""The only place where a shape depends on values: a mask becomes indices."""
 
 from .namespace import Array, Namespace, library
 

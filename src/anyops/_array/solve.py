@@ -1,4 +1,4 @@
-"""Linear systems and factors on the device of their arrays, where nothing may be decided on the host."""
+"""Linear systems and factorisations on the device of their arrays, without decisions on the host."""
 
 from .loop import for_each
 from .namespace import Array, DType, Namespace, device

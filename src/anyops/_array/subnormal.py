@@ -1,4 +1,4 @@
-"""Numbers below the normal range, which XLA takes for 0 in every operation on floats."""
+"""Numbers below the normal range, which XLA treats as 0 in every operation on floats."""
 
 from .namespace import Array, Namespace, library
 

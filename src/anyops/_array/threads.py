@@ -1,4 +1,4 @@
-"""Work in parts on all cores, where a library runs its operations on one or has threads only for some of them."""
+"""Work in parts on all cores, for libraries that run all or some of their operations on one core."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""How JAX's trees see the results of fits."""
+"""Registration of fit results as JAX pytrees."""
 
 from functools import cache
 

@@ -1,8 +1,8 @@
-"""Which fused box each box joins: the matching of weighted boxes fusion, on the host.
+"""The matching of weighted boxes fusion, on the host: the fused box that each box joins.
 
-The matching is sequential, because a fused box moves whenever a box joins it: too fine for array operations. These find
-the few pairs that can matter beforehand. 1 − IoU is a metric, so for a fused box F that was found at the place A, and
-any box j,
+The matching is sequential, because a fused box moves whenever a box joins it: too fine for array operations. Array
+operations find the few pairs that can matter beforehand. 1 − IoU is a metric, so for a fused box F that was found at
+the place A, and any box j,
 
     IoU(F, j) <= IoU(A, j) + (1 − IoU(F, A)).
 

@@ -1,4 +1,4 @@
-"""Soft-NMS pick by pick, in NumPy: the twin of the picks in rounds, which cost more where a step launches nothing."""
+"""Soft-NMS pick by pick, in NumPy: the twin of the picks in rounds, which pay only if each step is a kernel launch."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Boxes along the axes of the plane: their formats, and their overlap.
+"""Axis-aligned boxes in the plane: their formats, and their overlap.
 
 Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that encloses both.
 """

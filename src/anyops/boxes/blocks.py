@@ -1,6 +1,6 @@
-"""Segments, and blocks along the axes: what they share is a product of sides.
+"""Segments and axis-aligned 3D boxes: their intersection is a product of sides.
 
-Notation: I the intersection, U = |a| + |b| − I, C the block that encloses both. Rows of shape: lower and upper ends
+Notation: I the intersection, U = |a| + |b| − I, C the 3D box that encloses both. Rows of shape: lower and upper ends
 (2d, ...), the same as given, the size, and 1 where it is finite.
 """
 

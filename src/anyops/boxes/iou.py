@@ -1,4 +1,4 @@
-"""The IoU family: overlap of boxes, of masks, and its signed relatives.
+"""The IoU family: overlaps of boxes and masks, signed kinds included.
 
 Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that encloses both.
 """
@@ -40,10 +40,13 @@ def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool =
     """IoU, I / U, of boxes or other regions, or another kind of overlap.
 
     ======= ==============================================================
-    iou I / U iof I / |a|, the covered fraction of the first box ios I / min(|a|, |b|) giou iou − (|C| − U) / |C| [1]_
-    diou iou − ρ² / c², squared centre distance over squared diagonal of C [2]_ ciou diou − αv, v = 4/π² (atan(w₂/h₂) −
-    atan(w₁/h₁))², α = v / (1 − iou + v) without gradient [2]_ probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance
-    of Gaussians with mean and covariance of the boxes [3]_
+    iou     I / U
+    iof     I / |a|, the covered fraction of the first box
+    ios     I / min(|a|, |b|)
+    giou    iou − (|C| − U) / |C|                          [1]_
+    diou    iou − ρ² / c², squared centre distance over squared diagonal of C   [2]_
+    ciou    diou − αv, v = 4/π² (atan(w₂/h₂) − atan(w₁/h₁))², α = v / (1 − iou + v) without gradient   [2]_
+    probiou 1 − √(1 − exp(−B)), B the Bhattacharyya distance of Gaussians with mean and covariance of the boxes   [3]_
     ======= ==============================================================
 
     Parameters

@@ -1,6 +1,6 @@
-"""Object keypoint similarity: how near the keypoints of two poses are, measured by the size of the second.
+"""Object keypoint similarity: distances of the keypoints of two poses, relative to the size of the second pose.
 
-With K keypoints at distances d_k, the area A of the second pose and v_k = 1 where it has a visible keypoint,
+With K keypoints at distances d_k, the area A of the second pose and v_k = 1 if its keypoint k is visible,
 
     OKS = Σ_k v_k exp(−d_k² / (8 σ_k² A)) / Σ_k v_k.
 """

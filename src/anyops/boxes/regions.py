@@ -1,7 +1,7 @@
-"""Regions of any format: which numbers describe one, and how much two of them share.
+"""Regions of any format: the numbers that describe a region, and the intersection of two regions.
 
-A format names the numbers, a geometry the shapes that they describe. Regions are made ready as rows: an envelope along
-the axes and the size, by which pairs that may overlap are found, and the rows that an overlap is computed from.
+A format names the numbers, a geometry the shapes that they describe. Regions are prepared as rows: the axis-aligned
+envelope and the size, to find pairs that may overlap, and the rows for computing an overlap.
 """
 
 import math

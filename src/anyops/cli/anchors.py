@@ -1,4 +1,4 @@
-"""``anyops anchors``: the sizes that a detector starts from, found in the annotations it is trained on."""
+"""``anyops anchors``: anchor sizes of a detector, found in its training annotations."""
 
 import io
 import json

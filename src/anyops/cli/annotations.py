@@ -1,4 +1,4 @@
-"""COCO annotations: the sizes of the boxes that people have drawn."""
+"""COCO annotations: the sizes of annotated boxes."""
 
 import math
 from collections.abc import Sequence

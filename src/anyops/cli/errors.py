@@ -1,4 +1,4 @@
-"""What a user can mend is told in one line on standard error, with exit code 2."""
+"""Errors that a user can correct: one line on standard error, with exit code 2."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Where detections come from and go to: a file or a standard stream, plain or compressed with gzip."""
+"""Input and output of detections: a file or a standard stream, plain or compressed with gzip."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""The variants of suppression that the command offers, and which of its options belong to which of them."""
+"""The suppression variants of the command, and the options of each."""
 
 import inspect
 from collections.abc import Mapping, Sequence

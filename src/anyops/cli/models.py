@@ -1,4 +1,4 @@
-"""The models whose boxes are fused: which made each box, and what each weighs."""
+"""The models whose boxes are fused: the model of each box, and the weight of each model."""
 
 import math
 from collections.abc import Sequence

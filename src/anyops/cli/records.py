@@ -1,8 +1,8 @@
 """Detections in COCO's result format (JSON) and as CSV: read, checked, and written back to the character.
 
-What is not dropped must come out as it went in: unknown fields, the digits of every number, quoting, layout. So the
-text is kept, with the places of the records in it, beside the few numbers that NMS needs. Where a score or a box is a
-new one, it alone is replaced in that text. Only fused records, which are no record of the input, are written anew.
+Kept records must be written unchanged: unknown fields, the digits of every number, quoting, layout. So the text is
+stored, with the positions of the records in it, and the few numbers that NMS needs. Only new scores and boxes are
+replaced in this text. Only fused records, which match no input record, are written anew.
 """
 
 import csv

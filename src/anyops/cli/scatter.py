@@ -1,4 +1,4 @@
-"""The picture of anchors: over the sizes of the boxes that they stand for, and around one centre to scale."""
+"""The picture of anchors: over the sizes of all boxes, and to scale around one centre."""
 
 import io
 

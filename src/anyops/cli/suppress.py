@@ -1,4 +1,4 @@
-"""Suppression of detections that were read: what stays, as the text of a file."""
+"""Suppression of a file's detections: the kept detections, as the text of a file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple

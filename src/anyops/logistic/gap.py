@@ -4,8 +4,8 @@ The objective, for weights of sum W, is
 
     P = (1/W) Σ w loss + Σ ½ ridge_j coef_j² + bound_j |coef_j|.
 
-A row's loss is the largest of ρ·r + H over the probabilities q of its classes, where ρ = q − e_y, with 1 taken off at
-the class y that is there, and H is the entropy of q. Exchanging maximum and minimum gives the dual [1]_ [2]_
+A row's loss is the maximum of ρ·r + H over the probabilities q of its classes, where ρ = q − e_y subtracts 1 at the
+true class y, and H is the entropy of q. Exchanging maximum and minimum gives the dual [1]_ [2]_
 
     D = (1/W) Σ w H − Σ conjugate_j(v_j),    v = −(1/W) Σ w ρ x,    conjugate_j(v) = max(|v| − bound_j, 0)² / 2 ridge_j,
 

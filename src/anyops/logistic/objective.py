@@ -1,7 +1,7 @@
-"""The logistic loss of some rows, its gradient and its Hessian: sums over the rows, which parts are merged by.
+"""The logistic loss of some rows, its gradient and its Hessian: sums over the rows, so parts can be merged.
 
-Notation: r = x·coef + intercept, the logit of a row, or of each class of it; u the margin of the class that is there,
-above 0 where it has more than half of the probability: ±r for two classes; p the probabilities; w the weight of a row.
+Notation: r = x·coef + intercept, the logit of a row, or one per class; u the margin of the true class, above 0 if its
+probability is above one half: ±r for two classes; p the probabilities; w the weight of a row.
 """
 
 import math

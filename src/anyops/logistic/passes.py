@@ -1,4 +1,4 @@
-"""One pass over rows: kernels that make sums of chunks of them, and how the sums of two chunks are merged."""
+"""One pass over rows: kernels that sum over chunks, and the merge of the sums of two chunks."""
 
 from collections.abc import Callable
 

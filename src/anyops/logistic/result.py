@@ -1,4 +1,4 @@
-"""A fitted logistic regression: its inference as numbers, and as the table that statistics packages print."""
+"""A fitted logistic regression: inference as numbers, and as a table like those of statistics packages."""
 
 import math
 from collections.abc import Sequence

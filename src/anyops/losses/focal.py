@@ -1,9 +1,9 @@
-"""Focal loss: cross-entropy in which items that are classified well count little.
+"""Focal loss: cross-entropy in which well-classified items count little.
 
-Notation: z the logit against the target, so that σ(z) is the probability given to what is wrong; w how far a soft
-target is from the nearer hard one; ce = softplus(z) − wz the cross-entropy, q = σ(z) + w(1 − 2σ(z)) the 1 − p_t of the
-paper. Seen so, nothing cancels: z → −∞ is a perfect prediction, with ce = e^z and q = e^z to the last digit, and
-z → +∞ a hopeless one, with ce = z and q = 1.
+Notation: z the logit against the target, so σ(z) is the probability of the wrong class; w the distance of a soft target
+from the nearer hard one; ce = softplus(z) − wz the cross-entropy, q = σ(z) + w(1 − 2σ(z)) the 1 − p_t of the paper. In
+these terms nothing cancels: z → −∞ is a perfect prediction, with ce = e^z and q = e^z to the last digit, and z → +∞ a
+hopeless one, with ce = z and q = 1.
 """
 
 import math

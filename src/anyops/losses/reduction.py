@@ -1,4 +1,4 @@
-"""From the loss of each item to what is asked for."""
+"""From the loss of each item to the requested reduction."""
 
 import math
 

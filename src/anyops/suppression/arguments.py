@@ -1,4 +1,4 @@
-"""Checks that the suppression ops share; each names the argument, what was expected and what came."""
+"""Common checks of the suppression ops; each error names the argument, the expectation and the given value."""
 
 import math
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Greedy NMS in bucketed shapes, for a library that compiles each kernel for each shape.
 
-The same two ways as the eager twin in `greedy`, with everything padded: the best boxes suppress among the rest, by
-tiles, while that removes many; then the graph of overlapping pairs of those that are left. After each step the host
-reads which boxes are still live, and how much room the next step needs.
+The same two algorithms as the eager twin in `greedy`, with everything padded. First the best boxes suppress among the
+rest, by tiles, while that removes many; then the graph of overlapping pairs of the remaining boxes decides. After each
+step the host reads which boxes are still live, and the sizes for the next step.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Cluster-NMS: greedy NMS as a fixed point, whose matrix then penalises scores and averages boxes.
+"""Cluster-NMS: greedy NMS as a fixed point; its matrix then penalises scores and averages boxes.
 
 With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the boxes that greedy NMS keeps,
 

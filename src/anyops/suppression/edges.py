@@ -1,7 +1,7 @@
 """Greedy suppression on edges: which boxes are kept, given the pairs that overlap.
 
-Boxes are numbered by rank, so that of each pair the one with the smaller number is the better. In rounds: a box without
-a better rival that is still undecided stays, the boxes it overlaps go, and the pairs of both are removed.
+Boxes are numbered by rank, so the box with the smaller number of a pair is the better one. In each round, a box without
+an undecided better rival is kept, the boxes it overlaps are dropped, and the pairs of both are removed.
 """
 
 import math

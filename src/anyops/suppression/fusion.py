@@ -1,6 +1,6 @@
 """Weighted boxes fusion: boxes that overlap become one, the mean of them weighted by their scores.
 
-With boxes numbered by rank, c_k is the box that founded what box k joins:
+With boxes numbered by rank, c_k is the founder of the fused box that box k joins:
 
     c_k = argmax_{j < k, c_j = j, same label} IoU(F_j, k)   if that IoU > t, else k,
     F_j = Σ_{c_i = j} s_i box_i / Σ_{c_i = j} s_i           over the boxes i <= k.
@@ -106,8 +106,10 @@ def weighted_boxes_fusion(
     implementation of the authors [2]_,
 
     ========================  ==============================================================
-    avg (Σ s_i / n) · min(n, m) / Σ W max max s_i / max W box_and_model_avg (Σ s_i / Σ w_i) · Σ P / Σ W; 0 if all w_i
-    are 0 absent_model_aware_avg Σ s_i / (Σ w_i + Σ W − Σ P)
+    avg                       (Σ s_i / n) · min(n, m) / Σ W
+    max                       max s_i / max W
+    box_and_model_avg         (Σ s_i / Σ w_i) · Σ P / Σ W; 0 if all w_i are 0
+    absent_model_aware_avg    Σ s_i / (Σ w_i + Σ W − Σ P)
     ========================  ==============================================================
 
     Parameters

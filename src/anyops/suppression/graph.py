@@ -1,6 +1,6 @@
-"""Rivals as a sparse graph: the pairs of boxes that overlap. For eager calls, in memory of the overlaps.
+"""Rivals as a sparse graph: the pairs of boxes that overlap. For eager calls; memory grows with the overlapping pairs.
 
-Boxes are numbered by rank, so that of each pair the one with the smaller number is the better.
+Boxes are numbered by rank, so the box with the smaller number of a pair is the better one.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression: in descending score order, a box stays unless one that stays overlaps it too much.
+"""Greedy non-maximum suppression: in descending score order, a box is kept unless a kept box overlaps it too much.
 
 With boxes numbered by rank and X_ij = [i < j, same label, overlap(i, j) > t], the boxes kept are the only solution of
 

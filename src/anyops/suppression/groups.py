@@ -1,4 +1,4 @@
-"""The groups that greedy NMS makes: for each box the kept box that stands for it, as input to a merge."""
+"""The groups of greedy NMS: for each box the kept box that represents it, as input to a merge."""
 
 from .._array.backends import to_host
 from .._array.mode import Mode

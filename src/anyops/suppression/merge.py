@@ -5,9 +5,9 @@ With boxes numbered by rank and X_ij = [same label, overlap(i, j) > t] for i < j
     the best i that greedy NMS keeps and X_ij holds for, itself if it is kept         one pass
     the best box that it is connected with by pairs of X                             `transitive`
 
-Connected groups are found without all pairs. The pairs of a kept box with the others come first. A pair of boxes of two
-groups that is still to be found lies in the union boxes of both groups: only boxes that share enough with the union box
-of another group are compared with each other, a sample of them with all at first.
+Connected groups are found without all pairs. The pairs of a kept box with the others come first. A remaining pair of
+boxes of two groups lies in the union boxes of both groups. So only boxes that overlap the union box of another group
+enough are compared with each other; at first a sample of them is compared with all.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Which boxes overlap which: the pairs above a threshold, found without comparing all pairs.
+"""The pairs of boxes that overlap by more than a threshold, found without comparing all pairs.
 
 If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t of the width of i: the boxes, each cut to
 that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
@@ -11,7 +11,7 @@ that share of its sides at its corner (x1, y1), still intersect. Pairs that inte
 * The entries of a strip are sorted by x1. The partners of an entry that begin right of it are those whose x1 lies in
   its width: one contiguous range, found by binary search.
 
-iof and ios can be large although the intersection is small, so nothing is cut for them.
+iof and ios can be large even if the intersection is small, so boxes are not cut for them.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -1,9 +1,9 @@
-"""The two contracts of a rescoring: new scores in place for fixed shapes, or the boxes that stay, best first.
+"""The two contracts of a rescoring: new scores in place for fixed shapes, or the kept boxes, best first.
 
 A variant of suppression is one function ``rescore(mode, rivals, boxes, scores, given, **options)`` of boxes by rank. It
-returns their new scores, whether each stays, and its new box or None. Numbers that may vary from call to call are in
-`given`; options are compiled in. `rivals` are the overlapping boxes that rank better: a sparse `Graph` in an eager
-call, dense `Tiles` in a fixed shape, and where nearly everything overlaps. Both offer the same reductions.
+returns their new scores, whether each stays, and its new box or None. Numbers that may change from call to call are in
+`given`; options are compiled in. `rivals` are the overlapping higher-ranked boxes: a sparse `Graph` in an eager call,
+dense `Tiles` in a fixed shape or if nearly everything overlaps. Both offer the same reductions.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""From scores to a selection: orders, and the static top-k."""
+"""Selection by score: orders, and the static top-k."""
 
 from typing import NamedTuple
 

@@ -1,12 +1,12 @@
 """Soft-NMS: boxes are picked by descending score, and each pick lowers the scores of the boxes it overlaps.
 
-The order of the picks is a ranking like any other, and in it Soft-NMS is one product over better rivals:
+Given the order of the picks, Soft-NMS is one product over higher-ranked rivals:
 
     s_j ← s_j · Π_i f(overlap(i, j)) over the boxes i picked before j.
 
-Only that order is sequential. It is found pick by pick; or in rounds, which pays where each step is a launch:
-scores only fall, so a box that beats all its neighbours now will be picked before any of them, and all such boxes can
-be picked at once.
+Only this order is sequential. It is found pick by pick, or in rounds, which pay if each step is a kernel launch: scores
+only fall, so a box that beats all its neighbours now will be picked before any of them, and all such boxes can be
+picked at once.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Rivals as dense tiles: some boxes against all, for fixed shapes, in memory of a tile times N.
+"""Rivals as dense tiles: some boxes against all, for fixed shapes; memory is a tile times N.
 
-Boxes are numbered by rank, so that of each pair the one with the smaller number is the better. A tile holds the rows
-of some better boxes; a reduction over the better rivals of each box goes through the tiles.
+Boxes are numbered by rank, so the box with the smaller number of a pair is the better one. A tile holds the rows of
+some better boxes; a reduction over the better rivals of each box goes through the tiles.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Scenes in which nearly all boxes overlap: only pairs with a box that greedy suppression keeps count."""
+"""Scenes in which nearly all boxes overlap: only pairs with a box kept by greedy suppression are used."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

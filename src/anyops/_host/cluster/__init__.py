@@ -1,1 +1,1 @@
-"""k-means between two passes over the samples: NumPy on the host, in float64, whatever the arrays are."""
+"""k-means between two passes over the samples: NumPy on the host, in float64, for arrays of any library."""

@@ -1,4 +1,4 @@
-"""The distances of all samples from all centres by products of matrices: the twin of `each_distance` of NumPy."""
+"""The distances of all samples from all centres by matrix products: the NumPy twin of `each_distance`."""
 
 import numpy as np
 

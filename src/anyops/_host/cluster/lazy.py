@@ -1,8 +1,7 @@
-"""The samples of a fit that are read in chunks: what is found of each stays there, but for sums and drawn samples.
+"""Samples of a fit that are read in chunks: only sums and drawn samples leave a chunk.
 
-The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, moves a tile of it
-at a time to where samples are compared, and gives numbers whose size does not grow with the rows. Labels are made when
-they are asked for.
+The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, shifts it to the frame
+of comparison tile by tile, and returns numbers whose size does not grow with the rows. Labels are computed on demand.
 """
 
 from collections.abc import Callable

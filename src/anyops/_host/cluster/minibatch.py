@@ -1,4 +1,4 @@
-"""Centres that learn from one batch after another."""
+"""Centres that are updated by one batch after another."""
 
 import math
 from typing import Any, NamedTuple

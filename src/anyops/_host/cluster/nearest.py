@@ -1,4 +1,4 @@
-"""The closest of some centres by the least of their scores ‖c‖² − 2x·c: products of matrices and their minima."""
+"""The closest centre by the lowest score ‖c‖² − 2x·c: matrix products and their minima."""
 
 import math
 

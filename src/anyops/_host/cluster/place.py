@@ -1,4 +1,4 @@
-"""Where samples are moved to before they are compared: close to 0, in a unit in which squares keep their digits."""
+"""Shift and scale of the samples before they are compared: close to 0, in a unit in which squares keep their digits."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What rounding of large integers does to centres and to inertia, and when it is refused."""
+"""The effect of rounding large integers on centres and inertia, and when it is refused."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The samples that k-means starts from. Draws are made on the host: a seed means the same on every library."""
+"""The samples that k-means starts from, drawn on the host: a seed gives the same samples on every library."""
 
 import math
 from typing import Any, NamedTuple, Protocol

@@ -1,1 +1,1 @@
-"""Logistic regression between two passes over the data: NumPy on the host, in float64, whatever the arrays are."""
+"""Logistic regression between two passes over the data: NumPy on the host, in float64, for arrays of any library."""

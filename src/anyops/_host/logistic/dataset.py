@@ -1,4 +1,4 @@
-"""The rows of a data set as NumPy on the host sees them: each pass over them, in their library, gives sums at once."""
+"""The rows of a data set, for the solvers in NumPy: each pass over the rows, in their library, returns sums."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What follows from coefficients and their covariance, in NumPy on the host; coefficients are (lines, p + 1)."""
+"""Inference from coefficients and their covariance, in NumPy on the host; coefficients are (lines, p + 1)."""
 
 import math
 from statistics import NormalDist

@@ -1,10 +1,10 @@
 """Quadratics with an l1 penalty, in NumPy on the host: g·x + x·hx / 2 + Σ bound |x|, h positive semidefinite.
 
-The minimum is characterised by its slope g + hx: −bound · sign(x) where x is not 0, within ±bound where x is 0. Both
-solvers find the signs by a cheap first-order method, and then minimise on the face of the coefficients that are not 0,
-which is a linear system [1]_. A ray towards the minimum of the face goes on through changes of sign as long as the
-objective falls, and drops the coefficient at which it stops. At the minimum of a face only coefficients that break the
-conditions can lower the objective, and each face is left for a lower one, so the search ends.
+At the minimum the slope g + hx is −bound · sign(x) where x is not 0, and within ±bound where x is 0. Both solvers find
+the signs by a cheap first-order method, and then minimise on the face of the coefficients that are not 0, which is a
+linear system [1]_. A ray towards the minimum of the face goes on through changes of sign as long as the objective
+falls, and drops the coefficient at which it stops. At the minimum of a face only coefficients that break the conditions
+can lower the objective, and each face is left for a lower one, so the search ends.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Limited-memory BFGS in NumPy on the host, for so many coefficients that a Hessian costs more than many gradients."""
+"""Limited-memory BFGS in NumPy on the host, for many coefficients, when a Hessian costs more than many gradients."""
 
 from collections import deque
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Newton's method in NumPy on the host, which for this loss is iteratively reweighted least squares."""
+"""Newton's method in NumPy on the host; for this loss it is iteratively reweighted least squares."""
 
 import numpy as np
 

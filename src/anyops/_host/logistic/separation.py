@@ -1,4 +1,4 @@
-"""Whether a plane separates the classes, in NumPy on the host: whether some direction worsens no row, improves some.
+"""Whether a plane separates the classes, in NumPy on the host: a direction that worsens no row and improves some.
 
 A row and a class k other than its own make a vector a: (z, 1) at the coefficients of its own class, −(z, 1) at those of
 k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without end [1]_. By Stiemke's

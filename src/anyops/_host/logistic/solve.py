@@ -1,4 +1,4 @@
-"""The fit of a logistic regression, in NumPy on the host: which solver, from where, in which dtype, and what it found.
+"""The fit of a logistic regression, in NumPy on the host: choice of solver, start and dtype, and the result.
 
 Each pass over the rows is one call of :class:`~anyops._host.logistic.dataset.Dataset`.
 """
