@@ -56,20 +56,20 @@ def anchors(
     *,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of anchors.")] = 9,
     center: Annotated[
-        Center, typer.Option(help="What an anchor becomes of its boxes, width and height each; mean fits less well.")
+        Center, typer.Option(help="Width and height of an anchor, from its boxes; mean fits less well.")
     ] = Center.MEDIAN,
     ratio: Annotated[
         float,
-        typer.Option(min=1, callback=finite, help="An anchor reaches a box if no side differs by this factor or more."),
+        typer.Option(min=1, callback=finite, help="An anchor matches a box if no side differs by this factor or more."),
     ] = 4.0,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Scale each image, and its boxes, so that its longer side has so many pixels."),
+        typer.Option(min=1, help="Scale each image, and its boxes, to this longer side in pixels."),
     ] = None,
     category: Annotated[
-        list[str] | None, typer.Option(metavar="NAME|ID", help="Look at this category only; may be given repeatedly.")
+        list[str] | None, typer.Option(metavar="NAME|ID", help="Use only this category; may be given repeatedly.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed starts from other boxes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random start.")] = 0,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="Write the anchors as JSON; - is standard output."),
@@ -85,9 +85,9 @@ def anchors(
 ) -> None:
     """Find the anchor sizes that boxes overlap most, by k-means with the distance 1 - IoU.
 
-    Crowds and boxes without area are left out, and counted on standard error.
+    Crowds and boxes without area are ignored; their number is printed on standard error.
 
-    If the input is malformed, one line says where, nothing is written, and the exit code is 2.
+    If the input is malformed, one line names the place, nothing is written, and the exit code is 2.
     """
     with one_line_errors():
         if size is not None and size > sys.float_info.max:

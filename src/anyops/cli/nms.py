@@ -61,14 +61,14 @@ def nms(
     ],
     *,
     out: Annotated[
-        str, typer.Option("--output", "-o", metavar="OUT", help="Where the survivors go; - is standard output.")
+        str, typer.Option("--output", "-o", metavar="OUT", help="File for the kept detections; - is standard output.")
     ],
     method: Annotated[
         Method,
         typer.Option(
-            help="nms is greedy. fast also lets what is suppressed suppress. soft and matrix lower scores instead, and "
-            "so does cluster with a --penalty, without which it is greedy. weighted is cluster, and moves each box to "
-            "the mean of itself and what overlaps it most. wbf fuses the boxes of several models."
+            help="nms is greedy. In fast, suppressed boxes suppress others too. soft and matrix lower scores instead; "
+            "so does cluster with a --penalty, and without one it is greedy. weighted is cluster, and also moves each "
+            "box to the mean of itself and the boxes that overlap it most. wbf fuses the boxes of several models."
         ),
     ] = Method.NMS,
     score_threshold: Annotated[
@@ -76,12 +76,12 @@ def nms(
         typer.Option(
             min=0,
             callback=finite,
-            help="Drop what does not score above this: in FILE for nms and fast (no limit by default) and wbf (0); by "
-            "its new score for soft (0.001), cluster and weighted (0.01), matrix (0.05).",
+            help="Drop detections with a score not above this: the score in FILE for nms and fast (no limit by "
+            "default) and wbf (0); the new score for soft (0.001), cluster and weighted (0.01), matrix (0.05).",
         ),
     ] = None,
     max_output: Annotated[
-        int | None, typer.Option(min=0, help="Keep at most so many boxes of each image, the best first.")
+        int | None, typer.Option(min=0, help="Keep at most this number of boxes per image, the best ones.")
     ] = None,
     iou_threshold: Annotated[
         float | None,
@@ -91,7 +91,7 @@ def nms(
             callback=finite,
             rich_help_panel=_SOME,
             help="nms, fast, cluster, weighted (0.5 by default), soft with --decay linear or hard (0.3), wbf (0.55): "
-            "boxes act on each other if they overlap by more.",
+            "boxes affect each other if they overlap by more than this.",
         ),
     ] = None,
     class_agnostic: Annotated[
@@ -99,7 +99,7 @@ def nms(
         typer.Option(
             "--class-agnostic",
             rich_help_panel=_SOME,
-            help="All but wbf: boxes of one image act on each other whatever their category.",
+            help="All but wbf: boxes of one image affect each other, whatever their category.",
         ),
     ] = False,
     kind: Annotated[
@@ -111,9 +111,9 @@ def nms(
         typer.Option(
             rich_help_panel=_SOME,
             help="All but weighted and wbf: format of bbox, or of columns of CSV. xywh by default: left, top, width, "
-            "height; a column angle beside them is refused, unless --fmt xywh says to ignore it. cxcywhr is a rotated "
-            "box: centre, width, height, and angle in degrees, counter-clockwise as seen; xywhr has a corner in place "
-            "of the centre, xyxyxyxy is four corners. "
+            "height; another column named angle is refused, unless --fmt xywh is given to ignore it. cxcywhr is a "
+            "rotated box: centre, width, height, and angle in degrees, counter-clockwise as seen; xywhr has a corner "
+            "instead of the centre, xyxyxyxy is four corners. "
             "Columns are named x, y, w, h; x1, y1, x2, y2 ...; cx, cy, w, h, angle.",
         ),
     ] = None,
@@ -122,7 +122,7 @@ def nms(
     ] = None,
     penalty: Annotated[
         Penalty | None,
-        typer.Option(rich_help_panel=_SOME, help="cluster, weighted: lower scores by this instead of cutting boxes."),
+        typer.Option(rich_help_panel=_SOME, help="cluster, weighted: lower scores by this instead of dropping boxes."),
     ] = None,
     kernel: Annotated[
         Kernel | None, typer.Option(rich_help_panel=_SOME, help="matrix: how scores fall (gaussian by default).")
@@ -144,8 +144,8 @@ def nms(
         typer.Option(
             metavar="[MODEL=]WEIGHT",
             rich_help_panel=_SOME,
-            help="wbf: weight of a model (1 by default), once for each FILE in their order; with --model-field as "
-            "MODEL=WEIGHT, once for each model, those that found nothing too.",
+            help="wbf: weight of a model (1 by default), once per FILE in the same order; with --model-field as "
+            "MODEL=WEIGHT, once per model, including models that found nothing.",
         ),
     ] = None,
     model_field: Annotated[
@@ -162,11 +162,11 @@ def nms(
 ) -> None:
     """Suppress overlapping detections, image by image and category by category.
 
-    The survivors are written in the format and order of FILE, every field as it was but new scores and new boxes.
+    Kept detections are written in the format and order of FILE. Only new scores and new boxes change a field.
 
-    With --method wbf, OUT has new records of image_id, category_id, bbox and score alone, image by image, best first.
+    With --method wbf, OUT has new records with only image_id, category_id, bbox and score, image by image, best first.
 
-    If the input is malformed, one line says where, nothing is written, and the exit code is 2.
+    If the input is malformed, one line names the place, nothing is written, and the exit code is 2.
     """
     start = time.perf_counter()
     # What is not given is left to the function, for the defaults differ from method to method.
