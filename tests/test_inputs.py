@@ -74,7 +74,7 @@ def test_tensors_of_other_layouts(name, parameter):
     given = {k: torch.asarray(x) if isinstance(x, np.ndarray) else x for k, x in arrays_of(name)[1].items()}
     if "batches" in given:
         given["batches"] = [torch.asarray(x) for x in given["batches"]]
-    if parameter in ("labels", "valid", "overlaps", "sample_weight") and parameter not in given:
+    if parameter not in given:
         given[parameter] = torch.eye(8)
     match = rf"\b({parameter}|{ALSO.get(parameter, parameter)})\b.* must be a dense tensor, got a"
     x = given[parameter]
