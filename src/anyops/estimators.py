@@ -22,6 +22,7 @@ from ._array.mode import mode_of
 from ._array.namespace import (
     Array,
     Namespace,
+    as_numbers,
     cast,
     compute_dtype,
     default_int,
@@ -669,7 +670,7 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     name = type(estimator).__name__
     if reset:
         _refuse_transform("X", X, f"{name}.fit decides by values")
-    xp = namespace(X=X)
+    xp, X = namespace(X=X), as_numbers("X", X)
     result_dtype(xp, X=X)
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(X.shape)}")

@@ -14,6 +14,7 @@ from .._array.namespace import (
     Array,
     DType,
     Namespace,
+    as_numbers,
     cast,
     check_dtype,
     compute_dtype,
@@ -61,7 +62,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     Parameters
     ----------
     x : array (..., n, d)
-        Samples. A dask array, chunked along samples, gives dask arrays.
+        Samples, floating, integer or bool. A dask array, chunked along samples, gives dask arrays.
     centers : array (..., k, d)
         With the same leading dimensions.
     metric : {"euclidean", "cosine", "iou"}
@@ -88,6 +89,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     (array([0, 0, 1]), array([0., 1., 1.]))
     """
     check_metric(metric)
+    x, centers = as_numbers("x", x), as_numbers("centers", centers)
     if mode_of(x=x).lazy:
         return _assign_chunks(x, centers, metric)
     mode, options = _check(x, centers, None, metric)
@@ -130,6 +132,7 @@ def kmeans_partial(
     (array([1., 5.]), array([2., 1.]), 2.0)
     """
     check_metric(metric)
+    x, centers = as_numbers("x", x), as_numbers("centers", centers)
     found = partial_sums(x, centers, sample_weight, metric, around=True)
     if metric == "euclidean" and x.shape[-2] and may_be_rounded(namespace(x=x), x, found.sums.dtype):
         mode = mode_of(x=x)
@@ -233,6 +236,7 @@ def kmeans_step(
     (array([0.5, 5. ]), array([0, 0, 1]), 1.25)
     """
     check_metric(metric)
+    x, centers = as_numbers("x", x), as_numbers("centers", centers)
     mode, options = _check(x, centers, sample_weight, metric)
     found = KMeansStep(*mode.run(_step, x, centers, sample_weight, **options))
     if mode.known and metric == "euclidean" and x.shape[-2] and may_be_rounded(mode.xp, x, found.centers.dtype):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from .._array.arguments import check_integer, check_number
 from .._array.host import Host, on_host
 from .._array.mode import Mode
-from .._array.namespace import Array
+from .._array.namespace import Array, as_numbers
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
 from .._host.cluster.lazy import Chunks, Extent
@@ -46,8 +46,8 @@ def kmeans(
     Parameters
     ----------
     x : array (n, d)
-        Finite samples; samples of weight 0 may hold anything. A dask array, chunked along samples, is read chunk by
-        chunk, once per iteration.
+        Finite samples, floating, integer or bool; samples of weight 0 may hold anything. A dask array, chunked along
+        samples, is read chunk by chunk, once per iteration.
     k : int in [1, n]
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the samples. For a dask array use "k-means||" or an array.
@@ -113,6 +113,7 @@ def kmeans(
     if center not in ("mean", "median"):
         raise ValueError(f"center must be mean or median, got {center!r}")
     k, max_iter = check_integer("k", k), check_integer("max_iter", max_iter)
+    x = as_numbers("x", x)
     mode, weight = check_samples(x, k, sample_weight)
     if metric == "iou":
         check_sides(mode, "x", x, weight)
@@ -121,7 +122,7 @@ def kmeans(
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     if mode.lazy and center == "median":
         raise ValueError("center must be 'mean' for a dask array: a median needs all samples at once")
-    check_init(mode, "x", x, k, init)
+    init = check_init(mode, "x", x, k, init)
     starts = _check_starts(init, n_init)
     rng = generator(seed)
     samples = _samples(mode, x, weight, sample_weight, k, metric, center, init)

@@ -26,6 +26,7 @@ from .._array.namespace import (
     Array,
     DType,
     Namespace,
+    as_numbers,
     check_dtype,
     check_has_values,
     compute_dtype,
@@ -70,7 +71,7 @@ def logistic_regression(
     Parameters
     ----------
     x : array (n, p)
-        Floating or integer. dask arrays are read chunk by chunk.
+        Floating, integer or bool. dask arrays are read chunk by chunk.
     y : array (n,)
         Labels: numbers or bools. With any `x` also a NumPy array of strings, or of numbers that the library of `x`
         cannot represent. Two classes make a binary model, more a multinomial one.
@@ -131,6 +132,7 @@ def logistic_regression(
     >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
+    x = as_numbers("x", x)
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
     x = without_empty_chunks(x)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)

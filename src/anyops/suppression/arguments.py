@@ -84,7 +84,18 @@ def check_detections(
         raise TypeError("boxes must be an array unless overlaps is given, got None for both")
     if boxes is not None:
         check_regions("boxes", boxes, measure.fmt)
-    numbers = () if boxes is None else boxes.shape[-len(FORMATS[measure.fmt].shape) :]
+    axes = len(FORMATS[measure.fmt].shape)
+    numbers = () if boxes is None else boxes.shape[-axes:]
+    # Scores are laid beside the boxes, or the square overlaps, unless those lack the batch of the scores.
+    name, beside, rows = ("overlaps", overlaps, ()) if boxes is None else ("boxes", boxes, boxes.shape[:-axes])
+    if boxes is None and beside.ndim > 1 and beside.shape[-1] == beside.shape[-2]:
+        rows = beside.shape[:-1]
+    if shape[len(shape) - len(rows) :] != rows:
+        check_known_chunks(xp, "scores", scores)
+        check_known_chunks(xp, name, beside)
+        raise ValueError(
+            f"scores must have shape {tuple(rows)} beside {name} of shape {tuple(beside.shape)}, got {shape}"
+        )
     for name, x, dtypes, expected in (
         ("boxes", boxes, NUMBERS, (*shape, *numbers)),
         (labels_name, labels, NUMBERS, shape),
