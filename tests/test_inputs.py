@@ -108,7 +108,7 @@ def test_tensors_of_other_layouts(name, parameter):
     given = {k: torch.asarray(x) if isinstance(x, np.ndarray) else x for k, x in arrays_of(name)[1].items()}
     if "batches" in given:
         given["batches"] = [torch.asarray(x) for x in given["batches"]]
-    if parameter in ("labels", "valid", "overlaps", "sample_weight") and parameter not in given:
+    if parameter in ("labels", "scenes", "valid", "overlaps", "sample_weight") and parameter not in given:
         given[parameter] = torch.eye(8)
     match = rf"\b({parameter}|{ALSO.get(parameter, parameter)})\b.* must be a dense tensor, got a"
     x = given[parameter]
@@ -383,7 +383,7 @@ def test_wrong_shapes_of_the_family(backend, name, options):
     refused("boxes", "None", lambda: op(None, s))
     refused("scores", "(3,)", lambda: op(b, s[:3]))
     refused("scores", "()", lambda: op(b, s[0]))
-    column = rf"scores must have shape \(5,\) beside {{}} of shape \(5, {{}}\), got \(5, 1\)"
+    column = r"scores must have shape \(5,\) beside {} of shape \(5, {}\), got \(5, 1\)"
     with pytest.raises(ValueError, match=column.format("boxes", 4)):
         op(b, s[:, None], labels=_ints(s)[:, None])
     if "weighted" not in name:

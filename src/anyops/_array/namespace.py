@@ -6,14 +6,27 @@ Array libraries are recognised, never imported: an array of a library that is in
 from collections.abc import Sequence
 from functools import reduce
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import array_api_compat as compat
 import numpy as np
 
 Array = Any
+# What editors and type checkers are told: a function whose result has the dtype of its argument, if that is floating,
+# returns the argument's class, with its dtype where that is part of the class (NumPy's). Masks, labels and tuples of
+# several arrays have other dtypes, and are arrays of any class.
+A = TypeVar("A", bound=Array)
+I_co = TypeVar("I_co", covariant=True)
 Namespace = Any
 DType = Any
+
+
+class Sortable(Protocol[I_co]):
+    """Scores, of which `argsort` makes indices: a function that returns those returns an array of that class."""
+
+    def argsort(self, *args: Any, **options: Any) -> I_co:
+        """Return the indices that sort the scores."""
+
 
 _NAMESPACES: dict[type, ModuleType] = {}
 

@@ -1,6 +1,6 @@
 """Checks of the arguments that the fits of k-means share."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .._array.chunked import check_known_chunks
 from .._array.finite import describe_not_finite
@@ -12,7 +12,10 @@ from .._host.cluster.lazy import Extent, extent
 from .._host.cluster.place import in_shares
 from .._host.cluster.weights import weights_of
 
-INITS = ("k-means++", "k-means||", "random")
+Init = Literal["k-means++", "k-means||", "random"]
+Center = Literal["mean", "median"]
+INITS: tuple[Init, ...] = get_args(Init)
+CENTERS: tuple[Center, ...] = get_args(Center)
 STATIC_FORM = "k-means decides by values, kmeans_step does not"
 
 

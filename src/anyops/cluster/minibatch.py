@@ -12,8 +12,8 @@ from .._array.random import Seed, generator
 from .._array.support import Kind, op
 from .._host.cluster.lazy import Extent
 from .._host.cluster.minibatch import Batch, Learned, Stop
-from .arguments import check_init, check_rows, check_sides
-from .distances import check_metric
+from .arguments import Init, check_init, check_rows, check_sides
+from .distances import Metric, check_metric
 from .lloyd import KMeansResult
 
 # The start is drawn from FIRST_BATCHES batches, from more while they hold fewer than FIRST_SAMPLES a centre.
@@ -25,9 +25,9 @@ def minibatch_kmeans(
     batches: Iterable[Array | tuple[Array, Array]],
     k: int,
     *,
-    init: str | Array = "k-means++",
+    init: Init | Array = "k-means++",
     seed: Seed = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     tol: float = 0.0,
     max_no_improvement: int | None = 10,
 ) -> KMeansResult:
@@ -122,12 +122,12 @@ def minibatch_kmeans(
     return KMeansResult(centers.result(batch.x), None, centers.inertia_out(inertia, batch.x), n_iter, converged)
 
 
-def _checked(batches: Any, metric: str) -> Iterator[Batch]:
+def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
     """Yield the batches with samples of positive weight; raise at the first that is not like the others."""
     if hasattr(batches, "to_numpy"):  # which would give its columns, or their names
         raise TypeError(
-            f"batches must be an iterable of arrays (n, d), got {describe(batches)}; pass .to_numpy(float) of some rows "
-            "at a time"
+            f"batches must be an iterable of arrays (n, d), got {describe(batches)}; pass .to_numpy(float) of some "
+            "rows at a time"
         )
     try:
         iterator = iter(batches)

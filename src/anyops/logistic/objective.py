@@ -13,6 +13,7 @@ from .._array.host import Host, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, remedy
 from .._array.mode import Mode, enter, mode_of
 from .._array.namespace import (
+    A,
     Array,
     DType,
     Namespace,
@@ -127,7 +128,7 @@ def logistic_loss(
 
 
 @op(Kind.VALUES)
-def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
+def logistic_predict_proba(x: A, coef: Array, intercept: Array) -> A:
     """Probability of the second of two classes, 1 / (1 + e^−r), or of each of K classes, softmax(r).
 
     Parameters
@@ -158,7 +159,7 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
 
 
 @op(Kind.VALUES)
-def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
+def logistic_log_proba(x: A, coef: Array, intercept: Array) -> A:
     """log of :func:`logistic_predict_proba`, accurate where a probability is near 1 or rounds to 0.
 
     Parameters

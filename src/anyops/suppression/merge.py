@@ -23,7 +23,7 @@ from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from ..boxes.aligned import columns_of, from_corners
 from ..boxes.geometry import Regions
-from ..boxes.regions import PLANE, Measure, check_fmt
+from ..boxes.regions import PLANE, Measure, OverlapKind, RegionFormat, check_fmt
 from .arguments import Call, check_threshold, index_call
 from .detections import Detections
 from .graph import all_with_all
@@ -51,10 +51,10 @@ def non_max_merge(
     scores: Array,
     *,
     overlap_threshold: float | Array = 0.5,
-    kind: str = "iou",
+    kind: OverlapKind = "iou",
     labels: Array | None = None,
     scenes: Array | None = None,
-    fmt: str = "xyxy",
+    fmt: RegionFormat = "xyxy",
     transitive: bool = False,
 ) -> MergedBoxes:
     """Merge each box that greedy NMS keeps with the boxes that it drops: the smallest box around them, the best score.
