@@ -5,7 +5,7 @@ envelope and the size, to find pairs that may overlap, and the rows for computin
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .._array.integers import check_held
 from .._array.mode import Mode
@@ -145,7 +145,8 @@ def size(xp: Namespace, regions: Array, fmt: str) -> Array:
 
 # --- one format as another -------------------------------------------------------------------------------------------
 
-PLANE = ("xyxy", "xywh", "cxcywh", "yxyx")
+PlaneFormat = Literal["xyxy", "xywh", "cxcywh", "yxyx"]
+PLANE: tuple[PlaneFormat, ...] = get_args(PlaneFormat)
 ROTATED = ("cxcywhr", "xywhr")
 AROUND = ("xyxyxyxy", "polygon")
 

@@ -15,7 +15,7 @@ from .._array.arguments import check_number, check_parameter
 from .._array.mode import Mode
 from .._array.namespace import A, Array, Namespace, cast, namespace, result_dtype, rows_of, working
 from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
-from ..boxes.aligned import columns_of
+from ..boxes.aligned import BoxKind, columns_of
 from ..boxes.regions import FORMATS, PLANE, Measure, OverlapKind, RegionFormat, check_fmt, distance, ready
 from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
@@ -203,7 +203,7 @@ def weighted_cluster_nms(
     iou_threshold: float | Array = 0.5,
     *,
     penalty: Penalty = None,
-    kind: OverlapKind = "iou",
+    kind: BoxKind = "iou",
     labels: Array | None = None,
     scenes: Array | None = None,
     sigma: float | Array = 0.2,
@@ -275,7 +275,7 @@ def weighted_cluster_nms_boxes(
     iou_threshold: float | Array = 0.5,
     *,
     penalty: Penalty = None,
-    kind: OverlapKind = "iou",
+    kind: BoxKind = "iou",
     labels: Array | None = None,
     sigma: float | Array = 0.2,
     valid: Array | None = None,
@@ -291,7 +291,7 @@ def weighted_cluster_nms_boxes(
     scores : array (..., N)
     iou_threshold : float in [0, 1]
     penalty : {None, "score", "score+distance"}
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional
