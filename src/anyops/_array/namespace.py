@@ -244,7 +244,7 @@ _KINDS: dict[tuple[str, DType], str] = {}
 def as_numbers(name: str, x: Array) -> Array:
     """Return an array of bools as integers, others as they are: columns of a table say yes or no, to be summed."""
     xp = namespace(**{name: x})
-    return xp.astype(x, xp.int8) if xp.isdtype(x.dtype, "bool") else x
+    return xp.astype(x, xp.int8) if x.dtype == xp.bool else x
 
 
 def is_kind(xp: Namespace, x: Array, kind: str) -> bool:
