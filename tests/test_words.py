@@ -81,3 +81,9 @@ def test_words_of_estimators():
                 assert words_of(parameter.annotation), option
                 with pytest.raises((TypeError, ValueError), match=rf"{option} must be"):
                     cls(**{"n_clusters": 2} if cls is estimators.KMeans else {}, **{option: "Nonsense"}).fit(BOXES, Y)
+
+
+def test_help_lists_every_function_once():
+    listed = re.findall(r"^    (\w+)  +\S", anyops.__doc__, re.MULTILINE)
+    functions = [n for n in anyops.__all__ if callable(f := getattr(anyops, n)) and not isinstance(f, type)]
+    assert sorted(listed) == sorted(functions)

@@ -68,7 +68,7 @@ REAL = (*FLOATING, *(np.dtype(code) for code in "bBhHiIlLqQ"))
 HELD = 2.0**53  # up to which float64 holds all integers
 
 Algorithm = Literal["lloyd", "elkan"]
-Penalty = Literal["l1", "l2", "elasticnet", None]
+PenaltyByName = Literal["l1", "l2", "elasticnet", None]
 SolverByName = Literal["auto", "newton", "lbfgs", "proximal", "newton-cholesky", "newton-cg", "sag", "saga"]
 # What scikit-learn calls by these names minimises the same objective. liblinear penalises the intercept: it does not.
 SOLVER_BY_NAME: dict[str, Solver] = {
@@ -364,7 +364,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        penalty: Penalty | Literal["deprecated"] = "deprecated",
+        penalty: PenaltyByName | Literal["deprecated"] = "deprecated",
         *,
         C: float = 1.0,
         l1_ratio: float = 0.0,
@@ -516,7 +516,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         if isinstance(given, str) and given == "deprecated":
             ratio = check_number("l1_ratio", self.l1_ratio, least=0, largest=1)
             return ratio / C, (1 - ratio) / C
-        if given not in get_args(Penalty):
+        if given not in get_args(PenaltyByName):
             raise ValueError(f"penalty must be l1, l2, elasticnet or None, got {given!r}")
         warnings.warn(
             "'penalty' was deprecated in scikit-learn 1.8: use l1_ratio=0 for 'l2', l1_ratio=1 for 'l1', a number "
