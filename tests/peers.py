@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +70,8 @@ def scene() -> dict[str, Any]:
         "batch": rng.normal(size=(6, 3, 2)).astype(np.float32),
         "mean": np.zeros(3, np.float32),
         "var": np.ones(3, np.float32),
+        "factors": np.asarray([0.5, 1, 2], np.float32),
+        "half": np.asarray(0.5, np.float32),
         "x": x,
         "y": np.repeat([0, 1], 30),
         "three": np.arange(60) % 3,
@@ -80,12 +84,28 @@ def scene() -> dict[str, Any]:
     }
 
 
+@dataclass
+class Detections:
+    """What of `supervision.Detections` the rows use, where it is not installed."""
+
+    xyxy: np.ndarray
+    confidence: np.ndarray
+    class_id: np.ndarray
+
+    def __getitem__(self, some: np.ndarray) -> Detections:
+        return Detections(self.xyxy[some], self.confidence[some], self.class_id[some])
+
+
 def supervision_scene() -> dict[str, Any]:
     """With the rows (x1, y1, x2, y2, score, class) that supervision takes."""
     arrays = scene()
     columns = (arrays["boxes"], arrays["scores"][:, None], arrays["labels"][:, None].astype(np.float32))
     corners = anyops.box_convert(arrays["turned"].astype(np.float64), "cxcywhr", "xyxyxyxy")
-    return arrays | {"rows": np.concatenate(columns, axis=1), "corners": corners}
+    detections = Detections(arrays["boxes"], arrays["scores"], arrays["labels"])
+    if importlib.util.find_spec("supervision"):
+        sv = importlib.import_module("supervision")
+        detections = sv.Detections(detections.xyxy, confidence=detections.confidence, class_id=detections.class_id)
+    return arrays | {"rows": np.concatenate(columns, axis=1), "corners": corners, "detections": detections}
 
 
 def opencv_scene() -> dict[str, Any]:
@@ -113,6 +133,13 @@ def detectron2_scene() -> dict[str, Any]:
 def pcdet_scene() -> dict[str, Any]:
     """x, y, z, dx, dy, dz, heading: in radians, from x towards y."""
     return {"boxes": np.asarray([[1, 2, 0, 4, 2, 1, np.pi / 6], [1, 2, 0.5, 4, 2, 1, np.pi / 6 + np.pi]])}
+
+
+def keras_scene() -> dict[str, Any]:
+    """The boxes of the docstring of convert_format, in an image of 300 × 200, as centres (y, x) and relative to it."""
+    boxes, size = np.asarray([[10.0, 20, 30, 40], [50, 60, 70, 80]]), np.asarray([300.0, 200, 300, 200])
+    centred = np.asarray([[30.0, 20, 20, 20], [70, 60, 20, 20]])
+    return {"boxes": boxes, "size": size, "centred": centred, "relative": boxes / size}
 
 
 def fusion_scene() -> dict[str, Any]:
@@ -154,6 +181,7 @@ def mmcv_scene() -> dict[str, Any]:
 
 TORCHVISION = (
     Pair("ops.nms(boxes, scores, 0.5)", "anyops.nms(boxes, scores, 0.5)"),
+    Pair("ops.nms(boxes, scores, half)", "anyops.nms(boxes, scores, half)", "a threshold without axes"),
     Pair("ops.batched_nms(boxes, scores, labels, 0.5)", "anyops.batched_nms(boxes, scores, labels, 0.5)"),
     Pair("ops.box_iou(a, b)", "anyops.box_iou(a, b)"),
     Pair("ops.generalized_box_iou(a, b)", 'anyops.box_iou(a, b, kind="giou")'),
@@ -171,6 +199,11 @@ TORCHVISION = (
     Pair("ops.box_area(boxes)", "anyops.box_area(boxes)"),
     Pair('ops.box_convert(boxes, "xyxy", "cxcywh")', 'anyops.box_convert(boxes, "xyxy", "cxcywh")'),
     Pair("ops.clip_boxes_to_image(boxes, (100, 60))", "anyops.clip_boxes(boxes, (100, 60))", "height, width"),
+    Pair(
+        "boxes[ops.remove_small_boxes(boxes, 25.0)]",
+        "boxes[(boxes[:, 2:] - boxes[:, :2] >= 25.0).all(1)]",
+        "no function, but an expression of arrays",
+    ),
     Pair("ops.masks_to_boxes(masks)", "anyops.masks_to_boxes(masks)"),
     Pair("ops.sigmoid_focal_loss(logits, targets)", "anyops.sigmoid_focal_loss(logits, targets)"),
     Pair(
@@ -194,13 +227,32 @@ TORCH = (
         'anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0, reduction="mean")',
     ),
     Pair(
+        "F.binary_cross_entropy_with_logits(logits, targets, pos_weight=factors)",
+        'anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0, pos_weight=factors, reduction="mean")',
+        "a factor for each column, on the loss of the positive ones",
+    ),
+    Pair(
+        'F.binary_cross_entropy_with_logits(logits, targets, weight=factors, reduction="sum")',
+        'anyops.sigmoid_focal_loss(logits, targets, alpha=None, gamma=0, sample_weight=factors, reduction="sum")',
+        "their mean divides by the items, ours by the weights",
+    ),
+    Pair(
         "F.cross_entropy(logits, labels[:4])",
         'anyops.softmax_focal_loss(logits, labels[:4], gamma=0, reduction="mean")',
     ),
     Pair(
         'F.cross_entropy(logits, labels[:4], label_smoothing=0.1, ignore_index=0, reduction="sum")',
         'anyops.softmax_focal_loss(logits, labels[:4], gamma=0, label_smoothing=0.1, ignore_index=0, reduction="sum")',
-        "with class weights, their mean divides by the weights, ours by the items",
+    ),
+    Pair(
+        'F.cross_entropy(logits, labels[:4], weight=factors, reduction="sum")',
+        'anyops.softmax_focal_loss(logits, labels[:4], alpha=factors, gamma=0, reduction="sum")',
+        "`factors` by class",
+    ),
+    Pair(
+        "F.cross_entropy(logits, labels[:4], weight=factors)",
+        'anyops.softmax_focal_loss(logits, labels[:4], gamma=0, sample_weight=factors[labels[:4]], reduction="mean")',
+        "both means divide by the weights; with `alpha`, ours divides by the items",
     ),
 )
 
@@ -213,6 +265,11 @@ SUPERVISION = (
         "rows of corners, score, class",
     ),
     Pair("sv.box_non_max_suppression(rows[:, :5], 0.5)", "anyops.nms_mask(boxes, scores, 0.5)", "no class: one of all"),
+    Pair(
+        "detections.with_nms(0.5).xyxy",
+        "detections[anyops.nms_mask(detections.xyxy, detections.confidence, 0.5, labels=detections.class_id)].xyxy",
+        "`detections` is an `sv.Detections`",
+    ),
     Pair(
         "sv.Detections(xyxy=boxes, confidence=scores).with_nmm(0.5, class_agnostic=True).xyxy",
         "anyops.non_max_merge(boxes, scores).boxes",
@@ -232,6 +289,45 @@ SUPERVISION = (
     Pair("sv.mask_to_xyxy(masks)", "anyops.masks_to_boxes(masks)"),
     Pair("sv.xyxy_to_xywh(boxes)", 'anyops.box_convert(boxes, "xyxy", "xywh")'),
 )
+
+KERAS = (
+    Pair('convert_format(boxes, "xyxy", "xywh")', 'anyops.box_convert(boxes, "xyxy", "xywh")'),
+    Pair('convert_format(boxes, "xyxy", "center_xywh")', 'anyops.box_convert(boxes, "xyxy", "cxcywh")'),
+    Pair(
+        'convert_format(boxes, "xyxy", "center_yxhw")',
+        'anyops.box_convert(boxes, "xyxy", "cxcywh")[:, [1, 0, 3, 2]]',
+        "columns in another order",
+    ),
+    Pair(
+        'convert_format(centred, "center_yxhw", "xyxy")',
+        'anyops.box_convert(centred[:, [1, 0, 3, 2]], "cxcywh", "xyxy")',
+    ),
+    Pair(
+        'convert_format(boxes, "xyxy", "rel_xyxy", height=200, width=300)',
+        "boxes / size",
+        "`size` is (300, 200, 300, 200): width, height, width, height",
+        1e-7,
+    ),
+    Pair('convert_format(relative, "rel_xyxy", "xyxy", height=200, width=300)', "relative * size"),
+    Pair(
+        'convert_format(boxes, "xyxy", "rel_yxyx", height=200, width=300)',
+        'anyops.box_convert(boxes / size, "xyxy", "yxyx")',
+    ),
+    Pair(
+        'convert_format(boxes, "xyxy", "rel_xywh", height=200, width=300)',
+        'anyops.box_convert(boxes / size, "xyxy", "xywh")',
+    ),
+)
+KERAS_SAYS = {
+    KERAS[0].theirs: [[10, 20, 20, 20], [50, 60, 20, 20]],
+    KERAS[1].theirs: [[20, 30, 20, 20], [60, 70, 20, 20]],
+    KERAS[2].theirs: [[30, 20, 20, 20], [70, 60, 20, 20]],
+    KERAS[3].theirs: [[10, 20, 30, 40], [50, 60, 70, 80]],
+    KERAS[4].theirs: [[0.03333334, 0.1, 0.1, 0.2], [0.16666667, 0.3, 0.23333333, 0.4]],
+    KERAS[5].theirs: [[10, 20, 30, 40], [50, 60, 70, 80]],
+    KERAS[6].theirs: [[0.1, 0.03333333, 0.2, 0.1], [0.3, 0.16666667, 0.4, 0.23333333]],
+    KERAS[7].theirs: [[0.03333333, 0.1, 0.06666667, 0.1], [0.16666667, 0.3, 0.06666667, 0.1]],
+}
 
 SKLEARN = (
     Pair("cluster.KMeans(3, init=start, n_init=1).fit(x).cluster_centers_", "anyops.kmeans(x, 3, init=start).centers"),
@@ -415,6 +511,13 @@ PEERS = (
         (
             "Integer boxes are exact here: torchvision subtracts before it converts, so that int32 areas and uint8 sides wrap around.",
             "`batched_nms` shifts boxes by their class there, which fails for negative coordinates and loses bits for large class numbers; here labels are compared.",
+            "`eps=` of the overlaps and losses has no counterpart. They add it to denominators, so that none is 0; here such quotients have a value of their own, "
+            "and nothing is added to the others.",
+            "`torch.jit.script` takes none of these functions. Use `torch.compile`, or `anyops.onnx` for [a model that runs without Python](deploy.md).",
+            "There are no layers, and neither `roi_align`, `roi_pool`, `ps_roi_align`, `ps_roi_pool` nor `deform_conv2d`: stay with torchvision for these. "
+            "Tensors go from one to the other as they are.",
+            "A threshold may be an array without axes. `nms` reads its value; `nms_mask` and the other static forms do not, so it may "
+            "[change under `jit` and `torch.compile`](transforms.md#numbers-that-change).",
             "More, with every fact tested against both: `nox -s dropin`, and an [application that swaps one for the other]"
             "(../examples/drop_in.py).",
         ),
@@ -443,7 +546,17 @@ PEERS = (
         ),
         published=MMCV_SAYS,
     ),
-    Peer("supervision", "supervision", {"sv": "supervision"}, SUPERVISION, supervision_scene),
+    Peer(
+        "supervision",
+        "supervision",
+        {"sv": "supervision"},
+        SUPERVISION,
+        supervision_scene,
+        (
+            "By descending score: `detections[anyops.nms(detections.xyxy, detections.confidence, 0.5, labels=detections.class_id)]`. "
+            "With `nms_mask` they keep their order, as there.",
+        ),
+    ),
     Peer("OpenCV", "opencv-python-headless", {"cv2": "cv2"}, OPENCV, opencv_scene),
     Peer(
         "SAHI",
@@ -476,6 +589,19 @@ PEERS = (
             "A box whose z is that of its base, as KITTI's: add half its height.",
         ),
         published=PCDET_SAYS,
+    ),
+    Peer(
+        "Keras",
+        "keras",
+        {},
+        KERAS,
+        keras_scene,
+        (
+            "`convert_format` is `keras.utils.bounding_boxes.convert_format`. Keras is not run by us: the answers are those of its docstring, "
+            "or follow from the formats that this defines.",
+            "`iou`, `iof`, `ios` and `giou` of relative boxes are those of pixels; `diou` and `ciou` are not, unless the image is square.",
+        ),
+        published=KERAS_SAYS,
     ),
     Peer(
         "scikit-learn",
@@ -573,8 +699,10 @@ def render() -> str:
     lines = [
         "# Coming from torchvision, mmcv, supervision, SAHI, scikit-learn",
         "",
-        "What you write there, and what you write here; both give the same, and a test evaluates both sides of each row. Generated by",
-        "`python -m tests.peers > docs/coming_from.md`. Here the arrays may be of any library; there they are that library's.",
+        "<!-- Generated by `python -m tests.peers > docs/coming_from.md`. -->",
+        "",
+        "What you write there, and what you write here; both give the same, and a test evaluates both sides of each row.",
+        "Here the arrays may be of any library; there they are that library's.",
         "",
         "In the rows `boxes`, `a` and `b` are boxes (N, 4) of corners, `scores` and `labels` go with `boxes`, `x` and `y` are samples and their classes.",
         "Calls whose results have several parts give them as a named tuple: `.centers`, `.boxes`, `.y`.",

@@ -57,6 +57,40 @@ NO_ARRAYS = [
 ]
 
 
+# What is told beside the name of the class: lists, and frames and columns of pandas, polars and all that is like them.
+FRAMES = {
+    "pandas": (
+        lambda m: m.DataFrame({"a": [1, 2], "b": ["x", None]}),
+        r"pandas\.DataFrame; pass NAME\.to_numpy\(float\); anyops\.estimators take data frames in a fit",
+    ),
+    "pandas column": (lambda m: m.Series([1, 2]), r"pandas\.Series; pass NAME\.to_numpy\(\)$"),
+    "polars": (
+        lambda m: m.DataFrame({"a": [1, 2]}),
+        r"polars\.DataFrame; pass NAME\.to_numpy\(\); anyops\.estimators take data frames in a fit",
+    ),
+    "polars column": (lambda m: m.Series([1, 2]), r"polars\.Series; pass NAME\.to_numpy\(\)$"),
+    "builtins": (lambda m: [[1, 2]], r"list; numpy\.asarray\(NAME\) makes one$"),
+}
+
+
+@pytest.mark.parametrize(("library", "of"), FRAMES.items(), ids=FRAMES)
+def test_frames_and_lists_are_told_what_to_write(library, of):
+    value, message = of[0](pytest.importorskip(library.partition(" ")[0])), of[1]
+    for name, parameter in [*OPEN, ("minibatch_kmeans", "batches")]:
+        given = arrays_of(name)[1] | {parameter: [(value,)] if parameter == "batches" else value}
+        if parameter == "overlaps" and "weighted" not in name:
+            given["boxes"] = None
+        called = "batch_0" if parameter == "batches" else f"({parameter}|{ALSO.get(parameter, parameter)})"
+        with pytest.raises(TypeError, match=message.replace("NAME", called)):
+            getattr(anyops, name)(**given)
+
+
+def test_a_frame_is_no_stream_of_batches():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(TypeError, match=r"batches must be an iterable of .* got pandas\.DataFrame; pass \.to_numpy"):
+        anyops.minibatch_kmeans(pandas.DataFrame(BOXES), 2)
+
+
 @pytest.mark.parametrize(("value", "came"), NO_ARRAYS, ids=[came for _, came in NO_ARRAYS])
 @pytest.mark.parametrize(("name", "parameter"), OPEN)
 def test_no_array(name, parameter, value, came):
@@ -349,6 +383,15 @@ def test_wrong_shapes_of_the_family(backend, name, options):
     refused("boxes", "None", lambda: op(None, s))
     refused("scores", "(3,)", lambda: op(b, s[:3]))
     refused("scores", "()", lambda: op(b, s[0]))
+    column = r"scores must have shape \(5,\) beside {} of shape \(5, {}\), got \(5, 1\)"
+    with pytest.raises(ValueError, match=column.format("boxes", 4)):
+        op(b, s[:, None], labels=_ints(s)[:, None])
+    if "weighted" not in name:
+        with pytest.raises(ValueError, match=column.format("overlaps", 5)):
+            op(None, s[:, None], overlaps=s[:, None] * s)
+    for argument, x in {"labels": _ints(s), **({} if name in FAMILY else {"valid": s > 0})}.items():
+        said = refused(argument, "(5, 1)", lambda argument=argument, x=x: op(b, s, **{argument: x[:, None]}))
+        assert said.startswith(f"{argument} must have shape (5,)")
     refused("labels", "(3,)", lambda: op(b, s, labels=_ints(s)[:3]))
     if name in FAMILY:
         refused("scenes", "(3,)", lambda: op(b, s, scenes=_ints(s)[:3]))
@@ -639,6 +682,46 @@ def test_bytes_in_either_order():
         for got, want in zip(*((r if isinstance(r, tuple) else (r,)) for r in results), strict=True):
             np.testing.assert_array_equal(got, want, err_msg=name)
             assert got.dtype.isnative
+
+
+# Fits and their parts, of x (12, 3), labels y, centres (2, 3) and coefficients
+OF_NUMBERS = {
+    "kmeans": lambda x, y, c, *b: anyops.kmeans(x, 2, init="k-means||", seed=0),
+    "kmeans init": lambda x, y, c, *b: anyops.kmeans(x, 2, init=c),
+    "kmeans cosine": lambda x, y, c, *b: anyops.kmeans(x, 2, init=c, metric="cosine"),
+    "kmeans_plusplus": lambda x, y, c, *b: anyops.kmeans_plusplus(x, 2, seed=0),
+    "kmeans_assign": lambda x, y, c, *b: anyops.kmeans_assign(x, c),
+    "kmeans_partial": lambda x, y, c, *b: anyops.kmeans_partial(x, c),
+    "kmeans_step": lambda x, y, c, *b: anyops.kmeans_step(x, c),
+    "minibatch_kmeans": lambda x, y, c, *b: anyops.minibatch_kmeans([x[:6, :], (x[6:, :],)], 2, init=c),
+    "logistic_regression": lambda x, y, c, *b: anyops.logistic_regression(x, y, l2=1.0)[:5],
+    "logistic_loss": lambda x, y, c, *b: anyops.logistic_loss(x, y, *b),
+    "logistic_partial": lambda x, y, c, *b: anyops.logistic_partial(x, y, *b),
+    "logistic_step": lambda x, y, c, *b: anyops.logistic_step(x, y, *b),
+    "logistic_predict_proba": lambda x, y, c, *b: anyops.logistic_predict_proba(x, *b),
+    "logistic_log_proba": lambda x, y, c, *b: anyops.logistic_log_proba(x, *b),
+}
+NOT_ON_DASK = ("kmeans_plusplus", "kmeans_step", "logistic_step")
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_bools_are_numbers(backend, name):
+    """As columns of ``pandas.get_dummies`` are: the result is that of the integers 0 and 1."""
+    if backend.library == "dask" and name in NOT_ON_DASK:
+        pytest.skip("not on dask")
+    rng = np.random.default_rng(3)
+    x, y = rng.integers(0, 2, (12, 3)), np.arange(12) % 2
+    results = []
+    for dtype in (bool, np.int32):
+        samples, centers = x.astype(dtype), np.asarray([[0, 0, 1], [1, 1, 0]], dtype)
+        at = np.asarray([0.5, -1.0, 0.25], np.float32), np.asarray(0.25, np.float32)
+        arrays = map(backend.asarray, (samples, y, centers, *at))
+        found = OF_NUMBERS[name](*arrays)
+        results.append(found if isinstance(found, tuple) else (found,))
+    for got, want in zip(*results, strict=True):
+        if want is not None:  # integers of 32 bits are rounded, or computed with beside one of them
+            pair = (backend.to_numpy(x) if backend.owns(x) else np.asarray(x) for x in (got, want))
+            np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
 
 
 def fits(backend):

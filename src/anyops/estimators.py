@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import array_api_compat as compat
 import numpy as np
@@ -22,6 +22,7 @@ from ._array.mode import mode_of
 from ._array.namespace import (
     Array,
     Namespace,
+    as_numbers,
     cast,
     compute_dtype,
     default_int,
@@ -32,9 +33,11 @@ from ._array.namespace import (
     result_dtype,
     widest_dtype,
 )
+from .cluster.arguments import Center
 from .cluster.assign import all_distances, kmeans_assign
+from .cluster.distances import Metric
 from .cluster.lloyd import KMeansResult, inertia_of, kmeans
-from .logistic.fit import logistic_regression
+from .logistic.fit import SOLVERS, ClassWeight, Solver, logistic_regression
 from .logistic.objective import check_integers, logistic_log_proba, logistic_predict_proba
 from .logistic.result import LogisticResult
 
@@ -64,9 +67,12 @@ FLOATING = (np.float64, np.float32, np.float16)
 REAL = (*FLOATING, *(np.dtype(code) for code in "bBhHiIlLqQ"))
 HELD = 2.0**53  # up to which float64 holds all integers
 
+Algorithm = Literal["lloyd", "elkan"]
+PenaltyByName = Literal["l1", "l2", "elasticnet", None]
+SolverByName = Literal["auto", "newton", "lbfgs", "proximal", "newton-cholesky", "newton-cg", "sag", "saga"]
 # What scikit-learn calls by these names minimises the same objective. liblinear penalises the intercept: it does not.
-SOLVER_BY_NAME = {
-    **{name: name for name in ("auto", "newton", "lbfgs", "proximal")},
+SOLVER_BY_NAME: dict[str, Solver] = {
+    **{name: name for name in SOLVERS},
     "newton-cholesky": "newton",
     "newton-cg": "newton",
     "sag": "auto",
@@ -133,14 +139,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         n_clusters: int = 8,
         *,
         init: Any = "k-means++",
-        n_init: int | str = "auto",
+        n_init: int | Literal["auto"] = "auto",
         max_iter: int = 300,
         tol: float = 1e-4,
         verbose: int = 0,
         random_state: Any = None,
-        algorithm: str = "lloyd",
-        metric: str = "euclidean",
-        center: str = "mean",
+        algorithm: Algorithm = "lloyd",
+        metric: Metric = "euclidean",
+        center: Center = "mean",
     ):
         self.n_clusters = n_clusters
         self.init = init
@@ -176,7 +182,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             raise ValueError(f"n_clusters must be at least 1, got {k}")
         if n < k:  # in the words of scikit-learn, for which its checks look
             raise ValueError(f"n_samples={n} should be >= n_clusters={k}")
-        if self.algorithm not in ("lloyd", "elkan"):
+        if self.algorithm not in get_args(Algorithm):
             raise ValueError(f"algorithm must be lloyd or elkan, got {self.algorithm!r}")
         starts, n_init, seed = self._starts(xp, X, k)
         options: dict[str, Any] = {
@@ -244,7 +250,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         tags.array_api_support = True
         return tags
 
-    def _starts(self, xp: Namespace, X: Array, k: int) -> tuple[list[Any], int | str, Any]:
+    def _starts(self, xp: Namespace, X: Array, k: int) -> tuple[list[Any], int | Literal["auto"], Any]:
         """Where to start or how, how often each, and the seed of the draws."""
         if isinstance(self.init, str):
             return [str(self.init)], self.n_init, _seed(self.random_state)
@@ -288,7 +294,7 @@ def _finite(X: Array) -> Array:
     return X
 
 
-def _distances(X: Array, centers: Array, metric: str) -> Array:
+def _distances(X: Array, centers: Array, metric: Metric) -> Array:
     """Distances (n, k) of each sample from each centre, Euclidean ones and not their squares."""
     with np.errstate(over="ignore"):  # of float16, which is documented
         return all_distances(X, centers, metric)
@@ -358,15 +364,15 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        penalty: str | None = "deprecated",
+        penalty: PenaltyByName | Literal["deprecated"] = "deprecated",
         *,
         C: float = 1.0,
         l1_ratio: float = 0.0,
         tol: float = 1e-4,
         fit_intercept: bool = True,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: ClassWeight = None,
         random_state: Any = None,
-        solver: str = "auto",
+        solver: SolverByName = "auto",
         max_iter: int = 100,
         verbose: int = 0,
         warm_start: bool = False,
@@ -510,7 +516,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         if isinstance(given, str) and given == "deprecated":
             ratio = check_number("l1_ratio", self.l1_ratio, least=0, largest=1)
             return ratio / C, (1 - ratio) / C
-        if given not in ("l1", "l2", "elasticnet", None):
+        if given not in get_args(PenaltyByName):
             raise ValueError(f"penalty must be l1, l2, elasticnet or None, got {given!r}")
         warnings.warn(
             "'penalty' was deprecated in scikit-learn 1.8: use l1_ratio=0 for 'l2', l1_ratio=1 for 'l1', a number "
@@ -534,7 +540,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             C = math.inf
         return ratio / C, (1 - ratio) / C
 
-    def _solver(self, l1: float) -> str:
+    def _solver(self, l1: float) -> Solver:
         if self.solver not in SOLVER_BY_NAME:
             why = ": it penalises the intercept, which nothing here does" if self.solver == "liblinear" else ""
             raise ValueError(f"solver must be one of {', '.join(SOLVER_BY_NAME)}, got {self.solver!r}{why}")
@@ -546,7 +552,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             )
         return solver
 
-    def _class_weight(self, xp: Namespace, y: Array, weight: Array | None) -> Mapping[Any, float] | str | None:
+    def _class_weight(self, xp: Namespace, y: Array, weight: Array | None) -> ClassWeight:
         """The weights of the classes there are: a part of the data, as in cross-validation, may lack some."""
         if not isinstance(self.class_weight, Mapping):
             return self.class_weight
@@ -558,7 +564,12 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return known
 
     def _init(
-        self, xp: Namespace, X: Array, y: Array, weight: Array | None, class_weight: Mapping[Any, float] | str | None
+        self,
+        xp: Namespace,
+        X: Array,
+        y: Array,
+        weight: Array | None,
+        class_weight: ClassWeight,
     ) -> tuple[Array, Array]:
         """Where the last fit ended; raise unless it had these columns and classes."""
         if X.shape[1] != self.coef_.shape[1]:
@@ -669,7 +680,7 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     name = type(estimator).__name__
     if reset:
         _refuse_transform("X", X, f"{name}.fit decides by values")
-    xp = namespace(X=X)
+    xp, X = namespace(X=X), as_numbers("X", X)
     result_dtype(xp, X=X)
     if X.ndim != 2:
         raise ValueError(f"X must have shape (n_samples, n_features), got {tuple(X.shape)}")

@@ -6,14 +6,27 @@ Array libraries are recognised, never imported: an array of a library that is in
 from collections.abc import Sequence
 from functools import reduce
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import array_api_compat as compat
 import numpy as np
 
 Array = Any
+# What editors and type checkers are told: a function whose result has the dtype of its argument, if that is floating,
+# returns the argument's class, with its dtype where that is part of the class (NumPy's). Masks, labels and tuples of
+# several arrays have other dtypes, and are arrays of any class.
+A = TypeVar("A", bound=Array)
+I_co = TypeVar("I_co", covariant=True)
 Namespace = Any
 DType = Any
+
+
+class Sortable(Protocol[I_co]):
+    """Scores, of which `argsort` makes indices: a function that returns those returns an array of that class."""
+
+    def argsort(self, *args: Any, **options: Any) -> I_co:
+        """Return the indices that sort the scores."""
+
 
 _NAMESPACES: dict[type, ModuleType] = {}
 
@@ -95,17 +108,33 @@ def _recognise(name: str, x: Any) -> ModuleType:
     if isinstance(x, np.ma.MaskedArray | np.matrix):
         raise TypeError(f"{name} must be a plain array, got {describe(x)}; pass numpy.asarray({name})")
     if isinstance(x, str | bytes | bool | int | float | complex | Sequence) and not isinstance(x, np.generic):
-        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}")
+        nested = isinstance(x, Sequence) and not isinstance(x, str | bytes)
+        hint = f"; numpy.asarray({_as_code(name)}) makes one" if nested else ""
+        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}")
     try:
         found = compat.array_namespace(x)
     except TypeError as error:
-        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}") from error
+        hint = _of_frame(name, x) if hasattr(x, "to_numpy") else ""
+        raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}") from error
     _NAMESPACES[cls] = found
     if library(found) == "torch":  # fakes of torch.export come first, and within its loops nothing can be noted
         import torch
 
         _NAMESPACES[torch.Tensor] = found
     return found
+
+
+def _of_frame(name: str, x: Any) -> str:
+    """Return what to write for a data frame or a column of one: of pandas, polars, pyarrow, xarray."""
+    if not hasattr(x, "columns"):
+        return f"; pass {_as_code(name)}.to_numpy()"
+    # Columns of different dtypes are an array of objects in pandas, unless it is told what to make of them.
+    dtype = "float" if describe(x) == "pandas.DataFrame" else ""
+    return f"; pass {_as_code(name)}.to_numpy({dtype}); anyops.estimators take data frames in a fit"
+
+
+def _as_code(name: str) -> str:
+    return name.replace(" ", "_")  # "batch 0"
 
 
 _NUMPY = compat.array_namespace(np.empty(0))
@@ -210,6 +239,12 @@ _DTYPES = frozenset(
     }
 )
 _KINDS: dict[tuple[str, DType], str] = {}
+
+
+def as_numbers(name: str, x: Array) -> Array:
+    """Return an array of bools as integers, others as they are: columns of a table say yes or no, to be summed."""
+    xp = namespace(**{name: x})
+    return xp.astype(x, xp.int8) if x.dtype == xp.bool else x
 
 
 def is_kind(xp: Namespace, x: Array, kind: str) -> bool:

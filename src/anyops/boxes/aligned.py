@@ -4,14 +4,15 @@ Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that 
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace, rows_of, stop_gradient
 from .._array.operators import PLAIN, Operators
 from .geometry import SHARES, Geometry, Regions
 
-KINDS = (*SHARES, "giou", "diou", "ciou")
+BoxKind = Literal["iou", "iof", "ios", "giou", "diou", "ciou"]
+KINDS: tuple[BoxKind, ...] = get_args(BoxKind)
 
 
 def columns_of(boxes: Array) -> tuple[Array, Array, Array, Array]:

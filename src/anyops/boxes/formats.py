@@ -6,6 +6,7 @@ from .._array.arguments import check_number
 from .._array.integers import check_held
 from .._array.mode import Mode, mode_of, sized_mode_of
 from .._array.namespace import (
+    A,
     Array,
     DType,
     Namespace,
@@ -21,7 +22,19 @@ from .._array.nearest import less
 from .._array.rows import scan_rows
 from .._array.support import Kind, op
 from .aligned import columns_of, corners_of, from_corners, to_corners
-from .regions import AROUND, FORMATS, PLANE, ROTATED, can_convert, check_fmt, check_regions, convert, flat, size
+from .regions import (
+    AROUND,
+    FORMATS,
+    PLANE,
+    ROTATED,
+    RegionFormat,
+    can_convert,
+    check_fmt,
+    check_regions,
+    convert,
+    flat,
+    size,
+)
 
 # Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
 PIXELS = 1 << 22
@@ -34,7 +47,7 @@ def check_boxes(name: str, boxes: Array) -> None:
 
 
 @op(Kind.VALUES)
-def box_area(boxes: Array, *, fmt: str = "xyxy") -> Array:
+def box_area(boxes: A, *, fmt: RegionFormat = "xyxy") -> A:
     """Area (x2 − x1)·(y2 − y1) of xyxy boxes, with sides clamped at 0; area, length or volume of other regions.
 
     Parameters
@@ -92,7 +105,7 @@ def _area(mode: Mode, boxes: Array, *, fmt: str, dtype: DType) -> Array:
 
 
 @op(Kind.VALUES)
-def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
+def box_convert(boxes: A, in_fmt: RegionFormat, out_fmt: RegionFormat) -> A:
     """Convert boxes, or other regions, to another format.
 
     ==========  ==================================================================================
@@ -202,7 +215,7 @@ def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DTyp
     return cast(xp, xp.stack(from_corners(corners, out_fmt, sides), axis=-1), dtype)
 
 
-def as_xyxy(xp: Namespace, boxes: Array, fmt: str) -> tuple[Array, str]:
+def as_xyxy(xp: Namespace, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionFormat]:
     """Return boxes with y first as those with x first, and other regions as they are, with the format."""
     if fmt != "yxyx":
         return boxes, fmt
@@ -210,7 +223,7 @@ def as_xyxy(xp: Namespace, boxes: Array, fmt: str) -> tuple[Array, str]:
 
 
 @op(Kind.VALUES)
-def clip_boxes(boxes: Array, size: tuple[float, float]) -> Array:
+def clip_boxes(boxes: A, size: tuple[float, float]) -> A:
     """Move the corners of (..., 4) xyxy boxes to the nearest point of the image [0, width] × [0, height].
 
     Parameters

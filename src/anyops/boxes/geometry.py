@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .._array.division import divide
 from .._array.namespace import Array, Namespace
 from .._array.operators import Operators
 
 # Kinds of overlap that need a size and an intersection alone.
-SHARES = ("iou", "iof", "ios")
+ShareKind = Literal["iou", "iof", "ios"]
+SHARES: tuple[ShareKind, ...] = get_args(ShareKind)
 
 
 class Regions(NamedTuple):

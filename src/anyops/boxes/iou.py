@@ -7,6 +7,7 @@ import math
 
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
+    A,
     Array,
     DType,
     Namespace,
@@ -28,15 +29,29 @@ from .._array.selection import indices_of, take_along
 from .._array.support import Kind, op
 from . import aligned
 from .formats import PIXELS, as_bool, as_xyxy, check_mask
-from .geometry import SHARES, Regions, meet
-from .regions import FORMATS, Measure, check_corners_held, check_kind, check_regions, flat, overlap, ready, shape_of
+from .geometry import SHARES, Regions, ShareKind, meet
+from .regions import (
+    FORMATS,
+    Measure,
+    OverlapKind,
+    RegionFormat,
+    check_corners_held,
+    check_kind,
+    check_regions,
+    flat,
+    overlap,
+    ready,
+    shape_of,
+)
 
 # Share of the pairs of regions up to which only those are compared whose envelopes meet.
 MEETING = 0.25
 
 
 @op(Kind.VALUES)
-def box_iou(boxes1: Array, boxes2: Array, *, kind: str = "iou", pairwise: bool = True, fmt: str = "xyxy") -> Array:
+def box_iou(
+    boxes1: A, boxes2: Array, *, kind: OverlapKind = "iou", pairwise: bool = True, fmt: RegionFormat = "xyxy"
+) -> A:
     """IoU, I / U, of boxes or other regions, or another kind of overlap.
 
     ======= ==============================================================
@@ -281,7 +296,7 @@ def _marked(out: Array, *marks: Array | None) -> Array:
 
 
 @op(Kind.MASK)
-def mask_iou(masks1: Array, masks2: Array, *, kind: str = "iou") -> Array:
+def mask_iou(masks1: Array, masks2: Array, *, kind: ShareKind = "iou") -> Array:
     """I / U of masks, all-to-all, or the covered fraction of the first mask (iof) or of the smaller mask (ios).
 
     Parameters

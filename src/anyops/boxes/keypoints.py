@@ -13,7 +13,7 @@ from .._array.arguments import check_number
 from .._array.division import divide
 from .._array.integers import check_held
 from .._array.mode import Mode, sized_mode_of
-from .._array.namespace import Array, DType, Namespace, cast, check_dtype, compute_dtype, device, result_dtype
+from .._array.namespace import A, Array, DType, Namespace, cast, check_dtype, compute_dtype, device, result_dtype
 from .._array.pieces import map_tiles, tiles
 from .._array.support import Kind, op
 from .iou import check_broadcast
@@ -23,9 +23,7 @@ VANISHED = 30.0
 
 
 @op(Kind.VALUES)
-def keypoint_similarity(
-    keypoints1: Array, keypoints2: Array, areas: Array, *, sigmas: Sequence[float] | Array
-) -> Array:
+def keypoint_similarity(keypoints1: A, keypoints2: Array, areas: Array, *, sigmas: Sequence[float] | Array) -> A:
     """COCO's object keypoint similarity (OKS), all-to-all: Σ_k v_k exp(−d_k² / (8 σ_k² A)) / Σ_k v_k.
 
     d_k is the distance of keypoint k of two poses, A the area of the second pose; v_k = 1 if keypoint k is visible in

@@ -5,7 +5,7 @@ envelope and the size, to find pairs that may overlap, and the rows for computin
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .._array.integers import check_held
 from .._array.mode import Mode
@@ -22,6 +22,10 @@ class Format(NamedTuple):
     shape: tuple[int | None, ...]
 
 
+RegionFormat = Literal[
+    "xyxy", "xywh", "cxcywh", "yxyx", "cxcywhr", "xywhr", "xyxyxyxy", "polygon", "segment", "xyzxyz", "cxcyczwhdr"
+]
+OverlapKind = Literal["iou", "iof", "ios", "giou", "diou", "ciou", "probiou"]
 FORMATS = {
     **dict.fromkeys(("xyxy", "xywh", "cxcywh", "yxyx"), Format(aligned.ALONG_AXES, (4,))),
     **dict.fromkeys(("cxcywhr", "xywhr"), Format(rotated.TURNED_BOXES, (5,))),
@@ -141,7 +145,8 @@ def size(xp: Namespace, regions: Array, fmt: str) -> Array:
 
 # --- one format as another -------------------------------------------------------------------------------------------
 
-PLANE = ("xyxy", "xywh", "cxcywh", "yxyx")
+PlaneFormat = Literal["xyxy", "xywh", "cxcywh", "yxyx"]
+PLANE: tuple[PlaneFormat, ...] = get_args(PlaneFormat)
 ROTATED = ("cxcywhr", "xywhr")
 AROUND = ("xyxyxyxy", "polygon")
 

@@ -1,7 +1,7 @@
 """Suppression of a file's detections: the kept detections, as the text of a file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import anyops
 
 from .._array.backends import to_host
-from ..boxes.regions import PLANE
+from ..boxes.regions import PLANE, RegionFormat
 from .errors import CommandError
 from .files import Format
 from .methods import Method
@@ -128,7 +128,7 @@ def _scenes(images: NDArray[np.int64], tick: Tick) -> Iterator[NDArray[np.int64]
 def _sent(detections: Detections, some: NDArray[np.int64], fmt: str, send: Send) -> tuple[Any, Any]:
     boxes = detections.boxes[some, :]
     if fmt in PLANE:  # converted here: a library that compiles would do so for the length of each file
-        boxes = anyops.box_convert(boxes, fmt, "xyxy")
+        boxes = anyops.box_convert(boxes, cast(RegionFormat, fmt), "xyxy")
     return send(boxes), send(detections.scores[some])
 
 

@@ -10,7 +10,7 @@ from .._array.namespace import Array, Namespace, default_int, working
 from .._array.nearest import as_compared
 from .._array.random import Seed
 from .._array.support import Kind, op
-from .arguments import check_rows
+from .arguments import Center, check_rows
 from .lloyd import kmeans
 
 
@@ -27,7 +27,7 @@ def anchor_boxes(
     wh: Array,
     k: int,
     *,
-    center: str = "median",
+    center: Center = "median",
     seed: Seed = None,
     max_iter: int = 300,
     ratio: float = 4.0,

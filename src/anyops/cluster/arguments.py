@@ -1,18 +1,21 @@
 """Checks of the arguments that the fits of k-means share."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .._array.chunked import check_known_chunks
 from .._array.finite import describe_not_finite
 from .._array.host import Host, beside
 from .._array.mode import Mode, mode_of
-from .._array.namespace import Array, check_dtype, check_has_values, namespace
+from .._array.namespace import Array, as_numbers, check_dtype, check_has_values, namespace
 from .._array.nearest import as_compared
 from .._host.cluster.lazy import Extent, extent
 from .._host.cluster.place import in_shares
 from .._host.cluster.weights import weights_of
 
-INITS = ("k-means++", "k-means||", "random")
+Init = Literal["k-means++", "k-means||", "random"]
+Center = Literal["mean", "median"]
+INITS: tuple[Init, ...] = get_args(Init)
+CENTERS: tuple[Center, ...] = get_args(Center)
 STATIC_FORM = "k-means decides by values, kmeans_step does not"
 
 
@@ -80,17 +83,18 @@ def check_sides(mode: Mode, name: str, x: Array, weight: Host | Extent) -> None:
         raise ValueError(f"{name} must hold widths and heights of at least 0 for metric 'iou', got a negative one")
 
 
-def check_init(mode: Mode, name: str, x: Array, k: int, init: Any) -> None:
-    """Raise unless `init` names a way to draw centres, or holds k of them."""
+def check_init(mode: Mode, name: str, x: Array, k: int, init: Any) -> Any:
+    """Return `init`; raise unless it names a way to draw centres, or holds k of them."""
     if isinstance(init, str):
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)} or an array, got {init!r}")
-        return
+        return init
     if not mode.lazy:
         namespace(**{name: x, "init": init})
     shape = tuple(getattr(init, "shape", ()))
     if shape != (k, x.shape[1]):
         raise ValueError(f"init must have shape ({k}, {x.shape[1]}), got {shape}")
+    init = as_numbers("init", init)
     of_init = mode_of(init=init)
     xp = of_init.xp
     if not of_init.lazy:
@@ -98,3 +102,4 @@ def check_init(mode: Mode, name: str, x: Array, k: int, init: Any) -> None:
     check_dtype(xp, "init", init, "real floating", "integral")
     if not bool(xp.all(xp.isfinite(init))):
         raise ValueError(f"init must be finite, got {describe_not_finite(xp, init)}")
+    return init

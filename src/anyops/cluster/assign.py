@@ -14,6 +14,7 @@ from .._array.namespace import (
     Array,
     DType,
     Namespace,
+    as_numbers,
     cast,
     check_dtype,
     compute_dtype,
@@ -27,7 +28,7 @@ from .._array.support import Kind, op
 from .._host.cluster.distances import each_distance as each_distance_of_host
 from .._host.cluster.rounding import are_copies, check_rounding, means_of
 from .._math import in_unit, inverse_scale, out_of_unit, quotient
-from .distances import Ready, check_metric, explicit, is_zero, ready, unit
+from .distances import Metric, Ready, check_metric, explicit, is_zero, ready, unit
 
 
 class KMeansAssignment(NamedTuple):
@@ -55,13 +56,13 @@ class KMeansStep(NamedTuple):
 
 
 @op(Kind.VALUES)
-def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMeansAssignment:
+def kmeans_assign(x: Array, centers: Array, *, metric: Metric = "euclidean") -> KMeansAssignment:
     """argmin_j d(x_i, c_j), ties to the lowest j, and that distance.
 
     Parameters
     ----------
     x : array (..., n, d)
-        Samples. A dask array, chunked along samples, gives dask arrays.
+        Samples, floating, integer or bool. A dask array, chunked along samples, gives dask arrays.
     centers : array (..., k, d)
         With the same leading dimensions.
     metric : {"euclidean", "cosine", "iou"}
@@ -88,6 +89,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
     (array([0, 0, 1]), array([0., 1., 1.]))
     """
     check_metric(metric)
+    x, centers = as_numbers("x", x), as_numbers("centers", centers)
     if mode_of(x=x).lazy:
         return _assign_chunks(x, centers, metric)
     mode, options = _check(x, centers, None, metric)
@@ -96,7 +98,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: str = "euclidean") -> KMe
 
 @op(Kind.VALUES)
 def kmeans_partial(
-    x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
+    x: Array, centers: Array, *, sample_weight: Array | None = None, metric: Metric = "euclidean"
 ) -> KMeansPartial:
     """Σ w x and Σ w over the samples closest to each centre, and Σ w · distance.
 
@@ -130,6 +132,7 @@ def kmeans_partial(
     (array([1., 5.]), array([2., 1.]), 2.0)
     """
     check_metric(metric)
+    x, centers = as_numbers("x", x), as_numbers("centers", centers)
     found = partial_sums(x, centers, sample_weight, metric, around=True)
     if metric == "euclidean" and x.shape[-2] and may_be_rounded(namespace(x=x), x, found.sums.dtype):
         mode = mode_of(x=x)
@@ -142,7 +145,9 @@ def kmeans_partial(
     return found
 
 
-def partial_sums(x: Array, centers: Array, sample_weight: Array | None, metric: str, *, around: bool) -> KMeansPartial:
+def partial_sums(
+    x: Array, centers: Array, sample_weight: Array | None, metric: Metric, *, around: bool
+) -> KMeansPartial:
     """Return the sums of :func:`kmeans_partial`; with `around`, rounding is small wherever the samples lie.
 
     Fits do without it, for their samples (n, d) lie near 0. Then the sums depend on the labels alone, to the last bit,
@@ -191,7 +196,7 @@ def kmeans_merge(a: KMeansPartial, b: KMeansPartial) -> KMeansPartial:
 
 @op(Kind.VALUES)
 def kmeans_step(
-    x: Array, centers: Array, *, sample_weight: Array | None = None, metric: str = "euclidean"
+    x: Array, centers: Array, *, sample_weight: Array | None = None, metric: Metric = "euclidean"
 ) -> KMeansStep:
     """One step of Lloyd's iteration: c_j ← Σ w x / Σ w over the samples closest to c_j [1]_.
 
@@ -233,6 +238,7 @@ def kmeans_step(
     (array([0.5, 5. ]), array([0, 0, 1]), 1.25)
     """
     check_metric(metric)
+    x, centers = as_numbers("x", x), as_numbers("centers", centers)
     mode, options = _check(x, centers, sample_weight, metric)
     found = KMeansStep(*mode.run(_step, x, centers, sample_weight, **options))
     if mode.known and metric == "euclidean" and x.shape[-2] and may_be_rounded(mode.xp, x, found.centers.dtype):
@@ -241,7 +247,7 @@ def kmeans_step(
     return found
 
 
-def _check(x: Array, centers: Array, weight: Array | None, metric: str) -> tuple[Mode, dict[str, Any]]:
+def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tuple[Mode, dict[str, Any]]:
     """Return the mode and the options of the kernels; raise unless the arguments fit each other."""
     arrays = {"x": x, "centers": centers, **({} if weight is None else {"sample_weight": weight})}
     mode = sized_mode_of(**arrays)
@@ -296,7 +302,7 @@ def _totals(mode: Mode, x: Array, centers: Array, weight: Array | None, **option
 
 
 def _step(
-    mode: Mode, x: Array, centers: Array, weight: Array | None, *, metric: str, dtype: DType, rows: int
+    mode: Mode, x: Array, centers: Array, weight: Array | None, *, metric: Metric, dtype: DType, rows: int
 ) -> tuple[Array, ...]:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
     weight, inverse = in_unit(mode, weight, wide)
@@ -328,7 +334,7 @@ def _pass(
     centers: Array,
     weight: Array | None,
     *,
-    metric: str,
+    metric: Metric,
     dtype: DType,
     rows: int,
     around: bool = True,
@@ -387,7 +393,7 @@ def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
 # --- all distances ---------------------------------------------------------------------------------------------------
 
 
-def all_distances(x: Array, centers: Array, metric: str) -> Array:
+def all_distances(x: Array, centers: Array, metric: Metric) -> Array:
     """Return the distances (n, k) of each sample from each centre; Euclidean ones, not their squares."""
     mode, options = _check(x, centers, None, metric)
     xp, dtype = mode.xp, options["dtype"]
@@ -402,7 +408,7 @@ def all_distances(x: Array, centers: Array, metric: str) -> Array:
     return cast(xp, mode.run(each_distance, x, centers, metric=metric, rows=rows), dtype)
 
 
-def each_distance(mode: Mode, x: Array, centers: Array, *, metric: str, rows: int = 0) -> Array:
+def each_distance(mode: Mode, x: Array, centers: Array, *, metric: Metric, rows: int = 0) -> Array:
     """The distances (n, k) in the dtype of the centres, each from the difference of the two."""
     xp, wide = mode.xp, centers.dtype
     table = ready(xp, x, centers, metric, wide)
@@ -428,7 +434,7 @@ def each_distance(mode: Mode, x: Array, centers: Array, *, metric: str, rows: in
     return found
 
 
-def _assign_chunks(x: Array, centers: Array, metric: str) -> KMeansAssignment:
+def _assign_chunks(x: Array, centers: Array, metric: Metric) -> KMeansAssignment:
     at = to_host(centers)
     sample = kmeans_assign(empty_rows(x), at, metric=metric)
 

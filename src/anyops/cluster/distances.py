@@ -1,13 +1,14 @@
 """Distances of samples from centres: squared Euclidean, 1 − cos, and 1 − IoU of co-centred boxes."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast
 from .._array.nearest import less, lowest, row_dot, rows_at
 from .._math import inverse_scale, quotient
 
-METRICS = ("euclidean", "cosine", "iou")
+Metric = Literal["euclidean", "cosine", "iou"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 def check_metric(metric: str) -> None:
@@ -36,7 +37,7 @@ def iou(xp: Namespace, a: Array, b: Array) -> Array:
     return xp.where(union > 0, quotient(xp, inter, union), 0.0)
 
 
-def explicit(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
+def explicit(xp: Namespace, x: Array, centers: Array, metric: Metric) -> Array:
     """The distance of samples from centres of one shape, or of shapes that broadcast.
 
     Explicitly: no difference of large squares. For "cosine" of unit vectors, twice 1 − cos.
@@ -47,7 +48,7 @@ def explicit(xp: Namespace, x: Array, centers: Array, metric: str) -> Array:
     return xp.sum(difference * difference, axis=-1)
 
 
-def to_each(mode: Mode, centers: Array, x: Array, metric: str) -> Array:
+def to_each(mode: Mode, centers: Array, x: Array, metric: Metric) -> Array:
     """(k, n): the distance of each sample from each centre; both around 0, or of unit length."""
     xp = mode.xp
     if metric == "iou":
@@ -74,7 +75,7 @@ class Ready(NamedTuple):
     scale: Array | None  # what widths and heights are multiplied by
     zero: Array | None  # which centres have no direction
 
-    def around(self, xp: Namespace, x: Array, metric: str, wide: DType) -> Array:
+    def around(self, xp: Namespace, x: Array, metric: Metric, wide: DType) -> Array:
         """Samples, or their directions, around the middle of the centres."""
         if self.whole is not None:
             return less(xp, x, self.whole, wide)
@@ -83,7 +84,7 @@ class Ready(NamedTuple):
             x = unit(xp, x)
         return x if self.middle is None else x - self.middle
 
-    def closest(self, xp: Namespace, x: Array, metric: str, *, down: bool) -> Array:
+    def closest(self, xp: Namespace, x: Array, metric: Metric, *, down: bool) -> Array:
         """The number of the closest centre of each sample; scores are laid out (k, n) for `down`, else (n, k)."""
         if metric == "iou":
             return lowest(xp, 1 - iou(xp, x[..., :, None, :], self.at[..., None, :, :]), -1)
@@ -94,7 +95,7 @@ class Ready(NamedTuple):
         return lowest(xp, product + self.squares[..., None, :], -1)
 
 
-def ready(xp: Namespace, x: Array, given: Array, metric: str, wide: DType, *, around: bool = True) -> Ready:
+def ready(xp: Namespace, x: Array, given: Array, metric: Metric, wide: DType, *, around: bool = True) -> Ready:
     """Prepare centres; `around` one of them, which keeps rounding small wherever the samples lie."""
     centers = cast(xp, given, wide)
     if metric == "iou":

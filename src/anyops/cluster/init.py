@@ -5,7 +5,7 @@ from typing import NamedTuple
 from .._array.arguments import check_integer
 from .._array.host import from_host
 from .._array.mode import mode_of
-from .._array.namespace import Array, default_int
+from .._array.namespace import Array, as_numbers, default_int
 from .._array.nearest import taken
 from .._array.random import Seed, generator
 from .._array.support import READS_OFTEN, Kind, op
@@ -45,6 +45,7 @@ def kmeans_plusplus(
     Returns
     -------
     centers : array (k, d)
+        In the dtype of `x`; 0 and 1 for bools.
     indices : array (k,)
 
     Raises
@@ -66,7 +67,7 @@ def kmeans_plusplus(
     """
     if mode_of(x=x).lazy:
         raise TypeError("kmeans_plusplus reads x k times; compute the dask array, or use kmeans with init='k-means||'")
-    k = check_integer("k", k)
+    k, x = check_integer("k", k), as_numbers("x", x)
     mode, weight = check_samples(x, k, sample_weight)
     assert not isinstance(weight, Extent)
     trials = default_trials(k) if n_local_trials is None else check_integer("n_local_trials", n_local_trials)

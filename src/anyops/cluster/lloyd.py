@@ -1,19 +1,19 @@
 """k-means by Lloyd's iteration, from a start to the fixed point."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .._array.arguments import check_integer, check_number
 from .._array.host import Host, on_host
 from .._array.mode import Mode
-from .._array.namespace import Array
+from .._array.namespace import Array, as_numbers
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
 from .._host.cluster.lazy import Chunks, Extent
 from .._host.cluster.lloyd import lloyd
 from .._host.cluster.samples import Samples
-from .arguments import check_init, check_rows, check_samples, check_sides
-from .distances import check_metric
+from .arguments import CENTERS, Center, Init, check_init, check_rows, check_samples, check_sides
+from .distances import Metric, check_metric
 
 
 class KMeansResult(NamedTuple):
@@ -31,13 +31,13 @@ def kmeans(
     x: Array,
     k: int,
     *,
-    init: str | Array = "k-means++",
-    n_init: int | str = "auto",
+    init: Init | Array = "k-means++",
+    n_init: int | Literal["auto"] = "auto",
     max_iter: int = 300,
     tol: float = 1e-4,
     sample_weight: Array | None = None,
-    metric: str = "euclidean",
-    center: str = "mean",
+    metric: Metric = "euclidean",
+    center: Center = "mean",
     seed: Seed = None,
     callback: Callable[[int, float, float], None] | None = None,
 ) -> KMeansResult:
@@ -46,8 +46,8 @@ def kmeans(
     Parameters
     ----------
     x : array (n, d)
-        Finite samples; samples of weight 0 may hold anything. A dask array, chunked along samples, is read chunk by
-        chunk, once per iteration.
+        Finite samples, floating, integer or bool; samples of weight 0 may hold anything. A dask array, chunked along
+        samples, is read chunk by chunk, once per iteration.
     k : int in [1, n]
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the samples. For a dask array use "k-means||" or an array.
@@ -110,9 +110,10 @@ def kmeans(
     (array([0.5, 8.5]), array([0, 0, 1, 1]), 1.0)
     """
     check_metric(metric)
-    if center not in ("mean", "median"):
-        raise ValueError(f"center must be mean or median, got {center!r}")
+    if center not in CENTERS:
+        raise ValueError(f"center must be {' or '.join(CENTERS)}, got {center!r}")
     k, max_iter = check_integer("k", k), check_integer("max_iter", max_iter)
+    x = as_numbers("x", x)
     mode, weight = check_samples(x, k, sample_weight)
     if metric == "iou":
         check_sides(mode, "x", x, weight)
@@ -121,7 +122,7 @@ def kmeans(
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     if mode.lazy and center == "median":
         raise ValueError("center must be 'mean' for a dask array: a median needs all samples at once")
-    check_init(mode, "x", x, k, init)
+    init = check_init(mode, "x", x, k, init)
     starts = _check_starts(init, n_init)
     rng = generator(seed)
     samples = _samples(mode, x, weight, sample_weight, k, metric, center, init)
@@ -135,7 +136,7 @@ def _samples(
     weight: Host | Extent,
     sample_weight: Array | None,
     k: int,
-    metric: str,
+    metric: Metric,
     center: str,
     init: str | Array,
 ) -> Samples | Chunks:
@@ -155,7 +156,7 @@ def _check_starts(init: str | Array, n_init: int | str) -> int:
     return int(n_init) if drawn else 1
 
 
-def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: str) -> float:
+def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: Metric) -> float:
     """Return Σ w · distance of samples from the closest of some centres, whatever the unit of either."""
     mode, weight = check_rows("X", x, sample_weight)
     if not (weight.positive if isinstance(weight, Extent) else bool((weight > 0).any())):

@@ -7,13 +7,13 @@ from .._array.arguments import check_integer, check_number
 from .._array.backends import to_host
 from .._array.host import without_rows
 from .._array.mode import mode_of
-from .._array.namespace import Array, namespace, stop_gradient
+from .._array.namespace import Array, as_numbers, describe, namespace, stop_gradient
 from .._array.random import Seed, generator
 from .._array.support import Kind, op
 from .._host.cluster.lazy import Extent
 from .._host.cluster.minibatch import Batch, Learned, Stop
-from .arguments import check_init, check_rows, check_sides
-from .distances import check_metric
+from .arguments import Init, check_init, check_rows, check_sides
+from .distances import Metric, check_metric
 from .lloyd import KMeansResult
 
 # The start is drawn from FIRST_BATCHES batches, from more while they hold fewer than FIRST_SAMPLES a centre.
@@ -25,9 +25,9 @@ def minibatch_kmeans(
     batches: Iterable[Array | tuple[Array, Array]],
     k: int,
     *,
-    init: str | Array = "k-means++",
+    init: Init | Array = "k-means++",
     seed: Seed = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     tol: float = 0.0,
     max_no_improvement: int | None = 10,
 ) -> KMeansResult:
@@ -107,7 +107,7 @@ def minibatch_kmeans(
     if not isinstance(init, str) and mode_of(init=init).lazy:  # as its batches
         init = to_host(init)
     first = _first(stream, k, drawn=isinstance(init, str))
-    check_init(first[0].mode, "batch 0", first[0].x, k, init)
+    init = check_init(first[0].mode, "batch 0", first[0].x, k, init)
     centers = Learned(first, k, init, metric, rng)
     stop = Stop(tol * centers.variance, max_no_improvement)
     inertia, n_iter, seen, converged = 0.0, 0, 0, False
@@ -122,8 +122,13 @@ def minibatch_kmeans(
     return KMeansResult(centers.result(batch.x), None, centers.inertia_out(inertia, batch.x), n_iter, converged)
 
 
-def _checked(batches: Any, metric: str) -> Iterator[Batch]:
+def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
     """Yield the batches with samples of positive weight; raise at the first that is not like the others."""
+    if hasattr(batches, "to_numpy"):  # which would give its columns, or their names
+        raise TypeError(
+            f"batches must be an iterable of arrays (n, d), got {describe(batches)}; pass .to_numpy(float) of some "
+            "rows at a time"
+        )
     try:
         iterator = iter(batches)
     except TypeError:
@@ -132,6 +137,7 @@ def _checked(batches: Any, metric: str) -> Iterator[Batch]:
     for number, given in enumerate(iterator):
         name = f"batch {number}"
         x, sample_weight = _parts(name, given)
+        x = as_numbers(name, x)
         if mode_of(**{name: x}).lazy:
             x, sample_weight = to_host(x), None if sample_weight is None else to_host(sample_weight)
         if sample_weight is not None:

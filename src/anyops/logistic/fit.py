@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .._array.arguments import check_integer, check_number
 from .._array.chunked import check_known_chunks, without_empty_chunks
@@ -26,6 +26,7 @@ from .._array.namespace import (
     Array,
     DType,
     Namespace,
+    as_numbers,
     check_dtype,
     check_has_values,
     compute_dtype,
@@ -44,7 +45,9 @@ from .._math import positive
 from .objective import check_logits, check_penalty, check_rows
 from .result import LogisticReport, LogisticResult
 
-SOLVERS = ("auto", "newton", "lbfgs", "proximal")
+ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
+Solver = Literal["auto", "newton", "lbfgs", "proximal"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
 MANY_COLUMNS = 32  # columns from which a pass for two classes is products of matrices, and little beside
 CONTINUOUS = 20  # different fractions that may still be labels
 HINT = "logistic_regression decides by values, logistic_step does not"
@@ -58,9 +61,9 @@ def logistic_regression(
     l2: float = 0.0,
     l1: float = 0.0,
     sample_weight: Array | None = None,
-    class_weight: Mapping[Any, float] | str | None = None,
+    class_weight: ClassWeight = None,
     fit_intercept: bool = True,
-    solver: str = "auto",
+    solver: Solver = "auto",
     max_iter: int = 100,
     tol: float = 1e-6,
     init: tuple[Array, Array] | None = None,
@@ -70,7 +73,7 @@ def logistic_regression(
     Parameters
     ----------
     x : array (n, p)
-        Floating or integer. dask arrays are read chunk by chunk.
+        Floating, integer or bool. dask arrays are read chunk by chunk.
     y : array (n,)
         Labels: numbers or bools. With any `x` also a NumPy array of strings, or of numbers that the library of `x`
         cannot represent. Two classes make a binary model, more a multinomial one.
@@ -131,6 +134,7 @@ def logistic_regression(
     >>> found.coef.round(4), found.intercept.round(4), found.classes, found.converged
     (array([0.9082]), np.float64(-1.3623), array(['dry', 'wet'], dtype='<U3'), True)
     """
+    x = as_numbers("x", x)
     xp, dtype = _check(x, y, sample_weight, fit_intercept)
     x = without_empty_chunks(x)
     l1, l2 = check_penalty("l1", l1), check_penalty("l2", l2)

@@ -13,9 +13,11 @@ from .._array.host import Host, on_host
 from .._array.integers import ends, farthest, largest_exact, may_be_rounded, remedy
 from .._array.mode import Mode, enter, mode_of
 from .._array.namespace import (
+    A,
     Array,
     DType,
     Namespace,
+    as_numbers,
     cast,
     check_dtype,
     compute_dtype,
@@ -80,7 +82,7 @@ def logistic_loss(
     Parameters
     ----------
     x : array (n, p)
-        Floating or integer.
+        Floating, integer or bool.
     y : array (n,)
         Two classes: 0 and 1, or probabilities between them. K classes: integers 0 … K − 1. Others raise if `y` is in
         host memory. On a device and under a transform a check would force a synchronisation; there they make all
@@ -119,13 +121,14 @@ def logistic_loss(
     (array([0.8808, 0.1192, 1.    ]), np.float64(66.7513), array([33.2539]), np.float64(0.3333))
     """
     l2 = check_parameter("l2", l2, least=0)
+    x = as_numbers("x", x)
     mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, l2=l2, between=True)
     penalty = _in_range(mode.xp, l2, options["dtype"])
     return LogisticLoss(*mode.run(_loss, x, y, coef, intercept, sample_weight, *penalty, **options))
 
 
 @op(Kind.VALUES)
-def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
+def logistic_predict_proba(x: A, coef: Array, intercept: Array) -> A:
     """Probability of the second of two classes, 1 / (1 + e^−r), or of each of K classes, softmax(r).
 
     Parameters
@@ -150,12 +153,13 @@ def logistic_predict_proba(x: Array, coef: Array, intercept: Array) -> Array:
     >>> anyops.logistic_predict_proba(np.asarray([[1.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0)).round(4)
     array([0.7311, 0.    ])
     """
+    x = as_numbers("x", x)
     mode, options = _check(x, coef, intercept)
     return mode.run(_probabilities, x, _beside(mode, coef), _beside(mode, intercept), **options)
 
 
 @op(Kind.VALUES)
-def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
+def logistic_log_proba(x: A, coef: Array, intercept: Array) -> A:
     """log of :func:`logistic_predict_proba`, accurate where a probability is near 1 or rounds to 0.
 
     Parameters
@@ -180,6 +184,7 @@ def logistic_log_proba(x: Array, coef: Array, intercept: Array) -> Array:
     >>> anyops.logistic_log_proba(np.asarray([[50.0], [-800.0]]), np.asarray([1.0]), np.asarray(0.0))
     array([-1.92874985e-22, -8.00000000e+02])
     """
+    x = as_numbers("x", x)
     mode, options = _check(x, coef, intercept)
     return mode.run(_log_probabilities, x, _beside(mode, coef), _beside(mode, intercept), **options)
 
@@ -217,6 +222,7 @@ def logistic_partial(
     (array([-1.,  0.]), array([[1. , 0.5],
            [0.5, 0.5]]))
     """
+    x = as_numbers("x", x)
     mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight)
     wide = options["dtype"] = compute_dtype(mode.xp, options["dtype"])
     if mode.lazy:
@@ -313,6 +319,7 @@ def logistic_step(
     (array([0.9082]), np.float64(-1.3623), True)
     """
     l2 = check_parameter("l2", l2, least=0)
+    x = as_numbers("x", x)
     mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, l2=l2)
     if mode.lazy:
         raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")

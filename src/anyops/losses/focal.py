@@ -16,6 +16,7 @@ from .._array.elementwise import with_slope
 from .._array.integers import check_held
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import (
+    A,
     Array,
     DType,
     Namespace,
@@ -33,7 +34,7 @@ from .._array.namespace import (
 from .._array.pieces import by_rows
 from .._array.support import Kind, op
 from .._math import cross_entropy, log_sum_exp, positive, present
-from .reduction import check_reduction, check_weights, reduce, share, shares
+from .reduction import Reduction, check_reduction, check_weights, reduce, share, shares
 
 
 class LossAndGrad(NamedTuple):
@@ -122,15 +123,15 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float | Array, z: Ar
 
 @op(Kind.VALUES)
 def sigmoid_focal_loss(
-    logits: Array,
+    logits: A,
     targets: Array,
     alpha: float | Array | None = 0.25,
     gamma: float | Array = 2.0,
-    reduction: str = "none",
+    reduction: Reduction = "none",
     *,
     pos_weight: float | Array | None = None,
     sample_weight: Array | None = None,
-) -> Array:
+) -> A:
     """−α_t (1 − p_t)^γ log p_t of independent binary classifications [1]_.
 
     p = σ(x), p_t = pt + (1 − p)(1 − t), −log p_t the cross-entropy t softplus(−x) + (1 − t) softplus(x), and α_t = αt +
@@ -196,7 +197,7 @@ def sigmoid_focal_loss_and_grad(
     targets: Array,
     alpha: float | Array | None = 0.25,
     gamma: float | Array = 2.0,
-    reduction: str = "none",
+    reduction: Reduction = "none",
     *,
     pos_weight: float | Array | None = None,
     sample_weight: Array | None = None,
@@ -383,7 +384,7 @@ def _sigmoid_loss_and_grad(
 
 @op(Kind.VALUES)
 def softmax_focal_loss(
-    logits: Array,
+    logits: A,
     labels: Array,
     *,
     alpha: float | Array | Sequence[float] | None = None,
@@ -391,9 +392,9 @@ def softmax_focal_loss(
     axis: int = -1,
     ignore_index: int | None = None,
     label_smoothing: float | Array = 0.0,
-    reduction: str = "none",
+    reduction: Reduction = "none",
     sample_weight: Array | None = None,
-) -> Array:
+) -> A:
     """−Σ_c t_c α_c (1 − p_c)^γ log p_c, p the softmax of the logits [1]_.
 
     t is one for the label and zero elsewhere, (1 − ε) onehot + ε / C with label smoothing ε, or given.
@@ -462,7 +463,7 @@ def softmax_focal_loss_and_grad(
     axis: int = -1,
     ignore_index: int | None = None,
     label_smoothing: float | Array = 0.0,
-    reduction: str = "none",
+    reduction: Reduction = "none",
     sample_weight: Array | None = None,
 ) -> LossAndGrad:
     """:func:`softmax_focal_loss` and its derivative by the logits in closed form, without automatic differentiation.

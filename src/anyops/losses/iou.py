@@ -1,24 +1,24 @@
 """Box regression by overlap."""
 
 from .._array.mode import Mode, sized_mode_of
-from .._array.namespace import Array, DType, cast, compute_dtype, result_dtype
+from .._array.namespace import A, Array, DType, cast, compute_dtype, result_dtype
 from .._array.support import Kind, op
 from .._math import present
 from ..boxes.iou import box_iou
-from ..boxes.regions import FORMATS, check_fmt, check_regions
-from .reduction import check_reduction, check_weights, reduce, shares
+from ..boxes.regions import FORMATS, OverlapKind, RegionFormat, check_fmt, check_regions
+from .reduction import Reduction, check_reduction, check_weights, reduce, shares
 
 
 @op(Kind.VALUES)
 def box_iou_loss(
-    pred: Array,
+    pred: A,
     target: Array,
-    reduction: str = "none",
+    reduction: Reduction = "none",
     *,
-    kind: str = "giou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "giou",
+    fmt: RegionFormat = "xyxy",
     sample_weight: Array | None = None,
-) -> Array:
+) -> A:
     """1 − overlap of matched boxes or other regions; the overlap is giou [1]_, iou, diou, ciou [2]_ or another kind.
 
     Parameters

@@ -1,12 +1,14 @@
 """From the loss of each item to the requested reduction."""
 
 import math
+from typing import Literal, get_args
 
 from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, cast, check_dtype
 from .._math import in_unit, quotient
 
-REDUCTIONS = ("none", "mean", "sum")
+Reduction = Literal["none", "mean", "sum"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def check_reduction(reduction: str) -> None:

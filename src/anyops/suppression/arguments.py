@@ -80,11 +80,25 @@ def check_detections(
     shape = tuple(scores.shape)
     if not shape:
         raise ValueError("scores must have shape (..., N), got ()")
-    if boxes is None and overlaps is None:
-        raise TypeError("boxes must be an array unless overlaps is given, got None for both")
+    axes = len(FORMATS[measure.fmt].shape)
+    numbers, rows = (), ()
+    # Scores are laid beside the boxes, or the square overlaps, unless those lack the batch of the scores.
     if boxes is not None:
         check_regions("boxes", boxes, measure.fmt)
-    numbers = () if boxes is None else boxes.shape[-len(FORMATS[measure.fmt].shape) :]
+        name, beside, rows, numbers = "boxes", boxes, boxes.shape[:-axes], boxes.shape[-axes:]
+    elif overlaps is None:
+        raise TypeError("boxes must be an array unless overlaps is given, got None for both")
+    else:
+        name, beside = "overlaps", overlaps
+        if overlaps.ndim > 1 and overlaps.shape[-1] == overlaps.shape[-2]:
+            rows = overlaps.shape[:-1]
+    if shape[len(shape) - len(rows) :] != rows:
+        check_known_chunks(xp, "scores", scores)
+        check_known_chunks(xp, name, beside)
+        check_dtype(xp, name, beside, *NUMBERS)
+        raise ValueError(
+            f"scores must have shape {tuple(rows)} beside {name} of shape {tuple(beside.shape)}, got {shape}"
+        )
     for name, x, dtypes, expected in (
         ("boxes", boxes, NUMBERS, (*shape, *numbers)),
         (labels_name, labels, NUMBERS, shape),

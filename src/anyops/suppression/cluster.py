@@ -9,14 +9,14 @@ With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from .._array.arguments import check_number, check_parameter
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, cast, namespace, result_dtype, rows_of, working
+from .._array.namespace import A, Array, Namespace, cast, namespace, result_dtype, rows_of, working
 from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
-from ..boxes.aligned import columns_of
-from ..boxes.regions import FORMATS, PLANE, Measure, check_fmt, distance, ready
+from ..boxes.aligned import BoxKind, columns_of
+from ..boxes.regions import FORMATS, PLANE, Measure, OverlapKind, RegionFormat, check_fmt, distance, ready
 from .arguments import check_averaged, check_choice, check_positive, check_threshold, index_call, static_call
 from .detections import Detections
 from .greedy import decided_in_parts, kept_of_scene, undivided
@@ -24,7 +24,8 @@ from .rescoring import Pair, Parameters, Rescore, Rescored, RescoredBoxes, Rival
 from .select import as_floating
 from .winners import Winners, pairs_with_kept
 
-PENALTIES = (None, "score", "score+distance")
+Penalty = Literal[None, "score", "score+distance"]
+PENALTIES: tuple[Penalty, ...] = get_args(Penalty)
 # A box takes part in the average of a better one above this overlap.
 AVERAGED = 0.8
 
@@ -50,9 +51,9 @@ def cluster_nms(
     scores: Array,
     iou_threshold: float | Array = 0.5,
     *,
-    penalty: str | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    penalty: Penalty = None,
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     labels: Array | None = None,
     scenes: Array | None = None,
     sigma: float | Array = 0.2,
@@ -142,17 +143,17 @@ def cluster_nms(
 @op(Kind.VALUES, ORDERS, LOOPS)
 def cluster_nms_scores(
     boxes: Array | None,
-    scores: Array,
+    scores: A,
     iou_threshold: float | Array = 0.5,
     *,
-    penalty: str | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    penalty: Penalty = None,
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     labels: Array | None = None,
     sigma: float | Array = 0.2,
     valid: Array | None = None,
     overlaps: Array | None = None,
-) -> Array:
+) -> A:
     """New scores of Cluster-NMS, 0 for dropped boxes: the static form of :func:`cluster_nms`.
 
     Differentiable in scores, boxes, overlaps and `sigma`.
@@ -201,8 +202,8 @@ def weighted_cluster_nms(
     scores: Array,
     iou_threshold: float | Array = 0.5,
     *,
-    penalty: str | None = None,
-    kind: str = "iou",
+    penalty: Penalty = None,
+    kind: BoxKind = "iou",
     labels: Array | None = None,
     scenes: Array | None = None,
     sigma: float | Array = 0.2,
@@ -273,8 +274,8 @@ def weighted_cluster_nms_boxes(
     scores: Array,
     iou_threshold: float | Array = 0.5,
     *,
-    penalty: str | None = None,
-    kind: str = "iou",
+    penalty: Penalty = None,
+    kind: BoxKind = "iou",
     labels: Array | None = None,
     sigma: float | Array = 0.2,
     valid: Array | None = None,
@@ -290,7 +291,7 @@ def weighted_cluster_nms_boxes(
     scores : array (..., N)
     iou_threshold : float in [0, 1]
     penalty : {None, "score", "score+distance"}
-    kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+    kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
     labels : array (..., N), optional
     sigma : float
     valid : bool array (..., N), optional

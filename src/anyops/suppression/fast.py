@@ -5,11 +5,11 @@ b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has t
 
 from .._array.arguments import check_parameter
 from .._array.mode import Mode
-from .._array.namespace import Array
+from .._array.namespace import Array, I_co, Sortable
 from .._array.segments import mark
 from .._array.selection import indices_of
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
-from ..boxes.regions import Measure
+from ..boxes.regions import Measure, OverlapKind, RegionFormat
 from .arguments import check_threshold, index_call, static_call
 from .detections import Detections
 from .greedy import kept_of_scene
@@ -25,17 +25,17 @@ CROWDED = 1500
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="fast_nms_mask")
 def fast_nms(
     boxes: Array | None,
-    scores: Array,
+    scores: Sortable[I_co],
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     scenes: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     score_threshold: float | Array | None = None,
     max_output: int | None = None,
     overlaps: Array | None = None,
-) -> Array:
+) -> I_co:
     """Indices of the boxes that no better-ranked box overlaps by more than `iou_threshold`, by descending score.
 
     Unlike in :func:`nms`, a suppressed box can still suppress others, so all boxes are decided at once. The boxes kept
@@ -98,7 +98,7 @@ def fast_nms(
         differentiable=False,
     )
     mode, detections, measure, least = call.mode, call.detections, call.measure, call.least
-    if mode.padded or overlaps is not None or scores.shape[0] < CROWDED:
+    if mode.padded or overlaps is not None or detections.scores.shape[0] < CROWDED:
         given = {"threshold": threshold}
         return mode.back(best_first(call, given, rescore=_rescore, floor=threshold, late=False, unchanged=True)[0])
     kept = mode.run(_of_graph, detections, threshold, least, measure=measure)
@@ -140,8 +140,8 @@ def fast_nms_mask(
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:

@@ -12,7 +12,7 @@ c, both compute boxes and scores by the same sums over the boxes of each founder
 import math
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from .._array.arguments import check_number, check_parameter
 from .._array.backends import to_host
@@ -60,7 +60,8 @@ from .arguments import (
 )
 from .detections import Detections
 
-CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
+ConfType = Literal["avg", "max", "box_and_model_avg", "absent_model_aware_avg"]
+CONF_TYPES: tuple[ConfType, ...] = get_args(ConfType)
 
 
 MODELS = 1 << 20  # that a scene may be said to have by the largest of their numbers
@@ -93,7 +94,7 @@ def weighted_boxes_fusion(
     model_weights: Array | Sequence[float] | None = None,
     iou_threshold: float | Array = 0.55,
     score_threshold: float | Array = 0.0,
-    conf_type: str = "avg",
+    conf_type: ConfType = "avg",
 ) -> FusedBoxes:
     """Weighted boxes fusion [1]_: Σ s box / Σ s over overlapping boxes, of one or several models.
 
@@ -208,7 +209,7 @@ def weighted_boxes_fusion_padded(
     model_weights: Array | Sequence[float] | None = None,
     iou_threshold: float | Array = 0.55,
     score_threshold: float | Array = 0.0,
-    conf_type: str = "avg",
+    conf_type: ConfType = "avg",
     valid: Array | None = None,
 ) -> PaddedFusedBoxes:
     """Weighted boxes fusion in a fixed shape: see :func:`weighted_boxes_fusion`.

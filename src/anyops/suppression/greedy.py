@@ -13,12 +13,12 @@ from functools import partial
 from .._array.arguments import check_parameter
 from .._array.loop import branch, branches, map_lanes
 from .._array.mode import Mode
-from .._array.namespace import Array, default_int, device, is_dynamic, namespace
+from .._array.namespace import Array, I_co, Sortable, default_int, device, is_dynamic, namespace
 from .._array.segments import mark, put_along_last, segment_min
 from .._array.selection import indices_of
 from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
-from ..boxes.regions import Measure
+from ..boxes.regions import Measure, OverlapKind, RegionFormat
 from .arguments import Call, check_detections, check_threshold, index_call, static_call
 from .bucketed import kept_in_buckets
 from .detections import Detections, each_scene
@@ -56,17 +56,17 @@ SPARSE = 4
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
 def nms(
     boxes: Array | None,
-    scores: Array,
+    scores: Sortable[I_co],
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
     scenes: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     score_threshold: float | Array | None = None,
     max_output: int | None = None,
     overlaps: Array | None = None,
-) -> Array:
+) -> I_co:
     """Indices of the boxes that greedy non-maximum suppression keeps, by descending score.
 
     A box is dropped iff a kept box ranks above it, has the same label, and overlaps it by more than `iou_threshold`.
@@ -141,7 +141,9 @@ def nms(
 
 
 @op(Kind.INDICES, SHAPES_BY_VALUE, static="nms_mask")
-def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float, *, fmt: str = "xyxy") -> Array:
+def batched_nms(
+    boxes: Array, scores: Sortable[I_co], idxs: Array, iou_threshold: float, *, fmt: RegionFormat = "xyxy"
+) -> I_co:
     """Indices kept by greedy NMS within each class, by descending score: ``nms(..., labels=idxs)``.
 
     Parameters
@@ -187,8 +189,8 @@ def nms_mask(
     iou_threshold: float | Array = 0.5,
     *,
     labels: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     valid: Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:

@@ -9,7 +9,7 @@ from .._array.segments import mark, segment_max
 from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
 from .._host import greedy as host
-from ..boxes.regions import Measure
+from ..boxes.regions import Measure, OverlapKind, RegionFormat
 from .arguments import check_threshold, index_call
 from .detections import Detections
 from .greedy import decided_in_parts, kept_of_scene, undivided
@@ -26,8 +26,8 @@ def nms_groups(
     *,
     labels: Array | None = None,
     scenes: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     score_threshold: float | Array | None = None,
     overlaps: Array | None = None,
 ) -> Array:

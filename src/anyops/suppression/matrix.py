@@ -5,16 +5,19 @@ With X_ij = overlap(i, j) where i ranks above j and has the same label, 0 elsewh
     s_j ← s_j · min(1, min_i f(X_ij) / f(comp_i)),   f(o) = exp(−σ o²)  or  1 − o.
 """
 
+from typing import Literal, get_args
+
 from .._array.arguments import check_parameter
 from .._array.mode import Mode
-from .._array.namespace import Array
+from .._array.namespace import A, Array
 from .._array.support import ORDERS, SHAPES_BY_VALUE, Kind, op
-from ..boxes.regions import Measure
+from ..boxes.regions import Measure, OverlapKind, RegionFormat
 from .arguments import check_choice, check_positive, index_call, static_call
 from .detections import Detections
 from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_first, decayed, in_place
 
-KERNELS = ("gaussian", "linear")
+Kernel = Literal["gaussian", "linear"]
+KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 
 @op(Kind.SELECTION, SHAPES_BY_VALUE, static="matrix_nms_scores")
@@ -22,12 +25,12 @@ def matrix_nms(
     boxes: Array | None,
     scores: Array,
     *,
-    kernel: str = "gaussian",
+    kernel: Kernel = "gaussian",
     sigma: float | Array = 2.0,
     labels: Array | None = None,
     scenes: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     score_threshold: float | Array | None = 0.05,
     max_output: int | None = None,
     overlaps: Array | None = None,
@@ -110,16 +113,16 @@ def matrix_nms(
 @op(Kind.VALUES, ORDERS)
 def matrix_nms_scores(
     boxes: Array | None,
-    scores: Array,
+    scores: A,
     *,
-    kernel: str = "gaussian",
+    kernel: Kernel = "gaussian",
     sigma: float | Array = 2.0,
     labels: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     valid: Array | None = None,
     overlaps: Array | None = None,
-) -> Array:
+) -> A:
     """Scores s_j · min(1, min_i f(X_ij) / f(max_k X_ki)) of Matrix NMS: the static form of :func:`matrix_nms`.
 
     Differentiable in scores, boxes, overlaps and `sigma`.

@@ -21,9 +21,9 @@ from .._array.order import descending
 from .._array.segments import mark, segment_max, segment_min, segment_sum
 from .._array.selection import indices_of
 from .._array.support import SHAPES_BY_VALUE, Kind, op
-from ..boxes.aligned import columns_of, from_corners
+from ..boxes.aligned import BoxKind, columns_of, from_corners
 from ..boxes.geometry import Regions
-from ..boxes.regions import PLANE, Measure, check_fmt
+from ..boxes.regions import PLANE, Measure, PlaneFormat
 from .arguments import Call, check_threshold, index_call
 from .detections import Detections
 from .graph import all_with_all
@@ -51,10 +51,10 @@ def non_max_merge(
     scores: Array,
     *,
     overlap_threshold: float | Array = 0.5,
-    kind: str = "iou",
+    kind: BoxKind = "iou",
     labels: Array | None = None,
     scenes: Array | None = None,
-    fmt: str = "xyxy",
+    fmt: PlaneFormat = "xyxy",
     transitive: bool = False,
 ) -> MergedBoxes:
     """Merge each box that greedy NMS keeps with the boxes that it drops: the smallest box around them, the best score.
@@ -124,8 +124,7 @@ def non_max_merge(
     [[0.0, 0.0, 14.0, 10.0]]
     """
     threshold = check_threshold("overlap_threshold", overlap_threshold, largest=1.0)
-    check_fmt("fmt", fmt)
-    if fmt not in PLANE:
+    if not isinstance(fmt, str) or fmt not in PLANE:
         raise ValueError(
             f"fmt must be one of {', '.join(PLANE)}, because other regions have no union in their format, got {fmt!r}; "
             "nms_groups gives their groups"

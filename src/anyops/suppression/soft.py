@@ -10,17 +10,17 @@ picked at once.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from .._array.arguments import check_number, check_parameter
 from .._array.integers import rounded_down
 from .._array.loop import while_loop
 from .._array.mode import Mode
-from .._array.namespace import Array, Namespace, cast, device, is_array, stop_gradient
+from .._array.namespace import A, Array, Namespace, cast, device, is_array, stop_gradient
 from .._array.selection import indices_of, take_along
 from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
-from ..boxes.regions import Measure
+from ..boxes.regions import Measure, OverlapKind, RegionFormat
 from .arguments import (
     Call,
     check_choice,
@@ -36,7 +36,8 @@ from .rescoring import Pair, Parameters, Rescored, RescoredBoxes, Rivals, best_f
 from .select import as_floating
 from .tiles import Tiles
 
-DECAYS = ("gaussian", "linear", "hard")
+DecayName = Literal["gaussian", "linear", "hard"]
+DECAYS: tuple[DecayName, ...] = get_args(DecayName)
 # Logarithm of a factor of 0: exp of it is exactly 0, and unlike −inf it may be multiplied with 0.
 NOTHING = -1e4
 
@@ -46,13 +47,13 @@ def soft_nms(
     boxes: Array | None,
     scores: Array,
     *,
-    decay: str = "gaussian",
+    decay: DecayName = "gaussian",
     sigma: float | Array = 0.5,
     iou_threshold: float | Array = 0.3,
     labels: Array | None = None,
     scenes: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     score_threshold: float | Array | None = 1e-3,
     max_output: int | None = None,
     overlaps: Array | None = None,
@@ -135,18 +136,18 @@ def soft_nms(
 @op(Kind.VALUES, ORDERS, LOOPS)
 def soft_nms_scores(
     boxes: Array | None,
-    scores: Array,
+    scores: A,
     *,
-    decay: str = "gaussian",
+    decay: DecayName = "gaussian",
     sigma: float | Array = 0.5,
     iou_threshold: float | Array = 0.3,
     labels: Array | None = None,
-    kind: str = "iou",
-    fmt: str = "xyxy",
+    kind: OverlapKind = "iou",
+    fmt: RegionFormat = "xyxy",
     score_threshold: float | Array | None = 1e-3,
     valid: Array | None = None,
     overlaps: Array | None = None,
-) -> Array:
+) -> A:
     """Score of each box when Soft-NMS picks it, 0 if it is never picked: the static form of :func:`soft_nms`.
 
     Differentiable in scores, boxes, overlaps and `sigma`, with the order of the picks as a constant.

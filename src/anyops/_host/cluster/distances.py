@@ -8,13 +8,13 @@ from ..._array.nearest import row_dot
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
 from ..._math import inverse_scale
-from ...cluster.distances import explicit, is_zero, ready
+from ...cluster.distances import Metric, explicit, is_zero, ready
 
 # Squared distances of less than this share of the squares they are a difference of are computed from the difference.
 CANCELLED = 1 / 8
 
 
-def each_distance(mode: Mode, x: Host, centers: Host, *, metric: str) -> Host:
+def each_distance(mode: Mode, x: Host, centers: Host, *, metric: Metric) -> Host:
     """Return the distances (n, k) of samples from centres, in the dtype of the centres."""
     n, k, wide = x.shape[0], centers.shape[0], centers.dtype
     table = ready(np, x, centers, metric, wide)

@@ -19,7 +19,7 @@ from ..._array.mode import Mode, mode_of
 from ..._array.namespace import Array, default_int, working
 from ..._array.random import uniforms
 from ...cluster.assign import KMeansPartial, kmeans_assign, kmeans_merge, partial_sums
-from ...cluster.distances import to_each, unit
+from ...cluster.distances import Metric, to_each, unit
 from ...norm import batch_stats, merge_batch_stats
 from .place import Place, entered, scale_of, shift_of, unmoved
 from .samples import Farthest, Fitted, farthest_of
@@ -72,7 +72,7 @@ class Frame(NamedTuple):
 
     place: Place
     unit: float
-    metric: str
+    metric: Metric
 
     def samples(self, x: Array, weight: Array | None) -> tuple[Mode, Array, Host, Array | None]:
         """Return the mode of a tile, its samples as they are compared, and weights: on the host, and if given here."""
@@ -88,7 +88,7 @@ class Frame(NamedTuple):
         return mode, z, shipped, None if weight is None else beside(mode, shipped, z, z.dtype)
 
 
-def _unshifted(given: Array, like: Array, found: Extent, metric: str) -> tuple[Place, float]:
+def _unshifted(given: Array, like: Array, found: Extent, metric: Metric) -> tuple[Place, float]:
     """Return where samples are moved to but for the shift, and the square of what is rounded of integers all the same.
 
     By no rows of the samples, and of what they are compared as.
@@ -113,7 +113,7 @@ def _unshifted(given: Array, like: Array, found: Extent, metric: str) -> tuple[P
 class Chunks(Fitted):
     """Samples in chunks, and the passes over them."""
 
-    def __init__(self, home: Mode, x: Array, found: Extent, weight: Array | None, k: int, metric: str, init: Any):
+    def __init__(self, home: Mode, x: Array, found: Extent, weight: Array | None, k: int, metric: Metric, init: Any):
         """Take samples and the mode of their library, the extent of them, and their weights."""
         super().__init__(home, x, k, metric, "mean", init, unit_of(found.largest))
         self.x, self.weight = x, weight

@@ -10,6 +10,7 @@ from ..._array.integers import largest_exact, may_be_rounded
 from ..._array.mode import Mode, mode_of
 from ..._array.namespace import Array, result_dtype
 from ...cluster.assign import partial_sums
+from ...cluster.distances import Metric
 from .place import entered, unmoved
 from .rounding import is_blurred, too_large, too_wide
 from .samples import Samples, in_given_units, settled
@@ -45,7 +46,7 @@ class Batch(NamedTuple):
 class Learned:
     """Centres in float64, with Σ w x and Σ w of the samples they have learned from."""
 
-    def __init__(self, first: list[Batch], k: int, init: str | Array, metric: str, rng: Any):
+    def __init__(self, first: list[Batch], k: int, init: str | Array, metric: Metric, rng: Any):
         xp, parts = first[0].mode.xp, [batch.x for batch in first]
         x = xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
         weight = np.concat([batch.weight for batch in first])

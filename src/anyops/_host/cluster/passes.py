@@ -7,13 +7,14 @@ from ..._array.host import Host, from_host, on_host
 from ..._array.mode import Mode
 from ..._array.namespace import Array
 from ...cluster.assign import kmeans_assign, partial_sums
+from ...cluster.distances import Metric
 from .sums import Totals
 
 
 class Compared:
     """The closest centres of samples (n, d), and the sums by them."""
 
-    def __init__(self, mode: Mode, z: Array, weight: Host, given: Array | None, metric: str, center: str):
+    def __init__(self, mode: Mode, z: Array, weight: Host, given: Array | None, metric: Metric, center: str):
         self.mode, self.z, self.weight, self.given, self.metric, self.center = mode, z, weight, given, metric, center
         self.at = np.zeros(())  # the centres of the last pass
 

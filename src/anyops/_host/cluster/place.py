@@ -13,7 +13,7 @@ from ..._array.namespace import Array, Namespace, cast, compute_dtype, result_dt
 from ..._array.nearest import less
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
-from ...cluster.distances import unit
+from ...cluster.distances import Metric, unit
 from ...norm import batch_stats
 from .weights import unit_of
 
@@ -70,13 +70,13 @@ class Prepared(NamedTuple):
     z: Array  # (n, d) around 0, of unit length, or widths and heights; zeros where the weight is 0
     place: Place
     variance: float
-    metric: str  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
+    metric: Metric  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
     rows: Host | None  # (n, d + 1) z with a one behind each, of which z is a view
     rounded: float  # the square of what z does not hold of a sample of integers, in the unit of x
 
 
 def prepared(
-    mode: Mode, x: Array, weight: Host, metric: str, *, shifts_directions: bool = False, with_one: bool = False
+    mode: Mode, x: Array, weight: Host, metric: Metric, *, shifts_directions: bool = False, with_one: bool = False
 ) -> Prepared:
     """Bring the samples of positive weight close to 0 for "euclidean", to unit length for "cosine".
 
@@ -173,7 +173,7 @@ def _offset(mode: Mode, x: Array, kept: Array | None) -> tuple[Host | None, floa
     return middle(low, high), float(unresolved(low, high, float(xp.finfo(dtype).eps)))
 
 
-def _scale(mode: Mode, z: Array, metric: str) -> Host:
+def _scale(mode: Mode, z: Array, metric: Metric) -> Host:
     """Powers of two (d,), by which samples are multiplied so that their squares neither overflow nor vanish."""
     xp, axis = mode.xp, 0 if metric == "iou" else None  # which does not depend on the unit of either side
 

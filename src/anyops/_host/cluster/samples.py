@@ -13,7 +13,7 @@ from ..._array.mode import Mode
 from ..._array.namespace import Array, cast, default_int, result_dtype
 from ..._array.random import uniforms
 from ...cluster.assign import KMeansAssignment, kmeans_assign, partial_sums
-from ...cluster.distances import unit
+from ...cluster.distances import Metric, unit
 from .bounds import Bounded
 from .passes import Compared
 from .place import Place, entered, prepared
@@ -67,7 +67,7 @@ class Fitted(ABC):
     mode: Mode  # of the samples as they are compared,
     z: Array  # which are these, or of which these are none
 
-    def __init__(self, home: Mode, x: Array, k: int, metric: str, center: str, init: Any, unit: float):
+    def __init__(self, home: Mode, x: Array, k: int, metric: Metric, center: str, init: Any, unit: float):
         """Take samples and the mode of their library, and the unit of their weights."""
         self.home, self.like, self.dtype = home, x, result_dtype(home.xp, x=x)
         self.k, self.metric, self.center, self.init, self.unit = k, metric, center, init, unit
@@ -141,7 +141,7 @@ class Samples(Fitted):
     """Samples moved close to 0, their weights in a unit of their own; NumPy arrays where they lie in host memory."""
 
     def __init__(
-        self, home: Mode, x: Array, weight: Host, given: Array | None, k: int, metric: str, center: str, init: Any
+        self, home: Mode, x: Array, weight: Host, given: Array | None, k: int, metric: Metric, center: str, init: Any
     ):
         """Take samples and the mode of their library, their weights on the host, and these as they were given."""
         # In a unit in which the dtype of the samples holds the weights and their sums.
@@ -262,7 +262,7 @@ class Samples(Fitted):
         return xp.where(beside(self.mode, self.weight > 0, x), labels, found)
 
 
-def settled(metric: str, new: Host, old: Host) -> Host:
+def settled(metric: Metric, new: Host, old: Host) -> Host:
     """Return new centres, of unit length for "cosine"; the old one where the new one has no direction."""
     if metric != "cosine":
         return new
@@ -270,7 +270,7 @@ def settled(metric: str, new: Host, old: Host) -> Host:
     return np.where(np.max(np.abs(new), axis=1, keepdims=True) > 0, new, old)
 
 
-def in_given_units(inertia: float, unit: float, place: Place, metric: str) -> float:
+def in_given_units(inertia: float, unit: float, place: Place, metric: Metric) -> float:
     """Return Σ w · distance for weights in a unit and samples at a place, in the units in which both were given."""
     scale = float(place.scale[0]) if metric == "euclidean" else 1.0
     return _in_range(inertia, unit, 1 / scale, 1 / scale)

@@ -12,7 +12,7 @@ from ..._array.namespace import Array, default_int
 from ..._array.nearest import taken
 from ..._array.rows import rows_in_cache
 from ..._array.threads import in_parts, workers
-from ...cluster.distances import to_each
+from ...cluster.distances import Metric, to_each
 from .place import entered, prepared
 from .weights import unit_of
 
@@ -31,7 +31,7 @@ def draw(home: Mode, x: Array, weight: Host, k: int, rng: Any, trials: int) -> H
     return plusplus(mode, z, weight / unit_of(float(np.max(weight))), k, rng, trials, "euclidean")
 
 
-def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, metric: str) -> Host:
+def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, metric: Metric) -> Host:
     """Indices (k,) of the samples drawn."""
     chosen = [int(positions(weight, rng.random(1))[0][0])]
     nearest = np.full(weight.shape[0], math.inf)
@@ -74,7 +74,7 @@ class Source(Protocol):
         """Return the weight of the samples that are closest to each of some points."""
 
 
-def parallel(source: Source, k: int, rng: Any, metric: str) -> Host:
+def parallel(source: Source, k: int, rng: Any, metric: Metric) -> Host:
     """Centres (k, d) by k-means|| [Bahmani et al., Scalable K-Means++, VLDB 2012]: few passes for any k."""
     seeds = source.drawn(rng.random(1))
     for _ in range(DRAWS):
@@ -101,7 +101,7 @@ def positions(weights: Host, numbers: Host) -> tuple[Host, Host]:
     return found, at - (reached[found] - weights[found])
 
 
-def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[int], metric: str, out: Host) -> Host:
+def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[int], metric: Metric, out: Host) -> Host:
     """Write the distances (candidates, n) to the closest centre with each of some candidates; return Σ w · distance."""
     n, centers = weight.shape[0], rows_of(mode, z, np.asarray(candidates))
     step = rows_in_cache(mode.xp, z, z.shape[1] + 2 * len(candidates)) if mode.at_hand else n
