@@ -113,10 +113,6 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
     n_features_in_ : int
     feature_names_in_ : array (p,)
         Column names, if X was a data frame with named columns.
-    stderr_ : tuple of arrays, or None
-        Standard errors of `coef_` and `intercept_`, if there is no penalty (``C=math.inf``).
-    result_ : LogisticResult
-        The result of :func:`anyops.logistic_regression`: p-values, intervals, covariance, AIC.
 
     Notes
     -----

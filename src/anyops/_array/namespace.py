@@ -112,7 +112,10 @@ def _recognise(name: str, x: Any) -> ModuleType:
         hint = f"; numpy.asarray({_as_code(name)}) makes one" if nested else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}")
     try:
-        found = compat.array_namespace(x)
+        if cls.__module__ == "torch":  # its compiler warns of every function that is cached with lru_cache
+            import array_api_compat.torch as found
+        else:
+            found = compat.array_namespace(x)
     except TypeError as error:
         hint = _of_frame(name, x) if hasattr(x, "to_numpy") else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}") from error
