@@ -696,3 +696,26 @@ def test_probiou_of_any_size_has_its_slopes(backend, transform):
         rest = np.delete(np.arange(10), [4, 9])
         np.testing.assert_allclose(got[rest], np.array(want)[rest], rtol=2e-3, atol=1e-4, err_msg=str(sizes[k]))
         assert np.abs(got[[2, 3]]).max() > 1e-9
+
+
+@pytest.mark.parametrize("fmt", ["xywhr", "cxcywhr"])
+def test_gradients_where_corners_and_sides_meet(fmt):
+    """Those of the function wherever it has one: where the differences to either side agree."""
+    torch = pytest.importorskip("torch")
+    angles, sides, places = range(0, 360, 30), ((2, 1), (1, 2), (2, 2), (1, 0.5)), ((0, 0), (1, 0), (2, 1))
+    cases = [((2, 1, i), (w, h, j), at) for i in angles for j in angles for w, h in sides for at in places]
+    a = torch.tensor([(0, 0, *one) for one, _, _ in cases], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([(*at, *other) for _, other, at in cases], dtype=torch.float64)
+
+    def overlap(a):
+        return anyops.box_iou(a, b, fmt=fmt, pairwise=False)
+
+    (slope,) = torch.autograd.grad(overlap(a).sum(), a)
+    step = 1e-6 * torch.eye(5, dtype=torch.float64)
+    with torch.no_grad():
+        there, here = torch.stack([overlap(a + e) for e in step], 1), overlap(a)[:, None]
+        back = torch.stack([overlap(a - e) for e in step], 1)
+    after, before = (there - here) / 1e-6, (here - back) / 1e-6
+    smooth = (after - before).abs() < 1e-4
+    assert smooth.sum() > 7000
+    torch.testing.assert_close(slope[smooth], ((after + before) / 2)[smooth], atol=1e-3, rtol=0)

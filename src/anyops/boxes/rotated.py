@@ -219,7 +219,9 @@ def _swept(
     inside, outside, behind = (divide(xp, xp.where(steep, zero, z), width) for z in (within, beyond, short))
     left, right = left - nearest, right - nearest
     mean = (left + right) / 2 * inside + right * outside + left * behind
-    mean = xp.minimum(xp.maximum(xp.where(steep, left, mean), left), right)  # against rounding
+    mean = xp.where(steep, left, mean)
+    # Against rounding. Where both are equal, the derivative is that of the mean.
+    mean = xp.where(mean < left, left, xp.where(mean > right, right, mean))
     return mean * (top - bottom)
 
 
