@@ -10,7 +10,7 @@ from tests.estimators import theirs
 
 module = theirs.load("sklearn.cluster.tests.test_k_means", KMeans)
 LEFT_OUT = {
-    "of `MiniBatchKMeans`": (
+    "test of `MiniBatchKMeans`": (
         "test_minibatch_update_consistency",
         "test_minibatch_kmeans_partial_fit_init",
         "test_minibatch_kmeans_verbose",
@@ -22,7 +22,7 @@ LEFT_OUT = {
         "test_minibatch_declared_convergence",
         "test_minibatch_iter_steps",
     ),
-    "of scikit-learn's functions": (
+    "test of scikit-learn's functions": (
         "test_relocate_empty_clusters",
         "test_k_means_function",
         "test_euclidean_distance",
@@ -33,13 +33,13 @@ LEFT_OUT = {
         "test_kmeans_plusplus_dataorder",
         "test_is_same_clustering",
     ),
-    "of private attributes and methods": (
+    "test of private attributes and methods": (
         "test_kmeans_init_auto_with_initial_centroids",
         "test_n_init_auto",
         "test_sample_weight_init",
         "test_sample_weight_zero",
     ),
-    "of sparse samples": ("test_dense_sparse", "test_predict_dense_sparse"),
+    "sparse samples": ("test_dense_sparse", "test_predict_dense_sparse"),
     "no `copy_x`: X is never changed": ("test_kmeans_copyx",),
     "no warning: `algorithm` changes nothing": ("test_warning_elkan_1_cluster",),
 }

@@ -9,7 +9,7 @@ from tests.estimators import theirs
 
 module = theirs.load("sklearn.linear_model.tests.test_logistic", LogisticRegression)
 LEFT_OUT = {
-    "of `LogisticRegressionCV`": (
+    "test of `LogisticRegressionCV`": (
         "test_logistic_cv",
         "test_logistic_cv_refit_false_non_elasticnet",
         "test_logistic_cv_mock_scorer",
@@ -26,7 +26,7 @@ LEFT_OUT = {
         "test_lr_scoring_warns",
         "test_get_default_scorer",
     ),
-    "of private functions and methods": (
+    "test of private functions and methods": (
         "test_consistency_path",
         "test_logistic_regression_path_convergence_fail",
         "test_logistic_regression_path_coefs_multinomial",
@@ -34,7 +34,7 @@ LEFT_OUT = {
         "test_logistic_cv_multinomial_score",
         "test_logreg_predict_proba_multinomial",
     ),
-    "of the solver liblinear, which penalises the intercept, and its `dual` and `intercept_scaling`": (
+    "test of the solver liblinear, which penalises the intercept, and its `dual` and `intercept_scaling`": (
         "test_check_solver_option",
         "test_liblinear_dual_random_state",
         "test_sample_and_class_weight_equivalence_liblinear",
@@ -46,20 +46,20 @@ LEFT_OUT = {
         "test_liblinear_not_stuck",
         "test_liblinear_multiclass_raises",
     ),
-    "of sparse samples and coefficients": ("test_sparsify", "test_large_sparse_matrix"),
-    "of arguments and attributes that are deprecated and not here: `n_jobs`, `l1_ratio=None`": (
+    "sparse samples and coefficients": ("test_sparsify", "test_large_sparse_matrix"),
+    "deprecated arguments and attributes, absent here: `n_jobs`, `l1_ratio=None`": (
         "test_elasticnet_l1_ratio_err_helpful",
         "test_l1_ratio_None_deprecated",
         "test_logisticregression_warns_with_n_jobs",
     ),
-    "of callbacks, new and experimental in 1.9": (
+    "callbacks, new and experimental in 1.9": (
         "test_logistic_regression_callback_support",
         "test_logistic_regression_callback_fitted_estimator",
         "test_logistic_regression_callback_support_warning",
     ),
-    "of a start at 0, where ours starts at the best intercepts": ("test_zero_max_iter",),
-    "of how newton-cholesky gives up and lbfgs goes on": ("test_newton_cholesky_fallback_to_lbfgs",),
-    "they pass, and take too long: l1 where columns depend on each other, or `LogisticRegressionCV` beside ours": (
+    "expects a start at 0; ours starts at the best intercepts": ("test_zero_max_iter",),
+    "test of newton-cholesky's fallback to lbfgs": ("test_newton_cholesky_fallback_to_lbfgs",),
+    "pass, but take too long: l1 with linearly dependent columns, or `LogisticRegressionCV` with ours": (
         "test_logistic_regression_solvers_multiclass",
         "test_elastic_net_vs_l1_l2",
         "test_LogisticRegressionCV_GridSearchCV_elastic_net",
