@@ -145,3 +145,11 @@ def test_ndonnx(op):
     session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, given)
     np.testing.assert_allclose(found, op(*given.values()), rtol=1e-6)
+
+
+def test_what_has_no_onnx_model_says_why():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    given = torch.rand(5, 4).cumsum(-1), torch.rand(5)
+    with pytest.raises(TypeError, match=r"no model of ONNX: nms returns as many indices as .*; use nms_mask"):
+        anyops.onnx.export(anyops.nms, given)

@@ -41,7 +41,7 @@ def export(
         If torch or onnxscript is missing.
     TypeError, ValueError
         If `args` are not tensors, if `dynamic_shapes` or `input_names` do not have an entry for each, or an entry is
-        invalid.
+        invalid; or if `function` calls an op without a static shape, such as `nms`.
 
     Notes
     -----
@@ -87,23 +87,28 @@ def export(
         for category in (FutureWarning, DeprecationWarning):  # of torch about itself
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", "# The axis name: ")  # of a size that two arguments share
-        program = torch.onnx.export(
-            call,
-            args,
-            dynamo=True,
-            dynamic_shapes=None if dynamic_shapes is None else (dynamic_shapes,),
-            input_names=input_names,
-            output_names=output_names,
-            custom_translation_table={
-                torch.ops.aten.sort.stable: _sort,
-                torch.ops.aten.amax.default: _largest,
-                torch.ops.aten.any.default: _any,
-                torch.ops.aten.any.dim: _any,
-                torch.ops.aten.searchsorted.Tensor: _searchsorted,
-                torch.ops.aten.sym_stride.int: _stride,
-            },
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                call,
+                args,
+                dynamo=True,
+                dynamic_shapes=None if dynamic_shapes is None else (dynamic_shapes,),
+                input_names=input_names,
+                output_names=output_names,
+                custom_translation_table={
+                    torch.ops.aten.sort.stable: _sort,
+                    torch.ops.aten.amax.default: _largest,
+                    torch.ops.aten.any.default: _any,
+                    torch.ops.aten.any.dim: _any,
+                    torch.ops.aten.searchsorted.Tensor: _searchsorted,
+                    torch.ops.aten.sym_stride.int: _stride,
+                },
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            if isinstance(error.__cause__, TypeError | ValueError | NotImplementedError):  # of an op, by its name
+                raise type(error.__cause__)(f"no model of ONNX: {error.__cause__}") from error
+            raise
     assert program is not None
     assert program.exported_program is not None
     for graph in program.exported_program.graph_module.modules():
