@@ -54,7 +54,7 @@ def check(backend, program, call, sizes=SIZES):
         found, wanted = (x if isinstance(x, tuple | list) else (x,) for x in (program(*given), call(*given)))
         for x, y in zip(found, wanted, strict=True):
             assert x.dtype == y.dtype
-            np.testing.assert_allclose(backend.to_numpy(x), backend.to_numpy(y), rtol=1e-5, atol=2e-5)
+            np.testing.assert_allclose(backend.to_numpy(x), backend.to_numpy(y), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["as it runs", "by its code"])

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-POSITION_BITS = 31  # of positions in an array
+from ._array.selection import POSITION_BITS
 
 
 def export(

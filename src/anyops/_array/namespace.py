@@ -230,7 +230,9 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
         hint = f"; floats have 16, 32 or 64 bits here, pass {'float64' if 'float1' in known else 'float32'}"
     elif not ours and "int" in known:
         hint = "; integers have 8, 16, 32 or 64 bits here"
-    raise TypeError(f"{name} must have a {' or '.join(words[k] for k in kinds)} dtype, got {dtype}{hint}")
+    expected = " or ".join(words[k] for k in kinds)
+    article = "an" if expected.startswith("i") else "a"
+    raise TypeError(f"{name} must have {article} {expected} dtype, got {dtype}{hint}")
 
 
 # Those of the standard, and 16-bit floats. Libraries have others that they hardly compute with: long doubles, floats of

@@ -1,6 +1,8 @@
 """The only place where a shape depends on values: a mask becomes indices."""
 
-from .namespace import Array, Namespace, library
+from .namespace import Array, Namespace, is_dynamic, library
+
+POSITION_BITS = 31  # of positions in an array
 
 
 def indices_of(xp: Namespace, mask: Array) -> Array:
@@ -22,3 +24,17 @@ def take_along(xp: Namespace, x: Array, index: Array, *, axis: int) -> Array:
     torch's own makes constants of dynamic sizes.
     """
     return x.gather(axis, index) if library(xp) == "torch" else xp.take_along_axis(x, index, axis=axis)
+
+
+def insertion(xp: Namespace, ordered: Array, values: Array) -> Array:
+    """Return how many of ascending numbers (n,) are below each value."""
+    n = ordered.shape[0]
+    if not (library(xp) == "jax" and is_dynamic(xp, n)):
+        return xp.searchsorted(ordered, values, side="left")
+    # JAX's own needs a size that is known: bisection, in steps of powers of two.
+    found = xp.zeros_like(values)
+    for bit in range(POSITION_BITS - 1, -1, -1):
+        beyond = found + (1 << bit)
+        more = (beyond <= n) & (xp.take(ordered, xp.minimum(beyond, n) - 1) < values)
+        found = xp.where(more, beyond, found)
+    return found

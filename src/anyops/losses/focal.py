@@ -247,6 +247,8 @@ def _check_sigmoid(
     if is_array(pos_weight) and pos_weight.ndim > 0:
         weights["pos_weight"] = pos_weight
     elif pos_weight is not None:
+        if isinstance(pos_weight, list | tuple):
+            raise TypeError(f"pos_weight must be a number or an array, got {type(pos_weight).__name__}")
         pos_weight = check_parameter("pos_weight", pos_weight, least=0)
     numbers = {
         "pos_weight": pos_weight,

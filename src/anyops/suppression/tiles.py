@@ -14,7 +14,7 @@ from .._array.mode import Mode
 from .._array.namespace import Array, DType, Namespace, default_int, device, is_dynamic, stop_gradient, working
 from .._array.order import descending
 from .._array.segments import mark
-from .._array.selection import take_along
+from .._array.selection import insertion, take_along
 from ..boxes.geometry import Regions, meet
 from ..boxes.regions import Measure, overlap, ready, with_envelopes
 from .detections import Detections
@@ -146,7 +146,9 @@ class Tiles:
             a, b = (flat.map(lambda x: xp.take(x, i, axis=-1)) for i in (first + rank, first + column))  # noqa: B023
             return overlap(xp, a, b, self.measure) > threshold
 
-        return where_asked(xp, acts, exceeds, max(math.prod(acts.shape) // (TO_ONE * self._weight), n))
+        share = math.prod(acts.shape) // (TO_ONE * self._weight)
+        # Which is larger is not known of dynamic sizes.
+        return where_asked(xp, acts, exceeds, share + n if is_dynamic(xp, share) else max(share, n))
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
@@ -285,7 +287,7 @@ def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], 
 
     def ask(done: Array, found: Array) -> tuple[Array, Array]:
         # The block that holds the k-th true one, and its place there.
-        block = xp.searchsorted(number, slots + done, side="left")
+        block = insertion(xp, number, slots + done)
         real = block < number.shape[0]
         block = xp.where(real, block, 0)
         k = slots + done - xp.take(number - count, block)
