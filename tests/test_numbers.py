@@ -247,5 +247,5 @@ def test_what_is_an_integer(place, name):
         for make in (np.uint8, lambda x: place.asarray(np.array(x, np.int32))):
             equal(place, results(**{option: make(value)}), want)
         for wrong in (True, np.array(True), place.asarray(np.array(True)), place.asarray(np.array([1])), 1.0):
-            with pytest.raises(TypeError, match=rf"^{option} must (be an integer|have a integer dtype), got"):
+            with pytest.raises(TypeError, match=rf"^{option} must (be an integer|have an integer dtype), got"):
                 results(**{option: wrong})
