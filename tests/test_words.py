@@ -26,7 +26,7 @@ OPTIONS = [
     if (words := words_of(parameter.annotation))
 ]
 Y = [0, 1, 0, 1, 0]
-IN_DOC = re.compile(r"^    (\w+(?:, \w+)*) : (?:.*?)\{(\".*?)\}", re.MULTILINE)
+IN_DOC = re.compile(r"^ *(\w+(?:, \w+)*) : (?:.*?)\{(\".*?)\}", re.MULTILINE)
 
 
 def is_of_words(parameter):
