@@ -153,3 +153,17 @@ def test_what_has_no_onnx_model_says_why():
     given = torch.rand(5, 4).cumsum(-1), torch.rand(5)
     with pytest.raises(TypeError, match=r"no model of ONNX: nms returns as many indices as .*; use nms_mask"):
         anyops.onnx.export(anyops.nms, given)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, ("box_iou", "fast_nms_mask")))
+def test_sizes_that_torch_compiles_as_dynamic(name):
+    """With all sizes dynamic from the first call on, the number of coordinates and the numbers of the op included."""
+    torch = pytest.importorskip("torch")
+    backend = Backend.TORCH_CPU
+
+    def call(boxes, scores):
+        return CALLS[name](backend.xp, boxes, scores)
+
+    torch._dynamo.reset()
+    check(backend, torch.compile(call, fullgraph=True, dynamic=True, backend="eager"), call)

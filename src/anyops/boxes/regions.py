@@ -58,7 +58,7 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
     """Raise ValueError unless the trailing axes of an array hold what a format says."""
     shape, got = FORMATS[fmt].shape, tuple(regions.shape)
     tail = got[-len(shape) :]
-    if len(tail) < len(shape) or any(want not in (None, n) for want, n in zip(shape, tail, strict=True)):
+    if len(tail) < len(shape) or any(want is not None and want != n for want, n in zip(shape, tail, strict=True)):
         others = [repr(other) for other, of in FORMATS.items() if of.shape == got[-1:] != shape]
         hint = f"; {got[-1]} numbers are fmt={' or '.join(others)}" if others else ""
         if len(got) > 2 and got[-1] == 2:
