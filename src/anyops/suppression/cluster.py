@@ -450,7 +450,8 @@ def _averaged(
     corners = xp.stack(columns_of(working(xp, boxes)))
 
     def weight(pair: Pair) -> Array:
-        averaged = pair.better(kept) & (pair.overlap > AVERAGED)
+        # AVERAGED, as a literal: torch.compile makes numbers of a module symbolic, and inductor takes none into a loop.
+        averaged = pair.better(kept) & (pair.overlap > 0.8)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
     # A box whose score or corners are not finite has no weight in the averages of others, and no average of its own.
