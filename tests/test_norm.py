@@ -553,7 +553,13 @@ def test_a_mean_that_its_dtype_does_not_hold(run, level, dtype, samples, weighte
     y, _, got_var = run(anyops.batch_norm, x, *state, sample_weight=w, training=True, momentum=0.0)
     np.testing.assert_allclose(y, want, atol=1e-4 if dtype == "float32" else 1e-12)
     np.testing.assert_allclose(got_var, var, rtol=2e-4)
-    near = anyops.batch_norm_grad(dy.astype(np.float64), small.astype(np.float64), sample_weight=w)
+    # The closed form, of the samples without the level, in float64.
+    each, g = np.ones((samples, 1)) if w is None else w[:, None].astype(np.float64), dy.astype(np.float64)
+    mean = (each * small).sum() / each.sum()
+    s = 1 / np.sqrt((each * (small - mean) ** 2).sum() / each.sum() + 1e-5)
+    hat = (small - mean) * s
+    dx = s * (g - each / each.sum() * (g.sum() + hat * (g * hat).sum()))
+    near = dx, (g * hat).sum(axis=0), g.sum(axis=0)
     for got, slope in zip(run(anyops.batch_norm_grad, dy, x, sample_weight=w), near, strict=True):
         np.testing.assert_allclose(got, slope, rtol=1e-4, atol=1e-4 * np.abs(slope).max())
 

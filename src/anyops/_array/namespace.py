@@ -296,7 +296,7 @@ def number_in(xp: Namespace, number: Any, dtype: DType) -> Any:
     return cast(xp, number, dtype) if is_array(number) else number
 
 
-def constant(xp: Namespace, number: Any, like: Array) -> Any:
+def number_for_loops(xp: Namespace, number: Any, like: Array) -> Any:
     """Return a float as a 0-d array on torch, whose loops close over no number that is symbolic; else as it is."""
     if library(xp) != "torch" or not isinstance(number, float):
         return number

@@ -17,12 +17,12 @@ from .._array.namespace import (
     check_can_order,
     check_dtype,
     compute_dtype,
-    constant,
     default_int,
     device,
     is_array,
     is_dynamic,
     namespace,
+    number_for_loops,
     number_in,
     result_dtype,
     working,
@@ -228,7 +228,7 @@ def static_call(
     xp = check_detections(given, measure)
     check_can_order(xp, op)
     if is_dynamic(xp, given.scores.shape[-1]):
-        numbers = {name: constant(xp, x, given.scores) for name, x in numbers.items()}
+        numbers = {name: number_for_loops(xp, x, given.scores) for name, x in numbers.items()}
     arrays = {name: x for name, x in numbers.items() if is_array(x)}
     if not arrays:
         return _enter(xp, given, measure, differentiable, numbers.get("least")), numbers
