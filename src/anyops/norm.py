@@ -470,7 +470,7 @@ def _batch_norm_grad(
     inverse = _inverse_deviation(xp, var, eps)
 
     def parts(i: slice, j: slice) -> tuple[Array, Array]:
-        """dy and x − μ of a tile, but for the rest of μ; zeros for samples that are not there."""
+        """dy and x − mean of a tile; zeros for samples of weight 0."""
         d, g = cast(xp, x3[i, j, :], wide) - mean[j, None], cast(xp, dy3[i, j, :], wide)
         if w3 is None:
             return g, d
