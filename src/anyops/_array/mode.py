@@ -217,10 +217,8 @@ def _of_numpy(arrays: list[Array], _differentiable: bool) -> list[Array]:
 def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     import torch
 
-    if has_no_values():
-        return None
     # A dispatch mode sees every operation: it counts, fakes or records them.
-    if torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
         return None
     followed = torch._C._are_functorch_transforms_active()
     if differentiable:

@@ -42,7 +42,11 @@ DENSE = 0.01  # if a larger share of all pairs overlap, tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
 CELLS = 1 << 16  # of an axis at most: numbers of 16 bits, which NumPy sorts by radix
 CELLS_PER_BOX = 4  # of an axis
+AS_ANYWHERE = 1.2  # times the candidates to expect, up to which boxes are spread out; clustered ones have more
 
+# Whether the best boxes of the last scene did not overlap. The next scene of a video or a dataset is most often alike:
+# it is swept at once, if the candidates bear it out, and the overlaps of its best boxes need not be computed.
+_LATELY = {"spread": False}
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
 # Memory for the pairs compared at once, taken by a call and put back: fresh memory costs a page fault every 4 KiB.
 _ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
@@ -181,7 +185,15 @@ def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
 
 def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever seems cheaper from the overlaps of the best boxes."""
-    n, over = planes.shape[1], _among_best(planes, threshold)
+    n = planes.shape[1]
+    if _LATELY["spread"] and WHOLE < n <= LARGE:
+        axis, expected = _axis(planes, threshold)
+        if 0 < expected <= FEW:
+            swept = _by_sweep(planes, axis, None, threshold, n * AS_ANYWHERE * expected, leads)
+            if swept is not None:
+                return swept
+        _LATELY["spread"] = False
+    over = _among_best(planes, threshold)
     if over.shape[0] == n:
         stays = np.asarray(walk(over))
         if leads is not None:
@@ -196,6 +208,7 @@ def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Hos
         if expected > 0 and few:
             swept = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)), leads)
             if swept is not None:
+                _LATELY["spread"] = share == 0
                 return swept
     return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold, leads)
 
