@@ -69,7 +69,8 @@ def nasty(seed):
 
 
 TILES = {"DENSE": 0.0, "TILE": 8, "WHOLE": 8}
-SWEEP = {"DENSE": 2.0, "FEW": 10**6, "TILE": 8, "WHOLE": 8}
+OF_LABELS = {**TILES, "RARE": 0, "CROWDED": 0.0}
+SWEEP = {"DENSE": 2.0, "FEW": 10**6, "RARE": 10**6, "TILE": 8, "WHOLE": 8}
 SMALL = {"ROOM": 512, "WIDE": 1024}
 # Constants that send small scenes all the ways that large ones take.
 WAYS = {
@@ -77,13 +78,17 @@ WAYS = {
     "tiles": TILES,
     "tiles in pieces, gathered": {**TILES, **SMALL, "GATHERED": 0},
     "tiles in pieces, compared": {**TILES, **SMALL, "GATHERED": 10**6},
+    "tiles of several labels": OF_LABELS,
+    "tiles of several labels in pieces, gathered": {**OF_LABELS, **SMALL, "GATHERED": 0},
+    "tiles of several labels in pieces, compared": {**OF_LABELS, **SMALL, "GATHERED": 10**6},
     "sweep": SWEEP,
+    "sweep, as the last scene was": {**SWEEP, "_LATELY": {"spread": True}, "AS_ANYWHERE": 10**6},
     "sweep, few slices": {**SWEEP, "WIDEST": 2},
     "sweep in pieces, gathered": {**SWEEP, **SMALL, "GATHERED": 0},
     "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
     "sweep of few cells": {**SWEEP, "CELLS": 4},
     "sweep, decided in rounds": {**SWEEP, "edges.ONE_BY_ONE": 0},
-    "each label by itself": {"FEW": 0, "TILE": 8, "WHOLE": 8},
+    "each label by itself": {"FEW": 0, "CROWDED": 2.0, "TILE": 8, "WHOLE": 8},
 }
 
 
@@ -125,6 +130,23 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
     with np.errstate(over="ignore", invalid="ignore"):
         assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou", 0.5), 9.0, None) is None
     assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
+
+
+def test_the_last_scene_says_what_to_try_first(monkeypatch):
+    """Spread boxes after spread ones are swept without a look at the best; clustered ones are not."""
+    looked = []
+    best = greedy._among_best
+    monkeypatch.setattr(greedy, "_LATELY", {"spread": False})
+    monkeypatch.setattr(greedy, "_among_best", lambda *given: looked.append(len(given[0][0])) or best(*given))
+    for scene, looks in (
+        (scenes.spread(300), True),
+        (scenes.spread(300, seed=1), False),
+        (scenes.clustered(299), True),
+        (scenes.spread(300), True),
+    ):
+        looked.clear()
+        assert anyops.nms(*scene).tolist() == reference.greedy(*scene, 0.5, dtype=np.float32)
+        assert bool(looked) == looks
 
 
 @pytest.mark.parametrize("count", [2, 64, 3000])

@@ -4,7 +4,7 @@ Boxes lie by rank in planes (5, n): x2, y2, −x1, −y1 and the area. Then one 
 intersection. Three ways lead to the same boxes:
 
 * Tiles: the best 48 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
-  suppress among the rest, and the next 48 follow. Best where most boxes go.
+  suppress among the rest, and the next 48 follow. Best where most boxes go, of one label or of several.
 * A sweep along an axis. Boxes are sorted by where they start, and the partners of a box are the next ones, up to the
   end of its reach: the share 1 − t of its width for an IoU above t, the whole width for iof and ios. The d-th next
   ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted first, and then no label costs
@@ -37,6 +37,8 @@ GATHERED = 6  # a pair whose boxes are gathered costs as much as this many pairs
 WIDE = 1 << 16  # pairs whose intersection is tested at once, in a quarter of the memory
 LARGE = 4096  # more boxes of one label are left to a graph, unless nearly all are suppressed or few overlap
 WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
+CROWDED = 0.015  # if a larger share of all pairs with their labels overlap, tiles are better than a long sweep
+RARE = 20  # up to this many candidates of a box with its label, the sweep is better than tiles
 FEW = 32  # up to this many candidates of a box, the sweep is for any number of boxes
 DENSE = 0.01  # if a larger share of all pairs overlap, tiles are always better
 WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
@@ -164,11 +166,15 @@ def _stay(planes: Host, labels: Host | None, threshold: Threshold, leads: Host |
         largest, some = int(count.max()), int(np.count_nonzero(count))
         if some > 1:
             axis, expected = _axis(planes, threshold)
-            if largest <= TILE or 0 < expected <= some * FEW / 2:
+            few = largest <= TILE or 0 < expected <= some * FEW / 2
+            stays = _by_sweep(planes, axis, labels, threshold, n * RARE, leads) if few else None
+            if stays is None and n <= LARGE:
+                over = _among_best(planes, threshold, labels)
+                if _dense(over) >= CROWDED:
+                    return _by_tiles(planes, over, threshold, leads, labels)
+            if stays is None and few:
                 stays = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW), leads)
-                if stays is not None:
-                    return stays
-            return _by_label(planes, labels, count, threshold, leads)
+            return stays if stays is not None else _by_label(planes, labels, count, threshold, leads)
     return _of_one_label(planes, threshold, leads)
 
 
@@ -213,10 +219,11 @@ def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Hos
     return None if n > LARGE and share < DENSE else _by_tiles(planes, over, threshold, leads)
 
 
-def _among_best(planes: Host, threshold: Threshold) -> Host:
-    """Whether each of the best boxes overlaps each of them: of all, where they are few."""
+def _among_best(planes: Host, threshold: Threshold, labels: Host | None = None) -> Host:
+    """Whether each of the best boxes overlaps each of them with the same label: of all, where they are few."""
     size = WHOLE if planes.shape[1] <= WHOLE else TILE
-    return _overlap(planes[:, :size, None], planes[:, None, :size], threshold)
+    over = _overlap(planes[:, :size, None], planes[:, None, :size], threshold)
+    return over if labels is None else over & (labels[:size, None] == labels[:size])
 
 
 def _dense(over: Host) -> float:
@@ -260,7 +267,9 @@ def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
     return places
 
 
-def _by_tiles(planes: Host, over: Host, threshold: Threshold, leads: Host | None) -> Host | None:
+def _by_tiles(
+    planes: Host, over: Host, threshold: Threshold, leads: Host | None, labels: Host | None = None
+) -> Host | None:
     """Ranks kept, given the overlaps among the best boxes; None if boxes are many and few are suppressed."""
     ranks, parts = None, []
     while True:
@@ -272,7 +281,8 @@ def _by_tiles(planes: Host, over: Host, threshold: Threshold, leads: Host | None
             first = np.empty(planes.shape[1] - size, np.intp)
         if size == planes.shape[1]:
             break
-        gone = _suppressed(planes.take(stays, axis=1), planes[:, size:], threshold, first)
+        own = None if labels is None else (labels.take(stays), labels[size:])
+        gone = _suppressed(planes.take(stays, axis=1), planes[:, size:], threshold, first, own)
         if leads is not None and first is not None:
             dropped = gone.nonzero()[0]
             to, by = dropped + size, parts[-1].take(first.take(dropped))
@@ -284,7 +294,8 @@ def _by_tiles(planes: Host, over: Host, threshold: Threshold, leads: Host | None
             return None
         live += size
         planes, ranks = planes.take(live, axis=1), live if ranks is None else ranks.take(live)
-        over = _among_best(planes, threshold)
+        labels = None if labels is None else labels.take(live)
+        over = _among_best(planes, threshold, labels)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -296,11 +307,18 @@ def _lead_tile(leads: Host, ranks: Host | None, over: Host, stays: Host) -> None
     leads[slice(size) if ranks is None else ranks[:size]] = first if ranks is None else ranks.take(first)
 
 
-def _suppressed(winners: Host, rest: Host, threshold: Threshold, first: Host | None) -> Host:
-    """Whether any of a few boxes overlaps each of the rest; if wanted, `first` gets the number of the first one."""
+def _suppressed(
+    winners: Host, rest: Host, threshold: Threshold, first: Host | None, labels: tuple[Host, Host] | None
+) -> Host:
+    """Whether any of a few boxes overlaps each of the rest; if wanted, `first` gets the number of the first one.
+
+    `labels` of both must be equal where they are given.
+    """
     k, n = winners.shape[1], rest.shape[1]
     if k * n <= ROOM:
         over = _overlap(winners[:, :, None], rest[:, None, :], threshold)
+        if labels is not None:
+            over &= labels[0][:, None] == labels[1]
         if first is not None:
             over.argmax(axis=0, out=first)
         return np.logical_or.reduce(over, axis=0)
@@ -311,6 +329,8 @@ def _suppressed(winners: Host, rest: Host, threshold: Threshold, first: Host | N
         other_begins, other_cuts = _starts(some[:2], some[2:4], threshold)
         near: Host = (cuts >= other_begins) & (other_cuts >= begins)
         meet = near[0] & near[1]
+        if labels is not None:
+            meet &= labels[0][:, None] == labels[1][i : i + step]
         if np.count_nonzero(meet) * GATHERED < meet.size:
             one, other = _divided(meet.reshape(-1).nonzero()[0], meet.shape[1])
             hit = _exceeding(winners, one, some[:, 0], other, threshold)
@@ -321,6 +341,7 @@ def _suppressed(winners: Host, rest: Host, threshold: Threshold, first: Host | N
         else:
             for j in range(i, min(i + step, n), ROOM // k):
                 over = _overlap(winners[:, :, None], rest[:, None, j : min(j + ROOM // k, i + step)], threshold)
+                over &= meet[:, j - i : j - i + over.shape[1]]
                 gone[j : j + over.shape[1]] = over.any(axis=0)
                 if first is not None:
                     over.argmax(axis=0, out=first[j : j + over.shape[1]])
