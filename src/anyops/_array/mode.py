@@ -218,7 +218,9 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
     import torch
 
     # A dispatch mode sees every operation: it counts, fakes or records them.
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return None
+    if torch._C._get_tracing_state() is not None:
         return None
     followed = torch._C._are_functorch_transforms_active()
     if differentiable:
