@@ -9,6 +9,7 @@ import anyops
 import anyops.onnx
 from tests import scenes
 from tests.backends import Backend, named_in
+from tests.suppression.test_formats import KINDS, regions, rotated
 
 # name: a call of a namespace, boxes (B, N, 4) and scores (B, N)
 CALLS = {
@@ -17,6 +18,7 @@ CALLS = {
     "nms_mask, rotated": lambda xp, b, s: anyops.nms_mask(xp.concat((b, b[..., :1]), axis=-1), s, fmt="cxcywhr"),
     "fast_nms_mask": lambda _, b, s: anyops.fast_nms_mask(b, s),
     "cluster_nms_scores": lambda _, b, s: anyops.cluster_nms_scores(b, s),
+    "cluster_nms_scores, ciou": lambda _, b, s: anyops.cluster_nms_scores(b, s, kind="ciou", penalty="score"),
     "weighted_cluster_nms_boxes": lambda _, b, s: anyops.weighted_cluster_nms_boxes(b, s),
     "soft_nms_scores": lambda _, b, s: anyops.soft_nms_scores(b, s),
     "matrix_nms_scores": lambda _, b, s: anyops.matrix_nms_scores(b, s),
@@ -29,6 +31,7 @@ CALLS = {
     "batch_norm": lambda xp, b, _: anyops.batch_norm(b.mT, xp.zeros(4), xp.ones(4), training=True),
 }
 SOME = "nms_mask", "weighted_cluster_nms_boxes", "top_scores", "batch_norm"
+LOOPS = "box_iou", "nms_mask, rotated"
 SIZES = (5, 17), (2, 300)  # of a batch: boxes of one tile, and of two
 
 
@@ -155,8 +158,11 @@ def test_what_has_no_onnx_model_says_why():
         anyops.onnx.export(anyops.nms, given)
 
 
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
-@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, ("box_iou", "fast_nms_mask")))
+@pytest.mark.filterwarnings(
+    "ignore:Dynamo detected a call to a `functools.lru_cache`",
+    "ignore:`torch.jit.script_method` is deprecated",  # inductor's own import
+)
+@pytest.mark.parametrize("name", names(Backend.TORCH_CPU, LOOPS))
 def test_sizes_that_torch_compiles_as_dynamic(name):
     """With all sizes dynamic from the first call on, the number of coordinates and the numbers of the op included."""
     torch = pytest.importorskip("torch")
@@ -168,3 +174,20 @@ def test_sizes_that_torch_compiles_as_dynamic(name):
     compiler = "inductor" if backend in named_in("ANYOPS_BACKENDS") else "eager"
     torch._dynamo.reset()
     check(backend, torch.compile(call, fullgraph=True, dynamic=True, backend=compiler), call)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+@pytest.mark.parametrize("fmt", KINDS if Backend.TORCH_CPU in named_in("ANYOPS_BACKENDS") else ["segment"])
+def test_regions_in_loops_that_torch_compiles_as_dynamic(fmt):
+    """No number of a module may take part in a loop: torch makes it a symbol."""
+    torch = pytest.importorskip("torch")
+    for kind in KINDS[fmt]:
+
+        def call(regions, scores, kind=kind):
+            return anyops.cluster_nms_scores(regions, scores, fmt=fmt, kind=kind, penalty="score")
+
+        torch._dynamo.reset()
+        compiled = torch.compile(call, fullgraph=True, dynamic=True, backend="eager")
+        for boxes, scores in (rotated(), rotated(40, seed=5)):
+            given = torch.from_numpy(regions(fmt, boxes)), torch.from_numpy(scores)
+            torch.testing.assert_close(compiled(*given), call(*given))

@@ -124,7 +124,8 @@ def _penalty(xp: Namespace, a: Regions, b: Regions, kind: str, iou: Array, inter
     (a_width, a_height), (b_width, b_height) = _aspect(xp, a_rows), _aspect(xp, b_rows)
     # atan(w₂ / h₂) − atan(w₁ / h₁) as the angle between two directions: one arctangent, and no digits cancel.
     turn = xp.atan2(b_width * a_height - a_width * b_height, a_height * b_height + a_width * b_width)
-    v = (4 / math.pi**2) * turn**2
+    # Not math.pi: torch.compile(dynamic=True) makes symbols of a module's numbers, and its loops refuse those.
+    v = (4 / math.acos(-1) ** 2) * turn**2
     weight = (1 - iou) + v
     alpha = stop_gradient(divide(xp, xp.where(weight > 0, v, 0.0), xp.where(weight > 0, weight, 1.0)))
     return distance + xp.where(finite, alpha * v, 0.0)

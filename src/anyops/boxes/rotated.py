@@ -29,7 +29,8 @@ CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
     """Cosine and sine of an angle in degrees: those of quarter turns are exact, as long boxes need them."""
     quarters = stop_gradient(xp.round(degrees / 90))
-    turn = (degrees - 90 * quarters) * (math.pi / 180)
+    # Not math.pi / 180: torch.compile(dynamic=True) makes symbols of a module's numbers, and its loops refuse those.
+    turn = (degrees - 90 * quarters) * math.radians(1)
     cos, sin, quarters = xp.cos(turn), xp.sin(turn), quarters - 4 * xp.floor(quarters / 4)
     swaps = (quarters == 1) | (quarters == 3)
     left, low = (quarters == 1) | (quarters == 2), quarters >= 2
