@@ -60,7 +60,7 @@ def test_torch(program, op):
 @pytest.mark.parametrize(
     ("op", "why"),
     [
-        ("nms", "nms returns as many indices as there are boxes kept, .* use nms_mask"),
+        ("nms", "nms returns as many indices as it keeps boxes, .* use nms_mask"),
         ("weighted_boxes_fusion", "use weighted_boxes_fusion_padded"),
         ("nms_mask", "torch.jit.trace would fix the number of loop steps .* use torch.export"),
         ("kmeans", "x must have values, .* kmeans_step does not"),

@@ -698,7 +698,7 @@ def test_the_index_contract_names_the_static_form(library):
         pytest.skip(why)
     (boxes, scores, labels), _ = call()
     batch = [library.asarray(np.stack([x, x])) for x in (boxes, scores, labels)]
-    with pytest.raises(ValueError, match=r"weighted_boxes_fusion_padded takes batches"):
+    with pytest.raises(ValueError, match=r"use weighted_boxes_fusion_padded for batches"):
         anyops.weighted_boxes_fusion(*batch)
     if library.library == "jax":
         import jax

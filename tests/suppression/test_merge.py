@@ -246,7 +246,7 @@ def test_gradients_are_slopes():
 def test_refusals(options, error, message):
     with pytest.raises(error, match=message):
         anyops.non_max_merge(*scenes.spread(4), **options)
-    with pytest.raises(ValueError, match="non_max_merge takes one scene"):
+    with pytest.raises(ValueError, match="for non_max_merge, which takes one scene"):
         anyops.non_max_merge(np.zeros((2, 4, 4)), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="5 numbers are fmt"):
         anyops.non_max_merge(np.zeros((4, 5)), np.zeros(4))
