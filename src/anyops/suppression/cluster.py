@@ -450,7 +450,7 @@ def _averaged(
     corners = xp.stack(columns_of(working(xp, boxes)))
 
     def weight(pair: Pair) -> Array:
-        # AVERAGED as a literal: torch.compile makes module-level numbers symbolic, and inductor's loops cannot use these.
+        # AVERAGED as a literal: torch.compile makes module-level numbers symbolic, which inductor's loops cannot use.
         averaged = pair.better(kept) & (pair.overlap > 0.8)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
