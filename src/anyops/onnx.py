@@ -55,7 +55,7 @@ def export(
         raise ImportError(f"anyops.onnx needs {error.name}: pip install 'anyops[torch,onnx]'") from error
     if not callable(function):
         raise TypeError(f"function must be callable, got {type(function).__name__}")
-    args = _sequence("args", args, "tensors of torch", torch.Tensor)
+    args = _sequence("args", args, "torch tensors", torch.Tensor)
     if dynamic_shapes is not None:
         dynamic_shapes = _sequence("dynamic_shapes", dynamic_shapes, "dicts from axes to names", dict, type(None))
         if len(dynamic_shapes) != len(args):

@@ -173,7 +173,7 @@ def _classes(y: Host) -> Host:
     try:
         return np.unique(y)
     except TypeError as error:
-        kinds = " beside ".join(sorted({type(label).__name__ for label in y.tolist()}))
+        kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
         raise TypeError(f"y must hold labels that can be ordered, got {kinds}") from error
 
 

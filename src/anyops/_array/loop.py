@@ -63,10 +63,10 @@ def for_each(count: int, body: Callable[..., State], state: State, *, unrolled: 
 
 
 def map_lanes(function: Callable[[Any], Array], arrays: Any, lanes: tuple[int, ...]) -> Array:
-    """Return ``function(arrays)``, which works on each of some leading lanes by itself.
+    """Return ``function(arrays)`` of a function that processes each leading lane independently.
 
-    JAX goes through them one by one on a CPU: the temporaries of one lane stay in cache, and its loops and branches do
-    not wait for other lanes.
+    On a CPU, JAX processes lanes one by one: temporaries of a lane stay in cache, and its loops and branches do not
+    wait for other lanes.
     """
     xp = namespace(x=next(x for x in arrays if x is not None))
     if library(xp) != "jax" or not (any(is_dynamic(xp, size) for size in lanes) or math.prod(lanes) > 1):

@@ -333,7 +333,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: ShareKind = "iou") -> Array:
             raise ValueError(f"{name} must have shape (..., N, H, W), got {tuple(masks.shape)}")
     if masks1.shape[-2:] != masks2.shape[-2:]:
         raise ValueError(
-            f"masks1 and masks2 must have one height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
+            f"masks1 and masks2 must have equal height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
         )
     check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
     # Masks compared with themselves need the conversion and the areas only once.

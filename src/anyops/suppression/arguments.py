@@ -99,7 +99,7 @@ def check_detections(
         check_known_chunks(xp, name, beside)
         check_dtype(xp, name, beside, *NUMBERS)
         raise ValueError(
-            f"scores must have shape {tuple(rows)} beside {name} of shape {tuple(beside.shape)}, got {shape}"
+            f"scores must have shape {tuple(rows)} for {name} of shape {tuple(beside.shape)}, got {shape}"
         )
     for name, x, dtypes, expected in (
         ("boxes", boxes, NUMBERS, (*shape, *numbers)),
@@ -113,7 +113,7 @@ def check_detections(
             if x.shape != expected:
                 check_known_chunks(xp, name, x)
                 got = tuple(x.shape)
-                raise ValueError(f"{name} must have shape {expected} beside scores of shape {shape}, got {got}")
+                raise ValueError(f"{name} must have shape {expected} for scores of shape {shape}, got {got}")
     return xp
 
 

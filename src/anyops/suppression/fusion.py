@@ -102,9 +102,9 @@ def weighted_boxes_fusion(
     the fused box of its label that overlaps it most, if by more than `iou_threshold`, ties to the one founded first.
     Otherwise it founds a new one. A fused box is always the mean, weighted by s, of the boxes that have joined it.
 
-    With n the number of boxes that were fused, w_i the weights of their models, W the weights of all models, of which
-    there are m, and P those of the models present among the boxes, each once, the score of a fused box is, as in the
-    implementation of the authors [2]_,
+    With n the number of boxes that were fused, w_i the weights of their models, W the weights of all m models, and P
+    the weights of the models present among the boxes, each counted once, the score of a fused box is, as in the
+    authors' implementation [2]_,
 
     ========================  ==============================================================
     avg                       (Σ s_i / n) · min(n, m) / Σ W
