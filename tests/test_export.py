@@ -119,8 +119,8 @@ def test_arguments_of_an_onnx_model():
     pytest.importorskip("onnxscript")
     x = torch.zeros(3)
     wrong = [
-        ({"args": [[1.0]]}, "args must be a list or a tuple of tensors of torch, got list"),
-        ({"args": x}, "args must be a list or a tuple of tensors of torch, got Tensor"),
+        ({"args": [[1.0]]}, "args must be a list or a tuple of torch tensors, got list"),
+        ({"args": x}, "args must be a list or a tuple of torch tensors, got Tensor"),
         ({"function": x}, "function must be callable, got Tensor"),
         ({"dynamic_shapes": [{0: "n"}, {0: "n"}]}, "dynamic_shapes must have as many items as args, 1, got 2"),
         ({"dynamic_shapes": {"x": {0: "n"}}}, "dynamic_shapes must be a list or a tuple of dicts .*, got dict"),

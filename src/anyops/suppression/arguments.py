@@ -98,9 +98,7 @@ def check_detections(
         check_known_chunks(xp, "scores", scores)
         check_known_chunks(xp, name, beside)
         check_dtype(xp, name, beside, *NUMBERS)
-        raise ValueError(
-            f"scores must have shape {tuple(rows)} for {name} of shape {tuple(beside.shape)}, got {shape}"
-        )
+        raise ValueError(f"scores must have shape {tuple(rows)} for {name} of shape {tuple(beside.shape)}, got {shape}")
     for name, x, dtypes, expected in (
         ("boxes", boxes, NUMBERS, (*shape, *numbers)),
         (labels_name, labels, NUMBERS, shape),
