@@ -113,7 +113,7 @@ def _sigmas(xp: Namespace, sigmas: Any, count: int) -> Array | tuple[float, ...]
 class Poses(NamedTuple):
     """Poses as rows."""
 
-    points: Array  # (2, K, ...), 0 where it is not finite
+    points: Array  # (2, K, ...), 0 if not finite
     counts: Array  # (K, ...): 1 for a visible, finite keypoint, else 0
     mark: Array  # (...): NaN for a pose with a NaN, else 0
 

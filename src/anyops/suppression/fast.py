@@ -121,7 +121,7 @@ def _of_graph(
 def _among_kept(
     mode: Mode, detections: Detections, greedy: Array, threshold: float, least: float | None, *, measure: Measure
 ) -> Array:
-    """Indices kept, given the boxes that greedy suppression keeps, of which they are a subset."""
+    """Indices kept, a subset of the boxes that greedy suppression keeps."""
     xp, found = mode.xp, pairs_with_kept(mode, detections, greedy, threshold, least, measure)
     if found is None:
         order = ranked_above(xp, detections.scores, least)

@@ -5,7 +5,7 @@ still intersect if the sides of each are shortened to this fraction, from the co
 that intersect:
 
 * The scene is cut into strips along y, 1.5 times as high as the average box. Each box gets an entry in every strip that
-  it reaches: the `first` strip, where it starts, and `more`. On average that is less than three entries per box.
+  it reaches: the `first` strip, where it starts, and `more`. On average that is fewer than three entries per box.
 * The first strip that two intersecting boxes share is the one in which the later of them starts. So each pair is found
   once, in the strip where one of the boxes has its first entry.
 * The entries of a strip are sorted by x1. The partners of an entry that start right of it have their x1 within its
