@@ -383,7 +383,7 @@ def test_wrong_shapes_of_the_family(backend, name, options):
     refused("boxes", "None", lambda: op(None, s))
     refused("scores", "(3,)", lambda: op(b, s[:3]))
     refused("scores", "()", lambda: op(b, s[0]))
-    column = r"scores must have shape \(5,\) beside {} of shape \(5, {}\), got \(5, 1\)"
+    column = r"scores must have shape \(5,\) for {} of shape \(5, {}\), got \(5, 1\)"
     with pytest.raises(ValueError, match=column.format("boxes", 4)):
         op(b, s[:, None], labels=_ints(s)[:, None])
     if "weighted" not in name:
