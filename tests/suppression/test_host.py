@@ -133,7 +133,7 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
 
 
 def test_the_last_scene_says_what_to_try_first(monkeypatch):
-    """Spread boxes after spread ones are swept without a look at the best; clustered ones are not."""
+    """After a scene of spread boxes, another one is swept without comparing the best boxes; clustered boxes are not."""
     looked = []
     best = greedy._among_best
     monkeypatch.setattr(greedy, "_LATELY", {"spread": False})
