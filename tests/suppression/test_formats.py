@@ -369,9 +369,7 @@ def test_refusals(run, member):
     refused(r"got \(3, 4, 2\); vertices \(V, 2\) are fmt='polygon'", np.zeros((3, 4, 2), np.float32))
     refused("vertices .* are fmt='polygon'", np.zeros((3, 4, 2), np.float32), fmt="xyxyxyxy")
     refused("3 vertices or more", np.zeros((3, 2, 2), np.float32), fmt="polygon")
-    refused(
-        r"scores must have shape \(4,\) for boxes of shape \(4, 5\)", np.zeros((4, 5), np.float32), fmt="cxcywhr"
-    )
+    refused(r"scores must have shape \(4,\) for boxes of shape \(4, 5\)", np.zeros((4, 5), np.float32), fmt="cxcywhr")
 
 
 @pytest.mark.parametrize("fmt", ["cxcywhr", "polygon", "cxcyczwhdr"])
