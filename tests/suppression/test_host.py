@@ -69,7 +69,7 @@ def nasty(seed):
 
 
 TILES = {"DENSE": 0.0, "TILE": 8, "WHOLE": 8}
-OF_LABELS = {**TILES, "RARE": 0, "CROWDED": 0.0}
+OF_LABELS = {**TILES, "RARE": 0, "CROWDED_LABELS": 0.0}
 SWEEP = {"DENSE": 2.0, "FEW": 10**6, "RARE": 10**6, "TILE": 8, "WHOLE": 8}
 SMALL = {"ROOM": 512, "WIDE": 1024}
 # Constants with which small scenes take every path of large ones.
@@ -88,7 +88,7 @@ WAYS = {
     "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
     "sweep of few cells": {**SWEEP, "CELLS": 4},
     "sweep, decided in rounds": {**SWEEP, "edges.ONE_BY_ONE": 0},
-    "each label by itself": {"FEW": 0, "CROWDED": 2.0, "TILE": 8, "WHOLE": 8},
+    "each label by itself": {"FEW": 0, "CROWDED_LABELS": 2.0, "TILE": 8, "WHOLE": 8},
 }
 
 

@@ -37,7 +37,7 @@ GATHERED = 6  # cost of a pair whose boxes are gathered, in pairs of a slice or 
 WIDE = 1 << 16  # pairs that are tested for intersection at once, in a quarter of the memory
 LARGE = 4096  # more boxes of one label are left to a graph, unless nearly all are suppressed or few overlap
 WORTHWHILE = 1 / 16  # fraction of many boxes that a step of the tiles must suppress for another step to follow
-CROWDED = 0.015  # fraction of overlapping pairs within labels above which tiles are faster than a long sweep
+CROWDED_LABELS = 0.015  # fraction of overlapping pairs within labels above which tiles are faster than a long sweep
 RARE = 20  # candidates per box within its label up to which the sweep is faster than tiles
 FEW = 32  # candidates per box up to which the sweep is used for any number of boxes
 DENSE = 0.01  # fraction of overlapping pairs above which tiles are always better
@@ -170,7 +170,7 @@ def _keep(planes: Host, labels: Host | None, threshold: Threshold, leads: Host |
             keep = _by_sweep(planes, axis, labels, threshold, n * RARE, leads) if few else None
             if keep is None and n <= LARGE:
                 over = _among_best(planes, threshold, labels)
-                if _dense(over) >= CROWDED:
+                if _dense(over) >= CROWDED_LABELS:
                     return _by_tiles(planes, over, threshold, leads, labels)
             if keep is None and few:
                 keep = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW), leads)
