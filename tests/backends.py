@@ -1,4 +1,4 @@
-"""The array libraries and the transforms that every op is tested on."""
+"""The array libraries and transforms on which every op is tested."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import anyops
 
 
 class Backend(Enum):
-    """A library, a device of it and settings; the value is the name in test ids and in the environment."""
+    """A library, with a device and settings; the value is its name in test ids and in the environment."""
 
     NUMPY = "numpy"
     NUMPY_READONLY = "numpy:readonly"
@@ -49,7 +49,7 @@ class Backend(Enum):
 
     @property
     def device(self) -> Any:
-        """Where the inputs are put: not where the library would put them by default, if it has another place."""
+        """The device of the inputs: not the library's default device, if there is another one."""
         match self:
             case Backend.STRICT | Backend.STRICTEST:
                 strict = importlib.import_module("array_api_strict")
@@ -64,7 +64,7 @@ class Backend(Enum):
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The settings of this backend, for the length of one test."""
+        """The settings of this backend, for one test."""
         with ExitStack() as stack:
             if self is Backend.STRICTEST:
                 strict = importlib.import_module("array_api_strict")
@@ -78,7 +78,7 @@ class Backend(Enum):
                 stack.enter_context(jax.enable_x64(self is Backend.JAX_X64))
                 if self is not Backend.JAX_GPU and not named_in("ANYOPS_BACKENDS"):
                     stack.enter_context(optimized(False))
-                if self is not Backend.JAX_GPU:  # inputs live on the CPU even where JAX prefers a GPU
+                if self is not Backend.JAX_GPU:  # inputs are on the CPU even if JAX prefers a GPU
                     stack.enter_context(jax.default_device(self.device))
             yield
 
@@ -137,7 +137,7 @@ class Backend(Enum):
 
     @property
     def is_fast(self) -> bool:
-        """Whether scenes of thousands of boxes are for this backend: one of each library, array-api-strict aside."""
+        """Whether this backend tests scenes of thousands of boxes: one per library, except array-api-strict."""
         return self.library != "strict" and self not in (Backend.NUMPY_READONLY, Backend.JAX_X64)
 
     def has_dtype(self, name: str) -> bool:
@@ -196,15 +196,15 @@ class Transform(Enum):
 
 
 def why_not(op: str, backend: Backend, transform: Transform) -> str | None:
-    """Why `op` does not run there, as it declares itself, or None if it does."""
+    """Why `op` does not run there, as it declares, or None if it does."""
     if not transform.belongs_to(backend):
         return f"{backend.library} has no {transform}"
     return anyops.support()[op].why_not(transform.value, backend.value)
 
 
 def is_due(backend: Backend, transform: Transform) -> bool:
-    """Whether tests run this cell. x64 changes dtypes, as calls show in the tables of all ops and the tests of dtypes.
-    All else that JAX would have to compile for it runs where ANYOPS_BACKENDS asks for it, as `nox -s jax` does.
+    """Whether tests run this cell. x64 changes only dtypes, which eager calls show in tests of all ops and of dtypes.
+    The programs that JAX would compile for it run only if ANYOPS_BACKENDS names it, as `nox -s jax` does.
     """
     if not transform.belongs_to(backend):
         return False
@@ -212,15 +212,15 @@ def is_due(backend: Backend, transform: Transform) -> bool:
 
 
 def is_thinned(backend: Backend) -> bool:
-    """Whether tests that compile for long leave a backend to those who ask for it by ANYOPS_BACKENDS."""
+    """Whether tests that compile for long run on a backend only if ANYOPS_BACKENDS names it."""
     return backend is Backend.JAX_X64 and backend not in named_in("ANYOPS_BACKENDS")
 
 
 @contextmanager
 def optimized(by_llvm: bool) -> Iterator[None]:
-    """Whether JAX's programs are, for a CPU: to compile them takes half as long where they are not.
+    """Whether JAX's programs are optimised on a CPU; without, compiling takes half as long.
 
-    They are in the matrix of all ops, and everywhere if ANYOPS_BACKENDS asks for JAX, as `nox -s jax` does.
+    They are in the matrix of all ops, and everywhere if ANYOPS_BACKENDS names JAX, as `nox -s jax` does.
     """
     jax = importlib.import_module("jax")
     before = jax.config._read("jax_disable_most_optimizations")
@@ -232,10 +232,10 @@ def optimized(by_llvm: bool) -> Iterator[None]:
 
 
 class Run:
-    """Calls an op on one backend under one transform with host arrays; checks what holds for every op.
+    """Call an op on one backend under one transform with host arrays; check what holds for every op.
 
-    The result is of the inputs' library and on their device, and the inputs are as they were. Under a vmap the arrays
-    are one lane of two; the other holds them in reverse order and has to equal the result without vmap.
+    The result has the inputs' library and device, and the inputs are unchanged. Under a vmap the arrays are one lane of
+    two; the other lane has them in reverse order, and its result must equal the result without vmap.
     """
 
     def __init__(self, backend: Backend, transform: Transform, compiler: str = "eager"):
@@ -270,7 +270,7 @@ class Run:
                 return _jitted(f)(*inputs)
             case Transform.COMPILE:
                 return _compiled(f, tuple((x.shape, x.dtype) for x in inputs), self.compiler)(*inputs)
-            case Transform.VMAP:  # in a jit, or each operation would be compiled on its own
+            case Transform.VMAP:  # in a jit, or each operation would be compiled separately
                 return self._two_lanes(_jitted(f, lanes=True), _jitted(f), arrays, dtype)
             case Transform.FUNC_VMAP:
                 return self._two_lanes(importlib.import_module("torch").func.vmap(f), f, arrays, dtype)
@@ -280,7 +280,7 @@ class Run:
         self, mapped: Callable[..., Any], f: Callable[..., Any], arrays: dict[Any, np.ndarray], dtype: str | None
     ) -> Any:
         asarray, to_numpy = self.backend.asarray, self.backend.to_numpy
-        # Made on the host: JAX would compile each flip and each stack.
+        # On the host, because JAX would compile each flip and each stack.
         reverse = [
             np.flip(x, axis=tuple(range(min(x.ndim, 2 if name == "overlaps" else 1)))).copy()
             for name, x in arrays.items()
@@ -294,7 +294,7 @@ class Run:
 
 
 class _OfLeaves:
-    """A call as a function of its arrays; equal to another one of the same op with the same options."""
+    """A call as a function of its arrays; calls of one op with equal options are equal."""
 
     def __init__(self, op: Callable[..., Any], count: int, arrays: tuple[Any, ...], rest: tuple[Any, ...]):
         self.op, self.count, self.arrays, self.rest = op, count, arrays, dict(rest)
@@ -314,25 +314,25 @@ class _OfLeaves:
 
 @lru_cache(maxsize=32)
 def _jitted(f: _OfLeaves, *, lanes: bool = False) -> Callable[..., Any]:
-    """Of calls that differ in values only, each but the first spares a compilation."""
+    """The jitted call; calls that differ only in values are compiled once."""
     jax = importlib.import_module("jax")
     return jax.jit(jax.vmap(f) if lanes else f)
 
 
 @lru_cache(maxsize=1)
 def _compiled(f: _OfLeaves, arrays: tuple[Any, ...], compiler: str) -> Callable[..., Any]:
-    """Alike, as long as shapes and dtypes are the same too: for others torch would compile for any shape."""
+    """The compiled call, once for equal shapes and dtypes: for other shapes torch would compile with dynamic ones."""
     return compile_fullgraph(f, compiler)
 
 
 def compile_fullgraph(f: Callable[..., Any], backend: str) -> Callable[..., Any]:
-    """`torch.compile` in one graph, with no memory of earlier tests.
+    """`torch.compile` in one graph, without the caches of earlier tests.
 
-    "eager" runs the graph that Dynamo found, "aot_eager" as it is without changes in place, which takes as long again;
-    both spare the C++ compiler of "inductor".
+    "eager" runs Dynamo's graph. "aot_eager" also makes it functional, which takes as long again. Both avoid the C++
+    compiler of "inductor".
     """
     torch = importlib.import_module("torch")
-    with warnings.catch_warnings():  # where it brings inductor in
+    with warnings.catch_warnings():  # when it imports inductor
         warnings.filterwarnings("ignore", "`torch.jit.script_method` is", DeprecationWarning)
         torch.compiler.reset()
     compiled = torch.compile(f, fullgraph=True, backend=backend)
@@ -358,7 +358,7 @@ def tolerance(dtype: str) -> float:
 
 
 def named_in(variable: str) -> list[Backend]:
-    """The backends that an environment variable lists, separated by commas."""
+    """The backends in an environment variable, separated by commas."""
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
     known = {b.value: b for b in Backend}
     if unknown := [name for name in names if name not in known]:

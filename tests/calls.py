@@ -1,4 +1,4 @@
-"""How much a call does, counted without a clock."""
+"""The number of function calls in a call, as a measure of its cost without a clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def counted(call: Callable[[], T], events: Container[str] = ("call", "c_call")) -> tuple[T, int]:
-    """What a call returns, and how many functions of Python ("call") and of C ("c_call") it calls in this thread."""
+    """The result of a call, and how many Python ("call") and C ("c_call") functions it calls in this thread."""
     many = 0
 
     def note(_frame: Any, event: str, _arg: Any) -> None:

@@ -1,4 +1,4 @@
-"""A small call of each op that runs wherever the op is said to: the matrix runs them, and opens their arguments."""
+"""A small call of each op that runs wherever the op declares to; the test matrix runs them with changed arguments."""
 
 from functools import partial
 from inspect import signature
@@ -27,25 +27,25 @@ MODEL = ROWS, CLASSES, COEF, INTERCEPT
 
 
 def here(x, results):
-    """Statistics as arrays of the library of `x`: those of dask arrays are NumPy's."""
+    """Statistics as arrays of the library of `x`, because those of dask arrays are NumPy arrays."""
     xp = array_api_compat.array_namespace(x)
     return tuple(xp.asarray(y) if isinstance(y, (np.ndarray, np.generic)) else y for y in results)
 
 
 def fused(boxes, scores):
-    """Boxes and scores in one array, of which there is a gradient."""
+    """Fused boxes and scores in one array, for a gradient."""
     boxes, scores = anyops.weighted_cluster_nms_boxes(boxes, scores)
     return boxes * scores[..., None]
 
 
 def united(boxes, scores, labels):
-    """The same of merged boxes."""
+    """Merged boxes and scores in one array, for a gradient."""
     found = anyops.non_max_merge(boxes, scores, overlap_threshold=0.1, labels=labels)
     return found.boxes * found.scores[..., None]
 
 
 def of_parts(part, merge):
-    """The merged statistics of two parts of the rows; centres and coefficients are whole."""
+    """The merged statistics of two parts of the rows; centres and coefficients are not split."""
 
     def call(*arrays, by_row):
         parts = (part(*(a[rows, ...] for a in arrays[:by_row]), *arrays[by_row:]) for rows in (slice(5), slice(5, 12)))
@@ -54,7 +54,7 @@ def of_parts(part, merge):
     return call
 
 
-# The op, or what calls it, and its arguments. Ops of boxes and scores need no line here.
+# The op, or a function that calls it, and its arguments. Ops of boxes and scores need no line here.
 EXAMPLES = {
     "box_area": (anyops.box_area, BOXES),
     "box_convert": (anyops.box_convert, BOXES, "xyxy", "cxcywh"),
@@ -108,7 +108,7 @@ EXAMPLES = {
 
 
 def example(name):
-    """What calls the op, and its arguments."""
+    """A function that calls the op, and its arguments."""
     if name in EXAMPLES:
         return EXAMPLES[name]
     op = getattr(anyops, name)

@@ -1,7 +1,7 @@
-"""A seeded fuzz of logistic regression: problems, references in NumPy and SciPy, and faults of a result.
+"""A seeded fuzz test of logistic regression: problems, references in NumPy and SciPy, and faults of a result.
 
-``python -m tests.fit_fuzz --count 2000`` prints how often a fit was at fault, and the worst problem of each fault;
-``--peers`` does the same with scikit-learn and statsmodels. The references share nothing with the library.
+``python -m tests.fit_fuzz --count 2000`` prints how many fits had a fault, and the worst problem of each fault;
+``--peers`` does the same with scikit-learn and statsmodels. The references share no code with the library.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # of the objective, relative
 ERRORS = {"float64": 1e-3, "float32": 5e-2}  # of standard errors, relative
-BARRIER = 1e-10  # of the objective, what the smoothed l1 penalty may cost at its minimum
-SEPARATED, TOUCHING = 1e-3, 1e-6  # sums of margins: above the one a plane separates the classes, below the other none
+BARRIER = 1e-10  # relative error of the objective that the smoothed l1 penalty may cause at the minimum
+SEPARATED, TOUCHING = 1e-3, 1e-6  # sums of margins above and below which the classes are, and are not, separable
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ SEPARATED, TOUCHING = 1e-3, 1e-6  # sums of margins: above the one a plane separ
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows, labels and options of a fit, and words that say how they came about."""
+    """Rows, labels and options of a fit, and words that describe how they were made."""
 
     seed: int
     index: int
@@ -51,7 +51,7 @@ class Problem:
 
 
 def problem(seed: int, index: int, dtype: str = "float64") -> Problem:
-    """The same problem every time."""
+    """The problem of a seed, the same every time."""
     rng = np.random.default_rng([seed, index])
     tags: list[str] = []
 
@@ -135,7 +135,7 @@ def _labels(rng: Any, pick: Any, z: np.ndarray, k: int, tags: list[str]) -> np.n
     for c in range(k):
         if not np.any(y == c):
             y[(rng.integers(n) + c) % n] = c
-    # The last one may have taken the only row of another.
+    # The last class may have taken the only row of another one.
     while absent := set(range(k)) - set(y.tolist()):
         y[np.flatnonzero(y == np.argmax(np.bincount(y)))[0]] = min(absent)
     return y.astype(np.int64)
@@ -227,7 +227,7 @@ def _options(rng: Any, pick: Any, x: np.ndarray, y: np.ndarray, k: int, tags: li
 
 
 def _present(x: np.ndarray, y: np.ndarray, options: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The classes that have a weight, and the weights of the rows, class weights included."""
+    """The classes with positive weight, and the weights of the rows, including class weights."""
     w = np.asarray(options.get("sample_weight", np.ones(len(y))), np.float64)
     factors = options.get("class_weight")
     classes = np.unique(y[w > 0])
@@ -239,7 +239,7 @@ def _present(x: np.ndarray, y: np.ndarray, options: Mapping[str, Any]) -> tuple[
     return np.unique(y[w > 0]), w
 
 
-# --- problems of a kind ----------------------------------------------------------------------------------------------
+# --- hard problems ---------------------------------------------------------------------------------------------------
 
 
 def _near_duplicates(rng: Any, n: int) -> np.ndarray:
@@ -297,7 +297,7 @@ def _correlated(rng: Any, n: int) -> np.ndarray:
 
 
 def _light_rows(rng: Any, n: int) -> np.ndarray:
-    """The last tenth alone tells the last column from the first."""
+    """The last column differs from the first only in the last tenth of the rows."""
     z = rng.normal(size=(n, 3))
     z[: n - n // 10, -1] = z[: n - n // 10, 0]
     return z
@@ -322,7 +322,7 @@ KINDS = {
 
 
 def hard(seed: int, index: int, dtype: str = "float64") -> Problem:
-    """A problem whose columns are hard to tell apart, or whose minimum hangs on few rows; the same every time."""
+    """A problem with nearly dependent columns, or with a minimum that depends on few rows; the same every time."""
     rng = np.random.default_rng([seed, index, 1])
 
     def pick(values: Any, shares: Any = None) -> Any:
@@ -348,7 +348,7 @@ def hard(seed: int, index: int, dtype: str = "float64") -> Problem:
 
 
 def _light(rng: Any, kind: str, y: np.ndarray) -> np.ndarray | None:
-    """Weights; of a kind of rows very small ones."""
+    """Weights, very small ones for some rows."""
     n, least = len(y), 10.0 ** rng.uniform(-13, -1)
     if kind == "binomial":
         return rng.integers(1, 50, size=n) * (np.arange(n) % 7 > 0 if n > 50 else 1.0)
@@ -356,7 +356,7 @@ def _light(rng: Any, kind: str, y: np.ndarray) -> np.ndarray | None:
         return np.where(y == 0, least, 1.0)
     if kind == "light rows":
         return np.where(np.arange(n) < n - n // 10, 1.0, least)
-    if kind == "nearly separated":  # but for the first rows, whose labels were set
+    if kind == "nearly separated":  # except for the first rows, whose labels were set
         return np.where(np.arange(n) < 3, least, rng.random(n) + 0.1)
     return None
 
@@ -377,12 +377,12 @@ def _hard_options(rng: Any, pick: Any, x: np.ndarray) -> dict[str, Any]:
 
 
 class Rank(NamedTuple):
-    """Which combinations of scaled columns are constant: a basis of the others (p, r), and of them (p, q)."""
+    """Bases of the non-constant (p, r) and of the constant (p, q) combinations of scaled columns."""
 
     kept: np.ndarray
     null: np.ndarray
     clear: bool
-    noise: float  # rounding, of the spread of a column
+    noise: float  # rounding, relative to the spread of a column
 
 
 @dataclass(frozen=True)
@@ -418,7 +418,7 @@ class Model:
             return np.logaddexp(0.0, -m), np.exp(-np.logaddexp(0.0, -logits))
         top = np.max(logits, axis=1, keepdims=True)
         log_sum = top[:, 0] + np.log(np.sum(np.exp(logits - top), axis=1))
-        # The differences first: large logits that all classes share do not hide small losses.
+        # Differences first, so that large logits shared by all classes do not hide small losses.
         own = logits[np.arange(len(logits)), self.label]
         others = np.exp(logits - own[:, None])
         others[np.arange(len(logits)), self.label] = 0.0
@@ -433,13 +433,13 @@ class Model:
         return float(self.w @ loss + penalty)
 
     def value_of_x(self, coef: np.ndarray, intercept: np.ndarray) -> float:
-        """The objective at coefficients of x; only where the basis is one of all columns."""
+        """The objective at coefficients of x; only if the basis spans all columns."""
         coef = np.reshape(np.asarray(coef, np.float64), (self.lines, -1))
         intercept = np.reshape(np.asarray(intercept, np.float64), self.lines)
         return self.value(np.column_stack([coef * self.scale, intercept + coef @ self.centre]))
 
     def slopes(self, theta: np.ndarray, smooth: float) -> tuple[np.ndarray, np.ndarray]:
-        """The gradient (D,) and the Hessian (D, D), regular where all classes may share a shift."""
+        """The gradient (D,) and the Hessian (D, D), regularised along shifts that all classes share."""
         rows, n = self.rows, len(self.z)
         _, prob = self.losses(rows @ theta.T)
         truth = (self.label == 1)[:, None] if self.lines == 1 else self.label[:, None] == np.arange(self.lines)
@@ -456,7 +456,7 @@ class Model:
         for k in range(self.lines):
             at = np.arange(size - 1)
             hessian[k, at, k, at] += self.ridge + bend[k]
-        if self.lines > 1:  # a shift that all classes share changes nothing, and is 0 at the minimum
+        if self.lines > 1:  # a shift shared by all classes changes nothing, and is 0 at the minimum
             shared = np.full(size, 1.0)
             shared[:-1] = 0.0 if np.any(self.bound > 0) else 1.0
             for j in np.flatnonzero(shared):
@@ -471,9 +471,9 @@ class Model:
 
 
 def _smoothed(coef: np.ndarray, bound: np.ndarray, smooth: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bound |coef| by the logarithmic barrier of |coef| ≤ t, t at its best; and its two derivatives.
+    """bound |coef| with the logarithmic barrier of |coef| ≤ t for the best t; and its two derivatives.
 
-    The minimum of a sum with it is at most 2 smooth, for each coefficient, above that with the modulus itself.
+    It raises the minimum of a sum by at most 2 smooth for each coefficient.
     """
     size = bound * np.abs(coef)
     if smooth == 0.0:
@@ -485,9 +485,9 @@ def _smoothed(coef: np.ndarray, bound: np.ndarray, smooth: float) -> tuple[np.nd
 
 
 class Reference(NamedTuple):
-    """What is known of a problem.
+    """The reference solution of a problem.
 
-    kind is "minimum", "separated", "not separated" (its minimum is not certain) or "unclear", and why.
+    kind is "minimum", "separated", "not separated" (the minimum is not certified) or "unclear"; `why` is the reason.
     """
 
     kind: str
@@ -495,7 +495,7 @@ class Reference(NamedTuple):
     classes: np.ndarray
     full: Model  # in all columns
     value: float
-    least: float  # a result below is wrong
+    least: float  # a lower result is wrong
     theta: np.ndarray | None  # of x, (L, p + 1)
     errors: np.ndarray | None  # standard errors likewise, inf for dependent columns
     condition: float
@@ -503,7 +503,7 @@ class Reference(NamedTuple):
 
 
 def reference(given: Problem) -> Reference:
-    """The minimum in float64, certified; or a direction that separates the classes."""
+    """The certified minimum in float64, or a direction that separates the classes."""
     x, o = given.x.astype(np.float64), given.options
     classes, w = _present(given.x, given.y, o)
     seen = w > 0
@@ -527,7 +527,7 @@ def reference(given: Problem) -> Reference:
     unknown = (classes, full, np.nan, -np.inf, None, None, np.inf, rank)
     if full.penalised:
         if not (np.all(np.isfinite(ridge)) and np.all(np.isfinite(bound))):
-            # A penalty beyond float64, in units of the loss, leaves nothing of a coefficient.
+            # With a penalty beyond float64, in units of the loss, the coefficient is 0.
             return Reference("unclear", "penalty overflows", *unknown)
         found = _minimum(full)
         if found is None:
@@ -539,7 +539,7 @@ def reference(given: Problem) -> Reference:
         return Reference("unclear", "columns that may depend on each other", *unknown)
     reduced = _replace_columns(full, rank.kept)
     found = _minimum(reduced)
-    # Columns that depend on each other but for rounding are, as they are given, a little better.
+    # Columns that are dependent up to rounding give a slightly better minimum as given.
     exact = _replace_columns(full, _finest(z)) if rank.null.shape[1] else reduced
     if found is None:
         apart = separation(reduced)
@@ -560,11 +560,11 @@ def reference(given: Problem) -> Reference:
 
 
 def _scales(x: np.ndarray, eps: float, fit_intercept: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Centres, powers of 2 near the spreads, the rounding of the columns, and which are constant but for it."""
+    """Centres, powers of 2 near the spreads, the rounding of the columns, and which are constant up to rounding."""
     unit = np.max(np.abs(x), axis=0)
     unit = np.where(unit > 0, 2.0 ** np.round(np.log2(np.where(unit > 0, unit, 1.0))), 1.0)
     centre = np.zeros(x.shape[1])
-    for _ in range(2 if fit_intercept else 0):  # the second time for what rounding left of the mean
+    for _ in range(2 if fit_intercept else 0):  # the second time for the rounding error of the mean
         centre = centre + np.mean((x - centre) / unit, axis=0) * unit
     spread = np.sqrt(np.mean(((x - centre) / unit) ** 2, axis=0)) * unit
     noise = eps * np.max(np.abs(x), axis=0)
@@ -592,7 +592,7 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
     high = np.maximum(1e-5 if noise > 1e-8 else 1e-9, 16.0 * each)
     small = values <= 2.0 * each
     kept, null = right[~small].T, right[small].T
-    # With its weights, too: a column that light rows alone tell of is not clearly there.
+    # With the weights too: a column that only light rows determine is not clearly independent.
     part = kept.T @ cover @ kept
     part = part / values[~small, None] / values[~small]
     weakest = np.min(np.linalg.eigvalsh(part), initial=np.inf)
@@ -604,7 +604,7 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
 
 
 def _finest(z: np.ndarray) -> np.ndarray:
-    """A basis of all that the columns hold, rounding included."""
+    """A basis of the columns, including their rounding."""
     spread = np.sqrt(np.mean(z**2, axis=0))
     spread = np.where(spread > 0, spread, 1.0)
     _, values, right = np.linalg.svd(z / spread / np.sqrt(len(z)), full_matrices=False)
@@ -636,7 +636,7 @@ def _outward(model: Model, theta: np.ndarray) -> np.ndarray:
 
 
 def _minimum(model: Model) -> tuple[np.ndarray, float, np.ndarray] | None:
-    """Damped Newton from the null model; None where the minimum cannot be certified."""
+    """Damped Newton from the null model; None if the minimum cannot be certified."""
     lines, size = model.lines, model.z.shape[1] + 1
     shares = np.bincount(model.label, model.w, minlength=max(lines, 2))
     theta = np.zeros((lines, size))
@@ -645,7 +645,7 @@ def _minimum(model: Model) -> tuple[np.ndarray, float, np.ndarray] | None:
         theta[:, -1] = logs[1] - logs[0] if lines == 1 else logs - np.mean(logs)
     smooth = 0.0
     if np.any(model.bound > 0):
-        # A penalty above any gradient leaves nothing of a coefficient; so would these, at the edge of float64.
+        # With a penalty above any gradient, coefficients are 0; so they are with these, at the edge of float64.
         most = model.w @ np.abs(model.z)
         gone = model.bound > most
         if np.any(gone):
@@ -733,7 +733,7 @@ def _newton(model: Model, theta: np.ndarray, smooth: float, goal: float) -> tupl
 
 
 def _is_near(model: Model, hessian: np.ndarray, slope: float) -> bool:
-    """Whether Newton's decrement bounds the distance to the minimum, and there is one (Bach, 2010)."""
+    """Whether Newton's decrement proves that a minimum exists, and bounds the distance to it (Bach, 2010)."""
     root = np.sqrt(np.diag(hessian))
     scaled = hessian / root[:, None] / root[None, :]
     values, vectors = np.linalg.eigh(scaled)
@@ -752,7 +752,7 @@ def _is_near(model: Model, hessian: np.ndarray, slope: float) -> bool:
 
 
 def _errors(model: Model, hessian: np.ndarray, total: float, rank: Rank) -> tuple[np.ndarray, float]:
-    """Standard errors of coefficients of x, whose sums over the classes are 0; inf for dependent columns."""
+    """Standard errors of coefficients of x with sums of 0 over the classes; inf for dependent columns."""
     lines, size = model.lines, model.z.shape[1] + 1
     root = np.sqrt(np.diag(hessian))
     scaled = hessian / root[:, None] / root[None, :]
@@ -778,20 +778,20 @@ def _errors(model: Model, hessian: np.ndarray, total: float, rank: Rank) -> tupl
     if rank.null.shape[1]:
         hidden = involved(rank.null, rank.noise)
         errors[:, :-1] = np.where(hidden, np.inf, errors[:, :-1])
-        errors[:, -1] = np.nan  # not judged
+        errors[:, -1] = np.nan  # not checked
     return errors, condition
 
 
 def involved(null: np.ndarray, noise: float) -> np.ndarray:
-    """The columns that take part in a dependence; rounding of those that do involves all others a little."""
+    """The columns that are part of a dependence; their rounding involves all other columns a little."""
     return np.max(np.abs(null), axis=1, initial=0.0) > max(1e-5, noise)
 
 
 def separation(model: Model) -> str:
-    """Say "separated" if a direction worsens no row and improves some, by linear programming; else "not separated".
+    """Return "separated" if a direction worsens no row and improves some, by linear programming; else "not separated".
 
-    "borderline" where rounding decides. Maximised is Σ a·d over the rows a and the classes they are compared with,
-    a·d ≥ 0 and |d| ≤ 1.
+    "borderline" if rounding decides. The program maximises Σ a·d over the rows a and the classes they are compared
+    with, subject to a·d ≥ 0 and |d| ≤ 1.
     """
     from scipy.optimize import linprog
 
@@ -828,14 +828,14 @@ def separation(model: Model) -> str:
 
 
 class Fault(NamedTuple):
-    """What is wrong, and how much."""
+    """A fault of a result, and its size."""
 
     name: str
     size: float
 
 
 def judge(result: Any, given: Problem) -> list[Fault]:
-    """What is wrong with the result of a fit."""
+    """The faults of a fit's result."""
     ref, dtype = given.reference, given.dtype
     faults: list[Fault] = []
     coef, intercept = np.asarray(result.coef), np.asarray(result.intercept)
@@ -918,7 +918,7 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
 
 
 def peers(given: Problem) -> dict[str, tuple[str, float]]:
-    """How each peer that can express the problem did, and how far its objective is above the minimum."""
+    """For each peer that can express the problem: its outcome, and its objective relative to the minimum."""
     from sklearn.linear_model import LogisticRegression
 
     o, found = given.options, {}
@@ -966,7 +966,7 @@ def _peer(given: Problem, fit: Any) -> tuple[str, float]:
         warnings.simplefilter("always")
         try:
             coef, intercept = fit()
-        except Exception:  # any way to refuse
+        except Exception:  # any error is a refusal
             return "refused", 0.0
     told = [m for m in told if not issubclass(m.category, DeprecationWarning | FutureWarning)]
     if ref.kind == "separated":
@@ -986,7 +986,7 @@ def _peer(given: Problem, fit: Any) -> tuple[str, float]:
 
 
 def attempt(given: Problem) -> tuple[Any, list[Fault]]:
-    """The library's result, None if it refused; and the faults."""
+    """The library's result, None if it refused, and its faults."""
     import anyops
 
     with warnings.catch_warnings(record=True) as told:

@@ -1,11 +1,11 @@
-"""Calls of other libraries and what to write here; drives docs/coming_from.md and the tests that both give the same.
+"""Calls of other libraries and their anyops equivalents; for docs/coming_from.md, and tests that both agree.
 
     python -m tests.peers > docs/coming_from.md    the page
-    python -m tests.peers --record                 ask those of the libraries that are installed, and keep their answers
+    python -m tests.peers --record                 run the installed libraries, and record their answers
 
-A pair is two expressions over the same arrays. What the other library answers is recorded with its version and the date
-(tests/vectors/peers.json), so that our side is held to it also where that library is not installed. mmcv, which has to
-be compiled, is not run: its answers are those that its own tests and documentation publish.
+A pair is two expressions over the same arrays. The other library's answer is recorded with its version and the date
+(tests/vectors/peers.json), so that anyops is tested against it even if that library is not installed. mmcv, which has
+to be compiled, is not run: its answers are published in its tests and documentation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RECORD = Path(__file__).with_name("vectors") / "peers.json"
 
 
 class Pair(NamedTuple):
-    """An expression there, the same here, how close they are, and what else there is to know."""
+    """An expression in the other library, the same in anyops, their tolerance, and a note."""
 
     theirs: str
     ours: str
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A library: its distribution, how it is imported, its pairs, and the NumPy arrays that both sides are given."""
+    """A library: its distribution, its imports, its pairs, and the NumPy arrays that both sides get."""
 
     title: str
     package: str
@@ -46,8 +46,8 @@ class Peer(NamedTuple):
     pairs: tuple[Pair, ...]
     arrays: Callable[[], dict[str, Any]]
     remarks: tuple[str, ...] = ()
-    tensors: bool = False  # whether it wants torch's, not NumPy's
-    published: dict[str, Any] | None = None  # answers taken from publications
+    tensors: bool = False  # whether it needs torch tensors instead of NumPy arrays
+    published: dict[str, Any] | None = None  # published answers
 
 
 def scene() -> dict[str, Any]:
@@ -86,7 +86,7 @@ def scene() -> dict[str, Any]:
 
 @dataclass
 class Detections:
-    """What of `supervision.Detections` the rows use, where it is not installed."""
+    """The part of `supervision.Detections` that the rows use, if it is not installed."""
 
     xyxy: np.ndarray
     confidence: np.ndarray
@@ -143,7 +143,7 @@ def keras_scene() -> dict[str, Any]:
 
 
 def fusion_scene() -> dict[str, Any]:
-    """Two models, boxes in [0, 1] as ensemble-boxes wants them."""
+    """Two models, with boxes in [0, 1] as ensemble-boxes needs them."""
     arrays = scene()
     unit, labels = (arrays["boxes"] / 512).astype(np.float64), np.asarray([0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1])
     scores = arrays["scores"].astype(np.float64)
@@ -630,14 +630,14 @@ PEERS = (
 
 
 def answer(expression: str, names: dict[str, Any]) -> Any:
-    """What an expression gives, as numbers that JSON can hold."""
+    """The value of an expression, as numbers for JSON."""
     found = eval(expression, {"np": np, "anyops": anyops} | names)
     parts = [np.asarray(part).tolist() for part in (found if isinstance(found, tuple) else (found,))]
     return parts if isinstance(found, tuple) else parts[0]
 
 
 def arrays_of(peer: Peer) -> dict[str, Any]:
-    """The arrays in the kind that the library takes."""
+    """The arrays in the type that the library takes."""
     if not peer.tensors:
         return peer.arrays()
     torch = importlib.import_module("torch")
@@ -645,7 +645,7 @@ def arrays_of(peer: Peer) -> dict[str, Any]:
 
 
 def why_not(peer: Peer) -> str | None:
-    """Why a library cannot be asked here, or None."""
+    """Why a library cannot be run here, or None."""
     if peer.published is not None:
         return f"{peer.title} is not run: its answers are published ones"
     for module in peer.imports.values():
@@ -657,7 +657,7 @@ def why_not(peer: Peer) -> str | None:
 
 
 def ask(peer: Peer, pair: Pair) -> Any:
-    """What the other library answers."""
+    """The answer of the other library."""
     names = {}
     for name, module in peer.imports.items():
         found = importlib.import_module(module)
@@ -677,7 +677,7 @@ def recorded() -> dict[str, Any]:
 
 
 def record() -> None:
-    """Ask every library that is installed."""
+    """Record the answers of every installed library."""
     known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
     for peer in PEERS:
         if why := why_not(peer):

@@ -1,8 +1,8 @@
-"""Programs that hold a call: loops and meshes of JAX, graphs of torch, exported models; each op in each of them.
+"""Programs that contain a call: loops and meshes of JAX, graphs of torch, exported models; each op in each of them.
 
-    python -m tests.programs SCAN:nms_mask MESH:nms,kmeans     cells of JAX, on several devices, as JSON
+    python -m tests.programs SCAN:nms_mask MESH:nms,kmeans     JAX cells, on several devices, as JSON
 
-JAX has several devices on a CPU only if it is told so before it starts: tests call this in a process of its own.
+JAX has several CPU devices only if this is set before it starts, so tests run this file in a separate process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class Program(Enum):
-    """The library, and what `Support.why_not` calls it."""
+    """The library of a program, and its name in `Support.why_not`."""
 
     SCAN = "jax", "scan"
     SHARD_MAP = "jax", "shard_map"
@@ -47,7 +47,7 @@ class Program(Enum):
         return f"{self.library} {self.call}"
 
     def why_not(self, op: str) -> str | None:
-        """Why `op` does not run so, as it declares itself, or None if it does."""
+        """Why `op` does not run so, as it declares, or None if it does."""
         return anyops.support()[op].why_not(self.call, self.library)
 
     def run(self, op: str) -> None:
@@ -57,7 +57,7 @@ class Program(Enum):
 
 
 def _merges() -> dict[str, tuple[Any, ...]]:
-    """Merges of two parts, whose arrays are the arguments: no example is to slice what lies on several devices."""
+    """Merges of two parts with arrays as arguments, because examples must not slice sharded arrays."""
 
     def of(merge: Callable[..., Any], a: Any, b: Any) -> tuple[Any, ...]:
         parts = [np.asarray(x) for x in (*a, *b)]
@@ -77,7 +77,7 @@ def _merges() -> dict[str, tuple[Any, ...]]:
 
 
 def whole(op: str) -> tuple[Callable[..., list[Any]], list[np.ndarray]]:
-    """The example of an op as a function of its arrays alone, which returns a list of arrays."""
+    """The example of an op as a function of its arrays that returns a list of arrays."""
     f, *args = _merges().get(op) or example(op)
     arrays = {i: x for i, x in enumerate(args) if isinstance(x, np.ndarray)}
 
@@ -103,7 +103,7 @@ def reversed_rows(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def longer(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Other values of other shapes: where the first axis is as long as that of the first array, it is longer."""
+    """Other values of other shapes: first axes as long as the first axis of the first array become longer."""
     return [np.concatenate((x, x[:2])) if grows else x for x, grows in zip(arrays, _growing(arrays), strict=True)]
 
 
@@ -146,7 +146,7 @@ def _shard_map(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
 
 
 def _mesh(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
-    """Rows on several devices, or all of them on each; called eagerly and, where it runs so, in a jit."""
+    """Rows sharded or replicated on several devices; called eagerly and, if supported, in a jit."""
     import jax
 
     wanted = f(*map(jax.numpy.asarray, arrays))
@@ -163,7 +163,7 @@ def _mesh(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
         assert all(x.sharding.device_set == {*mesh.devices} for x in found if isinstance(x, jax.Array))
     try:
         compiled = jax.jit(f)(*there)
-    except TypeError:  # the length of the result depends on values
+    except TypeError:  # the length of the result depends on the data
         return
     close(compiled, wanted)
 
@@ -242,7 +242,7 @@ def _aot(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
 
 
 def _fake(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
-    """Shapes and dtypes alone: of fake tensors, and of those on the device "meta"."""
+    """Shapes and dtypes only: fake tensors, and tensors on the "meta" device."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     wanted = f(*_tensors(arrays))
@@ -262,7 +262,7 @@ def _trace(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
 
 
 def on_several_devices(cells: dict[Program, list[str]]) -> dict[str, dict[str, str]]:
-    """By the name of the program and the op the error, or an empty text; in a process with several devices."""
+    """The error, or an empty text, by the names of the program and the op; in a process with several devices."""
     settings = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",

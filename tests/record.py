@@ -1,10 +1,10 @@
-"""Run the examples of all ops, keep what was run in tests/vectors/matrix.json, and write docs/support.md.
+"""Run the examples of all ops, record the runs in tests/vectors/matrix.json, and write docs/support.md.
 
     python -m tests.record [PYTEST OPTIONS]
-    python -m tests.record -k "kmeans or logistic"    some ops only, beside those of an earlier run
-    python -m tests.record --page                     the page from the last runs, after a declaration has changed
+    python -m tests.record -k "kmeans or logistic"    some ops only; the others keep their earlier runs
+    python -m tests.record --page                     only the page, after a declaration has changed
 
-Backends that are not here keep the entry that an earlier run, on another machine perhaps, has made.
+Missing backends keep their entries from earlier runs, perhaps on another machine.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ OPS = tuple(anyops.support())
 
 
 def load() -> dict[str, Any]:
-    """What has been kept, by backend: version, Python, date, and the ops whose examples have passed."""
+    """The record by backend: version, Python, date, and the ops whose examples have passed."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file as a whole."""
+    """Write a file atomically."""
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 
 
-# Columns of the first table: their backends differ in devices and precision alone.
+# Columns of the first table; the backends of a column differ only in device and precision.
 PLACES = {
     "NumPy": (Backend.NUMPY,),
     "strict": (Backend.STRICT,),
@@ -56,7 +56,7 @@ PLACES = {
 
 
 def runs(known: dict[str, Any]) -> list[str]:
-    """Which run the table rests on, a line for each library, and what was not run."""
+    """The runs behind the table, one line for each library, and the backends that were not run."""
     lines = []
     for backend in map(str, Backend):
         if entry := known.get(backend):
@@ -68,7 +68,7 @@ def runs(known: dict[str, Any]) -> list[str]:
 
 
 def render() -> str:
-    """What all ops declare, as Markdown."""
+    """The declarations of all ops, as Markdown."""
     notes: list[str] = []
 
     def marked(word: str, *reasons: str | None) -> str:
@@ -113,8 +113,9 @@ def render() -> str:
         "## In a program",
         "",
         "Loops and meshes of JAX, graphs of torch, and exported programs, all with a number of rows or boxes that may",
-        "vary where they are exported. The other ops, whose results have a length by value or end when values say so,",
-        "run in none of them and name their static form; on a mesh, which is called eagerly, all of them run.",
+        "vary where they are exported. The other ops, where the length of the result or the number of iterations",
+        "depends on the data, run in none of them and name their static form; on a mesh, which is called eagerly, all",
+        "of them run.",
         "[Inside jit, vmap and compile](transforms.md) says what each needs.",
         "",
         *table(["op", *(name.replace("_", "_<wbr>") for name in programs)], held),
@@ -130,13 +131,13 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 class Passed:
-    """Collects which op has passed on which backend."""
+    """Collect the ops that have passed on each backend."""
 
     def __init__(self) -> None:
         self.ops: dict[str, list[str]] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """From every worker, as the controller hears of it."""
+        """Called by the controller for reports of every worker."""
         if report.when == "call" and report.passed and report.nodeid.startswith(TEST):
             parts = report.nodeid.partition("[")[2].rstrip("]").split("-")
             backend = next(b.value for b in Backend if b.value in parts)
@@ -144,7 +145,7 @@ class Passed:
 
 
 def version(backend: Backend) -> str:
-    """The library's version, and the kind of device where it is not the host."""
+    """The library's version, and the device if it is not the host."""
     package = {"strict": "array-api-strict", "cupy": "cupy-cuda13x"}.get(backend.library, backend.library)
     found = f"{package} {metadata.version(package)}"
     if backend is Backend.TORCH_CUDA:
@@ -159,7 +160,7 @@ def main(options: list[str]) -> int:
     if options == ["--page"]:
         write(PAGE, render())
         return 0
-    os.environ.setdefault("ANYOPS_BACKENDS", ",".join(map(str, Backend)))  # every cell is due then
+    os.environ.setdefault("ANYOPS_BACKENDS", ",".join(map(str, Backend)))  # so that every cell runs
     passed = Passed()
     if status := pytest.main([str(ROOT / TEST), "-q", "-p", "no:cacheprovider", *options], plugins=[passed]):
         return int(status)
@@ -169,7 +170,7 @@ def main(options: list[str]) -> int:
         entry = {"version": version(Backend(backend)), "python": platform.python_version()}
         old = known.get(backend, {})
         if any(old.get(key) != entry[key] for key in entry):
-            old = {}  # what another version has passed says nothing
+            old = {}  # runs of another version do not count
         known[backend] = entry | {"date": today, "ops": sorted({*old.get("ops", ()), *ops} & set(OPS))}
     write(RECORD, json.dumps(known, indent=1, sort_keys=True) + "\n")
     write(PAGE, render())

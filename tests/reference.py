@@ -1,4 +1,4 @@
-"""References: the formulas of the docs for one pair, one loop for greedy NMS. They share no code with anyops."""
+"""References: the formulas of the docs for one pair, and greedy NMS as a loop. They share no code with anyops."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from mpmath import cos, diff, exp, fsum, log, log1p, mpf, pi, sin, sqrt, workdps
 
 KINDS = ("iou", "iof", "ios", "giou", "diou", "ciou")
-REMEMBERED = 512  # answers of a reference
-AT_ONCE = 256  # up to this many boxes, all pairs are compared in one step
+REMEMBERED = 512  # cached results of a reference
+AT_ONCE = 256  # number of boxes up to which all pairs are compared in one step
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def remembered(f: F) -> F:
-    """`f`, which is asked once for equal arguments: all backends are compared with the same numbers."""
+    """`f` with a cache, because all backends are compared with the same numbers."""
     answers: dict[Any, Any] = {}
 
     @functools.wraps(f)
@@ -36,7 +36,7 @@ def remembered(f: F) -> F:
 
 
 def _frozen(x: Any) -> Any:
-    """A key that is equal for equal arguments only."""
+    """A key that is equal only for equal arguments."""
     match x:
         case np.ndarray():
             return x.shape, x.dtype.str, x.tobytes()
@@ -48,12 +48,12 @@ def _frozen(x: Any) -> Any:
 
 
 def side(low: float, high: float) -> float:
-    """Length of [low, high], 0 if it runs backwards."""
+    """Length of [low, high], 0 if high < low."""
     return high - low if high > low else 0.0
 
 
 def product(a: float, b: float) -> float:
-    """Area of a rectangle: 0 if one side is 0, however long the other."""
+    """Area of a rectangle, 0 if one side is 0, even if the other is infinite."""
     return a * b if a and b else 0.0
 
 
@@ -68,7 +68,7 @@ def box_area(box: Sequence[float]) -> float:
 
 
 def overlap(a: Sequence[float], b: Sequence[float], kind: str = "iou", *, alpha: float | None = None) -> float:
-    """The overlap of two boxes; `alpha` fixes the trade-off of CIoU, which has no gradient through it."""
+    """The overlap of two boxes; `alpha` fixes CIoU's trade-off factor, which has no gradient."""
     a, b = [float(v) for v in a], [float(v) for v in b]
     if any(map(math.isnan, a + b)):
         return math.nan
@@ -117,7 +117,7 @@ def mask_overlap(a: np.ndarray, b: np.ndarray, kind: str = "iou") -> float:
 
 @remembered
 def keypoint_similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
-    """COCO's OKS of poses (N, K, 2 or 3) with poses (M, K, 2 or 3), pair by pair, as its page on evaluation says."""
+    """COCO's OKS of poses (N, K, 2 or 3) with poses (M, K, 2 or 3), pair by pair, as on its evaluation page."""
     found = np.zeros((len(a), len(b)))
     for i, j in itertools.product(range(len(a)), range(len(b))):
         seen = [k for k in range(len(sigmas)) if b.shape[-1] == 2 or b[j, k, 2] > 0]
@@ -176,7 +176,7 @@ def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @np.errstate(all="ignore")
 def overlap_row(box: np.ndarray, boxes: np.ndarray, kind: str) -> np.ndarray:
-    """Overlap of a box, or of each of (N, 1, 4), with many, in their dtype: the formulas of `overlap`, by columns."""
+    """Overlap of a box, or of each box of (N, 1, 4), with many boxes, in their dtype: `overlap` by columns."""
     (ax1, ay1, ax2, ay2), (x1, y1, x2, y2) = np.moveaxis(box, -1, 0), boxes.T
     inter = _product(_side(np.maximum(ax1, x1), np.minimum(ax2, x2)), _side(np.maximum(ay1, y1), np.minimum(ay2, y2)))
     area1, area2 = _product(_side(ax1, ax2), _side(ay1, ay2)), _product(_side(x1, x2), _side(y1, y2))
@@ -216,7 +216,7 @@ def greedy(
     overlaps: np.ndarray | None = None,
     dtype: Any = np.float64,
 ) -> list[int]:
-    """Textbook greedy NMS: take the best, drop what overlaps it, go on. Indices by rank."""
+    """Textbook greedy NMS: take the best box, drop the boxes that overlap it, continue. Indices by rank."""
     given = boxes if overlaps is None else overlaps
     given, threshold = np.asarray(given, dtype), np.asarray(iou_threshold, dtype)
     alive = np.ones(len(scores), bool) if valid is None else np.array(valid)
@@ -254,9 +254,9 @@ def actions(
     valid: np.ndarray | None = None,
     dtype: Any = np.float64,
 ) -> Callable[[int], np.ndarray]:
-    """The function from i to what i does to each box: its overlap, rounded to `dtype`.
+    """The function from i to its effect on each box: the overlap, rounded to `dtype`.
 
-    0 where that is negative or NaN, on i itself, across labels, from and to padding.
+    0 for a negative overlap or NaN, for i itself, across labels, and from and to padding.
     """
     given = np.asarray(boxes if overlaps is None else overlaps, dtype)
     rows = None if overlaps is None else given
@@ -293,7 +293,7 @@ def soft_picks(
     dtype: Any = np.float64,
     **options: Any,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Soft-NMS pick by pick: the box, all scores at that moment, and the boxes that are left."""
+    """Soft-NMS pick by pick: the box, all scores at that time, and the boxes left."""
     act, t = actions(boxes, valid=valid, dtype=dtype, **options), float(np.asarray(iou_threshold, dtype))
     weight: Callable[[np.ndarray], np.ndarray] = {
         "gaussian": lambda o: np.exp(-(o**2) / sigma),
@@ -302,7 +302,7 @@ def soft_picks(
     }[decay]
     current = np.array(scores, np.float64)
     present = np.ones(len(current), bool) if valid is None else valid
-    while (left := present & (current > (score_threshold or 0))).any():  # the others are dropped when they are picked
+    while (left := present & (current > (score_threshold or 0))).any():  # other boxes are dropped when picked
         candidates = np.flatnonzero(left)
         i = int(candidates[np.argmax(current[candidates])])
         present = present & (np.arange(len(left)) != i)
@@ -325,7 +325,7 @@ def soft_nms_scores(*args: Any, **options: Any) -> np.ndarray:
 
 
 def triangle(boxes: np.ndarray | None, scores: np.ndarray, **options: Any) -> tuple[list[int], np.ndarray]:
-    """The boxes by rank, and X_ij: what the one of rank i does to that of rank j > i, else 0."""
+    """The boxes by rank, and X_ij: the effect of rank i on rank j > i, else 0."""
     order, act = rank(list(map(float, scores))), actions(boxes, **options)
     return order, np.triu(np.array([act(i)[order] for i in order]).reshape(len(order), len(order)), 1)
 
@@ -370,9 +370,9 @@ def fast_nms(
 class Clusters(NamedTuple):
     """All of Cluster-NMS, in the order of the arguments."""
 
-    kept: np.ndarray  # by b; with a penalty all but padding
-    scores: np.ndarray  # s after the penalty, nobody dropped
-    boxes: np.ndarray | None  # fused
+    kept: np.ndarray  # b; with a penalty, all boxes except padding
+    scores: np.ndarray  # s after the penalty, without dropping boxes
+    boxes: np.ndarray | None  # averaged
 
 
 @remembered
@@ -387,7 +387,7 @@ def clusters(
     dtype: Any = np.float64,
     **options: Any,
 ) -> Clusters:
-    """Cluster-NMS: b from all ones to its fixed point, C, the penalty, the fused boxes, one box after the other."""
+    """Cluster-NMS box by box: b from all ones to its fixed point, C, the penalty, and the averaged boxes."""
     n, t = len(scores), float(np.asarray(iou_threshold, dtype))
     order, x = triangle(boxes, scores, valid=valid, dtype=dtype, **options)
     present = np.ones(n, bool) if valid is None else valid
@@ -469,7 +469,7 @@ def nms_groups(
     dtype: Any = np.float64,
     **options: Any,
 ) -> list[int]:
-    """Itself for a box that greedy NMS keeps, the first of those kept that overlaps it, -1 below the threshold."""
+    """The box itself if greedy NMS keeps it, else the first kept box that overlaps it; -1 below the threshold."""
     t, act = float(np.asarray(iou_threshold, dtype)), actions(boxes, dtype=dtype, **options)
     group = [-1] * len(scores)
     for i in greedy(boxes, scores, iou_threshold, score_threshold=score_threshold, dtype=dtype, **options):
@@ -490,7 +490,7 @@ def non_max_merge(
     dtype: Any = np.float64,
     **options: Any,
 ) -> tuple[np.ndarray, list[int], list[int]]:
-    """Union boxes of groups, their best boxes by rank, and the group of each box: by a search from box to box."""
+    """Union boxes of groups, their best boxes by rank, and the group of each box, by a graph search."""
     group = nms_groups(boxes, scores, overlap_threshold, dtype=dtype, **options)
     ranked = rank(list(map(float, scores)))
     if transitive:
@@ -527,7 +527,7 @@ def slopes(f: Callable[..., float], *arrays: np.ndarray, step: float = 1e-6) -> 
 
 
 class Fusion(NamedTuple):
-    """Fused boxes, their members, and how near any decision was to another one, exact ties aside."""
+    """Fused boxes, their members, and how close any decision was, ignoring exact ties."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -550,7 +550,7 @@ def weighted_boxes_fusion(
     valid: np.ndarray | None = None,
     dtype: Any = np.float64,
 ) -> Fusion:
-    """Sequential, with each mean from all its boxes anew. A box whose area in `dtype` is 0 or infinite has none."""
+    """Sequential; each mean is recomputed from all its boxes. An area that is 0 or infinite in `dtype` counts as 0."""
     ids = [0] * len(scores) if model_ids is None else [int(m) for m in model_ids]
     given = [i for i in range(len(scores)) if valid is None or valid[i]]
     models = max((ids[i] for i in given), default=0) + 1
@@ -563,7 +563,7 @@ def weighted_boxes_fusion(
 
     def decided(a: float, b: float, *clusters: list[int]) -> None:
         nonlocal clear
-        if a != b or any(len(members) > 1 for members in clusters):  # a tie of boxes as they were given is exact
+        if a != b or any(len(members) > 1 for members in clusters):  # a tie between given boxes is exact
             clear = min(clear, abs(a - b))
 
     def mean(members: list[int]) -> list[float]:
@@ -623,9 +623,9 @@ def weighted_boxes_fusion(
 
 
 def sigmoid_focal(x: Any, t: float, alpha: float | None, gamma: float, positive: float = 1.0) -> Any:
-    """−α_t (1 − p_t)^γ log p_t as the paper has it, log p_t split for soft targets as torchvision and optax do.
+    """−α_t (1 − p_t)^γ log p_t as in the paper, with log p_t split for soft targets as in torchvision and optax.
 
-    Its positive term is multiplied by `positive`, as in torch's cross-entropy.
+    The positive term is multiplied by `positive`, as in torch's cross-entropy.
     """
     t = mpf(float(t))
     p, miss = 1 / (1 + exp(-x)), 1 / (1 + exp(x))
@@ -693,7 +693,7 @@ def lloyd(
     tol: float = 1e-4,
     max_iter: int = 300,
 ) -> Lloyd:
-    """Lloyd's iteration from `centers`; empty clusters take the farthest samples, the farthest of all first."""
+    """Lloyd's iteration from `centers`; empty clusters take the farthest samples, the farthest first."""
     x, c = np.asarray(x, np.float64), np.array(centers, np.float64)
     w = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     kept = w > 0
@@ -709,7 +709,7 @@ def lloyd(
         d = distance_to_centers(z, c, metric)
         new = np.argmin(d, axis=1)
         same, labels = np.array_equal(new[kept], labels[kept]), new
-        of = labels.copy()  # the clusters of the update: a relocated sample leaves its own
+        of = labels.copy()  # clusters for the update: a relocated sample leaves its cluster
         own = np.where(kept, d[np.arange(len(z)), labels], 0.0)
         farthest = [i for i in np.argsort(-own, kind="stable") if own[i] > 0]
         for j, i in zip([j for j in range(len(c)) if not np.any(kept & (of == j))], farthest, strict=False):
@@ -731,13 +731,13 @@ def lloyd(
     return Lloyd(c + offset, labels, inertia, n_iter, converged)
 
 
-# Regions: fractions of high precision, and slabs between all corners and crossings.
+# Regions: in high precision, by slabs between all corners and crossings.
 
 Point = tuple[Any, Any]
 
 
 def rotated_corners(box: Sequence[float]) -> list[Point]:
-    """Corners of (cx, cy, w, h, degrees), counter-clockwise as seen in an image, in numbers of 40 digits."""
+    """Corners of (cx, cy, w, h, degrees), counter-clockwise as seen in an image, with 40 digits."""
     with workdps(40):
         cx, cy, w, h, degrees = (mpf(float(v)) for v in box)
         c, s = cos(degrees * pi / 180), sin(degrees * pi / 180)
@@ -755,7 +755,7 @@ def polygon_area(points: Sequence[Point]) -> Any:
 
 @remembered
 def shared_area(one: Sequence[Point], other: Sequence[Point]) -> Any:
-    """Area within two polygons: cut at each x of a corner or a crossing; between, the edges are in one order."""
+    """Area of the intersection of two polygons, in slabs between the x of all corners and crossings."""
     with workdps(40):
         edges = [
             ((mpf(p[0]), mpf(p[1])), (mpf(q[0]), mpf(q[1])), k)
@@ -783,7 +783,7 @@ def shared_area(one: Sequence[Point], other: Sequence[Point]) -> Any:
 
 
 def region_overlap(shared: Any, size1: Any, size2: Any, kind: str) -> float:
-    """iou, iof or ios of two regions, by what they share and their sizes."""
+    """iou, iof or ios of two regions, from their intersection and sizes."""
     with workdps(40):
         whole = {"iou": size1 + size2 - shared, "iof": size1, "ios": min(size1, size2)}[kind]
         return float(shared / whole) if whole > 0 else 0.0

@@ -1,11 +1,11 @@
-"""Overlaps of rotated boxes in other libraries and here, beside arithmetic with 40 digits; drives a page of the docs.
+"""Overlaps of rotated boxes in other libraries and in anyops, compared with 40-digit arithmetic; for a docs page.
 
     python -m tests.rotated > docs/wrong_there_right_here.md    the page
-    python -m tests.rotated --record    ask torchvision, OpenCV and anyops for many pairs, and keep the worst answers
+    python -m tests.rotated --record    run torchvision, OpenCV and anyops on many pairs, and record the worst answers
 
 `--record` needs torchvision, supervision and opencv-python-headless, as `nox -s dropin` installs them. The record,
-tests/vectors/rotated.json, holds the pair of each family on which each library is farthest off. Tests hold anyops to
-the exact value of all of them, and where the others are installed, them to what was recorded.
+tests/vectors/rotated.json, has the pair of each family on which each library is farthest off. Tests compare anyops with
+the exact values of all of them, and the other libraries, if installed, with their recorded answers.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ Box = tuple[float, ...]
 
 
 def along(far: float, degrees: float) -> tuple[float, float]:
-    """The point that lies so far along the width of a box around the origin."""
+    """The point at a distance along the width of a box around the origin."""
     return far * math.cos(math.radians(degrees)), -far * math.sin(math.radians(degrees))
 
 
-# Overlaps that need no arithmetic; the name of each, its boxes, and what is right.
+# Overlaps that need no arithmetic: name, boxes, and the right value.
 KNOWN: tuple[tuple[str, Box, Box, float], ...] = (
     ("a box, and itself with sides swapped and turned by 90°", (0, 0, 100, 50, 0), (0, 0, 50, 100, 90), 1.0),
     ("a box, and a quarter of it", (10, 20, 2, 1, 11), (10, 20, 0.5, 1, 11), 0.25),
@@ -76,7 +76,7 @@ def anyops_iou(dtype: str) -> Any:
     return overlaps
 
 
-# By name: who is asked, and the dtype in which it is given the boxes.
+# By name: the function, and the dtype of its boxes.
 LIBRARIES = {
     "torchvision, float32": (torchvision_iou("float32"), "float32"),
     "torchvision, float64": (torchvision_iou("float64"), "float64"),
@@ -88,7 +88,7 @@ OURS = tuple(name for name in LIBRARIES if name.startswith("anyops"))
 
 
 def exact(a: np.ndarray, b: np.ndarray, dtype: str) -> list[float]:
-    """IoU of pairs as a dtype holds them."""
+    """IoU of pairs as rounded to a dtype."""
     found = []
     for p, q in zip(*(x.astype(dtype).astype(float).tolist() for x in (a, b)), strict=True):
         shared = reference.shared_area(reference.rotated_corners(p), reference.rotated_corners(q))
@@ -98,13 +98,13 @@ def exact(a: np.ndarray, b: np.ndarray, dtype: str) -> list[float]:
 
 
 def ask(name: str, pairs: list[dict[str, Any]]) -> list[float]:
-    """What a library answers for recorded pairs."""
+    """A library's answers for recorded pairs."""
     overlaps, _ = LIBRARIES[name]
     return overlaps(*(np.array([pair[side] for pair in pairs], np.float64) for side in ("a", "b")))
 
 
 def missing() -> str | None:
-    """Why the other libraries cannot be asked here, or None."""
+    """Why the other libraries cannot be run here, or None."""
     for name in PACKAGES:
         try:
             metadata.version(name)
@@ -114,7 +114,7 @@ def missing() -> str | None:
 
 
 def record() -> None:
-    """Ask all libraries for all pairs, and keep the worst answer of each in each family."""
+    """Run all libraries on all pairs, and record the worst answer of each in each family."""
     known = [{"name": name, "a": a, "b": b, "right": right, "gives": {}} for name, a, b, right in KNOWN]
     for library in LIBRARIES:
         for pair, answer in zip(known, ask(library, known), strict=True):

@@ -22,7 +22,7 @@ def spread(n, seed=0):
 
 
 def clustered(n, seed=0, jitter=0.15):
-    """Twenty boxes to an object, most of which go."""
+    """Twenty boxes per object, most of which are suppressed."""
     rng = np.random.default_rng(seed)
     objects = boxes(n // 20 + 1, seed=seed, extent=6 * (n // 20 + 1) ** 0.5)
     offsets = rng.normal(0, jitter, (n, 4))
@@ -30,14 +30,14 @@ def clustered(n, seed=0, jitter=0.15):
 
 
 def nested(n):
-    """Equal boxes that all overlap, between a first and a last one that overlap each other more than any of them."""
+    """Equal boxes that all overlap, between a first and a last box that overlap each other more than the others."""
     b = np.tile(np.float32([0, 0, 10, 5]), (n, 1))
     b[0], b[-1] = [0, 0, 10, 9], [0, 0, 10, 10]
     return b, np.linspace(1, 0.5, n, dtype=np.float32)
 
 
 def tied(n, seed=0):
-    """Four different scores in all."""
+    """Four different scores in total."""
     b, s = clustered(n, seed)
     return b, (np.floor(s * 4) / 4).astype(np.float32)
 
@@ -92,7 +92,7 @@ ODD_BOXES = np.array(
         [NAN, NAN, NAN, NAN],
         [-INF, -INF, INF, INF],
         [0, 0, INF, 4],
-        [-INF, 1, 3, 1],  # endless, without height
+        [-INF, 1, 3, 1],  # infinite width, no height
         [INF, INF, INF, INF],
         [INF, 0, -INF, 4],
         [0, 0, 4, 4],
@@ -104,19 +104,19 @@ ODD_BOXES = np.array(
 
 
 def duplicates(n, seed=0):
-    """Each box three times, two of them with one score."""
+    """Each box three times, two of them with equal scores."""
     b, s = clustered(n, seed)
     original = np.arange(n) % -(-n // 3)
     return b[original], np.where(np.arange(n) < n - n // 3, s[original], s)
 
 
 def crowd(n, seed=0):
-    """Everything overlaps everything a little."""
+    """All boxes overlap each other a little."""
     return boxes(n, seed=seed, extent=3.0, largest=8.0), scores(n, seed=seed)
 
 
 def odd(n, seed=0):
-    """Degenerate, infinite and NaN boxes among others, and scores that are 0, below, or NaN."""
+    """Degenerate, infinite and NaN boxes among others, and scores that are 0, negative or NaN."""
     rng = np.random.default_rng(seed)
     b, s = clustered(n, seed)
     some = rng.permutation(n)[: n // 2]
@@ -130,12 +130,12 @@ def labels(*shape, classes=3, seed=0):
 
 
 def quarters(*shape, seed=0):
-    """Overlap matrices, asymmetric, with values that are exact; row i is what box i does to the others."""
+    """Asymmetric overlap matrices with exact values; row i is the effect of box i on the others."""
     return (np.random.default_rng(seed).integers(0, 4, shape) / 4).astype(np.float32)
 
 
 def tight(n, seed=0):
-    """Boxes that nearly are the same."""
+    """Boxes that are nearly equal."""
     return clustered(n, seed, jitter=0.04)
 
 
@@ -151,7 +151,7 @@ MIXTURE = (any_chain, any_identical, clustered, tight, crowd, spread, duplicates
 
 
 class Scene(NamedTuple):
-    """Boxes and all that may come with them, of one scene or of a batch."""
+    """Boxes, scores and optional arrays, of one scene or of a batch."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -160,7 +160,7 @@ class Scene(NamedTuple):
     overlaps: np.ndarray
 
     def only(self, *extra):
-        """The arguments of an op: boxes (none beside overlaps), scores, and the rest by name as far as asked for."""
+        """The arguments of an op: boxes (None with overlaps), scores, and the named others."""
         return None if "overlaps" in extra else self.boxes, self.scores, {name: getattr(self, name) for name in extra}
 
     def lanes(self):
@@ -171,7 +171,7 @@ class Scene(NamedTuple):
         return Scene(*(x[:, order] for x in self[:-1]), self.overlaps[:, order][:, :, order])
 
     def padded(self):
-        """With three more boxes that are not valid, and would win over all others."""
+        """With three more boxes that are not valid, and would suppress all others."""
         lead, wide = len(self.scores), ((0, 0), (0, 3))
         junk = np.float32([[0, 0, 4, 4], [NAN, -INF, INF, 3], [-1e9, -1e9, 1e9, 1e9]])
         return Scene(
@@ -183,13 +183,13 @@ class Scene(NamedTuple):
         )
 
     def coarse(self):
-        """With numbers that every floating dtype holds."""
+        """With numbers that every floating dtype represents."""
         boxes = np.round(np.clip(self.boxes, -(2.0**15), 2.0**15) * 2) / 2
         return self._replace(boxes=boxes, scores=np.round(self.scores * 64) / 64)
 
 
 def mixed(count, n=16, accept=lambda scene: True):
-    """A batch of scenes of all kinds: the first ones that are accepted."""
+    """A batch of scenes of all kinds, the first of each that is accepted."""
     scenes = []
     for seed in range(4 * count):
         boxes_and_scores = MIXTURE[seed % len(MIXTURE)](n, seed=seed)
@@ -203,6 +203,6 @@ def mixed(count, n=16, accept=lambda scene: True):
 
 
 def clear_of(overlaps, *thresholds):
-    """Whether no overlap is so near a threshold that its rounding could decide; one in sixteenths has none."""
+    """Whether no overlap is so close to a threshold that rounding could decide; multiples of 1/16 are not rounded."""
     o = np.nan_to_num(np.asarray(overlaps, np.float64), nan=-1)
     return all(not (np.abs(o - t) < 1e-5)[o * 16 % 1 != 0].any() for t in thresholds)

@@ -1,8 +1,8 @@
-"""Hypothesis strategies for what ops are given: boxes, scores, labels, logits, targets, samples, weights.
+"""Hypothesis strategies for arguments of ops: boxes, scores, labels, logits, targets, samples, weights.
 
-Sizes are fixed, because JAX compiles for each. "Exact" numbers are few small multiples of 1/2: sums and products of
-them have no rounding, so that ties and overlaps of exactly a threshold happen, and mean the same to every library.
-Nothing is smaller than 1e-15 but 0: the squares of what is would be subnormal, which XLA and torch may round to 0.
+Sizes are fixed, because JAX compiles for each size. "Exact" numbers are a few small multiples of 1/2. Their sums and
+products are not rounded, so ties and overlaps of exactly a threshold occur, and are the same in every library. Numbers
+are 0 or at least 1e-15: squares of smaller ones would be subnormal, which XLA and torch may round to 0.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def ordered(boxes):
 
 
 def shuffled_copies(arrays, n):
-    """Arrays in which some rows are copies of others."""
+    """Arrays with some rows that are copies of others."""
     places = st.lists(st.integers(0, n - 1), min_size=n, max_size=n)
     return st.one_of(arrays, st.tuples(arrays, places).map(lambda pair: pair[0][pair[1]]))
 
@@ -48,17 +48,17 @@ def exact_boxes(n=N):
 
 
 def plain_boxes(n=N):
-    """Proper boxes with any digits, and copies of one another."""
+    """Proper boxes with any digits, and copies of each other."""
     return shuffled_copies(array((n, 4), ORDINARY).map(ordered), n)
 
 
 def wild_boxes(n=N):
-    """Whatever four numbers: inverted, degenerate, huge, tiny, not finite."""
+    """Any four numbers: inverted, degenerate, huge, tiny, not finite."""
     return shuffled_copies(array((n, 4), st.one_of(HALVES, ORDINARY, HUGE, TINY, NOT_FINITE)), n)
 
 
 def any_boxes(n=N):
-    """One of these."""
+    """Any of the above."""
     return st.one_of(exact_boxes(n), plain_boxes(n), wild_boxes(n))
 
 
@@ -66,7 +66,7 @@ ANGLES = st.one_of(st.sampled_from([0.0, 45.0, 90.0, -180.0, 360.0, 3600.0]), st
 
 
 def rotated_boxes(n=N):
-    """Centre, sides and degrees with any digits or in halves, and copies of one another."""
+    """Centre, sides and degrees with any digits or in halves, and copies of each other."""
     centres = array((n, 2), st.one_of(HALVES, st.floats(-20, 20, width=32)))
     sides = array((n, 2), st.one_of(st.integers(1, 24).map(lambda i: i / 2), st.floats(0.125, 30, width=32)))
     rows = st.tuples(centres, sides, array((n, 1), ANGLES)).map(lambda parts: np.concatenate(parts, 1))
@@ -74,18 +74,18 @@ def rotated_boxes(n=N):
 
 
 def wild_rotated_boxes(n=N):
-    """Whatever five numbers, and copies of one another."""
+    """Any five numbers, and copies of each other."""
     return shuffled_copies(array((n, 5), st.one_of(HALVES, ORDINARY, HUGE, TINY, NOT_FINITE)), n)
 
 
 def polygons(n=N, vertices=6):
-    """Simple ones, most of them concave: vertices around a point by their angles; some are there twice."""
+    """Simple polygons, most of them concave: vertices around a point by angle, some of them repeated."""
     turns = array((n, vertices), st.integers(0, 63).map(lambda i: i / 64)).map(lambda x: np.sort(x, axis=1))
     radii, centres = array((n, vertices), st.floats(1, 20, width=32)), array((n, 1, 2), HALVES)
 
     def around(parts):
         turn, radius, centre = parts
-        # Three directions apart by a third of a turn, so that the point lies within.
+        # Three directions a third of a turn apart, so that the point is inside.
         turn = np.sort(np.concatenate((turn[:, 3:], turn[:, :1] / 3 + np.float32([0, 1 / 3, 2 / 3])), axis=1), axis=1)
         radius[:, 1:][turn[:, 1:] == turn[:, :-1]] = 0
         radius = np.where(radius == 0, np.roll(radius, 1, axis=1), radius)
@@ -106,7 +106,7 @@ def untied_scores(n=N):
 
 
 def plain_scores(n=N):
-    """Of a detector: in (0, 1]."""
+    """Scores of a detector, in (0, 1]."""
     return hnp.arrays(np.float32, n, elements=st.integers(1, 4096).map(lambda i: i / 4096))
 
 
@@ -116,29 +116,29 @@ def wild_scores(n=N):
 
 
 def labels(n=N):
-    """Of few classes, one of them negative."""
+    """A few classes, one of them negative."""
     return hnp.arrays(np.int32, n, elements=st.integers(-1, 2))
 
 
 def logits(shape):
-    """Ordinary ones, those at which sigmoids saturate, and huge ones; finite."""
+    """Ordinary logits, logits at which sigmoids saturate, and huge ones; finite."""
     saturated = st.sampled_from([0.0, 17.0, 30.0, 89.0, 104.0, 1e4, 1e30]).flatmap(lambda x: st.sampled_from([x, -x]))
     return array(shape, st.one_of(st.floats(-20, 20, width=32), saturated).map(lambda x: x if abs(x) > 1e-6 else 0.0))
 
 
 def soft_targets(shape):
-    """Hard and soft ones."""
+    """Hard and soft targets."""
     return hnp.arrays(np.float32, shape, elements=st.sampled_from([0.0, 1.0, 0.25, 0.5, 1e-3]))
 
 
 def samples(n, d):
-    """Rows with repeated values, at an offset or not, and copies of each other."""
+    """Rows with repeated values, with or without an offset, and copies of each other."""
     rows = array((n, d), st.one_of(HALVES, st.floats(-10, 10, width=32).map(lambda x: x if abs(x) > 1e-3 else 0.0)))
     offset = st.sampled_from([0.0, 0.0, 1e4, -3e3])
     return shuffled_copies(st.tuples(rows, offset).map(lambda pair: pair[0] + np.float32(pair[1])), n)
 
 
 def weights(n):
-    """Some of them 0, not all."""
+    """Some weights are 0, not all."""
     drawn = hnp.arrays(np.float32, n, elements=st.sampled_from([0.0, 0.5, 1.0, 3.0]))
     return drawn.filter(lambda w: w.any())

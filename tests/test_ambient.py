@@ -1,4 +1,4 @@
-"""The result depends on the arguments alone: each op under each setting of a library equals the op without it."""
+"""Results depend only on arguments: each op under each setting of a library equals the op without the setting."""
 
 import locale
 import os
@@ -102,7 +102,7 @@ SETTINGS = {
 }
 
 
-# Masks have no floating dtype: their results are of the default one.
+# Masks have no floating dtype, so their results have the default one.
 OF_DEFAULT_DTYPE = ("masks_to_boxes", "mask_iou")
 
 
@@ -129,7 +129,7 @@ def test_settings_change_nothing(library, setting, op):
         without = numbers(f(*arguments))
         with SETTINGS[library, setting]():
             found = f(*arguments)
-    # With x64 indices have 64 bits, and sums are kept in float64.
+    # With x64, indices have 64 bits, and sums are float64.
     rtol = 1e-5 if setting == "x64" else 0
     for x, y in zip(numbers(found), without, strict=True):
         assert x.dtype == y.dtype or (setting == "x64" and x.dtype.kind == y.dtype.kind == "i")
@@ -138,7 +138,7 @@ def test_settings_change_nothing(library, setting, op):
 
 @pytest.mark.parametrize("wrapped", [tuple, list, lambda x: Detections(*x)], ids=["tuple", "list", "detections"])
 def test_kernels_run_as_written_wherever_their_tensors_are(wrapped):
-    """A kernel whose tensors come in a tuple: autocast is off on their device, and left alone on the others."""
+    """For tensors in a tuple, autocast is off on their device, and unchanged on other devices."""
     torch = pytest.importorskip("torch")
 
     def kernel(_):
@@ -209,12 +209,12 @@ if importlib.util.find_spec("sklearn"):
     for model in (KMeans(2, random_state=0).fit(x), LogisticRegression(C=np.inf).fit(x, examples.CLASSES)):
         check(type(model).__name__, (vars(model), model.predict(x), getattr(model, "stderr_", None)))
 """
-# Their examples make arrays of JAX from numbers on the host.
+# Ops whose examples create JAX arrays from numbers on the host.
 NUMBERS_OF_HOST = ("batch_stats", "merge_batch_stats", "logistic_partial", "logistic_merge", "kmeans_partial")
 
 
 def test_results_are_where_the_arguments_are(tmp_path):
-    """Arguments on the second of three JAX devices, the default on another one; one thread, another locale."""
+    """Arguments on the second of three JAX devices, with another default device; one thread, another locale."""
     pytest.importorskip("jax")
     settings = {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=3 --xla_backend_optimization_level=0",
@@ -234,7 +234,7 @@ def test_results_are_where_the_arguments_are(tmp_path):
 
 
 def test_threads_change_nothing_but_rounding():
-    """Rows enough for each core to have a share."""
+    """Enough rows for each core to get a share."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300_000, 8)).astype(np.float32) + 3 * rng.integers(0, 2, (300_000, 1)).astype(np.float32)
@@ -259,7 +259,7 @@ def test_threads_change_nothing_but_rounding():
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_underflow_and_overflow_are_no_news(scale):
-    """Values of the size that underflows or overflows in products, where NumPy is told to raise."""
+    """Values whose products underflow or overflow, while NumPy is set to raise."""
     rng = np.random.default_rng(0)
     boxes = np.cumsum(rng.random((9, 2, 2)), axis=1).reshape(9, 4).astype(np.float32) * np.float32(scale)
     scores = rng.random(9).astype(np.float32)

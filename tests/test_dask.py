@@ -1,4 +1,4 @@
-"""What an array in chunks costs: numbers that reach the client, results of tasks, memory of a worker."""
+"""Costs of chunked arrays: numbers sent to the client, sizes of task results, memory of a worker."""
 
 import importlib
 import os
@@ -30,7 +30,7 @@ def chunked(host):
 
 @contextmanager
 def results():
-    """Bytes of the results of all tasks, and of what each computation gives the client."""
+    """Bytes of the results of all tasks, and of each computation's result for the client."""
     found = SimpleNamespace(tasks=[], client=[])
 
     def get(graph, keys, **options):
@@ -85,7 +85,7 @@ def scores():
 
 @pytest.mark.parametrize("name", [*dict(fits()), "KMeans.score", "LogisticRegression.score"])
 def test_no_number_of_each_sample_leaves_its_chunk(name):
-    """The largest result of a computation, and of a task, are those of more rows in as many chunks."""
+    """The largest results of a computation and of a task do not grow with the rows of a fixed number of chunks."""
     call = dict(fits())[name] if name in dict(fits()) else scores()[name]
     tasks, client = [], []
     for n in (ROWS, 16 * ROWS):
@@ -97,7 +97,7 @@ def test_no_number_of_each_sample_leaves_its_chunk(name):
         tasks.append(max(found.tasks))
         client.append(max(found.client))
     assert client[1] < client[0] + 1_000 < 10_000
-    if "score" not in name and "integers" not in name:  # for which labels are compared, each in its chunk
+    if "score" not in name and "integers" not in name:  # these compare labels in each chunk
         assert tasks[1] < tasks[0] + 1_000
 
 
@@ -111,7 +111,7 @@ def test_a_fit_holds_less_than_three_chunks(init):
     seeds = da.from_array(np.arange(2.0)[:, None], chunks=1)
     x, w = (seeds.map_blocks(make, width, chunks=((size,) * 2, (width,)), dtype=np.float64) for width in (d, 1))
     start = np.random.default_rng(9).random((3, d)) if init == "array" else init
-    kmeans(chunked(samples(40)), None, "k-means||")  # what is imported on the way
+    kmeans(chunked(samples(40)), None, "k-means||")  # so that imports are done
     with dask.config.set(scheduler="synchronous"):
         tracemalloc.start()
         try:
@@ -138,7 +138,7 @@ def test_the_same_draws_wherever_chunks_end():
 
 
 def test_empty_clusters_move_as_in_memory():
-    x = np.concat([samples(300), samples(300)])  # twice, so that samples lie at equal distances
+    x = np.concat([samples(300), samples(300)])  # twice, so that there are equal distances
     far = np.concat([x[:2], np.full((3, 4), 1e3)])
     want = anyops.kmeans(x, 5, init=far, tol=0.0)
     got = anyops.kmeans(da.from_array(x, chunks=(70, -1)), 5, init=far, tol=0.0)
@@ -197,7 +197,7 @@ def test_batches_and_a_start_in_chunks():
 
 
 class Frame:
-    """As a data frame of dask to those that look for one: it would be loaded by whoever makes an array of it."""
+    """Looks like a dask data frame; converting it to an array would load it."""
 
     def to_dask_array(self, lengths=None):
         raise AssertionError
@@ -309,7 +309,7 @@ def values(result):
 
 @pytest.mark.parametrize("name", [name for name in UNKNOWN if "nms" not in name and "fusion" not in name])
 def test_chunks_that_are_empty_change_nothing(name):
-    """Reductions of dask over columns fail on chunks without rows."""
+    """dask's reductions over columns fail on chunks without rows."""
 
     def empty(host):
         return da.from_array(host, chunks=((0, 4, 0, 6), *((0, size) for size in host.shape[1:])))

@@ -1,7 +1,7 @@
-"""Derivatives are those of the function: each differentiable argument of each op against differences, in float64.
+"""Derivatives by each differentiable argument of each op against finite differences, in float64.
 
-At ordinary places and at special ones: numbers that are exactly 0 or 1, rows of weight 0, constants, boxes that are
-disjoint, contained, without area, masked. Not where the function has a kink.
+At ordinary and at special points: numbers that are exactly 0 or 1, rows of weight 0, constants, boxes that are
+disjoint, contained, without area, masked. Not at kinks of the function.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ Y, Y3 = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0]), np.array([0, 1, 2, 0, 2, 1], n
 COEF, INTERCEPT, COEF3, INTERCEPT3 = np.array([0.5, 0.0]), np.array(0.25), RNG.normal(size=(3, 2)), np.zeros(3)
 CENTERS = np.array([[0.5, 0.25], [-1.0, 0.5]])
 
-# Pairs of quadrilaterals: upright edges; vertices above each other, on an edge, in one place; one repeated vertex.
+# Pairs of quadrilaterals: vertical edges; vertices above each other, on an edge, or equal; one repeated vertex.
 QUADS = np.array(
     [
         ([[0, 0], [2, 0], [2, 1], [0, 1]], [[1, 0.5], [3, 0.5], [3, 1.5], [1, 1.5]]),
@@ -59,8 +59,8 @@ REGIONS = {fmt: [np.array(x, float) for x in pair] for fmt, pair in REGIONS.item
     "polygon": [QUADS[:, 0], QUADS[:, 1]]
 }
 
-# op: calls of floating arrays, by whose numbers their results are differentiated; the others are constants in the call.
-# A call gets `c`, which makes an array of the library of a constant.
+# op: calls of floating arrays, by which their results are differentiated; other arguments are constants in the call.
+# A call gets `c`, which converts a constant to an array of the library.
 CASES = {
     "box_area": [(lambda c, b: anyops.box_area(b), BOXES)],
     "box_convert": [

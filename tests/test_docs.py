@@ -1,4 +1,4 @@
-"""The pages say what is true: their code runs, their commands and links exist, their pictures can be drawn."""
+"""The pages are right: their code runs, their commands and links exist, their pictures can be drawn."""
 
 import ast
 import contextlib
@@ -22,7 +22,7 @@ CODE = ("python", "pycon")
 
 
 def blocks(page):
-    """The fenced blocks of a page: language, text, and the line at which the text begins."""
+    """The fenced blocks of a page: language, text, and the first line of the text."""
     text = page.read_text(encoding="utf-8")
     return [(b[1], b[2], text.count("\n", 0, b.start(2))) for b in BLOCK.finditer(text)]
 
@@ -33,7 +33,7 @@ def imported(code):
 
 
 def run(kind, code, line, page, names):
-    """Run one block with the names of those before it; return what went otherwise than the page says."""
+    """Run one block with the names defined by earlier blocks; return differences from the page."""
     if kind == "python":
         tree = ast.parse(code)
         exec(compile(ast.increment_lineno(tree, line), str(page), "exec"), names)
@@ -51,7 +51,7 @@ def run(kind, code, line, page, names):
     "page", [p for p in PAGES if any(kind in CODE for kind, *_ in blocks(p))], ids=lambda page: page.name
 )
 def test_code_runs(page):
-    """A block stands on those before it; one that imports a library which is not here is left out."""
+    """A block builds on the earlier ones; blocks that import a missing library are skipped."""
     names, ran = {"__name__": page.stem}, 0
     for kind, code, line in blocks(page):
         if kind in CODE and all(importlib.util.find_spec(library) for library in imported(code)):
@@ -64,7 +64,7 @@ def test_code_runs(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page):
-    """Blocks are of a language that is checked, and their commands name what there is."""
+    """The language of each block is known, and commands in blocks exist."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     sessions = re.findall(
         r"^(?:@nox\.session.*\ndef (\w+)| {4}\"(\w+)\": \(\[)", (ROOT / "noxfile.py").read_text(), re.M
@@ -105,7 +105,7 @@ def test_reference_holds_every_name():
 
 
 def script(path):
-    """A script of the docs as a module."""
+    """Import a script of the docs as a module."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

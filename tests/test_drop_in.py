@@ -1,7 +1,7 @@
-"""What torchvision's nms, batched_nms, overlaps and focal loss do, as facts; anyops on torch does the same.
+"""Facts about torchvision's nms, batched_nms, overlaps and focal loss, which hold for anyops on torch too.
 
-Each fact is held against anyops wherever torch is, and against torchvision itself where that is installed
-(`nox -s dropin`), so that no fact is only our opinion. What is not the same stands in its own table, both sides tested.
+Each fact is tested on anyops if torch is installed, and on torchvision if that is installed (`nox -s dropin`), so no
+fact is unverified. Differences have their own table, with both sides tested.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ ANYOPS = SimpleNamespace(
 
 
 def torchvision():
-    """The same names of torchvision."""
+    """torchvision's functions by the same names."""
     ops = pytest.importorskip("torchvision").ops
     return SimpleNamespace(
         nms=ops.nms,
@@ -56,7 +56,7 @@ LIBRARIES = {"anyops": lambda: ANYOPS, "torchvision": torchvision}
 
 
 class Fact(NamedTuple):
-    """What is claimed, a call that shows it, and what that gives; an exception's type where it is refused."""
+    """A claim, a call that shows it, and its result, or the type of the exception if it is refused."""
 
     claim: str
     call: Callable[[Any], Any]
@@ -77,12 +77,12 @@ def boxes(count, seed=0, dtype=torch.float32, side=100.0):
 
 
 def scores(count, seed=1):
-    """A permutation, so that no order is a matter of taste."""
+    """A permutation, so that the order is unique."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(torch.float32) / count
 
 
 def textbook(b, s, threshold):
-    """Greedy NMS by the book, in float32."""
+    """Textbook greedy NMS, in float32."""
     return reference.greedy(b.numpy(), s.numpy(), threshold, dtype=np.float32)
 
 
@@ -167,7 +167,7 @@ CLASSES = torch.arange(200) % 5
 
 
 def each_class(h):
-    """NMS of each class alone, put together by score."""
+    """NMS of each class separately, merged by score."""
     b, s = boxes(200), scores(200)
     kept = [
         i
@@ -332,7 +332,7 @@ FACTS = {"nms": NMS, "batched_nms": BATCHED, "overlaps": OVERLAPS, "focal": FOCA
 
 
 class Difference(NamedTuple):
-    """What is not the same: a call, what torchvision gives, and what anyops does."""
+    """A difference: a call, torchvision's result, and anyops's result."""
 
     claim: str
     call: Callable[[Any], Any]
@@ -340,7 +340,7 @@ class Difference(NamedTuple):
     ours: Any
 
 
-# A shift by a class number of five millions leaves float32 steps of 0.5, or 1.
+# After a shift by a class number of five million, float32 coordinates have steps of 0.5 or 1.
 FAR = t([[0.0, 0.0, 1.0, 1.0], [0.25, 0.0, 1.25, 1.0]])
 BEHIND_ZERO = t([[-20.0, -20.0, 0.0, 0.0], [-21.0, -21.0, -1.0, -1.0]])
 DIFFERENCES = [
@@ -414,7 +414,7 @@ def test_difference(library, difference):
 
 
 def test_places_of_arguments():
-    """A function of torchvision that has our name has its arguments in our order; `fmt` is a keyword of ours."""
+    """Functions of torchvision with our names have our order of arguments; `fmt` is our own keyword."""
     theirs = pytest.importorskip("torchvision").ops
     shared = [name for name in anyops.__all__ if isfunction(getattr(theirs, name, None))]
     assert {"nms", "batched_nms", "box_area", "box_convert", "box_iou", "sigmoid_focal_loss"} <= {*shared}

@@ -1,4 +1,4 @@
-"""Each example runs, in a short form, and the pictures of the docs come from scripts that run."""
+"""Each example runs in a short form, and so do the scripts that draw the pictures of the docs."""
 
 import importlib.util
 import inspect
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def script(path):
-    """A script of the repository as a module; a skip in a distribution that does not hold it."""
+    """Import a script of the repository as a module; skip in a distribution without it."""
     if not (ROOT / path).exists():
         pytest.skip(f"{path} is not here")
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
@@ -52,14 +52,14 @@ def test_bootstrap_of_a_logistic_regression(capsys):
 
 @pytest.fixture(scope="module")
 def postprocess():
-    """The example, a small head, and what is found in it without anyops."""
+    """The example, a small head, and the expected detections, computed without anyops."""
     module = script("examples/postprocess.py")
     sizes, head = module.Sizes(20, 8), module.raw_head(3, cells=(15, 8, 3), classes=8, objects=9)
     return module, sizes, head, definition(module, head, sizes)
 
 
 def definition(module, head, sizes):
-    """Image by image, box by box, in float64."""
+    """The definition, image by image and box by box, in float64."""
     found = []
     for image, (x, y, width, height, *probabilities) in enumerate(head.astype(np.float64)):
         classes, scores = np.argmax(probabilities, axis=0), np.max(probabilities, axis=0)
@@ -101,7 +101,7 @@ def test_postprocess(postprocess, name):
 
 
 def test_postprocess_as_a_model_of_onnx(postprocess, tmp_path):
-    """One model for three numbers of images and two of places."""
+    """One model for three batch sizes and two numbers of locations."""
     module, sizes, head, _ = postprocess
     for library in ("torch", "onnxscript", "onnxruntime"):
         pytest.importorskip(library)
@@ -129,7 +129,7 @@ def test_postprocess_as_a_script(capsys):
 
 @pytest.fixture
 def detector():
-    """A step of the detector by its file."""
+    """Import a step of the detector from its file."""
     for name in ("sklearn", "pycocotools"):
         pytest.importorskip(name)
     return lambda name: script(f"examples/detector/{name}.py")

@@ -1,4 +1,4 @@
-"""Programs for a batch and a number of boxes that are dynamic: of `torch.export`, `jax.export`, and models of ONNX."""
+"""Programs with a dynamic batch and number of boxes: by `torch.export`, `jax.export`, and as ONNX models."""
 
 import warnings
 
@@ -32,7 +32,7 @@ CALLS = {
 }
 SOME = "nms_mask", "weighted_cluster_nms_boxes", "top_scores", "batch_norm"
 LOOPS = "box_iou", "nms_mask, rotated"
-SIZES = (5, 17), (2, 300)  # of a batch: boxes of one tile, and of two
+SIZES = (5, 17), (2, 300)  # shapes of a batch, with one tile and with two tiles of boxes
 
 
 def thirds(xp, scores):
@@ -40,12 +40,12 @@ def thirds(xp, scores):
 
 
 def names(backend, some):
-    """All of them where ANYOPS_BACKENDS asks for the library, as `nox -s torch` and `nox -s jax` do."""
+    """All names if ANYOPS_BACKENDS names the library, as in `nox -s torch` and `nox -s jax`."""
     return CALLS if backend in named_in("ANYOPS_BACKENDS") else some
 
 
 def batch(backend, lanes, n):
-    """Scenes in which scores are tied."""
+    """Scenes with tied scores."""
     some = [scenes.clustered(n, seed=seed) for seed in range(max(lanes, 1))]
     boxes, scores = (np.stack(x)[:lanes] for x in zip(*some, strict=True))
     return backend.asarray(boxes), backend.asarray(np.ceil(32 * scores).astype(np.float32) / 32)
@@ -72,7 +72,7 @@ def test_torch(name, strict):
 
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("n", min=11)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself
+        warnings.simplefilter("ignore")  # torch's warnings about torch
         program = torch.export.export(
             Module(), batch(backend, 3, 40), dynamic_shapes={"boxes": sizes, "scores": sizes}, strict=strict
         )
@@ -104,7 +104,7 @@ def test_onnx(name, tmp_path):
 
     sizes = {0: "batch", 1: "n"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself
+        warnings.simplefilter("ignore")  # torch's warnings about torch
         anyops.onnx.export(call, batch(backend, 3, 40), dynamic_shapes=[sizes, sizes]).save(tmp_path / "model.onnx")
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     inputs = [x.name for x in session.get_inputs()]
@@ -122,15 +122,15 @@ def test_arguments_of_an_onnx_model():
     pytest.importorskip("onnxscript")
     x = torch.zeros(3)
     wrong = [
-        ({"args": [[1.0]]}, "args must be a list or a tuple of tensors of torch, got list"),
-        ({"args": x}, "args must be a list or a tuple of tensors of torch, got Tensor"),
+        ({"args": [[1.0]]}, "args must be a list or a tuple of torch tensors, got list"),
+        ({"args": x}, "args must be a list or a tuple of torch tensors, got Tensor"),
         ({"function": x}, "function must be callable, got Tensor"),
-        ({"dynamic_shapes": [{0: "n"}, {0: "n"}]}, "dynamic_shapes must be as many as args, 1, got 2"),
+        ({"dynamic_shapes": [{0: "n"}, {0: "n"}]}, "dynamic_shapes must have as many items as args, 1, got 2"),
         ({"dynamic_shapes": {"x": {0: "n"}}}, "dynamic_shapes must be a list or a tuple of dicts .*, got dict"),
         ({"dynamic_shapes": ["n"]}, "dynamic_shapes must be a list or a tuple of dicts .*, got str"),
         ({"dynamic_shapes": [{1: "n"}]}, r"dynamic_shapes\[0\] must have axes below 1, got 1"),
         ({"input_names": "x"}, "input_names must be a list or a tuple of names, got str"),
-        ({"input_names": ["x", "y"]}, "input_names must be as many as args, 1, got 2"),
+        ({"input_names": ["x", "y"]}, "input_names must have as many items as args, 1, got 2"),
         ({"output_names": [1]}, "output_names must be a list or a tuple of names, got int"),
     ]
     for given, match in wrong:
@@ -140,7 +140,7 @@ def test_arguments_of_an_onnx_model():
 
 @pytest.mark.parametrize("op", [anyops.nms_mask, anyops.soft_nms_scores, anyops.cluster_nms_scores])
 def test_ndonnx(op):
-    """Static forms of arrays without values, of a number of boxes that is known."""
+    """Static forms on arrays without values, with a known number of boxes."""
     ndx, runtime = pytest.importorskip("ndonnx"), pytest.importorskip("onnxruntime")
     given = dict(zip(("boxes", "scores"), scenes.clustered(40), strict=True))
     named = {name: ndx.argument(shape=x.shape, dtype=ndx.float32) for name, x in given.items()}
@@ -154,7 +154,7 @@ def test_what_has_no_onnx_model_says_why():
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     given = torch.rand(5, 4).cumsum(-1), torch.rand(5)
-    with pytest.raises(TypeError, match=r"no model of ONNX: nms returns as many indices as .*; use nms_mask"):
+    with pytest.raises(TypeError, match=r"cannot export to ONNX: nms returns as many indices as .*; use nms_mask"):
         anyops.onnx.export(anyops.nms, given)
 
 
@@ -164,7 +164,7 @@ def test_what_has_no_onnx_model_says_why():
 )
 @pytest.mark.parametrize("name", names(Backend.TORCH_CPU, LOOPS))
 def test_sizes_that_torch_compiles_as_dynamic(name):
-    """With all sizes dynamic from the first call on, the number of coordinates and the numbers of the op included."""
+    """All sizes are dynamic from the first call on, including the number of coordinates and the op's parameters."""
     torch = pytest.importorskip("torch")
     backend = Backend.TORCH_CPU
 

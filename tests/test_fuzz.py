@@ -1,6 +1,6 @@
-"""What holds whatever the numbers: each family against a reference in float64, and alike on NumPy, torch and JAX.
+"""Properties for any numbers: each family equals a float64 reference, and agrees on NumPy, torch and JAX.
 
-Short, the same every time and on NumPy alone, unless `nox -s fuzz` asks for more.
+By default few examples, the same every time and only on NumPy; `nox -s fuzz` runs more.
 """
 
 from functools import partial
@@ -31,7 +31,7 @@ def on(backend, op, *host, **options):
 
 
 def alike(op, *host, close=None, **options):
-    """The results on NumPy, after those of the others were found to be the same, or as close as is said."""
+    """The results on NumPy, after a check that other libraries give equal results, or results within a tolerance."""
     first = on(Backend.NUMPY, op, *host, **options)
     for backend in OTHERS:
         for one, other in zip(first, on(backend, op, *host, **options), strict=True):
@@ -57,7 +57,7 @@ def test_overlaps_of_wild_boxes(boxes, other, kind):
     nan = np.isnan(boxes).any(axis=1)[:, None] | np.isnan(other).any(axis=1)
     np.testing.assert_array_equal(np.isnan(got), nan)
     assert np.all(got[~nan] <= 1 + 1e-6)
-    # The centre of an inverted box may lie far outside of the box around both: there is no bound to diou and ciou then.
+    # The centre of an inverted box may be far outside of the enclosing box, so diou and ciou have no bound.
     proper = (boxes[:, :2] <= boxes[:, 2:]).all(axis=1)[:, None] & (other[:, :2] <= other[:, 2:]).all(axis=1)
     bounded = ~nan & (proper | (kind not in ("diou", "ciou")))
     assert np.all(got[bounded] >= {"iou": 0, "iof": 0, "ios": 0}.get(kind, -3))
@@ -65,14 +65,14 @@ def test_overlaps_of_wild_boxes(boxes, other, kind):
 
 @given(boxes=draw.any_boxes(), other=draw.any_boxes(), kind=st.sampled_from(["iou", "giou", "diou", "ciou"]))
 def test_gradients_of_overlaps_are_finite(boxes, other, kind):
-    """But where the sides overflow, and diou and ciou of an inverted box beside a tiny one: see the conventions."""
+    """Except if sides overflow, and for diou and ciou of an inverted box with a tiny one: see the conventions."""
     for x in (boxes, other):
         np.nan_to_num(x, copy=False, nan=1.0, posinf=1e3, neginf=-1e3)
         x[np.abs(x) > 1e9] = 1e9
         x[np.abs(x) < 1e-3] = 0
     if kind in ("diou", "ciou"):
         boxes, other = draw.ordered(boxes), draw.ordered(other)
-    for backend in (b for b in OTHERS if b is Backend.TORCH_CPU):  # JAX would compile each example anew
+    for backend in (b for b in OTHERS if b is Backend.TORCH_CPU):  # JAX would compile each example
         with backend.active():
             found = backend.gradient(partial(anyops.box_iou, kind=kind), boxes, other)
         assert all(np.isfinite(g).all() for g in found)
@@ -111,13 +111,13 @@ def test_overlaps_of_wild_rotated_boxes(boxes, other, kind):
 
 # --- suppression -----------------------------------------------------------------------------------------------------
 
-# The op, its static form, and the reference of that, for each kind of it
+# The op, its static form, and its reference, for each kind of op.
 INDICES = {
     m.index: (getattr(anyops, m.index), getattr(anyops, m.static), m.reference)
     for m in MEMBERS
     if m.static and not m.rescores
 }
-LEAST = {"soft_nms": 0.01}  # below which the static form has a threshold too
+LEAST = {"soft_nms": 0.01}  # score thresholds that the static form has too
 RESCORED = {
     f"{m.index} {options}": (
         partial(getattr(anyops, m.index), score_threshold=LEAST.get(m.index, 0.0), **options),
@@ -135,7 +135,7 @@ RESCORED = {
 @pytest.mark.parametrize("name", INDICES)
 @given(boxes=draw.exact_boxes(), scores=draw.tied_scores(), labels=draw.labels(), t=draw.THRESHOLDS)
 def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
-    """Ties and overlaps of exactly the threshold, decided alike everywhere."""
+    """Ties, and overlaps of exactly the threshold, are decided equally everywhere."""
     (got,) = alike(INDICES[name][1], boxes, scores, t, labels=labels)
     np.testing.assert_array_equal(got, INDICES[name][2](boxes, scores, t, labels=labels, dtype=np.float32).new)
     (kept,) = alike(INDICES[name][0], boxes, scores, t, labels=labels)
@@ -150,7 +150,7 @@ def test_masks_of_exact_boxes(name, boxes, scores, labels, t):
     kind=st.sampled_from(["iou", "iof", "ios", "probiou"]),
 )
 def test_masks_of_rotated_boxes(name, boxes, scores, t, kind):
-    """The same as by a matrix of the overlaps; every box that has a NaN, no side or an infinite one stays."""
+    """As with a matrix of overlaps; boxes with a NaN, without a side or with an infinite side are kept."""
     index, static, _ = INDICES[name]
     matrix = anyops.box_iou(boxes, boxes, fmt="cxcywhr", kind=kind)
     kept, mask = (op(boxes, scores, t, fmt="cxcywhr", kind=kind) for op in (index, static))
@@ -181,7 +181,7 @@ def test_masks_of_wild_boxes(name, boxes, scores, t, kind):
 @pytest.mark.parametrize("name", RESCORED)
 @given(boxes=draw.plain_boxes(), scores=draw.plain_scores(), labels=draw.labels())
 def test_scores_of_plain_boxes(name, boxes, scores, labels):
-    """Against the reference where no decision hangs on a rounding error."""
+    """Equal to the reference if no decision depends on a rounding error."""
     index, static, expected = RESCORED[name]
     got = static(boxes, scores, labels=labels)
     want = expected(boxes, scores, labels=labels, dtype=np.float32).new
@@ -199,7 +199,7 @@ def test_scores_of_plain_boxes(name, boxes, scores, labels):
 @pytest.mark.parametrize("name", RESCORED)
 @given(boxes=draw.wild_boxes(), scores=draw.wild_scores())
 def test_scores_of_wild_boxes(name, boxes, scores):
-    """Scores never rise, and both contracts say the same."""
+    """Scores never rise, and both contracts agree."""
     index, static, _ = RESCORED[name]
     for backend in (Backend.NUMPY, *OTHERS):
         (got,) = on(backend, static, boxes, scores)
@@ -212,7 +212,7 @@ def test_scores_of_wild_boxes(name, boxes, scores):
 
 @given(boxes=draw.any_boxes(), scores=draw.plain_scores(), labels=draw.labels())
 def test_weighted_boxes(boxes, scores, labels):
-    """A moved box stays within what it averages, and both contracts say the same."""
+    """A moved box is within the range of its averaged boxes, and both contracts agree."""
     moved, new = anyops.weighted_cluster_nms_boxes(boxes, scores, labels=labels)
     found = anyops.weighted_cluster_nms(boxes, scores, labels=labels, score_threshold=0.0)
     np.testing.assert_allclose(found.scores, new[found.indices], rtol=1e-5)
@@ -223,7 +223,7 @@ def test_weighted_boxes(boxes, scores, labels):
     highest = boxes[finite].max(axis=0, initial=-np.inf)
     slack = 1e-5 * np.maximum(np.abs(lowest), np.abs(highest))
     assert np.all((moved[finite] >= lowest - slack) & (moved[finite] <= highest + slack))
-    there = finite[found.indices]  # sums over pairs and over tiles have other orders
+    there = finite[found.indices]  # sums over pairs and over tiles have different orders
     assert np.all(np.abs(found.boxes[there] - moved[found.indices][there]) <= slack)
     np.testing.assert_array_equal(moved[~finite], boxes[~finite])
 
@@ -294,7 +294,7 @@ def test_softmax_focal_loss(x, y, gamma, smoothing):
 
 
 def moments(x, w):
-    """Mean and biased variance in float64 of the samples that are there."""
+    """Mean and biased variance in float64 of the samples with positive weight."""
     x, w = x[w > 0].astype(np.float64), w[w > 0].astype(np.float64)
     mean = (w[:, None] * x).sum(axis=0) / w.sum()
     return mean, (w[:, None] * (x - mean) ** 2).sum(axis=0) / w.sum()
@@ -308,7 +308,7 @@ def test_batch_norm(x, w, cut, absent):
     close = {"rtol": 1e-4, "atol": 1e-6 * scale}
     count, found, m2 = alike(lambda x, w: anyops.batch_stats(x, sample_weight=w), x, w, close=close)
     np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6 * scale)
-    # The samples are float32 themselves: a variance is known as well as the deviations are.
+    # The samples are float32 themselves, so the variance is as accurate as the deviations.
     spread = 1e-6 * scale * np.sqrt(variance) + 1e-12 * scale**2
     assert np.all(np.abs(m2 / count - variance) <= 1e-4 * variance + spread)
     parts = [anyops.batch_stats(x[s], sample_weight=w[s]) for s in (slice(None, cut), slice(cut, None))]
@@ -323,7 +323,7 @@ def test_batch_norm(x, w, cut, absent):
 
 @given(x=draw.samples(8, 3), dy=draw.array((8, 3), draw.HALVES), w=draw.weights(8))
 def test_batch_norm_grad(x, dy, w):
-    # float32 rounds the mean of samples at an offset: what that costs grows with a common part of dy, so dy has none.
+    # float32 rounds the mean of samples at an offset; the error grows with the offset and with dy, as `scale` does.
     scale = np.abs(dy).max(initial=1.0) * (1 + np.abs(x).max(initial=0.0) / 100)
     op = partial(anyops.batch_norm_grad, eps=1e-2)
     dx, _, dbias = alike(
@@ -357,7 +357,7 @@ def test_kmeans_parts(x, w, k, cut):
     np.testing.assert_allclose(merged.inertia, w @ best, rtol=1e-3, atol=4 * slack * w.sum())
     step = anyops.kmeans_step(x, centers, sample_weight=w)
     after = reference.distance_to_centers(x, step.centers).min(axis=1)
-    assert w @ after <= w @ best + 4 * slack * w.sum()  # Lloyd's step never makes it worse
+    assert w @ after <= w @ best + 4 * slack * w.sum()  # Lloyd's step never increases the inertia
 
 
 @given(x=draw.samples(10, 2), w=draw.weights(10), k=st.integers(1, 3), tied=st.booleans())
@@ -421,10 +421,10 @@ def test_logistic_loss(x, y, coef, w, l2, cut):
     l2=st.sampled_from([0.0, 1e-3, 1.0]),
 )
 def test_logistic_fits_end(x, y, l2):
-    """With any classes, columns that are constant or copies, and classes that a plane separates."""
+    """For any classes, columns that are constant or copies, and separable classes."""
     y = np.concatenate([y[:7], [0, 1]]).astype(np.int32)
     found = anyops.logistic_regression(x, y, l2=l2)
     assert np.isfinite(found.coef).all()
     assert np.isfinite(found.intercept).all()
     assert np.isfinite(found.loss)
-    assert found.loss <= np.log(len(np.unique(y))) + 1e-5  # no worse than knowing nothing
+    assert found.loss <= np.log(len(np.unique(y))) + 1e-5  # at most the loss of the null model

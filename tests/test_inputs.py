@@ -1,4 +1,4 @@
-"""Arguments that cannot work: refused at once, by an error that names the argument, what it should be and what came."""
+"""Invalid arguments are refused at once, by an error with the argument's name, the expectation and the given value."""
 
 import importlib.util
 import re
@@ -19,11 +19,11 @@ NAN = float("nan")
 CLASSES, STATE = np.arange(5) % 4, np.ones(4, np.float32)
 
 ALSO = {"idxs": "labels"}
-STATISTICS = ("merge_batch_stats", "logistic_merge", "kmeans_merge")  # they take what partial results are
+STATISTICS = ("merge_batch_stats", "logistic_merge", "kmeans_merge")  # ops of partial results
 
 
 def arrays_of(name):
-    """The parameters of an op that are arrays, and arguments that go with them."""
+    """The array parameters of an op, and arguments for a call."""
     op, args = getattr(anyops, name), example(name)[1:]
     parameters = signature(op).parameters
     given = CALLED[name] if name in CALLED else dict(zip(parameters, args, strict=False))
@@ -33,7 +33,7 @@ def arrays_of(name):
     return [p for p, x in given.items() if isinstance(x, np.ndarray)] + optional, given
 
 
-# Ops whose example calls them with other arguments than it has itself
+# Ops whose example calls them with other arguments than its own.
 CALLED = {
     "non_max_merge": {"boxes": BOXES, "scores": SCORES},
     "keypoint_similarity": {"keypoints1": POSES[:3], "keypoints2": POSES[3:], "areas": AREAS, "sigmas": SIGMAS},
@@ -57,7 +57,7 @@ NO_ARRAYS = [
 ]
 
 
-# What is told beside the name of the class: lists, and frames and columns of pandas, polars and all that is like them.
+# Hints after the name of the class, for lists, and for frames and columns of pandas, polars and similar libraries.
 FRAMES = {
     "pandas": (
         lambda m: m.DataFrame({"a": [1, 2], "b": ["x", None]}),
@@ -103,7 +103,7 @@ def test_no_array(name, parameter, value, came):
 
 @pytest.mark.parametrize(("name", "parameter"), OPEN)
 def test_tensors_of_other_layouts(name, parameter):
-    """Sparse and nested ones are refused; one that is negative by a bit has its values."""
+    """Sparse and nested tensors are refused; a tensor with the negative bit works."""
     torch = pytest.importorskip("torch")
     given = {k: torch.asarray(x) if isinstance(x, np.ndarray) else x for k, x in arrays_of(name)[1].items()}
     if "batches" in given:
@@ -154,7 +154,7 @@ def test_only_partial_results_are_merged(name):
                 getattr(anyops, name)(*given)
 
 
-# (call with the backend's arrays b, s, error, what the message has to contain)
+# (call with the backend's arrays b, s; error; text in the message)
 CALLS = {
     "area of (5, 3)": (lambda b, s: anyops.box_area(b[:, :3]), "boxes", "(5, 3)"),
     "area of a scalar": (lambda b, s: anyops.box_area(b[0, 0]), "boxes", "()"),
@@ -320,7 +320,7 @@ CALLS = {
 }
 
 
-# Each index contract of the family, with its static form, and what each takes beside boxes and scores
+# Each op of the index contract, with its static form, and the arguments after boxes and scores.
 WORDS = {
     "decay": ("gaussian", "linear", "hard"),
     "kernel": ("gaussian", "linear"),
@@ -353,7 +353,7 @@ BY_NAME = pytest.mark.parametrize(("name", "options"), OPTIONS.items(), ids=BOTH
 
 
 def refused(argument, came, call):
-    """The call raises at once, and says which argument it is and what came."""
+    """The call raises at once, with the argument's name and the given value."""
     with pytest.raises((TypeError, ValueError), match=rf"\b{argument}\b") as error:
         call()
     assert came in str(error.value)
@@ -383,7 +383,7 @@ def test_wrong_shapes_of_the_family(backend, name, options):
     refused("boxes", "None", lambda: op(None, s))
     refused("scores", "(3,)", lambda: op(b, s[:3]))
     refused("scores", "()", lambda: op(b, s[0]))
-    column = r"scores must have shape \(5,\) beside {} of shape \(5, {}\), got \(5, 1\)"
+    column = r"scores must have shape \(5,\) for {} of shape \(5, {}\), got \(5, 1\)"
     with pytest.raises(ValueError, match=column.format("boxes", 4)):
         op(b, s[:, None], labels=_ints(s)[:, None])
     if "weighted" not in name:
@@ -428,7 +428,7 @@ def test_under_a_transform_the_error_names_the_static_form(backend, name):
 
             with pytest.raises(TypeError, match=static):
                 torch.func.vmap(op)(_stack(b, 2), _stack(s, 2))
-        case "dask":  # which no static form takes either
+        case "dask":  # static forms do not support it either
             with pytest.raises(TypeError, match="compute the array first"):
                 op(b, s)
         case _:
@@ -455,7 +455,7 @@ def _stack(x, n):
 
 
 def _poses_compared(one, other, areas, sigmas=(1, 1, 1, 1, 1)):
-    """Two poses each, of as many keypoints as there are rows."""
+    """Two poses per argument, with a keypoint for each row."""
     return anyops.keypoint_similarity(_stack(one[:, :2], 2), _stack(other[:, :2], 2), areas, sigmas=sigmas)
 
 
@@ -521,7 +521,7 @@ def test_wrong_type(call, argument, came):
     assert re.search(came, str(error.value))
 
 
-# Options that come by position in the libraries that have them: torchvision's calls run as they are
+# Options that are positional in other libraries, so that torchvision's calls run unchanged.
 BY_POSITION = {"iou_threshold", "weight", "bias", "alpha", "gamma", "reduction"}
 
 
@@ -579,7 +579,7 @@ def test_mixed_libraries(backend, op, names, arrays, other):
 
 
 def other_device(backend, x):
-    """`x` on a second device of its library, or None if it has none here."""
+    """`x` on a second device of its library, or None if there is only one here."""
     match backend.library:
         case "strict":
             import array_api_strict
@@ -611,7 +611,7 @@ def test_mixed_devices(backend, op, names, arrays):
         op(first, moved)
 
 
-# Dtypes that a library has and nothing here computes with.
+# Dtypes of a library that no op supports.
 FOREIGN = {
     "numpy": ("longdouble", "complex64", "bfloat16", "float8_e4m3fn", "int4"),
     "torch": ("float8_e4m3fn", "complex64"),
@@ -626,7 +626,7 @@ OPTIONAL = {
 
 
 def every_array(name):
-    """The array parameters of an op, each with arguments of which it is one."""
+    """Each array parameter of an op, with arguments for a call that includes it."""
     parameters, given = arrays_of(name)
     rows = len(next((given[p] for p in ("x", "boxes") if p in given), SCORES))
     for parameter in parameters:
@@ -640,7 +640,7 @@ def every_array(name):
 
 @pytest.mark.parametrize(("library", "dtype"), [(b, d) for b, known in FOREIGN.items() for d in known])
 def test_foreign_dtypes(library, dtype):
-    """Long doubles, 8-bit floats, 4-bit integers: refused by every op for every argument, in words of ours."""
+    """Long doubles, 8-bit floats, 4-bit integers: refused by every op for every argument, with our own message."""
     module = pytest.importorskip({"jax": "jax.numpy"}.get(library, library))
     asarray = module.tensor if library == "torch" else module.asarray
     if library == "numpy" and not hasattr(np, dtype):
@@ -672,7 +672,7 @@ def test_foreign_dtypes_are_told_what_to_pass():
 
 
 def test_bytes_in_either_order():
-    """Arrays as they come from files of other machines."""
+    """Arrays with the byte order of other machines."""
     for name in anyops.support():
         if name in STATISTICS:
             continue
@@ -684,7 +684,7 @@ def test_bytes_in_either_order():
             assert got.dtype.isnative
 
 
-# Fits and their parts, of x (12, 3), labels y, centres (2, 3) and coefficients
+# Fits and their parts, for x (12, 3), labels y, centres (2, 3) and coefficients.
 OF_NUMBERS = {
     "kmeans": lambda x, y, c, *b: anyops.kmeans(x, 2, init="k-means||", seed=0),
     "kmeans init": lambda x, y, c, *b: anyops.kmeans(x, 2, init=c),
@@ -706,7 +706,7 @@ NOT_ON_DASK = ("kmeans_plusplus", "kmeans_step", "logistic_step")
 
 @pytest.mark.parametrize("name", OF_NUMBERS)
 def test_bools_are_numbers(backend, name):
-    """As columns of ``pandas.get_dummies`` are: the result is that of the integers 0 and 1."""
+    """As columns of ``pandas.get_dummies`` are; the result is as for the integers 0 and 1."""
     if backend.library == "dask" and name in NOT_ON_DASK:
         pytest.skip("not on dask")
     rng = np.random.default_rng(3)
@@ -719,13 +719,13 @@ def test_bools_are_numbers(backend, name):
         found = OF_NUMBERS[name](*arrays)
         results.append(found if isinstance(found, tuple) else (found,))
     for got, want in zip(*results, strict=True):
-        if want is not None:  # integers of 32 bits are rounded, or computed with beside one of them
+        if want is not None:  # 32-bit integers are rounded, or compared relative to one of them
             pair = (backend.to_numpy(x) if backend.owns(x) else np.asarray(x) for x in (got, want))
             np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
 
 
 def fits(backend):
-    """Every fit, as a function of its samples, and what it calls them."""
+    """Every fit as a function of its samples, and its name for them."""
     x = np.random.default_rng(0).normal(size=(30, 2))
     y, start = backend.asarray((x[:, 0] > 0) * 1), backend.asarray(x[:2])
     weight = backend.asarray(np.ones(30))
@@ -749,8 +749,8 @@ def fits(backend):
             "KMeans": (lambda x: KMeans(2, init="k-means||", random_state=0).fit(x), "X"),
         }
         if backend.library == "dask":
-            del found["kmeans_plusplus"]  # which refuses it
-        else:  # dask's are computed later, chunk by chunk
+            del found["kmeans_plusplus"]  # it refuses dask
+        else:  # dask computes later, chunk by chunk
             found |= {
                 "LogisticRegression.predict_proba": (model.predict_proba, "X"),
                 "KMeans.predict": (centers.predict, "X"),

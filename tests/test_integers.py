@@ -1,7 +1,7 @@
-"""Integers that floats do not hold: what depends on differences of coordinates does not change with the origin.
+"""Integers beyond the precision of floats: results that depend on differences do not change with the origin.
 
-Overlaps, and with them all of suppression and the losses, are the same for boxes near the origin, where every number is
-exact, and far from it; scores are ranked and compared with thresholds as integers.
+Overlaps, and so suppression and losses, are equal for boxes near the origin, where all numbers are exact, and far from
+it. Scores are ranked and compared with thresholds as integers.
 """
 
 import array_api_compat
@@ -14,7 +14,7 @@ from tests.backends import Backend
 NEAR = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [4, 0, 6, 2], [4, 0, 6, 2], [7, 0, 9, 2]])
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
 IDS = np.zeros(5, np.int32)
-# Where the first corner is: beyond the integers that float32 or float64 hold, and at the ends of the dtypes.
+# The first corner: beyond the exact integers of float32 or float64, and at the ends of the dtypes.
 FAR = {
     "int32": (2**24 + 1, -(2**31), 2**31 - 10),
     "uint32": (2**31 + 1, 2**32 - 10),
@@ -28,7 +28,7 @@ CASES = [(dtype, origin) for dtype, origins in FAR.items() for origin in origins
 
 
 def columns(boxes, *numbers):
-    """Some columns of boxes, each as often as it is named."""
+    """Columns of boxes, repeated as often as they are named."""
     return array_api_compat.array_namespace(boxes).concat([boxes[:, k : k + 1] for k in numbers], axis=1)
 
 
@@ -36,7 +36,7 @@ def matched(f):
     return lambda b, s: f(b, b[1:, ...])
 
 
-# Ops, and which of their results are boxes, which move with the origin.
+# Ops, and the indices of results that are boxes and move with the origin.
 OPS = {
     "nms": (lambda b, s: anyops.nms(b, s, 0.3), ()),
     "nms diou": (lambda b, s: anyops.nms(b, s, 0.3, kind="diou"), ()),
@@ -90,7 +90,7 @@ def runs(backend, name):
 
 def compare(got, want, moved, origin, err_msg):
     for i, (x, y) in enumerate(zip(got, want, strict=True)):
-        away = float(origin) if i in moved else 0.0  # rounded once, to the dtype of the result
+        away = float(origin) if i in moved else 0.0  # rounded once, to the result's dtype
         atol = 4.0 * float(np.spacing(x.dtype.type(abs(away) + 10))) if i in moved else 2e-6
         np.testing.assert_allclose(x.astype(float), y.astype(float) + away, rtol=2e-6, atol=atol, err_msg=err_msg)
 
@@ -101,12 +101,12 @@ def test_the_origin_of_integers_does_not_matter(backend, dtype, origin):
         pytest.skip(f"{backend} has no {dtype}")
     far = (NEAR.astype(object) + origin).astype(dtype)
     names = list(OPS | STATIC)
-    if backend.library == "jax" and dtype != "int32":  # which compiles each; each dtype and each op has its turn
+    if backend.library == "jax" and dtype != "int32":  # JAX compiles each, so a selection covers each dtype and op
         names = names[list(FAR).index(dtype) % 3 :: 3]
     for name in names:
         op, moved = (OPS | STATIC)[name]
         if backend is Backend.DASK and not name.startswith(("box_area", "sides", "iou", "giou")):
-            continue  # it orders nothing
+            continue  # dask cannot sort
         if name in OPS and not runs(backend, name):
             continue
         compare(results(backend, op, far), results(Backend.NUMPY, op, NEAR.astype(float)), moved, origin, name)
@@ -148,7 +148,7 @@ def test_each_scene_of_a_batch_has_an_origin_of_its_own(backend, form):
         np.testing.assert_allclose(got, np.stack([anyops.box_iou(NEAR, NEAR)] * 3), rtol=1e-6)
 
 
-# Pairs of dtypes, and the origin of both; None where no integer dtype holds both.
+# Pairs of dtypes, and the origin of both; None if they have no common integer dtype.
 MIXED = {
     ("uint8", "int64"): 5,
     ("int32", "uint32"): 2**24 + 1,
@@ -168,7 +168,7 @@ def test_two_integer_dtypes(backend, dtypes):
     a, b = (asarray((NEAR + (origin or 0)).astype(dtype)) for dtype in dtypes)
     one_word = not backend.has_dtype("int64") and dtypes == ("int32", "uint32")
     if origin is None or one_word:
-        with pytest.raises(TypeError, match="boxes1 and boxes2 must have integer dtypes that one integer dtype holds"):
+        with pytest.raises(TypeError, match="boxes1 and boxes2 must have integer dtypes with a common integer dtype"):
             anyops.box_iou(a, b)
         return
     got = backend.to_numpy(anyops.box_iou(a, b))
@@ -179,7 +179,7 @@ WIDE = np.array([[0, 0, 4, 4], [2**60, 0, 2**60 + 2, 2]])
 
 
 def test_integers_too_far_apart_are_refused(backend):
-    """Where values are known: 2**60 and 2**60 + 2 are one number in float64."""
+    """If values are known: 2**60 and 2**60 + 2 are equal in float64."""
     boxes, limit = WIDE, 2**53
     if not (backend.has_dtype("int64") and backend.has_dtype("float64")):
         boxes, limit = WIDE % (2**31 - 1) + np.array([[0], [2**28]]), 2**24
@@ -196,7 +196,7 @@ def test_integers_too_far_apart_are_refused(backend):
 
 
 def channels(b):
-    """A mean and a variance for each column, a label, and a slope for each number."""
+    """A mean and a variance for each column, a label, and a gradient for each number."""
     xp = array_api_compat.array_namespace(b)
     place = {"device": array_api_compat.device(b)}
     return (
@@ -207,7 +207,7 @@ def channels(b):
     )
 
 
-# Calls, and how many times smaller numbers are whose corners are held too. The mean of two integers need not be held.
+# Calls, and the factor by which numbers must be smaller for exact corners. Means of two integers need not be exact.
 HELD = {
     "box_iou": (lambda b: anyops.box_iou(b, b, fmt="cxcywhr"), 1),
     "box_iou xywh": (lambda b: anyops.box_iou(b[:, :4], b[:, :4], fmt="xywh"), 2),
@@ -256,7 +256,7 @@ def test_padding_may_lie_anywhere(backend):
     np.testing.assert_array_equal(backend.to_numpy(got), [False, True, False, True, False, True, False, False])
 
 
-# Ops that leave boxes out, by a score or otherwise: calls for boxes, scores, which are real, and ids of models.
+# Ops that ignore boxes, by score or otherwise: calls of boxes, scores, a mask of valid boxes, and model ids.
 LEAVE_OUT = {
     **{
         op.__name__: lambda b, s, real, ids, op=op: op(b, s, score_threshold=0.3)
@@ -278,7 +278,7 @@ LEAVE_OUT = {
 
 @pytest.mark.parametrize("name", LEAVE_OUT)
 def test_boxes_that_take_no_part_may_lie_anywhere(backend, name):
-    """They are no reason to refuse others, and no origin of theirs; those that stay as they are do."""
+    """They do not cause errors or change the origin; boxes that are returned unchanged keep their values."""
     if not runs(backend, name) or not (backend.has_dtype("int64") and backend.has_dtype("float64")):
         pytest.skip(f"{backend} does not run {name} with int64")
     op, xywh = LEAVE_OUT[name], "xywh" in name
@@ -300,7 +300,7 @@ def test_boxes_that_take_no_part_may_lie_anywhere(backend, name):
 
 @pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "uint64", "uint16", "uint8"])
 def test_scores_are_integers(backend, dtype):
-    """Ranked as such, and compared with thresholds as such, wherever the numbers are one in the default float."""
+    """Ranked and compared with thresholds as integers, even if they are equal in the default float."""
     if not backend.has_dtype(dtype) or (dtype == "uint64" and not backend.has_dtype("int64")):
         pytest.skip(f"{backend} has no {dtype}")
     if why := anyops.support()["nms"].why_not("eager", backend.value):

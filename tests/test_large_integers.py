@@ -1,6 +1,6 @@
-"""Integers that a floating dtype does not hold: every fit, and its parts, gives what exact ones give, or refuses them.
+"""Integers beyond the precision of a float: every fit, and its parts, gives the exact result, or refuses them.
 
-The reference is the same call for float64 numbers from which the offset was taken.
+The reference is the same call with float64 numbers after subtracting the offset.
 """
 
 import re
@@ -18,7 +18,7 @@ Y = (RNG.random(40) < 1 / (1 + np.exp(-(LINE[:, 0] - 20) / 5))).astype(np.int32)
 W = (np.arange(40) % 3 + 1).astype(np.float32)
 PLACES = [Backend.NUMPY, Backend.STRICT, Backend.TORCH_CPU, Backend.JAX_CPU, Backend.JAX_X64]
 
-# Name, dtype, offset, and what the numbers above are multiplied by.
+# Name, dtype, offset, and a factor for the numbers above.
 COLUMNS = {
     "seconds": ("int32", 1_700_000_001, 1),
     "seconds of years": ("int32", 1_000_000_001, 100_003),
@@ -32,7 +32,7 @@ COLUMNS = {
     "unsigned, far apart": ("uint64", 2**63 + 1, 10**14),
     "nearly all": ("int64", -(2**63), 2**63 // 60),
 }
-# JAX compiles each call anew: with float64 for a few.
+# JAX compiles each call, so with float64 only a few are tested.
 CELLS = [(p, c) for p in PLACES for c in COLUMNS if p is not Backend.JAX_X64 or c in ("seconds", "2**60", "unsigned")]
 EASY = ("seconds", "seconds of years", "above 2**24", "nanoseconds")  # in float64
 
@@ -42,7 +42,7 @@ def integers(values, dtype, offset, factor):
 
 
 def ship(place, x):
-    """On the library; skip where it has no such integers."""
+    """Convert to the library's array; skip if it has no such integers."""
     shipped = place.asarray(x)
     if not np.array_equal(place.to_numpy(shipped).astype(object), x.astype(object)):
         pytest.skip(f"{place} has no {x.dtype}")
@@ -55,7 +55,7 @@ def on_host(place, a):
 
 
 def cluster(call):
-    """A call for integers (6, 1) and the centres to start from, whose results have no offset."""
+    """A call of integers (6, 1) and initial centres, with results without the offset."""
     return lambda place, x, y: call(place, ship(place, x), ship(place, x[::3]))
 
 
@@ -78,7 +78,7 @@ def _step(place, x, start):
 
 def _stream(place, x, start):
     found = anyops.minibatch_kmeans([x, x, x], 2, init=start)
-    return anyops.kmeans_assign(x, found.centers).labels, found.inertia  # of rounded centres
+    return anyops.kmeans_assign(x, found.centers).labels, found.inertia  # for rounded centres
 
 
 def _model(place, x, start):
@@ -98,7 +98,7 @@ def regression(**options):
 
 
 def _chances(op):
-    """Of a model whose decision lies in the middle of the rows."""
+    """Probabilities of a model whose decision boundary is in the middle of the rows."""
 
     def call(place, x, y):
         slope = 8 / float(int(x[-1, 0]) - int(x[0, 0]))
@@ -197,7 +197,7 @@ def test_copies_far_apart_have_no_inertia():
 
 @pytest.mark.parametrize("chunk", [1, 2, 4])
 def test_copies_far_apart_have_no_inertia_in_chunks_either(chunk):
-    """The same behaviour as in memory: copies are told from neighbours, which are refused."""
+    """As in memory: equal samples are accepted, and neighbours that would be rounded together are refused."""
     da = pytest.importorskip("dask.array")
     x = np.asarray([[-(2**63)], [2**63 - 1], [-(2**63)], [2**63 - 1]])
     got, want = anyops.kmeans(da.from_array(x, chunks=(chunk, 1)), 2, seed=0), anyops.kmeans(x, 2, seed=0)
@@ -215,7 +215,7 @@ def test_copies_far_apart_have_no_inertia_in_chunks_either(chunk):
 @pytest.mark.parametrize("chunk", [None, 4], ids=["whole", "chunks"])
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 def test_centres_to_start_from_are_not_rounded(dtype, chunk):
-    """Neither in chunks nor in another dtype than the samples have: float64 holds every other one of these integers."""
+    """Not in chunks, and not in another dtype than the samples: float64 represents every second of these integers."""
     near = np.asarray([11, 10, 10, 14, 18, 14, 9, 20, 17, 20])[:, None]
     x = near + 2**53 - 2
     want = anyops.kmeans(near.astype(float), 3, init=near[:3].astype(float))
@@ -237,7 +237,7 @@ def test_samples_and_centres_of_two_integer_dtypes(op):
 @pytest.mark.parametrize("dtype", ["int64", "uint64"])
 @pytest.mark.parametrize("base", [10**17 + 9, 10**17 + 1, 2**60 + 1, 2**62 - 7, -(10**17) - 9])
 def test_averages_of_integer_boxes_lie_among_them(base, dtype):
-    """The average of equal boxes is the box, as floats round it; that of others is in their hull."""
+    """The average of equal boxes is the rounded box; the average of different boxes is within their hull."""
     if base < 0 and dtype == "uint64":
         pytest.skip("negative")
     boxes = np.asarray([[-500, -500, -400, -410], [0, 0, 100, 90], [8, 8, 108, 98], [8, 8, 108, 98]]).astype(dtype)

@@ -1,4 +1,4 @@
-"""The matrix itself: what ops declare is true and published, and what was not tested is said."""
+"""The matrix itself: declarations of ops are true and published, and untested backends are reported."""
 
 import itertools
 import os
@@ -22,16 +22,16 @@ from tests.examples import BOXES, EXAMPLES, example
 from tests.programs import Program
 
 ROOT = Path(__file__).parents[1]
-ALL_OF_JAX = Backend.JAX_CPU in named_in("ANYOPS_BACKENDS")  # as `nox -s jax` asks
+ALL_OF_JAX = Backend.JAX_CPU in named_in("ANYOPS_BACKENDS")  # as in `nox -s jax`
 
 
 def as_one(results):
-    """What to differentiate of an op with several results."""
+    """The result to differentiate, for an op with several results."""
     return sum((y**3).sum() for y in results) if isinstance(results, tuple) else results
 
 
 def gradients(backend, f, args):
-    """By each floating array of a call, or by the first argument as floats where there is none."""
+    """Gradients by each floating array of a call, or, if there is none, by the first argument as floats."""
     args = dict(enumerate(args))
     if not any(isinstance(a, np.ndarray) and a.dtype.kind == "f" for a in args.values()):
         args[0] = args[0].astype(np.float32)
@@ -47,7 +47,7 @@ def gradients(backend, f, args):
 
 @pytest.mark.parametrize("op", record.OPS)
 def test_declarations_are_true(backend, op):
-    """What an op declares to run runs; what it denies raises, so that no limit outlives its reason."""
+    """Calls that an op declares to run do run; the others raise, so that outdated limits are found."""
     if is_thinned(backend):
         pytest.skip("`nox -s jax` runs the examples under x64")
     f, *args = example(op)
@@ -65,7 +65,7 @@ def test_declarations_are_true(backend, op):
 
 
 def call(backend, transform, f, args):
-    """An example, in a program as users have it; its gradients have to be some."""
+    """Call an example as users would; gradients must not all be 0."""
     if transform is not Transform.GRAD:
         with optimized(True) if transform in (Transform.JIT, Transform.VMAP) else nullcontext():
             return Run(backend, transform, compiler="aot_eager").raw(f, *args)
@@ -76,7 +76,7 @@ def call(backend, transform, f, args):
 
 @pytest.mark.parametrize(
     "op",
-    [  # outside a jit, JAX compiles every operation on its own
+    [  # outside a jit, JAX compiles every operation separately
         *("nms_mask", "sigmoid_focal_loss", "kmeans_step"),
         *(("box_iou", "soft_nms_scores", "cluster_nms_scores", "batch_norm", "logistic_loss") if ALL_OF_JAX else ()),
     ],
@@ -112,7 +112,7 @@ def test_docstrings_name_the_parameters(op):
 
 @pytest.mark.parametrize("op", record.OPS)
 def test_static_forms(op):
-    """An op whose shapes follow values names an op that is no such one."""
+    """An op whose shapes depend on values names an op whose shapes do not."""
     found = anyops.support()[op]
     by_value = found.returns in {kind.text for kind in (Kind.INDICES, Kind.SELECTION, Kind.FIT)}
     assert (found.static is not None) == by_value
@@ -139,9 +139,9 @@ def test_support_page_is_not_stale():
 
 
 def test_support_page_rests_on_runs():
-    """Each op was run on each backend that needs no GPU; `python -m tests.record -k OP` runs what is new.
+    """Each op was run on each backend that needs no GPU; `python -m tests.record -k OP` runs new ones.
 
-    The page says what has not been run since on those that need one.
+    For backends that need a GPU, the page lists the ops that have not been run.
     """
     known = record.load()
     everywhere = {"numpy", "strict", "torch:cpu", "jax:cpu", "dask"}
@@ -161,9 +161,9 @@ def test_support_page_is_well_formed():
 
 
 def pytest_run(*args, **environment):
-    """A run of one small test file without a GPU, on NumPy and on two backends that need one."""
+    """Run a small test file without a GPU, on NumPy and on two backends that need a GPU."""
     settings = {"ANYOPS_BACKENDS": "numpy,jax:gpu,cupy", "ANYOPS_REQUIRE_BACKENDS": ""}
-    without_gpu = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}  # JAX is sooner imported than torch
+    without_gpu = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}  # importing JAX is faster than torch
     outer = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     environment = outer | settings | without_gpu | environment
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/_array/test_segments.py", *args]
@@ -172,7 +172,7 @@ def pytest_run(*args, **environment):
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_absent_backends_are_counted_and_listed(workers):
-    """One skip stands for all cases of a test."""
+    """One skip represents all cases of a test."""
     done = pytest_run(*workers, "-k", "test_mark or test_extremes")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"21 passed, 4 skipped", done.stdout), done.stdout
@@ -214,7 +214,7 @@ def test_a_required_backend_that_is_there_is_none(monkeypatch):
 
 
 def test_backends_put_inputs_where_libraries_do_not(backend):
-    """The devices and flags that the matrix is there for are in force."""
+    """The devices and flags of the matrix are active."""
     x = backend.asarray(np.zeros(2, np.float32))
     assert backend.owns(x)
     match backend:

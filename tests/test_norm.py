@@ -52,7 +52,7 @@ def reference(x, axis, *, weight=None, bias=None, eps=1e-5, weights=None):
 
 
 def numeric_gradient(x, axis, dy, weight, bias, weights=None, h=1e-6):
-    """Central differences of Σ dy·y by x, weight and bias; dy and x of samples of weight 0 count for nothing."""
+    """Central differences of Σ dy·y by x, weight and bias; samples of weight 0 are ignored."""
     _, w = by_channel(x, axis, weights)
     there = np.moveaxis(
         np.broadcast_to(w.reshape(np.delete(x.shape, axis)) > 0, (x.shape[axis], *np.delete(x.shape, axis))), 0, axis
@@ -131,7 +131,7 @@ def test_variance_survives_an_offset(run):
 
 
 def here(backend, stats):
-    """Statistics as arrays of the backend: those of dask arrays are NumPy's."""
+    """Statistics as arrays of the backend, because those of dask arrays are NumPy arrays."""
     if backend is not Backend.DASK:
         return tuple(stats)
     assert all(isinstance(s, np.ndarray | np.generic) for s in stats)
@@ -214,7 +214,7 @@ def test_weight_0_is_absence():
     got = anyops.batch_norm(x, *state, training=True, correction=1, sample_weight=w)
     np.testing.assert_allclose(got[0][w > 0], some[0], atol=1e-6)
     np.testing.assert_allclose(np.stack(got[1:]), np.stack(some[1:]), rtol=1e-6)
-    # a sample of weight 0 is normalised like the others, as long as it holds numbers
+    # A sample of weight 0 is normalised like the others if it is finite.
     m, v = (got[1] * 10, (got[2] - 0.9) * 10 * 7 / 8)
     np.testing.assert_allclose(got[0][1], (x[1] - m[:, None]) / np.sqrt(v[:, None] + 1e-5), atol=1e-4)
 
@@ -228,7 +228,7 @@ def test_gradient(run, backend, shape, axis, of, dtype):
     x, w, present = (batch(shape), None, True) if of is None else weighted(shape, axis, of, dtype)
     dy, (weight, bias, *_) = batch(shape, seed=2), channels(shape[axis])
     want = numeric_gradient(x, axis, dy, weight, bias, w)
-    hidden = np.float32(np.nan)  # of a sample that is not there nothing matters
+    hidden = np.float32(np.nan)  # values of a sample of weight 0 do not matter
     got = run(
         anyops.batch_norm_grad,
         np.where(present, dy, hidden),
@@ -417,7 +417,7 @@ def test_tiles_of_torch_do_not_show():
     x, dy = torch.tensor(x), torch.tensor(dy)
     whole = x.clone().requires_grad_()
     want = torch.nn.functional.batch_norm(whole, None, None, weight, bias, True)
-    for given in (x, whole):  # without a graph in tiles, with one at once
+    for given in (x, whole):  # without a graph in tiles, with a graph in one piece
         got = anyops.batch_norm(given, mean, var, weight, bias, training=True)
         torch.testing.assert_close(got.y.detach(), want.detach(), atol=1e-5, rtol=1e-5)
     (slope,) = torch.autograd.grad(got.y, whole, dy)
@@ -427,7 +427,7 @@ def test_tiles_of_torch_do_not_show():
 
 
 def test_memory():
-    """Beside the result, and another array of its size, nothing that grows with the batch."""
+    """Apart from the result and one more array of its size, memory does not grow with the batch."""
     x, state = batch((32, 16, 56, 56)), channels(16)[2:]
     for call in (
         lambda: anyops.batch_norm(x, *state, training=True),
@@ -468,7 +468,7 @@ def test_inductor(backend, transform):
 
 
 def test_cumulative_average_as_torch():
-    """momentum=None there: the mean of all batches so far."""
+    """torch's momentum=None: the mean of all batches so far."""
     torch = pytest.importorskip("torch")
     layer = torch_layer(momentum=None)
     mean, var = np.zeros(3), np.ones(3)
@@ -496,7 +496,7 @@ def torch_layer(**settings):
     ],
 )
 def test_settings_of_other_libraries(settings, ours):
-    """Two steps and an evaluation beside a torch layer; for the biased variance torch's is corrected by hand."""
+    """Two steps and an evaluation as a torch layer; its variance is corrected by hand for biased settings."""
     torch = pytest.importorskip("torch")
     layer = torch_layer(**settings)
     mean, var = np.zeros(3), np.ones(3)
@@ -526,7 +526,7 @@ def test_settings_of_other_libraries(settings, ours):
     ("level", "spread"), [(4.5e6, 2), (101325, 0.04), (101325, 1), (1e4, 1), (-3e5, 0.5), (0, 1), (1e6, 0)]
 )
 def test_small_deviations_beside_a_level(run, level, spread):
-    """A channel is constant where all its values are equal, and nowhere else."""
+    """A channel is constant only if all its values are equal."""
     x = (level + spread * np.random.default_rng(0).standard_normal((997, 2))).astype(np.float32)
     exact = x.astype(np.float64)
     y, _, var = run(anyops.batch_norm, x, np.zeros(2, np.float32), np.ones(2, np.float32), training=True, momentum=0.0)
@@ -542,7 +542,7 @@ def test_small_deviations_beside_a_level(run, level, spread):
     [(2**24 - 2, "float32", 3), (2**53 - 2, "float64", 3), (4_500_000, "float32", 60_000)],
 )
 def test_a_mean_that_its_dtype_does_not_hold(run, level, dtype, samples, weighted):
-    """Neither y nor the gradient is off by the rounding of the mean: samples 0, 0, 1 beside a level."""
+    """y and the gradient are not affected by the rounding of the mean: samples 0, 0, 1 plus a level."""
     if not run.backend.has_dtype(dtype):
         pytest.skip(f"{run.backend} has no {dtype}")
     small = (np.arange(samples)[:, None] % 3 == 2).astype(np.int64)
@@ -553,7 +553,7 @@ def test_a_mean_that_its_dtype_does_not_hold(run, level, dtype, samples, weighte
     y, _, got_var = run(anyops.batch_norm, x, *state, sample_weight=w, training=True, momentum=0.0)
     np.testing.assert_allclose(y, want, atol=1e-4 if dtype == "float32" else 1e-12)
     np.testing.assert_allclose(got_var, var, rtol=2e-4)
-    # The closed form, of the samples without the level, in float64.
+    # The closed form for the samples without the level, in float64.
     each, g = np.ones((samples, 1)) if w is None else w[:, None].astype(np.float64), dy.astype(np.float64)
     mean = (each * small).sum() / each.sum()
     s = 1 / np.sqrt((each * (small - mean) ** 2).sum() / each.sum() + 1e-5)

@@ -1,4 +1,4 @@
-"""Options that are numbers: of Python, of NumPy, arrays without axes, or known to a compiler as numbers that change."""
+"""Numeric options: Python and NumPy numbers, 0-d arrays, or symbolic numbers of a compiler."""
 
 from inspect import signature
 
@@ -9,7 +9,7 @@ import anyops
 from tests.backends import Backend, Transform, compile_fullgraph, named_in, why_not
 from tests.test_inputs import arrays_of
 
-# A number in range that every float holds, and one that is not.
+# A valid number that every float represents, and an invalid one.
 NUMBERS = {
     "iou_threshold": (0.375, -0.5),
     "overlap_threshold": (0.375, 1.5),
@@ -27,7 +27,7 @@ NUMBERS = {
     "tol": (0.125, -0.5),
     "ratio": (2.0, 0.5),
 }
-# Options with which the numbers matter
+# Options for which the numbers have an effect.
 BESIDE = {
     "soft_nms": ({}, {"decay": "linear"}),
     "soft_nms_scores": ({}, {"decay": "linear"}),
@@ -35,12 +35,12 @@ BESIDE = {
     **dict.fromkeys(("cluster_nms", "cluster_nms_scores"), ({"penalty": "score"},)),
     **dict.fromkeys(("weighted_cluster_nms", "weighted_cluster_nms_boxes"), ({}, {"penalty": "score"})),
 }
-OTHERS = {"size", "sigmas", "model_weights", "class_weight", "callback"}  # that speak of several numbers
+OTHERS = {"size", "sigmas", "model_weights", "class_weight", "callback"}  # options with several numbers
 FITS = {"logistic_regression", "kmeans", "minibatch_kmeans", "anchor_boxes"}
 
 
 def numbers_of(name):
-    """The options of an op that are numbers."""
+    """The numeric options of an op."""
     parameters = signature(getattr(anyops, name)).parameters.values()
     return [p.name for p in parameters if "float" in str(p.annotation) and p.name not in OTHERS]
 
@@ -55,7 +55,7 @@ def test_every_number_is_tried():
 
 
 def of_numbers(place, name, beside):
-    """The parts of a result as a function of the numbers; arrays are of the place."""
+    """The parts of a result as a function of the numbers; arrays are on the given backend."""
 
     def there(x):
         return [there(y) for y in x] if isinstance(x, list) else place.asarray(x) if type(x) is np.ndarray else x
@@ -92,7 +92,7 @@ def place(request):
 
 @pytest.mark.parametrize("name", OPS)
 def test_what_is_a_number(place, name):
-    """Concrete ones give one result, and are refused in one way."""
+    """All kinds of concrete numbers give the same result, and invalid ones the same error."""
     kinds = {
         "scalar": np.float32,
         "array of NumPy": np.array,
@@ -110,7 +110,7 @@ def test_what_is_a_number(place, name):
                 call(place, name, {}, **{option: make(wrong)})
         for value in ("1", True, np.array([0.5]), place.asarray(np.array([0.5], np.float32)), np.array(True)):
             if option in ("alpha", "pos_weight") and hasattr(value, "ndim") and value.ndim:
-                continue  # of classes
+                continue  # weights of classes
             with pytest.raises(TypeError, match=rf"^{option} must (be a number|have a .* dtype), got"):
                 call(place, name, {}, **{option: value})
 
@@ -120,7 +120,7 @@ def test_what_is_a_number(place, name):
     ("name", "beside"), [case for case in CASES if case[0] in {*STATIC} - {"logistic_step"}], ids=str
 )
 def test_numbers_that_jax_traces(name, beside):
-    """Under a vmap in a jit; arrays of boxes, logits, samples are constants."""
+    """Under a vmap in a jit; boxes, logits and samples are constants."""
     if why := Backend.JAX_CPU.why_unavailable():
         pytest.skip(why)
     import jax
@@ -134,8 +134,8 @@ def test_numbers_that_jax_traces(name, beside):
             equal(Backend.JAX_CPU, [x[k] for x in got], f(*lane))
 
 
-VALUES = (1.0, 0.75, 0.5, 0.875)  # shares of each number
-# One of each kind of kernel, and of each kernel in `nox -s torch`: the others have the same numbers in the same places
+VALUES = (1.0, 0.75, 0.5, 0.875)  # factors for each number
+# One op of each kind of kernel, in `nox -s torch` of each kernel: the other ops pass the same numbers to the kernel.
 KERNELS = {"nms_mask", "soft_nms_scores", "sigmoid_focal_loss", "batch_norm"}
 if Backend.TORCH_CPU in named_in("ANYOPS_BACKENDS"):
     KERNELS |= {
@@ -146,7 +146,7 @@ if Backend.TORCH_CPU in named_in("ANYOPS_BACKENDS"):
 
 @pytest.mark.parametrize(("name", "beside"), [case for case in CASES if case[0] in KERNELS], ids=str)
 def test_numbers_that_torch_compiles(name, beside):
-    """In one graph, twice at most for four numbers of Python, once for tensors."""
+    """One graph, compiled at most twice for four Python numbers, once for tensors."""
     if why := Backend.TORCH_CPU.why_unavailable():
         pytest.skip(why)
     import torch
@@ -177,7 +177,7 @@ def test_numbers_that_torch_maps(name, beside):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint32", "int64", "uint64"])
 def test_a_threshold_of_integers(dtype):
-    """Compared with them as an integer, also where it is traced."""
+    """Compared with integer scores as an integer, even if traced."""
     torch = pytest.importorskip("torch")
     scores, thresholds = np.array([1, 5, 7, 7, 200]).astype(dtype), [6.5, 7.0, 5.0, 300.0]
     mapped = torch.func.vmap(lambda t: anyops.top_scores(torch.asarray(scores), 5, score_threshold=t).valid)
@@ -197,13 +197,13 @@ def test_what_decides_a_shape_needs_a_value(name):
     with Backend.JAX_CPU.active():
         for option in numbers_of(name):
             with pytest.raises(
-                TypeError, match=rf"^({option} must have a value here|\w+ must have values), .*transform"
+                TypeError, match=rf"^({option} must have a known value|\w+ must have values), .*transform"
             ):
                 jax.jit(lambda x, option=option: call(Backend.JAX_CPU, name, {}, **{option: x}))(NUMBERS[option][0])
 
 
 def test_a_schedule_is_one_program():
-    """Of γ, as an array of JAX: no step compiles."""
+    """A schedule of γ as JAX arrays: no step compiles."""
     if why := Backend.JAX_CPU.why_unavailable():
         pytest.skip(why)
     import jax
@@ -228,7 +228,7 @@ INTEGERS = ("axis", "k", "n_init", "max_iter", "n_local_trials", "max_no_improve
 
 @pytest.mark.parametrize("name", anyops.support())
 def test_what_is_an_integer(place, name):
-    """Narrow integers of NumPy and arrays without axes are those of Python; bools and other arrays are refused."""
+    """NumPy integers and 0-d arrays work as Python integers; bools and other arrays are refused."""
     parameters = signature(getattr(anyops, name)).parameters
     options = [option for option in INTEGERS if option in parameters]
     if not options or why_not(name, place, Transform.EAGER):

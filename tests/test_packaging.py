@@ -1,4 +1,4 @@
-"""What is said of the package in several files is the same in all of them."""
+"""Facts about the package are the same in all files."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ RECIPE = (ROOT / "packaging" / "recipe.yaml").read_text(encoding="utf-8")
 
 
 def required(section):
-    """Of a section of the recipe: names and versions, but for Python's."""
+    """Names and versions in a section of the recipe, except Python."""
     lines = re.search(rf"^ +{section}:\n((?: +- .*\n)+)", RECIPE, re.MULTILINE)[1]
     return {line.replace(" ", "").lstrip("-") for line in lines.splitlines() if "python " not in line}
 

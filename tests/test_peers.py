@@ -1,4 +1,4 @@
-"""What is written for other libraries, and what here: both sides of docs/coming_from.md give the same."""
+"""Both sides of docs/coming_from.md, calls of other libraries and of anyops, give the same results."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ RECORD = peers.recorded()
 
 
 def compare(got, want, atol):
-    """Both are numbers, lists or lists of those of several results."""
+    """Compare numbers, lists, or lists of results."""
     if isinstance(want, list) and want and isinstance(want[0], list) and len({np.shape(part) for part in want}) > 1:
         assert len(got) == len(want)
         for one, other in zip(got, want, strict=True):

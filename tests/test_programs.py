@@ -1,4 +1,4 @@
-"""What ops declare of loops, meshes, graphs and exported models is true, and what cannot be had is refused in words."""
+"""Declarations of ops about loops, meshes, graphs and exported models are true; the rest is refused with a message."""
 
 import os
 import warnings
@@ -11,7 +11,7 @@ from tests import record
 from tests.backends import Backend, compile_fullgraph
 from tests.programs import Program, close, on_several_devices, whole
 
-# Cells that run anyhow; tests/test_export.py has some of what is exported.
+# Cells that always run; tests/test_export.py has some of the exported ones.
 SOME = {
     Program.SCAN: ["nms_mask"],
     Program.SHARD_MAP: ["nms_mask", "batch_norm"],
@@ -24,13 +24,13 @@ SOME = {
 OF_JAX = Program.SCAN, Program.SHARD_MAP, Program.MESH, Program.JAX_EXPORT
 
 
-WHOLE = "ANYOPS_PROGRAMS" in os.environ  # as `nox -s programs` says: ten minutes and more
+WHOLE = "ANYOPS_PROGRAMS" in os.environ  # as in `nox -s programs`: ten minutes and more
 CELLS = [(p, op) for p in Program for op in (record.OPS if WHOLE else SOME.get(p, ()))]
 
 
 @pytest.fixture(scope="module")
 def several():
-    """The cells of JAX, which run in one process."""
+    """The JAX cells, which run in one process."""
     pytest.importorskip("jax")
     cells = {p: [op for q, op in CELLS if q is p] for p in OF_JAX}
     return on_several_devices({p: ops for p, ops in cells.items() if ops})
@@ -49,7 +49,7 @@ def test_torch(program, op):
         pytest.importorskip("onnxscript")
         pytest.importorskip("onnxruntime")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about itself
+        warnings.simplefilter("ignore")  # torch's warnings about torch
         if program.why_not(op) is None:
             program.run(op)
         else:
@@ -60,13 +60,13 @@ def test_torch(program, op):
 @pytest.mark.parametrize(
     ("op", "why"),
     [
-        ("nms", "nms returns as many indices as there are boxes kept, .* use nms_mask"),
+        ("nms", "nms returns as many indices as it keeps boxes, .* use nms_mask"),
         ("weighted_boxes_fusion", "use weighted_boxes_fusion_padded"),
-        ("nms_mask", "torch.jit.trace keeps the steps that its example takes, .* use torch.export"),
+        ("nms_mask", "torch.jit.trace would fix the number of loop steps .* use torch.export"),
         ("kmeans", "x must have values, .* kmeans_step does not"),
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # torch's, of torch.jit and of Python values in it
+@pytest.mark.filterwarnings("ignore")  # torch's warnings about torch.jit and Python values in it
 def test_torch_jit_trace_is_refused_in_words(op, why):
     torch = pytest.importorskip("torch")
     f, arrays = whole(op)
@@ -76,10 +76,10 @@ def test_torch_jit_trace_is_refused_in_words(op, why):
 
 @pytest.mark.filterwarnings("ignore")
 def test_more_tiles_than_one_are_not_traced():
-    """As many as the example has, which no other number of boxes would change."""
+    """A trace would fix the number of tiles to the example's, for any number of boxes."""
     torch = pytest.importorskip("torch")
     boxes = torch.rand(300, 4)
-    with pytest.raises(TypeError, match=r"torch\.jit\.trace keeps the steps"):
+    with pytest.raises(TypeError, match=r"torch\.jit\.trace would fix"):
         torch.jit.trace(anyops.fast_nms_mask, (boxes, boxes[:, 0]))
 
 
@@ -94,7 +94,7 @@ def test_a_loop_of_constant_sizes_is_refused_by_aot_function():
 
 @pytest.mark.parametrize("op", ["box_iou", "nms_mask", "sigmoid_focal_loss", "softmax_focal_loss", "logistic_loss"])
 def test_16_bits_beside_other_floats_in_one_graph(op):
-    """Each floating argument in turn; the dtype of the result is that of an eager call."""
+    """Each floating argument in turn; the result has the dtype of an eager call's result."""
     torch = pytest.importorskip("torch")
     f, arrays = whole(op)
     given = [torch.asarray(x) for x in arrays]
@@ -113,7 +113,7 @@ STATIC = [op for op in record.OPS if anyops.support()[op].why_not("jit", "jax") 
 
 @pytest.mark.parametrize("op", STATIC if WHOLE else ["clip_boxes", "box_iou_loss", "nms_mask"])
 def test_a_warm_call_ships_nothing(op):
-    """Numbers of a call that was made before lie on the device."""
+    """Numbers of an earlier call are cached on the device."""
     jax = pytest.importorskip("jax")
     f, arrays = whole(op)
     with Backend.JAX_CPU.active():
@@ -126,7 +126,7 @@ def test_a_warm_call_ships_nothing(op):
 
 
 def test_results_of_parts_keep_the_parts():
-    """On explicit axes: the leading axes that a result shares with its arguments lie as theirs do."""
+    """On explicit axes: the leading axes that a result shares with its arguments are sharded alike."""
     pytest.importorskip("jax")
     import jax
 

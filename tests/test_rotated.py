@@ -1,4 +1,4 @@
-"""What the page about rotated boxes says of other libraries and of this one."""
+"""The claims of the page about rotated boxes, about other libraries and anyops."""
 
 from pathlib import Path
 

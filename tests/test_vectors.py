@@ -1,4 +1,4 @@
-"""Published numbers, tests/vectors/*.json, for the ops whose conventions they share."""
+"""Published numbers, tests/vectors/*.json, for ops with the same conventions."""
 
 import json
 from pathlib import Path
@@ -81,14 +81,14 @@ def monai(run, e):
 
 
 def half_binomial(run, e):
-    """Focal loss with γ = 0; in float64, for which the numbers are."""
+    """Focal loss with γ = 0; in float64, as the published numbers."""
     y, x, *want = (np.array(column) for column in zip(*e["expected"]["rows"], strict=True))
     dtype = np.float64 if run.backend.has_dtype("float64") else np.float32
     got = run(anyops.sigmoid_focal_loss_and_grad, x.astype(dtype), y.astype(dtype), alpha=None, gamma=0)
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(got[0], want[0].astype(float), rtol=8 * eps, atol=8 * eps)
     known = [v is not None for v in want[1]]
-    # upstream stores the gradient at (1, 37) with the wrong sign: it is no larger than the tolerance
+    # Upstream stores the gradient at (1, 37) with the wrong sign, but it is within the tolerance.
     np.testing.assert_allclose(got[1][known], want[1][known].astype(float), rtol=8 * eps, atol=8 * eps)
 
 
@@ -250,7 +250,7 @@ def onnx(run, e):
 
 
 def soft(run, e):
-    """Their Gaussian divides by sigma, in TensorFlow by twice as much; mmcv's `>=` meets no overlap of just that."""
+    """Their Gaussian divides by sigma, TensorFlow's by 2 sigma; mmcv's `>=` does not matter, as no overlap is equal."""
     p, (boxes, scores) = e["params"], e["inputs"].values()
     got = run(
         anyops.soft_nms,
@@ -267,7 +267,7 @@ def soft(run, e):
 
 
 def soft_scores(run, e):
-    """Decayed in a single pass, which for two boxes is all there is to do."""
+    """Decayed in a single pass, which suffices for two boxes."""
     boxes, scores, labels = e["inputs"].values()
     got = run(
         anyops.soft_nms_scores, floats(boxes), np.float32(scores), labels=np.int32(labels), sigma=e["params"]["sigma"]
@@ -276,7 +276,7 @@ def soft_scores(run, e):
 
 
 def groups(run, e):
-    """As sets: which of equal scores is the head is another convention. By `>=`: above the number below."""
+    """As sets, because ties choose another head. With `>=`, so the threshold is the next lower number."""
     assert e["params"]["compare"] == ">="
     below = float(np.nextafter(np.float32(e["params"]["iou_threshold"]), np.float32(0)))
     got = run(anyops.nms_groups, floats(e["inputs"]["boxes"]), np.float32(e["inputs"]["scores"]), below)
@@ -287,7 +287,7 @@ def groups(run, e):
 
 
 def fusion(run, e):
-    """Their lists for each model are joined; what they skip below a score, no score here equals."""
+    """Their lists per model are concatenated; no score equals their score threshold."""
     p, (boxes, scores, labels) = e["params"], ([x for of_model in v for x in of_model] for v in e["inputs"].values())
     models = [k for k, of_model in enumerate(e["inputs"]["scores_list"]) for _ in of_model]
     got = run(
@@ -306,7 +306,7 @@ def fusion(run, e):
     assert got[2].tolist() == e["expected"]["labels"]
 
 
-# op of the entry: how it is held against ours, or why it is not
+# op of the entry: how it is compared with ours, or why it is not
 OPS = {
     "box_iou": iou("iou"),
     "generalized_box_iou": iou("giou"),
@@ -315,7 +315,7 @@ OPS = {
     "generalized_box_iou_aligned": iou("giou", pairwise=False),
     "box_ios": iou("ios"),
     "box_ioa2": ioa2,
-    "box_iou_crowd": iou("iou"),  # none of its boxes is a crowd
+    "box_iou_crowd": iou("iou"),  # it has no crowd boxes
     "generalized_box_iou_loss": loss("giou"),
     "distance_box_iou_loss": loss("diou"),
     "complete_box_iou_loss": loss("ciou"),

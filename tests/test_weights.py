@@ -1,4 +1,4 @@
-"""Weights of samples are relative: every function that takes them, in units from 2⁻¹⁴⁰ to 2¹²⁰ of float32."""
+"""Sample weights are relative, in every function that takes them: in units from 2⁻¹⁴⁰ to 2¹²⁰, in float32."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def box_loss(ship, w, penalty):
     return 0.0, anyops.box_iou_loss(ship(boxes), ship(boxes[::-1].copy()), "mean", sample_weight=w)
 
 
-# Each returns what has the unit of the weights, and what has none.
+# Each returns the results in the unit of the weights, and the results without a unit.
 CALLS = {
     "kmeans": kmeans,
     "kmeans_partial": partial,
@@ -133,12 +133,12 @@ CALLS = {
     "box_iou_loss": box_loss,
 }
 
-# XLA takes sums below the normal range for 0, and others have few digits there; NumPy warns where they leave it above.
+# XLA treats sums below the normal range as 0, others have few digits there; NumPy warns of overflow.
 SUMS = {"kmeans_partial", "logistic_partial", "batch_stats"}
 
 
 def told(backend, found):
-    """Numbers of the host: what has the unit of the weights, and what has none."""
+    """Host numbers: results in the unit of the weights, and results without a unit."""
     of_weights, *others = found
     of_weights = of_weights if isinstance(of_weights, tuple) else (of_weights,)
     on_host = [[backend.to_numpy(a) if hasattr(a, "shape") else a for a in part] for part in (of_weights, others)]

@@ -1,4 +1,4 @@
-"""Options of words: what editors are told, what the documentation says, and what the checks let pass are one list."""
+"""String options: the types for editors, the documentation and the checks have the same list of choices."""
 
 import importlib.util
 import re
@@ -13,7 +13,7 @@ from tests.test_inputs import BOXES, arrays_of
 
 
 def words_of(annotation):
-    """The words among the types that a parameter may have."""
+    """The strings among the types of a parameter."""
     if get_origin(annotation) is Literal:
         return [word for word in get_args(annotation) if isinstance(word, str)]
     return [word for part in get_args(annotation) for word in words_of(part)]
@@ -42,7 +42,7 @@ def test_every_option_of_words_has_a_type():
 
 @pytest.mark.parametrize(("name", "option", "words"), OPTIONS, ids=[f"{n}-{o}" for n, o, _ in OPTIONS])
 def test_types_are_what_is_checked(name, option, words):
-    """The words that the error lists are those of the type; of kinds, which depend on `fmt`, those of boxes."""
+    """The choices in the error message are those of the type; for kinds, which depend on `fmt`, those of boxes."""
     with pytest.raises((TypeError, ValueError), match=rf"\b{option} must be ") as error:
         getattr(anyops, name)(**arrays_of(name)[1] | {option: "Nonsense"})
     listed = re.search(r"must be (?:one of )?(.*?)(?: or an array| for fmt=.*|, because .*)?, got", str(error.value))[1]

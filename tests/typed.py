@@ -1,6 +1,6 @@
-"""What type checkers and editors are told of the public functions: ``nox -s types`` reads this file, nothing runs it.
+"""The types of the public functions: ``nox -s types`` checks this file, nothing runs it.
 
-An unknown word is an error here, so that its `type: ignore` is used; mypy reports one that is not.
+An unknown choice is a type error, so its `type: ignore` is used; mypy reports unused ones.
 """
 
 from typing import Any, assert_type
@@ -14,7 +14,7 @@ Floats = NDArray[np.float32]
 
 
 def arrays_of_one_library(boxes: Floats, scores: Floats, labels: NDArray[np.int64]) -> None:
-    """Results have the class of the arguments, and their dtype where that is part of the class."""
+    """Results have the class of the arguments, including the dtype if that is part of the class."""
     assert_type(anyops.box_iou(boxes, boxes), Floats)
     assert_type(anyops.box_convert(boxes, "xyxy", "cxcywh"), Floats)
     assert_type(anyops.box_area(boxes), Floats)
@@ -32,13 +32,13 @@ def arrays_of_one_library(boxes: Floats, scores: Floats, labels: NDArray[np.int6
 
 
 def arrays_of_any_library(boxes: Any, scores: Any) -> None:
-    """What is not known stays so."""
+    """Unknown types stay unknown."""
     assert_type(anyops.nms(boxes, scores), Any)
     assert_type(anyops.box_iou(boxes, boxes), Any)
 
 
 def options_of_words(x: Floats, y: NDArray[np.int64]) -> None:
-    """A word that there is not is an error before anything runs."""
+    """An unknown choice is a type error."""
     anyops.nms(x, x, kind="giou", fmt="cxcywhr")
     anyops.nms(x, x, kind="IoU")  # type: ignore[arg-type]
     anyops.box_area(x, fmt="ltrb")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Functions for which the plain formula loses digits, overflows, or has no derivative somewhere."""
+"""Functions whose plain formula would lose digits, overflow, or lack a derivative somewhere."""
 
 from ._array.mode import Mode
 from ._array.namespace import Array, DType, Namespace, cast, compute_dtype, device, is_kind, promoted, stop_gradient
@@ -8,16 +8,16 @@ SQUARABLE = 2.0**50  # above it, and below its inverse, squares of float32 leave
 
 
 def softplus(xp: Namespace, z: Array) -> Array:
-    """log(1 + e^z), to the last digits; its second derivative at 0 is not found, see :func:`cross_entropy`."""
+    """log(1 + e^z), accurate to the last digits; without a second derivative at 0, see :func:`cross_entropy`."""
     return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, xp.zeros_like(z))
 
 
 def cross_entropy(xp: Namespace, z: Array, w: Array | None, balance: tuple[Array, Array] | None = None) -> Array:
-    """(1 − w) softplus(z) + w softplus(−z), as defined, to the last bit, with two derivatives; w = None for 0.
+    """(1 − w) softplus(z) + w softplus(−z), rounded as this formula, twice differentiable; w = None for 0.
 
-    Or ``u softplus(z) + v softplus(−z)`` for ``balance = (u, v)``.
+    With ``balance = (u, v)`` it is ``u softplus(z) + v softplus(−z)``.
     """
-    # where, and not abs and maximum, which have no second derivative at 0, and take a fraction of the time
+    # `where`, although it is several times slower than abs and maximum: these have no second derivative at 0.
     positive = z > 0
     tail = xp.log1p(xp.exp(xp.where(positive, -z, z)))
     against = tail + xp.where(positive, z, 0.0)
@@ -28,7 +28,7 @@ def cross_entropy(xp: Namespace, z: Array, w: Array | None, balance: tuple[Array
 
 
 def sigmoids(xp: Namespace, z: Array) -> tuple[Array, Array]:
-    """σ(z) and σ(−z) = 1 − σ(z), both to the last digits."""
+    """σ(z) and σ(−z) = 1 − σ(z), both accurate to the last digits."""
     e = xp.exp(-xp.abs(z))
     q = 1.0 / (1.0 + e)
     up = z >= 0
@@ -36,9 +36,10 @@ def sigmoids(xp: Namespace, z: Array) -> tuple[Array, Array]:
 
 
 def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
-    """log Σ e^x − level along the last axis, which stays, and the share of each in the sum.
+    """log Σ e^x − level along the last axis (kept as length 1), and the softmax of x.
 
-    The largest x meets the level before the logarithm joins: beside logits of ±10 000 that would lose its digits.
+    The level is subtracted from the largest x before the logarithm is added, which would lose its digits beside logits
+    of ±10 000.
     """
     top = stop_gradient(xp.max(x, axis=-1, keepdims=True))
     parts = xp.exp(x - top)
@@ -47,8 +48,8 @@ def log_sum_exp(xp: Namespace, x: Array, level: Array) -> tuple[Array, Array]:
 
 
 def log_softmax(xp: Namespace, r: Array) -> Array:
-    """The logarithms of the softmax along the last axis, accurate where one probability is near 1."""
-    # Of the classes at the top all but one are among the rest of it, and take no part in its derivative.
+    """The logarithms of the softmax along the last axis, accurate even if one probability is near 1."""
+    # If several logits are the largest, only the first of them is subtracted; the others belong to the rest.
     first = xp.argmax(r, axis=-1, keepdims=True) == xp.arange(r.shape[-1], device=device(r))
     r = r - xp.sum(xp.where(first, r, 0.0), axis=-1, keepdims=True)
     rest = xp.sum(xp.where(first, 0.0, xp.exp(r)), axis=-1, keepdims=True)
@@ -56,42 +57,43 @@ def log_softmax(xp: Namespace, r: Array) -> Array:
 
 
 def class_loss(xp: Namespace, own: Array, rest: Array, total: Array) -> Array:
-    """−log of the softmax of one class, of logits whose largest is 0: of its logit, and Σ e^r of the others and of all.
+    """−log softmax of one class, for logits r with maximum 0: `own` its logit, `rest` and `total` Σ e^r of others, all.
 
-    Where its own is the largest, the others are small beside it, and keep their digits.
+    If its logit is the largest, log1p keeps the digits of a small `rest`.
     """
     return xp.where(own == 0, xp.log1p(rest), xp.log(total) - own)
 
 
 def quotient(xp: Namespace, x: Array, y: Array) -> Array:
-    """x / y, and x where y is not above 0; neither value nor derivative is that of a division by 0."""
+    """x / y, or x if y ≤ 0; neither the value nor the derivative divides by 0."""
     return x / xp.where(y > 0, y, 1.0)
 
 
 def inverse_scale(xp: Namespace, largest: Array) -> Array:
-    """1, or 1 / largest where squares could overflow or vanish."""
+    """1, or 1 / largest if squares could overflow or underflow."""
     far = (largest > SQUARABLE) | ((largest < 1 / SQUARABLE) & (largest > 0))
     info = xp.finfo(largest.dtype)
     one = xp.ones_like(largest)
-    # No inverse is infinite, or subnormal, which some processors take for 0. No scalars: torch would not compile them.
+    # Bounded so that no inverse is infinite, or subnormal, which some processors treat as 0. Arrays instead of scalars,
+    # which torch would not compile.
     bounded = xp.minimum(xp.maximum(largest, 4 * float(info.smallest_normal) * one), float(info.max) / 8 * one)
     return xp.where(far, one / bounded, one)
 
 
 def present(xp: Namespace, x: Array, w: Array | None) -> Array:
-    """Return x with zeros for what is not finite in items of weight 0, so that no gradient meets it."""
+    """Return x with zeros for non-finite values of weight 0, so that they do not reach gradients."""
     return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, 0.0)
 
 
 def positive(xp: Namespace, weight: Array) -> Array:
-    """Which weights are above 0; the standard compares no bools with numbers."""
+    """Tell which weights are above 0; the standard does not compare bools with numbers."""
     return weight if is_kind(xp, weight, "bool") else weight > 0
 
 
 def in_unit(mode: Mode, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
-    """Return weights (..., n) in a unit in which their sums stay in range, and the inverse of the unit (..., 1).
+    """Return weights (..., n) in a unit in which their sums are in range, and the inverse of the unit (..., 1).
 
-    In their own floating dtype, which may have a wider range; None for the unit where it is 1.
+    Weights keep their floating dtype, which may have a wider range; None for the unit if it is 1.
     """
     if weight is None or weight.shape[-1] == 0:
         return weight, None
@@ -105,6 +107,6 @@ def in_unit(mode: Mode, weight: Array | None, wide: DType) -> tuple[Array | None
 
 
 def out_of_unit(xp: Namespace, total: Array, inverse: Array) -> Array:
-    """Return sums in the unit of the given weights, in a dtype that holds them."""
+    """Return sums in the unit of the given weights, in a dtype with sufficient range."""
     dtype = promoted(xp, total.dtype, inverse.dtype)
     return cast(xp, total, dtype) / cast(xp, inverse, dtype)

@@ -1,4 +1,4 @@
-"""Batch normalisation, its gradient, and the statistics of parts of a batch, which merge.
+"""Batch normalisation, its gradient, and mergeable statistics of parts of a batch.
 
 Notation: μ, v mean and biased variance of a channel, s = 1/√(v + ε), x̂ = (x − μ)s; w the weight of a sample, N = Σw.
 """
@@ -31,7 +31,7 @@ from ._array.pieces import Tile, map_tiles, stack_tiles, tiles
 from ._array.support import Kind, op
 from ._math import present, quotient
 
-ROUNDINGS = 1 << 14  # roundings of the mean up to which deviations are measured once more
+ROUNDINGS = 1 << 14  # standard deviation, in roundings of the mean, up to which the mean is corrected
 
 
 class BatchNorm(NamedTuple):
@@ -43,7 +43,7 @@ class BatchNorm(NamedTuple):
 
 
 class BatchNormGrad(NamedTuple):
-    """Derivatives by the input of batch norm, its weight and its bias."""
+    """Derivatives with respect to the input, weight and bias of batch norm."""
 
     dx: Array
     dweight: Array
@@ -51,7 +51,7 @@ class BatchNormGrad(NamedTuple):
 
 
 class BatchStats(NamedTuple):
-    """Of the samples of a channel: their number or weight Σw, their mean, and m2 = Σ w(x − mean)²."""
+    """Statistics of the samples of a channel: their number or weight Σw, their mean, and m2 = Σ w(x − mean)²."""
 
     count: Array
     mean: Array
@@ -59,7 +59,7 @@ class BatchStats(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """As :class:`BatchStats`; the mean is `mean` + `rest`: the rounded one, and what its rounding takes."""
+    """As :class:`BatchStats`; the mean is `mean` + `rest`, the rounded mean and its rounding error."""
 
     count: Array
     mean: Array
@@ -67,7 +67,7 @@ class Moments(NamedTuple):
     m2: Array
 
 
-# --- what a user calls -----------------------------------------------------------------------------------------------
+# --- public functions ------------------------------------------------------------------------------------------------
 
 
 @op(Kind.VALUES)
@@ -212,7 +212,7 @@ def batch_norm_grad(
     named = {"weight": weight, "running_mean": running_mean, "running_var": running_var}
     _check_training(training)
     if not training and (running_mean is None or running_var is None):
-        raise TypeError("running_mean and running_var must be arrays where training=False, got None")
+        raise TypeError("running_mean and running_var must be arrays for training=False, got None")
     eps = check_parameter("eps", eps, least=0)
     mode, axis = _check(x, named, axis, sample_weight, dy, numbers={"eps": eps})
     dtype = result_dtype(mode.xp, x=x)
@@ -298,7 +298,7 @@ def merge_batch_stats(a: BatchStats, b: BatchStats) -> BatchStats:
     result_dtype(mode.xp, **parts)
     if tuple(a.mean.shape) != tuple(b.mean.shape):
         raise ValueError(
-            f"a and b must have one number of channels, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}"
+            f"a and b must have the same number of channels, got {tuple(a.mean.shape)} and {tuple(b.mean.shape)}"
         )
     return BatchStats(*mode.run(_merge, *a, *b))
 
@@ -325,11 +325,11 @@ def _check(
     numbers: Mapping[str, float | Array] = MappingProxyType({}),
     required: tuple[str, ...] = (),
 ) -> tuple[Mode, int]:
-    """Return the mode and the channel axis from 0 on; raise unless all describes the same channels and samples."""
+    """Return the mode and the channel axis, at least 0; raise unless all arrays have the same channels and samples."""
     arrays = {"x": x, **channels, "sample_weight": sample_weight, **dict(zip(("dy",), dy, strict=False))}
-    there = {k: v for k, v in arrays.items() if v is not None or k in ("x", "dy") or k in required}
-    there |= {k: v for k, v in numbers.items() if is_array(v)}
-    mode = mode_of(**there) if len(there) == 1 else sized_mode_of(**there)
+    given = {k: v for k, v in arrays.items() if v is not None or k in ("x", "dy") or k in required}
+    given |= {k: v for k, v in numbers.items() if is_array(v)}
+    mode = mode_of(**given) if len(given) == 1 else sized_mode_of(**given)
     xp = mode.xp
     check_dtype(xp, "x", x, "real floating", "integral")
     wide = compute_dtype(xp, result_dtype(xp, x=x))
@@ -344,7 +344,7 @@ def _check(
         check_dtype(xp, name, value, "real floating", *([] if name.startswith("running") else ["integral"]))
         if tuple(value.shape) != (shape[axis],):
             raise ValueError(
-                f"{name} must have shape ({shape[axis]},) beside x of shape {shape} with channels along axis {axis}, "
+                f"{name} must have shape ({shape[axis]},) for x of shape {shape} with channels along axis {axis}, "
                 f"got {tuple(value.shape)}"
             )
     for slope in dy:
@@ -354,11 +354,11 @@ def _check(
             raise ValueError(f"dy must have the shape of x, {shape}, got {tuple(slope.shape)}")
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
-        samples, given = shape[:axis] + shape[axis + 1 :], tuple(sample_weight.shape)
-        if given != samples[: len(given)] or (samples and not given):
+        samples, got = shape[:axis] + shape[axis + 1 :], tuple(sample_weight.shape)
+        if got != samples[: len(got)] or (samples and not got):
             raise ValueError(
-                f"sample_weight must have shape {samples} or its leading part beside x of shape {shape} with channels "
-                f"along axis {axis}, got {given}"
+                f"sample_weight must have shape {samples} or its first axes for x of shape {shape} with channels along "
+                f"axis {axis}, got {got}"
             )
     return mode, axis
 
@@ -377,10 +377,9 @@ def _around(xp: Namespace, x: Array, axis: int) -> Array:
 
 
 def _tiles(mode: Mode, x: Array) -> list[Tile]:
-    """Cut (A, C, B) along A, and within that along C, where that is faster.
+    """Cut (A, C, B) along A, and then along C, if that is faster.
 
-    Temporaries of the size of a large batch are mapped and zeroed by the system each time, which takes longer than to
-    compute them.
+    The system maps and zeroes large temporaries anew each time, which takes longer than computing them.
     """
     return tiles(x.shape, mode.grain, (0, 1))
 
@@ -508,14 +507,14 @@ def _batch_moments(mode: Mode, x: Array, sample_weight: Array | None, *, axis: i
 def _whole(
     mode: Mode, x: Array, x3: Array, w3: Array | None, sample_weight: Array | None, axis: int, dtype: DType
 ) -> Moments:
-    """The moments of a batch; those of a lazy one are computed, in one pass over its chunks."""
+    """Return the moments of a batch; if it is lazy, they are computed in one pass over its chunks."""
     if not mode.lazy:
         return _statistics(mode, x3, w3, dtype)
     return Moments(*(mode.xp.asarray(part) for part in _moments_of(x, axis, sample_weight)))
 
 
 def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> Moments:
-    """Σw, mean and m2 over A and B of (A, C, B), from those of its tiles."""
+    """Σw, mean and m2 over A and B of (A, C, B), merged from its tiles."""
     xp, cut = mode.xp, _tiles(mode, x)
 
     def moments(i: slice, j: slice, _: slice) -> Moments:
@@ -529,7 +528,7 @@ def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> Moments:
         return xp.zeros_like(others[0]) + count, *others
 
     count, mean, rest, m2 = stack_tiles(xp, of_channels, cut)
-    # From the first mean on, so that equal means give exactly themselves.
+    # Relative to the first mean, so that merging equal means is exact.
     total, apart = xp.sum(count, axis=0), (mean - mean[:1, ...]) + rest
     off = quotient(xp, xp.sum(count * apart, axis=0), total)
     m2 = xp.sum(m2, axis=0) + xp.sum(count * (apart - off) ** 2, axis=0)
@@ -539,7 +538,7 @@ def _statistics(mode: Mode, x: Array, w: Array | None, dtype: DType) -> Moments:
 def _moments(mode: Mode, x: Array, w: Array | None) -> Moments:
     """Σw, mean and m2 over the first and last of three axes, by two passes.
 
-    The second pass sums the deviations too: what is left of them is how far the first mean was off.
+    The second pass also averages the deviations, which is the error of the first mean.
     """
     xp = mode.xp
     if w is None:
@@ -550,8 +549,8 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> Moments:
         d = x - mean[:, None]
         squares = _channel_sum(mode, d, d)
         if mode.fused and number:
-            # One more reduction would cost an eighth of a batch norm: only beside deviations that the rounding of the
-            # mean can be seen in.
+            # One more reduction would cost an eighth of a batch norm, so it is done only if deviations are small enough
+            # for the rounding of the mean to matter.
             few = squares <= number * (ROUNDINGS * float(xp.finfo(x.dtype).eps) * mean) ** 2
 
             def corrected(again: int) -> tuple[Array, Array]:
@@ -574,27 +573,27 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> Moments:
         off = quotient(xp, _channel_sum(mode, w * d), count)
         squares = _channel_sum(mode, w * d, d)
     center, rest = _two_sum(mean, off)
-    # Of a constant channel the rest is the rounding of sums, and no more.
+    # For a constant channel the rest is only the rounding error of sums.
     rest = xp.where(xp.abs(rest) > math.sqrt(xp.finfo(x.dtype).eps) * xp.abs(off), rest, 0.0)
     return Moments(count, center, rest, _positive(xp, squares - count * off * off))
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return a + b, rounded, and what the rounding takes, where |a| ≥ |b| (Dekker's fast two-sum)."""
+    """Return a + b, rounded, and the rounding error, for |a| ≥ |b| (Dekker's fast two-sum)."""
     total = a + b
     return total, stop_gradient((a - total) + b)
 
 
 def _positive(xp: Namespace, m2: Array) -> Array:
-    """Return sums of squares without the negative ones that rounding makes."""
+    """Return sums of squares with 0 for negative values, which come from rounding."""
     return xp.where(m2 < 0, 0.0, m2)
 
 
 def _channel_sum(mode: Mode, x: Array, y: Array | None = None) -> Array:
     """Return Σ x, or Σ xy, over A and B of arrays (A, C, B).
 
-    NumPy reduces the longer of the two axes first, through BLAS: its own reductions take twice as long, and over two
-    axes that do not meet twenty times as long.
+    On NumPy the longer axis is reduced first, through BLAS: NumPy's reductions take twice as long, and twenty times as
+    long over two axes that are not adjacent.
     """
     xp = mode.xp
     if not mode.host or 0 in x.shape:
@@ -615,7 +614,7 @@ def _merge(
 
 
 def _merge_moments(a: Moments, b: Moments) -> Moments:
-    """What :func:`merge_batch_stats` does, for parts on the host that keep the digits of their means."""
+    """:func:`merge_batch_stats` for parts on the host whose means have a `rest`."""
     count = a.count + b.count
     delta, share = (b.mean - a.mean) + (b.rest - a.rest), quotient(namespace(count=count), b.count, count)
     center, rest = _two_sum(a.mean, a.rest + delta * share)
@@ -623,7 +622,7 @@ def _merge_moments(a: Moments, b: Moments) -> Moments:
 
 
 def _inverse_deviation(xp: Namespace, var: Array, eps: float | Array) -> Array:
-    """1 / √(var + eps), 0 for a constant channel without eps, NaN where that is negative: a state that is broken."""
+    """1 / √(var + eps); 0 for a constant channel without eps; NaN if var + eps is negative, as in a broken state."""
     spread = var + number_in(xp, eps, var.dtype)
     none = spread == 0
     return xp.where(none, 0.0, 1.0 / xp.sqrt(xp.where(none, 1.0, spread)))

@@ -1,4 +1,4 @@
-"""Export of torch functions as ONNX models of standard operators, which run without Python."""
+"""Export torch functions as ONNX models of standard operators, which run without Python."""
 
 import inspect
 import warnings
@@ -55,11 +55,11 @@ def export(
         raise ImportError(f"anyops.onnx needs {error.name}: pip install 'anyops[torch,onnx]'") from error
     if not callable(function):
         raise TypeError(f"function must be callable, got {type(function).__name__}")
-    args = _sequence("args", args, "tensors of torch", torch.Tensor)
+    args = _sequence("args", args, "torch tensors", torch.Tensor)
     if dynamic_shapes is not None:
         dynamic_shapes = _sequence("dynamic_shapes", dynamic_shapes, "dicts from axes to names", dict, type(None))
         if len(dynamic_shapes) != len(args):
-            raise ValueError(f"dynamic_shapes must be as many as args, {len(args)}, got {len(dynamic_shapes)}")
+            raise ValueError(f"dynamic_shapes must have as many items as args, {len(args)}, got {len(dynamic_shapes)}")
         for k, (x, sizes) in enumerate(zip(args, dynamic_shapes, strict=True)):
             if wrong := [axis for axis in sizes or () if axis not in range(x.ndim)]:
                 raise ValueError(f"dynamic_shapes[{k}] must have axes below {x.ndim}, got {wrong[0]!r}")
@@ -68,7 +68,7 @@ def export(
     if input_names is not None:
         input_names = _sequence("input_names", input_names, "names", str)
         if len(input_names) != len(args):
-            raise ValueError(f"input_names must be as many as args, {len(args)}, got {len(input_names)}")
+            raise ValueError(f"input_names must have as many items as args, {len(args)}, got {len(input_names)}")
     else:
         kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
         called = function.forward if isinstance(function, torch.nn.Module) else function
@@ -80,13 +80,13 @@ def export(
             return function(*args)
 
     call = Call()
-    call.training = getattr(function, "training", False)  # alone: parts of a module may have a mode of their own
+    call.training = getattr(function, "training", False)  # not call.train(): submodules may have other modes
     if isinstance(function, torch.nn.Module):
-        call.function = function  # so that its parameters are those of the model
+        call.function = function  # so that its parameters become parameters of the model
     with warnings.catch_warnings():
-        for category in (FutureWarning, DeprecationWarning):  # of torch about itself
+        for category in (FutureWarning, DeprecationWarning):  # torch's warnings about torch
             warnings.simplefilter("ignore", category)
-        warnings.filterwarnings("ignore", "# The axis name: ")  # of a size that two arguments share
+        warnings.filterwarnings("ignore", "# The axis name: ")  # about a size that two arguments share
         try:
             program = torch.onnx.export(
                 call,
@@ -106,15 +106,15 @@ def export(
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:
-            if isinstance(error.__cause__, TypeError | ValueError | NotImplementedError):  # of an op, by its name
-                raise type(error.__cause__)(f"no model of ONNX: {error.__cause__}") from error
+            if isinstance(error.__cause__, TypeError | ValueError | NotImplementedError):  # raised by an op
+                raise type(error.__cause__)(f"cannot export to ONNX: {error.__cause__}") from error
             raise
     assert program is not None
     assert program.exported_program is not None
     for graph in program.exported_program.graph_module.modules():
         for node in graph.graph.nodes:
             if node.target is torch.ops.aten.sym_stride.int and not node.args[0].meta["val"].is_contiguous():
-                raise NotImplementedError(f"no model of ONNX: {node} is a stride of an array that is not contiguous")
+                raise NotImplementedError(f"cannot export to ONNX: {node} is a stride of a non-contiguous array")
     return program
 
 
@@ -127,14 +127,14 @@ def _sequence(name: str, items: Any, what: str, *kinds: type) -> tuple[Any, ...]
 
 
 def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> tuple[Any, Any]:
-    """Return values and positions, ties to the lowest position, NaN behind all numbers in ascending order."""
+    """Return sorted values and their positions, ties to the lowest position; NaN is larger than all numbers."""
     import onnxscript
 
     op: Any = onnxscript.opset18
     size = op.Reshape(op.Gather(op.Shape(x), op.Constant(value_ints=[dim])), op.Constant(value_ints=[1]))
     if not x.dtype.is_floating_point():
         return op.TopK(x, size, axis=dim, largest=int(descending))
-    # TopK orders NaN in no defined way: they go as infinities, and then behind these.
+    # TopK does not define the order of NaN. They are sorted as infinities, then moved behind all infinities.
     nan = op.IsNaN(x)
     infinity = op.CastLike(op.Constant(value_float=float("inf")), x)
     _, first = op.TopK(op.Where(nan, infinity, x), size, axis=dim, largest=int(descending))
@@ -145,7 +145,7 @@ def _sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) 
 
 
 def _largest(x: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
-    """Return the largest value along some axes, or of all."""
+    """Return the largest value along some axes, or along all."""
     import onnxscript
 
     op: Any = onnxscript.opset18
@@ -153,7 +153,7 @@ def _largest(x: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
 
 
 def _any(x: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Return whether any is true, along an axis or of all; of none, where torch's own translation says yes, none is."""
+    """Return whether any value is true, along an axis or along all; torch's translation is wrong for empty arrays."""
     import onnxscript
 
     op: Any = onnxscript.opset18
@@ -169,12 +169,12 @@ def _searchsorted(
     side: str | None = None,
     sorter: Any = None,
 ) -> Any:
-    """Return how many of (n,) sorted numbers are below each value, or not above it: by bisection."""
+    """Return how many of the sorted numbers (n,) are below each value, or at most equal to it, by bisection."""
     import onnxscript
 
     op: Any = onnxscript.opset18
     if len(x.shape) != 1 or sorter is not None or out_int32:
-        raise NotImplementedError("no model of ONNX: searchsorted in several rows, with a sorter or for 32 bits")
+        raise NotImplementedError("cannot export to ONNX: searchsorted of several rows, with a sorter or to int32")
     below = op.LessOrEqual if right or side == "right" else op.Less
     size = op.Shape(x)
     found = op.Mul(op.Cast(value, to=7), op.Constant(value_int=0))
@@ -187,7 +187,7 @@ def _searchsorted(
 
 
 def _stride(x: Any, dim: int) -> Any:
-    """Return by how many numbers neighbours along an axis of a contiguous array are apart, as torch asks for sizes."""
+    """Return the stride of a contiguous array along an axis, in elements; torch derives dynamic sizes from it."""
     import onnxscript
 
     op: Any = onnxscript.opset18

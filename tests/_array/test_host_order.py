@@ -1,4 +1,4 @@
-"""Stable orders of NumPy arrays, beside a sort of Python's, which is stable, by the definition."""
+"""Stable sorting of NumPy arrays, compared with Python's sort, which is stable."""
 
 import math
 

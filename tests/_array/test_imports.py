@@ -29,7 +29,7 @@ OPTIONAL = (
 )
 NAMES_LIBRARIES = ("_array", "_host", "cli", "estimators.py", "onnx.py")
 LIBRARIES = {"torch", "jax", "jnp", "cupy", "numpy", "np", "dask", "ndonnx", "array_api_strict"}
-# How arrays of one library say where they live, which is asked once, by `mode_of` and `enter`.
+# Attributes of one library that tell where an array is; only `mode_of` and `enter` read them.
 ATTRIBUTES = {
     *("committed", "sharding", "device_set", "devices", "platform", "addressable_shards"),
     *("requires_grad", "is_cuda", "data_ptr", "detach", "cpu", "numpy"),
@@ -61,12 +61,12 @@ def test_public_names():
 
 
 def test_a_name_means_one_thing():
-    """Constants, and classes of the kernels: each name is given in one module."""
+    """Each constant and each class of the kernels is defined in one module only."""
     given = [
         name
         for file in PACKAGE.rglob("*.py")
         for name in re.findall(r"^(?:class )?([A-Z]\w+)(?: = |\(|:$)", file.read_text(), re.MULTILINE)
-        if "cli" not in file.parts  # the command has words of its own
+        if "cli" not in file.parts  # the command has its own names
     ]
     assert [name for name, count in Counter(given).items() if count > 1] == []
 
@@ -91,7 +91,7 @@ def kernels():
 
 
 def libraries_named(source):
-    """Libraries that occur in code: as a name, or as a string that is no docstring."""
+    """Libraries named in code, as an identifier or in a string that is not a docstring."""
     found, before = set(), tokenize.NEWLINE
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         kind, text = token.type, token.string
@@ -106,7 +106,7 @@ def libraries_named(source):
 
 
 def places_asked(source):
-    """What a kernel asks of where its values live: names of predicates, attributes of one library, `HOST`."""
+    """Predicates about where values are, in a kernel: their names, attributes of one library, `HOST`."""
     found, before = set(), ""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NAME:

@@ -9,7 +9,7 @@ COLLATZ = [0, 8, 16, 111, 118]  # OEIS A006577
 
 
 def steps(xp, start):
-    """Steps of 3n + 1 to reach 1: as many as the data says."""
+    """Number of steps of 3n + 1 to reach 1, a data-dependent loop."""
 
     def body(n, count):
         return xp.where(n % 2 == 0, n // 2, 3 * n + 1), count + 1
@@ -26,13 +26,13 @@ def test_steps(run, xp):
         return steps(xp, n)
 
     for start, want in zip(STARTS, COLLATZ, strict=True):
-        if run.backend is not Backend.DASK or want < 20:  # each condition computes its graph from the start
+        if run.backend is not Backend.DASK or want < 20:  # dask computes the whole graph for each condition
             assert run(f, np.array(start)) == want
 
 
 @pytest.mark.op("nms_mask", transforms=(Transform.VMAP, Transform.FUNC_VMAP))
 def test_lanes(backend, transform, xp):
-    """Each lane ends when its own condition does."""
+    """Each lane stops at its own condition."""
     if transform is Transform.VMAP:
         import jax
 
@@ -138,7 +138,7 @@ def test_onnx():
 
 
 def test_axes_of_length_one_in_torch():
-    """A slice of one lane has the strides of the whole, and the operator of torch compares them."""
+    """A slice of one lane has the strides of the whole array, and torch's operator compares strides."""
     torch = pytest.importorskip("torch")
 
     def f(x):

@@ -1,4 +1,4 @@
-"""What the mode of a call says of its arrays."""
+"""The mode of a call for its arrays."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_arrays_with_values(place, want, pieces):
 
 
 def torch_modes():
-    """States of torch, and what is known and may be written in each."""
+    """The mode in each state of torch: transforms, compilers, subclasses, autograd."""
     torch = pytest.importorskip("torch")
     x = torch.ones(3)
     leaf = torch.ones(3, requires_grad=True)

@@ -52,7 +52,7 @@ def test_extremes(backend, xp, numbers, reduce, want, dtype):
 
 
 def test_sums_of_many_runs(backend, xp):
-    """Small sums beside large ones keep their bits: no differences of one cumulative sum."""
+    """Small sums are exact beside large ones, which differences of a cumulative sum are not."""
     n = 4000
     values = scenes.scores(n)
     values[: n // 2] *= 1e7

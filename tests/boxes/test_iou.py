@@ -99,7 +99,7 @@ PAIRS = [
     ([2, 0, 0, 2], [2, 0, 0, 2], 0, 0, 0, None, None, None),
     ([2, 2, 0, 0], [2, 2, 0, 0], 0, 0, 0, None, None, None),
     (SMALL, [0, 0, NAN, 1], NAN, NAN, NAN, NAN, NAN, NAN),
-    ([NAN, 5, 1, 1], [50, 50, 51, 51], NAN, NAN, NAN, NAN, NAN, NAN),  # inverted and far, NaN all the same
+    ([NAN, 5, 1, 1], [50, 50, 51, 51], NAN, NAN, NAN, NAN, NAN, NAN),  # inverted and far, still NaN
     ([0, NAN, 0, 1], [0, 0, 0, 0], NAN, NAN, NAN, NAN, NAN, NAN),
     (SMALL, [-INF, -INF, INF, INF], 0, 1, 1, None, None, None),
     ([-INF, -INF, INF, INF], [-INF, -INF, INF, INF], 0, 0, 0, None, None, None),
@@ -125,7 +125,7 @@ def test_special_pairs(run, kind, pairwise):
         got = np.diagonal(got)
     for row, value, expected in zip(PAIRS, got, want, strict=True):
         if expected is None:
-            assert -2 <= value <= 1, row  # no published value; a number within the range of the measure
+            assert -2 <= value <= 1, row  # no published value, only the range of the measure
         else:
             np.testing.assert_allclose(value, expected, atol=1e-6, err_msg=str(row))
 
@@ -170,7 +170,7 @@ def test_random_degenerate_pairs(run):
 )
 def test_integers_become_floats_first(run, backend, dtype, boxes):
     boxes = np.array(boxes, dtype)
-    for kind in ("iou", "ciou") if backend.library in ("jax", "dask") else KINDS:  # compiled or computed one by one
+    for kind in ("iou", "ciou") if backend.library in ("jax", "dask") else KINDS:  # slow: compiled or lazy
         got = run(anyops.box_iou, boxes, boxes, kind=kind)
         assert dtype_name(got) == backend.default("real floating")
         np.testing.assert_allclose(got, reference.pairwise(boxes, boxes, kind), atol=1e-6)
@@ -194,7 +194,7 @@ def test_half_precision_is_computed_in_float32(run, backend, dtype, kind):
 @pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("dtypes", [("float32", "float64"), ("int32", "float32"), ("uint8", "float64")])
 def test_mixed_dtypes_promote(backend, transform, dtypes):
-    """Integers as the default float: to float64 where that is it, or where the other one is."""
+    """Integers count as the default float: the result is float64 if that is the default, or the other dtype."""
     if not all(map(backend.has_dtype, dtypes)):
         pytest.skip(f"{backend} has not both of {dtypes}")
     a, b = (backend.asarray(np.array([[1, 2, 5, 9]], d)) for d in dtypes)
@@ -222,7 +222,7 @@ def test_inductor(backend, transform):
 
 
 def finite_differences(a, b, kind, h=1e-5):
-    """Central differences of the reference; α of CIoU is held."""
+    """Central differences of the reference, with CIoU's α constant."""
 
     def f(p, q):
         return sum(
@@ -281,7 +281,7 @@ def test_gradient_is_finite_at_kinks(backend, transform, kind, dtype):
     for pair in zip(a, b, *grads, strict=True):
         assert np.all(np.isfinite(pair)), pair
     if backend.library == "jax" and kind != "ciou":
-        return  # each shape is compiled for seconds; the largest kernel has a gradient by pairs too
+        return  # each shape takes seconds to compile; gradients of the largest kernel by pairs are tested too
     grads = backend.gradient(lambda p, q: anyops.box_iou(p, q, kind=kind), a[::7], b[:: len(boxes)])
     assert all(np.all(np.isfinite(g)) for g in grads)
 
@@ -353,7 +353,7 @@ def test_mask_iou_under_every_transform(run):
 
 @pytest.mark.op("mask_iou", transforms=(Transform.EAGER,))
 def test_pixels_of_large_masks_are_counted_exactly(run):
-    masks = np.ones((2, 5000, 3400), bool)  # 17 million pixels: more than float32 counts one by one
+    masks = np.ones((2, 5000, 3400), bool)  # 17 million pixels, more than float32 can count exactly
     masks[1, :, ::2] = False
     masks[1, 0, 0] = True
     want = [[reference.mask_overlap(p, q) for q in masks] for p in masks]
@@ -377,7 +377,7 @@ def test_backends_agree(backend_pair):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("offset", [0, 1e4, 4.5e6])
 def test_far_from_the_origin(run, kind, offset):
-    """Overlaps do not change when boxes move together by numbers that leave them exact in float32."""
+    """Overlaps do not change if boxes are moved together and stay exact in float32."""
     a = np.float32([[0.5, 0, 2, 3], [0, 0, 4, 4], [1, 1, 2, 2]])
     b = np.float32([[1, 0, 2.5, 3], [8, 8, 9.5, 9], [0.5, 0.5, 1.5, 3.5]])
     assert ((a + np.float32(offset)).astype(np.float64) == a.astype(np.float64) + offset).all()
@@ -401,7 +401,7 @@ def test_unions_of_more_pixels_than_float32_counts(run, backend, side):
     masks = np.ones((2, side, side), bool)
     masks[0, 1, :2] = masks[1, 0, :3] = False
     got = run(anyops.mask_iou, masks[:1], masks[1:])[0, 0]
-    # The result alone is rounded.
+    # Only the result is rounded.
     assert got == got.dtype.type(side**2 - 5) / got.dtype.type(side**2)
 
 

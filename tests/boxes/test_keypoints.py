@@ -1,4 +1,4 @@
-"""The similarity of poses, against a loop over pairs and keypoints, and against pycocotools."""
+"""Keypoint similarity against a loop over pairs and keypoints, and against pycocotools."""
 
 import types
 
@@ -9,7 +9,7 @@ import anyops
 from tests import reference
 from tests.backends import Transform, dtype_name
 
-# Those of COCO's 17 keypoints of a person.
+# COCO's σ for the 17 keypoints of a person.
 COCO = (
     0.026,
     *[0.025] * 2,
@@ -27,7 +27,7 @@ NAN, INF = np.nan, np.inf
 
 
 def poses(*shape, seed=0, numbers=3):
-    """Poses near each other, whose third numbers are 0, 1 or 2."""
+    """Poses near each other, with visibilities 0, 1 or 2."""
     rng = np.random.default_rng(seed)
     points = np.random.default_rng(9).uniform(0, 60, (shape[-1], 2)) + rng.normal(0, 4, (*shape, 2))
     return np.concatenate((points, rng.integers(0, 3, (*shape, 1))), -1)[..., :numbers].astype(np.float32)
@@ -46,7 +46,7 @@ def test_poses(run, numbers):
 
 
 def test_pycocotools():
-    """Its `computeOks`, by descending scores, with annotations of which some keypoints are not visible."""
+    """`COCOeval.computeOks`, by descending scores, with some annotated keypoints not visible."""
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     found, there = poses(5, 17).astype(float), poses(3, 17, seed=1).astype(float)
     areas = np.array([900.0, 2500.0, 4e4])
@@ -70,7 +70,7 @@ def test_what_is_not_seen_and_what_has_no_size(run):
     b = poses(7, 3)
     b[..., 2] = 1
     b[0, :, 2] = 0
-    b[1, 1, 2], b[1, 1, :2] = 0, NAN  # a keypoint that is not visible may be anything
+    b[1, 1, 2], b[1, 1, :2] = 0, NAN  # a keypoint that is not visible may have any value
     b[2, 0, 0] = INF
     b[3, 0, 0] = NAN
     areas = np.float32([100, 100, 100, 100, 0, NAN, INF])
@@ -91,7 +91,7 @@ def test_what_is_not_seen_and_what_has_no_size(run):
 
 @pytest.mark.op("keypoint_similarity", transforms=(Transform.GRAD,))
 def test_gradients_are_finite(backend, transform):
-    """Of equal poses, unseen ones, far ones, and areas that are no areas, or tiny ones."""
+    """For equal, invisible and far poses, and for invalid and tiny areas."""
     a, b = poses(3, 3), poses(8, 3)
     b[0, :, 2], b[1, 0, 0], a[1, 0, 0] = 0, NAN, INF
     a[2], b[2, 0, :2] = b[2], 1e30

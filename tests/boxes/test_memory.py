@@ -1,4 +1,4 @@
-"""Masks are made numbers a slice at a time: memory beside the masks does not follow their number, nor their size."""
+"""Masks are converted to numbers a slice at a time: extra memory does not grow with their number or size."""
 
 import tracemalloc
 
@@ -30,7 +30,7 @@ def many(dtype):
 @pytest.mark.parametrize("name", OPS)
 def test_memory_of_numpy(name, dtype):
     masks = many(dtype)
-    OPS[name](masks)  # what a first call imports is no memory of masks
+    OPS[name](masks)  # so that imports of a first call are not counted
     tracemalloc.start()
     try:
         OPS[name](masks)

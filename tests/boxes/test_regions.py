@@ -1,4 +1,4 @@
-"""Overlaps, areas and conversions of regions that are not boxes along the axes of the plane."""
+"""Overlaps, areas and conversions of regions that are not axis-aligned 2D boxes."""
 
 import itertools
 import math
@@ -21,13 +21,13 @@ KINDS = {
     **dict.fromkeys(("xyxyxyxy", "polygon", "cxcyczwhdr"), SHARES),
     **dict.fromkeys(("segment", "xyzxyz"), (*SHARES, "giou", "diou")),
 }
-# More digits are lost where sides differ by a factor of a thousand, or boxes by a millionth.
+# Errors are larger if sides differ by a factor of a thousand, or boxes by a millionth.
 LOOSE = ("thin", "nearly equal", "tiny")
 
 
 @cache
 def families(count=8, seed=0):
-    """Pairs of rotated boxes, by name: each family is hard in a way of its own."""
+    """Pairs of rotated boxes by family; each family is hard in a different way."""
     rng = np.random.default_rng(seed)
 
     def by(*numbers):
@@ -58,7 +58,7 @@ def families(count=8, seed=0):
 
 @cache
 def wanted(family, dtype, kind):
-    """Overlaps of the pairs as a dtype holds them."""
+    """Overlaps of the pairs as rounded to a dtype."""
     return [
         reference.region_overlap(
             _shared(tuple(p), tuple(q)), *(reference.mpf(x[2]) * reference.mpf(x[3]) for x in (p, q)), kind
@@ -111,7 +111,7 @@ def test_rotated_boxes_in_float64(run, backend, kind):
     within(run(anyops.box_iou, a, b, kind=kind, pairwise=False, fmt="cxcywhr"), "float64", kind)
 
 
-# The right value is of geometry, not of a library: what torchvision 0.29.1 and OpenCV 5 give for them is 0 to 1 off.
+# The right value is known from geometry; torchvision 0.29.1 and OpenCV 5 are off by 0 to 1.
 PUBLISHED = [
     ((0, 0, 100, 50, 0), (0, 0, 50, 100, 90), 1),  # https://github.com/facebookresearch/detectron2/issues/4889
     ((10, 20, 2, 1, 11), (10, 20, 0.5, 1, 11), 0.25),
@@ -131,7 +131,7 @@ def test_published_pairs(run):
 
 
 def star(rng, corners, centre, size):
-    """A simple polygon, most often concave: corners at ascending angles, less than half a turn apart."""
+    """A simple polygon, usually concave: corners at ascending angles, less than half a turn apart."""
     angle = (np.arange(corners) + rng.uniform(-0.4, 0.4, corners)) * 2 * np.pi / corners
     far = size * rng.uniform(0.25, 1, corners)
     return np.stack((centre[0] + far * np.cos(angle), centre[1] + far * np.sin(angle)), 1)
@@ -139,7 +139,7 @@ def star(rng, corners, centre, size):
 
 @cache
 def stars(count=24, corners=8):
-    """Pairs of polygons in one array each: of fewer corners, the last is repeated; some run the other way."""
+    """Pairs of polygons in two arrays, padded by repeating the last corner; some have the opposite orientation."""
     rng, pairs = np.random.default_rng(1), []
     for number in range(count):
         pair = []
@@ -181,7 +181,7 @@ def test_quadrilaterals_and_polygons_of_rotated_boxes():
 
 
 def block_overlap(a, b, kind):
-    """Of boxes (2d,) in d dimensions, one pair."""
+    """Overlap of a pair of boxes (2d,) in d dimensions."""
     d = len(a) // 2
     sides = [(reference.side(x[i], x[i + d]), i) for x in (a, b) for i in range(d)]
     size = [math.prod(side for side, _ in sides[:d]), math.prod(side for side, _ in sides[d:])]
@@ -300,7 +300,7 @@ def test_gradients_are_slopes(backend, transform, kind):
 @pytest.mark.op("box_iou_loss", transforms=(Transform.GRAD,))
 @pytest.mark.parametrize("kind", [*SHARES, "probiou"])
 def test_gradients_are_finite(backend, transform, kind):
-    """Of equal, touching, contained and empty boxes, and of those that share a side."""
+    """For equal, touching, contained and empty boxes, and for boxes that share a side."""
     box = [10, 20, 8, 4, 0]
     pairs = [
         *itertools.product([box], [box, [18, 20, 8, 4, 0], [10, 20, 4, 4, 0], [10, 20, 2, 2, 0], [10, 20, 0, 4, 0]]),
@@ -314,7 +314,7 @@ def test_gradients_are_finite(backend, transform, kind):
 
 
 def meeting(fmt):
-    """Pairs of regions: equal, side by side, at a corner, one within the other, with common sides, without area."""
+    """Pairs of regions: equal, side by side, touching at a corner, contained, with common sides, without area."""
     first = (0, 0, 8, 4)
     others = [first, (8, 0, 8, 4), (8, 4, 8, 4), (1, 1, 2, 2), (0, 0, 4, 4), (0, 0, 4, 2), (2, 2, 0, 2), (0, 0, 0, 0)]
     pairs = [(first, other) for other in others] + [(other, first) for other in others] + [((3, 3, 0, 0),) * 2]
@@ -322,7 +322,7 @@ def meeting(fmt):
 
 
 def in_format(fmt, x, y, w, h):
-    """A box by its corner and sides, turned by 30 degrees about the origin where the format has an angle."""
+    """A box from corner and sides in a format; rotated by 30 degrees about the origin if the format has an angle."""
     if fmt in ("segment", "xyzxyz"):
         return np.float32([x, x + w] if fmt == "segment" else [x, y, x, x + w, y + h, x + w])
     if FORMATS[fmt].shape == (4,):
@@ -334,7 +334,7 @@ def in_format(fmt, x, y, w, h):
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_gradients_of_every_format(fmt):
-    """Finite where regions meet in whatever way, and slopes elsewhere: on torch, for XLA compiles each for seconds."""
+    """Finite wherever regions touch, and equal to slopes elsewhere; on torch, because XLA compiles each for seconds."""
     torch = pytest.importorskip("torch")
 
     def gradients(kind, *pair):
@@ -367,7 +367,7 @@ def test_gradients_of_every_format(fmt):
     ],
 )
 def test_giou_within_more_than_the_largest_number(fmt, regions):
-    """U / |C| is 0 there, and no derivative overflows; the last region is empty."""
+    """If |C| overflows, U / |C| is 0, and no derivative overflows; the last region is empty."""
     torch = pytest.importorskip("torch")
     given = torch.tensor(regions, requires_grad=True)
     found = anyops.box_iou(given, given, kind="giou", fmt=fmt)
@@ -415,7 +415,7 @@ def test_a_polygon_far_from_the_origin_has_its_area():
     assert anyops.box_area(corners, fmt="polygon") == 6
 
 
-BOX = [10.0, 20.0, 4.0, 2.0, 90.0]  # in an image it stands on its left side, turned counter-clockwise
+BOX = [10.0, 20.0, 4.0, 2.0, 90.0]  # upright in an image, rotated counter-clockwise
 
 
 @pytest.mark.op("box_convert", transforms=(Transform.EAGER,))
@@ -451,7 +451,7 @@ INVERTED = [
 @pytest.mark.op("box_convert", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize(("in_fmt", "out_fmt"), INVERTED)
 def test_inverted_boxes_have_no_area_in_any_format(run, in_fmt, out_fmt):
-    """Of negative width, height, or both, and so in the format that they are converted to from there."""
+    """With negative width, height, or both; also after conversion to another format."""
     signs = np.float32([(-1, 1), (1, -1), (-1, -1), (-1, 0), (1, 1)])
     size = signs * np.float32([4, 2])
     if in_fmt in ("xyzxyz", "cxcyczwhdr"):
@@ -544,7 +544,7 @@ def test_shapes(run):
         np.testing.assert_allclose(got, 1, atol=1e-6)
 
 
-# Integers that floats do not hold, and sides that corners would round.
+# Integers beyond the precision of floats, and sides that would be rounded by way of corners.
 
 
 @pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
@@ -573,7 +573,7 @@ def test_integers_are_exact_or_refused(backend, fmt, origin):
 
 @pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
 def test_long_boxes_in_quarter_turns(run):
-    """The same box by other sides and angles, up to 10¹⁰ times as long as wide: cos 90° is 0."""
+    """The same box with swapped sides and other angles, up to 10¹⁰ times as long as wide: cos 90° is 0."""
     long = np.float32([[5, -3, 10.0**k, 0.25, t] for k in range(10) for t in (0, 17.5, 90, -123.25, 180)])
     for turns in range(-8, 9):
         other = (long if turns % 2 == 0 else long[:, [0, 1, 3, 2, 4]]) + np.float32([0, 0, 0, 0, 90 * turns])
@@ -600,7 +600,7 @@ def test_sides_far_from_the_origin(run):
 @pytest.mark.op("box_iou", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("kind", ["giou", "diou"])
 def test_blocks_without_size_are_where_they_are(run, kind):
-    """As boxes of the plane: the origin does not matter, and nothing leaves the range."""
+    """As for 2D boxes: the origin does not matter, and overlaps stay in range."""
     for away in (0, 100):
         a, b = np.float32([[5, 5], [7, 6], [0, 3e38]]) + away, np.float32([[6, 7], [6, 7], [6, 7]]) + away
         got = run(anyops.box_iou, a, b, kind=kind, fmt="segment", pairwise=False)
@@ -630,7 +630,7 @@ def test_blocks_without_size_are_where_they_are(run, kind):
     ],
 )
 def test_sizes_below_the_normal_range(run, backend, fmt, regions):
-    """XLA takes such numbers for 0: there a region of that size has none, and overlaps nothing, in every format."""
+    """XLA treats such numbers as 0, so there a region of that size overlaps nothing, in every format."""
     region = np.float32([regions])
     size = run(anyops.box_area, region, fmt=fmt)
     shared = backend.to_numpy(anyops.box_iou(backend.asarray(region), backend.asarray(region), fmt=fmt))
@@ -642,7 +642,7 @@ def test_sizes_below_the_normal_range(run, backend, fmt, regions):
 
 
 def extremes(fmt):
-    """Pairs of regions with sides between 1e-10 and 1e10, one on the other and beside it; edges of a width of 1e-30."""
+    """Pairs of regions with sides between 1e-10 and 1e10, overlapping and adjacent; edges of width 1e-30."""
     pairs = []
     for w, h, w2, h2 in itertools.product((1e-10, 1e-5, 1.0, 1e10), repeat=4):
         for share, angle in itertools.product((0, 0.3), (0, 30)):
@@ -677,7 +677,7 @@ def test_gradients_at_extreme_sizes_are_finite(backend, transform, fmt, kind):
 
 @pytest.mark.op("box_iou_loss", transforms=(Transform.GRAD,))
 def test_probiou_of_any_size_has_its_slopes(backend, transform):
-    """Against differences of the definition in float64, at size 1: all pairs in one call, for JAX compiles it."""
+    """Against differences of the definition in float64, at size 1; all pairs in one call, because JAX compiles it."""
     sizes = list(itertools.product((1e-10, 1e8, 1e15), (1.0, 1e7)))
     pairs = [([0.1, 0.2, 3 * length, 2, 10], [0, 0, 2 * length, 3, 10]) for _, length in sizes]
     scales = [np.array([size, size, size, size, 1]) for size, _ in sizes]
@@ -700,7 +700,7 @@ def test_probiou_of_any_size_has_its_slopes(backend, transform):
 
 @pytest.mark.parametrize("fmt", ["xywhr", "cxcywhr"])
 def test_gradients_where_corners_and_sides_meet(fmt):
-    """Those of the function wherever it has one: where the differences to either side agree."""
+    """Equal to differences wherever the function is differentiable: where one-sided differences agree."""
     torch = pytest.importorskip("torch")
     angles, sides, places = range(0, 360, 30), ((2, 1), (1, 2), (2, 2), (1, 0.5)), ((0, 0), (1, 0), (2, 1))
     cases = [((2, 1, i), (w, h, j), at) for i in angles for j in angles for w, h in sides for at in places]

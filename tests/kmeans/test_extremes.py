@@ -47,7 +47,7 @@ def truth(x, labels, k):
 @pytest.mark.parametrize("init", ["array", "k-means||", "k-means++"])
 def test_no_fit_depends_on_the_unit(backend, unit, init):
     if backend is Backend.DASK and init == "k-means++":
-        pytest.skip("every candidate would read the data anew")
+        pytest.skip("every candidate would read all of the data again")
     x = (groups() * unit).astype(np.float32)
     options = {"init": x[:4]} if init == "array" else {"init": init, "seed": 3, "n_init": 4}
     got = kmeans(backend, x, 4, **options)

@@ -234,7 +234,7 @@ def test_which_large_arrays_jax_reads_itself(monkeypatch, classes, columns, view
         modes.append(self.mode.host)
         return scaled(self, fit_intercept)
 
-    monkeypatch.setattr(host, "WORTH_A_PROGRAM", 0)
+    monkeypatch.setattr(host, "WORTH_COMPILING", 0)
     monkeypatch.setattr(Dataset, "scaled", noted)
     rng = np.random.default_rng(17)
     with Backend.JAX_CPU.active():
@@ -251,7 +251,7 @@ def test_dependent_columns_of_arrays_that_are_not_views(monkeypatch, lazy):
     place = Backend.JAX_CPU if lazy == "jax" else Backend.DASK
     if why := place.why_unavailable():
         pytest.skip(why)
-    monkeypatch.setattr(host, "WORTH_A_PROGRAM", 0)
+    monkeypatch.setattr(host, "WORTH_COMPILING", 0)
     rng = np.random.default_rng(19)
     z = rng.normal(size=(300, 3))
     x = np.column_stack([z, 2 * z[:, 0] + 1])

@@ -77,7 +77,7 @@ def test_gradient_is_finite_at_degenerate_and_identical_boxes(backend, transform
 
 @pytest.mark.parametrize("kind", ["iou", "probiou"])
 def test_a_rotated_box_learns_to_be_another(kind):
-    """Steps of Adam on centre, sides and angle, from a box that overlaps by less than a quarter."""
+    """Adam on centre, sides and angle, from a box that overlaps by less than a quarter."""
     torch = pytest.importorskip("torch")
     target = torch.asarray([10.0, 5.0, 8.0, 3.0, 35.0], dtype=torch.float64)
     box = torch.asarray([8.0, 4.0, 6.0, 4.0, 10.0], dtype=torch.float64, requires_grad=True)

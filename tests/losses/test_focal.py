@@ -11,7 +11,7 @@ from tests.backends import Backend, Transform, compile_fullgraph, dtype_name, to
 EAGER_AND_JIT = (Transform.EAGER, Transform.JIT)
 GAMMAS = (0, 0.5, 1, 2, 5)
 EXTREME = np.array([-1e4, -100, -37.3, -3, -1e-3, 0, 1e-3, 3, 37.3, 100, 1e4])
-TARGETS = (0, 1, 0.3, 1e-9)  # the last is 1 − 2t = 1 in float32, and not hard all the same
+TARGETS = (0, 1, 0.3, 1e-9)  # for the last one 1 − 2t = 1 in float32, although it is not hard
 
 # Every logit with every target
 X, T = (a.ravel() for a in np.meshgrid(EXTREME, TARGETS))
@@ -57,7 +57,7 @@ def test_values_under_every_transform(run):
 def test_extreme_logits_to_the_last_digits(run, backend, gamma, alpha):
     skip_without_float64(backend)
     loss, grad = run(anyops.sigmoid_focal_loss_and_grad, X, T, alpha=alpha, gamma=gamma)
-    # A power of a number near 1 costs digits, as many as γ has; what underflows is zero on some libraries.
+    # A power of a number near 1 loses as many digits as γ has; numbers that underflow are 0 in some libraries.
     np.testing.assert_allclose(loss, expected(X, T, alpha, gamma), rtol=2e-14, atol=1e-290)
     np.testing.assert_allclose(grad, expected_slope(X, T, alpha, gamma), rtol=2e-14, atol=1e-290)
 
@@ -73,7 +73,7 @@ def test_extreme_logits_in_float32(run, gamma):
 
 @pytest.mark.op("sigmoid_focal_loss", transforms=(Transform.EAGER,))
 def test_nearly_hard_targets_are_soft(run):
-    """1 − 2t rounds to 1 in float32, and −37.3 t is not small beside e^−37.3."""
+    """1 − 2t rounds to 1 in float32, but −37.3 t is not small compared with e^−37.3."""
     x, t = np.full(3, -37.3, np.float32), np.full(3, 1e-9, np.float32)
     np.testing.assert_allclose(run(anyops.sigmoid_focal_loss, x, t, gamma=1), expected(x, t, 0.25, 1), rtol=1e-5)
 
@@ -113,7 +113,7 @@ def test_float32_autodiff_is_finite_at_extremes(backend, transform, gamma):
 
 
 def second_derivatives(backend, f, x):
-    """Of an elementwise function, by jax.hessian or by two backward passes."""
+    """Second derivatives of an elementwise function, by jax.hessian or by two backward passes."""
     if backend.library == "jax":
         jax = importlib.import_module("jax")
         return np.array(jax.jit(jax.vmap(jax.hessian(f)))(*map(backend.asarray, x)))
@@ -132,10 +132,10 @@ def test_second_derivatives(backend, transform, gamma):
     np.testing.assert_allclose(got, want, atol=1e-10 if got.dtype == np.float64 else 1e-5)
 
 
-# Forward mode compiles decompositions with torch.jit.script, which torch itself deprecates
+# Forward mode compiles decompositions with torch.jit.script, which torch has deprecated
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_derivative_in_torch_transforms():
-    """Through torch.func, in forward mode, with a graph of the backward pass, under no_grad: one and the same."""
+    """Equal through torch.func, in forward mode, with a graph of the backward pass, and under no_grad."""
     torch = pytest.importorskip("torch")
     x, t = torch.tensor(EXTREME), torch.tensor(np.arange(11) % 2)
     f = lambda v: anyops.sigmoid_focal_loss(v, t, gamma=2)  # noqa: E731
@@ -150,7 +150,7 @@ def test_derivative_in_torch_transforms():
     torch.testing.assert_close(torch.autograd.grad(f(x).sum(), x, create_graph=True)[0].detach(), want)
     with torch.no_grad():
         assert not f(x).requires_grad
-    soft = torch.full_like(x, 0.3).requires_grad_()  # targets that learn
+    soft = torch.full_like(x, 0.3).requires_grad_()  # learnable targets
     y = anyops.sigmoid_focal_loss(x, soft, alpha=None, gamma=0).sum()
     torch.testing.assert_close(torch.autograd.grad(y, soft)[0], -x.detach())
     small = torch.tensor([-2.0, -0.5, 0.0, 1.5], dtype=torch.float64, requires_grad=True)
@@ -160,7 +160,7 @@ def test_derivative_in_torch_transforms():
 
 @pytest.mark.parametrize("make", [lambda rng: rng.random(200_000) < 0.1, lambda rng: rng.random(200_000)])
 def test_tiles_do_not_show(make):
-    """Many tiles, of which some hold soft targets, or logits beyond the cap, and others do not."""
+    """Many tiles, some with and some without soft targets or logits beyond the cap."""
     rng = np.random.default_rng(0)
     x, t = (rng.normal(size=200_000) * 3).astype(np.float32), make(rng).astype(np.float32)
     x[150_000], t[:70_000] = 200, np.rint(t[:70_000])
@@ -173,7 +173,7 @@ def test_tiles_do_not_show(make):
 
 
 def test_pieces_of_torch_do_not_show():
-    """With the slope beside the value or without it, with a graph or without."""
+    """With and without the slope, with and without a graph."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     x, t = (rng.normal(size=300_000) * 3).astype(np.float32), rng.random(300_000).astype(np.float32)
@@ -327,7 +327,7 @@ def test_many_classes_to_the_last_digits(run, backend, gamma, smoothing):
 @pytest.mark.parametrize("level", [0.0, 104.0, -1e4, 1e4, -1e6])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_common_level_of_the_logits_does_not_show(run, level, smoothing):
-    """Found by the fuzz: the logarithm of the sum was rounded beside the level, and 4 digits of 7 were left."""
+    """The logarithm of the sum must not be rounded beside a large common level, which would leave 4 of 7 digits."""
     x = np.float32([[0, 0, 0], [0, 1, -1], [2, 0, 0]])
     got = run(anyops.softmax_focal_loss, x + np.float32(level), np.array([2, 0, 1]), label_smoothing=smoothing)
     want = [
@@ -507,7 +507,7 @@ def test_inductor(backend, transform):
 
 
 def sigmoid_by_definition(x, t, gamma):
-    """Of float64 arrays, differentiated by differences: x is moderate."""
+    """The definition for float64 arrays, to be differentiated by differences; x is moderate."""
     p = 1 / (1 + np.exp(-x))
     ce = t * np.log1p(np.exp(-x)) + (1 - t) * np.log1p(np.exp(x))
     return (0.25 * t + 0.75 * (1 - t)) * (p + t - 2 * p * t) ** gamma * ce
@@ -532,7 +532,7 @@ def differences(f, x, step=1e-6):
 @pytest.mark.parametrize("gamma", [0, 0.5, 1, 1.5, 2, 3])
 @pytest.mark.parametrize("targets", [[1, 0, 0, 1], [1, 1, 1, 1], [0.5, 0, 0.25, 1], [0.5, 0.5, 0.75, 0.25]], ids=str)
 def test_gradient_by_the_targets(run, backend, gamma, targets):
-    """Also where all are 0 or 1, which values alone would call hard."""
+    """Even if all targets are 0 or 1, and so look hard by their values."""
     x, t = np.array([0.5, -1, 2, 0]), np.array(targets, float)
     want = differences(lambda t: sigmoid_by_definition(x, t, gamma).sum(), t)
     logits, given = x.astype(np.float32), t.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Weights of items: which count, and how much, against the definition in float64; what does not count is not met."""
+"""Sample weights of losses, against the definition in float64; values of items of weight 0 have no effect."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ LABELS = np.array([0, 2, 1, 1, 0])
 A, B = scenes.boxes(5), scenes.boxes(5, seed=1)
 TURNED = np.concatenate([B, np.float32([[0], [30], [60], [-10], [45]])], axis=1)
 P = np.float32([0.5, 1, 3])
-W = np.float32([1, 0, 2.5, 0.25, 0])  # two items do not count
+W = np.float32([1, 0, 2.5, 0.25, 0])  # two items are ignored
 
 
 def sigmoid(x, t, p=(1, 1, 1)):
@@ -32,7 +32,7 @@ def softmax(x, t):
 
 
 def one(op):
-    """With the loss alone."""
+    """The loss without the gradient."""
     return lambda *args, **options: op(*args, **options)[0]
 
 
@@ -54,7 +54,7 @@ BY_CASE = pytest.mark.parametrize(
 
 
 def of_rows(weights, each):
-    """In a shape that broadcasts to the losses."""
+    """Weights in a shape that broadcasts to the losses."""
     return weights.reshape(-1, *(1,) * (each.ndim - 1))
 
 
@@ -89,7 +89,7 @@ def test_weights_of_every_kind(run, backend, case):
         got = run(op, *arrays, reduction=reduction, sample_weight=weights)
         np.testing.assert_allclose(got, expected(each, weights * 1.0, reduction), rtol=1e-5, atol=1e-7)
     assert run(op, *arrays, reduction="mean", sample_weight=rows * 0) == 0
-    if backend.library != "dask":  # which has no largest logit of no rows
+    if backend.library != "dask":  # dask has no maximum of no rows
         assert run(op, *(a[:0] for a in arrays), reduction="mean", sample_weight=rows[:0]) == 0
 
 
@@ -110,7 +110,7 @@ GARBAGE = [np.nan, np.inf, -np.inf, 3e38]
 
 
 def spoiled(arrays, value):
-    """With something in the items of weight 0: a value in floating arrays, a label that there is not in others."""
+    """Fill items of weight 0 with a value in floating arrays, and with an invalid label in others."""
     found = []
     for given in arrays:
         a = given.copy()
@@ -153,7 +153,7 @@ def test_no_gradient_meets_what_does_not_count(backend, transform, case):
 @pytest.mark.calls(Transform.GRAD)
 @pytest.mark.parametrize("case", OF_LOSSES.values(), ids=OF_LOSSES)
 def test_slope_by_a_weight_that_is_0(backend, transform, case):
-    """It is the loss of the item: how examples are weighed by what they would change."""
+    """It is the loss of the item; needed for methods that learn sample weights."""
     op, arrays, each = case
     arrays = tuple(map(backend.asarray, arrays))
     (got,) = backend.gradient(lambda w: op(*arrays, reduction="sum", sample_weight=w), of_rows(W, each))
@@ -170,7 +170,7 @@ REGIONS = {
 
 @pytest.mark.parametrize("fmt", REGIONS)
 def test_regions_that_do_not_count(fmt):
-    """On torch, for JAX would compile each for long."""
+    """On torch, because JAX compiles each for long."""
     torch = pytest.importorskip("torch")
     given, kind = REGIONS[fmt], "iou" if fmt in ("cxcywhr", "polygon") else "giou"
     other, w = torch.tensor(given[::-1].copy()), torch.tensor(W)
@@ -208,7 +208,7 @@ def test_closed_form_with_weights(run, targets):
 
 @pytest.mark.op("sigmoid_focal_loss", transforms=(Transform.EAGER, Transform.GRAD))
 def test_pos_weight_far_from_0(backend, transform):
-    """Where one of the two terms is tiny beside the other, or is all there is."""
+    """If one of the two terms is tiny compared with the other, or is the only one."""
     if not backend.has_dtype("float64"):
         pytest.skip(f"{backend} has no float64")
     x, t = (a.ravel() for a in np.meshgrid([-1e4, -100.0, -3, 0, 3, 100, 1e4], [0, 1, 0.3, 1e-9, 1 - 2**-40]))

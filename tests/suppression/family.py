@@ -1,7 +1,7 @@
-"""The family of suppression ops: a row for each, from which test_family.py, test_inputs.py and test_fuzz.py know it.
+"""The family of suppression ops: one row for each op, used by test_family.py, test_inputs.py and test_fuzz.py.
 
-A row names the two forms of the op, the options it is tried with, and its reference. A case is a name, options, and
-what of a scene is passed beside boxes and scores.
+A row has the two forms of the op, the options to test, and its reference. A case is a name, options, and the fields of
+a scene to pass in addition to boxes and scores.
 """
 
 import functools
@@ -19,10 +19,10 @@ LANES = 60
 
 
 class Want(NamedTuple):
-    """What the static form has to give for each box of a scene."""
+    """The expected result of the static form for each box of a scene."""
 
-    new: np.ndarray  # whether it stays, its new score, 0 if it is dropped, or the box that stands for it
-    kept: np.ndarray | None = None  # whose boxes count
+    new: np.ndarray  # whether each box is kept, its new score (0 if dropped), or the box that represents it
+    kept: np.ndarray | None = None  # the boxes to compare
     boxes: np.ndarray | None = None
 
 
@@ -30,13 +30,13 @@ class Member(NamedTuple):
     """An op of the family."""
 
     index: str
-    static: str | None  # None where the index form has the shape of its arguments
+    static: str | None  # None if the index form has the shape of its arguments
     cases: dict[str, tuple[dict[str, Any], tuple[str, ...]]]
-    clear: Callable[..., bool]  # whether no rounding decides in a scene
+    clear: Callable[..., bool]  # whether no decision in a scene depends on rounding
     reference: Callable[..., Want]
-    compiled: tuple[str, ...] = ()  # cases for transforms that compile each
-    second: Mapping[str, Any] = MappingProxyType({})  # options of another kind of it, beside the defaults
-    total: dict[str, Any] | None = None  # options under which nothing is left of a box that lies on a better one
+    compiled: tuple[str, ...] = ()  # cases for transforms that compile each case
+    second: Mapping[str, Any] = MappingProxyType({})  # options of another variant, in addition to the defaults
+    total: dict[str, Any] | None = None  # options that drop a box equal to a better one
     rtol: float = 2e-5
 
     @property
@@ -46,16 +46,16 @@ class Member(NamedTuple):
 
     @property
     def kinds(self) -> tuple[Mapping[str, Any], ...]:
-        """Options of the kinds of it that there are."""
+        """Options of all variants."""
         return ({}, self.second) if self.second else ({},)
 
     @property
     def fuses(self) -> bool:
-        """Whether it returns new boxes, and needs some."""
+        """Whether it takes and returns boxes."""
         return self.index == "weighted_cluster_nms"
 
     def call(self, run, static, boxes, scores, **options):
-        """The parts of a result that count: (new, boxes) of the static form, (indices, new, boxes) of the other."""
+        """The parts to compare: (new, boxes) of the static form, (indices, new, boxes) of the index form."""
         got = run(getattr(anyops, self.static if static else self.index), boxes, scores, **options)
         if not isinstance(got, tuple):
             return (got, None) if static else (got, None, None)
@@ -69,11 +69,11 @@ class Member(NamedTuple):
         return self.reference(boxes, scores, dtype=dtype, **options, **more)
 
     def example(self, name, coarse=False):
-        """A batch of scenes in which no rounding decides, and the reference of each."""
+        """A batch of scenes in which no decision depends on rounding, and the reference of each."""
         return _example(self.index, name, coarse)
 
     def check(self, got, want, rtol=None):
-        """A lane of the static form."""
+        """Compare a lane of the static form."""
         new, boxes = got
         if want.new.dtype.kind in "bi":
             np.testing.assert_array_equal(new, want.new)
@@ -83,7 +83,7 @@ class Member(NamedTuple):
             np.testing.assert_allclose(boxes[want.kept], want.boxes[want.kept], rtol=rtol or self.rtol, atol=1e-7)
 
     def check_index(self, got, want, scores, threshold=None, rtol=None):
-        """The index form: what is above the threshold, by descending new score, ties by the lower index."""
+        """Compare the index form: scores above the threshold, by descending new score, ties by the lower index."""
         indices, new, boxes = got
         if self.static is None:
             assert indices.tolist() == want.new.tolist()
@@ -93,7 +93,7 @@ class Member(NamedTuple):
             return
         default = {"cluster_nms": 0.01, "weighted_cluster_nms": 0.01, "matrix_nms": 0.05}.get(self.index, 0)
         least = default if threshold is None else threshold
-        near = {*np.flatnonzero(np.abs(want.new - least) < 1e-5).tolist()} if least else set()  # a rounding decides
+        near = {*np.flatnonzero(np.abs(want.new - least) < 1e-5).tolist()} if least else set()  # rounding decides
         assert {*indices.tolist()} - near == {*np.flatnonzero(want.new > least).tolist()} - near
         np.testing.assert_allclose(new, want.new[indices], rtol=rtol or self.rtol, atol=1e-7)
         assert indices.tolist() == indices[np.lexsort([indices, -new])].tolist()
@@ -111,7 +111,7 @@ def _example(index, name, coarse):
 
 
 def rows_of(scene, options, extra, dtype=np.float64):
-    """What each box does to each."""
+    """The effect of each box on each other one."""
     boxes, scores, more = scene.only(*extra)
     act = reference.actions(boxes, kind=options.get("kind", "iou"), dtype=dtype, **more)
     return np.array([act(i) for i in range(len(scores))])
@@ -122,7 +122,7 @@ def clear_of_threshold(scene, options, extra):
 
 
 def clear_of_clusters(scene, options, extra):
-    """No overlap is nearly 0, the threshold, or that from which boxes are fused."""
+    """No overlap is close to 0, to the threshold, or to the threshold of averaging."""
     return scenes.clear_of(rows_of(scene, options, extra), 0, options.get("iou_threshold", 0.5), 0.8)
 
 
@@ -132,11 +132,11 @@ def clear_of_matrix(scene, options, extra):
     return options.get("kernel") != "linear" or not np.any((rows > 0.99) & (rows < 1))
 
 
-NEAR = 2e-5  # scores that differ by less are of one size in float32, after dozens of decays
+NEAR = 2e-5  # scores that differ by less may be tied in float32 after dozens of decays
 
 
 def clear_of_picks(scene, options, extra):
-    """No score is at the threshold, no two boxes that overlap have nearly one score, no overlap is nearly at t."""
+    """No score is close to the threshold, no overlapping boxes have close scores, no overlap is close to t."""
     boxes, scores, more = scene.only(*extra)
     options = {"iou_threshold": 0.3, "score_threshold": 1e-3} | options
     least = options["score_threshold"] or 0

@@ -52,7 +52,7 @@ def test_without_a_penalty_it_is_greedy_along_a_chain_in_the_static_form(run):
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
 def test_only_the_kept_penalise(run):
-    """A chain: the second is dropped, so that the third is not penalised."""
+    """A chain: the second is dropped, so the third is not penalised."""
     boxes, scores = scenes.chain(3)
     o = 3 / 5
     factor = np.exp(-(o**2) / 0.2)
@@ -68,7 +68,7 @@ def test_only_the_kept_penalise(run):
 
 @pytest.mark.op("cluster_nms_scores", transforms=(Transform.EAGER,))
 def test_all_that_overlap_count_and_no_threshold_cuts_them(run):
-    """With a penalty the threshold decides only who is dropped, and the dropped penalise no more."""
+    """With a penalty, the threshold only decides which boxes are dropped and so do not penalise others."""
     boxes = np.float32([[0, 0, 8, 1], [6, 0, 14, 1], [4, 0, 12, 1]])  # overlaps 1/7; 1/3 and 3/5
     scores = np.float32([1, 0.75, 0.5])
     got = run(anyops.cluster_nms_scores, boxes, scores, penalty="score")
@@ -90,13 +90,13 @@ STACK = np.float32([[0, 0, 10, 1], [0, 0, 9, 1], [1, 0, 10, 1], [0, 0, 7, 1]])  
 
 @pytest.mark.op("weighted_cluster_nms")
 def test_fused_by_hand(run):
-    """With overlap times score of all that it overlaps by more than 0.8."""
+    """Weighted by overlap times score, over boxes that overlap by more than 0.8."""
     scores = np.float32([1, 0.5, 0.25, 0.125])
     boxes, new, indices = run(anyops.weighted_cluster_nms, STACK, scores)
     assert (new.tolist(), indices.tolist()) == ([1], [0])
     w = np.array([1, 0.9 * 0.5, 0.9 * 0.25])
     close(boxes[0], w @ STACK[:3] / w.sum(), 1e-6)
-    # Those that the threshold cuts are fused all the same.
+    # Boxes below the score threshold are averaged too.
     boxes, new, indices = run(anyops.weighted_cluster_nms, STACK, scores, penalty="score", score_threshold=0.5)
     w[1:] *= np.exp(-(0.9**2) / 0.2)
     assert (new.tolist(), indices.tolist()) == ([1], [0])
@@ -105,7 +105,7 @@ def test_fused_by_hand(run):
 
 @pytest.mark.op("weighted_cluster_nms_boxes", transforms=(Transform.EAGER,))
 def test_fused_with_odd_scores(run):
-    """NaN weighs nothing, nor does 0; where nothing weighs anything the box is what it was."""
+    """Scores of NaN and 0 have no weight; a box without any weight is unchanged."""
     for scores in ([1, NAN, 0, 0.5], [1, 0, NAN, NAN]):
         boxes, new = run(anyops.weighted_cluster_nms_boxes, STACK, np.float32(scores))
         assert new[0] == 1
@@ -157,7 +157,7 @@ GRADIENTS = {
 
 @functools.cache
 def smooth(name, n=7):
-    """A scene in which no small step changes who is kept, who overlaps whom, or which factor is cut at 1."""
+    """A scene in which small changes do not affect which boxes are kept or overlap, or which factor is capped at 1."""
     options = {"kind": "iou", "iou_threshold": 0.5} | GRADIENTS[name]
     for seed in range(999):
         boxes, scores = (x.astype(np.float64) for x in scenes.crowd(n, seed=seed))
@@ -179,7 +179,7 @@ def smooth(name, n=7):
 def test_gradients(backend, transform, name):
     boxes, scores, weights = smooth(name)
     options, w = GRADIENTS[name], backend.asarray(weights)
-    # Without a penalty the boxes are no part, which PyTorch refuses to differentiate by.
+    # Without a penalty the result does not depend on boxes, and PyTorch refuses to differentiate by them.
     got = backend.gradient(lambda b, s: anyops.cluster_nms_scores(b, s, **options) * w + 0 * b[:, 0], boxes, scores)
     want = reference.slopes(
         lambda b, s: float(np.sum(reference.cluster_nms_scores(b, s, **options) * weights)), boxes, scores

@@ -1,4 +1,4 @@
-"""What no scene should cost: pairs that decide nothing, and a program for every number of boxes."""
+"""Costs to avoid: pairs that decide nothing, and a compilation for each number of boxes."""
 
 import sys
 
@@ -32,7 +32,7 @@ OPS = {
 
 @pytest.fixture
 def pairs(monkeypatch):
-    """Counts the pairs whose overlap is computed."""
+    """Count the pairs whose overlap is computed."""
     count = [0]
 
     def counting(f, size):
@@ -51,7 +51,7 @@ def pairs(monkeypatch):
 
 @pytest.mark.parametrize("name", OPS)
 def test_pairs_of_equal_boxes(name, pairs):
-    """Four times as many boxes of which one is kept: about four times as many pairs."""
+    """Four times as many equal boxes, one of them kept, take about four times as many pairs."""
     counts = []
     for n in (8_000, 32_000):
         boxes, scores = np.tile(np.float32([0, 0, 9, 9]), (n, 1)), np.linspace(1, 0.1, n, dtype=np.float32)
@@ -62,7 +62,7 @@ def test_pairs_of_equal_boxes(name, pairs):
 
 
 def test_scenes_of_many_pairs(backend):
-    """Those of the definition where the graph of all pairs is left: a cloud in which each box overlaps hundreds."""
+    """Right results beyond the graph of all pairs: a cloud in which each box overlaps hundreds."""
     if backend.library == "dask" or not backend.is_fast or not backend.has_dtype("float64"):
         pytest.skip("only where a scene of thousands is quick, and no overlap is rounded to float32")
     n, rng = 2_400, np.random.default_rng(0)
@@ -124,7 +124,7 @@ COMPILED = {
 
 @pytest.fixture(scope="module")
 def programs():
-    """Counts the programs that JAX compiles."""
+    """Count the programs that JAX compiles."""
     if why := Backend.JAX_CPU.why_unavailable():
         pytest.skip(why)
     import jax
@@ -138,7 +138,7 @@ def programs():
     return count
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # NumPy has no bfloat16: it takes the way of a device
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # NumPy has no bfloat16, so it runs as on a device
 @pytest.mark.parametrize("name", COMPILED)
 def test_programs_do_not_follow_the_number_of_boxes(name, dtype, programs):
     jnp = sys.modules["jax"].numpy
@@ -151,5 +151,5 @@ def test_programs_do_not_follow_the_number_of_boxes(name, dtype, programs):
         COMPILED[name](*given)
         counts.append(programs[0] - before)
     if (name, dtype) == ("nms", "bfloat16"):
-        assert counts[0] > 0  # else nothing is counted
+        assert counts[0] > 0  # the counter works
     assert counts[1:] == [0, 0, 0]

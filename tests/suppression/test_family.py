@@ -1,4 +1,4 @@
-"""What holds of every suppression op: each test runs over the rows of tests/suppression/family.py."""
+"""Properties of every suppression op: each test runs over the rows of tests/suppression/family.py."""
 
 import functools
 import tracemalloc
@@ -23,16 +23,16 @@ def untied(scene):
 
 
 def alone(member, boxes, scores, **options):
-    """The reference of one scene in float32, without a threshold of the scores where there is one."""
+    """The reference of one scene in float32, without a score threshold."""
     return member.reference(boxes, scores, dtype=np.float32, **options)
 
 
-# Both forms give what the reference gives
+# Both forms equal the reference
 
 
 @pytest.mark.parametrize(("index", "case"), [(m.index, case) for m in MEMBERS for case in m.cases])
 def test_cases_decide(index, case):
-    """Some boxes stay as they are, some are dropped or fall, and some move."""
+    """In each case some boxes are unchanged, some dropped or lowered, and some moved."""
     member = FAMILY[index]
     (batch, wants), (_, extra) = member.example(case), member.cases[case]
     present = (batch.scores > 0) & (batch.valid if "valid" in extra else True)
@@ -95,13 +95,13 @@ def test_result(run, member):
     assert set(kinds.values()) <= {"float32"}
 
 
-# Which box is the better one, and what ranks
+# The better box of a pair, and ranking
 
 
 @EAGER
 @by_member(True, STATIC)
 def test_the_better_box_comes_first(run, member):
-    """Overlaps need not be symmetric: what counts is what the better box does to the other."""
+    """Overlaps need not be symmetric: the better box is the first one."""
     overlaps, boxes = np.float32([[0, 0.75], [0.25, 0]]), np.float32([[0, 0, 4, 4], [0, 0, 4, 1]])  # iof 1/4 and 1
     for scores in (np.float32([2, 1]), np.float32([1, 2])):
         for options in ({"overlaps": overlaps}, {"kind": "iof"}):
@@ -112,7 +112,7 @@ def test_the_better_box_comes_first(run, member):
 @EAGER
 @by_member(False)
 def test_scores_that_never_rank(run, member):
-    """NaN and scores that are not above the threshold; without one all are returned, NaN last."""
+    """NaN and scores not above the threshold; without a threshold all are returned, NaN last."""
     boxes = np.float32([[0, 0, 4, 4]]) + np.float32([[0], [9], [18], [27], [36]])
     scores = np.float32([NAN, -INF, -0.5, 0.5, NAN])
     for threshold in (0, 0.01):
@@ -141,7 +141,7 @@ def test_score_threshold_is_strict(run, member):
 @by_member(False, [m for m in MEMBERS if m.static])
 @pytest.mark.parametrize("limit", [0, 1, 5, 10_000])
 def test_max_output(run, member, limit):
-    """The first of what there is without."""
+    """The first results of the call without it."""
     for boxes, scores in (scenes.crowd(12), scenes.spread(30)):
         everything = member.call(run, False, boxes, scores, score_threshold=0.01)
         some = member.call(run, False, boxes, scores, score_threshold=0.01, max_output=limit)
@@ -171,13 +171,13 @@ def test_nothing_is_left_of_an_infinite_score(run, member):
     np.testing.assert_array_equal(new, [np.inf, 0, 0])
 
 
-# What does not matter
+# Changes without an effect
 
 
 @EAGER
 @by_member(True, STATIC)
 def test_padding_changes_nothing(run, member):
-    """Of boxes that would win over all others."""
+    """Padding with boxes that would suppress all others."""
     batch, _ = member.example(next(iter(member.cases)))
     more = batch.padded()
     valid = np.pad(np.ones(batch.scores.shape, bool), ((0, 0), (0, 3)))
@@ -193,7 +193,7 @@ def test_padding_changes_nothing(run, member):
 @EAGER
 @by_member(True, STATIC)
 def test_order_of_the_boxes_does_not_matter(run, member):
-    """Where no two scores are equal."""
+    """If no two scores are equal."""
     name = [name for name, (_, extra) in member.cases.items() if "valid" in extra][-1]
     options, extra = member.cases[name]
     batch = scenes.mixed(LANES, accept=lambda s: untied(s) and member.clear(s, options, extra))
@@ -232,7 +232,7 @@ def test_nothing_rises_and_the_best_stays(run, member):
 
 
 def test_settings_of_the_caller_do_not_matter():
-    """Errors of floating point raise, but of numbers that vanish; results are the same."""
+    """With NumPy set to raise floating-point errors, except underflow, results are the same."""
     boxes, scores = scenes.odd(60)
     for member in MEMBERS:
         for op in filter(None, (member.index, member.static)):
@@ -243,7 +243,7 @@ def test_settings_of_the_caller_do_not_matter():
                 np.testing.assert_array_equal(x, y, op)
 
 
-# What is given in place of boxes
+# Overlaps instead of boxes
 
 
 @EAGER
@@ -265,7 +265,7 @@ def test_masks(run, member):
 @EAGER
 @by_member(True, STATIC)
 def test_overlaps_beside_boxes_negative_and_nan(run, member):
-    """Those given decide; what is not above 0 is no overlap. What is fused are the boxes."""
+    """The given overlaps decide, and only those above 0 count; boxes are averaged."""
     batch = scenes.mixed(LANES, accept=lambda s: bool(np.isfinite(s.boxes).all()))
     overlaps = np.where(batch.overlaps == 0.5, np.float32(NAN), batch.overlaps * np.float32(1.25))
     overlaps = np.where(batch.overlaps == 0.25, np.float32(-1), overlaps)  # -1, 0, NaN and 15/16
@@ -304,7 +304,7 @@ def test_dtypes(run, backend, member, dtype):
 @EAGER
 @by_member(False)
 def test_integers(run, backend, member):
-    """Whose areas overflow 32 bits; computed in the default floating dtype."""
+    """Integer boxes whose areas overflow 32 bits are computed in the default float."""
     boxes = np.array([[0, 0, 50_000, 50_000], [0, 0, 50_000, 45_000], [60_000, 0, 61_000, 50_000]], np.int32)
     scores = np.array([3, 5, 2], np.int32)
     got = member.call(run, False, boxes, scores)
@@ -367,7 +367,7 @@ SIZES = {s.__name__: s for s in (scenes.clustered, scenes.spread, scenes.tied)}
 
 @functools.cache
 def sized(index, scene, n, *, labelled):
-    """The first of some scenes in which no rounding decides; it, options, and the reference."""
+    """The first scene in which no decision depends on rounding, with options and the reference."""
     member = FAMILY[index]
     options, extra = (member.second, ("labels",)) if labelled else ({}, ())
     clear = (lambda *_: True) if index != "soft_nms" else member.clear
@@ -379,7 +379,7 @@ def sized(index, scene, n, *, labelled):
 
 
 @EAGER
-@by_member(False, [m for m in MEMBERS if m.index != "nms"])  # which has sizes of its own
+@by_member(False, [m for m in MEMBERS if m.index != "nms"])  # nms is tested with other sizes
 @pytest.mark.parametrize(("scene", "n"), [("clustered", 150), ("tied", 150), ("clustered", 600), ("spread", 600)])
 def test_large(run, member, scene, n):
     if not run.backend.is_fast:
@@ -412,7 +412,7 @@ def test_memory_does_not_follow_the_square(index):
         assert peak < 20_000**2 / 4  # a quarter of a matrix of bool
 
 
-# Where nearly all boxes overlap, tiles stand in for the graph, so that memory follows the boxes.
+# If nearly all boxes overlap, tiles replace the graph, so memory grows with the boxes.
 
 
 @pytest.mark.parametrize("index", FAMILY)
@@ -430,7 +430,7 @@ def test_answers_of_the_tiles(monkeypatch, place, index):
         return tuple(map(place.to_numpy, got)) if isinstance(got, tuple) else place.to_numpy(got)
 
     made = [(*scenes.clustered(40, seed), scenes.labels(40, classes=2, seed=seed)) for seed in range(12)]
-    made.append((*scenes.nested(600), np.zeros(600, np.int32)))  # all of a tile act on each box of the next ones
+    made.append((*scenes.nested(600), np.zeros(600, np.int32)))  # all boxes of a tile overlap each later box
     for seed, (*arrays, labels) in enumerate(made):
         boxes, scores = (x.astype(np.float64) for x in arrays)
         options = {"labels": labels} | (member.second if seed % 2 else {})
@@ -449,7 +449,7 @@ def test_memory_follows_the_boxes(index):
             getattr(anyops, index)(boxes, scores, **options)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert peaks[1] < 3 * peaks[0]  # four times where it follows the pairs
+        assert peaks[1] < 3 * peaks[0]  # it would be four times with the pairs
 
 
 # Gradients

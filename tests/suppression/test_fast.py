@@ -49,7 +49,7 @@ def test_score_threshold_and_max_output(run, options):
 
 @pytest.mark.op("fast_nms")
 def test_the_suppressed_suppress(run):
-    """Of a chain only the first stays; greedy NMS keeps every other box."""
+    """Of a chain only the first box is kept; greedy NMS keeps every second box."""
     boxes, scores = scenes.chain(30)
     assert run(anyops.fast_nms, boxes, scores).tolist() == [0]
     assert run(anyops.nms, boxes, scores).tolist() == list(range(0, 30, 2))

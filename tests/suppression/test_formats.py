@@ -1,4 +1,4 @@
-"""Suppression of regions that are not xyxy boxes: every op gives what it gives for the same overlaps."""
+"""Suppression of regions that are not xyxy boxes: every op equals its result for the same overlaps."""
 
 import functools
 import itertools
@@ -15,7 +15,7 @@ from tests.suppression.family import FAMILY, MEMBERS, by_member
 
 N = 20
 EAGER = pytest.mark.calls(Transform.EAGER)
-REGIONS = [m for m in MEMBERS if not m.fuses]  # which have a fmt
+REGIONS = [m for m in MEMBERS if not m.fuses]  # ops with a `fmt`
 IN_THE_PLANE = ("xywh", "cxcywh", "yxyx")
 KINDS = {fmt: ("iou", "iof", "ios") for fmt in FORMATS if fmt not in ("xyxy", *IN_THE_PLANE)}
 KINDS |= {
@@ -23,7 +23,7 @@ KINDS |= {
     "segment": ("iou", "ios", "giou", "diou"),
     "xyzxyz": ("iou", "giou", "diou"),
 }
-# Options of each op beside a kind; thresholds are between overlaps of the scene.
+# Options of each op for a kind; thresholds are between overlaps of the scene.
 OPTIONS = {
     "nms": {"iou_threshold": 0.25},
     "fast_nms": {"iou_threshold": 0.25},
@@ -36,7 +36,7 @@ OPTIONS = {
 
 @functools.cache
 def rotated(n=N, objects=4, seed=3):
-    """Boxes in clusters, and their scores, all different."""
+    """Boxes in clusters, with scores that are all different."""
     rng = np.random.default_rng(seed)
     centres = np.stack(
         (*rng.uniform(0, 60, (2, objects)), *rng.uniform(12, 30, (2, objects)), rng.uniform(-180, 180, objects)), 1
@@ -46,7 +46,7 @@ def rotated(n=N, objects=4, seed=3):
 
 
 def regions(fmt, boxes=None):
-    """The scene in a format: as rotated boxes, their corners, or boxes along the axes and blocks of their sides."""
+    """The scene in a format: as rotated boxes, as their corners, or as axis-aligned boxes and blocks of their sides."""
     boxes = rotated()[0] if boxes is None else boxes
     x, y, w, h, angle = boxes.astype(np.float64).T
     around = np.array([[(float(p[0]), float(p[1])) for p in reference.rotated_corners(box)] for box in boxes.tolist()])
@@ -69,7 +69,7 @@ def regions(fmt, boxes=None):
 
 @functools.cache
 def overlaps(fmt, kind):
-    """Overlaps of the scene by its corners in 40 digits, or by the ends of blocks."""
+    """Overlaps of the scene from its corners with 40 digits, or from the ends of blocks."""
     given = regions("cxcywhr" if fmt in ("xywhr", "xyxyxyxy", "polygon") else fmt).astype(np.float64)
     if fmt in ("segment", "xyzxyz"):
         return np.array([[_of_blocks(a, b, kind) for b in given] for a in given])
@@ -107,7 +107,7 @@ def _of_blocks(a, b, kind):
 
 
 def check(run, member, static, fmt, kind):
-    """The op with regions, beside its reference with their overlaps."""
+    """Compare the op on regions with its reference on their overlaps."""
     scores, options = rotated()[1], OPTIONS[member.index]
     want = member.reference(None, scores, overlaps=overlaps(fmt, kind), dtype=np.float64, **options)
     if static:
@@ -122,7 +122,7 @@ def check(run, member, static, fmt, kind):
 
 
 def test_the_scene_decides():
-    """No overlap is near a threshold, some are 0, and each op drops or lowers some and keeps some."""
+    """No overlap is close to a threshold, some are 0, and each op drops or lowers some boxes and keeps some."""
     for fmt, kinds in KINDS.items():
         for kind in kinds:
             over = overlaps(fmt, kind)
@@ -156,7 +156,7 @@ def test_rotated_boxes_under_transforms(run):
 @pytest.mark.op("nms_mask", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize(("fmt", "kind"), [("cxcywhr", "iof"), ("cxcywhr", "probiou"), ("polygon", "iou")])
 def test_batches_in_several_tiles(run, fmt, kind):
-    """Where the tiles search envelopes: as with the overlaps of all pairs. The last tile reaches back."""
+    """Tiles that search by envelopes equal all pairs. The last tile overlaps the one before."""
     if not run.backend.is_fast and kind == "probiou":
         pytest.skip("one kind of rotated boxes is enough on array-api-strict")
     boxes = np.stack([rotated(300, objects, 5)[0] for objects in (9, 60)]) * np.float32([6, 6, 1, 1, 1])
@@ -229,7 +229,7 @@ def test_boxes_along_the_axes_in_another_format(run, member):
     ],
 )
 def test_thousands(run, fmt, kind, threshold):
-    """The pairs that the search finds are those of the matrix: boxes everywhere, and boxes in clusters."""
+    """The search finds the pairs of the matrix, for scattered boxes and for clusters."""
     for given, scores, want in thousands(fmt, kind, threshold):
         assert run(anyops.nms, given, scores, threshold, fmt=fmt, kind=kind).tolist() == want
 
@@ -251,7 +251,7 @@ def thousands(fmt, kind, threshold):
 
 
 def regions_by_op(fmt, boxes):
-    """Rotated boxes in a format, by box_convert, or as blocks of their sides."""
+    """Rotated boxes in a format by box_convert, or as blocks of their sides."""
     if fmt in ("cxcywhr", "polygon"):
         return anyops.box_convert(boxes, "cxcywhr", fmt)
     x, y, w, h, angle = boxes.T
@@ -262,7 +262,7 @@ def regions_by_op(fmt, boxes):
 
 @pytest.mark.op("nms", transforms=(Transform.EAGER,))
 def test_memory_follows_the_pairs_and_not_all_of_them(backend):
-    """8 000 boxes: all pairs of one byte each would be 64 MB."""
+    """8 000 boxes: one byte for each pair would take 64 MB."""
     if backend.library != "numpy":
         pytest.skip("tracemalloc counts the memory of NumPy")
     boxes, scores = rotated(8000, 8000, 7)
@@ -277,7 +277,7 @@ def test_memory_follows_the_pairs_and_not_all_of_them(backend):
     assert peak < 50e6
 
 
-# What overlaps nothing is kept: without a side, inverted, with a NaN or an infinite number.
+# Regions that overlap nothing are kept: without a side, inverted, with a NaN or an infinite number.
 SPECIAL = {
     "cxcywhr": [[5, 5, 0, 4, 30], [5, 5, -4, 4, 0], [np.nan, 5, 4, 4, 0], [5, 5, 4, 4, np.nan], [5, 5, np.inf, 4, 0]],
     "segment": [[5, 5], [6, 4], [np.nan, 6], [-np.inf, np.inf]],
@@ -342,7 +342,7 @@ def test_batched_nms_of_rotated_boxes(run):
 
 @pytest.mark.op("nms", transforms=(Transform.EAGER,))
 def test_16_bits_in_other_formats(run, backend):
-    """Corners are made in float32: at 1 000, sides of .5 are rounded away in float16."""
+    """Corners are computed in float32: at 1 000, sides of 0.5 would be rounded away in float16."""
     if not backend.has_dtype("float16"):
         pytest.skip(f"{backend} has no float16")
     boxes = np.float16([[1000.5, 1000.5, 0.25, 0.25], [1000.5, 1000.5, 0.25, 0.25], [1000, 1000, 0.25, 0.25]])
@@ -369,9 +369,7 @@ def test_refusals(run, member):
     refused(r"got \(3, 4, 2\); vertices \(V, 2\) are fmt='polygon'", np.zeros((3, 4, 2), np.float32))
     refused("vertices .* are fmt='polygon'", np.zeros((3, 4, 2), np.float32), fmt="xyxyxyxy")
     refused("3 vertices or more", np.zeros((3, 2, 2), np.float32), fmt="polygon")
-    refused(
-        r"scores must have shape \(4,\) beside boxes of shape \(4, 5\)", np.zeros((4, 5), np.float32), fmt="cxcywhr"
-    )
+    refused(r"scores must have shape \(4,\) for boxes of shape \(4, 5\)", np.zeros((4, 5), np.float32), fmt="cxcywhr")
 
 
 @pytest.mark.parametrize("fmt", ["cxcywhr", "polygon", "cxcyczwhdr"])
@@ -402,7 +400,7 @@ def test_no_averages_of_rotated_boxes(op):
 
 
 def test_gradients_of_rotated_boxes():
-    """soft_nms_scores by boxes and scores, beside differences."""
+    """soft_nms_scores by boxes and scores, against differences."""
     torch = pytest.importorskip("torch")
     boxes, scores = (x[:8].astype(np.float64) for x in rotated())
 

@@ -14,7 +14,7 @@ NAN, INF = np.nan, np.inf
 CONF_TYPES = ("avg", "max", "box_and_model_avg", "absent_model_aware_avg")
 N, LANES, MODELS = 16, 40, 3
 
-# name: (options, what is passed beside boxes, scores and labels); the weights keep products with scores exact
+# name: (options, other fields to pass); with these weights products with scores are exact
 CASES = {
     "one model": ({}, ()),
     "models": ({}, ("model_ids",)),
@@ -34,14 +34,14 @@ COMPILED = ["box and model", "absent"]
 
 
 def spare(backend, *kept):
-    """Skip a test on JAX, which compiles every case of it, unless it is one of a few (backend, case)."""
+    """Skip a test on JAX, which compiles every case, except for a few (backend, case)."""
     if backend.library == "jax" and not any(kept):
         pytest.skip("JAX compiles each case, and runs a few")
 
 
 @functools.cache
 def scene(seed):
-    """Boxes, scores, labels and the rest; every other one on a grid, where ties and thresholds are met exactly."""
+    """Boxes, scores, labels and the rest; every second scene on a grid, with ties and overlaps at the threshold."""
     boxes, scores = scenes.MIXTURE[seed // 2 % len(scenes.MIXTURE)](N, seed=seed)
     rng = np.random.default_rng(seed)
     labels = rng.integers(-1, 1, N).astype(np.int32)
@@ -53,7 +53,7 @@ def scene(seed):
 
 @functools.cache
 def example(name):
-    """A batch in which no rounding decides (boxes, scores, labels, the rest), and the reference of each lane."""
+    """A batch in which no decision depends on rounding, and the reference of each lane."""
     options, extra = CASES[name]
     found = []
     for seed in range(5 * LANES):
@@ -87,7 +87,7 @@ def close(got, want, rtol=1e-5):
 
 @pytest.mark.parametrize("name", CASES)
 def test_cases_fuse(name):
-    """Boxes of several models, more boxes than models, boxes alone, boxes that take no part; ties and odd ones."""
+    """Boxes of several models, more boxes than models, single boxes, ignored boxes; ties and odd boxes."""
     options, _ = CASES[name]
     (boxes, scores, _), more, wants = example(name)
     models = more.get("model_ids", np.zeros_like(scores, int))
@@ -146,7 +146,7 @@ STATIC = (Transform.EAGER, Transform.JIT)
 
 
 def fuse(run, boxes, scores, labels=None, **options):
-    """Both contracts, which have to agree."""
+    """Call both contracts, which must agree."""
     spare(run.backend)
     boxes, scores = np.float32(boxes), np.float32(scores)
     labels = np.zeros(len(scores), np.int32) if labels is None else np.int32(labels)
@@ -160,7 +160,7 @@ def fuse(run, boxes, scores, labels=None, **options):
 
 @pytest.mark.op("weighted_boxes_fusion")
 def test_equal_scores_go_by_the_lower_index(run):
-    # A chain: the second joins the first, and takes it away from the third.
+    # A chain: the second joins the first, which moves the fused box away from the third.
     boxes, scores = [[0, 0, 8, 1], [2, 0, 10, 1], [4, 0, 12, 1]], [0.5, 0.5, 0.5]
     assert fuse(run, boxes, scores)[0] == [[1, 0, 9, 1], [4, 0, 12, 1]]
     assert fuse(run, boxes[::-1], scores)[0] == [[3, 0, 11, 1], [0, 0, 8, 1]]
@@ -201,7 +201,7 @@ def test_the_score_threshold_is_for_scores_before_weights(run):
 
 @pytest.mark.op("weighted_boxes_fusion")
 def test_weights_decide_the_order(run):
-    """The box of the heavier model founds, and draws the fused box to itself."""
+    """The box of the model with the larger weight is the founder, and has more weight in the fused box."""
     boxes, ids = [[0, 0, 8, 1], [2, 0, 10, 1]], np.int32([0, 1])
     got, scores, _ = fuse(run, boxes, [0.75, 0.25], model_ids=ids, model_weights=[1, 9])
     assert got == [[1.5, 0, 9.5, 1]]
@@ -228,7 +228,7 @@ def test_scores_of_each_kind(run):
 @pytest.mark.op("weighted_boxes_fusion")
 @pytest.mark.parametrize("conf_type", CONF_TYPES)
 def test_boxes_of_weight_0(run, conf_type):
-    """They neither move nor score; where there is nothing else, their mean is plain."""
+    """They have no effect on box and score; if there are no others, the mean is unweighted."""
     boxes = [SQUARE, [0, 0, 10, 12], [50, 50, 60, 60], [50, 50, 60, 64], [90, 90, 99, 99]]
     ids, scores = np.int32([1, 0, 0, 0, 0]), [0.25, 0.75, 0.5, 0.75, 0.5]
     got = fuse(run, boxes, scores, model_ids=ids, model_weights=[0, 2], conf_type=conf_type)
@@ -244,12 +244,12 @@ def test_infinite_scores_outweigh_the_others(run):
     assert got[0] == [[0, 0, 10, 13], [50, 0, 60, 10]]
     assert got[1][0] == INF
     got = fuse(run, boxes, [INF, 0.5, INF, 0.5], model_ids=np.int32([0, 1, 0, 1]), model_weights=[0, 1])
-    assert got[0] == [SQUARE, [50, 0, 60, 10]]  # 0 · inf is no number
+    assert got[0] == [SQUARE, [50, 0, 60, 10]]  # 0 · inf is NaN
 
 
 @pytest.mark.op("weighted_boxes_fusion")
 def test_odd_boxes_stay_what_they_are(run):
-    """Without area, or with a NaN: alone, whatever lies over them. A NaN score is below every threshold."""
+    """Boxes without area or with a NaN fuse with nothing. A NaN score is below every threshold."""
     odd = scenes.ODD_BOXES
     rows = [k for k, box in enumerate(odd) if not 0 < reference.box_area(box) < 1e30 or k == 16]
     boxes = np.concatenate([odd[rows], odd[rows], [[-2, -2, 5, 5], [-2, -2, 5, 5]]])
@@ -300,7 +300,7 @@ def test_labels_that_are_not_fused(run, backend):
     boxes, scores = np.float32([SQUARE] * 4), np.float32([0.5, 0.75, 0.25, 1])
     labels = [np.float32([NAN, NAN, 1, 2])]
     if backend.has_dtype("int64"):
-        labels.append(np.array([2**62, 2**62 + 1, 2**62 + 2, 2**62 + 3]))  # one number in floating point
+        labels.append(np.array([2**62, 2**62 + 1, 2**62 + 2, 2**62 + 3]))  # equal as floats
     for ids in labels:
         for op in (anyops.weighted_boxes_fusion, anyops.weighted_boxes_fusion_padded):
             got = run(op, boxes, scores, ids)
@@ -394,7 +394,7 @@ def test_order_of_the_boxes_does_not_matter(run, conf_type):
 
 @pytest.mark.op("weighted_boxes_fusion_padded", transforms=STATIC)
 def test_padding_changes_nothing(run):
-    """Neither do its scores, places and models."""
+    """Scores, positions and models of padding have no effect either."""
     spare(run.backend, run.backend is Backend.JAX_CPU and run.transform is Transform.JIT)
     batch, more, wants = example("absent, no weights")
     junk = np.float32([[0, 0, 4, 4], [NAN, -INF, INF, 3], [-1e9, -1e9, 1e9, 1e9]])
@@ -428,11 +428,11 @@ def test_batches_of_any_rank(run):
     close([x.reshape(LANES, *x.shape[3:]) for x in got], in_place(wants))
 
 
-# Size: the loop of steps and the matching on the host are two ways to one answer, to the last bit in float64.
+# Size: the loop of steps and the matching on the host give the same result, to the last bit in float64.
 
 
 def creeping(n, seed=0):
-    """Each box lies to the right of those of its row so far, which have been fused: they leave where they began."""
+    """Each box is right of the fused box of its row, which so moves away from its founder."""
     rng = np.random.default_rng(seed)
     row, scores = np.arange(n) % 12, np.sort(scenes.scores(n, seed=seed))[::-1]
     boxes, sums, weights = np.zeros((n, 4), np.float32), np.zeros(12), np.zeros(12)
@@ -488,7 +488,7 @@ def test_large_scenes(name, threshold):
 @pytest.mark.parametrize("threshold", [0.3, 0.55])
 @pytest.mark.parametrize("name", SIZED)
 def test_how_pairs_are_found_changes_nothing(name, threshold, constants, monkeypatch):
-    """In parts of few boxes, by halves of them, with fused boxes that leave a narrow margin at once."""
+    """In parts of few boxes, in halves of them, and with a narrow margin that fused boxes leave at once."""
     for constant, value in constants.items():
         monkeypatch.setattr(matching, constant, value)
     check_sized(name, 300, threshold)
@@ -534,7 +534,7 @@ def test_boxes_that_all_overlap_are_not_all_paired(monkeypatch):
 @pytest.mark.op("weighted_boxes_fusion_padded", transforms=(Transform.GRAD,))
 @pytest.mark.parametrize("conf_type", CONF_TYPES)
 def test_gradients(backend, transform, conf_type):
-    """Against differences of the reference, whose matching does not change that near."""
+    """Against differences of the reference, with steps too small to change the matching."""
     spare(backend, conf_type == "absent_model_aware_avg" if backend is Backend.JAX_X64 else conf_type == "avg")
     boxes, scores, labels, ids = large(scenes.clustered, 14, seed=3)
     boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
@@ -586,7 +586,7 @@ def test_gradients_are_finite_where_values_are(backend, transform, conf_type):
         assert gradient.any()
 
 
-# Arguments that cannot work
+# Invalid arguments
 
 
 def call(**change):
@@ -596,7 +596,7 @@ def call(**change):
     return [given.pop(name) for name in ("boxes", "scores", "labels")], given
 
 
-# name of the argument, its value, what the message has to contain
+# name of the argument, its value, text in the message
 WRONG = {
     "boxes (4, 3)": ("boxes", np.zeros((4, 3)), "(4, 3)"),
     "boxes list": ("boxes", [[0, 0, 1, 1]], "list"),
@@ -675,7 +675,7 @@ def test_wrong_valid():
     ],
 )
 def test_values_in_arrays(run, argument, value, came, weights):
-    """Where the index contract has to read them anyway."""
+    """Values that the index contract has to read anyway."""
     value = np.int32(value) if argument == "model_ids" else np.float32(value)
     arrays, options = call(**{argument: value})
     options |= {} if weights is None else {"model_weights": weights}
@@ -698,7 +698,7 @@ def test_the_index_contract_names_the_static_form(library):
         pytest.skip(why)
     (boxes, scores, labels), _ = call()
     batch = [library.asarray(np.stack([x, x])) for x in (boxes, scores, labels)]
-    with pytest.raises(ValueError, match=r"weighted_boxes_fusion_padded takes batches"):
+    with pytest.raises(ValueError, match=r"use weighted_boxes_fusion_padded for batches"):
         anyops.weighted_boxes_fusion(*batch)
     if library.library == "jax":
         import jax

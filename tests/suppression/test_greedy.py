@@ -17,7 +17,7 @@ def labels(n, classes=3, seed=0):
 
 
 def overlap_matrix(n, seed=0):
-    """Asymmetric, with exact values; row i is what box i does to the others."""
+    """An asymmetric matrix with exact values; row i is the effect of box i on the others."""
     return (np.random.default_rng(seed).integers(0, 5, (n, n)) / 4).astype(np.float32)
 
 
@@ -32,7 +32,7 @@ OVERLAPS = overlap_matrix(N)
 SYMMETRIC = np.maximum(OVERLAPS, OVERLAPS.T)
 FAR = np.float32([-9000, -9000, -9000, -9000])
 
-# name: (boxes, scores, options that both contracts take)
+# name: (boxes, scores, options of both contracts)
 CASES = {
     "clustered": (*scenes.clustered(N), {}),
     "spread": (*scenes.spread(N), {}),
@@ -90,7 +90,7 @@ BY_RANK = ["clustered", "spread", "labels", "giou", "diou"]
 
 @pytest.mark.parametrize("name", BY_RANK)
 def test_random_cases_are_clear_of_the_threshold(name):
-    """Their expected values do not hang on the rounding of a quotient."""
+    """Expected values do not depend on the rounding of a quotient."""
     boxes, scores, options = CASES[name]
     t, kind = options.get("iou_threshold", 0.5), options.get("kind", "iou")
     assert np.abs(reference.pairwise(boxes, boxes, kind) - t).min() > 1e-5
@@ -208,7 +208,7 @@ RANKS = [
 @pytest.mark.parametrize(("scores", "want"), RANKS)
 def test_order(run, scores, want):
     if run.backend.library in ("torch", "jax", "cupy") and 1e-45 in scores:
-        scores = [s * 1e9 for s in scores]  # they flush subnormal numbers to zero, CuPy where it sorts
+        scores = [s * 1e9 for s in scores]  # they flush subnormal numbers to zero, CuPy in sorts
     n = len(scores)
     apart = np.stack([np.arange(n) * 9, np.zeros(n), np.arange(n) * 9 + 2, np.ones(n)], 1).astype(np.float32)
     assert run(anyops.nms, apart, np.float32(scores)).tolist() == want
@@ -268,7 +268,7 @@ def test_large_int64_labels_are_not_mixed_up(run, backend):
     if not backend.has_dtype("int64"):
         pytest.skip(f"{backend} has no int64")
     boxes, scores = scenes.identical(4)
-    ids = np.array([2**62, 2**62 + 1, 2**62, 2**62 + 2])  # the same number in floating point
+    ids = np.array([2**62, 2**62 + 1, 2**62, 2**62 + 2])  # equal as floats
     assert run(anyops.nms, boxes, scores, labels=ids).tolist() == reference.greedy(boxes, scores, labels=ids)
 
 
@@ -335,7 +335,7 @@ SCENES = {s.__name__: s for s in (scenes.clustered, scenes.spread, scenes.dyadic
 
 @functools.cache
 def sized(scene, n):
-    """A scene, and what is kept of it at 0.5, and at 0.25 within labels."""
+    """A scene, with the boxes kept at 0.5, and at 0.25 within labels."""
     boxes, scores = SCENES[scene](n, seed=n)
     ids = labels(n, 5)
     plain = reference.greedy(boxes, scores, 0.5, dtype=np.float32)
@@ -375,7 +375,7 @@ def test_few_valid_of_many_in_lanes(run, extra):
 
 
 def check_few_valid(run, extra):
-    """A compiler makes a kernel for each of several numbers of valid boxes."""
+    """A compiled program has variants for several numbers of valid boxes."""
     if not run.backend.is_fast:
         pytest.skip(TOO_SLOW)
     boxes, scores = (np.stack(x) for x in zip(*(scenes.tied(1040, seed=k) for k in range(4)), strict=True))
@@ -438,7 +438,7 @@ def test_worst_cases(run, name):
 def test_one_giant_over_a_hundred_thousand(run):
     if not run.backend.is_fast:
         pytest.skip(TOO_SLOW)
-    boxes, scores = scenes.giant(100_000)  # all apart but for the giant, which is a hundred thousand times as large
+    boxes, scores = scenes.giant(100_000)  # disjoint, except for the giant, which is a hundred thousand times as large
     np.testing.assert_array_equal(run(anyops.nms, boxes, scores), np.argsort(-scores, stable=True))
     kept = run(anyops.nms, boxes, scores, kind="ios")
     assert kept.tolist() == [0]
@@ -466,7 +466,7 @@ def test_contracts_agree(run, name):
 
 @pytest.mark.parametrize("valid", [None, 0.2, 0.9])
 def test_scenes_that_a_compiler_takes_one_by_one(valid):
-    """Of a size for it, under ``jit``; the last one is all padding."""
+    """Scenes of such sizes, under ``jit``; the last one is all padding."""
     if why := Backend.JAX_CPU.why_unavailable():
         pytest.skip(why)
     import jax

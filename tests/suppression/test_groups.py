@@ -7,18 +7,18 @@ from tests.backends import Backend, Transform
 
 NAN = np.nan
 
-# name: (options, what of a scene is passed beside boxes and scores)
+# name: (options, fields of a scene to pass in addition to boxes and scores)
 
 
-# JAX compiles each case for a second or more: there it is a choice of tests and cases, and of x64 what is about dtypes.
+# JAX compiles each case for a second or more, so it runs a selection of tests, and with x64 only those about dtypes.
 
 
 @pytest.mark.op("nms_groups")
 def test_the_best_of_those_that_are_kept_and_overlap(run):
-    """Not the one that overlaps most, nor one that is dropped, nor the first in the array."""
+    """Not the box that overlaps most, nor a dropped one, nor the first in the array."""
     boxes = np.float32([[6, 0, 14, 1], [1, 0, 9, 1], [0, 0, 8, 1], [3, 0, 11, 1], [5, 0, 13, 1], [30, 0, 38, 1]])
     scores = np.float32([0.5, 0.75, 1, 0.25, 0.25, 0.25])
-    # 2 drops 1 and, by 5/11, 3; 0 stays beside it, and drops 4; 3 overlaps 0 as much.
+    # 2 drops 1 and, by 5/11, 3; 0 is also kept, and drops 4; 3 overlaps 0 as much.
     assert run(anyops.nms_groups, boxes, scores, 0.4).tolist() == [0, 2, 2, 2, 0, 5]
     assert run(anyops.nms_groups, boxes, np.float32([1, 0.5, 0.75, 0.25, 0.25, 0.25]), 0.4).tolist() == [
         0,
@@ -32,7 +32,7 @@ def test_the_best_of_those_that_are_kept_and_overlap(run):
 
 @pytest.mark.op("nms_groups")
 def test_chain(run):
-    """Each dropped box overlaps two that are kept, and belongs to the better one."""
+    """Each dropped box overlaps two kept boxes, and belongs to the better one."""
     assert run(anyops.nms_groups, *scenes.chain(9)).tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8]
 
 

@@ -1,4 +1,4 @@
-"""Arrays in host memory: the NumPy twin of greedy NMS, the views it works on, and what other places run instead."""
+"""Arrays in host memory: the NumPy version of greedy NMS, its views, and the kernels that run on devices instead."""
 
 import sys
 
@@ -25,7 +25,7 @@ PLACES = pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU, Bac
 
 @pytest.fixture
 def here(place):
-    """The backend `place`, with its settings in force, if it is installed."""
+    """The backend `place` with its settings active, if it is installed."""
     if why := place.why_unavailable():
         pytest.skip(why)
     with place.active():
@@ -33,7 +33,7 @@ def here(place):
 
 
 def nasty(seed):
-    """Boxes of one of several kinds, some with coordinates of another kind, scores with ties, labels."""
+    """Boxes of a kind, some with coordinates of another kind, scores with ties, labels."""
     rng = np.random.default_rng(seed)
     n = int(rng.choice([0, 1, 3, 30, 64, 65, 130, 300]))
     scale = float(rng.choice([1, 1e-3, 1e6, 1e18]))
@@ -69,10 +69,10 @@ def nasty(seed):
 
 
 TILES = {"DENSE": 0.0, "TILE": 8, "WHOLE": 8}
-OF_LABELS = {**TILES, "RARE": 0, "CROWDED": 0.0}
+OF_LABELS = {**TILES, "RARE": 0, "CROWDED_LABELS": 0.0}
 SWEEP = {"DENSE": 2.0, "FEW": 10**6, "RARE": 10**6, "TILE": 8, "WHOLE": 8}
 SMALL = {"ROOM": 512, "WIDE": 1024}
-# Constants that send small scenes all the ways that large ones take.
+# Constants with which small scenes take every path of large ones.
 WAYS = {
     "as they are": {},
     "tiles": TILES,
@@ -88,7 +88,7 @@ WAYS = {
     "sweep in pieces, compared": {**SWEEP, **SMALL, "GATHERED": 10**6},
     "sweep of few cells": {**SWEEP, "CELLS": 4},
     "sweep, decided in rounds": {**SWEEP, "edges.ONE_BY_ONE": 0},
-    "each label by itself": {"FEW": 0, "CROWDED": 2.0, "TILE": 8, "WHOLE": 8},
+    "each label by itself": {"FEW": 0, "CROWDED_LABELS": 2.0, "TILE": 8, "WHOLE": 8},
 }
 
 
@@ -101,7 +101,7 @@ def way(request, monkeypatch):
 
 
 def kept(boxes, scores, labels, threshold, least, kind):
-    """The boxes kept, and the one that stands for each."""
+    """The boxes kept, and the box that represents each."""
     detections, mode = Detections(boxes, scores, labels), modes.mode_of(boxes=boxes)
     return [f(mode, detections, threshold, least, kind=kind).tolist() for f in (greedy.kept, greedy.groups)]
 
@@ -123,7 +123,7 @@ def test_twin_on_nasty_scenes(way, seed):
 
 
 def test_no_sweep_of_an_extent_beyond_the_dtype():
-    """The place up to which a partner of the last two may start is infinite, as seen from the first."""
+    """The reach of the last two boxes is infinite relative to the first one."""
     boxes = np.float32([[2.9e38, 0, 3.38e38, 1], [2.9e38, 0, 3.38e38, 1], [-0.3e38, 0, -0.2e38, 1]])
     planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
@@ -133,7 +133,7 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
 
 
 def test_the_last_scene_says_what_to_try_first(monkeypatch):
-    """Spread boxes after spread ones are swept without a look at the best; clustered ones are not."""
+    """After a scene of spread boxes, another one is swept without comparing the best boxes; clustered boxes are not."""
     looked = []
     best = greedy._among_best
     monkeypatch.setattr(greedy, "_LATELY", {"spread": False})
@@ -166,7 +166,7 @@ def _within(boxes, scores, some):
 @PLACES
 @pytest.mark.parametrize("name", SEEN)
 def test_where_nothing_lies_on_the_host(monkeypatch, here, name):
-    """On a device: operations of the library, in padded sizes where each is compiled."""
+    """On a device: operations of the library, with padded sizes if it compiles each shape."""
     monkeypatch.setattr(modes, "_VIEWS", {"numpy": modes._of_numpy})
     monkeypatch.setattr(greedy, "suits", lambda *_: False)
     boxes, scores, options = SEEN[name]
@@ -213,7 +213,7 @@ CALLS = {Backend.NUMPY: 60, Backend.TORCH_CPU: 70, Backend.JAX_CPU: 160}
 
 @pytest.mark.parametrize("place", CALLS, ids=str)
 def test_few_calls(here):
-    """Of Python functions, which cost what the boxes do: measured without a clock."""
+    """Few Python-level calls, which cost as much as the boxes; counted, without a clock."""
     boxes, scores = map(here.asarray, scenes.clustered(200))
     anyops.nms(boxes, scores)
     calls, before = [], sys.getprofile()
@@ -245,7 +245,7 @@ def test_no_copy_is_made(monkeypatch, here):
 @PLACES
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
 def test_integers_are_ranked_as_such_and_decay_in_the_default_float(here, dtype):
-    """Also scores that are one in float32."""
+    """Even for scores that are equal in float32."""
     scores = here.asarray(np.asarray([2**24, 2**24 + 1, 5]).astype("int32"))
     boxes = here.asarray(np.asarray([[0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]]).astype(dtype))
     assert here.to_numpy(anyops.nms(boxes, scores)).tolist() == [1, 2]
@@ -295,7 +295,7 @@ class TestTorch:
     @pytest.mark.parametrize("op", [anyops.nms, anyops.fast_nms, anyops.cluster_nms])
     @pytest.mark.parametrize("kind", ["iou", "giou"])
     def test_selection_under_a_derivative(self, op, kind):
-        """The indices are constants: the derivative of what is selected by them is that of the selection."""
+        """Indices are constants: values selected by them have the derivative of the selection."""
         boxes, scores, _ = self.scene()
 
         def selected(s):
@@ -344,7 +344,7 @@ class TestTorch:
         assert anyops.nms(spaced[:, [0, 2, 1, 3]], scores).tolist() == reference.greedy(
             spaced[:, [0, 2, 1, 3]].numpy(), scores.numpy(), 0.5
         )
-        negated = self.torch.complex(boxes, boxes).conj().imag  # holds its sign in a bit of its own
+        negated = self.torch.complex(boxes, boxes).conj().imag  # with the negative bit
         assert negated.is_neg()
         assert anyops.nms(-negated, scores).tolist() == want
         flipped = boxes.clone()

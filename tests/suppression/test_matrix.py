@@ -15,7 +15,7 @@ def close(got, want, rtol=2e-5):
 
 @pytest.mark.parametrize("name", FAMILY["matrix_nms"].cases)
 def test_cases_compensate(name):
-    """Some scores fall less than the overlaps alone would have them."""
+    """Compensation makes some scores fall less than the overlaps alone."""
     (batch, wants), (options, extra) = FAMILY["matrix_nms"].example(name), FAMILY["matrix_nms"].cases[name]
     compensated = 0
     for lane, (scores, *_) in zip(batch.lanes(), wants, strict=True):
@@ -34,7 +34,7 @@ HALVES = np.float32([[0, 0, 8, 1], [0, 0, 4, 1], [0, 0, 2, 1]])  # IoUs 1/2, 1/4
 def test_by_hand(run):
     scores = np.float32([1, 0.5, 0.25])
     linear = run(anyops.matrix_nms_scores, HALVES, scores, kernel="linear")
-    # The third: by the first 1 − 1/4 over 1, by the second (1 − 1/2) / (1 − 1/2) as that was decayed itself.
+    # The third box: (1 − 1/4) / 1 by the first; (1 − 1/2) / (1 − 1/2) by the second, which was decayed itself.
     close(linear, [1, 0.25, 0.1875], 1e-6)
     gaussian = run(anyops.matrix_nms_scores, HALVES, scores)
     close(gaussian, [1, 0.5 * np.exp(-2 / 4), 0.25 * np.exp(-2 / 16)], 1e-6)
@@ -44,7 +44,7 @@ def test_by_hand(run):
 
 @pytest.mark.op("matrix_nms_scores", transforms=(Transform.EAGER,))
 def test_equal_boxes(run):
-    """With the linear kernel the second falls to 0 and, by 0/0, holds no other; the first still does."""
+    """With the linear kernel the second falls to 0 and, by 0/0, lowers no other box; the first still does."""
     boxes, scores = scenes.identical(4)
     order = reference.rank(scores.tolist())
     linear = run(anyops.matrix_nms_scores, boxes, scores, kernel="linear")
@@ -78,7 +78,7 @@ GRADIENTS = {"gaussian": {}, "linear": {"kernel": "linear"}, "giou": {"kind": "g
 
 @functools.cache
 def smooth(name, n=7):
-    """A scene in which the same two boxes decide about a third after a small step."""
+    """A scene in which small changes do not affect which boxes decide about another one."""
     options = {"kernel": "gaussian", "sigma": 2.0, "kind": "iou"} | GRADIENTS[name]
     f = {"linear": lambda o: 1 - o, "gaussian": lambda o: np.exp(-options["sigma"] * o**2)}[options["kernel"]]
     for seed in range(99):
@@ -110,7 +110,7 @@ def test_gradients(backend, transform, name):
 @pytest.mark.op("matrix_nms_scores", transforms=(Transform.EAGER, Transform.JIT, Transform.FUNC_VMAP))
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
 def test_what_earlier_tiles_found_is_not_lost(run, kernel):
-    """All boxes overlap, and the first one most: it decides the last one's score from some tiles before."""
+    """All boxes overlap, the first one most: it decides the last one's score from an earlier tile."""
     if not run.backend.is_fast:
         pytest.skip("large scenes run once for each library, not on array-api-strict")
     boxes, scores = scenes.nested(600)

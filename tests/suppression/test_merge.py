@@ -1,4 +1,4 @@
-"""Merging what greedy suppression drops, against a search from box to box."""
+"""Merging dropped boxes into kept ones, against a graph search."""
 
 import tracemalloc
 from itertools import product
@@ -20,7 +20,7 @@ CASES = [  # options, and whether there are labels
 
 
 def merged(run, boxes, scores, labels=None, **options):
-    """The parts of a result, None for labels where none are given."""
+    """The parts of a result, None for labels if there are none."""
     if labels is not None:
         return run(lambda b, s, i: tuple(anyops.non_max_merge(b, s, labels=i, **options)), boxes, scores, labels)
     parts = run(lambda b, s: tuple(anyops.non_max_merge(b, s, **options)[k] for k in (0, 1, 3)), boxes, scores)
@@ -49,7 +49,7 @@ def lanes(count, options, labelled, n=16):
 
 @pytest.mark.op("non_max_merge", transforms=(Transform.EAGER,))
 def test_definition(run):
-    """In scenes of all kinds, odd boxes and NaN scores among them."""
+    """In scenes of all kinds, including odd boxes and NaN scores."""
     all_of_them = run.backend is Backend.NUMPY
     for options, labelled in CASES if all_of_them else CASES[:4]:
         for boxes, scores, labels in lanes(10, options, labelled):
@@ -59,7 +59,7 @@ def test_definition(run):
 
 @pytest.mark.op("non_max_merge", transforms=(Transform.EAGER,))
 def test_chain(run):
-    """Each box overlaps the one before and the one after."""
+    """Each box overlaps the previous and the next one."""
     boxes, scores = scenes.chain(7)
     got = merged(run, boxes, scores)
     assert got[0][:, [0, 2]].tolist() == [[0, 5], [2, 7], [4, 9], [6, 10]]
@@ -88,7 +88,7 @@ def test_kept_boxes_are_those_of_nms(transitive):
 
 @pytest.fixture
 def no_small_graph(monkeypatch):
-    """Every scene is taken for one in which pairs are many."""
+    """Treat every scene as one with many pairs."""
     monkeypatch.setattr("anyops.suppression.winners.PAIRS", 0)
     monkeypatch.setattr("anyops.suppression.winners.PAIRS_PER_BOX", 0)
     monkeypatch.setattr("anyops.suppression.merge.SAMPLE", 3)
@@ -104,7 +104,7 @@ def test_definition_where_pairs_are_many(run):
 
 
 def piles(n, apart, seed=0):
-    """Two piles of boxes that nearly are the same."""
+    """Two piles of nearly equal boxes."""
     rng = np.random.default_rng(seed)
     corner = rng.normal(0, 0.5, (n, 2)) + np.where(np.arange(n) % 2, apart, 0)[:, None] * [1, 0]
     return np.concatenate((corner, corner + 50), 1), rng.random(n)
@@ -164,7 +164,7 @@ def test_formats(run, fmt):
 @pytest.mark.op("non_max_merge", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("fmt", ["xyxy", "yxyx", "xywh"])
 def test_integers(run, backend, fmt):
-    """Whose areas overflow 32 bits; in the default floating dtype."""
+    """Integer boxes whose areas overflow 32 bits; results in the default float."""
     boxes = np.array([[7, 0, 50_007, 50_000], [7, 0, 50_007, 45_000], [60_000, 0, 61_000, 50_000]], np.int32)
     given = {"xyxy": boxes, "yxyx": boxes[:, [1, 0, 3, 2]], "xywh": np.c_[boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]}
     scores, labels = np.array([3, 5, 2], np.int32), np.array([200, 200, 7], np.uint8)
@@ -210,7 +210,7 @@ def test_nothing_one_and_what_has_no_area(run):
 
 
 def test_gradients_are_slopes():
-    """On torch: each side is one of a box, and so is the score."""
+    """On torch: each side of a merged box is the side of one box; likewise the score."""
     if why := Backend.TORCH_CPU.why_unavailable():
         pytest.skip(why)
     boxes, scores = (x.astype(np.float64) for x in scenes.clustered(12))
@@ -225,7 +225,7 @@ def test_gradients_are_slopes():
             Backend.TORCH_CPU.gradient(total, given, scores), reference.slopes(total, given, scores), strict=True
         ):
             np.testing.assert_allclose(found, want, atol=1e-6)
-        # A box that is merged with none keeps a slope of its own, one with a NaN too.
+        # A box that is not merged keeps its own gradient, even with a NaN.
         odd = np.float32([[0, 0, 4, 4], [NAN, 0, 4, 4], [9, 9, INF, 12], [0, 0, 4, 4]])
         ranks = np.float32([0.9, 0.8, 0.7, 0.6])
         found = Backend.TORCH_CPU.gradient(lambda b, s: anyops.non_max_merge(b, s).boxes[:, 1].sum(), odd, ranks)
@@ -246,7 +246,7 @@ def test_gradients_are_slopes():
 def test_refusals(options, error, message):
     with pytest.raises(error, match=message):
         anyops.non_max_merge(*scenes.spread(4), **options)
-    with pytest.raises(ValueError, match="non_max_merge takes one scene"):
+    with pytest.raises(ValueError, match="for non_max_merge, which takes one scene"):
         anyops.non_max_merge(np.zeros((2, 4, 4)), np.zeros((2, 4)))
     with pytest.raises(ValueError, match="5 numbers are fmt"):
         anyops.non_max_merge(np.zeros((4, 5)), np.zeros(4))

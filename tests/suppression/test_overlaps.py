@@ -1,4 +1,4 @@
-"""The pairs that the sweep finds, against comparing all with all."""
+"""The pairs found by the sweep, against comparing all pairs."""
 
 import functools
 
@@ -15,7 +15,7 @@ from anyops.suppression.overlaps import Scene, Strips, Sweep, candidates, overla
 from anyops.suppression.rescoring import rivals_of
 from tests import reference, scenes
 
-N = 400  # more than are compared with all
+N = 400  # more boxes than are compared all with all
 
 
 def boxes_of(name):
@@ -42,7 +42,7 @@ def found(graph, backend):
 
 @functools.cache
 def pairs_of(name, labelled, kind, threshold):
-    """What every backend has to find."""
+    """The pairs that every backend must find."""
     return expected(boxes_of(name), labels_of() if labelled else None, kind, threshold)
 
 
@@ -52,7 +52,7 @@ def labels_of():
 
 def expected(boxes, labels, kind, threshold):
     over = np.stack([reference.overlap_row(box, boxes, kind) for box in boxes])
-    either = np.maximum(over, over.T)  # of iof: the better box may be the other one later
+    either = np.maximum(over, over.T)  # for iof, because the better box may change
     hit = np.triu(either > np.float32(threshold), 1)
     if labels is not None:
         hit &= labels[:, None] == labels
@@ -93,7 +93,7 @@ def test_each_pair_once(monkeypatch, backend, xp, name, labelled):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4])
 def test_between_two_parts(threshold):
-    """Each pair of a box of one part and one of the other, once."""
+    """Each pair of boxes of two parts is found once."""
     boxes = boxes_of("all sizes")
     mode = mode_of(boxes=boxes)
     xp = mode.xp
@@ -111,7 +111,7 @@ def test_between_two_parts(threshold):
 
 
 def test_candidates_follow_the_overlaps():
-    """Nothing near n² is looked at where little overlaps."""
+    """Far fewer than n² candidates if few boxes overlap."""
     boxes = scenes.spread(4000, 5)[0] * np.float32(3)
     mode = mode_of(boxes=boxes)
     xp = mode.xp

@@ -1,4 +1,4 @@
-"""What is true of greedy NMS whatever the boxes: small random scenes full of ties, duplicates and degenerate boxes."""
+"""Properties of greedy NMS for any boxes: small random scenes full of ties, duplicates and degenerate boxes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Several scenes in one call: each gets what a call of its own gives."""
+"""Several scenes in one call: each gets the result of a separate call."""
 
 from functools import partial
 from inspect import signature
@@ -25,13 +25,13 @@ CASES = {
 
 
 def ids_of(backend):
-    """Numbers of the scenes: negative ones too, and as large as there are."""
+    """Numbers of the scenes, including negative ones and the largest integers."""
     info = np.iinfo(np.int64 if backend.has_dtype("int64") else np.int32)
     return np.array([info.max, -7, 3, 0, info.min], info.dtype)
 
 
 def some_scenes(sizes, ids, kind=scenes.clustered):
-    """Boxes and scores of scenes of some sizes in any order, their labels and their scenes, with ties of scores."""
+    """Boxes, tied scores, labels and scene numbers of scenes of given sizes, in random order."""
     found = [kind(n, seed=seed) for seed, n in enumerate(sizes)]
     boxes, scores = (np.concatenate(x) for x in zip(*found, strict=True))
     scores = np.round(scores * 32) / 32
@@ -111,7 +111,7 @@ def test_merges_of_scenes(run, backend, transitive):
 @EAGER
 @by_member(False, [m for m in MEMBERS if m.static])
 def test_large_scenes(run, backend, member):
-    """Those whose pairs are searched in strips."""
+    """Scenes large enough for a search in strips."""
     if not backend.is_fast:
         pytest.skip("not for scenes of thousands")
     boxes, scores, _, of_scenes = some_scenes((900, 1, 0, 1700, 40), ids_of(backend))
@@ -121,7 +121,7 @@ def test_large_scenes(run, backend, member):
 @EAGER
 @by_member(False, [m for m in MEMBERS if m.index in ("nms", "nms_groups", "matrix_nms", "weighted_cluster_nms")])
 def test_scenes_on_a_device(run, backend, member):
-    """NumPy has no bfloat16: torch computes by itself, and JAX in bucketed shapes."""
+    """With bfloat16, which NumPy lacks, torch computes itself, and JAX in bucketed shapes."""
     if not backend.has_dtype("bfloat16"):
         pytest.skip("no bfloat16")
     boxes, scores, labels, of_scenes = some_scenes((9, 20, 0, 1, 14), ids_of(backend))
@@ -157,7 +157,7 @@ def test_dtypes_of_scenes(run, backend, member):
 
 @pytest.mark.parametrize("of_labels", [None, "integers", "floats"])
 def test_scenes_that_torch_records(of_labels):
-    """Where nothing is a view of NumPy; labels that are NaN are labels of their own."""
+    """Without NumPy views; each NaN label is a separate label."""
     if why := Backend.TORCH_CPU.why_unavailable():
         pytest.skip(why)
     import torch

@@ -20,7 +20,7 @@ def close(got, want, rtol=2e-5):
 
 @pytest.mark.op("soft_nms")
 def test_order_is_that_of_the_picks(run):
-    """In scenes where no two scores are near each other."""
+    """In scenes without close scores."""
     batch, _ = SOFT.example("gaussian, sigma 2, labels")
     seen = 0
     for lane in batch.lanes()[:40]:
@@ -44,7 +44,7 @@ TIES = {
 @pytest.mark.op("soft_nms")
 @pytest.mark.parametrize(("boxes", "scores", "order", "decayed"), TIES.values(), ids=TIES)
 def test_linear_by_hand(run, boxes, scores, order, decayed):
-    """IoUs of 1/2, 1/4 and so on: every product is exact."""
+    """IoUs of 1/2, 1/4 and so on, for exact products."""
     got = run(anyops.soft_nms, np.float32(boxes), np.float32(scores), decay="linear", iou_threshold=0.1)
     assert [x.tolist() for x in got] == [order, decayed]
 
@@ -90,7 +90,7 @@ def test_hard_without_a_threshold_is_greedy(run, t):
 @pytest.mark.op("soft_nms")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_picks_of_16_bits(run, backend, dtype):
-    """Computed in float32, in which the third outranks the second after it has decayed."""
+    """Computed in float32, in which the decayed second box ranks below the third."""
     if not backend.has_dtype(dtype):
         pytest.skip(f"{backend} has no {dtype}")
     boxes, scores = np.float32([[0, 0, 8, 8], [0, 0, 8, 1], [20, 0, 28, 8]]), np.float32([1, 0.5, 0.4375])
@@ -109,7 +109,7 @@ GRADIENTS = {
 
 @functools.cache
 def smooth(name, n=7):
-    """A scene in which no small step changes a pick, and weights that make a sum of its scores."""
+    """A scene in which small changes do not affect the picks, and weights for a sum of its scores."""
     options = GRADIENTS[name]
     for seed in range(99):
         boxes, scores = scenes.crowd(n, seed=seed)
@@ -129,7 +129,7 @@ def smooth(name, n=7):
 def test_gradients(backend, transform, name):
     boxes, scores, weights = smooth(name)
     options, w = GRADIENTS[name], backend.asarray(weights)
-    # Of the hard decay the boxes are no part, which PyTorch refuses to differentiate by.
+    # With the hard decay the result does not depend on boxes, and PyTorch refuses to differentiate by them.
     got = backend.gradient(lambda b, s: anyops.soft_nms_scores(b, s, **options) * w + 0 * b[:, 0], boxes, scores)
     want = reference.slopes(
         lambda b, s: float(np.sum(reference.soft_nms_scores(b, s, **options) * weights)), boxes, scores
@@ -167,7 +167,7 @@ def test_inductor(backend, transform):
 )
 @pytest.mark.parametrize("place", [Backend.NUMPY, Backend.TORCH_CPU], ids=str)
 def test_picks_in_rounds(monkeypatch, place, name):
-    """What a device runs whose values do not lie in the memory of the host."""
+    """The kernel for devices whose values are not in host memory."""
     if why := place.why_unavailable():
         pytest.skip(why)
     monkeypatch.setattr(soft, "pick_from_queue", soft._pick_in_rounds)
@@ -182,7 +182,7 @@ def test_picks_in_rounds(monkeypatch, place, name):
 
 @pytest.mark.parametrize("dtypes", [("float16", "float16"), ("float64", "float32")])
 def test_a_score_of_exactly_the_threshold_is_not_above_it(backend, dtypes):
-    """In the dtype of the scores, to which the threshold is rounded, whatever they are computed in."""
+    """Compared in the dtype of the scores, to which the threshold is rounded."""
     if not all(map(backend.has_dtype, dtypes)) or backend.library == "dask":
         pytest.skip(f"{backend} has no {' or '.join(dtypes)}, or cannot order")
     boxes = backend.asarray(np.array([[0, 0, 1, 1], [5, 5, 6, 6]], dtypes[0]))
@@ -211,7 +211,7 @@ def test_functional_gradient_of_the_index_contract():
 
 
 def test_a_threshold_of_integer_scores_goes_through_no_float():
-    """2**53 + 1 is no float: scores above it are those from 2**53 + 2 on."""
+    """2**53 + 1 is not a float: scores above it start at 2**53 + 2."""
     boxes = np.asarray([[0.0, 0, 1, 1], [5, 5, 6, 6], [9, 9, 10, 10]])
     scores = np.asarray([2**53 + 2, 2**53, 2**53 + 4])
     for threshold, want in ((2**53 + 3, [2]), (2**53 + 1, [2, 0]), (2**53, [2, 0])):

@@ -1,8 +1,8 @@
 """Checks of numbers and axes; each error names the argument, the expectation and the given value.
 
-A number is a Python or NumPy number, or an array without axes. :func:`check_number` needs its value, which decides the
-shape of a result, or the end of a fit. :func:`check_parameter` also takes an array with an unknown value, or one that
-changes from call to call: it returns the array, unchecked if the value is unknown.
+A number is a Python or NumPy number, or a 0-d array. :func:`check_number` needs its value, because the value decides
+the shape of a result or the end of a fit. :func:`check_parameter` also takes a 0-d array whose value is unknown or may
+change from call to call, and returns that array, unchecked if the value is unknown.
 """
 
 import math
@@ -23,15 +23,15 @@ def check_number(
     finite: bool = True,
     positive: bool = False,
 ) -> float:
-    """Return a number as a float; raise unless it is in [least, largest], and finite or positive where asked."""
+    """Return a number as a float; raise unless it is in [least, largest], and finite or positive if required."""
     if type(value) is not float:
         value = value_of(name, value)
         try:
             value = float(value)
         except OverflowError:
             bits = value.bit_length()
-            raise ValueError(f"{name} must fit a floating number, got an integer of {bits} bits") from None
-    # Comparisons, which a compiler takes for a condition on a number that changes.
+            raise ValueError(f"{name} must fit in a float, got an integer of {bits} bits") from None
+    # Comparisons, not math.isfinite: torch.compile accepts them as a condition on a symbolic float.
     inside = least <= value <= largest and (not finite or -math.inf < value < math.inf) and (not positive or value > 0)
     if not inside:
         if largest < math.inf:
@@ -45,7 +45,7 @@ def check_number(
 
 
 def check_parameter(name: str, value: Any, **limits: Any) -> float | Array:
-    """Return what :func:`check_number` does, or the array itself where its value may vary, checked if it is known."""
+    """Return :func:`check_number` of `value`; an array whose value may vary as it is, checked if the value is known."""
     if type(value) is float or not is_array(value):
         return check_number(name, value, **limits)
     _check_scalar(name, value)
@@ -57,7 +57,7 @@ def check_parameter(name: str, value: Any, **limits: Any) -> float | Array:
 
 
 def value_of(name: str, value: Any) -> Real:
-    """Return a number of Python or NumPy as it is, the value of an array without axes; raise for anything else."""
+    """Return a Python or NumPy number as it is, a 0-d array's value; raise for anything else."""
     if isinstance(value, Real) and not isinstance(value, bool):
         return value
     if not is_array(value):
@@ -66,12 +66,12 @@ def value_of(name: str, value: Any) -> Real:
     if hides_values(value):
         lazy = library(namespace(**{name: value})) not in ("jax", "torch")
         hint = "compute it first" if lazy else "static forms, which end in `_mask`, `_scores`, `_boxes`, take one"
-        raise TypeError(f"{name} must have a value here, got an array under a transform, or a lazy one; {hint}")
+        raise TypeError(f"{name} must have a known value, got an array under a transform, or a lazy array; {hint}")
     return to_host(value).item()
 
 
 def _check_scalar(name: str, value: Array) -> None:
-    """Raise unless an array is a number: it has no axes and holds no bool."""
+    """Raise TypeError unless an array is a number: 0-d, and floating or integer."""
     if tuple(value.shape) != ():
         raise TypeError(f"{name} must be a number, got {type(value).__name__} of shape {tuple(value.shape)}")
     check_dtype(namespace(**{name: value}), name, value, "real floating", "integral")
@@ -79,7 +79,7 @@ def _check_scalar(name: str, value: Array) -> None:
 
 def check_integer(name: str, value: Any) -> int:
     """Return an integer as an int; raise TypeError for anything else."""
-    if is_array(value) and tuple(value.shape) == ():  # a bool of torch has an index
+    if is_array(value) and tuple(value.shape) == ():  # operator.index accepts a bool tensor of torch
         check_dtype(namespace(**{name: value}), name, value, "integral")
     try:
         if not isinstance(value, bool) and tuple(getattr(value, "shape", ())) == ():
@@ -90,7 +90,7 @@ def check_integer(name: str, value: Any) -> int:
 
 
 def check_axis(name: str, value: Any, ndim: int) -> int:
-    """Return an axis of an array of `ndim` dimensions as a number from 0 on; raise unless there is one."""
+    """Return a valid axis of an array of `ndim` dimensions as a number ≥ 0; raise ValueError for any other."""
     axis = check_integer(name, value)
     if not -ndim <= axis < ndim:
         raise ValueError(f"{name} must be in [{-ndim}, {ndim - 1}] for {ndim} dimensions, got {axis}")

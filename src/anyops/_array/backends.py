@@ -10,7 +10,7 @@ from .namespace import Array, library, namespace, unwrapped
 
 
 class Backend(NamedTuple):
-    """One array library as it stands on this machine; `reason` tells why it cannot be used, None where it can."""
+    """An array library on this machine; `reason` tells why it cannot be used, None if it can."""
 
     name: str
     version: str | None
@@ -28,7 +28,7 @@ def _jax_devices(jax: Any) -> tuple[str, ...]:
 
 
 def _cupy_devices(cupy: Any) -> tuple[str, ...]:
-    # CuPy imports without a GPU; only this call knows.
+    # CuPy can be imported without a GPU; only this call finds out.
     if not cupy.cuda.is_available():
         raise RuntimeError("CuPy is installed but finds no CUDA device")
     return tuple(f"cuda:{i}" for i in range(cupy.cuda.runtime.getDeviceCount()))
@@ -51,7 +51,7 @@ _KNOWN: dict[str, tuple[str, tuple[str, ...], Callable[[Any], tuple[str, ...]]]]
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:
-    from importlib import metadata  # takes as long to import as all of this package
+    from importlib import metadata  # importing it takes as long as importing all of anyops
 
     for distribution in distributions:
         try:
@@ -87,20 +87,20 @@ def _probe(name: str) -> Backend:
         return Backend(name, version, devices(import_module(module)), None)
     except ModuleNotFoundError as error:
         reason = f"not installed: {error}"
-    except Exception as error:  # a broken installation fails in ways of its own, and must not hide the others
+    except Exception as error:  # a broken installation may raise anything, and must not hide the other libraries
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return Backend(name, version, (), reason)
 
 
 def to_backend(x: np.ndarray, name: str, device: str | None = None) -> Array:
-    """Ship a host array to the library called `name`, on `device` in that library's own words, or its default one.
+    """Convert a host array to the library called `name`, on a device as that library names it, or its default one.
 
     Raises
     ------
     ValueError
-        If no library of that name is known, or it has no such device.
+        If the name is unknown, or the library has no such device.
     RuntimeError
-        If it cannot be used here; the message tells why.
+        If the library cannot be used here; the message tells why.
     """
     if name not in _KNOWN:
         raise ValueError(f"backend must be one of {', '.join(_KNOWN)}, got {name!r}")
@@ -134,7 +134,7 @@ def to_host(x: Array) -> np.ndarray:
     if name == "torch":
         import torch
 
-        with torch._C._DisableFuncTorch():  # which would follow the copy
+        with torch._C._DisableFuncTorch():  # functorch would track the copy
             x = unwrapped(x).detach().cpu()
             x = x.float() if x.dtype == torch.bfloat16 else x  # NumPy has no bfloat16
             return x.resolve_neg().numpy()

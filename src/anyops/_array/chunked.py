@@ -12,12 +12,12 @@ from .namespace import Array, DType, Namespace, library
 
 
 def is_chunked(xp: Namespace) -> bool:
-    """Tell whether arrays of a library are made of chunks that are computed one by one."""
+    """Tell whether a library's arrays consist of chunks that are computed one by one."""
     return library(xp) == "dask"
 
 
 def check_known_chunks(xp: Namespace, name: str, x: Array) -> None:
-    """Raise ValueError for an array whose chunks have unknown sizes: nothing can be laid beside them."""
+    """Raise ValueError for an array with chunks of unknown size: they cannot be matched with another array's."""
     if is_chunked(xp) and any(math.isnan(size) for size in x.shape):
         raise ValueError(
             f"{name} must have chunks of known sizes, got shape {x.shape}; call {name}.compute_chunk_sizes()"
@@ -25,20 +25,20 @@ def check_known_chunks(xp: Namespace, name: str, x: Array) -> None:
 
 
 def without_empty_chunks(x: Any) -> Any:
-    """Return an array in chunks without those that have no elements, on which dask's reductions fail; else the same.
+    """Return a dask array without its empty chunks, on which dask's reductions fail; any other array as it is.
 
     https://github.com/dask/dask/issues/10327
     """
     kept = {
         axis: tuple(size for size in sizes if size)
         for axis, sizes in enumerate(getattr(x, "chunks", None) or ())
-        if 0 in sizes and sum(sizes) > 0  # which is neither of an axis of unknown size nor of one of size 0
+        if 0 in sizes and sum(sizes) > 0  # false for an axis of length 0, and for one of unknown length (NaN)
     }
     return x.rechunk(kept) if kept else x
 
 
 def check_no_lazy_frame(name: str, x: Any) -> None:
-    """Raise TypeError for a data frame, or a column of one, in parts: as an array it would be loaded as a whole."""
+    """Raise TypeError for a dask data frame or series: converting it to an array would load all of it."""
     if hasattr(x, "to_dask_array"):
         raise TypeError(
             f"{name} must be an array, got a dask {type(x).__name__}, which would be loaded as a whole; "
@@ -49,10 +49,10 @@ def check_no_lazy_frame(name: str, x: Any) -> None:
 def reduce_chunks(
     partial: Callable[..., Any], merge: Callable[[Any, Any], Any], axis: int, x: Array, *leading: Array | None
 ) -> Any:
-    """Return the merged `partial(chunk of x, chunk of each leading)` of all chunks, which hold `axis` of `x` whole.
+    """Return the merged results of `partial(chunk of x, chunk of each leading)`, on chunks that are whole along `axis`.
 
-    Each of `leading` has the shape of `x` without `axis`, or its leading part. Each chunk is read once and let go, as
-    no expression over the whole array would: a mean that a second pass needs keeps every chunk in memory.
+    The shape of each array in `leading` is the shape of `x` without `axis`, or the first axes of it. Each chunk is read
+    once and released. A mean and a second pass over the array as dask expressions would keep every chunk in memory.
     """
     x = x.rechunk({axis: -1}) if x.ndim > 1 else x
     whole = tuple(range(x.ndim))
@@ -69,9 +69,9 @@ def fold_blocks(
     weight: Array | None,
     blocks: list[int] | None = None,
 ) -> Any:
-    """Return the merged `partial(number of the first row, rows, their weights)` of the chunks of (n, d) along n.
+    """Return the merged results of `partial(index of the first row, rows, their weights)` on the row chunks of (n, d).
 
-    Only of some blocks, in ascending order, where these are given.
+    `blocks`, in ascending order, selects chunks; None for all.
     """
     import dask.array
 
@@ -89,9 +89,9 @@ def _merged(
     *arrays: tuple[Array, Any],
     blocks: list[int] | None = None,
 ) -> Any:
-    """Return the merged results of all chunks of some arrays, or of some, each with the numbers of its axes.
+    """Return the merged results of all chunks, or of some `blocks`; each array comes with the numbers of its axes.
 
-    One task reads a chunk and makes its result, so that no worker holds chunks which wait for that.
+    Reading a chunk and reducing it is one task, so no worker holds chunks that wait to be reduced.
     """
     import dask
     import dask.array
@@ -116,12 +116,12 @@ def block_sizes(x: Array) -> Any:
 
 
 def empty_rows(x: Array) -> Array:
-    """Return no rows of the chunks of a lazy (n, d) array, in their library and dtype."""
+    """Return an array of 0 rows with the library, dtype and width of a lazy (n, d) array's chunks."""
     return x._meta.reshape(0, x.shape[1])
 
 
 def over_chunks(f: Callable[..., Array], *arrays: Array) -> Array:
-    """Return what `f` makes of the chunks of 1-D arrays, elementwise, still to be computed."""
+    """Return `f` applied elementwise to the chunks of 1-D arrays, as a lazy array."""
     import dask.array
 
     first, *others = arrays
@@ -131,9 +131,9 @@ def over_chunks(f: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def over_rows(f: Callable[..., Array], x: Array, columns: int | None, dtype: DType, *beside: Array | None) -> Array:
-    """Return what `f` makes of the rows of (n, d), (n, columns) or (n,), still to be computed.
+    """Return `f` applied to the row chunks of (n, d), as a lazy array (n, columns), or (n,) if `columns` is None.
 
-    Each array `beside`, (n,), is given in the chunks of `x`.
+    The arrays `beside`, (n,) each, are chunked like the rows of `x` and passed to `f` with them.
     """
     import dask.array
 
@@ -143,7 +143,7 @@ def over_rows(f: Callable[..., Array], x: Array, columns: int | None, dtype: DTy
     options = {"dtype": dtype, "meta": whole._meta.astype(dtype), "align_arrays": False}
     if columns is not None:
         return dask.array.blockwise(f, (0, 1), *given, adjust_chunks={1: columns}, **options)
-    # A column of one: to drop an axis would copy each chunk.
+    # A result (n, 1), of which one column is taken: dask copies each chunk to drop an axis.
     made = dask.array.blockwise(partial(_column, f), (0, 1), *given, adjust_chunks={1: 1}, **options)
     return made[:, 0]
 
@@ -153,7 +153,7 @@ def _column(f: Callable[..., Array], *parts: Array | None) -> Array:
 
 
 def chunks_like(values: Array, x: Array | None) -> Array:
-    """Return host values, one an item of the first axis of `x`, in the chunks that `x` has along it."""
+    """Return host values, one per row of `x`, as a lazy array with the row chunks of `x`; one chunk if `x` is None."""
     import dask.array
 
     return dask.array.from_array(values, chunks=-1 if x is None else (x.chunks[0],))

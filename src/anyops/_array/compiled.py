@@ -8,7 +8,7 @@ from .namespace import Array
 
 
 def as_written(kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
-    """Return ``kernel(*arguments, **options)`` of torch, in the dtypes of the arguments also under autocast."""
+    """Return ``kernel(*arguments, **options)`` on torch, with autocast off: it would change dtypes."""
     import torch
 
     place = next((x.device.type for x in _flat(arguments) if isinstance(x, torch.Tensor)), "cpu")
@@ -19,7 +19,7 @@ def as_written(kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -
 
 
 def _flat(arguments: Iterable[Any]) -> Iterator[Any]:
-    """Yield arguments, and in their place the items of those that are tuples or lists."""
+    """Yield arguments; tuples and lists among them are flattened."""
     for x in arguments:
         if isinstance(x, tuple | list):
             yield from _flat(x)
@@ -30,9 +30,9 @@ def _flat(arguments: Iterable[Any]) -> Iterator[Any]:
 def jitted(
     kernel: Callable[..., Any], how: Any, known: bool, arguments: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
-    """Return ``kernel(how, *arguments, **options)`` of JAX, compiled as one where values are known.
+    """Return ``kernel(how, *arguments, **options)`` on JAX, under ``jax.jit`` if values are known.
 
-    For each combination of options; those that are arrays are arguments to the compiler, and may vary.
+    It is compiled anew for each combination of options, except options that are arrays: these are traced.
     """
     import jax
 
@@ -47,7 +47,7 @@ def jitted(
 
 
 def _place(arguments: tuple[Any, ...]) -> Any:
-    """Return the device that arrays of JAX are bound to, None for the default one or several."""
+    """Return the device that JAX arrays are committed to; None if uncommitted, or on several devices."""
     import jax
 
     first = next((x for x in jax.tree.leaves(arguments) if isinstance(x, jax.Array)), None)
@@ -58,7 +58,7 @@ def _place(arguments: tuple[Any, ...]) -> Any:
 
 @lru_cache(maxsize=256)
 def _shipped(number: float, place: Any, _float64: bool) -> Array:
-    """Return a number as an array, so that another call with it ships nothing to the device."""
+    """Return a number as a JAX array, cached so that the next call with it transfers nothing to the device."""
     import jax
 
     return jax.device_put(number, place)
@@ -87,7 +87,7 @@ def _on_automatic_axes(call: Callable[..., Any], arguments: tuple[Any, ...]) -> 
     """Return ``call(*arguments)``, with the explicit axes of a mesh of JAX left to its compiler.
 
     With explicit axes every gather, sort or product along one has to name the sharding of its result. The leading axes
-    that a result has in common with the first array in parts are sharded as they are; all else is on every device.
+    that a result shares with the first sharded array keep their sharding; all other axes are replicated.
     """
     import jax
 

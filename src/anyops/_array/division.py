@@ -9,11 +9,11 @@ from .namespace import Array, Namespace, library
 def divide(xp: Namespace, x: Array, y: Array) -> Array:
     """Return x / y.
 
-    JAX differentiates it by x·y⁻², which overflows for a divisor whose square underflows, such as a small area. On a
-    GPU its float32 quotient is off by an ulp or two in three of ten cases: an area over itself, or a pair exactly
-    at a threshold. https://github.com/openxla/xla/issues/37181
+    JAX's derivative by y has the factor y⁻², which overflows if the square of y underflows, as for a small area. On a
+    GPU, JAX's float32 quotient is off by one or two ulp in three of ten cases, which shows for an area over itself or a
+    pair exactly at a threshold. https://github.com/openxla/xla/issues/37181
 
-    By a subnormal divisor torch's derivative would be infinity over zero: there the quotient has none.
+    torch's derivative by a subnormal divisor would be infinite or NaN; such a quotient is a constant.
     """
     name = library(xp)
     if name == "jax":
@@ -41,16 +41,16 @@ def _jax_divide() -> Callable[[Array, Array], Array]:
     def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
         (x, y), (dx, dy) = primals, tangents
         q, inverse = quotient(x, y), 1 / y
-        # Products of two quotients by y XLA would make one of a product by y², which may underflow.
+        # Not q / y, which XLA would rewrite as x / y²: y² may underflow.
         return q, dx * inverse - q * (dy * inverse)
 
     return quotient
 
 
 def refined(q: Array, x: Array, y: Array) -> Array:
-    """Return x / y in float32 of JAX, correctly rounded, from a quotient that is a few ulp off.
+    """Return x / y correctly rounded, for float32 arrays of JAX, from a quotient that is a few ulp off.
 
-    The remainder x − qy is exact: the product of two halves of 24 bits is, and so is what is left of x [1]_.
+    The remainder x − qy is exact, because the factors are split into halves whose products are exact [1]_.
 
     References
     ----------

@@ -16,13 +16,13 @@ def with_slope(
     *constants: Array,
     **options: Any,
 ) -> Array:
-    """Return value(mode, x, *constants, **options), elementwise, whose derivative by `x` is known in closed form.
+    """Return ``value(mode, x, *constants, **options)``, an elementwise function with a closed-form derivative by `x`.
 
     Options that are arrays are constants too.
 
-    On torch called eagerly it is one node of the graph: the derivative is computed beside the value, which costs half
-    as much again, and going back is one product. Recorded operation by operation, going back took as long as the whole
-    of it. A second derivative, and every transform of torch.func, goes through `value` itself, as all does elsewhere.
+    In eager torch this is one node of the autograd graph: the forward pass also computes the derivative, at half the
+    value's cost, and the backward pass is one product. Recorded operation by operation, the backward pass alone took as
+    long as both. Second derivatives, transforms of torch.func and other libraries differentiate `value` itself.
     """
     varying = {k: y for k, y in options.items() if is_array(y)}
     alone = without_gradient(mode, x, *constants, *varying.values())
@@ -45,7 +45,7 @@ def _torch_node() -> Callable[..., tuple[Array, Array]]:
     import torch
 
     class Node(torch.autograd.Function):
-        """A value that carries its derivative."""
+        """A value that saves its derivative for the backward pass."""
 
         @staticmethod
         def forward(ctx: Any, value: Any, value_and_slope: Any, x: Array, *constants: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""The first non-finite element of an array, for an error message; searched only after the check has failed."""
+"""Find the first non-finite element of an array for an error message, after a check has failed."""
 
 import math
 
@@ -7,13 +7,13 @@ from .namespace import Array, Namespace, default_int, namespace
 
 
 def describe_not_finite(xp: Namespace, x: Array, counted: Array | None = None, start: int = 0) -> str | None:
-    """Return "NaN in row 17, column 2", the first such value of (n, d); None if all in rows that are `counted` are.
+    """Return the first non-finite value of (n, d) as "NaN in row 17, column 2"; None if all are finite.
 
-    `start` is the number of the first row.
+    Only rows that are `counted` are searched. `start` is the index of the first row.
     """
     if not is_chunked(xp):
         return _first(xp, x, counted, start)
-    for rows in x.chunks[0]:  # one after the other, for none but the first is to be told
+    for rows in x.chunks[0]:  # one by one, because the search ends at the first non-finite value
         part = slice(start, start + rows)
         values, some = x[part, :].compute(), None if counted is None else counted[part].compute()
         found = _first(namespace(x=values), values, some, start)

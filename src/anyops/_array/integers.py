@@ -1,4 +1,4 @@
-"""Integers that a floating dtype may not distinguish: float32 represents all of them up to 2²⁴, float64 up to 2⁵³."""
+"""Integers too large for a floating dtype: float32 represents all integers up to 2²⁴, float64 up to 2⁵³."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ from .nearest import lowered_by, with_arithmetic
 
 
 def largest_exact(xp: Namespace, dtype: DType) -> float:
-    """Return the number up to which a floating dtype holds all integers."""
+    """Return the number up to which a floating dtype represents every integer."""
     return 2.0 / float(xp.finfo(dtype).eps)
 
 
 def rounded_down(xp: Namespace, value: float | Array, dtype: DType) -> float | Array:
-    """Return the largest number of a floating dtype that is not above an integer; a float as it is."""
+    """Return the largest number of a floating dtype that is at most the given integer; a float as it is."""
     if is_array(value):
         if xp.isdtype(value.dtype, "real floating"):
             return cast(xp, value, dtype)
@@ -28,14 +28,14 @@ def rounded_down(xp: Namespace, value: float | Array, dtype: DType) -> float | A
 
 
 def may_be_rounded(xp: Namespace, x: Array, dtype: DType) -> bool:
-    """Tell whether the dtype of `x` has integers that a floating one does not hold."""
+    """Tell whether the dtype of `x` has integers that a floating dtype cannot represent."""
     return is_kind(xp, x, "integral") and float(xp.iinfo(x.dtype).max) > largest_exact(xp, dtype)
 
 
 def ends(x: Array, kept: Array | None) -> tuple[Host, Host]:
-    """Return the least and the largest integer (..., d) along the rows of (..., n, d), of those that are `kept`.
+    """Return the smallest and largest integers (..., d) of each column of (..., n, d), over the rows that are `kept`.
 
-    Where no row is kept, the least is above the largest.
+    If no row is kept, the smallest is above the largest.
     """
     mode, (x, kept) = enter(namespace(x=x), x, kept, differentiable=False)
     xp, info = mode.xp, mode.xp.iinfo(x.dtype)
@@ -47,42 +47,42 @@ def ends(x: Array, kept: Array | None) -> tuple[Host, Host]:
 
 
 def spread(low: Host, high: Host) -> Host:
-    """Return how far integers are apart, in float64: subtracted before they are rounded; 0 if none are there."""
-    # As unsigned numbers, whose difference is right modulo 2⁶⁴.
+    """Return high − low in float64, subtracted before rounding; 0 if no row was kept."""
+    # As unsigned numbers, whose difference is exact modulo 2⁶⁴.
     apart = (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64)
     return np.where(high >= low, apart, 0.0)
 
 
 def farthest(low: Host, high: Host) -> Host:
-    """Return the size of the largest numbers of each column, in float64; 0 if none are there."""
+    """Return the largest absolute value of each column, in float64; 0 if no row was kept."""
     far = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
     return np.where(high >= low, far, 0.0)
 
 
 def middle(low: Host, high: Host) -> Host:
-    """Return a number of float64, and of the dtype of the integers, near the middle between them."""
+    """Return a number near the middle of [low, high] that float64 and the integer dtype both represent."""
     info = np.iinfo(low.dtype)
     most = float(info.max)
-    if most > info.max:  # rounded up to a power of two, which the integers do not reach
+    if most > info.max:  # rounded up to a power of two, which is beyond the integer dtype
         most = float(np.nextafter(most, 0.0))
     return np.clip(np.round(low.astype(np.float64) + spread(low, high) / 2), float(info.min), most)
 
 
 def unresolved(low: Host, high: Host, eps: float) -> Host:
-    """Return Σ (eps · spread)² over the columns whose integers lie so far apart that their differences are rounded.
+    """Return Σ (eps · spread)², (...), over those columns of (..., d) whose differences are rounded.
 
-    Of columns (..., d) as (...): 0 where all differences are exact.
+    It is 0 where all differences are exact.
     """
     apart = spread(low, high)
     return np.sum(np.where(apart > 2.0 / eps, (eps * apart) ** 2, 0.0), axis=-1)
 
 
 def check_held(mode: Mode, name: str, x: Array, dtype: DType, beside: str = "", smaller: int = 1) -> None:
-    """Raise ValueError if a dtype does not hold integers, or those larger by a factor; where values are known."""
+    """Raise ValueError if a dtype cannot represent the integers times `smaller`; not checked if values are unknown."""
     xp = mode.xp
     if 0 in x.shape or not (mode.known and (mode.at_hand or mode.fused)) or not may_be_rounded(xp, x, dtype):
         return
-    # As integers: the first one that is not held is rounded to the last one that is.
+    # Compared as integers: the first one that the float cannot represent is rounded to the last one that it can.
     signed = with_arithmetic(xp, x)
     low, high = (int(end) + lowered_by(xp, x.dtype, signed.dtype) for end in (xp.min(signed), xp.max(signed)))
     largest, limit = max(high, -low), largest_exact(xp, dtype) / smaller
@@ -95,7 +95,7 @@ def check_held(mode: Mode, name: str, x: Array, dtype: DType, beside: str = "", 
 
 
 def remedy(xp: Namespace, name: str, dtype: DType, like: Array, largest: float) -> str:
-    """Return what helps where a dtype rounds integers as large as `largest`."""
+    """Return advice for an error message about integers as large as `largest`, which a dtype would round."""
     wide = "" if largest > 2.0**53 else f", or convert {name} to float64"
     if xp.finfo(widest_dtype(xp, dtype, like)).bits > xp.finfo(dtype).bits:
         return f"subtract an offset{wide}"

@@ -1,4 +1,4 @@
-"""Classes of labels of any type: numbers of any library, and text, which only NumPy supports."""
+"""Class labels of any type: numbers of any library, and text, which only NumPy supports."""
 
 import operator
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from .chunked import chunks_like, is_chunked, over_chunks, reduce_chunks
 from .host import Host, from_host
 from .namespace import Array, DType, Namespace, compute_dtype, default_int, device, library, namespace, result_dtype
 
-COUNTED = 1 << 10  # integers in so narrow a range are counted, not sorted
+COUNTED = 1 << 10  # integers in a narrower range are counted, not sorted
 
 
 class Survey(NamedTuple):
-    """The classes of some labels in ascending order, and the weight and the number of the samples of each."""
+    """The classes in ascending order, with the total weight and the number of samples of each."""
 
     classes: Host
     weights: Host
@@ -24,18 +24,18 @@ class Survey(NamedTuple):
 
 
 def is_text(y: Any) -> bool:
-    """Tell whether labels are of a type that only NumPy holds: strings, bytes, objects, dates."""
+    """Tell whether labels have a type that only NumPy supports: strings, bytes, objects, dates."""
     return isinstance(y, np.ndarray) and not isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "OSUTMm"
 
 
 def labels_on_host(y: Array) -> Host:
-    """Return labels of any library as a NumPy array; bfloat16, which NumPy's functions do not take, as float32."""
+    """Return labels of any library as a NumPy array; bfloat16, which NumPy does not support, as float32."""
     y = y if isinstance(y, np.ndarray) else to_host(y)
     return y.astype(np.float32) if y.dtype.name == "bfloat16" else y
 
 
 def stays_on_host(y: Any, x: Array) -> bool:
-    """Tell whether labels stay with NumPy beside `x`: text, and numbers that the library of `x` would change."""
+    """Tell whether labels stay NumPy arrays: text, and numbers that a dtype of the library of `x` would change."""
     if is_text(y):
         return True
     if not isinstance(y, np.ndarray) or isinstance(y, np.ma.MaskedArray) or y.dtype.kind not in "iuf":
@@ -45,10 +45,10 @@ def stays_on_host(y: Any, x: Array) -> bool:
 
 
 def label_dtype(xp: Namespace, y: Host, x: Array) -> DType | None:
-    """Return the dtype that host labels get beside `x`; None for labels that stay on the host.
+    """Return the dtype that host labels get in the library of `x`; None for labels that stay on the host.
 
-    Integers get the index dtype, floating numbers the one that `x` is computed in: labels that these round, or wrap,
-    would be others, or become one.
+    Integers get the index dtype, floats the dtype that `x` is computed in. Labels that would be rounded or wrap in that
+    dtype stay on the host, because different classes could become equal.
     """
     if is_text(y):
         return None
@@ -65,13 +65,16 @@ def label_dtype(xp: Namespace, y: Host, x: Array) -> DType | None:
 
 
 def check_no_missing(y: Host, *, part: bool = False) -> None:
-    """Raise ValueError if a host label is missing: None, NaN, NA or NaT. The rows of a part have no known numbers."""
+    """Raise ValueError if a host label is missing: None, NaN, NA or NaT.
+
+    The message names the row, except for a `part` of an array, whose first row number is unknown.
+    """
     if y.dtype.kind in "mM":
         missing = np.isnat(y)
     elif y.dtype.kind == "O":
         try:
             missing = (np.not_equal(y, y) | np.equal(y, np.asarray(None, dtype=object))).astype(bool)
-        except (TypeError, ValueError):  # where to compare gives no bool, as for pandas.NA
+        except (TypeError, ValueError):  # a comparison with pandas.NA does not return a bool
             missing = np.fromiter(map(_is_missing, y.flat), bool, y.size)
     else:
         return
@@ -88,19 +91,19 @@ def _missing(label: Any, number: int | None) -> ValueError:
 def _is_missing(label: Any) -> bool:
     try:
         return label is None or bool(operator.ne(label, label))
-    except TypeError:  # whether pandas.NA differs from itself is NA
+    except TypeError:  # `pandas.NA != pandas.NA` is NA, which has no truth value
         return True
     except ValueError:  # an array, whose shape is refused elsewhere
         return False
 
 
 def plain(y: Any) -> Any:
-    """Return labels of pandas as a NumPy array of the dtype that theirs extends; others as they are.
+    """Return labels of pandas as a NumPy array of the corresponding dtype; others as they are.
 
     Raises
     ------
     ValueError
-        If one is missing, in a list too, where NumPy would make text of NaN beside text.
+        If a label is missing. Lists are checked too: beside text, NumPy would convert NaN to the text "nan".
     """
     if isinstance(y, list | tuple):
         for number, label in enumerate(y):
@@ -121,7 +124,7 @@ def plain(y: Any) -> Any:
 
 
 def survey(xp: Namespace, y: Array, sample_weight: Array | None) -> Survey:
-    """Return the classes of labels, in one pass over them; samples of weight 0 are not there.
+    """Return the classes of labels, in one pass; samples of weight 0 are ignored.
 
     Raises
     ------
@@ -162,30 +165,30 @@ def _merge(a: Survey, b: Survey) -> Survey:
 def _classes(y: Host) -> Host:
     if len(y) and y.dtype.kind in "biuf":
         least, most = y.min(), y.max()
-        if np.all((y == least) | (y == most)):  # two numbers are the common case, and need no sort
+        if np.all((y == least) | (y == most)):  # two classes are the common case, and need no sort
             return np.asarray([least, most] if least != most else [least], dtype=y.dtype)
         if y.dtype.kind in "iu" and int(most) - int(least) < COUNTED:
-            above = (y - least).view(f"u{y.itemsize}")  # a difference may wrap in y's dtype, and wraps back unsigned
+            above = (y - least).view(f"u{y.itemsize}")  # a difference that wraps in y's dtype is right as unsigned
             return np.flatnonzero(np.bincount(above.astype(np.intp))).astype(y.dtype) + least
     try:
         return np.unique(y)
     except TypeError as error:
-        kinds = " beside ".join(sorted({type(label).__name__ for label in y.tolist()}))
+        kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
         raise TypeError(f"y must hold labels that can be ordered, got {kinds}") from error
 
 
 def encode(y: Host, classes: Host) -> Host:
-    """Return the number of the class of each host label; that of a label of no class is some class."""
+    """Return the class index of each host label; arbitrary for unknown labels."""
     if len(classes) == 2 and y.dtype.kind in "biuf":
         return (y == classes[1]).astype(np.intp)
-    if y.dtype.kind == "O":  # rows of weight 0 may hold None, which has no order
+    if y.dtype.kind == "O":  # ignored rows, of weight 0, may hold None, which cannot be ordered
         numbers = {label: number for number, label in enumerate(classes.tolist())}
         return np.fromiter(map(numbers.get, y.tolist(), repeat(0)), np.intp, len(y))
     return np.minimum(np.searchsorted(classes, y), len(classes) - 1)
 
 
 def targets(xp: Namespace, y: Array, classes: Host, dtype: DType, x: Array) -> Array:
-    """Return ±1 in `dtype` for the second and first of two classes, or the numbers of classes, beside `x`."""
+    """Return −1 and 1 in `dtype` for the first and second of two classes, class indices for more, like `x`."""
     if is_chunked(xp):
         lazy = chunks_like(y, x) if is_text(y) else y
         return over_chunks(lambda part: _targets(part, classes, dtype), lazy)
@@ -205,7 +208,7 @@ def _targets(y: Host, classes: Host, dtype: Any) -> Host:
 def class_weights(
     xp: Namespace, y: Array, classes: Host, by_class: Host, sample_weight: Array | None, dtype: DType, x: Array
 ) -> Array:
-    """Return the weight of each sample, that of its class included, beside `x`; 0 for a label of no class."""
+    """Return each sample's weight times the weight of its class, like `x`; 0 for unknown labels."""
 
     def weights(y: Host, w: Host | None = None) -> Host:
         codes = encode(y, classes)
@@ -220,14 +223,14 @@ def class_weights(
 
 
 def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> tuple[Survey, Host]:
-    """Return the classes of a factor above 0 and these factors, by "balanced" or a mapping; 1 if none are given.
+    """Return the classes with a class weight above 0, and these class weights; all are 1 if `class_weight` is None.
 
-    "balanced" is Σw / (K · weight of the class). A class that the mapping does not name has factor 1.
+    "balanced" is Σw / (K · weight of the class). A class that the mapping does not name has class weight 1.
 
     Raises
     ------
     ValueError
-        If a factor is not finite and at least 0, or is for no class there is.
+        If a class weight is not finite and at least 0, or is for an unknown class.
     """
     if class_weight is None:
         return found, np.ones(len(found.classes))
@@ -257,19 +260,19 @@ def by_class(class_weight: Mapping[Any, float] | str | None, found: Survey) -> t
 
 
 def ship_classes(xp: Namespace, classes: Host, y: Array) -> Array:
-    """Return the classes as an array of the library of their labels; those of a lazy array on the host."""
+    """Return the classes as an array of the labels' library; those of a lazy array as a NumPy array."""
     if isinstance(y, np.ndarray) or is_chunked(xp):
         return classes
     return from_host(xp, classes, y.dtype, y)
 
 
 def take_classes(xp: Namespace, classes: Array, numbers: Array) -> Array:
-    """Return the classes of some numbers, beside the classes."""
+    """Return the classes with the given indices."""
     if isinstance(classes, np.ndarray):
         if is_chunked(xp):
             return over_chunks(lambda part: classes[part], numbers)
         return classes[to_host(numbers)]
     if library(xp) == "torch" and classes.dtype in (xp.uint16, xp.uint32, xp.uint64):
-        # Which torch has no gather for; int64 wraps those above its range, and back.
+        # torch has no gather for these dtypes. Values above the range of int64 wrap, and wrap back.
         return xp.astype(xp.take(xp.astype(classes, xp.int64), numbers, axis=0), classes.dtype)
     return xp.take(classes, numbers, axis=0)

@@ -1,4 +1,4 @@
-"""Loops for every library and transform: ``while_loop`` over a condition on data, ``for_each`` over integers."""
+"""Loops for every library and transform: ``while_loop`` on a data-dependent condition, ``for_each`` over integers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,17 +16,17 @@ def while_loop(cond: Callable[..., Array], body: Callable[..., State], state: St
     Parameters
     ----------
     cond : callable
-        Of the state; returns a fresh 0-d bool array.
+        Takes the state; returns a new 0-d bool array.
     body : callable
-        Of the state; returns a tuple of arrays of the same shapes and dtypes, none of them one of its arguments.
+        Takes the state; returns a tuple of new arrays with the same shapes and dtypes.
     state : tuple of arrays
-        Made from operands, so that it varies with them under a transform.
+        Computed from the op's arguments, so that a transform that traces these traces the state.
 
     Notes
     -----
-    A Python loop wherever values are concrete. ``jax.lax.while_loop`` once JAX says that they are not: called eagerly
-    on closures it would compile anew at each call. torch's ``while_loop`` operator under ``torch.compile`` and
-    ``torch.export``. Under ``torch.func.vmap`` a loop that goes on while any lane does. An ONNX ``Loop`` for ndonnx.
+    A Python loop if values are concrete. Otherwise ``jax.lax.while_loop`` on JAX: called eagerly on closures, it would
+    compile anew at each call. torch's ``while_loop`` operator under ``torch.compile`` and ``torch.export``. Under
+    ``torch.func.vmap`` a loop that runs while any lane does. An ONNX ``Loop`` for ndonnx.
     """
     xp = namespace(**{f"state[{i}]": x for i, x in enumerate(state)})
     if library(xp) == "jax":
@@ -44,8 +44,8 @@ UNROLLED = 8
 def for_each(count: int, body: Callable[..., State], state: State, *, unrolled: int = UNROLLED) -> State:
     """Repeat ``state = body(k, *state)`` for k = 0, ..., count − 1.
 
-    `k` is an integer, or a 0-d array where JAX or torch compiles more than `unrolled` steps or a dynamic number of
-    them: a loop then, so that compilation does not grow with it.
+    The loop is unrolled, and `k` is an integer. But if JAX or torch compiles more than `unrolled` steps, or a dynamic
+    number of them, it is a compiled loop, `k` is a 0-d array, and compile time does not grow with `count`.
     """
     xp = namespace(**{f"state[{i}]": x for i, x in enumerate(state)})
     if is_dynamic(xp, count) or (count > unrolled and is_compiled(xp, state[0])):
@@ -63,10 +63,10 @@ def for_each(count: int, body: Callable[..., State], state: State, *, unrolled: 
 
 
 def map_lanes(function: Callable[[Any], Array], arrays: Any, lanes: tuple[int, ...]) -> Array:
-    """Return ``function(arrays)``, which works on each of some leading lanes by itself.
+    """Return ``function(arrays)`` of a function that processes each leading lane independently.
 
-    JAX goes through them one by one on a CPU: the temporaries of one lane stay in cache, and its loops and branches do
-    not wait for other lanes.
+    On a CPU, JAX processes lanes one by one: temporaries of a lane stay in cache, and its loops and branches do not
+    wait for other lanes.
     """
     xp = namespace(x=next(x for x in arrays if x is not None))
     if library(xp) != "jax" or not (any(is_dynamic(xp, size) for size in lanes) or math.prod(lanes) > 1):
@@ -79,14 +79,14 @@ def map_lanes(function: Callable[[Any], Array], arrays: Any, lanes: tuple[int, .
 
 
 def branches(x: Array, sizes: Sequence[int]) -> Sequence[int]:
-    """Return the sizes that a compiled program may choose from by a value: the last one where it has no choice."""
+    """Return the sizes for :func:`branch`: all if `x` is traced by JAX, else only the last."""
     return sizes if library(namespace(x=x)) == "jax" and is_traced(x) else sizes[-1:]
 
 
 def branch(count: Array, sizes: Sequence[int], function: Callable[[int], Array]) -> Array:
-    """Return ``function(size)`` of the first of some sizes that is no less than a 0-d `count`; the last one is for any.
+    """Return ``function(size)`` for the first size ≥ `count`, a 0-d array, or for the last size.
 
-    Compiled for each size. For the sizes of :func:`branches`.
+    JAX compiles `function` for each size. The sizes come from :func:`branches`.
     """
     import jax
 
@@ -105,7 +105,7 @@ def _jax_loop(cond: Callable[..., Array], body: Callable[..., State], state: Sta
 
     try:
         return _eager_loop(cond, body, state)
-    except jax.errors.TracerBoolConversionError:  # the only test that sees through vmap of concrete arrays
+    except jax.errors.TracerBoolConversionError:  # no other test detects a vmap over concrete arrays
         return jax.lax.while_loop(lambda s: cond(*s), lambda s: tuple(body(*s)), tuple(state))
 
 
@@ -117,7 +117,7 @@ def _torch_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State],
         # Private until it is stable: https://github.com/pytorch/pytorch/issues/158820
         from torch._higher_order_ops.while_loop import while_loop as operator
 
-        # The operator refuses outputs that alias inputs, and strides that change, of axes of length 1 too.
+        # The operator refuses outputs that alias inputs, and strides that change, even of axes of length 1.
         def apart(arrays: State) -> State:
             return tuple(x.clone(memory_format=torch.contiguous_format) for x in arrays)
 
@@ -142,12 +142,12 @@ def _check_torch_keeps_loops() -> None:
         return
     if torch._C._get_tracing_state() is not None:
         raise TypeError(
-            "torch.jit.trace keeps the steps that its example takes, where values or sizes say how many there are; "
+            "torch.jit.trace would fix the number of loop steps to the number that its example takes; "
             "use torch.export or torch.compile"
         )
     faked = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
     if in_program() and faked is not None and faked.shape_env is None:
-        raise TypeError("functorch's aot_function keeps loops only where sizes are symbols; pass dynamic=True")
+        raise TypeError("functorch's aot_function supports loops only with symbolic sizes; pass dynamic=True")
 
 
 @cache
@@ -178,7 +178,7 @@ def _torch_any_lane() -> Callable[[Array], Array]:
 
 def _onnx_loop(xp: Any, cond: Callable[..., Array], body: Callable[..., State], state: State) -> State:
     import spox.opset.ai.onnx.v21 as op
-    from spox._internal_op import unsafe_reshape  # Loop's shape inference forgets the ranks
+    from spox._internal_op import unsafe_reshape  # Loop's shape inference loses the ranks
 
     def flag(s: State) -> Any:
         return xp.reshape(cond(*s), (1,)).unwrap_spox()

@@ -1,4 +1,4 @@
-"""Where the values of a call are stored and which library computes: decided once, at the start of the call.
+"""Where the values of a call are stored and which library computes; decided once, at the start of the call.
 
 Index-contract ops compute on NumPy views of arrays in host memory, see :func:`enter`. For a few hundred boxes the
 overhead of a library's own operations dominates: torch starts threads for each operation, JAX compiles each for every
@@ -17,27 +17,27 @@ from .compiled import as_written, jitted
 from .namespace import Array, DType, Namespace, default_float, has_no_values, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
 
-# Elements of a piece. On NumPy the handful of temporaries of a chain stay in cache, and a call costs little beside;
-# torch has a share for all cores besides; on a device a piece hides the launch of its kernels.
+# Elements of a piece. On NumPy the few temporaries of a chain stay in cache, and the cost of a call is small in
+# comparison; on torch a piece is also large enough for all cores; on a device it hides kernel launches.
 _GRAIN, _GRAIN_OF_TORCH, _GRAIN_OF_DEVICES = 1 << 17, 1 << 20, 1 << 24
-# Pairs of boxes that are gathered and compared at once, whose columns stay in cache, or hide the launches.
+# Pairs of boxes that are gathered and compared at once: few enough to stay in cache, or enough to hide kernel launches.
 _CHUNK, _CHUNK_OF_DEVICES = 1 << 15, 1 << 22
 
 
 class Mode(NamedTuple):
     """How a call computes."""
 
-    xp: Namespace  # what computes
-    home: str  # name of the library of the arguments
-    like: Array | None = None  # whose device the results get, where `xp` is not their library
-    host: bool = False  # `xp` is NumPy, the arguments are in host memory, and to look at a value costs nothing
-    known: bool = False  # there are values: neither a tracer, nor a lazy array, nor a node of a graph
-    at_hand: bool = False  # they lie in host memory, so that to look at all of them is one pass over it
-    grad: bool = False  # somebody may differentiate
-    lazy: bool = False  # arrays are made of chunks that are computed one by one
-    sharded: bool = False  # rows lie on several devices
-    fused: bool = False  # a compiler fuses operations, and sums by many partial sums
-    grain: int = 0  # elements worth a piece; 0: arrays are not to be written to, and all is done at once
+    xp: Namespace  # the library that computes
+    home: str  # name of the arguments' library
+    like: Array | None = None  # an array whose device the results get, if `xp` is not the arguments' library
+    host: bool = False  # `xp` is NumPy, the arguments are in host memory, and reading a value is free
+    known: bool = False  # arrays have values: they are neither tracers, nor lazy, nor nodes of a graph
+    at_hand: bool = False  # values are in host memory, so a check of all of them is one pass over it
+    grad: bool = False  # the result may be differentiated
+    lazy: bool = False  # arrays consist of chunks that are computed one by one
+    sharded: bool = False  # rows are on several devices
+    fused: bool = False  # a compiler fuses operations, and splits a sum into many partial sums
+    grain: int = 0  # elements per piece; 0: do not write to arrays, and do not split the work
 
     @property
     def padded(self) -> bool:
@@ -46,44 +46,45 @@ class Mode(NamedTuple):
 
     @property
     def chunk(self) -> int:
-        """Pairs to compare at once, where values decide how many there are."""
+        """Pairs to compare at once, if values decide the number of pairs."""
         return _CHUNK if self.at_hand else _CHUNK_OF_DEVICES
 
     @property
     def selects(self) -> bool:
-        """Whether values are at hand, and may decide shapes, which array-api-strict can be told to forbid."""
+        """Whether values are at hand and may decide shapes; array-api-strict has a flag that forbids this."""
         return self.at_hand and self.home != "array_api_strict"
 
     @property
     def raises(self) -> bool:
-        """Whether wrong values raise; elsewhere they give NaN, as where they are not known."""
+        """Whether invalid values raise; in other libraries they give NaN, as they do if values are unknown."""
         return self.home in ("numpy", "array_api_strict")
 
     @property
     def own(self) -> Operators:
-        """The operators for a first argument that is a temporary which nothing else reads: its memory may be reused.
+        """Operators whose first argument is a temporary array that nothing else reads, so its memory may be reused.
 
-        That spares each operation a third of its traffic. A compiler decides for itself, and a graph keeps them all.
+        Reuse saves a third of an operation's memory traffic. Compilers reuse memory themselves; a graph for a gradient
+        needs every temporary.
         """
         return WRITING if self.grain else PLAIN
 
     def run(self, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
         """Return ``kernel(mode, *arguments, **options)``.
 
-        Through ``jax.jit`` on JAX where the values are known: called eagerly, JAX compiles each operation for each
-        shape; the whole kernel is one compilation, and fuses. The kernel gets the mode of what it sees: arrays without
-        values. Options must be hashable, each combination is compiled on its own; or arrays, which are not.
+        On JAX a kernel runs under ``jax.jit`` if values are known: eager JAX compiles each operation for each shape,
+        while the kernel is compiled as a whole, and fused. The kernel gets the mode of its tracers, which have no
+        values. Options must be hashable, and each combination is compiled; or arrays, which are traced.
 
-        Matrix products are of full precision: on a GPU, JAX would round float32 factors to eleven bits, which moves
-        samples to other centres and spoils a gradient, https://github.com/jax-ml/jax/issues/4873; torch and CuPy do not
-        unless told to.
+        Matrix products have full precision. On a GPU, JAX would round float32 factors to eleven bits, which moves
+        samples to other centres and spoils gradients, https://github.com/jax-ml/jax/issues/4873; torch and CuPy do so
+        only on request.
 
-        torch's autocast is off: it would round the factors of every product to eight or eleven bits. JAX's check of
-        ranks, which users ask for in code of their own, is too.
+        torch's autocast is off: it would round the factors of every product to eight or eleven bits. JAX's check for
+        rank promotion, which users enable for their own code, is off too.
 
-        dask's arrays come without chunks that have no elements: its reductions along other axes fail on these.
+        Empty chunks of dask arrays are removed, because dask's reductions along other axes fail on them.
 
-        Where NumPy computes, inf − inf, overflow and underflow are no news: a kernel replaces what is undefined.
+        NumPy's warnings of inf − inf, overflow and underflow are off: kernels replace undefined values.
         """
         if self.fused:
             return jitted(kernel, self._replace(like=None, known=False), self.known, arguments, options)
@@ -95,7 +96,10 @@ class Mode(NamedTuple):
             return kernel(self, *arguments, **options)
 
     def back(self, x: Any) -> Array:
-        """Return a result, on the host where `xp` is NumPy or arrays are padded, as an array like the arguments."""
+        """Return a result as an array of the arguments' library and device.
+
+        It is a host array if `xp` is NumPy, or if arrays are padded.
+        """
         if self.home == "numpy" or not (self.host or self.padded) or x is None:
             return x
         if self.home == "torch":
@@ -117,7 +121,7 @@ def mode_of(**arrays: Array) -> Mode:
 
 
 def sized_mode_of(**arrays: Array) -> Mode:
-    """Return :func:`mode_of` a call that lays its arrays beside each other; raise where sizes of chunks are unknown."""
+    """Return :func:`mode_of` arrays whose chunks have to match; raise ValueError if chunk sizes are unknown."""
     mode = mode_of(**arrays)
     if mode.lazy:
         for name, x in arrays.items():
@@ -140,7 +144,7 @@ def _mode(xp: Namespace, arrays: list[Array], like: Array | None = None) -> Mode
 
 @cache
 def _mode_of_library(xp: Namespace) -> Mode:
-    """Return the mode of a library in which all arrays are alike."""
+    """Return the mode of a library in which it does not depend on the arrays."""
     home = library(xp)
     if home == "cupy":
         return Mode(xp, home, known=True, grain=_GRAIN_OF_DEVICES)
@@ -151,7 +155,7 @@ def _mode_of_library(xp: Namespace) -> Mode:
 
 @cache
 def _views_of(home: str) -> Mode:
-    """Return the mode of NumPy on views of arrays of another library."""
+    """Return the mode of NumPy on views of another library's arrays."""
     return Mode(numpy_namespace, home, host=True, known=True, at_hand=True, grain=_GRAIN)
 
 
@@ -172,7 +176,7 @@ def _mode_of_torch(xp: Namespace, arrays: list[Array], like: Array | None) -> Mo
         watched = watched or type(x) not in plain
         recorded = recorded or x.requires_grad
     if watched:
-        # What is read, or written in pieces, would be recorded as that; subclasses have operations of their own.
+        # A dispatch mode would record reads and writes of pieces; subclasses override operations.
         return Mode(xp, "torch", like, known=True, grad=True)
     mode = _mode_of_tensors(xp, arrays[0].device.type == "cpu", grad and recorded)
     return mode if like is None else mode._replace(like=like)
@@ -185,7 +189,7 @@ def _mode_of_tensors(xp: Namespace, on_cpu: bool, grad: bool) -> Mode:
 
 
 def without_gradient(mode: Mode, x: Array, *constants: Array) -> Mode | None:
-    """Return the mode of torch of what is not recorded, where its plain autograd, and it alone, follows `x` alone."""
+    """Return torch's mode without a graph, if its plain autograd records `x` alone and no other transform is active."""
     if mode.home != "torch" or not mode.grad or not mode.known:
         return None
     alone = _mode_of_torch(mode.xp, [x.detach(), *constants], mode.like)
@@ -193,10 +197,10 @@ def without_gradient(mode: Mode, x: Array, *constants: Array) -> Mode | None:
 
 
 def enter(xp: Namespace, *arrays: Array | None, differentiable: bool) -> tuple[Mode, tuple[Array | None, ...]]:
-    """Return the mode of a call and its arrays as they are computed with.
+    """Return the mode of a call, and the arrays to compute with.
 
-    Views where all of them lie in host memory and nobody watches what is done with them: no transform, no tracer, and,
-    where results are `differentiable`, no graph for a gradient.
+    These are NumPy views if all arrays are in host memory and nothing records operations on them: no transform, no
+    tracer, and, if results are `differentiable`, no graph for a gradient.
     """
     home = library(xp)
     given = [x for x in arrays if x is not None]
@@ -230,7 +234,7 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
         arrays = [unwrapped(x) for x in arrays]
     recorded = differentiable and torch.is_grad_enabled()
     for x in arrays:
-        # Subclasses have operations of their own.
+        # Subclasses override operations.
         if type(x) is not torch.Tensor or not x.is_cpu or (recorded and x.requires_grad):
             return None
     try:
@@ -239,7 +243,7 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
         with torch._C._DisableFuncTorch():
             return [x.detach().numpy() for x in arrays]
     except (RuntimeError, TypeError):
-        # What NumPy has no view of: bfloat16, sparse or negated tensors, those under vmap.
+        # NumPy has no view of bfloat16, sparse or negated tensors, nor of tensors under vmap.
         return None
 
 
@@ -254,14 +258,14 @@ def _of_jax(arrays: list[Array], _differentiable: bool) -> list[Array] | None:
         if len(devices) != 1 or next(iter(devices)).platform != "cpu":
             return None
         view = np.asarray(x)
-        if view.dtype.isbuiltin != 1:  # bfloat16 is none of NumPy's own
+        if view.dtype.isbuiltin != 1:  # bfloat16 is not a NumPy dtype
             return None
         views.append(view)
     return views
 
 
 def _placed(arrays: list[Array]) -> Array:
-    """Return the first array that is bound to its device, which the others follow."""
+    """Return the first array that is committed to its device, else the first one."""
     for x in arrays:
         if x.committed:
             return x
@@ -269,7 +273,7 @@ def _placed(arrays: list[Array]) -> Array:
 
 
 def placed_beside(values: Any, like: Array | None) -> Array:
-    """Return host values as an array of JAX on the device of another one, or as a copy on each of its devices."""
+    """Return host values as a JAX array on the device of another one, replicated if it has several devices."""
     import jax
 
     if like is None or not like.committed:
@@ -295,14 +299,14 @@ _VIEWS = {"numpy": _of_numpy, "torch": _of_torch, "jax": _of_jax}
 
 
 def floating_of(mode: Mode, x: Array) -> DType:
-    """Return the default float of the library of the arguments: of NumPy where they are views."""
+    """Return the default float of the arguments' library, as a NumPy dtype if they are views."""
     return np.dtype(_default_float(mode.home)) if mode.host else default_float(mode.xp, x)
 
 
 def floats(mode: Mode, *views: Array | None, exact: bool = False) -> list[Array | None]:
-    """Return views of host memory, integers as floats: of the default dtype of the arguments' library, or `exact` ones.
+    """Return NumPy views with integers as floats: in the default float of the arguments' library, float64 if `exact`.
 
-    float64 holds all integers up to 2⁵³, float32 those up to 2²⁴.
+    float64 represents all integers up to 2⁵³, float32 up to 2²⁴.
     """
     return [
         x if x is None or x.dtype.kind == "f" else x.astype(np.float64 if exact else _default_float(mode.home))

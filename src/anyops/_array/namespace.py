@@ -1,6 +1,6 @@
 """The namespace, device and dtypes of a call; unsupported arguments are refused here.
 
-Array libraries are recognised, never imported: an array of a library that is installed but unused costs nothing.
+Array libraries are recognised, never imported, so a library that is installed but unused costs nothing.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,8 @@ import array_api_compat as compat
 import numpy as np
 
 Array = Any
-# What editors and type checkers are told: a function whose result has the dtype of its argument, if that is floating,
-# returns the argument's class, with its dtype where that is part of the class (NumPy's). Masks, labels and tuples of
-# several arrays have other dtypes, and are arrays of any class.
+# For editors and type checkers: a result with the dtype of a floating argument has the argument's class, including the
+# dtype if that is part of the class, as in NumPy. Masks, labels and tuples of arrays are typed as `Array`.
 A = TypeVar("A", bound=Array)
 I_co = TypeVar("I_co", covariant=True)
 Namespace = Any
@@ -22,7 +21,7 @@ DType = Any
 
 
 class Sortable(Protocol[I_co]):
-    """Scores, of which `argsort` makes indices: a function that returns those returns an array of that class."""
+    """Scores of a function that returns indices: these have the class of the array that `argsort` returns."""
 
     def argsort(self, *args: Any, **options: Any) -> I_co:
         """Return the indices that sort the scores."""
@@ -37,10 +36,10 @@ def namespace(**arrays: Array) -> Namespace:
     Raises
     ------
     TypeError
-        If an argument is no array, is of a kind whose arithmetic is not that of arrays (masked arrays, ``np.matrix``,
-        sparse and nested tensors), or if the arguments are of different libraries.
+        If an argument is not an array, or has other arithmetic than arrays do (masked arrays, ``np.matrix``, sparse and
+        nested tensors), or if the arguments are of different libraries.
     ValueError
-        If the arguments live on different devices.
+        If the arguments are on different devices.
     """
     first = shared = place = None
     for name, x in arrays.items():
@@ -59,26 +58,26 @@ def namespace(**arrays: Array) -> Namespace:
 
 
 def reads_are_free(x: Array) -> bool:
-    """Tell whether to ask for a value costs nothing: no transfer, no wait, no transform to see through."""
+    """Tell whether reading a value is free: no transfer, no synchronisation, no transform that hides it."""
     return library(namespace(x=x)) in ("numpy", "array_api_strict")
 
 
 def is_at_hand(x: Array) -> bool:
-    """Tell whether the values of `x` are in the host's memory, so that to look at all of them is one pass over it."""
+    """Tell whether the values of `x` can be read from host memory, so a check of all of them is one pass over it."""
     if library(namespace(x=x)) != "torch":
         return reads_are_free(x)
     return x.device.type == "cpu" and not has_no_values() and not _torch_transforms()
 
 
 def in_program() -> bool:
-    """Tell whether what torch does becomes a program: of ``torch.compile``, ``torch.export``, ``make_fx``, ..."""
+    """Tell whether torch is building a program: in ``torch.compile``, ``torch.export``, ``make_fx``, ..."""
     import torch
 
     return torch.compiler.is_compiling() or _torch_mode("PROXY")
 
 
 def has_no_values() -> bool:
-    """Tell whether tensors of torch have no values to be read: in a program, a trace, or where they are fake."""
+    """Tell whether torch tensors have no values that can be read: in a program, in a trace, or if they are fake."""
     import torch
 
     return in_program() or torch._C._get_tracing_state() is not None or _torch_mode("FAKE")
@@ -91,7 +90,7 @@ def _torch_mode(name: str) -> bool:
 
 
 def _torch_transforms() -> bool:
-    """Whether a transform of torch.func, or forward-mode differentiation, is under way."""
+    """Tell whether a transform of torch.func, or forward-mode differentiation, is active."""
     import torch
 
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
@@ -99,7 +98,7 @@ def _torch_transforms() -> bool:
 
 def library(xp: Namespace) -> str:
     """Return the name of the library behind a namespace: "numpy", "torch", "jax", "cupy", "dask", ..."""
-    # Not array_api_compat's predicates: torch.compile warns of every function that is cached with lru_cache.
+    # Not array_api_compat's predicates: torch.compile warns of functions cached with lru_cache.
     return xp.__name__.removeprefix("array_api_compat.").partition(".")[0]
 
 
@@ -112,7 +111,7 @@ def _recognise(name: str, x: Any) -> ModuleType:
         hint = f"; numpy.asarray({_as_code(name)}) makes one" if nested else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}")
     try:
-        if cls.__module__ == "torch":  # its compiler warns of every function that is cached with lru_cache
+        if cls.__module__ == "torch":  # torch.compile warns of functions cached with lru_cache
             import array_api_compat.torch as found
         else:
             found = compat.array_namespace(x)
@@ -120,7 +119,7 @@ def _recognise(name: str, x: Any) -> ModuleType:
         hint = _of_frame(name, x) if hasattr(x, "to_numpy") else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}") from error
     _NAMESPACES[cls] = found
-    if library(found) == "torch":  # fakes of torch.export come first, and within its loops nothing can be noted
+    if library(found) == "torch":  # torch.export passes fakes first, and no cache can be written within its loops
         import torch
 
         _NAMESPACES[torch.Tensor] = found
@@ -128,10 +127,10 @@ def _recognise(name: str, x: Any) -> ModuleType:
 
 
 def _of_frame(name: str, x: Any) -> str:
-    """Return what to write for a data frame or a column of one: of pandas, polars, pyarrow, xarray."""
+    """Return advice for a data frame or a column of one, from pandas, polars, pyarrow or xarray."""
     if not hasattr(x, "columns"):
         return f"; pass {_as_code(name)}.to_numpy()"
-    # Columns of different dtypes are an array of objects in pandas, unless it is told what to make of them.
+    # pandas converts columns of different dtypes to an array of objects unless a dtype is given.
     dtype = "float" if describe(x) == "pandas.DataFrame" else ""
     return f"; pass {_as_code(name)}.to_numpy({dtype}); anyops.estimators take data frames in a fit"
 
@@ -144,21 +143,21 @@ _NUMPY = compat.array_namespace(np.empty(0))
 
 
 def describe(x: Any) -> str:
-    """Return the name of the class of `x`, with that of its library: classes of two libraries may share one."""
+    """Return the names of the library and the class of `x`, because classes of two libraries may share a name."""
     cls = type(x)
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__.partition('.')[0]}.{cls.__name__}"
 
 
 def _placed_on(name: str, xp: Namespace, x: Array) -> Any:
     if xp.__name__ == "jax.numpy":
-        # A tracer has no device yet, and an uncommitted array follows the others.
+        # A tracer has no device yet; an uncommitted array moves to the device of the others.
         import jax
 
         return None if isinstance(x, jax.core.Tracer) or not x.committed else x.sharding.device_set
     if xp.__name__ == "array_api_compat.torch":
         import torch
 
-        # Hardly any operation takes them, and each refuses them in other words.
+        # Few operations support these tensors, and the others fail with various messages.
         if x.layout is not torch.strided or x.is_nested:
             kind, hint = ("nested", "pad it") if x.is_nested else (x.layout, f"pass {name}.to_dense()")
             raise TypeError(f"{name} must be a dense tensor, got a {kind} one; {hint}")
@@ -166,11 +165,11 @@ def _placed_on(name: str, xp: Namespace, x: Array) -> Any:
 
 
 def device(x: Array) -> Any:
-    """Return the device to create companions of `x` on; None where the library places them itself."""
+    """Return the device on which to create arrays to be combined with `x`; None if the library places them itself."""
     return None if type(x) is np.ndarray or library(namespace(x=x)) not in _PLACED else x.device
 
 
-# JAX follows the data, and its tracers have no device to name; NumPy and dask have one device.
+# JAX moves uncommitted arrays to the data's device, and its tracers have no device; NumPy and dask have one device.
 _PLACED = ("torch", "cupy", "array_api_strict")
 
 
@@ -185,7 +184,7 @@ def default_int(xp: Namespace, like: Array) -> DType:
 
 
 def result_dtype(xp: Namespace, **arrays: Array) -> DType:
-    """Return the dtype of a result: the floating one that the arguments share, the default float for integers.
+    """Return the dtype of a result: the arguments' promoted floating dtype, with integers as the default float.
 
     Raises
     ------
@@ -204,15 +203,15 @@ def result_dtype(xp: Namespace, **arrays: Array) -> DType:
 
 
 def promoted(xp: Namespace, *dtypes: DType) -> DType:
-    """Return the dtype that values of some floating dtypes have together."""
-    # torch.compile takes no result_type of array_api_compat, which returns no tensor.
+    """Return the dtype that some floating dtypes promote to."""
+    # torch.compile does not support array_api_compat's result_type, because it does not return a tensor.
     return reduce(xp.promote_types if library(xp) == "torch" else xp.result_type, dtypes)
 
 
 def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
-    """Raise TypeError unless an array has a dtype of one of some kinds, in the standard's words."""
+    """Raise TypeError unless an array has a dtype of one of some kinds, named as in the array API standard."""
     dtype = x.dtype
-    key = xp.__name__, dtype  # dtypes of two libraries are not to be compared
+    key = xp.__name__, dtype  # the name keeps dtypes of two libraries from being compared
     if _KINDS.get(key) in kinds:
         return
     known = str(getattr(dtype, "name", dtype)).rpartition(".")[2]
@@ -235,8 +234,8 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
     raise TypeError(f"{name} must have {article} {expected} dtype, got {dtype}{hint}")
 
 
-# Those of the standard, and 16-bit floats. Libraries have others that they hardly compute with: long doubles, floats of
-# 4 and 8 bits, integers of 2 and 4.
+# The standard's dtypes and 16-bit floats. Libraries have others with little arithmetic: long doubles, floats of 4 and 8
+# bits, integers of 2 and 4 bits.
 _DTYPES = frozenset(
     {
         *("float16", "bfloat16", "float32", "float64", "bool"),
@@ -247,71 +246,71 @@ _KINDS: dict[tuple[str, DType], str] = {}
 
 
 def as_numbers(name: str, x: Array) -> Array:
-    """Return an array of bools as integers, others as they are: columns of a table say yes or no, to be summed."""
+    """Return bools as integers, so that they can be summed; other arrays as they are."""
     xp = namespace(**{name: x})
     return xp.astype(x, xp.int8) if x.dtype == xp.bool else x
 
 
 def is_kind(xp: Namespace, x: Array, kind: str) -> bool:
-    """Tell whether an array that :func:`check_dtype` has let pass is of a kind; ``isdtype`` takes as long as a sum."""
+    """Tell whether an array that passed :func:`check_dtype` is of a kind; cached: ``isdtype`` is as slow as a sum."""
     found = _KINDS.get((xp.__name__, x.dtype))
     return bool(xp.isdtype(x.dtype, kind)) if found is None else found == kind
 
 
 def check_can_order(xp: Namespace, op: str) -> None:
-    """Raise TypeError where a library cannot bring items into the order of their scores."""
+    """Raise TypeError if a library cannot sort items by their scores."""
     if library(xp) == "dask":
-        raise TypeError(f"{op} orders all scores, and dask.array has no take_along_axis; compute the array first")
+        raise TypeError(f"{op} sorts all scores, but dask.array has no take_along_axis; compute the array first")
 
 
 def compute_dtype(xp: Namespace, dtype: DType) -> DType:
-    """Return the dtype that a result of `dtype` is computed in: float32 for the 16-bit ones."""
+    """Return the dtype in which to compute a result of `dtype`: float32 for 16-bit floats."""
     return xp.float32 if xp.finfo(dtype).bits < 32 else dtype
 
 
 def widest_dtype(xp: Namespace, dtype: DType, like: Array) -> DType:
-    """Return float64 where the library has it on the device of an array, else `dtype`: what long sums are kept in."""
+    """Return the dtype for long sums: float64 if the library has it on the device of an array, else `dtype`."""
     kinds = xp.__array_namespace_info__().dtypes(device=device(like), kind="real floating")
     return kinds.get("float64", dtype)
 
 
 def working(xp: Namespace, x: Array) -> Array:
-    """Return `x` in the dtype that it is computed in: the default float for integers, float32 for 16-bit floats."""
+    """Return `x` in the dtype to compute in: the default float for integers, float32 for 16-bit floats."""
     return cast(xp, x, compute_dtype(xp, result_dtype(xp, x=x)))
 
 
 def cast(xp: Namespace, x: Array, dtype: DType) -> Array:
-    """Return `x` in `dtype`, itself where it has it already."""
+    """Return `x` in `dtype`; `x` itself if it has that dtype."""
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
 def is_array(x: Any) -> TypeGuard[Array]:
-    """Tell whether an argument that may be a number is an array of a library, NumPy's scalars aside."""
-    # Numbers first: torch.compile cannot ask one that changes for an attribute.
+    """Tell whether an argument that may be a number is an array; NumPy's scalars are not."""
+    # Numbers first: torch.compile cannot look up an attribute of a symbolic number.
     return not isinstance(x, int | float | np.generic) and hasattr(x, "shape")
 
 
 def number_in(xp: Namespace, number: Any, dtype: DType) -> Any:
-    """Return a number as it is, a 0-d array in a dtype: it is to promote nothing."""
+    """Return a number as it is, a 0-d array in `dtype`, so that it does not promote other arrays."""
     return cast(xp, number, dtype) if is_array(number) else number
 
 
 def number_for_loops(xp: Namespace, number: Any, like: Array) -> Any:
-    """Return a float as a 0-d array on torch, whose loops close over no number that is symbolic; else as it is."""
+    """Return a float as a 0-d array on torch, whose loops cannot close over a symbolic number; else as it is."""
     if library(xp) != "torch" or not isinstance(number, float):
         return number
     return xp.full((), number, dtype=xp.float64, device=device(like))
 
 
 def rows_of(x: Array) -> tuple[Array, ...]:
-    """Return the items along the first axis, as views where the library has them."""
+    """Return the items along the first axis, as views if the library has views."""
     if library(namespace(x=x)) == "torch":
         return x.unbind(0)  # unstack of array_api_compat moves axes first, for which vmap has no rule
     return tuple(x[k, ...] for k in range(x.shape[0]))
 
 
 def stop_gradient(x: Array) -> Array:
-    """Return `x` as a constant to automatic differentiation; the standard has no such function."""
+    """Return `x` as a constant for automatic differentiation; the standard has no such function."""
     name = library(namespace(x=x))
     if name == "torch":
         return x.detach()
@@ -323,7 +322,7 @@ def stop_gradient(x: Array) -> Array:
 
 
 def is_traced(x: Array) -> bool:
-    """Tell whether `x` stands for values not known yet: under ``jax.jit``, ``vmap``, ``torch.compile``, in a graph."""
+    """Tell whether the values of `x` are not known yet: under ``jax.jit``, ``vmap``, ``torch.compile``, or lazy."""
     name = library(namespace(x=x))
     if name == "jax":
         import jax
@@ -337,12 +336,12 @@ def is_traced(x: Array) -> bool:
 
 
 def is_compiled(xp: Namespace, x: Array) -> bool:
-    """Tell whether what is done with `x` becomes a program of JAX or of torch, not that of a vmap alone."""
+    """Tell whether operations on `x` are compiled: it is traced by JAX, or torch is building a program."""
     return in_program() if library(xp) == "torch" else library(xp) == "jax" and is_traced(x)
 
 
 def is_dynamic(xp: Namespace, size: int) -> bool:
-    """Tell whether a size is known only to a program that runs: of ``torch.export``, ``jax.export``, ..."""
+    """Tell whether a size is known only when the program runs, as in ``torch.export`` or ``jax.export``."""
     if library(xp) == "torch":
         import torch
 
@@ -351,7 +350,7 @@ def is_dynamic(xp: Namespace, size: int) -> bool:
 
 
 def unwrapped(x: Array) -> Array:
-    """Return the values of a tensor of torch that ``torch.func.grad`` or ``jvp`` follows, without what follows it."""
+    """Return a torch tensor without the wrappers of ``torch.func.grad`` and ``jvp``."""
     import torch
 
     while torch._C._functorch.is_gradtrackingtensor(x):
@@ -360,9 +359,9 @@ def unwrapped(x: Array) -> Array:
 
 
 def hides_values(x: Array) -> bool:
-    """Tell whether a transform is under way in which the values of `x`, or of results made from it, cannot be read.
+    """Tell whether the values of `x`, or of results computed from it, cannot be read because of a transform.
 
-    Beyond :func:`is_traced`: ``jax.jit`` and ``torch.func.grad`` follow results made from constants too.
+    More than :func:`is_traced`: ``jax.jit`` and ``torch.func.grad`` also trace results computed from constants.
     """
     name = library(namespace(x=x))
     if name == "jax":
@@ -380,9 +379,9 @@ def hides_values(x: Array) -> bool:
 
 
 def may_vary(x: Array) -> bool:
-    """Tell whether a 0-d array has to stay one: it has no value yet, or somebody follows it, or it is on a device.
+    """Tell whether a 0-d array must stay an array: its value is unknown, recorded by autograd, or on a device.
 
-    JAX's stay in any case: a program is compiled once for all their values.
+    On JAX it always is, so that a program is compiled once for all values.
     """
     name = library(namespace(x=x))
     if name != "torch":
@@ -396,7 +395,7 @@ def may_vary(x: Array) -> bool:
 
 
 def is_value_free(x: Array) -> bool:
-    """Tell whether a 0-d array has a value, and to look at it waits for no device."""
+    """Tell whether the value of a 0-d array is known and can be read without synchronising with a device."""
     name = library(namespace(x=x))
     if name == "jax":
         return not is_traced(x) and all(d.platform == "cpu" for d in x.devices())
@@ -406,7 +405,7 @@ def is_value_free(x: Array) -> bool:
 
 
 def check_has_values(hint: str, **arrays: Array) -> None:
-    """Raise TypeError for an array whose values a transform hides, see :func:`hides_values`, or that is lazy."""
+    """Raise TypeError for an array that is lazy, or whose values a transform hides, see :func:`hides_values`."""
     for name, x in arrays.items():
         if hides_values(x):
             home = library(namespace(**{name: x}))
@@ -420,5 +419,5 @@ def check_has_values(hint: str, **arrays: Array) -> None:
 
 
 def is_eager_jax(x: Array) -> bool:
-    """Tell whether `x` is a concrete JAX array, whose every operation is compiled for every new shape."""
+    """Tell whether `x` is a concrete JAX array: each operation on it is compiled for each new shape."""
     return library(namespace(x=x)) == "jax" and not is_traced(x)

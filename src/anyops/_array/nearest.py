@@ -10,9 +10,9 @@ from .selection import items
 
 
 def lowest(xp: Namespace, scores: Array, axis: int) -> Array:
-    """Return where along an axis the least score is, the first of equal ones."""
+    """Return the index of the lowest score along an axis, the first one on ties."""
     if library(xp) == "jax":
-        # XLA's argmin on a CPU takes ten times as long as its minimum, which fuses with what computes the scores.
+        # On a CPU, XLA's argmin takes ten times as long as its minimum, which fuses with the computation of the scores.
         least = xp.min(scores, axis=axis, keepdims=True)
         last = scores.shape[axis] - 1
         number = counting(xp, scores, axis)
@@ -27,7 +27,7 @@ def counting(xp: Namespace, scores: Array, axis: int) -> Array:
 
 
 def rows_at(xp: Namespace, x: Array, index: Array) -> Array:
-    """Return of (..., k, d) the row that each item of (..., n) numbers."""
+    """Return the rows of `x`, (..., k, d), at each index (..., n), as (..., n, d)."""
     lead, (k, d) = x.shape[:-2], x.shape[-2:]
     if lead:
         lanes = math.prod(lead)
@@ -40,7 +40,7 @@ def rows_at(xp: Namespace, x: Array, index: Array) -> Array:
 
 
 def taken(mode: Mode, x: Array, index: Array, *, axis: int = 0) -> Array:
-    """Return the rows of `x`, or what lies along another axis, by their numbers; they may lie on several devices."""
+    """Return the items of `x` at `index` along an axis; both may be sharded."""
     return mode.run(_taken, x, index, axis=axis)
 
 
@@ -49,9 +49,9 @@ def _taken(mode: Mode, x: Array, index: Array, *, axis: int) -> Array:
 
 
 def less(xp: Namespace, x: Array, offset: Array, dtype: DType) -> Array:
-    """Return x − offset of integers of one dtype as floating numbers: subtracted before they are rounded.
+    """Return x − offset in a floating dtype, for integers of one dtype, which are subtracted before they are rounded.
 
-    Where the difference would not fit the integers, the rounded numbers are subtracted.
+    If the difference might overflow the integer dtype, the rounded numbers are subtracted.
     """
     x, offset = with_arithmetic(xp, x), with_arithmetic(xp, offset)
     far = cast(xp, x, dtype) - cast(xp, offset, dtype)
@@ -64,9 +64,9 @@ def less(xp: Namespace, x: Array, offset: Array, dtype: DType) -> Array:
 
 
 def with_arithmetic(xp: Namespace, x: Array) -> Array:
-    """Return integers in a dtype in which they can be compared and subtracted: torch's wider unsigned ones in int64.
+    """Return integers in a dtype with comparisons and subtraction: int64 for torch's uint16, uint32 and uint64.
 
-    Those of 64 bits 2⁶³ lower, which changes neither their order nor their differences.
+    uint64 is lowered by 2⁶³, which changes neither order nor differences.
     """
     if library(xp) != "torch" or x.dtype not in (xp.uint16, xp.uint32, xp.uint64):
         return x
@@ -74,14 +74,14 @@ def with_arithmetic(xp: Namespace, x: Array) -> Array:
 
 
 def lowered_by(xp: Namespace, given: DType, dtype: DType) -> int:
-    """Return by how much :func:`with_arithmetic` lowers integers of a given dtype."""
+    """Return the number that :func:`with_arithmetic` subtracts from integers of a given dtype."""
     return 2**63 if given == xp.uint64 != dtype else 0
 
 
 def as_compared(xp: Namespace, x: Array) -> Array:
-    """Return integers in a dtype in which the library can compare them, with their values.
+    """Return integers, with their values kept, in a dtype that the library can compare.
 
-    torch's wider unsigned ones in int64, those of 64 bits as floats.
+    torch's uint16 and uint32 become int64, its uint64 float64.
     """
     if library(xp) != "torch" or x.dtype not in (xp.uint16, xp.uint32, xp.uint64):
         return x
@@ -89,7 +89,7 @@ def as_compared(xp: Namespace, x: Array) -> Array:
 
 
 def row_dot(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return the dot product of each row of (m, d) with that of another array."""
+    """Return the dot products (m,) of corresponding rows of two arrays (m, d)."""
     if library(xp) == "numpy":
         return np.einsum("ij,ij->i", a, b)
     return xp.sum(a * b, axis=1)

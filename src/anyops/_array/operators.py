@@ -20,7 +20,7 @@ class Operators(NamedTuple):
 
 
 def _positive(xp: Namespace, x: Array) -> Array:
-    # Not a scalar, which torch.compile does not take here, and for which NumPy has a slower loop.
+    # Not a scalar: torch.compile does not support it here, and NumPy's loop for it is slower.
     return xp.maximum(x, xp.zeros_like(x))
 
 

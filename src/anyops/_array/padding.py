@@ -4,7 +4,7 @@ import numpy as np
 
 from .namespace import Array, Namespace
 
-MOST_ON_HOST = 1 << 20  # numbers in an array that is not taken to the host
+MOST_ON_HOST = 1 << 20  # elements above which an array on a device is padded there
 
 
 def bucket(size: int) -> int:
@@ -18,15 +18,15 @@ def bucket(size: int) -> int:
 
 
 def power_of_two(size: int) -> int:
-    """Return the next power of two, at least 64: for sizes that vary more, and cost less where they are too large."""
+    """Return the next power of two, at least 64; for sizes that vary more than boxes and whose padding costs less."""
     return max(64, 1 << max(size - 1, 0).bit_length())
 
 
 def pad(xp: Namespace, x: Array, size: int, axes: int = 1) -> Array | np.ndarray:
-    """Return a concrete JAX array with zeros up to `size` along its first axes, ready to be given to a jitted kernel.
+    """Return a concrete JAX array padded with zeros to `size` along its first axes, for a jitted kernel.
 
-    Eager ``jnp.pad`` compiles for every length it meets, which costs more than the suppression itself, and than the way
-    of a few boxes to the host and back. On a CPU the host sees the same memory. Large arrays elsewhere stay there.
+    Eager ``jnp.pad`` compiles for every new length, which costs more than the suppression itself, and more than copying
+    a few boxes to the host and back. On a CPU no copy is needed. Large arrays on a device are padded there.
     """
     if x.size > MOST_ON_HOST and any(d.platform != "cpu" for d in x.devices()):
         return xp.pad(x, [(0, size - n if axis < axes else 0) for axis, n in enumerate(x.shape)])
@@ -39,7 +39,7 @@ def pad(xp: Namespace, x: Array, size: int, axes: int = 1) -> Array | np.ndarray
 
 
 def pad_host(x: np.ndarray, size: int, axes: int = 1) -> np.ndarray:
-    """Return a host array with zeros up to `size` along its first axes."""
+    """Return a host array padded with zeros to `size` along its first axes."""
     padded = np.zeros((*(size,) * axes, *x.shape[axes:]), dtype=x.dtype)
     padded[tuple(map(slice, x.shape))] = x
     return padded

@@ -1,4 +1,4 @@
-"""Work in pieces: tiles of an index space with temporary arrays that stay in cache, or fit in memory."""
+"""Tiles of an index space, small enough that temporary arrays stay in cache or fit in memory."""
 
 import math
 from collections.abc import Callable
@@ -13,9 +13,9 @@ Tile = tuple[slice, ...]
 
 
 def tiles(shape: tuple[int, ...], grain: int, axes: tuple[int, ...]) -> list[Tile]:
-    """Cut an index space along some of its axes, the first of them first, into tiles of at most `grain` elements.
+    """Cut an index space into tiles of at most `grain` elements, along `axes`, the first of them first.
 
-    One tile where `grain` is 0; larger ones where the other axes are longer. The last of the axes varies fastest.
+    One tile if `grain` is 0; larger tiles if the other axes are longer than `grain`. The last axis varies fastest.
     """
     if not grain or math.prod(shape) <= grain:
         return [(slice(None),) * len(shape)]
@@ -29,10 +29,10 @@ def tiles(shape: tuple[int, ...], grain: int, axes: tuple[int, ...]) -> list[Til
 def map_tiles(
     xp: Namespace, kernel: Callable[..., Any], shape: tuple[int, ...], cut: list[Tile], *, last: bool = False
 ) -> Any:
-    """Return ``kernel(*tile)`` of all tiles of an index space, each in its place: an array, or a tuple of them.
+    """Return ``kernel(*tile)`` of all tiles, assembled into one array, or into a tuple of arrays.
 
-    Results may have more axes than the space, whose axes are the first of theirs, or the `last`. Written into place, so
-    that they exist once.
+    Results may have more axes than the index space; its axes are their first ones, or their `last` ones. Each tile is
+    written into the result, which spares a second copy.
     """
     first = kernel(*cut[0])
     if len(cut) == 1:
@@ -61,13 +61,13 @@ def stack_tiles(xp: Namespace, kernel: Callable[..., tuple[Array, ...]], cut: li
 def by_rows(
     mode: Mode, kernel: Callable[..., tuple[Array, ...]], x: Array, *others: Array, whole: int = 0, grain: int
 ) -> tuple[Array, ...]:
-    """Return what a long chain makes of arrays, each item of the leading axes by itself, by pieces that stay in cache.
+    """Return `kernel` of arrays, in pieces of the leading axes that stay in cache; items are independent.
 
-    Every piece has the last `whole` axes of `x` whole. The other arrays begin with the leading axes of `x`, and so do
-    the results. On a device, or where a graph is kept or a compiler fuses the chain, all is one piece.
+    The last `whole` axes of `x` are not cut. The other arrays and the results start with the leading axes of `x`. On a
+    device, with a graph for a gradient, or under a compiler that fuses the chain, all is one piece.
     """
     shape = tuple(x.shape)
-    grain = grain if mode.host else grain // 8  # of torch: all cores share a piece, whose temporaries are many
+    grain = grain if mode.host else grain // 8  # on torch all cores share a piece, which has many temporaries
     if not (mode.at_hand and grain) or math.prod(shape) <= grain:
         return kernel(x, *others)
     axes = len(shape) - whole

@@ -8,7 +8,7 @@ Seed = int | np.random.Generator | None
 
 
 def generator(seed: Seed) -> np.random.Generator:
-    """Return the host generator that `seed` names: itself, a new one from an integer, or one from entropy for None.
+    """Return a host generator: `seed` itself, a new one from an integer, or one from fresh entropy for None.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def generator(seed: Seed) -> np.random.Generator:
 
 
 def uniforms(key: int, start: int, stop: int) -> np.ndarray:
-    """Return the numbers in [0, 1) from `start` to `stop` of the sequence of a key: any part is drawn by itself."""
+    """Return items `start` to `stop` of a key's sequence in [0, 1); any part can be drawn without the rest."""
     bits = np.random.PCG64(key)
     bits.advance(start)
     return np.random.Generator(bits).random(stop - start)

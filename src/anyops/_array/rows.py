@@ -12,15 +12,15 @@ Sums = tuple[Array, ...]
 Parts = tuple[Sums, Sums]  # by name: torch.compile does not subscript types
 Share = tuple[list[Sums], Sums]
 
-BYTES = 1 << 20  # of a chunk of rows: about a close cache; four times as much, about a core's share of the next
+BYTES = 1 << 20  # of a chunk of rows: about an L2 cache; four times as much is about a core's share of L3
 
 
 def rows_in_cache(xp: Namespace, x: Array, columns: int, *, close: bool = True) -> int:
-    """Return how many rows to work on at once, where a row makes `columns` numbers.
+    """Return how many rows to process at once, if each row yields `columns` numbers.
 
-    They fit into the close cache of a core, or into the cache that cores share, where fewer calls gain more. Torch gets
-    enough for all cores to have a share, and fewer pieces to unroll where it compiles; a device, as much as hides the
-    launch of a kernel; JAX no more than what its loop over chunks was seen to gain from.
+    A chunk fits into a core's L2 cache, or, unless `close`, into its share of L3, if fewer calls gain more. On torch it
+    is large enough for all cores, and larger under a compiler, which unrolls the chunks. On a device it is large enough
+    to hide kernel launches. On JAX, larger chunks than the limit were not faster.
     """
     size = 8 if "64" in str(x.dtype) else 4
     name = library(xp)
@@ -34,7 +34,7 @@ def rows_in_cache(xp: Namespace, x: Array, columns: int, *, close: bool = True) 
 
 
 def on_cpu(x: Array) -> bool:
-    """Tell whether JAX computes on a CPU: of traced values it is not known, so whether it does by default."""
+    """Tell whether JAX computes on a CPU; for traced values, whether its default device is a CPU."""
     import jax
 
     platform = jax.default_backend() if is_traced(x) else next(iter(x.devices())).platform
@@ -42,12 +42,12 @@ def on_cpu(x: Array) -> bool:
 
 
 def is_sharded(x: Array) -> bool:
-    """Tell whether the rows of an array lie on several devices of JAX."""
+    """Tell whether the rows of an array are on several devices of JAX."""
     return library_of_jax(x) and not is_traced(x) and len(x.sharding.device_set) > 1
 
 
 def library_of_jax(x: Array) -> bool:
-    """Tell whether an array is one of JAX."""
+    """Tell whether an array is a JAX array."""
     return type(x).__module__.partition(".")[0] in ("jax", "jaxlib")
 
 
@@ -59,7 +59,7 @@ def fold_rows(
     *arrays: Array | None,
     axis: int = 0,
 ) -> Sums:
-    """Return the merged results of `kernel` on chunks of `rows` rows, along an axis of the arrays; on all if 0."""
+    """Return the merged results of `kernel` on chunks of `rows` rows along an axis; one chunk if `rows` is 0."""
 
     def chunk(*parts: Array | None) -> Parts:
         return (), kernel(*parts)
@@ -75,10 +75,10 @@ def scan_rows(
     axis: int,
     *arrays: Array | None,
 ) -> Parts:
-    """Return what `kernel` makes of each row, and the merged rest, from chunks of `rows` rows along an axis.
+    """Return the results per row, concatenated, and the merged sums of `kernel` on chunks of `rows` rows along an axis.
 
-    A loop in the compiled program on JAX, so that neither it nor its memory grows with the number of rows. Elsewhere
-    each core has a share of the chunks, unless a graph for a gradient is kept.
+    On JAX it is a loop in the compiled program, so neither program nor memory grows with the number of rows. In other
+    libraries each core has a share of the chunks, unless a graph for a gradient is recorded.
     """
     parts = workers(arrays[0]) if mode.at_hand and not mode.grad else 1
     return _scan(mode.xp, kernel, merge, rows, axis, arrays, parts)
@@ -137,6 +137,6 @@ def _scan(
 
 
 def _side_by_side(xp: Namespace, x: Array, axis: int) -> Array:
-    """Chunks that lie along the first axis, joined along another one of theirs."""
+    """Return chunks stacked along the first axis, concatenated along `axis` of the chunks."""
     x = xp.moveaxis(x, 0, axis)
     return xp.reshape(x, (*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :]))

@@ -1,4 +1,4 @@
-"""Reductions over segments: each item has the number of its group.
+"""Reductions over segments; each item has the index of its segment.
 
 The standard has no scatter. The portable version sorts the items and reduces over the runs of equal numbers. If a
 library has a native scatter, the same function uses it: it is faster and needs no sort.
@@ -37,7 +37,7 @@ def put_along_last(xp: Namespace, x: Array, index: Array) -> Array:
 def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Array:
     """Return (size,): the sum of the values of each segment, 0 for one without items."""
     if library(xp) == "numpy":
-        # bincount sums in float64, in one pass
+        # bincount sums in float64, in one pass.
         return xp.asarray(np.bincount(segments, weights=values, minlength=size), dtype=values.dtype)
     if library(xp) == "torch":
         return xp.zeros(size, dtype=values.dtype, device=values.device).index_add(0, segments, values)
@@ -47,7 +47,7 @@ def segment_sum(xp: Namespace, values: Array, segments: Array, size: int) -> Arr
 
 
 def segment_max(xp: Namespace, values: Array, segments: Array, initial: Array) -> Array:
-    """Return the largest of the values of each segment and its initial one."""
+    """Return (size,): the largest value of each segment, at least its initial value."""
     if library(xp) == "numpy":
         out = initial.copy()
         np.maximum.at(out, segments, values)
@@ -61,16 +61,16 @@ def segment_max(xp: Namespace, values: Array, segments: Array, initial: Array) -
 
 
 def segment_min(xp: Namespace, values: Array, segments: Array, initial: Array) -> Array:
-    """Return the smallest of the values of each segment and its initial one."""
+    """Return (size,): the smallest value of each segment, at most its initial value."""
     return -segment_max(xp, -values, segments, -initial)
 
 
 def _reduce_runs(
     xp: Namespace, values: Array, segments: Array, size: int, op: Callable[[Array, Array], Array], initial: float
 ) -> Array:
-    """Reduce each segment by `op`, in a number of steps that is the logarithm of the longest run.
+    """Reduce each segment by `op`; the number of steps is the logarithm of the longest run.
 
-    A cumulative sum and its differences would do it in one step, but lose the small sums beside large ones.
+    Differences of a cumulative sum would take one step, but round away small sums beside large ones.
     """
     n = segments.shape[0]
     out = xp.full((size,), initial, dtype=values.dtype, device=device(values))
@@ -82,9 +82,9 @@ def _reduce_runs(
     number = xp.arange(size, dtype=segments.dtype, device=device(values))
     start = xp.searchsorted(segments, number, side="left")
     stop = xp.searchsorted(segments, number, side="right")
-    first = xp.take(start, segments)  # of the run that each item is in
+    first = xp.take(start, segments)  # the start of each item's run
     step = 1
-    while step < n:  # after each round an item holds the reduction of the 2·step items that end at it, within its run
+    while step < n:  # after each step an item holds the reduction of the last 2·step items of its run, up to itself
         before = position - step
         reaches = before >= first
         earlier = xp.take(values, xp.where(reaches, before, xp.zeros_like(before)))

@@ -1,8 +1,8 @@
-"""The only place where a shape depends on values: a mask becomes indices."""
+"""Indices of a mask, the only place where a shape depends on values; gathers and sorted insertion."""
 
 from .namespace import Array, Namespace, is_dynamic, library
 
-POSITION_BITS = 31  # of positions in an array
+POSITION_BITS = 31  # bits of a position in an array
 
 
 def indices_of(xp: Namespace, mask: Array) -> Array:
@@ -19,19 +19,19 @@ def items(xp: Namespace, x: Array, index: Array) -> Array:
 
 
 def take_along(xp: Namespace, x: Array, index: Array, *, axis: int) -> Array:
-    """Return what ``xp.take_along_axis`` does, of an index that is as long as `x` along the other axes.
+    """Return ``xp.take_along_axis(x, index)``, for an index that has the shape of `x` along the other axes.
 
-    torch's own makes constants of dynamic sizes.
+    torch.take_along_dim turns dynamic sizes into constants.
     """
     return x.gather(axis, index) if library(xp) == "torch" else xp.take_along_axis(x, index, axis=axis)
 
 
 def insertion(xp: Namespace, ordered: Array, values: Array) -> Array:
-    """Return how many of ascending numbers (n,) are below each value."""
+    """Return, for each value, how many of the ascending numbers (n,) are below it."""
     n = ordered.shape[0]
     if not (library(xp) == "jax" and is_dynamic(xp, n)):
         return xp.searchsorted(ordered, values, side="left")
-    # JAX's own needs a size that is known: bisection, in steps of powers of two.
+    # JAX's searchsorted needs a static size; this is a bisection by powers of two.
     found = xp.zeros_like(values)
     for bit in range(POSITION_BITS - 1, -1, -1):
         beyond = found + (1 << bit)

@@ -1,21 +1,21 @@
-"""Linear systems and factorisations on the device of their arrays, without decisions on the host."""
+"""Linear systems and factorisations on the arrays' device, without reading values on the host."""
 
 from .loop import for_each
 from .namespace import Array, DType, Namespace, device
 
 
 def identity(xp: Namespace, n: int, dtype: DType, like: Array) -> Array:
-    """Return the identity (n, n) on the device of an array; models of ONNX made by torch have no `eye`."""
+    """Return the identity (n, n) on the device of an array; torch cannot export `eye` to ONNX."""
     index = xp.arange(n, device=device(like))
     return xp.astype(index[:, None] == index[None, :], dtype)
 
 
 def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return x with a x = b for a positive semidefinite `a`, 0 for unknowns that the others determine.
+    """Return x with a x = b for a positive semidefinite `a`, and 0 for columns that depend on earlier ones.
 
-    Gauss and Jordan's elimination without pivoting, which a definite matrix does not need, on columns scaled to a unit
-    diagonal; pivots that are rounding are passed over. The standard's `linalg` is an extension that not all libraries
-    have, and a singular matrix there raises on some, and gives NaN on others.
+    Gauss–Jordan elimination without pivoting, which a definite matrix does not need, after scaling to a unit diagonal;
+    pivots within rounding of 0 are skipped. The standard's `linalg` is an extension that not all libraries have; for a
+    singular matrix some of them raise, others return NaN.
     """
     n = b.shape[0]
     index = xp.arange(n, device=device(a))
@@ -23,10 +23,10 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
     diagonal = xp.sum(xp.where(eye, a, 0.0), axis=1)
     some = diagonal > 0
     scale = xp.where(some, 1.0 / xp.sqrt(xp.where(some, diagonal, 1.0)), 0.0)
-    least = 8.0 * float(xp.finfo(a.dtype).eps) * xp.sum(xp.ones_like(diagonal))  # a loop of torch holds no dynamic size
+    least = 8.0 * float(xp.finfo(a.dtype).eps) * xp.sum(xp.ones_like(diagonal))  # not n: torch's loops fail on it
 
     def eliminate(k: Array | int, a: Array, x: Array) -> tuple[Array, Array]:
-        """Make column `k` that of the identity, or leave its unknown at 0."""
+        """Turn column `k` into a column of the identity, or set its unknown to 0."""
         at = index == k
         row = xp.sum(xp.where(at[:, None], a, 0.0), axis=0)
         column = xp.sum(xp.where(at[None, :], a, 0.0), axis=1)
@@ -34,7 +34,7 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
         good = pivot > least
         over = xp.where(good, 1.0 / xp.where(good, pivot, 1.0), 0.0)
         value = xp.sum(xp.where(at, x, 0.0)) * over
-        # The row itself is divided, the others lose a multiple of it; without a pivot it becomes 0.
+        # Row k is divided by the pivot and eliminated from the others; without a pivot it becomes 0.
         column = xp.where(at, 0.0, column)
         row = row * over
         a = xp.where(at[:, None], row[None, :], a - column[:, None] * row[None, :])
@@ -47,7 +47,7 @@ def solve_spd(xp: Namespace, a: Array, b: Array) -> Array:
 def triangle(xp: Namespace, a: Array) -> Array:
     """Return R of a = QR, (p, p) for any number of rows.
 
-    By Householder's reflections where the library has no `linalg`.
+    By Householder reflections if the library has no `linalg`.
     """
     n, p = a.shape
     if n < p:

@@ -1,14 +1,14 @@
-"""Numbers below the normal range, which XLA treats as 0 in every operation on floats."""
+"""Subnormal numbers, which XLA treats as 0 in every operation on floats."""
 
 from .namespace import Array, Namespace, library
 
-_BITS = {32: ("int32", 23, 100), 64: ("int64", 52, 900)}  # integers as wide, bits of the mantissa, power to lift by
+_BITS = {32: ("int32", 23, 100), 64: ("int64", 52, 900)}  # integer dtype, bits of the mantissa, exponent of the factor
 
 
 def lifted(xp: Namespace, x: Array) -> tuple[Array, Array | float]:
-    """Return numbers ≥ 0 times a power of two, and that power (..., 1): above 1 along last axes of tiny numbers alone.
+    """Return numbers ≥ 0 times a power of two, and that power (..., 1), which is 1 unless a whole last axis is tiny.
 
-    Exact: the bits of a subnormal number are an integer. Only on JAX; other libraries compute with such numbers.
+    Exact, because the bits of a subnormal number are an integer. Only on JAX; other libraries support such numbers.
     """
     if library(xp) != "jax" or x.shape[-1] == 0:
         return x, 1.0

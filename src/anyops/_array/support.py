@@ -1,24 +1,24 @@
-"""What each op declares beside its definition: the kind of its result, and where it does not run, with the reason.
+"""Declarations of ops: the kind of the result, and the calls that do not work, with the reason.
 
-The declarations decide which tests run, and docs/support.md is made from them.
+They decide which tests run, and docs/support.md is generated from them.
 """
 
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
-# How an op may be called. Transforms in which values are not known, and programs that hold the call: of dynamic sizes
-# where they are exported ("export" is torch.export and jax.export).
+# How an op may be called. STATIC: transforms with unknown values, and programs that contain the call, with dynamic
+# sizes if exported ("export" is torch.export and jax.export).
 PROGRAMS = frozenset({"scan", "shard_map", "export", "onnx", "make_fx", "aot_function", "fake", "trace"})
 STATIC = frozenset({"jit", "vmap", "compile", "func.vmap"}) | PROGRAMS
-# "mesh": on arrays that lie on several devices of JAX.
+# "mesh": on arrays on several devices of JAX.
 CALLS = STATIC | {"eager", "grad", "mesh"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class SupportLimit(NamedTuple):
-    """Calls that do not work, and why: everywhere, or in some places.
+    """Calls that do not work, and the reason; in `places`, or everywhere if there are none.
 
     A place is a library, or a library with settings after a colon.
     """
@@ -36,49 +36,51 @@ LENGTH_BY_VALUE = (
     SupportLimit("the length of the result depends on the data: see the static form", STATIC),
     SupportLimit("the length of a lazy array cannot depend on its values", *ON_DASK),
 )
-ENDS_BY_VALUE = SupportLimit("it ends when values say so: see the static form", STATIC)
+ENDS_BY_VALUE = SupportLimit("the number of iterations depends on the data: see the static form", STATIC)
 
-# Of single ops
+# Limits of single ops
 LOOPS = SupportLimit(
-    "`torch.jit.trace` keeps the steps that its example takes; values or sizes say how many there are",
+    "`torch.jit.trace` would fix the number of loop steps to the number that its example takes",
     frozenset({"trace"}),
 )
 SHAPES_BY_VALUE = SupportLimit("the flag `data_dependent_shapes=False` forbids it", *WITHOUT_SHAPES)
 ORDERS = SupportLimit("dask.array has no `take_along_axis`", *ON_DASK)
-READS_OFTEN = SupportLimit("every step would read the data anew", *ON_DASK)
+READS_OFTEN = SupportLimit("every step would read all of the data again", *ON_DASK)
 SOLVES = SupportLimit(
-    "it solves on the device of x; use `logistic_regression`", frozenset({"eager"}), frozenset({"dask"})
+    "it solves a linear system on the device of x; use `logistic_regression`",
+    frozenset({"eager"}),
+    frozenset({"dask"}),
 )
 
 
 class Kind(Enum):
-    """What an op returns, and the limits that follow from it."""
+    """Kind of an op's result, and the limits that follow from it."""
 
     VALUES = "values", ()
     MASK = "mask, counts or indices", (NO_GRADIENT,)
-    INDICES = "as many indices as values say", (*LENGTH_BY_VALUE, NO_GRADIENT)
+    INDICES = "indices, their number depends on the data", (*LENGTH_BY_VALUE, NO_GRADIENT)
     SELECTION = (
-        "as many values as values say",
+        "values, their number depends on the data",
         (
             *LENGTH_BY_VALUE,
             SupportLimit("the length of the result depends on traced values", frozenset({"grad"}), frozenset({"jax"})),
         ),
     )
     SEEDS = (
-        "samples drawn",
+        "random samples",
         (
-            SupportLimit("draws need the values of the samples", STATIC),
-            SupportLimit("draws need the values of the samples", frozenset({"grad"}), frozenset({"jax"})),
+            SupportLimit("random draws depend on the values of the samples", STATIC),
+            SupportLimit("random draws depend on the values of the samples", frozenset({"grad"}), frozenset({"jax"})),
         ),
     )
-    FIT = "fit", (ENDS_BY_VALUE, SupportLimit("the optimum is given without a gradient", frozenset({"grad"})))
+    FIT = "fit", (ENDS_BY_VALUE, SupportLimit("the optimum is returned without a gradient", frozenset({"grad"})))
 
     def __init__(self, text: str, limits: tuple[SupportLimit, ...]):
         self.text, self.limits = text, limits
 
 
 class Support(NamedTuple):
-    """Where an op runs: what it returns, the name of its static form if values decide its shapes, and its limits."""
+    """Where an op runs: its kind of result, the name of its static form if it has one, and its limits."""
 
     name: str
     returns: str
@@ -86,7 +88,7 @@ class Support(NamedTuple):
     limits: tuple[SupportLimit, ...]
 
     def why_not(self, call: str, place: str) -> str | None:
-        """Return why the op cannot be called so on the place, None where it can.
+        """Return why the op cannot be called so in a place, None if it can.
 
         Parameters
         ----------
@@ -109,12 +111,12 @@ _DECLARED: dict[str, Support] = {}
 
 
 def op(kind: Kind, *limits: SupportLimit, static: str | None = None) -> Callable[[F], F]:
-    """Declare a public function: what it returns, its static form, and limits beside those of the kind."""
+    """Declare a public function: the kind of its result, its static form, and its limits beyond the kind's."""
 
     def declare(function: F) -> F:
         name = function.__name__
         _DECLARED[name] = Support(name, kind.text, static, (*limits, *kind.limits))
-        return function  # as it is: a wrapper would cost every call
+        return function  # not wrapped: a wrapper would slow down every call
 
     return declare
 

@@ -1,4 +1,4 @@
-"""Work in parts on all cores, for libraries that run all or some of their operations on one core."""
+"""Parallel work on all cores, for libraries that run all or some of their operations on one core."""
 
 import os
 import threading
@@ -14,37 +14,37 @@ from .namespace import Array, library, namespace
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_running: list[Any] = []  # what to restore when the last of those that run at once ends
+_running: list[Any] = []  # BLAS limits of the sections that run at the same time; the last one to end restores them
 
 
 def workers(x: Array) -> int:
-    """Return in how many parts to do work on an array that is at hand."""
+    """Return the number of parts in which to process an array that is at hand."""
     name = library(namespace(x=x))
     return _cores() if name in ("numpy", "torch") else 1
 
 
 def in_parts(x: Array, work: Callable[[int], T], parts: int) -> list[T]:
-    """Return ``[work(0), ..., work(parts - 1)]``, computed at once, each on one core.
+    """Return ``[work(0), ..., work(parts - 1)]``, computed in parallel, each on one core.
 
     NumPy runs elementwise operations on one core and only products on all; torch starts threads for each operation,
-    which is slow for small ones. So each core gets a part of the whole chain, and the libraries' own threads pause.
+    which is slow for small ones. So each core runs the whole chain on its part, and the libraries' threads are off.
     """
     if parts == 1:
         return [work(0)]
     name = library(namespace(x=x))
-    states = [copy_context() for _ in range(parts)]  # as where NumPy warns, which threads do not inherit
+    states = [copy_context() for _ in range(parts)]  # NumPy's errstate, for one, is not inherited by threads
     with _one_thread_each(name):
         return list(_pool().map(lambda part: states[part].run(_alone, name, work, part), range(parts)))
 
 
-WORTH_BLAS = 1 << 19  # numbers in a matrix from which a second thread of BLAS pays
+WORTH_BLAS = 1 << 19  # elements of a matrix above which several BLAS threads are faster
 
 
 def blas_of(x: Array) -> AbstractContextManager[None]:
     """Keep BLAS on one thread for products of a small NumPy matrix.
 
-    A product waits for the slowest thread. On two cores, while the threads of scikit-learn or torch still spin after
-    their work, 10 000 × 20 took two and a half times as long with two.
+    A product waits for the slowest thread. On two cores, while threads of scikit-learn or torch were still spinning
+    after their work, 10 000 × 20 took two and a half times as long with two threads.
     """
     return _one_thread_each("numpy") if x.size <= WORTH_BLAS else nullcontext()
 
@@ -55,13 +55,13 @@ def _alone(name: str, work: Callable[[int], T], part: int) -> T:
     import torch
 
     torch.set_num_threads(1)  # of this thread
-    with torch.no_grad():  # which is a state of each thread as well
+    with torch.no_grad():  # also set per thread
         return work(part)
 
 
 @contextmanager
 def _one_thread_each(name: str) -> Iterator[None]:
-    """Keep BLAS from starting threads of its own; the setting is one for the whole process."""
+    """Keep BLAS from starting threads; the setting applies to the whole process."""
     with _lock:
         _running.append(_limited() if not _running else _running[-1])
     try:
@@ -74,7 +74,7 @@ def _one_thread_each(name: str) -> Iterator[None]:
         if name == "torch":
             import torch
 
-            # torch tells BLAS of the number of threads whenever one asks for it.
+            # set_num_threads also sets the number of BLAS threads.
             torch.set_num_threads(torch.get_num_threads())
 
 
@@ -99,5 +99,5 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_cores(), thread_name_prefix="anyops")
 
 
-if hasattr(os, "register_at_fork"):  # a child has the pool and none of its threads
+if hasattr(os, "register_at_fork"):  # a forked child inherits the pool without its threads
     os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -6,7 +6,7 @@ from .namespace import Namespace, library
 
 
 def pass_through_trees(xp: Namespace, cls: type) -> None:
-    """Let ``jax.tree.map`` pass values of a class on as they are, beside arrays of JAX: not as leaves to be mapped."""
+    """Register a class so that ``jax.tree.map`` passes its values through unchanged, not as leaves to be mapped."""
     if library(xp) == "jax":
         _register(cls)
 

@@ -1,1 +1,1 @@
-"""NumPy twins of kernels, for arrays in host memory: sequential, in place, in few calls."""
+"""NumPy versions of kernels for arrays in host memory: sequential, in place, with few calls."""

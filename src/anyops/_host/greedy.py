@@ -1,18 +1,18 @@
-"""Greedy NMS by iou, iof and ios, in NumPy: the twin of `suppression.greedy`, for scenes of few, cheap calls.
+"""Greedy NMS by iou, iof and ios, in NumPy: the host version of `suppression.greedy`, with few calls per scene.
 
-Boxes lie by rank in planes (5, n): x2, y2, −x1, −y1 and the area. Then one minimum makes all four sides of an
-intersection. Three ways lead to the same boxes:
+Boxes are stored by rank in planes (5, n): x2, y2, −x1, −y1 and the area, so one minimum gives all four sides of an
+intersection. Three algorithms give the same result:
 
-* Tiles: the best 48 boxes are decided among themselves, the definition itself on the bits of integers; those that stay
-  suppress among the rest, and the next 48 follow. Best where most boxes go, of one label or of several.
-* A sweep along an axis. Boxes are sorted by where they start, and the partners of a box are the next ones, up to the
-  end of its reach: the share 1 − t of its width for an IoU above t, the whole width for iof and ios. The d-th next
-  ones of all boxes are one shifted slice. Best where most boxes stay; labels are sorted first, and then no label costs
-  a call.
-* Each label by itself, where labels have many boxes each.
+* Tiles: the best 48 boxes are decided among themselves, by the definition, on the bits of integers. Those kept suppress
+  others, and the next 48 follow. Best if most boxes are suppressed, with one or
+  several labels.
+* A sweep along an axis. Boxes are sorted by their start. The partners of a box are the next ones within its reach: the
+  fraction 1 − t of its width for an IoU above t, the whole width for iof and ios. The d-th next boxes of all boxes are
+  one shifted slice. Best if most boxes are kept. Boxes are sorted by label first, so labels need no calls of their own.
+* Each label separately, if labels have many boxes each.
 
-Along each axis the later of two boxes must start within the reach of the other. So two comparisons an axis leave few of
-many pairs, and only of these the overlaps are computed.
+Along each axis the later of two boxes must start within the reach of the other. Two comparisons per axis rule out most
+pairs, and overlaps are computed only for the others.
 """
 
 import math
@@ -31,39 +31,39 @@ from .order import ascending
 from .walk import walk
 
 TILE = 48  # boxes decided at once
-WHOLE = 128  # boxes decided at once where no others are left: a second tile would cost more calls
-ROOM = WHOLE * WHOLE  # pairs whose overlaps are computed at once: as many as stay in a close cache
-GATHERED = 6  # a pair whose boxes are gathered costs as much as this many pairs of a slice or a tile
-WIDE = 1 << 16  # pairs whose intersection is tested at once, in a quarter of the memory
+WHOLE = 128  # boxes decided at once if no others are left, because a second tile would cost more calls
+ROOM = WHOLE * WHOLE  # pairs whose overlaps are computed at once, within the L2 cache
+GATHERED = 6  # cost of a pair whose boxes are gathered, in pairs of a slice or a tile
+WIDE = 1 << 16  # pairs that are tested for intersection at once, in a quarter of the memory
 LARGE = 4096  # more boxes of one label are left to a graph, unless nearly all are suppressed or few overlap
-WORTHWHILE = 1 / 16  # share of many boxes that a step of the tiles must suppress for another one to follow
-CROWDED = 0.015  # if a larger share of all pairs with their labels overlap, tiles are better than a long sweep
-RARE = 20  # up to this many candidates of a box with its label, the sweep is better than tiles
-FEW = 32  # up to this many candidates of a box, the sweep is for any number of boxes
-DENSE = 0.01  # if a larger share of all pairs overlap, tiles are always better
-WIDEST = 256  # shifted slices of a sweep; the candidates beyond are gathered
-CELLS = 1 << 16  # of an axis at most: numbers of 16 bits, which NumPy sorts by radix
-CELLS_PER_BOX = 4  # of an axis
-AS_ANYWHERE = 1.2  # times the candidates to expect, up to which boxes are spread out; clustered ones have more
+WORTHWHILE = 1 / 16  # fraction of many boxes that a step of the tiles must suppress for another step to follow
+CROWDED_LABELS = 0.015  # fraction of overlapping pairs within labels above which tiles are faster than a long sweep
+RARE = 20  # candidates per box within its label up to which the sweep is faster than tiles
+FEW = 32  # candidates per box up to which the sweep is used for any number of boxes
+DENSE = 0.01  # fraction of overlapping pairs above which tiles are always better
+WIDEST = 256  # shifted slices of a sweep; further candidates are gathered
+CELLS = 1 << 16  # at most, per axis: 16-bit numbers, which NumPy sorts by radix
+CELLS_PER_BOX = 4  # per axis
+AS_ANYWHERE = 1.2  # candidates, as a multiple of the expected number, up to which boxes count as spread out
 
-# Whether the best boxes of the last scene did not overlap. The next scene of a video or a dataset is most often alike:
-# it is swept at once, if the candidates bear it out, and the overlaps of its best boxes need not be computed.
+# Whether the best boxes of the last scene did not overlap. The next scene of a video or a dataset is usually similar.
+# So a sweep is tried first, without the overlaps of the best boxes, and given up if there are too many candidates.
 _LATELY = {"spread": False}
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
-# Memory for the pairs compared at once, taken by a call and put back: fresh memory costs a page fault every 4 KiB.
+# Reused memory for the pairs compared at once: new memory costs a page fault every 4 KiB.
 _ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
 
 
 class Threshold(NamedTuple):
-    """An overlap, and that of the pairs that suppress is greater."""
+    """The overlap above which a pair suppresses."""
 
     value: Any  # in the dtype of the boxes
     kind: str  # of overlap: iou, iof, ios
-    reach: float  # share of a side in which a partner that begins later must begin
+    reach: float  # fraction of a side, at its start, within which a later partner must start
 
 
 def suits(detections: Any, measure: Any) -> bool:
-    """Whether boxes along the axes are compared, by a kind that this twin has, in a dtype that it has or widens."""
+    """Whether this module supports the boxes, their dtype and the kind of overlap."""
     boxes = detections.boxes
     if boxes is None or detections.overlaps is not None or measure.fmt != "xyxy" or measure.kind not in SHARES:
         return False
@@ -71,13 +71,13 @@ def suits(detections: Any, measure: Any) -> bool:
 
 
 def kept(_mode: Any, detections: Any, threshold: float, least: float | None, *, kind: str) -> Host | None:
-    """Positions kept, by descending score, of floating boxes and scores; None where a graph is the better way."""
+    """Positions kept, by descending score; None if a graph is faster."""
     found = _decided(detections, threshold, least, kind, led=False)
     return None if found is None else found[0].take(found[1])
 
 
 def groups(_mode: Any, detections: Any, threshold: float, least: float | None, *, kind: str) -> Host | None:
-    """Position of the box that stands for each box, −1 for one up to `least`; None where a graph is the better way."""
+    """Position of the box that represents each box, −1 for scores up to `least`; None if a graph is faster."""
     found = _decided(detections, threshold, least, kind, led=True)
     if found is None:
         return None
@@ -90,7 +90,7 @@ def groups(_mode: Any, detections: Any, threshold: float, least: float | None, *
 def _decided(
     detections: Any, threshold: float, least: float | None, kind: str, *, led: bool
 ) -> tuple[Host, Host, Host | None] | None:
-    """Positions by rank, the ranks kept, and if `led` the rank of the box that stands for each rank."""
+    """Positions by rank, the ranks kept, and, if `led`, the rank of the box that represents each rank."""
     boxes, scores, labels, *_ = detections
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
@@ -102,7 +102,7 @@ def _decided(
         if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, over):
             return None
         order = ascending(0.0 - scores if scores.dtype.kind == "f" else ~scores)
-        if least is not None:  # ranked by score, those above the threshold come first
+        if least is not None:  # scores above the threshold come first
             order = order[: np.count_nonzero(scores > least)]
         leads = np.arange(order.shape[0]) if led else None
         if order.shape[0] == 0:
@@ -110,23 +110,23 @@ def _decided(
         planes, proper = _planes(boxes.take(order, axis=0), kind)
         labels = None if labels is None else labels.take(order)
         if proper is None:
-            stays = _stay(planes, labels, over, leads)
-            return None if stays is None else (order, stays, leads)
-        # The others are kept, and suppress none.
+            keep = _keep(planes, labels, over, leads)
+            return None if keep is None else (order, keep, leads)
+        # Boxes that cannot overlap are kept, and suppress none.
         some = proper.nonzero()[0]
         own = np.arange(some.shape[0]) if led else None
-        stays = _stay(planes.take(some, axis=1), None if labels is None else labels.take(some), over, own)
-    if stays is None:
+        keep = _keep(planes.take(some, axis=1), None if labels is None else labels.take(some), over, own)
+    if keep is None:
         return None
-    stay = ~proper
-    stay[some.take(stays)] = True
+    is_kept = ~proper
+    is_kept[some.take(keep)] = True
     if leads is not None and own is not None:
         leads[some] = some.take(own)
-    return order, stay.nonzero()[0], leads
+    return order, is_kept.nonzero()[0], leads
 
 
 def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
-    """Whether tiles or a sweep suit this many boxes, judged by a sample of them."""
+    """Whether tiles or a sweep are worthwhile for these boxes, judged by a sample."""
     n = boxes.shape[0]
     planes, proper = _planes(boxes[:: max(n // 1024, 1)], threshold.kind)
     planes = planes if proper is None else planes[:, proper]
@@ -140,7 +140,7 @@ def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
 
 
 def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
-    """Return boxes (n, 4) as planes, and which of them can overlap others; None where all can."""
+    """Return boxes (n, 4) as planes, and which of them can overlap others; None if all can."""
     room = np.empty((7, boxes.shape[0]), boxes.dtype)
     planes, area, sides, corners = room[:5], room[4], room[5:], boxes.T
     planes[:2] = corners[2:]
@@ -150,13 +150,13 @@ def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
     if np.minimum.reduce(room[4:], axis=None) > 0 and np.maximum.reduce(area) < math.inf:
         return planes, None
     proper = (sides > 0).all(axis=0) & (area > 0)
-    return planes, proper & (area < math.inf) if kind == "iou" else proper  # iof and ios divide by a finite one
+    return planes, proper & (area < math.inf) if kind == "iou" else proper  # iof and ios may divide by a finite area
 
 
-def _stay(planes: Host, labels: Host | None, threshold: Threshold, leads: Host | None) -> Host | None:
+def _keep(planes: Host, labels: Host | None, threshold: Threshold, leads: Host | None) -> Host | None:
     """Ranks kept, ascending, of boxes that all have an area.
 
-    `leads`, where wanted, holds each rank; the best one kept that drops a box is written in the place of its rank.
+    `leads`, if given, contains each rank; for a suppressed box it is replaced by the best kept rank that suppresses it.
     """
     n = planes.shape[1]
     if n == 0:
@@ -167,19 +167,19 @@ def _stay(planes: Host, labels: Host | None, threshold: Threshold, leads: Host |
         if some > 1:
             axis, expected = _axis(planes, threshold)
             few = largest <= TILE or 0 < expected <= some * FEW / 2
-            stays = _by_sweep(planes, axis, labels, threshold, n * RARE, leads) if few else None
-            if stays is None and n <= LARGE:
+            keep = _by_sweep(planes, axis, labels, threshold, n * RARE, leads) if few else None
+            if keep is None and n <= LARGE:
                 over = _among_best(planes, threshold, labels)
-                if _dense(over) >= CROWDED:
+                if _dense(over) >= CROWDED_LABELS:
                     return _by_tiles(planes, over, threshold, leads, labels)
-            if stays is None and few:
-                stays = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW), leads)
-            return stays if stays is not None else _by_label(planes, labels, count, threshold, leads)
+            if keep is None and few:
+                keep = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW), leads)
+            return keep if keep is not None else _by_label(planes, labels, count, threshold, leads)
     return _of_one_label(planes, threshold, leads)
 
 
 def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
-    """The axis to sweep along, 0 or 1, and the candidates of a box to expect if boxes lie anywhere."""
+    """The axis to sweep along, 0 or 1, and the expected candidates per box if boxes are spread evenly."""
     right, bottom, left, top, _ = np.maximum.reduce(planes, axis=1).tolist()
     total = np.add.reduce(planes, axis=1).tolist()
     width, height = right + left, bottom + top
@@ -190,7 +190,7 @@ def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
 
 
 def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Host | None:
-    """Ranks kept, by tiles or by a sweep, whichever seems cheaper from the overlaps of the best boxes."""
+    """Ranks kept, by tiles or by a sweep, whichever seems faster, judged by the overlaps of the best boxes."""
     n = planes.shape[1]
     if _LATELY["spread"] and WHOLE < n <= LARGE:
         axis, expected = _axis(planes, threshold)
@@ -201,14 +201,14 @@ def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Hos
         _LATELY["spread"] = False
     over = _among_best(planes, threshold)
     if over.shape[0] == n:
-        stays = np.asarray(walk(over))
+        keep = np.asarray(walk(over))
         if leads is not None:
-            _lead_tile(leads, None, over, stays)
-        return stays
+            _lead_tile(leads, None, over, keep)
+        return keep
     share = _dense(over)
     if n > LARGE or share < DENSE:
         axis, expected = _axis(planes, threshold)
-        # In units of a pair compared: to decide one costs as much as 16, a step of the tiles as 48 boxes against all.
+        # In compared pairs: deciding a pair costs as much as 16, a step of the tiles as much as 48 boxes against all.
         sweep = 2 * expected * n + 16 * share * n * n / 2
         few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
         if expected > 0 and few:
@@ -220,26 +220,27 @@ def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Hos
 
 
 def _among_best(planes: Host, threshold: Threshold, labels: Host | None = None) -> Host:
-    """Whether each of the best boxes overlaps each of them with the same label: of all, where they are few."""
+    """Whether each of the best boxes overlaps each other one of its label; of all boxes, if these are few."""
     size = WHOLE if planes.shape[1] <= WHOLE else TILE
     over = _overlap(planes[:, :size, None], planes[:, None, :size], threshold)
     return over if labels is None else over & (labels[:size, None] == labels[:size])
 
 
 def _dense(over: Host) -> float:
-    """Share of the pairs of the best boxes that overlap."""
+    """Fraction of the pairs of the best boxes that overlap."""
     size = over.shape[0]
     return max(int(np.count_nonzero(over)) - size, 0) / max(size * (size - 1), 1)
 
 
 def _overlap(a: Host, b: Host, threshold: Threshold) -> Host:
-    """Whether each of a overlaps each of b by more than a threshold: planes that broadcast to (5, k, m), k·m ≤ ROOM."""
+    """Whether pairs overlap by more than a threshold, for planes that broadcast to (5, k, m) with k·m ≤ ROOM."""
     k, m = max(a.shape[1], b.shape[1]), b.shape[2]
     pool = _ROOMS[a.dtype]
     room = pool.pop() if pool else np.empty(4 * ROOM, a.dtype)
     sides = np.minimum(a[:4], b[:4], out=room[: 4 * k * m].reshape(4, k, m))
     width, height = np.add(sides[:2], sides[2:], out=sides[:2])
-    # Zeros as an array: NumPy has no fast loop for a scalar. To clamp one side is enough for the sign of the product.
+    # Zeros as an array, because NumPy has no fast loop for a scalar. Clamping one side suffices: if the other one is
+    # negative, the product is not positive.
     np.maximum(width, _ZEROS[a.dtype][: k * m].reshape(k, m), out=width)
     inter = np.multiply(width, height, out=width)
     if threshold.kind == "iou":
@@ -254,11 +255,11 @@ def _overlap(a: Host, b: Host, threshold: Threshold) -> Host:
 
 
 def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
-    """Where boxes start and where their reach ends, (2, ...), given where they stop and −start."""
+    """Starts of boxes and ends of their reach, (2, ...), given their ends and negated starts."""
     places = np.empty((2, *stop.shape), stop.dtype)
     begin, cut = places
     np.negative(negated, out=begin)
-    if threshold.reach == 1:  # of sides that may be infinite
+    if threshold.reach == 1:  # iof and ios, for which sides may be infinite
         cut[...] = stop
         return places
     np.add(stop, negated, out=cut)
@@ -270,19 +271,19 @@ def _starts(stop: Host, negated: Host, threshold: Threshold) -> Host:
 def _by_tiles(
     planes: Host, over: Host, threshold: Threshold, leads: Host | None, labels: Host | None = None
 ) -> Host | None:
-    """Ranks kept, given the overlaps among the best boxes; None if boxes are many and few are suppressed."""
+    """Ranks kept, given the overlaps among the best boxes; None if there are many boxes and few are suppressed."""
     ranks, parts = None, []
     while True:
-        stays = np.asarray(walk(over))
-        parts.append(stays if ranks is None else ranks.take(stays))
+        keep = np.asarray(walk(over))
+        parts.append(keep if ranks is None else ranks.take(keep))
         size, first = over.shape[0], None
         if leads is not None:
-            _lead_tile(leads, ranks, over, stays)
+            _lead_tile(leads, ranks, over, keep)
             first = np.empty(planes.shape[1] - size, np.intp)
         if size == planes.shape[1]:
             break
-        own = None if labels is None else (labels.take(stays), labels[size:])
-        gone = _suppressed(planes.take(stays, axis=1), planes[:, size:], threshold, first, own)
+        own = None if labels is None else (labels.take(keep), labels[size:])
+        gone = _suppressed(planes.take(keep, axis=1), planes[:, size:], threshold, first, own)
         if leads is not None and first is not None:
             dropped = gone.nonzero()[0]
             to, by = dropped + size, parts[-1].take(first.take(dropped))
@@ -299,10 +300,10 @@ def _by_tiles(
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _lead_tile(leads: Host, ranks: Host | None, over: Host, stays: Host) -> None:
-    """Note of each box of a tile that is dropped the first one of those that stay which overlaps it."""
-    first = stays.take(over.take(stays, axis=0).argmax(axis=0))
-    first[stays] = stays
+def _lead_tile(leads: Host, ranks: Host | None, over: Host, keep: Host) -> None:
+    """Write the first kept box that overlaps each suppressed box of a tile into `leads`."""
+    first = keep.take(over.take(keep, axis=0).argmax(axis=0))
+    first[keep] = keep
     size = over.shape[0]
     leads[slice(size) if ranks is None else ranks[:size]] = first if ranks is None else ranks.take(first)
 
@@ -310,9 +311,9 @@ def _lead_tile(leads: Host, ranks: Host | None, over: Host, stays: Host) -> None
 def _suppressed(
     winners: Host, rest: Host, threshold: Threshold, first: Host | None, labels: tuple[Host, Host] | None
 ) -> Host:
-    """Whether any of a few boxes overlaps each of the rest; if wanted, `first` gets the number of the first one.
+    """Whether any of a few boxes overlaps each of the rest; `first`, if given, gets the index of the first such box.
 
-    `labels` of both must be equal where they are given.
+    With `labels`, of the few boxes and of the rest, only pairs with equal labels count.
     """
     k, n = winners.shape[1], rest.shape[1]
     if k * n <= ROOM:
@@ -336,7 +337,7 @@ def _suppressed(
             hit = _exceeding(winners, one, some[:, 0], other, threshold)
             at = other.take(hit)
             gone[i:].put(at, True)
-            if first is not None:  # the best of several is put last
+            if first is not None:  # in reverse, so that the best of several is written last
                 first[i:][at[::-1]] = one.take(hit[::-1])
         else:
             for j in range(i, min(i + step, n), ROOM // k):
@@ -349,13 +350,13 @@ def _suppressed(
 
 
 def _divided(number: Host, by: int) -> tuple[Host, Host]:
-    """Quotients and remainders: NumPy has a fast loop for //, and none for divmod."""
+    """Quotients and remainders; NumPy has a fast loop for //, but not for divmod."""
     quotient = number // by
     return quotient, number - quotient * by
 
 
 def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Threshold) -> Host:
-    """Positions of the pairs, of the boxes `first` of a and `second` of b, that overlap by more than a threshold."""
+    """Positions of the pairs (a[first], b[second]) that overlap by more than a threshold."""
     parts = [
         _overlap(
             a.take(first[i : i + ROOM], axis=1)[:, None], b.take(second[i : i + ROOM], axis=1)[:, None], threshold
@@ -367,36 +368,37 @@ def _exceeding(a: Host, first: Host, b: Host, second: Host, threshold: Threshold
 
 
 def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold, leads: Host | None) -> Host | None:
-    """Ranks kept, of each label by itself."""
+    """Ranks kept, each label separately."""
     order = number.astype(np.uint16 if count.shape[0] <= 1 << 16 else number.dtype).argsort(kind="stable")
     planes = planes.take(order, axis=1)
-    stay = np.zeros(order.shape[0], bool)
-    # One after the other: calls as short as these wait for each other on several cores.
+    is_kept = np.zeros(order.shape[0], bool)
+    # One by one, because on several cores calls as short as these would wait for each other.
     for end, size in zip(count.cumsum().tolist(), count.tolist(), strict=True):
         if size:
             own = slice(end - size, end)
             ranks, led = order[own], None if leads is None else np.arange(size)
-            stays = _of_one_label(planes[:, own], threshold, led)
-            if stays is None:
+            keep = _of_one_label(planes[:, own], threshold, led)
+            if keep is None:
                 return None
-            stay[ranks.take(stays)] = True
+            is_kept[ranks.take(keep)] = True
             if leads is not None and led is not None:
                 leads[ranks] = ranks.take(led)
-    return stay.nonzero()[0]
+    return is_kept.nonzero()[0]
 
 
 def _by_sweep(
     planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float, leads: Host | None
 ) -> Host | None:
-    """Ranks kept, of boxes of one label or of numbered labels; None if there are more than `most` candidates."""
+    """Ranks kept, of boxes with one label or with labels `number`; None if there are more than `most` candidates."""
     n = planes.shape[1]
-    # The iof is seen from the better box of a pair; the ios, which is no less, from either.
+    # A sweep does not know the better box of a pair, which iof needs. So it first uses ios, which is symmetric and at
+    # least as large.
     seen, threshold = threshold, threshold._replace(kind="ios") if threshold.kind == "iof" else threshold
     cells = _cells(_starts(planes[axis], planes[axis + 2], threshold), number)
     if cells is None:
         return None
     (first, last), size = cells
-    order = first.argsort(kind="stable")  # of 16 bits, by radix
+    order = first.argsort(kind="stable")  # a radix sort for 16 bits
     count = np.bincount(first, minlength=size).cumsum().take(last.take(order))
     count -= np.arange(1, n + 1)
     top, total = int(np.maximum.reduce(count)), int(np.add.reduce(count))
@@ -407,34 +409,34 @@ def _by_sweep(
     slices, usual = min(top, WIDEST), total // n + 1
     if n * slices > ROOM and slices > 3 * usual:
         slices = 2 * usual  # most boxes have fewer candidates; further ones are gathered
-    ranked = np.zeros((5, n + slices), planes.dtype)  # behind the last box lie zeros, which overlap nothing
+    ranked = np.zeros((5, n + slices), planes.dtype)  # padded with zeros, which overlap nothing
     planes.take(order, axis=1, out=ranked[:, :n], mode="clip")
     pairs = _in_slices(ranked, 1 - axis, n, slices, count, threshold)
     if top > slices:
         pairs = chain(pairs, _gathered(ranked, slices, count, threshold))
     parts = [(order.take(first), order.take(second)) for first, second in pairs]
     first, second = parts[0] if len(parts) == 1 else (np.concatenate(x) for x in zip(*parts, strict=True))
-    if number is not None:  # a slice reaches beyond a label
+    if number is not None:  # slices may reach into the next label
         same = (number.take(first) == number.take(second)).nonzero()[0]
         first, second = first.take(same), second.take(same)
     better, worse = np.minimum(first, second), np.maximum(first, second)
     if seen.kind == "iof":
         hit = _exceeding(planes, better, planes, worse, seen)
         better, worse = better.take(hit), worse.take(hit)
-    stay = kept_of_edges(np, better, worse, n)
+    is_kept = kept_of_edges(np, better, worse, n)
     if leads is not None:
-        some = stay.take(better).nonzero()[0]
+        some = is_kept.take(better).nonzero()[0]
         dropped = worse.take(some)
         leads[dropped] = n
         np.minimum.at(leads, dropped, better.take(some))
-    return stay.nonzero()[0]
+    return is_kept.nonzero()[0]
 
 
 def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
-    """Return the cells of an axis in which boxes start and their reach ends, (2, n), and the number of cells.
+    """Return the cells along an axis in which boxes start and their reach ends, (2, n), and the number of cells.
 
-    Rounding keeps the order of places, so no candidate is lost to it. Labels have cells of their own. None for places
-    that no cells divide.
+    Rounding keeps the order of places, so it loses no candidate. Each label has its own cells. None if the extent is
+    infinite, or too small to be divided.
     """
     low = np.minimum.reduce(places[0])
     extent = float(np.maximum.reduce(places[1]) - low)
@@ -454,9 +456,9 @@ def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
 def _in_slices(
     ranked: Host, other: int, n: int, slices: int, count: Host, threshold: Threshold
 ) -> Iterator[tuple[Host, Host]]:
-    """Pairs of overlapping boxes of which one is at most `slices` behind the other along one axis.
+    """Overlapping pairs of boxes that are at most `slices` apart in the order along one axis.
 
-    If there are many, those that are near along the other axis are sorted out first.
+    If there are many candidates, those that are far apart along the other axis are removed first.
     """
     plane, item = ranked.strides
     length, places = n, None
@@ -468,7 +470,7 @@ def _in_slices(
         depth = slices if n <= length else min(int(np.maximum.reduce(count[i : i + some])), slices)
         if depth <= 0:
             continue
-        # Row d: the boxes d + 1 behind.
+        # Row d holds the boxes d + 1 places behind.
         offset, shape = (i + 1) * item, (depth, some)
         if places is not None:
             begins, ends = places
@@ -494,13 +496,13 @@ def _in_slices(
 
 
 def _gathered(ranked: Host, slices: int, count: Host, threshold: Threshold) -> Iterator[tuple[Host, Host]]:
-    """Pairs of overlapping boxes of which one is a candidate more than `slices` behind the other."""
+    """Overlapping pairs of candidates that are more than `slices` apart in the order along one axis."""
     some = (count > slices).nonzero()[0]
     ends = (count.take(some) - slices).cumsum()
     targets = np.arange(WIDE, ends[-1] + WIDE, WIDE)
     begin, done = 0, 0
     for cut in np.minimum(ends.searchsorted(targets) + 1, some.shape[0]).tolist():
-        # At least one box at a time, however many candidates it has.
+        # At least one box at a time, even with very many candidates.
         own, size = some[begin:cut], int(ends[cut - 1]) - done if cut > begin else 0
         if size == 0:
             continue

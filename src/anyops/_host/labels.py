@@ -1,4 +1,4 @@
-"""Labels as small numbers, in NumPy."""
+"""Labels as small integers, in NumPy."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .order import ascending_below
 
 
 def numbered(labels: Host) -> Host:
-    """Small numbers from 0 on for labels, equal for equal labels; each NaN is a label of its own."""
+    """Small integers from 0 on for labels, equal for equal labels; each NaN is a separate label."""
     if labels.dtype.kind != "f" and labels.shape[0]:
         lowest, highest = int(labels.min()), int(labels.max())
         if highest - lowest <= 4 * labels.shape[0] + 1024:
@@ -16,13 +16,13 @@ def numbered(labels: Host) -> Host:
 
 
 def paired(first: Host, second: Host) -> Host:
-    """Small numbers for pairs of labels: the twin of that of `suppression.scenes`."""
+    """Small integers for pairs of labels: the host version of `suppression.scenes._paired`."""
     first, second = numbered(first), numbered(second)
     return numbered(first * (second.max(initial=0) + 1) + second)
 
 
 def first_of_each(labels: Host, limit: int) -> Host | None:
-    """Positions of the first `limit` items of each label, ascending; None for all. The twin in `suppression.scenes`."""
+    """Positions of the first `limit` items of each label, ascending; None if these are all items."""
     labels = numbered(labels)
     counts = np.bincount(labels)
     if counts.max(initial=0) <= limit:

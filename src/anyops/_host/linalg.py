@@ -1,4 +1,4 @@
-"""Linear systems of positive semidefinite matrices, in NumPy on the host in float64."""
+"""Linear systems with positive semidefinite matrices, in NumPy in float64."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from .._array.host import Host
 
 
 def solve_damped(h: Host, g: Host, *, eps: float) -> Host:
-    """Return h⁻¹g for a positive semidefinite h known to `eps`, in columns scaled to a unit diagonal.
+    """Return h⁻¹g for a positive semidefinite h with relative errors `eps`, scaled to a unit diagonal.
 
-    Where h is singular to rounding, its small eigenvalues are taken for as large as rounding may be: a long step along
-    them is a direction of descent still, where to leave them out would hide a slope.
+    If h is singular to rounding, small eigenvalues are raised to the size of rounding errors. A long step along them is
+    still a descent direction, while ignoring them could hide a slope.
     """
     scale = _scale(h)
     scaled = h * scale[:, None] * scale[None, :]
@@ -23,9 +23,9 @@ def solve_damped(h: Host, g: Host, *, eps: float) -> Host:
 
 
 def factored(free: Host | None, h: Host, *, eps: float) -> Callable[[Host], Host]:
-    """Return g ↦ h⁻¹g over the unknowns that are `free`, all if None, 0 for the others; the inverse made once.
+    """Return g ↦ h⁻¹g for the `free` unknowns (all if None), with 0 for the others; the inverse is computed once.
 
-    Directions along which h is 0, which other data may tell of, get its mean diagonal: a multiple of g along them.
+    On the null space of h, where g may still have a component, h is replaced by its mean diagonal.
     """
     part = h if free is None else h[free, :][:, free]
     scale = _scale(part)

@@ -1,15 +1,15 @@
-"""The matching of weighted boxes fusion, on the host: the fused box that each box joins.
+"""The matching of weighted boxes fusion, in NumPy and Python: which fused box each box joins.
 
-The matching is sequential, because a fused box moves whenever a box joins it: too fine for array operations. Array
-operations find the few pairs that can matter beforehand. 1 − IoU is a metric, so for a fused box F that was found at
-the place A, and any box j,
+A fused box moves whenever a box joins it, so the matching is sequential, and too fine-grained for array operations.
+These find the few pairs that can matter beforehand. 1 − IoU is a metric, so for a fused box F, its place A when pairs
+were searched, and any box j,
 
     IoU(F, j) <= IoU(A, j) + (1 − IoU(F, A)).
 
-As long as 1 − IoU(F, A) is within a margin, only boxes whose overlap with A is above t − margin can join F: a sparse
-graph of boxes that do not move. A fused box that leaves its margin, which few do, is compared with all later boxes.
-Until F moves, its overlaps are those of the pairs, so a pair at or below t matters only after the first box that can
-move F.
+As long as 1 − IoU(F, A) is within a margin, only boxes whose overlap with A is above t − margin can join F. These are a
+sparse graph of boxes that do not move. The few fused boxes that leave their margin are compared with all later boxes.
+Until F moves, its overlaps are the overlaps of the pairs, so a pair with an overlap up to t matters only after the
+first box that can move F.
 """
 
 import math
@@ -31,38 +31,38 @@ from ..boxes.regions import Measure
 from ..suppression.graph import compared
 from ..suppression.overlaps import Edges, Scene, Strips, Sweep, collected, overlapping_between, overlapping_within
 
-# A fused box may move this far from where its pairs were found, or half the threshold if that is less.
+# Margin: how far a fused box may move from its place, as 1 − IoU; or half the threshold if that is less.
 MARGIN = 0.25
 # A bound for the rounding of sums and differences of overlaps.
 ROUNDING = 1e-9
-# Up to this many boxes all pairs are compared: that takes fewer calls.
+# Number of boxes up to which all pairs are compared, because that takes fewer calls.
 ALL_MATCHED = 128
-# Boxes are matched in parts, so that most boxes that fuse are not compared with each other. The first part is this
-# share of all; if a box would have fewer pairs than this in a part of all the others, there are no further parts.
+# Boxes are matched in parts, so that most boxes that fuse are not compared with each other. The first part is 1 / SHARE
+# of all boxes. If all the others as one part would give fewer than SPARSE pairs per box, they are the last part.
 SHARE, SPARSE = 8, 4
-# Pairs of one part at most, in all or for each of its boxes and the fused ones.
+# Largest number of pairs of a part: in all, or per box of the part or fused box.
 PAIRS, PAIRS_PER_BOX = 1 << 15, 16
 
-# Scores are clipped to this range, so that the quotient of any two is a number: scores of 0 weigh the same among
-# themselves and nothing beside others, and infinite scores outweigh all others.
+# Scores are clipped to this range, so that the quotient of any two is finite. Scores of 0 have equal weights among
+# themselves and negligible ones beside others; infinite scores outweigh all others.
 SMALLEST, LARGEST = 1e-300, 1e300
 
 
 class Fused(NamedTuple):
-    """A fused box that has moved. Once it leaves its margin, the boxes that may join it are searched anew."""
+    """A fused box that has moved. Once it leaves its margin, the boxes that may join it are searched again."""
 
     x1: float
     y1: float
     x2: float
     y2: float
     area: float
-    weight: float  # of its boxes, in units of its founder's
-    distance: float  # 1 − IoU with its place when its pairs were found
-    anchor: list[float]  # that place
+    weight: float  # sum of its boxes' scores, in units of its founder's score
+    distance: float  # 1 − IoU with `anchor`
+    anchor: list[float]  # its place when its pairs were searched
 
 
 def matched(mode: Mode, ranked: Any, threshold: float) -> Array:
-    """Rank of the box that founded what the box of each rank joins, its own where it founds."""
+    """Rank of the founder of the fused box that the box of each rank joins; its own rank if it founds one."""
     boxes, scores, labels, *_, proper, _ = map(to_host, ranked)
     founders, some = np.arange(scores.shape[0]), proper.nonzero()[0]
     boxes, scores = (x.take(some, axis=0).astype(np.float64) for x in (boxes, scores))
@@ -74,9 +74,9 @@ def matched(mode: Mode, ranked: Any, threshold: float) -> Array:
 
 
 class _Matching:
-    """A matching in the making: `slots` is what `run` returns, for the boxes that are done.
+    """State of a matching; `slots` is the founder of each box matched so far, see `run`.
 
-    Of boxes (N, 4) by descending score, with positive sides and finite areas, in float64.
+    For boxes (N, 4) in float64, by descending score, with positive sides and finite areas.
     """
 
     def __init__(self, boxes: Host, scores: Host, labels: Host, threshold: float):
@@ -92,7 +92,7 @@ class _Matching:
         self.moved: dict[int, Fused] = {}
 
     def run(self) -> list[int]:
-        """Match all boxes, and return the slots."""
+        """Match all boxes; return the rank of each box's founder."""
         xp, n = self.mode.xp, self.scene.size
         strips = Strips.of(xp, self.scene) if n > ALL_MATCHED else None
         if strips is None or not bool(strips.fits(xp)):
@@ -113,9 +113,9 @@ class _Matching:
         return self.slots
 
     def _pairs(self, strips: Strips | None, start: int, stop: int) -> tuple[list[int], list[int], list[float]] | None:
-        """Pairs of a fused box, or one that may found it, and a box from `start` to `stop`; None if they are too many.
+        """Pairs of a founder, or a box that may become one, and a box from `start` to `stop`; None if too many.
 
-        As the first pair of each of those boxes, the founders, and the overlaps.
+        Returned as the start of each box's pairs, their founders and their overlaps.
         """
         xp, n = self.mode.xp, self.scene.size
         part = self.scene.part(start, stop)
@@ -145,7 +145,7 @@ class _Matching:
     def _match(self, start: int, stop: int, starts: list[int], founders: list[int], overlaps: list[float]) -> None:
         """Match the boxes from `start` to `stop`."""
         boxes, slots, moved = self.boxes, self.slots, self.moved
-        later: dict[int, list[int]] = {}  # of boxes, the fused boxes that left their margin
+        later: dict[int, list[int]] = {}  # for each box, fused boxes that left their margin and that it may join
         part: _Sorted | None = None
         for k, (first, last) in enumerate(pairwise(starts), start):
             if first == last and k not in later:
@@ -173,7 +173,7 @@ class _Matching:
                     for j in part.near(moved[found], self.labels[found]):
                         if j > k:
                             later.setdefault(j, []).append(found)
-        if stop < self.scene.size and moved:  # the next pairs are found where the fused boxes are now
+        if stop < self.scene.size and moved:  # the next pairs are searched at the current places of the fused boxes
             for f, fused in moved.items():
                 moved[f] = fused._replace(distance=0.0, anchor=list(fused[:4]))
             self.scene.boxes.columns[:, list(moved)] = np.asarray([fused[:5] for fused in moved.values()]).T
@@ -201,7 +201,7 @@ class _Matching:
 
 
 class _Sorted(NamedTuple):
-    """A part of a scene by x1."""
+    """A part of a scene, sorted by x1."""
 
     scene: Scene
     x1: list[float]
@@ -216,7 +216,7 @@ class _Sorted(NamedTuple):
         """Boxes of the part that can join a fused box before it leaves its margin again."""
         x1, x2 = fused.x1, fused.x2
         lowest = self.scene.threshold
-        # Of two boxes that overlap above a threshold, each spans more than that share of what both span.
+        # If the IoU of two boxes is above t, the width of each is more than t times the width of their enclosing box.
         reach = (x2 - x1) / lowest * (1 + ROUNDING) + abs(x2) * 1e-15 if lowest > 0 else math.inf
         near = self.scene.part(bisect_left(self.x1, x2 - reach), bisect_right(self.x1, x2))
         over = overlap(np, Regions(np.asarray(fused[:5])[:, None]), near.boxes, "iou") > lowest
@@ -224,7 +224,7 @@ class _Sorted(NamedTuple):
 
 
 def _iou(ax1: float, ay1: float, ax2: float, ay2: float, area: float, box: list[float]) -> float:
-    """IoU of a fused box and a box as `overlap` computes it, to the last bit."""
+    """IoU of a fused box and a box, with the same rounding as `overlap`."""
     x1, y1, x2, y2 = box
     width = (x2 if x2 < ax2 else ax2) - (x1 if x1 > ax1 else ax1)
     height = (y2 if y2 < ay2 else ay2) - (y1 if y1 > ay1 else ay1)

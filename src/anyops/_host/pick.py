@@ -1,4 +1,4 @@
-"""Soft-NMS pick by pick, in NumPy: the twin of the picks in rounds, which pay only if each step is a kernel launch."""
+"""Soft-NMS pick by pick, in NumPy; picking in rounds is faster only if each step is a kernel launch."""
 
 import math
 from typing import Any
@@ -10,15 +10,15 @@ from .._array.mode import Mode
 from .._array.namespace import Array, cast, device, stop_gradient
 from .order import ascending_below
 
-# Scores among which the best is looked up at once.
+# Scores per block; the best score of each block is cached.
 BLOCK = 1024
 
 
 def pick_from_queue(mode: Mode, rivals: Any, scores: Array, least: Array, decay: Any) -> tuple[Array, Array]:
-    """Score of each box when it is picked, or 0; and the number of its pick, or N for boxes that are never picked.
+    """Score of each box when it is picked, and the number of its pick; 0 and N for boxes that are never picked.
 
-    Pick the best score, let it lower the scores of its neighbours, and go on while the best is above `least`. Of equal
-    scores the box that comes first among the arguments is picked.
+    Pick the best score, multiply the scores of its neighbours, and continue while the best score is above `least`. Ties
+    go to the box that comes first in the arguments.
     """
     xp, n = mode.xp, scores.shape[0]
     order = np.argsort(to_host(rivals.order))
@@ -31,9 +31,9 @@ def pick_from_queue(mode: Mode, rivals: Any, scores: Array, least: Array, decay:
     width = min(max(n, 1), BLOCK)
     blocks = np.zeros((-(-n // width), width), dtype=values.dtype)
     current = blocks.reshape(-1)
-    current[:n] = np.where(values > lowest, values, 0)  # what is 0 is never picked
+    current[:n] = np.where(values > lowest, values, 0)  # a score of 0 is never picked
     final, turn = np.zeros_like(current), np.full_like(current, n, dtype=order.dtype)
-    # The best of each block, or what it was before scores fell: then it is looked up anew when its turn comes.
+    # The best score of each block, which may be outdated because scores fall; it is updated when the block is chosen.
     best, rows, picked = np.max(blocks, axis=1), list(blocks), 0
     with np.errstate(invalid="ignore"):  # ∞ · 0
         while rows:
@@ -60,7 +60,7 @@ def pick_from_queue(mode: Mode, rivals: Any, scores: Array, least: Array, decay:
 
 
 def _rows(n: int, pairs: list[np.ndarray], factors: list[np.ndarray]) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Return where the neighbours of each item start, who they are, and by how much they fall when it is picked."""
+    """Return, in compressed rows, the starts, neighbours and factors of each item."""
     of, neighbours = np.concatenate(pairs), np.concatenate(pairs[::-1])
     starts = np.concatenate(([0], np.cumsum(np.bincount(of, minlength=n))))
     order = ascending_below(of, n)

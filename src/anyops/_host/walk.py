@@ -1,4 +1,4 @@
-"""Greedy suppression by its definition, box by box: on the bits of a small matrix, and on pairs."""
+"""Greedy suppression by its definition, box by box, on the bits of a small matrix or on pairs."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,22 +6,22 @@ import numpy as np
 
 from .._array.host import Host
 
-HANDFUL = 64  # pairs that Python sorts sooner
-AT_ONCE = 1 << 16  # pairs that are made Python integers at once
+HANDFUL = 64  # pairs up to which Python sorts faster than NumPy
+AT_ONCE = 1 << 16  # pairs converted to Python integers at a time
 
 
 def walk(over: Host) -> list[int]:
-    """Ranks kept, given which ones each overlaps, bool (n, n)."""
+    """Ranks kept, given the bool matrix (n, n) of overlapping pairs."""
     n = over.shape[0]
     packed = np.packbits(over, axis=1, bitorder="little")
     width, data = packed.shape[1], packed.tobytes()
-    stays, live = [], (1 << n) - 1
+    kept, live = [], (1 << n) - 1
     while live:
         first = live & -live
         rank = first.bit_length() - 1
-        stays.append(rank)
+        kept.append(rank)
         live &= ~(int.from_bytes(data[rank * width : (rank + 1) * width], "little") | first)
-    return stays
+    return kept
 
 
 def walk_pairs(better: Host, worse: Host, n: int) -> Host:

@@ -1,6 +1,6 @@
-"""Axis-aligned boxes in the plane: their formats, and their overlap.
+"""Formats and overlaps of axis-aligned 2D boxes.
 
-Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that encloses both.
+Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C their enclosing box.
 """
 
 import math
@@ -16,7 +16,7 @@ KINDS: tuple[BoxKind, ...] = get_args(BoxKind)
 
 
 def columns_of(boxes: Array) -> tuple[Array, Array, Array, Array]:
-    """Return the four coordinates as arrays of their own."""
+    """Return the four coordinates as separate arrays."""
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
@@ -31,12 +31,12 @@ def corners_of(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
 
 
 def to_corners(xp: Namespace, boxes: Array, fmt: str) -> Array:
-    """Return boxes along the axes as xyxy."""
+    """Return axis-aligned boxes as xyxy."""
     return boxes if fmt == "xyxy" else xp.stack(corners_of(columns_of(boxes), fmt), axis=-1)
 
 
 def from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] | None) -> tuple[Array, ...]:
-    """Return x1, y1, x2, y2 as columns of a format; `sides` are x2 − x1 and y2 − y1 where these are known better."""
+    """Return x1, y1, x2, y2 as columns of a format; `sides` are x2 − x1 and y2 − y1 if known more exactly."""
     x1, y1, x2, y2 = corners
     width, height = sides or (x2 - x1, y2 - y1)
     if fmt == "xywh":
@@ -47,11 +47,12 @@ def from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] 
 
 
 def ready(xp: Namespace, boxes: Array, kind: str, fmt: str = "xyxy", look: bool = False) -> Regions:
-    """Split boxes into columns on which `overlap` needs no case distinction; `look` spares it where none is special.
+    """Split boxes into columns on which `overlap` needs no case distinction.
 
-    A box that overlaps nothing, for want of area, for an infinite one or for a NaN, becomes the point (0, 0) with area
-    1: it intersects nothing, and every union is positive and finite. So all that is special is decided once per box
-    instead of once per pair, and no gradient passes through an undefined expression.
+    A box that overlaps nothing, because it has no area, an infinite area or a NaN, becomes the point (0, 0) with area
+    1: it intersects nothing, and every union is positive and finite. So special cases are handled once per box instead
+    of once per pair, and no gradient passes through an undefined expression. `look` allows reading values, to skip this
+    if no box is special.
     """
     given = xp.stack(corners_of(columns_of(boxes), fmt))
     x1, y1, x2, y2 = rows_of(given)
@@ -73,16 +74,16 @@ def ready(xp: Namespace, boxes: Array, kind: str, fmt: str = "xyxy", look: bool 
 
 
 def overlaps_others(x1: Array, y1: Array, x2: Array, y2: Array, area: Array, kind: str) -> Array:
-    """Whether each box, corners and area as given, can overlap another at all."""
+    """Tell which boxes, given by corners and area, can overlap another box."""
     proper = (x2 > x1) & (y2 > y1) & (area > 0)
-    # iof and ios have finite denominators beside an infinite box
+    # With an infinite box, iof and ios may still have a finite denominator.
     return proper if kind in ("iof", "ios") else proper & (area < math.inf)
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, own: Operators = PLAIN) -> Array:
-    """Overlap of boxes made ready, broadcast against each other."""
+    """Overlap of boxes from `ready`, broadcast against each other."""
     a_columns, b_columns = a.columns, b.columns
-    lower = xp.maximum(a_columns[:2, ...], b_columns[:2, ...])  # x and y at once: half as many calls
+    lower = xp.maximum(a_columns[:2, ...], b_columns[:2, ...])  # x and y together: half as many calls
     upper = xp.minimum(a_columns[2:4, ...], b_columns[2:4, ...])
     sides = own.positive(xp, own.subtract(upper, lower))
     width, height, a_area, b_area = sides[0, ...], sides[1, ...], a_columns[4, ...], b_columns[4, ...]
@@ -95,17 +96,17 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, own: Operators = P
 
 
 def _covered(xp: Namespace, a_area: Array, b_area: Array, kind: str, width: Array, height: Array) -> Array:
-    """I over |a| or over the smaller of the areas; 0 where that is infinite."""
-    whole = (xp.minimum(a_area, b_area) if kind == "ios" else a_area) + xp.zeros_like(width)  # in the shape of the pair
-    # inf · 0 where boxes without bounds are disjoint
+    """I / |a|, or I over the smaller area; 0 if the denominator is infinite."""
+    whole = (xp.minimum(a_area, b_area) if kind == "ios" else a_area) + xp.zeros_like(width)  # broadcast to the pairs
+    # Disjoint infinite boxes would give inf · 0.
     some = (width > 0) & (height > 0) & (whole < math.inf)
     inter = xp.where(some, width, 0.0) * xp.where(some, height, 0.0)
     return divide(xp, inter, xp.where(some, whole, 1.0))
 
 
 def _penalty(xp: Namespace, a: Regions, b: Regions, kind: str, iou: Array, inter: Array) -> Array:
-    """What giou, diou and ciou subtract from iou; 0 where a corner is infinite or the enclosing box is a point."""
-    # Rows are taken once: JAX differentiates each time that one is taken by a whole array of zeros around it.
+    """The penalty of giou, diou and ciou, subtracted from iou; 0 if a corner is infinite or C is a point."""
+    # Rows are indexed once: JAX's gradient of each indexing allocates an array of zeros as large as the whole.
     a_rows, b_rows = _given(a), _given(b)
     width, height, finite = _enclosing(xp, a_rows, b_rows)
     if kind == "giou":
@@ -113,7 +114,7 @@ def _penalty(xp: Namespace, a: Regions, b: Regions, kind: str, iou: Array, inter
         bounded = finite & (enclosing > 0) & (enclosing < math.inf) & (union < math.inf)
         enclosing = xp.where(bounded, width, 1.0) * xp.where(bounded, height, 1.0)
         empty = divide(xp, enclosing - xp.where(bounded, union, 1.0), enclosing)
-        # An enclosing area beyond the largest number, around boxes within it: U / |C| is 0.
+        # |C| overflows although U does not: U / |C| is 0.
         unbounded = finite & (width * height == math.inf) & (union < math.inf)
         return xp.where(unbounded, 1.0, empty)
 
@@ -122,7 +123,7 @@ def _penalty(xp: Namespace, a: Regions, b: Regions, kind: str, iou: Array, inter
         return distance
 
     (a_width, a_height), (b_width, b_height) = _aspect(xp, a_rows), _aspect(xp, b_rows)
-    # atan(w₂ / h₂) − atan(w₁ / h₁) as the angle between two directions: one arctangent, and no digits cancel.
+    # atan(w₂ / h₂) − atan(w₁ / h₁) as the angle between two directions: one arctangent, no cancellation.
     turn = xp.atan2(b_width * a_height - a_width * b_height, a_height * b_height + a_width * b_width)
     # Not math.pi: torch.compile(dynamic=True) makes symbols of a module's numbers, and its loops refuse those.
     v = (4 / math.acos(-1) ** 2) * turn**2
@@ -132,7 +133,7 @@ def _penalty(xp: Namespace, a: Regions, b: Regions, kind: str, iou: Array, inter
 
 
 class Given(NamedTuple):
-    """Corners as given, their area, and 1 where all are finite."""
+    """Corners as given, their area, and 1 if all are finite, else 0."""
 
     x1: Array
     y1: Array
@@ -154,22 +155,22 @@ def _enclosing(xp: Namespace, a: Given, b: Given) -> tuple[Array, Array, Array]:
 
 
 def centre_distance(xp: Namespace, a: Regions, b: Regions) -> Array:
-    """ρ² / c²; 0 where a corner is infinite or the enclosing box is a point beside ρ. Boxes ready for "diou"."""
+    """ρ² / c² of boxes from `ready` for "diou"; 0 if a corner is infinite, or if c is 0 or negligible beside ρ."""
     a_rows, b_rows = _given(a), _given(b)
     return _distance(xp, a_rows, b_rows, *_enclosing(xp, a_rows, b_rows))
 
 
 def _distance(xp: Namespace, a: Given, b: Given, width: Array, height: Array, finite: Array) -> Array:
-    # Differences before sums, which would round far from the origin.
+    # Differences before sums: sums would be rounded far from the origin.
     dx, dy = (a.x1 / 2 - b.x1 / 2) + (a.x2 / 2 - b.x2 / 2), (a.y1 / 2 - b.y1 / 2) + (a.y2 / 2 - b.y2 / 2)
-    # ρ²/c² is the same in any unit; in that of the longest side no square over- or underflows.
+    # ρ²/c² does not depend on the unit; with the longest side as the unit, no square overflows or underflows.
     unit = stop_gradient(xp.maximum(xp.maximum(width, height), xp.maximum(xp.abs(dx), xp.abs(dy))))
     bounded = finite & (unit > 0) & (unit < math.inf)
     unit = xp.where(bounded, unit, 1.0)
     dx, dy = divide(xp, xp.where(bounded, dx, 0.0), unit), divide(xp, xp.where(bounded, dy, 0.0), unit)
     wide, high = divide(xp, xp.where(bounded, width, 0.0), unit), divide(xp, xp.where(bounded, height, 0.0), unit)
     diagonal = wide**2 + high**2
-    # Not of points, nor of inverted boxes far larger than what encloses them; XLA takes subnormal numbers for 0.
+    # Not for points, nor for inverted boxes that are far larger than C. XLA treats subnormal numbers as 0.
     some = diagonal >= float(xp.finfo(diagonal.dtype).smallest_normal)
     return divide(xp, xp.where(some, dx**2 + dy**2, 0.0), xp.where(some, diagonal, 1.0))
 
@@ -178,7 +179,7 @@ def _aspect(xp: Namespace, boxes: Given) -> tuple[Array, Array]:
     """Width and height in the unit of the longer one; (0, 1) for a point."""
     width = xp.where(boxes.x2 > boxes.x1, boxes.x2 - boxes.x1, 0.0)
     height = xp.where(boxes.y2 > boxes.y1, boxes.y2 - boxes.y1, 0.0)
-    # In this unit no product overflows, and w² + h², by which the gradient of the angle divides, is above 1.
+    # In this unit no product overflows, and w² + h², the divisor in the gradient of the angle, is at least 1.
     unit = stop_gradient(xp.maximum(width, height))
     some = (unit > 0) & (unit < math.inf)
     unit = xp.where(some, unit, 1.0)

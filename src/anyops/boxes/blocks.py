@@ -1,7 +1,7 @@
-"""Segments and axis-aligned 3D boxes: their intersection is a product of sides.
+"""Segments and axis-aligned 3D boxes ("blocks"): the size of an intersection is a product of sides.
 
-Notation: I the intersection, U = |a| + |b| − I, C the 3D box that encloses both. Rows of shape: lower and upper ends
-(2d, ...), the same as given, the size, and 1 where it is finite.
+Notation: I the intersection, U = |a| + |b| − I, C the enclosing segment or block. Rows of `shape`: lower and upper ends
+(2d, ...), the same as given, the size, and 1 if it is finite, else 0.
 """
 
 import math
@@ -18,18 +18,18 @@ def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = Fa
     rows = rows_first(xp, regions)
     real = xp.all(xp.isfinite(rows), axis=0)
     rows = xp.where(real, rows, 0.0)
-    # No gradient may pass through a product that overflows.
+    # Gradients must not pass through a product that overflows.
     low, high = ends(stop_gradient(rows))
     real = real & (_volume(xp, high - low) < math.inf)
     low, high = ends(xp.where(real, rows, 0.0))
     rows, size = xp.concat((low, high)), _volume(xp, high - low)
     plane = min(low.shape[0], 2)
     envelope_low, envelope_high = low[:plane, ...], high[:plane, ...]
-    if plane == 1:  # segments all lie in one strip
+    if plane == 1:  # all segments get the same extent along y
         envelope_low = xp.concat((envelope_low, xp.zeros_like(envelope_low)))
         envelope_high = xp.concat((envelope_high, xp.ones_like(envelope_high)))
     found = enveloped(xp, envelope_low, envelope_high, size, rows)
-    # Beside them as they were given, for the kinds with an enclosing block.
+    # Also the ends as given, for the kinds with an enclosing block.
     return found._replace(shape=xp.concat((found.shape, rows, xp.stack((size, xp.astype(real, size.dtype))))))
 
 
@@ -45,7 +45,7 @@ def ends(rows: Array) -> tuple[Array, Array]:
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
-    """Overlap of segments or blocks made ready, broadcast against each other."""
+    """Overlap of segments or blocks from `ready`, broadcast against each other."""
     (a_low, a_high), (b_low, b_high) = (ends(x.shape[: x.shape.shape[0] // 2 - 1, ...]) for x in (a, b))
     sides = xp.minimum(a_high, b_high) - xp.maximum(a_low, b_low)
     shared = bounded(xp, a, b, xp.prod(xp.maximum(sides, xp.zeros_like(sides)), axis=0))
@@ -56,7 +56,7 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = 
 
 
 class Ends(NamedTuple):
-    """Ends as given, (d, ...); the size, and 1 where it is finite."""
+    """Ends as given, (d, ...); the size, and 1 if it is finite, else 0."""
 
     low: Array
     high: Array
@@ -76,10 +76,10 @@ def _enclosing(xp: Namespace, a: Ends, b: Ends) -> Array:
 
 
 def _empty(xp: Namespace, a: Regions, b: Regions, shared: Array) -> Array:
-    """(|C| − U) / |C|; 0 where an end is infinite or C is a point, 1 where |C| is beyond the largest number alone."""
+    """(|C| − U) / |C|; 0 if an end is infinite or C is a point, 1 if |C| overflows and U does not."""
     one, other = _ends_of(a), _ends_of(b)
     sides, union = _enclosing(xp, one, other), one.size + (other.size - shared)
-    # No gradient may pass through a product that overflows.
+    # Gradients must not pass through a product that overflows.
     whole, bounded = xp.prod(stop_gradient(sides), axis=0), (one.bounded * other.bounded > 0) & (union < math.inf)
     some = bounded & (whole > 0) & (whole < math.inf)
     enclosing = xp.prod(xp.where(some, sides, 1.0), axis=0)
@@ -88,7 +88,7 @@ def _empty(xp: Namespace, a: Regions, b: Regions, shared: Array) -> Array:
 
 
 def distance(xp: Namespace, a: Regions, b: Regions) -> Array:
-    """ρ² / c²; 0 where an end is infinite or C is a point."""
+    """ρ² / c²; 0 if an end is infinite or C is a point."""
     one, other = _ends_of(a), _ends_of(b)
     sides = _enclosing(xp, one, other)
     apart = (one.low / 2 - other.low / 2) + (one.high / 2 - other.high / 2)

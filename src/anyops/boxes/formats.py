@@ -36,7 +36,7 @@ from .regions import (
     size,
 )
 
-# Pixels of masks that are made bools, or numbers for a product of matrices, at a time.
+# Pixels of masks that are converted to bools, or to numbers for a matrix product, at a time.
 PIXELS = 1 << 22
 
 
@@ -175,13 +175,13 @@ def box_convert(boxes: A, in_fmt: RegionFormat, out_fmt: RegionFormat) -> A:
 
 def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    if in_fmt in PLANE and out_fmt in ROTATED:  # turned by 0, with the sides as they are
+    if in_fmt in PLANE and out_fmt in ROTATED:  # with angle 0 and unchanged sides
         plane = out_fmt.removesuffix("r")
         made = boxes if in_fmt == plane else _convert(mode, boxes, in_fmt=in_fmt, out_fmt=plane, dtype=wide)
         made = cast(xp, made, dtype)
         return xp.concat((made, xp.zeros_like(made[..., :1])), axis=-1)
     axes, origin, sides = 3 if in_fmt == "xyzxyz" else 2, None, None
-    if in_fmt in (*AROUND, "xyzxyz") and xp.isdtype(boxes.dtype, "integral"):  # beside the first corner of each
+    if in_fmt in (*AROUND, "xyzxyz") and xp.isdtype(boxes.dtype, "integral"):  # relative to each first corner
         origin = boxes[..., :axes]
         boxes = less(xp, boxes, xp.tile(origin, (*(1,) * (boxes.ndim - 1), boxes.shape[-1] // axes)), wide)
     boxes = cast(xp, boxes, wide)
@@ -203,7 +203,7 @@ def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dty
 def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DType) -> Array:
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
     columns = columns_of(cast(xp, boxes, wide))
-    if {in_fmt, out_fmt} == {"xywh", "cxcywh"}:  # sides stay as they are
+    if {in_fmt, out_fmt} == {"xywh", "cxcywh"}:  # sides are unchanged
         x, y, width, height = columns
         half = 0.5 if out_fmt == "cxcywh" else -0.5
         return cast(xp, xp.stack((x + half * width, y + half * height, width, height), axis=-1), dtype)
@@ -216,7 +216,7 @@ def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DTyp
 
 
 def as_xyxy(xp: Namespace, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionFormat]:
-    """Return boxes with y first as those with x first, and other regions as they are, with the format."""
+    """Return "yxyx" boxes as "xyxy", other regions as they are, and the format."""
     if fmt != "yxyx":
         return boxes, fmt
     return to_corners(xp, boxes, fmt), "xyxy"
@@ -262,10 +262,10 @@ def clip_boxes(boxes: A, size: tuple[float, float]) -> A:
 def _clip(mode: Mode, boxes: Array, height: float, width: float, *, dtype: DType) -> Array:
     xp = mode.xp
     boxes = cast(xp, boxes, dtype)
-    # Made of numbers, not of a list, which would wait for a device.
+    # Made of numbers, not of a list: that would synchronise with a device.
     height, width = (xp.full((), side, dtype=dtype, device=device(boxes)) for side in (height, width))
     limit = xp.where(xp.arange(4, device=device(boxes)) % 2 == 1, height, width)
-    # where, not clip or minimum: the gradient inside the image, its border included, is 1 on every library
+    # `where`, not clip or minimum: the gradient is 1 in every library inside the image and on its border.
     boxes = xp.where(boxes < 0, 0.0, boxes)
     return xp.where(boxes > limit, limit, boxes)
 
@@ -319,7 +319,7 @@ def _bounds(mode: Mode, masks: Array, *, dtype: DType) -> Array:
         y1, y2 = _first_and_last(xp, xp.any(inside, axis=2))
         return (xp.astype(xp.stack((x1, y1, x2, y2), axis=-1), dtype),), ()
 
-    # Some masks at a time: those that are not bool are compared with 0.
+    # A few masks at a time, because masks that are not bool are compared with 0, which makes copies.
     at_once = max(1, PIXELS // max(1, masks.shape[1] * masks.shape[2])) if mode.grain or mode.fused else 0
     (found,), _ = scan_rows(mode, bounds, lambda a, _: a, at_once, 0, masks)
     return found
@@ -331,12 +331,12 @@ def check_mask(xp: Namespace, name: str, masks: Array) -> None:
 
 
 def as_bool(xp: Namespace, masks: Array) -> Array:
-    """Return masks as bool arrays: non-zero is inside."""
+    """Return masks as bool arrays; nonzero means inside."""
     return masks if xp.isdtype(masks.dtype, "bool") else masks != 0
 
 
 def _first_and_last(xp: Namespace, occupied: Array) -> tuple[Array, Array]:
-    """Positions of the first and the last true value of each row; zeros for a row without one."""
+    """Positions of the first and last true values of each row; zeros for a row without one."""
     length = occupied.shape[-1]
     position = xp.arange(length, dtype=default_int(xp, occupied), device=device(occupied))
     if length == 0:

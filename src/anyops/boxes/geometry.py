@@ -1,4 +1,4 @@
-"""Regions as rows, and the overlaps that need no more than the sizes of two regions and of their intersection."""
+"""Regions as rows, and the overlaps that need only the sizes of two regions and of their intersection."""
 
 import math
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from .._array.division import divide
 from .._array.namespace import Array, Namespace
 from .._array.operators import Operators
 
-# Kinds of overlap that need a size and an intersection alone.
+# Kinds of overlap that need only the sizes and the intersection.
 ShareKind = Literal["iou", "iof", "ios"]
 SHARES: tuple[ShareKind, ...] = get_args(ShareKind)
 
 
 class Regions(NamedTuple):
-    """Regions made ready for an overlap, as rows in any shapes that broadcast.
+    """Regions prepared for overlaps, as rows in any shapes that broadcast.
 
-    One that overlaps nothing has a point for its envelope, and size 1.
+    A region that overlaps nothing has a point as its envelope, and size 1.
     """
 
-    columns: Array  # (5, ...): x1, y1, x2, y2 of the envelope along the axes, and the size: length, area or volume
-    shape: Array = None  # (rows, ...) from which the overlap is computed; None for boxes of which this is all
+    columns: Array  # (5, ...): x1, y1, x2, y2 of the axis-aligned envelope, and the size: length, area or volume
+    shape: Array = None  # (rows, ...), input of the overlap; None if `columns` suffice
 
     def map(self, function: Callable[[Array], Array]) -> "Regions":
         """Return these regions with a function of the trailing axes applied."""
@@ -28,16 +28,16 @@ class Regions(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """Shapes of one sort: how rows are made of (..., numbers) in a format, overlaps of these, and their kinds."""
+    """A class of shapes: its kinds of overlap, the preparation of regions as rows, and the overlap of rows."""
 
     kinds: tuple[str, ...]
-    # Of regions, their format and the kind of overlap; the last is whether values may be looked at.
+    # Takes regions (..., numbers), the kind of overlap, the format, and whether values may be read.
     ready: Callable[[Namespace, Array, str, str, bool], Regions]
     overlap: Callable[[Namespace, Regions, Regions, str, Operators], Array]
-    # ρ² / c², squared distance of the centres over the squared diagonal of the enclosing box, of those ready for "diou"
+    # ρ² / c², squared centre distance over squared diagonal of the enclosing box, of regions prepared for "diou".
     distance: Callable[[Namespace, Regions, Regions], Array] | None = None
     along_axes: bool = False  # regions fill their envelopes
-    # How many pairs of boxes take as much memory as a pair of these.
+    # Memory for a pair of regions, in pairs of axis-aligned boxes.
     weight: Callable[[Regions, Regions], int] = lambda _a, _b: 1
 
 
@@ -47,12 +47,12 @@ def rows_first(xp: Namespace, regions: Array) -> Array:
 
 
 def finite(xp: Namespace, rows: Array) -> Array:
-    """Numbers with the rows of regions that have an infinite one or a NaN set to 0."""
+    """Rows, with all numbers of a region set to 0 if one is infinite or NaN."""
     return xp.where(xp.all(xp.isfinite(rows), axis=0), rows, 0.0)
 
 
 def enveloped(xp: Namespace, low: Array, high: Array, size: Array, shape: Array) -> Regions:
-    """Regions with envelopes (2, ...), those without a finite size as points."""
+    """Regions with envelopes from `low` to `high`, (2, ...); a region without positive finite size becomes a point."""
     proper = (size > 0) & (size < math.inf)
     low, high, shape = (xp.where(proper, x, 0.0) for x in (low, high, shape))
     size = xp.where(proper, size, xp.ones_like(size))
@@ -60,19 +60,19 @@ def enveloped(xp: Namespace, low: Array, high: Array, size: Array, shape: Array)
 
 
 def meet(xp: Namespace, a: Regions, b: Regions) -> Array:
-    """Whether envelopes have inner points in common."""
+    """Tell whether the interiors of envelopes intersect."""
     lower = xp.maximum(a.columns[:2, ...], b.columns[:2, ...])
     return xp.all(lower < xp.minimum(a.columns[2:4, ...], b.columns[2:4, ...]), axis=0)
 
 
 def bounded(xp: Namespace, a: Regions, b: Regions, shared: Array) -> Array:
-    """Intersections within [0, the smaller size], 0 where envelopes are apart: against rounding."""
+    """Intersections clamped to [0, the smaller size], 0 if envelopes are disjoint; this removes rounding errors."""
     smaller = xp.minimum(a.columns[4, ...], b.columns[4, ...])
     return xp.where(meet(xp, a, b), xp.minimum(xp.maximum(shared, xp.zeros_like(shared)), smaller), 0.0)
 
 
 def share(xp: Namespace, a: Regions, b: Regions, shared: Array, kind: str) -> Array:
-    """Intersections over the union, over the first size (iof) or over the smaller one (ios)."""
+    """Intersection over the union, over the first size (iof) or over the smaller size (ios)."""
     a_size, b_size = a.columns[4, ...], b.columns[4, ...]
     if kind == "iou":
         return divide(xp, shared, a_size + (b_size - shared))

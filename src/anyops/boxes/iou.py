@@ -1,6 +1,6 @@
 """The IoU family: overlaps of boxes and masks, signed kinds included.
 
-Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C the box that encloses both.
+Notation: a, b boxes; I their intersection, U = |a| + |b| − I, C their enclosing box.
 """
 
 import math
@@ -44,7 +44,7 @@ from .regions import (
     shape_of,
 )
 
-# Share of the pairs of regions up to which only those are compared whose envelopes meet.
+# Largest fraction of pairs with intersecting envelopes for which only those pairs are compared.
 MEETING = 0.25
 
 
@@ -144,7 +144,7 @@ def _beside_each_other(mode: Mode, boxes1: Array, boxes2: Array, *, dtype: DType
 
 
 def _of_one_dtype(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
-    """Return integer boxes in a dtype that holds both and has arithmetic; raise TypeError if there is none."""
+    """Return integer boxes in a common dtype with arithmetic; raise TypeError if no dtype represents both."""
     if boxes1.dtype == boxes2.dtype:
         return with_arithmetic(xp, boxes1), with_arithmetic(xp, boxes2)
     infos = [xp.iinfo(x.dtype) for x in (boxes1, boxes2)]
@@ -156,7 +156,7 @@ def _of_one_dtype(xp: Namespace, boxes1: Array, boxes2: Array) -> tuple[Array, A
         dtype = getattr(xp, name)
         return with_arithmetic(xp, xp.astype(boxes1, dtype)), with_arithmetic(xp, xp.astype(boxes2, dtype))
     raise TypeError(
-        f"boxes1 and boxes2 must have integer dtypes that one integer dtype holds, got {boxes1.dtype} and "
+        f"boxes1 and boxes2 must have integer dtypes with a common integer dtype, got {boxes1.dtype} and "
         f"{boxes2.dtype}; convert one of them"
     )
 
@@ -173,12 +173,13 @@ def check_broadcast(name1: str, shape1: tuple[int, ...], name2: str, shape2: tup
 def _same_rank(
     mode: Mode, boxes1: Array, boxes2: Array, dtype: DType, *, pairwise: bool, fmt: str = "xyxy"
 ) -> tuple[Array, Array]:
-    """Give both arrays one compute dtype, and as many dimensions, so that they broadcast behind an axis of columns."""
+    """Return both arrays in the compute dtype and with equal rank, so that they broadcast as rows do."""
     xp, rank, wide = mode.xp, max(boxes1.ndim, boxes2.ndim), compute_dtype(mode.xp, dtype)
     first, second = (xp.reshape(x, (1,) * (rank - x.ndim) + tuple(x.shape)) for x in (boxes1, boxes2))
     whole = fmt == "xyxy" and first.dtype == second.dtype and xp.isdtype(first.dtype, "integral")
     if whole and 0 not in first.shape:
-        # Overlaps do not depend on the origin: beside one of the boxes, integers that floats do not hold stay exact.
+        # Overlaps do not depend on the origin. Relative to one of the boxes, integers beyond a float's precision stay
+        # exact.
         corner = first[..., :1, :2] if pairwise else first[..., :2]
         corner, wide = xp.concat((corner, corner), axis=-1), exact_dtype(xp, first)
         return less(xp, first, corner, wide), less(xp, second, corner, wide)
@@ -186,15 +187,16 @@ def _same_rank(
 
 
 def exact_dtype(xp: Namespace, integers: Array) -> DType:
-    """Return the floating dtype in which integers are compared: float64 for those of more than 16 bits, if there is."""
+    """Return the floating dtype in which to compare integers: float64, if available, for more than 16 bits."""
     dtype = default_float(xp, integers)
     return widest_dtype(xp, dtype, integers) if xp.iinfo(integers.dtype).bits > 16 else dtype
 
 
 def beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, Array]:
-    """Return integer boxes (..., N, 4) as floats beside the first one that is real, and its corner as (..., 1, 4).
+    """Return integer boxes (..., N, 4) as floats relative to a corner of the first real box, and the corner.
 
-    Overlaps do not depend on the origin, and sides of integers that floats do not hold stay exact.
+    The corner has shape (..., 1, 4). Overlaps do not depend on the origin, and in this way integers beyond a float's
+    precision stay exact. Boxes that are not `real` become 0.
     """
     signed = with_arithmetic(mode.xp, boxes)
     moved, origin = mode.run(_beside_first, signed, real)
@@ -211,8 +213,8 @@ def _beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, 
         first = xp.argmax(xp.astype(real, xp.int8), axis=-1, keepdims=True)[..., None]
         corner = take_along(xp, boxes[..., :2], xp.broadcast_to(first, (*first.shape[:-1], 2)), axis=-2)
     if xp.finfo(dtype).bits == 64:
-        # A corner that the float holds, so that to add it to an average rounds once, as the boxes themselves are
-        # rounded. In float32 it would lie too far from the boxes.
+        # Rounded down to a value that the float represents, so that adding it to an average rounds only once. In
+        # float32 the rounded corner would be too far from the boxes.
         corner = corner - corner % max(1, 2 ** (xp.iinfo(boxes.dtype).bits - 54))
     corner = xp.concat((corner, corner), axis=-1)
     moved = less(xp, boxes, corner, dtype)
@@ -221,7 +223,7 @@ def _beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, 
 
 
 def check_exact(mode: Mode, name: str, integers: Array, *moved: Array) -> None:
-    """Raise ValueError if integers lie too far apart for the floats that they have become; where values are known."""
+    """Raise ValueError if integers are too far apart for the floats they were `moved` to; needs known values."""
     xp = mode.xp
     if not (mode.known and (mode.at_hand or mode.fused)) or xp.iinfo(integers.dtype).bits <= 16:
         return
@@ -229,8 +231,8 @@ def check_exact(mode: Mode, name: str, integers: Array, *moved: Array) -> None:
     largest = max((float(xp.max(xp.abs(x))) for x in moved if 0 not in x.shape), default=0.0)
     if largest >= limit:
         raise ValueError(
-            f"{name} must hold integers within {limit:.0f} of those of the first box, to be compared in "
-            f"{moved[0].dtype}, got some {largest:.6g} away; pass floating boxes to compare them rounded"
+            f"{name} must hold integers within {limit:.0f} of the first box, to be compared in {moved[0].dtype}, "
+            f"got a distance of {largest:.6g}; pass floating boxes to compare them rounded"
         )
 
 
@@ -252,7 +254,7 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dty
         return cast(xp, _marked(out, *marks), dtype)
 
     def compare(a: Regions, b: Regions) -> Array:
-        """Overlaps of all pairs, or of those whose envelopes meet: the others are 0."""
+        """Overlaps of all pairs; if few envelopes intersect, computed only for those pairs, else 0."""
         if by_envelope and (found := _of_meeting(mode, a, b, measure)) is not None:
             return found
         return overlap(xp, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]), measure, mode.own)
@@ -260,13 +262,13 @@ def _pairwise(mode: Mode, boxes1: Array, boxes2: Array, *, measure: Measure, dty
     apart_is_zero = measure.geometry is not aligned.ALONG_AXES and measure.kind in SHARES
     by_envelope = apart_is_zero and mode.selects and not mode.grad and len(pair[0].shape) == 2
     shape = boxes1.shape[-2], boxes2.shape[-2]
-    # Where few pairs meet, there is memory for more of them.
+    # If few envelopes intersect, a tile of more pairs fits in memory.
     grain = mode.grain // (1 if by_envelope else 4 * measure.geometry.weight(a, b))
     return map_tiles(xp, block, shape, tiles(shape, grain, (0, 1)), last=True)
 
 
 def _of_meeting(mode: Mode, a: Regions, b: Regions, measure: Measure) -> Array | None:
-    """Overlaps (N, M) of regions, computed for the pairs whose envelopes meet; None where these are many."""
+    """Overlaps (N, M) of regions, computed for the pairs whose envelopes intersect; None if these are many."""
     xp, (n, m) = mode.xp, (a.columns.shape[-1], b.columns.shape[-1])
     both = meet(xp, a.map(lambda x: x[..., None]), b.map(lambda x: x[..., None, :]))
     at = indices_of(xp, xp.reshape(both, (-1,)))
@@ -277,9 +279,9 @@ def _of_meeting(mode: Mode, a: Regions, b: Regions, measure: Measure) -> Array |
 
 
 def _nan_mark(mode: Mode, boxes: Array) -> Array | None:
-    """Return what to add to the overlaps of each box: NaN for one with a NaN, 0 for others; None where there is none.
+    """Return NaN for each box with a NaN and 0 for others, to be added to its overlaps; None if no box has a NaN.
 
-    Added, not computed with: a NaN in a quotient would spread to the gradient of the other box.
+    It is added at the end, because a NaN in the quotient would also reach the gradient of the other box.
     """
     xp, nan = mode.xp, mode.xp.isnan(boxes)
     if mode.at_hand and not bool(xp.any(nan)):
@@ -289,7 +291,7 @@ def _nan_mark(mode: Mode, boxes: Array) -> Array | None:
 
 
 def _marked(out: Array, *marks: Array | None) -> Array:
-    """Return overlaps with the marks of their boxes."""
+    """Return overlaps plus the marks of their boxes."""
     for mark in marks:
         out = out if mark is None else out + mark
     return out
@@ -331,10 +333,10 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: ShareKind = "iou") -> Array:
             raise ValueError(f"{name} must have shape (..., N, H, W), got {tuple(masks.shape)}")
     if masks1.shape[-2:] != masks2.shape[-2:]:
         raise ValueError(
-            f"masks1 and masks2 must have one height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
+            f"masks1 and masks2 must have equal height and width, got {tuple(masks1.shape)} and {tuple(masks2.shape)}"
         )
     check_broadcast("masks1", masks1.shape[:-3], "masks2", masks2.shape[:-3])
-    # Of masks with themselves, half the work is the same.
+    # Masks compared with themselves need the conversion and the areas only once.
     given = {"masks1": masks1} if masks1 is masks2 else {"masks1": masks1, "masks2": masks2}
     for name, x in given.items():
         check_mask(xp, name, x)
@@ -348,16 +350,16 @@ def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, d
     xp, given = mode.xp, (a,) if b is None else (a, b)
     pixels, rank = a.shape[-2] * a.shape[-1], max(x.ndim for x in given)
     masks = [xp.reshape(x, (*(1,) * (rank - x.ndim), *x.shape[:-2], pixels)) for x in given]
-    # Counts of pixels are exact in float32 up to 2²⁴, and in integers beyond.
+    # Pixel counts are exact in float32 up to 2²⁴; larger ones are added as integers.
     many = pixels > 1 << 24
 
     def counts(*some: Array) -> tuple[Array, ...]:
-        """Intersections, and the areas of two sets of masks, in some of the pixels."""
+        """Intersections, and the areas of two sets of masks, on a slice of the pixels."""
         parts = [xp.astype(as_bool(xp, x), xp.float32) for x in some]
         found = parts[0] @ xp.matrix_transpose(parts[-1]), *(xp.sum(part, axis=-1) for part in parts if b is not None)
         return tuple(xp.astype(x, default_int(xp, x)) for x in found) if many else found
 
-    # The product wants numbers: a slice of pixels at a time, so that they never exist for all of them at once.
+    # The matrix product needs floats; a slice of pixels at a time, so that not all pixels are floats at once.
     rows = sum(math.prod(x.shape[:-1]) for x in masks)
     size = 0 if is_dynamic(xp, rows) else max(1, PIXELS // max(1, rows))
     at_once = size if many or mode.grain or mode.fused else 0
@@ -368,10 +370,9 @@ def _masks_overlap(mode: Mode, a: Array, b: Array | None = None, *, kind: str, d
         areas = [xp.take(xp.reshape(inter, (*a.shape[:-3], n * n)), diagonal, axis=-1)]
     area1, area2 = areas[0][..., :, None], areas[-1][..., None, :]
     if kind == "iou":
-        whole = area1 + (area2 - inter)  # no more than the pixels: exact
+        whole = area1 + (area2 - inter)  # at most the number of pixels, so exact
     else:
         whole = xp.minimum(area1, area2) if kind == "ios" else area1 + xp.zeros_like(inter)
     whole = xp.where(whole > 0, whole, xp.ones_like(whole))
-    # The quotient of exact counts, in the precision of the result.
     wide = compute_dtype(xp, dtype)
     return cast(xp, xp.astype(inter, wide) / xp.astype(whole, wide), dtype)

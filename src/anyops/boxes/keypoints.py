@@ -18,7 +18,7 @@ from .._array.pieces import map_tiles, tiles
 from .._array.support import Kind, op
 from .iou import check_broadcast
 
-# Distances whose square takes exp to 0 in float64, too.
+# Scaled distance beyond which exp(−d²) is 0 even in float64.
 VANISHED = 30.0
 
 
@@ -88,14 +88,15 @@ def keypoint_similarity(keypoints1: A, keypoints2: Array, areas: Array, *, sigma
     check_dtype(xp, "areas", areas, "real floating", "integral")
     if tuple(areas.shape) != tuple(keypoints2.shape[:-2]):
         raise ValueError(
-            f"areas must have shape {tuple(keypoints2.shape[:-2])}, as keypoints2 has poses, got {tuple(areas.shape)}"
+            f"areas must have shape {tuple(keypoints2.shape[:-2])}, one for each pose of keypoints2, "
+            f"got {tuple(areas.shape)}"
         )
     sigmas = _sigmas(xp, sigmas, count)
     return mode.run(_similarity, keypoints1, keypoints2, areas, sigmas=sigmas, dtype=dtype)
 
 
 def _sigmas(xp: Namespace, sigmas: Any, count: int) -> Array | tuple[float, ...]:
-    """Return `sigmas` as an array (K,), or those of a sequence as so many numbers; raise unless they are right."""
+    """Return `sigmas` as an array (K,), or a sequence as a tuple of K floats; raise if they are invalid."""
     if isinstance(sigmas, Sequence):
         numbers = [check_number(f"sigmas[{k}]", sigma) for k, sigma in enumerate(sigmas)]
         if wrong := [sigma for sigma in numbers if sigma <= 0]:
@@ -112,9 +113,9 @@ def _sigmas(xp: Namespace, sigmas: Any, count: int) -> Array | tuple[float, ...]
 class Poses(NamedTuple):
     """Poses as rows."""
 
-    points: Array  # (2, K, ...), 0 where it is not finite
-    counts: Array  # (K, ...): 1 for a keypoint that takes part, 0 for another
-    mark: Array  # (...): NaN for a pose that has one, else 0
+    points: Array  # (2, K, ...), 0 if not finite
+    counts: Array  # (K, ...): 1 for a visible, finite keypoint, else 0
+    mark: Array  # (...): NaN for a pose with a NaN, else 0
 
     def map(self, function: Callable[[Array], Array]) -> "Poses":
         """Return these poses with a function of the trailing axes applied."""
@@ -122,7 +123,7 @@ class Poses(NamedTuple):
 
 
 def _poses(xp: Namespace, points: Array, visible: Array, dtype: DType) -> Poses:
-    """Return poses (..., K, numbers) as rows; a keypoint at infinity takes no part, so it is far from every other."""
+    """Return poses (..., K, numbers) as rows; a keypoint at infinity has count 0, as if far from all others."""
     rows = cast(xp, _rows_first(xp, points)[:2, ...], dtype)
     finite = xp.all(xp.isfinite(rows), axis=0)
     nan = xp.any(visible & xp.any(xp.isnan(rows), axis=0), axis=0)
@@ -135,7 +136,7 @@ def _rows_first(xp: Namespace, points: Array) -> Array:
 
 
 def _mark(xp: Namespace, nan: Array, dtype: DType) -> Array:
-    """What to add to the similarities of each pose: NaN or 0. Added, so that no gradient passes through it."""
+    """NaN or 0, to be added to the similarities of each pose; in a sum, a NaN does not reach gradients."""
     return xp.where(nan, math.nan, xp.zeros_like(nan, dtype=dtype))
 
 
@@ -159,9 +160,10 @@ def _similarity(
     visible = rows[2, ...] > 0 if rows.shape[0] == 3 else xp.ones_like(rows[0, ...], dtype=xp.bool)
     a, b = _poses(xp, keypoints1, every, wide), _poses(xp, keypoints2, visible, wide)
 
-    # Nothing is near a pose whose area is not positive and finite; no gradient passes through what is undefined.
+    # A pose without a positive finite area is similar to none. No gradient passes through undefined expressions.
     proper = (areas > 0) & (areas < math.inf)
-    # A scale whose square is held: smaller ones make no difference to keypoints, but their derivatives overflow.
+    # The scale is at least one whose square is representable. A smaller one would give the same similarities, but its
+    # derivatives would overflow.
     tiny = float(xp.finfo(wide).smallest_normal)
     held = proper & (areas >= tiny)
     scale = sigmas * xp.sqrt(8 * xp.where(held, areas, 1.0))
@@ -180,5 +182,5 @@ def _similarity(
         return cast(xp, xp.sum(near, axis=0) + one.mark + mark[..., None, j], dtype)
 
     shape = keypoints1.shape[-3], keypoints2.shape[-3]
-    numbers = max(1, 2 * sigmas.shape[0])  # of a pair
+    numbers = max(1, 2 * sigmas.shape[0])  # per pair
     return map_tiles(xp, block, shape, tiles(shape, mode.grain // numbers, (0, 1)), last=True)

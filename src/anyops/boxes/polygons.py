@@ -1,15 +1,15 @@
-"""Area of the intersection of simple polygons, concave ones too: no sort, no clipping, no branch.
+"""Area of the intersection of simple polygons, convex or concave, without sorting, clipping or branches.
 
-Above a base line that lies below both, a polygon is a sum of the strips under its edges, with sign s: under an edge
-that runs to the right with one sign, to the left with the other. Two strips share the one under the lower edge,
+Above a base line below both, a polygon is a signed sum of the strips under its edges; the sign s depends on whether the
+edge runs right or left. The intersection of two strips is the strip under the lower edge, so
 
-    |a ∩ b| = |Σ_ij s_i s_j ∫ min(f_i, f_j) dx|  over the x that edge i of a and edge j of b share,
+    |a ∩ b| = |Σ_ij s_i s_j ∫ min(f_i, f_j) dx|  over the x range that edge i of a and edge j of b share,
 
-and the minimum of two lines has a closed form. An edge of no length adds nothing, so that polygons of few vertices are
-padded by repeating one. An area is the integral of the winding number, where edges cross each other too.
+and the minimum of two lines has a closed form. An edge of length 0 adds nothing, so polygons can be padded by repeating
+a vertex. If edges of a polygon cross, the area is the integral of its winding number.
 
-The base line is the higher one of the lowest points of a and b, at which edges are cut: parts below it share nothing.
-
+The base line is the higher one of the lowest points of a and b. Edges are cut there, because the parts below it do not
+intersect the other polygon.
 """
 
 import math
@@ -22,15 +22,15 @@ from .geometry import SHARES, Geometry, Regions, bounded, enveloped, finite, row
 
 
 def signed_area(xp: Namespace, x: Array, y: Array) -> Array:
-    """Area of polygons with vertices (V, ...) from their first one, negative where they run the other way around."""
+    """Area of polygons with vertices (V, ...) relative to the first one; negative for one of the two orientations."""
     return xp.sum(x[:-1, ...] * y[1:, ...] - x[1:, ...] * y[:-1, ...], axis=0) / 2
 
 
 def area(xp: Namespace, rows: Array) -> Array:
-    """Areas of polygons as rows (2V, ...): infinite with an infinite coordinate, or beyond the largest number."""
+    """Areas of polygons, given as rows (2V, ...); infinite with an infinite coordinate, or by overflow."""
     bounded = xp.all(xp.isfinite(rows), axis=0)
     rows = xp.where(bounded, rows, 0.0)
-    # Large ones in another unit, a power of 2: differences of infinite products are undefined.
+    # Large polygons are scaled by a power of 2: products that overflow would have undefined differences.
     unit = 2.0 ** (round(math.log2(float(xp.finfo(rows.dtype).max))) // 2 + 6)
     unit = xp.where(xp.max(xp.abs(rows), axis=0) > unit / 2**16, unit, xp.ones_like(rows[0, ...]))
     x, y = rows[::2, ...] / unit, rows[1::2, ...] / unit
@@ -39,16 +39,16 @@ def area(xp: Namespace, rows: Array) -> Array:
 
 
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
-    """Areas of the intersections of polygons, as rows (2V + 3, ...) that broadcast.
+    """Areas of the intersections of polygons, given as rows (2V + 3, ...) that broadcast.
 
-    Rows: x, then y of the vertices from the first one; that vertex; 1 or −1, the direction around. By rounding areas
-    may be outside [0, the smaller area].
+    Rows: x, then y of the vertices relative to the first one; that vertex; 1 or −1 for the orientation. Rounding may
+    take an area outside [0, the smaller area].
     """
     n, m = (a.shape[0] - 3) // 2, (b.shape[0] - 3) // 2
     # Differences first: far from the origin they are exact.
     dx, dy = (a[2 * n + k, ...] - b[2 * m + k, ...] for k in (0, 1))
     a_x, a_y, b_x, b_y = a[:n, ...] + dx, a[n : 2 * n, ...] + dy, b[:m, ...], b[m : 2 * m, ...]
-    # No area depends on where the base line is.
+    # Areas do not depend on the base line, so gradients need not pass through it.
     base = stop_gradient(xp.maximum(xp.min(a_y, axis=0), xp.min(b_y, axis=0)))
     a_edges = _edges(xp, a_x, a_y - base)
     b_edges = _edges(xp, *xp.broadcast_arrays(b_x, b_y - base))
@@ -59,14 +59,14 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
 class PolygonEdges(NamedTuple):
     """Edges (V, ...), from left to right."""
 
-    begin: Array  # where the part above the base line begins and ends
+    begin: Array  # x range of the part above the base line
     end: Array
-    left: Array  # where the edge begins and ends, and its height where it begins
+    left: Array  # x range of the edge, and its height at `left`
     right: Array
     low: Array
-    width: Array  # 1 if it is upright
+    width: Array  # 1 for a vertical edge
     rise: Array
-    upright: Array  # 1 or 0
+    upright: Array  # 1 for a vertical edge, else 0
     sign: Array
 
 
@@ -78,17 +78,18 @@ def _edges(xp: Namespace, x: Array, y: Array) -> PolygonEdges:
     low, high = xp.where(turned, y1, y), xp.where(turned, y, y1)
     width, rise = right - left, high - low
     upright = width < 4 * float(xp.finfo(width.dtype).smallest_normal)
-    # Where the line meets the base.
+    # x at which the edge crosses the base line.
     crosses = ((low < 0) & (high > 0)) | ((low > 0) & (high < 0))
     share = divide(xp, xp.where(crosses, -low, 0.0), xp.where(crosses, rise, 1.0))
     root = left + share * width
     root = xp.where(root > right, right, root)
     up, down = crosses & (low < 0), crosses & (low > 0)
     begin, end = xp.where(up, root, left), xp.where(down, root, right)
-    # Of an upright edge, the heights of the part above the base line.
+    # For a vertical edge, the heights of the part above the base line.
     first, last = xp.where(up, 0.0, low), xp.where(down, 0.0, high)
     low, rise = xp.where(upright, first, low), xp.where(upright, last - first, rise)
-    # An edge on the base line has a height, of 0, that changes when the edge moves.
+    # An edge below the base line has no part above it. An edge on the line keeps its part, of height 0, because its
+    # derivative is not 0.
     under = (low <= 0) & (high <= 0) & ((low < 0) | (high < 0))
     end, low, rise = xp.where(under, begin, end), xp.where(under, 0.0, low), xp.where(under, 0.0, rise)
     width, sign = xp.where(upright, 1.0, width), xp.where(turned, -1.0, xp.ones_like(x))
@@ -96,27 +97,27 @@ def _edges(xp: Namespace, x: Array, y: Array) -> PolygonEdges:
 
 
 def _shared(xp: Namespace, a: PolygonEdges, b: PolygonEdges) -> Array:
-    """Signed ∫ min(f, g) dx over the range of x that two edges share.
+    """Signed ∫ min(f, g) dx over the x range that two edges share.
 
-    Derivatives are those of the sum over all pairs of edges where ends coincide, too: half of the one on either side.
-    Products in place of `where`, which is slow on NumPy.
+    Where ends of edges coincide, derivatives are the mean of both one-sided derivatives, so that their sum over all
+    pairs of edges is right. Products replace `where`, which is slow on NumPy.
     """
 
     def number(some: Array) -> Array:
         return xp.astype(some, a.begin.dtype)
 
     def within(x: Array, other: PolygonEdges) -> Array:
-        """1 if x is in the range of an edge, ½ if it is an end."""
+        """1 if x is inside the range of an edge, ½ at its ends, else 0."""
         return (number((other.begin < x) & (x <= other.end)) + number((other.begin <= x) & (x < other.end))) / 2
 
     begin, end = xp.maximum(a.begin, b.begin), xp.minimum(a.end, b.end)
     width = xp.maximum(end - begin, xp.zeros_like(begin)) * ((1 - a.upright) * (1 - b.upright))
-    # An upright edge shares no area, but one that grows when its ends move apart.
+    # The strip under a vertical edge has area 0, but its derivative by the x of the ends is not 0.
     for edge, other in ((a, b), (b, a)):
         width = width + (edge.end - edge.begin) * edge.upright * (1 - other.upright) * within(edge.begin, other)
 
     def heights(edges: PolygonEdges) -> tuple[Array, Array]:
-        # By shares of the edge: a slope may overflow, and its derivative all the more.
+        # As fractions of the edge, because a slope and its derivative may overflow.
         first = divide(xp, xp.minimum(begin, edges.right) - edges.left, edges.width)
         last = divide(xp, xp.maximum(end, edges.left) - edges.left, edges.width) + edges.upright
         return edges.low + first * edges.rise, edges.low + last * edges.rise
@@ -125,11 +126,11 @@ def _shared(xp: Namespace, a: PolygonEdges, b: PolygonEdges) -> Array:
     g0, g1 = heights(b)
     before, after = f0 - g0, f1 - g1
     lower = xp.minimum(f0, g0) + xp.minimum(f1, g1)
-    # Of lines that meet in one end, the lower one is that which is lower in the other end.
-    for apart, there in ((before, after), (after, before)):
-        sign = number(there > 0) - number(there < 0)
+    # If two lines meet at one end, the lower line is the one that is lower at the other end.
+    for apart, opposite in ((before, after), (after, before)):
+        sign = number(opposite > 0) - number(opposite < 0)
         lower = lower - apart * (number(apart == 0) * sign / 2)
-    # Between, the lower one of two lines that cross is above the line of its ends.
+    # If the lines cross, their minimum is above the line between its values at the ends.
     cross = ((before > 0) & (after < 0)) | ((before < 0) & (after > 0))
     one, other = xp.abs(before), xp.abs(after)
     bulge = number(cross) * one * divide(xp, other, one + other + float(xp.finfo(one.dtype).smallest_normal))
@@ -137,7 +138,7 @@ def _shared(xp: Namespace, a: PolygonEdges, b: PolygonEdges) -> Array:
 
 
 def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = False) -> Regions:
-    """Return polygons (..., 2V) as rows of vertices from the first one, that vertex, and the direction around."""
+    """Return polygons (..., 2V) as rows: vertices relative to the first one, that vertex, and the orientation."""
     points = finite(xp, rows_first(xp, regions))
     points = xp.reshape(points, (points.shape[0] // 2, 2, *points.shape[1:]))
     first = points[0, ...]
@@ -148,13 +149,13 @@ def ready(xp: Namespace, regions: Array, _kind: str, _fmt: str, _look: bool = Fa
 
 
 def weight(a: Regions, b: Regions) -> int:
-    """Return how many pairs of boxes take as much memory as a pair of polygons: all pairs of edges."""
+    """Return the memory for a pair of polygons, which is for all pairs of edges, in pairs of boxes."""
     n, m = ((x.shape.shape[0] - 3) // 2 for x in (a, b))
     return max(n * m // 4, 1)
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
-    """Overlap of polygons made ready, broadcast against each other."""
+    """Overlap of polygons from `ready`, broadcast against each other."""
     return share(xp, a, b, bounded(xp, a, b, intersection(xp, a.shape, b.shape)), kind)
 
 

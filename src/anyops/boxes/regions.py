@@ -1,7 +1,7 @@
 """Regions of any format: the numbers that describe a region, and the intersection of two regions.
 
-A format names the numbers, a geometry the shapes that they describe. Regions are prepared as rows: the axis-aligned
-envelope and the size, to find pairs that may overlap, and the rows for computing an overlap.
+A format defines the numbers, a geometry the shapes that they describe. Regions are prepared as rows: the axis-aligned
+envelope and the size, to find pairs that may overlap, and rows for computing an overlap.
 """
 
 import math
@@ -16,7 +16,7 @@ from .geometry import Geometry, Regions, rows_first
 
 
 class Format(NamedTuple):
-    """What the trailing axes of an array hold, None for any number, and the shapes that these describe."""
+    """The geometry of a format, and the lengths of the trailing axes, None for any length."""
 
     geometry: Geometry
     shape: tuple[int | None, ...]
@@ -55,7 +55,7 @@ def shape_of(fmt: str) -> str:
 
 
 def check_regions(name: str, regions: Array, fmt: str) -> None:
-    """Raise ValueError unless the trailing axes of an array hold what a format says."""
+    """Raise ValueError unless the trailing axes of an array fit a format."""
     shape, got = FORMATS[fmt].shape, tuple(regions.shape)
     tail = got[-len(shape) :]
     if len(tail) < len(shape) or any(want is not None and want != n for want, n in zip(shape, tail, strict=True)):
@@ -69,12 +69,12 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
         raise ValueError(f"{name} must have 3 vertices or more, shape (..., V, 2) for fmt='polygon', got {got}")
 
 
-# Boxes by a corner and sides, or by the centre: their corners are held where the numbers are this many times smaller.
+# Formats with sides: the corners are exact in a float if the numbers are exact and smaller by this factor.
 SMALLER = {"xywh": 2, "cxcywh": 4}
 
 
 def check_corners_held(mode: Mode, name: str, regions: Array, dtype: DType, fmt: str) -> None:
-    """Raise ValueError if a floating dtype does not hold integers and the corners that they stand for; where known."""
+    """Raise ValueError if a floating dtype does not represent integers and their corners; needs known values."""
     check_held(mode, name, regions, dtype, f" for fmt={fmt!r}", SMALLER.get(fmt, 1))
 
 
@@ -91,33 +91,33 @@ class Measure(NamedTuple):
 
     @property
     def geometry(self) -> Geometry:
-        """The shapes that overlap."""
+        """The class of shapes that the format describes."""
         return FORMATS[self.fmt].geometry
 
     def check(self) -> None:
-        """Raise ValueError unless there are such a format and such a kind of overlap of its regions."""
+        """Raise ValueError unless the format is known and has this kind of overlap."""
         check_fmt("fmt", self.fmt)
         check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, f" for fmt={self.fmt!r}")
 
 
 def ready(xp: Namespace, regions: Array, measure: Measure, *, look: bool = False) -> Regions:
-    """Return regions as rows; those without size, with an infinite one or a NaN overlap nothing."""
+    """Return regions as rows; regions with an infinite or NaN number, or without size, overlap nothing."""
     return measure.geometry.ready(xp, regions, measure.kind, measure.fmt, look)
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, measure: Measure, own: Operators = PLAIN) -> Array:
-    """Overlap of regions made ready, broadcast against each other."""
+    """Overlap of regions from `ready`, broadcast against each other."""
     return measure.geometry.overlap(xp, a, b, measure.kind, own)
 
 
 def distance(xp: Namespace, a: Regions, b: Regions, measure: Measure) -> Array:
-    """ρ² / c², squared distance of the centres over the squared diagonal of C, of regions ready for "diou"."""
+    """ρ² / c², squared centre distance over squared diagonal of C, of regions prepared for "diou"."""
     assert measure.geometry.distance is not None
     return measure.geometry.distance(xp, a, b)
 
 
 def with_envelopes(xp: Namespace, regions: Regions, measure: Measure, threshold: Array | float) -> Regions:
-    """Return regions with envelopes that meet wherever two overlap by more than a threshold."""
+    """Return regions with envelopes that intersect for every pair whose overlap is above a threshold."""
     return rotated.gaussian_envelopes(xp, regions, threshold) if measure.kind == "probiou" else regions
 
 
@@ -138,7 +138,7 @@ def size(xp: Namespace, regions: Array, fmt: str) -> Array:
             sides = xp.maximum(
                 rows[2:-1, ...] if geometry is rotated.TURNED_BOXES else rows[3:-1, ...], xp.zeros_like(rows[:1, ...])
             )
-        # A side of 0 beside an infinite one makes no area.
+        # A side of 0 and an infinite side give size 0.
         found = xp.prod(xp.where(xp.all(sides > 0, axis=0), sides, 0.0), axis=0)
     return xp.where(nan, math.nan, found)
 
@@ -158,7 +158,7 @@ def can_convert(in_fmt: str, out_fmt: str) -> bool:
 
 
 def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
-    """Regions as rows (..., numbers) of another format, of xyxy for those along the axes."""
+    """Regions (..., numbers) in another format; "xyxy" stands for every axis-aligned 2D format."""
     rows = rows_first(xp, regions)
     if out_fmt in PLANE:
         found = _envelope(xp, rows, in_fmt)
@@ -182,7 +182,7 @@ def convert(xp: Namespace, regions: Array, in_fmt: str, out_fmt: str) -> Array:
 
 
 def _envelope(xp: Namespace, rows: Array, fmt: str) -> Array:
-    """The smallest boxes along the axes (4, ...) that hold regions."""
+    """The smallest axis-aligned boxes (4, ...) that contain regions."""
     if fmt == "xyxy":
         return rows
     if fmt in ROTATED:
@@ -193,7 +193,7 @@ def _envelope(xp: Namespace, rows: Array, fmt: str) -> Array:
 
 
 def _rotated(xp: Namespace, rows: Array, fmt: str) -> Array:
-    """Regions as rows of "cxcywhr", those with corners around by their first three corners."""
+    """Regions as rows of "cxcywhr"; corners and polygons by their first three corners."""
     if fmt == "cxcywhr":
         return rows
     if fmt == "xywhr":

@@ -1,16 +1,17 @@
-"""Area of the intersection of rotated boxes, exact to rounding: no sort, no hull, no tolerance, no branch.
+"""Area of the intersection of rotated boxes, exact to rounding, without sorting, hulls, tolerances or branches.
 
-In the frame of the box b, the longer one, of half sides (p, q), let X = clamp(x, −p, p) and Y = clamp(y, −q, q). The
-clamp maps the plane onto b and moves no inner point of it, so the boundary of a winds around an inner point of b as
-often before the clamp as after it, and by Green's theorem
+In the frame of the longer box, b, with half sides (p, q), let X = clamp(x, −p, p) and Y = clamp(y, −q, q). The clamp
+maps the plane onto b and keeps the inner points of b in place. So it does not change how often the boundary of a winds
+around an inner point of b, and by Green's theorem
 
     |a ∩ b| = |∮ X dY|  along the boundary of a,
 
-a sum over the edges of a. Of an edge only the part with |y| ≤ q counts, on which Y rises; there the mean of X is that
-of three pieces: left of b, where X = −p, within it, where X = x, and right of it, where X = p.
+a sum over the edges of a. Only the part of an edge with |y| ≤ q contributes, because Y is constant on the rest. On that
+part the mean of X is computed from three pieces: left of b, where X = −p; within b, where X = x; right of b, where
+X = p.
 
-A rotated box is centre, sides, and angle in degrees, counter-clockwise as seen in an image, where y points down: its
-unit axes are (cos, −sin) and (sin, cos).
+A rotated box is given by centre, sides, and angle in degrees, counter-clockwise as seen in an image, where y points
+down. Its unit axes are (cos, −sin) and (sin, cos).
 """
 
 import math
@@ -27,7 +28,7 @@ CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 
 
 def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
-    """Cosine and sine of an angle in degrees: those of quarter turns are exact, as long boxes need them."""
+    """Cosine and sine of an angle in degrees, exact for quarter turns; an error would matter for long boxes."""
     quarters = stop_gradient(xp.round(degrees / 90))
     # Not math.pi / 180: torch.compile(dynamic=True) makes symbols of a module's numbers, and its loops refuse those.
     turn = (degrees - 90 * quarters) * math.radians(1)
@@ -39,18 +40,18 @@ def direction(xp: Namespace, degrees: Array) -> tuple[Array, Array]:
 
 
 def within_a_turn(xp: Namespace, degrees: Array) -> Array:
-    """Angles less whole turns, exactly, where there are some: a difference of large ones would be rounded."""
+    """Angles beyond ±360° modulo 360°, exactly: the difference of large angles would be rounded."""
     return xp.where(xp.abs(degrees) > 360, xp.remainder(degrees, xp.full_like(degrees, 360.0)), degrees)
 
 
 def intersection(xp: Namespace, a: Array, b: Array) -> Array:
-    """Areas of the intersections of boxes with positive sides, as rows (5, ...) that broadcast.
+    """Areas of the intersections of boxes with positive sides, given as rows (5, ...) that broadcast.
 
-    By rounding they may be outside [0, the smaller area].
+    Rounding may take an area outside [0, the smaller area].
     """
     ax, ay, a_width, a_height, a_angle = rows_of(a)
     bx, by, b_width, b_height, b_angle = rows_of(b)
-    # In the frame of the longer box: the corners of a long one, seen from a short one, are rounded by its sides.
+    # In the frame of the longer box: in the other frame, errors of its corners would be proportional to its sides.
     longer = xp.maximum(a_width, a_height) > xp.maximum(b_width, b_height)
     sign = xp.where(longer, -1.0, xp.ones_like(a_width))
     width, other_width = xp.where(longer, b_width, a_width), xp.where(longer, a_width, b_width)
@@ -59,8 +60,8 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
     x, y = into_frame(xp, sign * (ax - bx), sign * (ay - by), xp.where(longer, a_angle, b_angle))
     cos, sin = direction(xp, sign * (a_angle - b_angle))
     wide, high = (cos * width, -sin * width), (sin * height, cos * height)
-    # Beside the centre of the shorter one, so that a small box in a large one is not rounded: its corners, and where
-    # the other one ends. All four edges at once: a quarter of the calls, and of what a compiler is given.
+    # Corners of the shorter box and ends of the longer one, relative to the centre of the shorter one, so that a small
+    # box in a large one is not rounded. All four edges at once: a quarter of the calls, and of the compiled program.
     begin, end = ((u * wide[0] + v * high[0], u * wide[1] + v * high[1]) for u, v in _edges(xp, x))
     p, q = other_width / 2, other_height / 2
     swept = _swept(xp, begin, end, (-p - x, p - x), (-q - y, q - y))
@@ -69,7 +70,7 @@ def intersection(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def _edges(xp: Namespace, like: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Corners (4, ...) where the edges of a box begin, and where they end, in units of its sides."""
+    """First and last corners (4, ...) of the edges of a box, in units of its sides."""
     k = xp.reshape(xp.arange(4, device=device(like)), (4, *(1,) * like.ndim))
     half = xp.full((4, *(1,) * like.ndim), 0.5, dtype=like.dtype, device=device(like))
     right, low = xp.where((k == 1) | (k == 2), half, -half), xp.where(k >= 2, half, -half)
@@ -84,7 +85,7 @@ def into_frame(xp: Namespace, x: Array, y: Array, degrees: Array) -> tuple[Array
 
 
 def reach(xp: Namespace, boxes: Array) -> Array:
-    """How far boxes, as rows (5, ...), reach from their centres along x and y: (2, ...), no less by rounding."""
+    """Half sizes (2, ...) of the axis-aligned envelopes of boxes, given as rows (5, ...), rounded up."""
     x, y, width, height, angle = rows_of(boxes)
     cos, sin = (xp.abs(z) for z in direction(xp, angle))
     far = xp.stack((cos * width + sin * height, sin * width + cos * height)) / 2
@@ -94,7 +95,7 @@ def reach(xp: Namespace, boxes: Array) -> Array:
 def corners(xp: Namespace, boxes: Array) -> Array:
     """Return the corners (4, 2, ...) of boxes as rows (5, ...), in order around each.
 
-    Those of a box with a negative side lie at its centre: corners around have no sign, and would make an area of it.
+    A box with a negative side has all corners at its centre, because corners have no sign and would give it an area.
     """
     x, y, width, height, angle = rows_of(boxes)
     inverted = (width < 0) | (height < 0)
@@ -105,19 +106,19 @@ def corners(xp: Namespace, boxes: Array) -> Array:
 
 
 def centre_from_corner(xp: Namespace, boxes: Array) -> Array:
-    """Centres (2, ...) of boxes as rows (5, ...) whose first two are the corner that has both axes ahead of it."""
+    """Centres (2, ...) of boxes as rows (5, ...) of "xywhr", whose first two are the top left corner at 0 degrees."""
     x, y, *half = _to_centre(xp, boxes)
     return xp.stack((x + half[0], y + half[1]))
 
 
 def corner_from_centre(xp: Namespace, boxes: Array) -> Array:
-    """Corners (2, ...) that have both axes ahead of them, of boxes as rows (5, ...)."""
+    """Corners (2, ...) of "xywhr", of boxes as rows (5, ...) of "cxcywhr"."""
     x, y, *half = _to_centre(xp, boxes)
     return xp.stack((x - half[0], y - half[1]))
 
 
 def _to_centre(xp: Namespace, boxes: Array) -> tuple[Array, Array, Array, Array]:
-    """The first two rows of boxes, and the way from that corner to the centre."""
+    """The first two rows of boxes, and the vector from the corner to the centre."""
     x, y, width, height, angle = rows_of(boxes)
     cos, sin = direction(xp, within_a_turn(xp, angle))
     return x, y, (cos * width + sin * height) / 2, (cos * height - sin * width) / 2
@@ -141,18 +142,18 @@ def gaussian_similarity(xp: Namespace, a: Array, b: Array) -> Array:
     bx, by, b_width, b_height, b_angle = rows_of(b)
     x, y = into_frame(xp, ax - bx, ay - by, b_angle)
     cos, sin = direction(xp, a_angle - b_angle)
-    # B is the same in any unit; in that of the longest side no square overflows.
+    # B does not depend on the unit; with the longest side as the unit, no square overflows.
     unit = stop_gradient(xp.maximum(xp.maximum(a_width, a_height), xp.maximum(b_width, b_height)))
-    # B ≥ 1200, which exp(−B) takes for infinity, beyond 20 standard deviations, and all the more beyond 40 sides.
+    # Beyond 40 sides, centres are more than 20 standard deviations apart, B is at least 1200, and exp(−B) is 0.
     apart = xp.maximum(xp.abs(x), xp.abs(y)) > 40 * unit
     x, y = (divide(xp, xp.where(apart, 0.0, z), unit) for z in (x, y))
     w1, h1, w2, h2 = (divide(xp, z, unit) for z in (a_width, a_height, b_width, b_height))
 
-    # |Σ₁ + Σ₂|, times 144, and 4 w₁h₁w₂h₂ r, in the unit of their longest term.
+    # 144 |Σ₁ + Σ₂| and 4 w₁h₁w₂h₂ r, in units of their largest term.
     one, other, c, s = w1 * h1, w2 * h2, xp.abs(cos), xp.abs(sin)
     terms = (one, other, c * w2 * h1, c * w1 * h2, s * w1 * w2, s * h1 * h2)
     scale = stop_gradient(reduce(xp.maximum, terms))
-    # A box 10³⁵ times as long as wide, in float32, is a line.
+    # In float32, a box 10³⁵ times as long as wide is a line.
     tiny = float(xp.finfo(scale.dtype).smallest_normal)
     line = scale < 1e3 * tiny
     scale = xp.where(line, 1.0, scale)
@@ -161,12 +162,12 @@ def gaussian_similarity(xp: Namespace, a: Array, b: Array) -> Array:
     squares, determinant = (one - other) ** 2 + turned, xp.where(line, 1.0, (one + other) ** 2 + turned)
     alike = one * other > 1e-6
     spread = divide(xp, xp.where(alike, squares, 0.0), 4 * xp.where(alike, one * other, 1.0))
-    # Where r may overflow, log(1 + r) by the logarithms of its factors.
+    # If r may overflow, log(1 + r) is computed from the logarithms of its factors.
     sides = (xp.log(xp.maximum(z, xp.full_like(z, tiny))) for z in (a_width, a_height, b_width, b_height))
     unlike = xp.log(determinant) + 2 * xp.log(scale) + 4 * xp.log(unit) - math.log(4) - reduce(add, sides)
     ratio = xp.where(alike, xp.log1p(spread), unlike)
 
-    # Of Σ₁ + Σ₂ in the frame of b, times twelve; Δ along the axis with the larger variance, and beside that.
+    # 12 (Σ₁ + Σ₂) in the frame of b; Δ along the axis with the larger variance, and perpendicular to it.
     xx = (cos * w1) ** 2 + (sin * h1) ** 2 + w2**2
     yy = (sin * w1) ** 2 + (cos * h1) ** 2 + h2**2
     xy = cos * sin * (h1**2 - w1**2)
@@ -191,29 +192,29 @@ def _swept(
     x_ends: tuple[Array, Array],
     y_ends: tuple[Array, Array],
 ) -> Array:
-    """∫ X dY along edges, for a box that ends at `x_ends` and `y_ends`; X from the one nearest to 0.
+    """∫ (X − c) dY along edges, for a box from `x_ends[0]` to `x_ends[1]` and `y_ends[0]` to `y_ends[1]`.
 
-    The integral around is the same of X − c, and with that one for c no term is larger than either box. Quotients are
-    shares of an edge, so that none overflows, nor does a derivative.
+    The sum around does not depend on c. With c the X nearest to 0, no term is larger than either box. Quotients are
+    fractions of an edge, so neither they nor their derivatives overflow.
     """
     (x0, y0), (x1, y1), (low_end, high_end) = begin, end, x_ends
     nearest = _clamp(xp, xp.zeros_like(low_end), x_ends)
     least = 4 * float(xp.finfo(x0.dtype).smallest_normal)
     run, rise = x1 - x0, y1 - y0
     bottom, top = _clamp(xp, y0, y_ends), _clamp(xp, y1, y_ends)
-    # How far an edge is beside b, in units of that edge, may have an infinite derivative.
+    # An edge entirely above or below b: its distance to b in units of the edge may have an infinite derivative.
     beside = (top == bottom) & (top != y0) & (top != y1)
     level = (xp.abs(rise) < least) | beside
     rise = xp.where(level, 1.0, rise)
     before, after = (divide(xp, xp.where(level, 0.0, z), rise) for z in (bottom - y0, y1 - top))
-    # Where the part of an edge with Y = y begins and ends.
+    # x at the ends of the part of an edge on which Y = y.
     first, last = x0 + before * run, x1 - after * run
     low, high = xp.minimum(first, last), xp.maximum(first, last)
     left, right = _clamp(xp, low, x_ends), _clamp(xp, high, x_ends)
     width = high - low
     steep = width < least
     width = xp.where(steep, 1.0, width)
-    # The parts of the edge in b, to the right of it, where X = right, and to the left, where X = left.
+    # Lengths along x of the parts of the edge within b, to its right, where X = right, and to its left, where X = left.
     zero = xp.zeros_like(width)
     within, beyond = right - left, xp.maximum(high - xp.maximum(low, high_end), zero)
     short = xp.maximum(xp.minimum(high, low_end) - low, zero)
@@ -221,7 +222,7 @@ def _swept(
     left, right = left - nearest, right - nearest
     mean = (left + right) / 2 * inside + right * outside + left * behind
     mean = xp.where(steep, left, mean)
-    # Against rounding. Where both are equal, the derivative is that of the mean.
+    # Clamped because of rounding. Where `mean` equals an end, the derivative is taken from `mean`.
     mean = xp.where(mean < left, left, xp.where(mean > right, right, mean))
     return mean * (top - bottom)
 
@@ -232,7 +233,7 @@ def _clamp(xp: Namespace, x: Array, ends: tuple[Array, Array]) -> Array:
 
 
 def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = False) -> Regions:
-    """Return rotated boxes as rows of centre, sides and angle; of turned blocks also z and depth."""
+    """Return rotated boxes as rows of centre, sides and angle; rotated 3D boxes also have z and depth."""
     rows = finite(xp, rows_first(xp, regions))
     rows = xp.concat((rows[:-1, ...], within_a_turn(xp, rows[-1:, ...])))
     if fmt == "xywhr":
@@ -242,7 +243,7 @@ def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = Fal
         x, y, z, width, height, depth, angle = rows_of(rows)
         rows, upright = xp.stack((x, y, width, height, angle)), (z, depth)
     sides = xp.stack((rows[2, ...], rows[3, ...], *upright[1:]))
-    # No gradient may pass through a product that overflows.
+    # Gradients must not pass through a product that overflows.
     proper = xp.all(sides > 0, axis=0) & (xp.prod(stop_gradient(sides), axis=0) < math.inf)
     size = xp.prod(xp.where(proper, sides, 0.0), axis=0)
     far = reach(xp, rows)
@@ -251,10 +252,10 @@ def ready(xp: Namespace, regions: Array, _kind: str, fmt: str, _look: bool = Fal
 
 
 def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = PLAIN) -> Array:
-    """Overlap of rotated boxes or turned blocks made ready, broadcast against each other."""
+    """Overlap of rotated 2D or 3D boxes from `ready`, broadcast against each other."""
     if kind == "probiou":
         points = [x.columns[2, ...] <= x.columns[0, ...] for x in (a, b)]
-        # Any sides do for those without: no gradient may pass through an undefined expression.
+        # Boxes without area get sides of 1, so that no gradient passes through an undefined expression.
         boxes = (xp.where(point, 1.0, x.shape) for point, x in zip(points, (a, b), strict=True))
         return xp.where(points[0] | points[1], 0.0, gaussian_similarity(xp, *boxes))
     shared = intersection(xp, a.shape[:5, ...], b.shape[:5, ...])
@@ -264,24 +265,23 @@ def overlap(xp: Namespace, a: Regions, b: Regions, kind: str, _own: Operators = 
 
 
 def _common_height(xp: Namespace, a: Array, b: Array) -> Array:
-    """Height that turned blocks share, given rows of z and depth."""
+    """Height of the intersection of rotated 3D boxes, given rows of z and depth."""
     apart, p, q = a[0, ...] - b[0, ...], a[1, ...] / 2, b[1, ...] / 2
     height = xp.minimum(apart + p, q) - xp.maximum(apart - p, -q)
     return xp.maximum(height, xp.zeros_like(height))
 
 
 def gaussian_envelopes(xp: Namespace, regions: Regions, threshold: Array | float) -> Regions:
-    """Return rotated boxes with envelopes that meet wherever `gaussian_similarity` is above a threshold.
-
-    B ≥ ¼ Δ² / (σ₁² + σ₂²) along either axis, and √(σ₁² + σ₂²) ≤ σ₁ + σ₂: boxes that are alike by more than t are no
-    more than 2√B (σ₁ + σ₂) apart along it, at the B that makes them alike by t.
+    """Return rotated boxes with envelopes that intersect for each pair with `gaussian_similarity` above a threshold.
+    Along either axis B ≥ ¼ Δ² / (σ₁² + σ₂²), and √(σ₁² + σ₂²) ≤ σ₁ + σ₂. So centres of boxes with a similarity above t
+    are at most 2√B (σ₁ + σ₂) apart along the axis, for the B with similarity t.
     """
     proper = regions.columns[2:4, ...] > regions.columns[:2, ...]
     x, y, width, height, angle = rows_of(regions.shape)
     cos, sin = (xp.abs(z) for z in direction(xp, angle))
     deviation = xp.stack((xp.hypot(cos * width, sin * height), xp.hypot(sin * width, cos * height))) / math.sqrt(12)
     info = xp.finfo(deviation.dtype)
-    # A similarity of t has exp(−B) = t(2 − t) = 1 − (1 − t)²; of 0, the least that the dtype tells from it.
+    # A similarity of t means exp(−B) = t(2 − t) = 1 − (1 − t)². For t = 0, the smallest similarity of the dtype counts.
     least = float(info.smallest_normal)
     like = xp.asarray(threshold, dtype=deviation.dtype, device=device(deviation))
     some, high = like > least, like > 0.5

@@ -1,9 +1,9 @@
-"""Focal loss: cross-entropy in which well-classified items count little.
+"""Focal loss: cross-entropy with low weights for well-classified items.
 
 Notation: z the logit against the target, so σ(z) is the probability of the wrong class; w the distance of a soft target
-from the nearer hard one; ce = softplus(z) − wz the cross-entropy, q = σ(z) + w(1 − 2σ(z)) the 1 − p_t of the paper. In
-these terms nothing cancels: z → −∞ is a perfect prediction, with ce = e^z and q = e^z to the last digit, and z → +∞ a
-hopeless one, with ce = z and q = 1.
+from the nearer hard target; ce = softplus(z) − wz the cross-entropy; q = σ(z) + w(1 − 2σ(z)) the paper's 1 − p_t. In
+these terms there is no cancellation: for z → −∞ the prediction is right, and ce = q = e^z to the last digit; for
+z → +∞ it is wrong, and ce = z and q = 1.
 """
 
 import math
@@ -38,7 +38,7 @@ from .reduction import Reduction, check_reduction, check_weights, reduce, share,
 
 
 class LossAndGrad(NamedTuple):
-    """A loss, and its derivative by the logits."""
+    """A loss and its derivative with respect to the logits."""
 
     loss: Array
     dlogits: Array
@@ -59,7 +59,7 @@ def _focal(
 ) -> tuple[Array, ...]:
     """Return weight · q^γ · ce, and its derivative by z if `slope`; w = None for hard targets.
 
-    For soft ones ``balance = (u, v)`` makes ce = u softplus(z) + v softplus(−z).
+    For soft targets ``balance = (u, v)`` replaces ce by u softplus(z) + v softplus(−z).
     """
     xp, own = mode.xp, mode.own
     cap, capped = _cap(xp, z.dtype), z
@@ -82,11 +82,11 @@ def _focal(
         power = weight if power is None else own.multiply(power, weight)
     if rest is None:
         return (ce if power is None else own.multiply(ce, power),)
-    # d/dz (q^γ ce) = q^γ (γ ce q′/q + ce′), in which q′/q is at most 1
+    # d/dz (q^γ ce) = q^γ (γ ce q′/q + ce′), where q′/q is at most 1
     if w is None:
         derivative = own.add(own.multiply(own.multiply(rest, ce), gamma), miss)
     else:
-        part = w > 0  # elsewhere q = σ(z), both of which may have underflown
+        part = w > 0  # for w = 0, q = σ(z), which may have underflowed
         ratio = xp.where(part, miss / xp.where(part, q, 1.0), 1.0)
         ascent = miss - w if balance is None else balance[0] * miss - balance[1] * rest
         derivative = rest * ce * (1.0 - 2.0 * w) * ratio * gamma + ascent
@@ -96,22 +96,22 @@ def _focal(
 
 
 def _cap(xp: Namespace, dtype: DType) -> float:
-    """Return a z with σ(z) = 1 to rounding and e^4z finite, by which third derivatives of e^z / (1 + e^z) divide."""
+    """Return a z with σ(z) = 1 to rounding and finite e^4z, a divisor in third derivatives of e^z / (1 + e^z)."""
     return -1.25 * math.log(float(xp.finfo(dtype).eps))  # 20 in float32, 45 in float64
 
 
 def _power(xp: Namespace, q: Array, w: Array | None, gamma: float | Array, z: Array, softplus: Array) -> Array | None:
-    """q^γ, None for γ = 0. Products where γ is a small integer; else through log q, for 0^γ has no derivative."""
+    """q^γ, None for γ = 0. By products for a small integer γ; else through log q, because 0^γ has no derivative."""
     if not is_array(gamma):
         if gamma == 0:
             return None
-        # Comparisons, by which torch does not compile a γ that changes for each of its values.
+        # Comparisons, because with them torch does not compile a changing γ for each value.
         power = next((k for k in range(1, 17) if gamma == k), None)
         if power is not None:
             return q * q if power == 2 else q**power
     log_q = z - softplus
     if w is not None:
-        # At w = 0 as the limit, for the derivative by w: q′/q = (1 − 2q)/q.
+        # At w = 0 linear in w, so that the derivative by w is (1 − 2q)/q.
         part, least = w > 0, float(xp.finfo(z.dtype).smallest_normal)
         hard = log_q + w * stop_gradient((1.0 - 2.0 * q) / xp.where(q > least, q, least))
         log_q = xp.where(part, xp.log(xp.where(part, q, 1.0)), hard)
@@ -263,7 +263,7 @@ def _check_sigmoid(
     if tuple(targets.shape) != tuple(logits.shape):
         raise ValueError(
             f"targets must have the shape of logits, {tuple(logits.shape)}, got {tuple(targets.shape)}; "
-            "class numbers are for softmax_focal_loss"
+            "for class labels use softmax_focal_loss"
         )
     for name, x in weights.items():
         check_weights(mode, name, x, tuple(logits.shape))
@@ -290,7 +290,7 @@ def _sigmoid_items(
     xp, own = mode.xp, mode.own
     against, w, balance = 1.0 - t, None, None
     weight = None if alpha is None else own.add(t * (2.0 * alpha - 1.0), 1.0 - alpha)
-    # Σ t(1 − t), of which no term is negative, is 0 for hard targets alone. They have a derivative all the same.
+    # Σ t(1 − t) is 0 only if all targets are hard. With a gradient, floating targets are soft, to have a derivative.
     if hard or (mode.at_hand and not mode.grad and bool(_dot(xp, t, against) == 0)):
         if pos_weight is not None:
             chosen = t * pos_weight + against
@@ -300,7 +300,7 @@ def _sigmoid_items(
         nearest = xp.round(t)
         sign = 1.0 - 2.0 * nearest
         w = (t - nearest) * sign
-        if pos_weight is not None:  # of t where 1 is the nearer target, of 1 − t elsewhere
+        if pos_weight is not None:  # multiplies the nearer term if t is nearer to 1, else the farther term
             of_near, of_far = (xp.where(side, pos_weight, xp.ones_like(t)) for side in (nearest > 0, nearest <= 0))
             balance = of_near * (1.0 - w), of_far * w
     found = _focal(mode, x * sign, w, weight, gamma, slope=slope, balance=balance)
@@ -320,7 +320,7 @@ def _sigmoid_pieces(
 ) -> tuple[Array, ...]:
     """:func:`_sigmoid_items`, in pieces."""
     items = partial(_sigmoid_items, mode, alpha=alpha, gamma=gamma, hard=hard, slope=slope)
-    # Several megabytes of temporaries malloc returns to the system, and gets back page by page.
+    # Half as large with `slope`, for its temporaries: malloc returns megabytes to the system, and page faults follow.
     grain = mode.grain // 2 if slope else mode.grain
     if pos_weight is None or isinstance(pos_weight, float):
         return by_rows(mode, partial(items, pos_weight=pos_weight), x, t, grain=grain)
@@ -328,7 +328,7 @@ def _sigmoid_pieces(
 
 
 def _in_range(xp: Namespace, x: Array, t: Array, weight: Array | None) -> tuple[Array, Array]:
-    """Return logits and targets with zeros for what in items of weight 0 has no finite loss."""
+    """Return logits and targets, with zeros for values of weight-0 items that have no finite loss."""
     if weight is None:
         return x, t
     return present(xp, x, weight), xp.where((weight > 0) | ((t >= 0) & (t <= 1)), t, 0.0)
@@ -356,7 +356,7 @@ def _sigmoid_loss(
     def value(mode: Mode, x: Array, t: Array, **options: Any) -> Array:
         return _sigmoid_pieces(mode, x, t, slope=False, **options)[0]
 
-    # At once beside a graph, whose memory stays: then pieces gain nothing.
+    # In one piece, because the graph keeps all memory anyway.
     both = partial(_sigmoid_items, slope=True)
     loss = with_slope(mode, value, both, x, t, **{k: number_in(xp, y, wide) for k, y in options.items()})
     return cast(xp, reduce(xp, loss, reduction, factor=factor), dtype)
@@ -536,9 +536,9 @@ def _check_softmax(
     if classes == 0:
         raise ValueError(f"logits must have at least one class along axis {axis}, got {shape}")
     if tuple(labels.shape) != (shape if soft else items):
-        what = "floating labels, the probabilities of the classes," if soft else "integer labels"
+        what = "floating class probabilities" if soft else "integer class labels"
         raise ValueError(
-            f"labels: {what} must have shape {shape if soft else items} beside logits of shape {shape} with classes "
+            f"labels must have shape {shape if soft else items} as {what} for logits of shape {shape} with classes "
             f"along axis {axis}, got {tuple(labels.shape)}"
         )
     if soft:
@@ -546,7 +546,7 @@ def _check_softmax(
     if ignore_index is not None:
         ignore_index = check_integer("ignore_index", ignore_index)
         if soft:
-            raise ValueError(f"ignore_index must be None where labels are probabilities, got {ignore_index}")
+            raise ValueError(f"ignore_index must be None if labels are probabilities, got {ignore_index}")
     weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype)) if of_classes else None
     check_reduction(reduction)
     options = {
@@ -636,16 +636,16 @@ def _softmax_loss(
     return loss, cast(xp, _class_back(xp, dlogits, axis), of)
 
 
-def _with_classes(xp: Namespace, x: Array, t: Array, there: Array) -> tuple[Array, Array]:
-    """Return logits (..., C), and labels or probabilities, with zeros for what has no finite loss in other items."""
-    far = float(xp.finfo(x.dtype).max) / 4  # logits differ by less than the largest number
-    x = xp.where(there[..., None] | (xp.abs(x) < far), x, 0.0)
+def _with_classes(xp: Namespace, x: Array, t: Array, counts: Array) -> tuple[Array, Array]:
+    """Return logits (..., C), and labels or probabilities, with zeros where ignored items have no finite loss."""
+    far = float(xp.finfo(x.dtype).max) / 4  # so that differences of logits are finite
+    x = xp.where(counts[..., None] | (xp.abs(x) < far), x, 0.0)
     if t.ndim == x.ndim:
-        return x, xp.where(there[..., None] | ((t >= 0) & (t <= 1)), t, 0.0)
-    return x, xp.where(there | ((t >= 0) & (t < x.shape[-1])), t, 0)
+        return x, xp.where(counts[..., None] | ((t >= 0) & (t <= 1)), t, 0.0)
+    return x, xp.where(counts | ((t >= 0) & (t < x.shape[-1])), t, 0)
 
 
-# permute_dims and not moveaxis, for which torch.func.vmap has no batching rule (torch 2.13)
+# permute_dims, because torch.func.vmap has no batching rule for moveaxis (torch 2.13).
 def _class_last(xp: Namespace, x: Array, axis: int) -> Array:
     others = [i for i in range(x.ndim) if i != axis]
     return xp.permute_dims(x, (*others, axis))
@@ -668,7 +668,7 @@ def _softmax_items(
     smoothing: float | Array,
     slope: bool,
 ) -> tuple[Array, ...]:
-    """Loss of each item (..., C), and its derivative by x if `slope`; t has labels (...) or probabilities (..., C)."""
+    """Loss of each item (..., C), and its derivative by x if `slope`; t is labels (...) or probabilities (..., C)."""
     xp = mode.xp
     weight = None if each is None else each + xp.zeros_like(x)
     if t.ndim == x.ndim:
@@ -678,7 +678,7 @@ def _softmax_items(
     if ignore_index is not None:
         counts = (t != ignore_index)[..., None]
         x = xp.where(counts, x, 0.0)
-    # 1 for an item that counts, 0 for one that does not, NaN for a label that there is not
+    # 1 for an item, 0 for an ignored one, NaN for a label out of range.
     known = (t >= 0) & (t < x.shape[-1])
     item = xp.where(known, xp.ones_like(x[..., 0]), math.nan)[..., None]
     if counts is not None:
@@ -693,9 +693,9 @@ def _softmax_items(
 def _one_class(
     mode: Mode, x: Array, chosen: Array, weight: Array, gamma: float | Array, *, slope: bool
 ) -> tuple[Array, ...]:
-    """Focal loss of one class against the rest: as of two classes with logit z = log Σ_{c≠y} e^{x_c} − x_y."""
+    """Focal loss of one class against the rest, as two classes with logit z = log Σ_{c≠y} e^{x_c} − x_y."""
     xp = mode.xp
-    # Not −∞: where all others are impossible, the label's own place is the largest and takes the sum.
+    # Not −∞: if all other classes are impossible, the maximum must still be finite.
     others = xp.where(chosen, float(xp.finfo(x.dtype).min), x)
     z, shares = log_sum_exp(xp, others, xp.sum(xp.where(chosen, x, 0.0), axis=-1, keepdims=True))
     if weight.shape[-1] != 1:
@@ -711,8 +711,8 @@ def _all_classes(
 ) -> tuple[Array, ...]:
     """Σ_c t_c α_c times the focal loss of class c against the rest, for every class.
 
-    The sum over the rest is 1 − p_c. As a difference it is exact for all classes but the most probable one, whose rest
-    is summed by itself.
+    The sum over the rest is 1 − p_c. As a difference it is exact for all classes except the most probable one, for
+    which the rest is summed directly.
     """
     xp = mode.xp
     if x.shape[-1] == 1:  # no rest: p = 1
@@ -722,17 +722,17 @@ def _all_classes(
     best = first == xp.arange(x.shape[-1], dtype=first.dtype, device=device(x))
     top = xp.sum(xp.where(best, x, 0.0), axis=-1, keepdims=True)
     rest, shares = log_sum_exp(xp, xp.where(best, float(xp.finfo(x.dtype).min), x), top)
-    below = xp.exp(rest)  # Σ e^{x_c − top} of all but the best
+    below = xp.exp(rest)  # Σ e^{x_c − top} over all classes but the best
     mine = xp.exp(x - top)
     against = xp.where(best, 1.0, 1.0 + (below - mine))
     z = xp.where(best, rest, xp.log(against) - (x - top))
     weight = t if each is None else t * each
-    z = xp.where((weight == 0) & (z == math.inf), 0.0, z)  # a class that is impossible and does not count
+    z = xp.where((weight == 0) & (z == math.inf), 0.0, z)  # an impossible class of weight 0
     found = _focal(mode, z, None, weight, gamma, slope=slope)
     loss = xp.sum(found[0], axis=-1)
     if not slope:
         return (loss,)
-    # ∂z_c/∂x_j = −1 for j = c, and otherwise p_j / (1 − p_c), the share of j in the rest
+    # ∂z_c/∂x_j is −1 for j = c, else p_j / (1 − p_c), the share of j in the rest.
     total = 1.0 + below
     each_share = xp.where(best, 0.0, found[1] * total / against)
     elsewhere = mine / total * (xp.sum(each_share, axis=-1, keepdims=True) - each_share)

@@ -1,4 +1,4 @@
-"""Box regression by overlap."""
+"""Loss for box regression: 1 − overlap."""
 
 from .._array.mode import Mode, sized_mode_of
 from .._array.namespace import A, Array, DType, cast, compute_dtype, result_dtype
@@ -74,7 +74,7 @@ def box_iou_loss(
     items = tuple(pred.shape[: pred.ndim - axes])
     check_weights(mode, "sample_weight", sample_weight, items)
     factor = mode.run(shares, sample_weight, shape=items, dtype=wide, reduction=reduction)
-    # 16-bit floats get their overlap in float32; integers are compared as such.
+    # Overlaps of 16-bit floats are computed in float32; integers are compared as integers.
     pred, target = (x if xp.isdtype(x.dtype, "integral") else cast(xp, x, wide) for x in (pred, target))
     if factor is not None:
         each = factor[(..., *(None,) * axes)]

@@ -12,13 +12,13 @@ REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def check_reduction(reduction: str) -> None:
-    """Raise ValueError unless `reduction` is one of those known."""
+    """Raise ValueError unless `reduction` is known."""
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
 
 
 def check_weights(mode: Mode, name: str, weights: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise unless weights broadcast to a shape, and, where a look at them is free, none is negative."""
+    """Raise unless weights broadcast to a shape; also for a negative weight, if checking values is free."""
     if weights is None:
         return
     xp, given = mode.xp, tuple(weights.shape)
@@ -38,9 +38,10 @@ def shares(
     reduction: str,
     counts: Array | None = None,
 ) -> Array | None:
-    """Return the factor of each item's loss: its weight, over their sum for "mean"; NaN for a negative weight.
+    """Return the factor of each item's loss: its weight, divided by their sum for "mean"; NaN for a negative weight.
 
-    Weights are relative then, and may be of any size. `counts` is which items count at all. None for no weights.
+    For "mean" only the ratios of weights matter, so they may have any scale. Items not in `counts` get 0. None if there
+    are no weights.
     """
     if weights is None:
         return None
@@ -60,9 +61,9 @@ def shares(
 def reduce(
     xp: Namespace, loss: Array, reduction: str, count: Array | float | None = None, factor: Array | None = None
 ) -> Array:
-    """Return the losses, their sum, or their sum over their number (or `count`); the mean of nothing is 0.
+    """Return the losses, their sum, or their sum divided by their number (or `count`); the mean of no items is 0.
 
-    With a `factor` of each, see :func:`shares`, a mean is a sum.
+    With factors from :func:`shares` the mean is a sum.
     """
     if factor is not None:
         loss, count = loss * factor, 1
@@ -73,7 +74,7 @@ def reduce(
 
 
 def share(grad: Array, reduction: str, count: Array | float | None = None, factor: Array | None = None) -> Array:
-    """Return the gradient of the reduced loss from the derivative of each item's own."""
+    """Return the gradient of the reduced loss, given the derivative of each item's loss."""
     if factor is not None:
         return grad * factor
     return grad if reduction != "mean" else grad / (_number(grad) if count is None else count)

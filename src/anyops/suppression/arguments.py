@@ -1,4 +1,4 @@
-"""Common checks of the suppression ops; each error names the argument, the expectation and the given value."""
+"""Argument checks of the suppression ops; each error names the argument, the expectation and the given value."""
 
 import math
 from collections.abc import Callable
@@ -41,13 +41,13 @@ def check_threshold(
 ) -> float | Array:
     """Return a threshold as a float; raise unless it is a number in [0, largest].
 
-    Static forms pass another `check`, by which it may be an array: :func:`check_parameter`.
+    Static forms pass :func:`check_parameter` as `check`, which also allows an array.
     """
     return check(name, value, least=0, largest=largest, finite=False)
 
 
 def check_score_threshold(value: float, *, check: Callable[..., Any] = check_number) -> float | Array:
-    """Return a threshold of scores as a float, integers as they are; raise unless it is a number of at least 0."""
+    """Return a score threshold as a float, integers as they are; raise unless it is a number of at least 0."""
     least = check_threshold("score_threshold", value, check=check)
     if type(value) is float or is_array(least):
         return least
@@ -64,7 +64,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 NUMBERS = "real floating", "integral"
-Parameters = dict[str, Any]  # numbers of an op: floats, or arrays without axes
+Parameters = dict[str, Any]  # numeric parameters of an op: floats, or 0-d arrays
 
 
 def check_detections(
@@ -84,7 +84,7 @@ def check_detections(
         raise ValueError("scores must have shape (..., N), got ()")
     axes = len(FORMATS[measure.fmt].shape)
     numbers, rows = (), ()
-    # Scores are laid beside the boxes, or the square overlaps, unless those lack the batch of the scores.
+    # If the shape of the scores does not match the boxes, or square overlaps, the message below names both.
     if boxes is not None:
         check_regions("boxes", boxes, measure.fmt)
         name, beside, rows, numbers = "boxes", boxes, boxes.shape[:-axes], boxes.shape[-axes:]
@@ -98,9 +98,7 @@ def check_detections(
         check_known_chunks(xp, "scores", scores)
         check_known_chunks(xp, name, beside)
         check_dtype(xp, name, beside, *NUMBERS)
-        raise ValueError(
-            f"scores must have shape {tuple(rows)} beside {name} of shape {tuple(beside.shape)}, got {shape}"
-        )
+        raise ValueError(f"scores must have shape {tuple(rows)} for {name} of shape {tuple(beside.shape)}, got {shape}")
     for name, x, dtypes, expected in (
         ("boxes", boxes, NUMBERS, (*shape, *numbers)),
         (labels_name, labels, NUMBERS, shape),
@@ -113,12 +111,12 @@ def check_detections(
             if x.shape != expected:
                 check_known_chunks(xp, name, x)
                 got = tuple(x.shape)
-                raise ValueError(f"{name} must have shape {expected} beside scores of shape {shape}, got {got}")
+                raise ValueError(f"{name} must have shape {expected} for scores of shape {shape}, got {got}")
     return xp
 
 
 def check_averaged(op: str, boxes: Array | None) -> None:
-    """Raise unless there are boxes along the axes, whose corners an op averages."""
+    """Raise unless `boxes` are axis-aligned boxes, whose corners an op can average."""
     if boxes is None:
         raise TypeError(f"boxes must be an array for {op}, which averages them, got None")
     namespace(boxes=boxes)
@@ -130,38 +128,38 @@ def check_averaged(op: str, boxes: Array | None) -> None:
 
 
 def check_index_contract(op: str, mode: Mode, scores: Array, several: str = "scenes") -> None:
-    """Raise where the number of results cannot be known: for batches, under a transform, in a graph.
+    """Raise if the number of results cannot be known: for batches, under a transform, and for lazy arrays.
 
-    `several` is the argument that numbers the scenes, where there are several.
+    `several` is the name of the argument with scene numbers, for the message.
     """
     static = support()[op].static
     if scores.ndim != 1:
         raise ValueError(
-            f"{op} takes one scene, scores of shape (N,), got {tuple(scores.shape)}; "
-            f"{static} takes batches, {op} the boxes of several scenes one after another, numbered by `{several}`"
+            f"scores must have shape (N,) for {op}, which takes one scene, got {tuple(scores.shape)}; "
+            f"use {static} for batches, or concatenate scenes and number them by `{several}`"
         )
     if not mode.known:
         raise TypeError(
-            f"{op} returns as many indices as there are boxes kept, which no traced or lazy array can have "
-            f"(got {type(scores).__name__}); {'compute the array first' if mode.lazy else f'use {static}'}"
+            f"{op} returns as many indices as it keeps boxes, so scores must not be a traced or lazy array, "
+            f"got {type(scores).__name__}; {'compute the array first' if mode.lazy else f'use {static}'}"
         )
 
 
 class Call(NamedTuple):
-    """A call whose arguments were checked: how it computes, the arrays it computes with, and its limits."""
+    """A call with checked arguments: its mode, the arrays it computes with, and its limits."""
 
     mode: Mode
     detections: Detections
     measure: Measure
-    least: Array | float | None = None  # only scores above it count; a whole number beside integers
-    last: float | None = None  # only new scores above it count
-    limit: int | None = None  # of results, in each scene where there are several
-    scenes: Array | None = None  # (N,), on the host where NumPy computes the results
-    origin: Array | None = None  # (..., 1, 4), beside which the boxes lie if they were integers
-    dtypes: tuple[DType, DType] = (None, None)  # of new scores and boxes, where integers were given
+    least: Array | float | None = None  # threshold of the scores; an integer if scores are integers
+    last: float | None = None  # threshold of the new scores
+    limit: int | None = None  # maximum number of results, per scene if there are scenes
+    scenes: Array | None = None  # (N,), on the host if NumPy computes the results
+    origin: Array | None = None  # (..., 1, 4), subtracted from integer boxes
+    dtypes: tuple[DType, DType] = (None, None)  # of new scores and boxes, if integers were given
 
     def first(self, indices: Array, *others: Array | None) -> tuple[Array | None, ...]:
-        """Return those of the results, best first, that the limit leaves."""
+        """Return the first results within the limit; results come best first."""
         results, limit = (indices, *others), self.limit
         if limit is None:
             return results
@@ -195,10 +193,10 @@ def index_call(
     differentiable: bool = True,
     early: bool = True,
 ) -> Call:
-    """Check the arguments that the ops of the index contract share; `differentiable` is whether any result is.
+    """Check the arguments shared by the ops of the index contract; `differentiable` tells whether any result is.
 
-    `early` is whether boxes up to the score threshold take no part, nor their coordinates. Where there are `scenes`,
-    labels become numbers of the pairs of a scene and a label.
+    `early` tells whether boxes with scores up to the threshold are ignored, including their coordinates. With `scenes`,
+    labels become numbers of (scene, label) pairs.
     """
     xp = check_detections(given, measure, scenes=scenes)
     least = None if score_threshold is None else check_score_threshold(score_threshold)
@@ -221,9 +219,9 @@ def _by_scene(call: Call) -> Call:
 def static_call(
     op: str, given: Detections, measure: Measure, numbers: Parameters, *, differentiable: bool = True
 ) -> tuple[Call, Parameters]:
-    """Check the arguments that the ops of the static contract share, and return the numbers as they are computed with.
+    """Check the arguments shared by the ops of the static contract; return the call, and the numbers to compute with.
 
-    These are floats, or arrays in the dtype of the overlaps. Boxes with scores up to `least` take no part.
+    Numbers are floats, or arrays in the dtype of the overlaps. Boxes with scores up to `least` are ignored.
     """
     xp = check_detections(given, measure)
     check_can_order(xp, op)
@@ -261,13 +259,13 @@ def _enter(
     boxes, scores, labels, overlaps, valid, scenes = views[: len(given) + 1]
     origin = of_scores = of_boxes = None
     least = last = to_host(last).item() if mode.host and is_array(last) else last
-    if not is_floating(mode, scores):  # ranked as integers, and lowered where no result is made of them
+    if not is_floating(mode, scores):  # ranked as integers; lowered if the op returns no scores
         of_scores, of_integer = floating_of(mode, scores), given.scores.dtype
         scores = (as_compared if differentiable else with_arithmetic)(mode.xp, scores)
         lowered = lowered_by(mode.xp, of_integer, scores.dtype)
         least = None if last is None else whole(mode.xp, last, scores, lowered)
     of_integers = boxes is not None and not is_floating(mode, boxes)
-    # Where boxes lie that take no part moves no origin, and is no reason to refuse the others.
+    # Ignored boxes do not affect the origin, and their coordinates are not checked.
     real = taking_part(scores, least if early else None, valid) if of_integers else None
     if boxes is not None and measure.fmt != "xyxy":
         boxes, measure = _as_computed(mode, boxes, measure, real)
@@ -282,7 +280,7 @@ def _enter(
 
 
 def taking_part(scores: Array, least: Array | float | None, valid: Array | None) -> Array | None:
-    """Return whether each box takes part: one that is valid, with a score above a limit; None if all do."""
+    """Return which boxes are valid and have a score above a limit; None if all do."""
     if least is None:
         return valid
     above = scores > number_in(namespace(scores=scores), least, scores.dtype)
@@ -290,9 +288,9 @@ def taking_part(scores: Array, least: Array | float | None, valid: Array | None)
 
 
 def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: Array | None) -> tuple[Array, Measure]:
-    """Return boxes along the axes as xyxy, and other regions as floats with all their numbers along the last axis.
+    """Return axis-aligned boxes as xyxy, and other regions as floats with all their numbers along the last axis.
 
-    Integers must be held by the floats where the boxes are `real`.
+    Raises ValueError if floats cannot represent the integers of `real` boxes.
     """
     xp, fmt = mode.xp, measure.fmt
     boxes = flat(xp, boxes, fmt)
@@ -307,14 +305,14 @@ def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: Array | None)
 
 
 def is_floating(mode: Mode, x: Array) -> bool:
-    """Whether an array holds floating numbers, which for one of NumPy costs no call."""
+    """Tell whether an array is floating; on the host, without a function call."""
     return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
 
 
 def whole(xp: Namespace, least: Array | float, scores: Array, lowered: int = 0) -> Array | float:
-    """Return the integer above which those integers lie that are above a threshold, in their dtype.
+    """Return the largest integer that is at most a threshold, in the dtype of integer scores.
 
-    An array: JAX takes 32 bits for an int. `lowered` is by how much the scores are.
+    As an array, because JAX converts an int to 32 bits. `lowered` is the number that was subtracted from the scores.
     """
     if xp.isdtype(scores.dtype, "real floating"):
         return least
@@ -349,7 +347,7 @@ def check_positive(name: str, value: float, *, check: Callable[..., Any] = check
 
 
 def comparable(xp: Namespace, labels: Array) -> Array:
-    """Return integer labels in the index dtype: libraries lack operations on small and unsigned integers."""
+    """Return integer labels in the index dtype, because libraries lack operations on small and unsigned integers."""
     if xp.isdtype(labels.dtype, "real floating"):
         return labels
     return cast(xp, labels, default_int(xp, labels))

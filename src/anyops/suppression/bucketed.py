@@ -1,8 +1,8 @@
 """Greedy NMS in bucketed shapes, for a library that compiles each kernel for each shape.
 
-The same two algorithms as the eager twin in `greedy`, with everything padded. First the best boxes suppress among the
-rest, by tiles, while that removes many; then the graph of overlapping pairs of the remaining boxes decides. After each
-step the host reads which boxes are still live, and the sizes for the next step.
+The same two algorithms as the eager version in `greedy`, with padded arrays. First the best boxes suppress the others,
+by tiles, as long as this removes many; then the graph of overlapping pairs decides the remaining boxes. After each step
+the host reads which boxes are still live, and the sizes for the next step.
 """
 
 import math
@@ -19,23 +19,23 @@ from .edges import kept_in_fixed_shape
 from .overlaps import Scene, Strips, Sweep, acts, both_ways, can_overlap, searches_within
 from .tiles import ranked_mask
 
-# Boxes that suppress among the rest in one step.
+# Number of boxes that suppress the others in one step.
 HEAD = 1024
-# Share of the rest that a step must suppress for another one to follow.
+# Fraction of the other boxes that a step must suppress for another step to follow.
 LEAST_SUPPRESSED = 0.25
-# Candidates up to which a graph is built; tiles need no memory for them.
+# Largest number of candidates for which a graph is built; tiles need no memory for candidates.
 CANDIDATES_PADDED = 1 << 25
 
 
 def kept_in_buckets(
     mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
 ) -> Array:
-    """Indices kept, by descending score, on the host."""
+    """Indices of the boxes kept, by descending score, on the host."""
     n = detections.scores.shape[0]
     size = bucket(n)
     members = to_host(mode.xp.arange(size))
     valid = members < n
-    members = members[:n]  # of the scene, one for each box that is still live
+    members = members[:n]  # positions of the boxes that are still live
     live = detections.map(lambda x: pad(mode.xp, x, size))
     if least is not None:
         valid = valid & to_host(mode.run(_above, live.scores, least))
@@ -44,9 +44,9 @@ def kept_in_buckets(
     while True:
         size = bucket(members.shape[0])
         rows = size if size <= 2 * HEAD else HEAD
-        order, stays = map(to_host, mode.run(ranked_mask, live, threshold, measure=measure, rows=rows))
-        kept.append(members[order[:rows][stays[:rows]]])
-        rest = order[rows:][stays[rows:]]
+        order, survives = map(to_host, mode.run(ranked_mask, live, threshold, measure=measure, rows=rows))
+        kept.append(members[order[:rows][survives[:rows]]])
+        rest = order[rows:][survives[rows:]]
         if rest.shape[0] == 0:
             return joined(kept)
         suppressed = 1 - rest.shape[0] / (members.shape[0] - rows)
@@ -60,7 +60,7 @@ def _above(mode: Mode, scores: Array, least: Array) -> Array:
 
 
 def _part(mode: Mode, detections: Detections, index: Array) -> Detections:
-    """Return the detections at positions on the host, padded."""
+    """Return the detections at `index`, an array on the host, padded."""
     size = bucket(index.shape[0])
     index, valid = pad_host(index, size), pad_host(index >= 0, size)
     return mode.run(_take, detections, index)._replace(valid=valid)
@@ -71,8 +71,8 @@ def _take(mode: Mode, detections: Detections, index: Array) -> Detections:
 
 
 def _kept_at_once(mode: Mode, detections: Detections, threshold: float, measure: Measure) -> Array:
-    """Positions kept, on the host, by descending score: by the graph, or by all tiles if a graph would be too large."""
-    # Of iof and ios boxes may have infinite corners.
+    """Positions kept, by descending score, on the host; from the graph, or from tiles if a graph would be too large."""
+    # Boxes may have infinite corners for iof and ios, and the graph does not support that.
     found = None if measure.kind in ("iof", "ios") else _kept_by_graph(mode, detections, threshold, measure)
     if found is None:
         order, live = map(to_host, mode.run(ranked_mask, detections, threshold, measure=measure))
@@ -81,8 +81,8 @@ def _kept_at_once(mode: Mode, detections: Detections, threshold: float, measure:
 
 
 def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, measure: Measure) -> Array | None:
-    """Positions kept, on the host, by descending score; None where tiles are the better way."""
-    # The strips are made for a lower threshold, one of twenty, so that few are compiled.
+    """Positions kept, by descending score, on the host; None if tiles are preferable."""
+    # The threshold for the strips is rounded down to one of twenty, so that few kernels are compiled.
     bound = math.floor(threshold * 20) / 20
     order, live, entries, searches, total, usable = mode.run(_searches, detections, measure=measure, bound=bound)
     if not bool(usable) or float(total) > CANDIDATES_PADDED:
@@ -96,25 +96,25 @@ def _kept_by_graph(mode: Mode, detections: Detections, threshold: float, measure
 def _searches(
     mode: Mode, detections: Detections, *, measure: Measure, bound: float
 ) -> tuple[Array, Array, tuple[Array | None, ...], tuple[Array, Array, Array], Array, Array]:
-    """Rank and sort the boxes, and find the ranges of candidates of their entries."""
+    """Rank the boxes, sort them into strips, and find the range of candidates of each entry."""
     xp = mode.xp
     order = descending(xp, detections.scores)
     boxes, _, labels, _, live = detections.take(xp, order)
     regions = with_envelopes(xp, ready(xp, working(xp, boxes), measure), measure, bound)
     proper = live & can_overlap(xp, regions)
-    # Boxes that overlap none become copies of one that can: they do not stretch the scene, and are never searched.
+    # Boxes that cannot overlap become copies of one that can. They do not extend the scene, and are never searched.
     first, n = xp.argmax(proper), order.shape[0]
     regions = regions.map(lambda x: xp.where(proper, x, xp.take(x, first[None], axis=-1)))
     scene = Scene(regions, xp.arange(n, dtype=order.dtype), labels, measure, bound)
     strips = Strips.of(xp, scene)
-    # A box reaches into one further strip on average, so 2n entries have room.
+    # On average a box has fewer than two entries in further strips, so room for 2n suffices.
     sweep = Sweep.of(xp, strips, scene, proper, room=2 * n)
     found = searches_within(xp, sweep)
     query = xp.concat([xp.arange(len(start), dtype=start.dtype) + query for query, start, _ in found])
     start = xp.concat([start for _, start, _ in found])
     count = xp.concat([count for *_, count in found])
     count = xp.maximum(count, xp.zeros_like(count))
-    total = xp.sum(xp.astype(count, regions.columns.dtype))  # rounded, but a float does not overflow
+    total = xp.sum(xp.astype(count, regions.columns.dtype))  # a float, which is rounded but does not overflow
     entries = *sweep.scene.boxes, sweep.scene.ranks, sweep.scene.labels
     return order, live, entries, (query, start, count), total, strips.fits(xp)
 
@@ -128,7 +128,7 @@ def _pairs(
     capacity: int,
     measure: Measure,
 ) -> tuple[Array, Array, Array, Array]:
-    """Whether each candidate is a pair, its better and worse rank, padded to a capacity, and the number of pairs."""
+    """Which candidates are pairs, their better and worse ranks, all padded to a capacity, and the number of pairs."""
     xp, (columns, shape, ranks, labels), (query, start, count) = mode.xp, entries, searches
     ends = xp.cumulative_sum(count)
     number = xp.arange(count.shape[0], dtype=ranks.dtype)
@@ -143,7 +143,7 @@ def _pairs(
 
 
 def _kept(mode: Mode, hit: Array, better: Array, worse: Array, live: Array, *, pairs: int) -> tuple[Array, Array]:
-    """Whether each rank is kept, and whether all were decided."""
+    """Which ranks are kept, and whether all ranks were decided."""
     xp, n = mode.xp, live.shape[0]
     some = xp.nonzero(hit, size=pairs, fill_value=hit.shape[0])[0]
     real = some < hit.shape[0]

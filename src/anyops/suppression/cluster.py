@@ -1,4 +1,4 @@
-"""Cluster-NMS: greedy NMS as a fixed point; its matrix then penalises scores and averages boxes.
+"""Cluster-NMS: greedy NMS as a fixed point, whose overlap matrix also penalises scores and averages boxes.
 
 With boxes by rank, X_ij = overlap(i, j) for i < j of the same label, and b the boxes that greedy NMS keeps,
 
@@ -26,7 +26,7 @@ from .winners import Winners, pairs_with_kept
 
 Penalty = Literal[None, "score", "score+distance"]
 PENALTIES: tuple[Penalty, ...] = get_args(Penalty)
-# A box takes part in the average of a better one above this overlap.
+# A box contributes to the average of a better one if they overlap by more than this.
 AVERAGED = 0.8
 
 
@@ -134,7 +134,7 @@ def cluster_nms(
     )
     if penalty is not None or call.mode.grad or call.mode.padded:
         indices, new, _ = best_first(call, **_settings(given, penalty, _rescore, fmt))
-    else:  # greedy NMS, and scores as they are
+    else:  # greedy NMS with unchanged scores
         (indices,), xp = call.first(kept_of_scene(call, given["threshold"])), call.mode.xp
         new = xp.take(as_floating(xp, call.detections.scores), indices)
     return RescoredBoxes(*call.back(indices, new)[:2])
@@ -253,7 +253,7 @@ def weighted_cluster_nms(
     """
     given = _check(boxes, iou_threshold, penalty, sigma)
     check_averaged("weighted_cluster_nms", boxes)
-    # Boxes below the limit still take part in the average of better ones.
+    # Boxes below the score threshold still contribute to the averages of better ones.
     call = index_call(
         "weighted_cluster_nms",
         Detections(boxes, scores, labels, overlaps),
@@ -325,7 +325,7 @@ def weighted_cluster_nms_boxes(
     call, numbers = static_call(op, Detections(boxes, scores, labels, overlaps, valid), Measure(kind), numbers)
     new, _, moved = in_place(call, **_settings(numbers, penalty, _averaged))
     _, new, moved = call.back(None, new, moved)
-    if call.origin is not None and valid is not None:  # integer boxes that are padding lie beside no other
+    if call.origin is not None and valid is not None:  # restore padding, which was not moved by the origin
         xp = namespace(boxes=boxes)
         assert moved is not None
         moved = xp.where(valid[..., None], moved, cast(xp, boxes, moved.dtype))
@@ -340,12 +340,12 @@ def _check(
     fmt: str = "xyxy",
     check: Callable[..., Any] = check_number,
 ) -> Parameters:
-    """Return the numbers; raise unless all options are in range."""
+    """Return the numeric parameters; raise unless all options are valid."""
     check_choice("penalty", penalty, PENALTIES)
     check_fmt("fmt", fmt)
     if penalty == "score+distance" and FORMATS[fmt].geometry.distance is None:
         raise ValueError(
-            f"penalty must be None or 'score' for fmt={fmt!r}, whose regions have no distance, got {penalty!r}"
+            f"penalty must be None or 'score' for fmt={fmt!r}, which has no centre distance, got {penalty!r}"
         )
     if penalty == "score+distance" and boxes is None:
         raise TypeError("boxes must be an array for penalty='score+distance', which measures distances, got None")
@@ -354,8 +354,8 @@ def _check(
 
 
 def _settings(given: Parameters, penalty: str | None, rescore: Rescore, fmt: str = "xyxy") -> dict[str, Any]:
-    """Return the arguments of the contracts."""
-    # Without a penalty only these overlaps act. Where the threshold is an array, all are looked at.
+    """Return the keyword arguments of `best_first` and `in_place`."""
+    # Without a penalty only overlaps above this have an effect. An array occurs only with tiles, which use all of them.
     least = given["threshold"]
     if rescore is _averaged and isinstance(least, float):
         least = min(least, AVERAGED)
@@ -373,7 +373,7 @@ def _settings(given: Parameters, penalty: str | None, rescore: Rescore, fmt: str
 def _winners(
     mode: Mode, detections: Detections, given: Parameters, least: float | None, *, measure: Measure, floor: float
 ) -> Winners | None:
-    """The rivals of a large scene that greedy suppression keeps: others do not act. None where there are no strips."""
+    """Return the rivals that greedy NMS keeps, since only these have an effect; None for a small scene or no strips."""
     if detections.scores.shape[0] < undivided(measure):
         return None
     found = decided_in_parts(mode, detections, given["threshold"], least, measure=measure)
@@ -409,7 +409,7 @@ def _penalised(
     sigma: float,
     measure: Measure | None,
 ) -> Array:
-    """Scores by the overlaps of the boxes kept, and by their distances where there is a measure of these."""
+    """Scores penalised by the overlaps with boxes kept, and by distances if `measure` is given."""
     distances = None if measure is None else _distances(xp, boxes, measure)
 
     def log_factor(pair: Pair) -> Array:
@@ -450,19 +450,19 @@ def _averaged(
     corners = xp.stack(columns_of(working(xp, boxes)))
 
     def weight(pair: Pair) -> Array:
-        # AVERAGED, as a literal: torch.compile makes numbers of a module symbolic, and inductor takes none into a loop.
+        # AVERAGED as a literal: torch.compile makes module-level numbers symbolic, which inductor's loops cannot use.
         averaged = pair.better(kept) & (pair.overlap > 0.8)
         return xp.where(averaged, pair.overlap, xp.zeros_like(pair.overlap))
 
-    # A box whose score or corners are not finite has no weight in the averages of others, and no average of its own.
+    # A box with a non-finite score has no weight; one with non-finite corners has no weight and is not averaged.
     own = cast(xp, xp.where(xp.isfinite(new), new, xp.zeros_like(new)), corners.dtype)
     bounded = xp.all(xp.isfinite(corners), axis=0)
     finite, weighed = xp.where(bounded, corners, xp.zeros_like(corners)), xp.where(bounded, own, xp.zeros_like(own))
     sums = rivals.sums_of_worse(weight, xp.concat((weighed[None, ...], finite * weighed)))
     total = own + sums[0, ...]
     some = bounded & (total != 0)
-    # As a step from where the box is, so that one without partners does not move at all.
+    # As an offset from the box, so that a box without partners does not move.
     step = (sums[1:, ...] - finite * sums[0, ...]) / xp.where(some, total, xp.ones_like(total))
     moved = xp.where(some, corners + step, corners)
-    stays = kept if penalty is None else xp.ones_like(kept)
-    return new, stays, cast(xp, xp.stack(rows_of(moved), axis=-1), result_dtype(xp, boxes=boxes))
+    returned = kept if penalty is None else xp.ones_like(kept)
+    return new, returned, cast(xp, xp.stack(rows_of(moved), axis=-1), result_dtype(xp, boxes=boxes))

@@ -1,4 +1,4 @@
-"""Detections: boxes with their scores, labels and overlaps, of one scene or of a batch of scenes."""
+"""Boxes with scores, labels and overlaps, of one scene or of a batch of scenes."""
 
 from collections.abc import Callable
 from itertools import product
@@ -15,7 +15,7 @@ class Detections(NamedTuple):
     boxes: Array | None  # (..., N, 4)
     scores: Array  # (..., N)
     labels: Array | None = None  # (..., N), floats or integers of the index dtype
-    overlaps: Array | None = None  # (..., N, N), in place of the overlaps of the boxes
+    overlaps: Array | None = None  # (..., N, N), used instead of the overlaps of the boxes
     valid: Array | None = None  # (..., N); False for padding
 
     def map(self, function: Callable[[Array], Array]) -> "Detections":
@@ -45,9 +45,9 @@ Work = Callable[[Detections, tuple[int, ...], Array | None], None]
 
 
 def each_scene(mode: Mode, batch: Detections, work: Work) -> None:
-    """Call ``work(scene, lane, at)`` for each scene; `at` are the positions of its valid boxes, None if all are.
+    """Call ``work(scene, lane, at)`` for each scene; `at` holds the positions of its valid boxes, None if all are.
 
-    For arrays in host memory: the static contract at the cost of the index contract.
+    For arrays in host memory, on which the static contract then costs as little as the index contract.
     """
     xp = mode.xp
     for lane in product(*map(range, batch.scores.shape[:-1])):

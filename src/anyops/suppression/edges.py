@@ -1,7 +1,7 @@
 """Greedy suppression on edges: which boxes are kept, given the pairs that overlap.
 
-Boxes are numbered by rank, so the box with the smaller number of a pair is the better one. In each round, a box without
-an undecided better rival is kept, the boxes it overlaps are dropped, and the pairs of both are removed.
+Boxes are numbered by rank, so in each pair the box with the smaller number is the better one. In each round, boxes
+without an undecided better rival are kept, the boxes that they overlap are dropped, and the pairs of all these removed.
 """
 
 import math
@@ -13,16 +13,16 @@ from .._array.segments import mark
 from .._array.selection import indices_of
 from .._host.walk import walk_pairs
 
-# Pairs that are decided sooner one by one than in rounds.
+# Number of pairs up to which deciding one by one is faster than rounds.
 ONE_BY_ONE = 500
-# Rounds in a fixed shape before it is left to the tiles.
+# Largest number of rounds in a fixed shape; then tiles decide.
 ROUNDS = 64
 
 
 def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
-    """Whether each of n boxes is kept, by the pairs of ranks that overlap."""
+    """Whether each of n boxes is kept, given the pairs of ranks that overlap."""
     size, before, gone = better.shape[0], math.inf, None
-    # A chain, in which each box suppresses the next, takes as many rounds as it has boxes.
+    # A chain, in which each box overlaps the next, would take about as many rounds as it has boxes.
     while size > ONE_BY_ONE and size <= before / 2:
         wins = ~xp.take(mark(xp, worse, n), better)
         new = mark(xp, xp.take(worse, indices_of(xp, wins)), n)
@@ -37,7 +37,7 @@ def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
 
 
 def kept_in_fixed_shape(xp: Namespace, better: Array, worse: Array, n: int) -> tuple[Array, Array]:
-    """Whether each of n boxes is kept, and whether all were decided within ROUNDS rounds; `worse` is n in padding."""
+    """Whether each of n boxes is kept, and whether ROUNDS rounds decided all boxes; `worse` is n for padding."""
     nobody = xp.full_like(worse, n)
 
     def undecided(_gone: Array, pending: Array, done: Array) -> Array:

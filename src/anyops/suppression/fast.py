@@ -1,4 +1,4 @@
-"""Fast NMS: a box stays unless any better one overlaps it too much, suppressed ones included.
+"""Fast NMS: a box is kept unless any better one overlaps it too much, even a suppressed one.
 
 b_j = [max_i X_ij ≤ t],   X_ij = overlap(i, j) where i ranks above j and has the same label.
 """
@@ -18,7 +18,7 @@ from .select import ranked_above
 from .tiles import Tiles
 from .winners import pairs_with_kept, small_graph
 
-# Boxes of which some may overlap nearly all others, so that their pairs would take time and memory.
+# Number of boxes from which on nearly all of them may overlap, so that all pairs would take too much time and memory.
 CROWDED = 1500
 
 
@@ -111,7 +111,7 @@ def fast_nms(
 def _of_graph(
     mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
 ) -> Array | None:
-    """Indices kept, by the graph of all pairs that overlap; None if they are many."""
+    """Indices kept, from the graph of all overlapping pairs; None if there are too many."""
     xp, (order, graph) = mode.xp, small_graph(mode, detections, threshold, least, measure)
     if graph is None:
         return None
@@ -121,16 +121,16 @@ def _of_graph(
 def _among_kept(
     mode: Mode, detections: Detections, greedy: Array, threshold: float, least: float | None, *, measure: Measure
 ) -> Array:
-    """Indices kept, given those that greedy suppression keeps: others have a better rival in any case."""
+    """Indices kept, a subset of the boxes that greedy suppression keeps."""
     xp, found = mode.xp, pairs_with_kept(mode, detections, greedy, threshold, least, measure)
     if found is None:
         order = ranked_above(xp, detections.scores, least)
         gone = Tiles.of(xp, order, detections, measure).any(lambda pair: pair.overlap > threshold)
         return xp.take(order, indices_of(xp, ~gone))
-    order, stays, pairs = found
+    order, kept, pairs = found
     for edges in pairs():
-        stays = stays & ~mark(xp, edges.worse, order.shape[0])
-    return xp.take(order, indices_of(xp, stays))
+        kept = kept & ~mark(xp, edges.worse, order.shape[0])
+    return xp.take(order, indices_of(xp, kept))
 
 
 @op(Kind.MASK, ORDERS)

@@ -1,12 +1,12 @@
-"""Weighted boxes fusion: boxes that overlap become one, the mean of them weighted by their scores.
+"""Weighted boxes fusion: overlapping boxes become one box, their mean weighted by scores.
 
 With boxes numbered by rank, c_k is the founder of the fused box that box k joins:
 
     c_k = argmax_{j < k, c_j = j, same label} IoU(F_j, k)   if that IoU > t, else k,
     F_j = Σ_{c_i = j} s_i box_i / Σ_{c_i = j} s_i           over the boxes i <= k.
 
-Only c is sequential. The index contract finds it on the host (`matching`), the static one in N steps of a loop. Given
-c, both compute boxes and scores by the same sums over the boxes of each founder, which are differentiable.
+Only c is sequential. The index contract finds it on the host (`_host.match`), the static one in N steps of a loop.
+Given c, both compute boxes and scores by the same sums over the boxes of each founder, which are differentiable.
 """
 
 import math
@@ -64,7 +64,7 @@ ConfType = Literal["avg", "max", "box_and_model_avg", "absent_model_aware_avg"]
 CONF_TYPES: tuple[ConfType, ...] = get_args(ConfType)
 
 
-MODELS = 1 << 20  # that a scene may be said to have by the largest of their numbers
+MODELS = 1 << 20  # largest number of models without model_weights
 
 
 class FusedBoxes(NamedTuple):
@@ -102,9 +102,9 @@ def weighted_boxes_fusion(
     the fused box of its label that overlaps it most, if by more than `iou_threshold`, ties to the one founded first.
     Otherwise it founds a new one. A fused box is always the mean, weighted by s, of the boxes that have joined it.
 
-    With n the number of boxes that were fused, w_i the weights of their models, W the weights of all models, of which
-    there are m, and P those of the models present among the boxes, each once, the score of a fused box is, as in the
-    implementation of the authors [2]_,
+    With n the number of boxes that were fused, w_i the weights of their models, W the weights of all m models, and P
+    the weights of the models present among the boxes, each counted once, the score of a fused box is, as in the
+    authors' implementation [2]_,
 
     ========================  ==============================================================
     avg                       (Σ s_i / n) · min(n, m) / Σ W
@@ -188,7 +188,7 @@ def weighted_boxes_fusion(
     if model_ids is not None:
         _check_ids(to_host(model_ids).tolist(), None if weights is None else weights.shape[0])
     given = Detections(boxes, scores, comparable(xp, labels))
-    if mode.padded:  # which compiles for every size
+    if mode.padded:
         size = bucket(n)
         given = given.map(lambda x: pad(xp, x, size))._replace(valid=xp.arange(size) < n)
         model_ids = None if model_ids is None else pad(xp, model_ids, size)
@@ -299,14 +299,14 @@ def _fused_in_place(
 
 
 def _floating(mode: Mode, x: Array) -> DType:
-    """Return the dtype of a result."""
+    """Return the floating dtype of a result."""
     return x.dtype if is_floating(mode, x) else floating_of(mode, x)
 
 
 def _as_floats(
     mode: Mode, boxes: Array, scores: Array, valid: Array | None, least: Any
 ) -> tuple[Array, Array, Any, Array | None]:
-    """Return integer boxes as floats beside the first that takes part, comparable scores, their limit, the origin."""
+    """Return boxes, scores, score threshold and origin; integer boxes become floats relative to the origin."""
     origin = None
     if not is_floating(mode, scores):
         scores = as_compared(mode.xp, scores)
@@ -327,7 +327,7 @@ def _check(
     *,
     check: Callable[..., Any] = check_number,
 ) -> tuple[Namespace, Any, Any]:
-    """Return the namespace and the thresholds; raise unless the arguments fit each other."""
+    """Return the namespace and the thresholds; raise unless the arguments match."""
     optional = {"model_ids": model_ids, "model_weights": None if isinstance(model_weights, Sequence) else model_weights}
     arrays = {"boxes": given.boxes, "scores": given.scores, "labels": given.labels}
     namespace(**arrays, **{k: x for k, x in optional.items() if x is not None})
@@ -337,7 +337,7 @@ def _check(
     if model_ids is not None:
         check_dtype(xp, "model_ids", model_ids, "integral")
         if tuple(model_ids.shape) != shape:
-            raise ValueError(f"model_ids must have shape {shape}, that of scores, got {tuple(model_ids.shape)}")
+            raise ValueError(f"model_ids must have shape {shape}, as scores, got {tuple(model_ids.shape)}")
     if model_weights is not None and not isinstance(model_weights, Sequence):
         check_dtype(xp, "model_weights", model_weights, "real floating", "integral")
         if model_weights.ndim != 1 or model_weights.shape[0] == 0:
@@ -348,7 +348,7 @@ def _check(
 
 
 def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
-    """Return the weights of the models as an array; raise unless they are numbers, and in range if in a sequence."""
+    """Return the model weights as an array; raise unless they are numbers, and valid if in a sequence."""
     if model_weights is None:
         return None
     dtype = _compute_dtype(xp, boxes, scores)
@@ -363,7 +363,7 @@ def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes
 
 
 def _known(xp: Namespace, model_ids: Array, model_weights: Array | Sequence[float] | None) -> tuple[Array, Array]:
-    """Return the numbers of models as indices, 0 for one that no model has, and which of them are known."""
+    """Return the model numbers as indices, 0 for unknown models, and which of them are known."""
     number = cast(xp, model_ids, default_int(xp, model_ids))
     known = number >= 0
     if model_weights is not None:
@@ -382,28 +382,28 @@ def _check_ids(ids: list[int], models: int | None) -> None:
         raise ValueError(f"model_ids must be at least 0, got {min(ids)}")
     if models is None and max(ids) >= MODELS:
         raise ValueError(
-            f"model_ids must be below {MODELS}, for there are max(model_ids) + 1 models of weight 1, got {max(ids)}; "
-            "number the models, or pass model_weights"
+            f"model_ids must be below {MODELS}, because max(model_ids) + 1 is the number of models, got {max(ids)}; "
+            "number the models from 0, or pass model_weights"
         )
     if models is not None and max(ids) >= models:
         raise ValueError(f"model_ids must be below {models}, the number of model_weights, got {max(ids)}")
 
 
 def _compute_dtype(xp: Namespace, boxes: Array, scores: Array) -> DType:
-    """Return the dtype that boxes and scores are computed in."""
+    """Return the dtype in which to compute boxes and scores."""
     return compute_dtype(xp, result_dtype(xp, boxes=boxes, scores=scores))
 
 
 class Ranked(NamedTuple):
-    """The boxes by descending s; those that do not take part come last, as zeros."""
+    """The boxes by descending s; ignored boxes come last, as zeros."""
 
     boxes: Array  # (..., N, 4)
     scores: Array  # s, score times weight
     labels: Array
     models: Array
-    weights: Array  # of the models of the boxes
-    takes: Array  # whether it takes part
-    proper: Array  # whether it can overlap another
+    weights: Array  # weight of each box's model
+    takes: Array  # false for ignored boxes
+    proper: Array  # whether each box can overlap another
     count: Array  # (..., 1), number of models
 
 
@@ -436,16 +436,16 @@ def _ranked(
 
 
 def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
-    """Rank of the box that founded what the box of each rank joins, by one step for each rank."""
+    """Rank of the founder of the fused box that the box of each rank joins; one step for each rank."""
     xp = mode.xp
     columns = ready(xp, stop_gradient(ranked.boxes), "iou").columns
     s, labels = stop_gradient(ranked.scores), ranked.labels
     n = s.shape[-1]
     ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
     usable = (s > 0) & (s < math.inf)
-    # As an array, which a loop of torch can hold.
+    # As an array, because torch's loops cannot close over a symbolic number.
     limit = stop_gradient(xp.zeros_like(s[..., :1]) + number_in(xp, threshold, s.dtype))
-    # Boxes that take part come first in each lane.
+    # In each lane ignored boxes come last.
     steps = xp.max(xp.sum(xp.astype(ranked.takes, ranks.dtype), axis=-1))
 
     def remain(k: Array, _fused: Array, _weight: Array, _founders: Array) -> Array:
@@ -458,7 +458,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
         over = xp.where((founders == ranks) & (labels == label), over, xp.full_like(over, -1.0))
         most = xp.max(over, axis=-1, keepdims=True)
         joins = most > limit
-        # The first of the largest, as two plain reductions, of which a compiler makes faster loops than of argmax.
+        # The first maximum, by two plain reductions, which compilers turn into faster loops than argmax.
         best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
         added = _relative(xp, score, take_along(xp, s, best, axis=-1), take_along(xp, usable, best, axis=-1))
         total = take_along(xp, weight, best, axis=-1) + added
@@ -475,7 +475,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
 
 
 def _relative(xp: Namespace, s: Array, top: Array, usable: Array) -> Array:
-    """Weight of a box in units of its founder's, `top`; if that is not usable, 1 for scores equal to it, else 0."""
+    """Weight s / top of a box relative to its founder; if `top` is not `usable`, 1 for scores equal to it, else 0."""
     return xp.where(usable, s / xp.where(usable, top, xp.ones_like(top)), xp.astype(s == top, top.dtype))
 
 
@@ -489,15 +489,15 @@ def _fused(
     dtypes: tuple[DType, DType, DType],
     conf_type: str,
 ) -> tuple[Array, Array, Array, Array]:
-    """Boxes, scores and labels of all fused boxes, best first, and whether each is one."""
+    """Fused boxes, scores and labels, best first, then zeros; and which of them are fused boxes."""
     xp, (boxes, s, labels, models, each, takes, proper, count) = mode.xp, ranked
     zero, one = xp.zeros_like(s), xp.ones_like(s)
     ranks = xp.arange(s.shape[-1], dtype=founders.dtype, device=device(founders))
     exists = takes & (founders == ranks)
-    # The founder's score is a unit that cancels, so it has no gradient; nor has the weight of one that no box can join.
+    # The founder's score is a unit that cancels, so it is a constant. A founder that no box can join has weight 1.
     top = stop_gradient(take_along(xp, s, founders, axis=-1))
     relative = _relative(xp, s, top, proper & (top > 0) & (top < math.inf))
-    # As offsets from the founder, so that equal corners stay exact.
+    # Averaged as offsets from the founder, so that equal corners stay exact.
     alone = (founders == ranks)[..., None]
     first = take_along(xp, boxes, xp.broadcast_to(founders[..., None], boxes.shape), axis=-2)
     offsets = xp.where(alone, xp.zeros_like(boxes), boxes) - xp.where(alone, xp.zeros_like(boxes), first)

@@ -1,6 +1,6 @@
-"""Rivals as a sparse graph: the pairs of boxes that overlap. For eager calls; memory grows with the overlapping pairs.
+"""Rivals as a sparse graph of the pairs of boxes that overlap, for eager calls; memory grows with these pairs.
 
-Boxes are numbered by rank, so the box with the smaller number of a pair is the better one.
+Boxes are numbered by rank, so in each pair the box with the smaller number is the better one.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from .._array.selection import indices_of
 from .edges import kept_of_edges
 from .overlaps import Edges, Scene, Strips, Sweep, acts, both_ways, collected, overlapping_within
 
-# Up to this many boxes all pairs are compared, which takes fewer calls; or regions, whose overlaps cost more.
+# Numbers of boxes, and of other regions, whose overlaps cost more, up to which comparing all pairs takes fewer calls.
 ALL_COMPARED, FEW_COMPARED = 256, 64
 
 
@@ -22,8 +22,8 @@ ALL_COMPARED, FEW_COMPARED = 256, 64
 class Graph:
     """Pairs of rivals, and reductions over the better rivals of each box.
 
-    `function` gives a value for each pair; it is called with this graph, which has the `overlap` of the pairs, and
-    brings a value of each box to the pairs in which it is the `better` or the `worse` one.
+    The argument `function` maps a graph to a value for each pair. It reads the `overlap` of the pairs, and looks up the
+    values of their `better` and `worse` boxes.
     """
 
     xp: Namespace
@@ -39,7 +39,7 @@ class Graph:
         xp, few = mode.xp, ALL_COMPARED if scene.measure.geometry.along_axes else FEW_COMPARED
         strips = None if scene.size <= few else Strips.of(xp, scene)
         if strips is not None and bool(strips.fits(xp)):
-            # Soft-NMS changes scores, and with them which box of a pair is the better.
+            # Soft-NMS changes scores, and so may swap the better and the worse box of a pair.
             parts = overlapping_within(mode, Sweep.of(xp, strips, scene), either=scene.measure.kind == "iof")
         else:
             parts = all_with_all(mode, scene)
@@ -58,7 +58,7 @@ class Graph:
             i, j = order[rows], order[rows.start :]
             forth = xp.take(xp.take(overlaps, i, axis=0), j, axis=1)
             back = xp.matrix_transpose(xp.take(xp.take(overlaps, i, axis=1), j, axis=0))
-            # A pair may act from one side alone: where an overlap is not positive, or is NaN, it is 0.
+            # A matrix may be asymmetric, so the overlap may count in one direction only; the other one is then 0.
             forth, back = (xp.where(x > 0, x, xp.zeros_like(x)) for x in (forth, back))
             hit = ((forth > threshold) | (back > threshold)) & (some[:, None] < others)
             if labels is not None:
@@ -70,7 +70,7 @@ class Graph:
 
     @property
     def overlap(self) -> Array:
-        """Overlap of each pair, seen from the better box."""
+        """Overlap of each pair, with the better box as the first one."""
         return self.edges.forth
 
     @property
@@ -79,7 +79,7 @@ class Graph:
         return self.overlap.dtype
 
     def better(self, x: Array) -> Array:
-        """Return the value of the better box of each pair; boxes lie along the last axis."""
+        """Return the value of the better box of each pair; boxes are along the last axis."""
         return self.xp.take(x, self.edges.better, axis=-1)
 
     def worse(self, x: Array) -> Array:
@@ -91,11 +91,11 @@ class Graph:
         return mark(self.xp, self.xp.take(self.edges.worse, indices_of(self.xp, function(self))), self.order.shape[0])
 
     def max(self, function: Callable[["Graph"], Array], initial: Array) -> Array:
-        """Largest of the values of the better rivals of each box and its initial one."""
+        """Largest value among the better rivals of each box, at least its initial value."""
         return segment_max(self.xp, function(self), self.edges.worse, initial)
 
     def min(self, function: Callable[["Graph"], Array], initial: Array) -> Array:
-        """Smallest of the values of the better rivals of each box and its initial one."""
+        """Smallest value among the better rivals of each box, at most its initial value."""
         return segment_min(self.xp, function(self), self.edges.worse, initial)
 
     def sum(self, function: Callable[["Graph"], Array]) -> Array:
@@ -103,7 +103,7 @@ class Graph:
         return segment_sum(self.xp, function(self), self.edges.worse, self.order.shape[0])
 
     def sums_of_worse(self, function: Callable[["Graph"], Array], x: Array) -> Array:
-        """Sum over the worse rivals of each box of their values x (K, N), weighted by `function`: (K, N)."""
+        """Sums (K, N) over the worse rivals of each box: of their values x (K, N), weighted by `function`."""
         weights = function(self)
         some = indices_of(self.xp, weights != 0)
         weights, better, worse = (self.xp.take(v, some) for v in (weights, self.edges.better, self.edges.worse))
@@ -132,7 +132,7 @@ class Graph:
 
 
 def compared(xp: Namespace, rows: Scene, columns: Scene) -> Edges:
-    """Return the pairs of a better box in `rows` and a worse one in `columns` that overlap, by comparing all."""
+    """Return the overlapping pairs of a better box in `rows` and a worse one in `columns`, by comparing all pairs."""
     a, b = rows.map(lambda x: x[..., :, None]), columns.map(lambda x: x[..., None, :])
     forth, back = both_ways(xp, a, b)
     hit = acts(a, b, forth if back is forth else xp.maximum(forth, back)) & (a.ranks < b.ranks)
@@ -140,7 +140,7 @@ def compared(xp: Namespace, rows: Scene, columns: Scene) -> Edges:
 
 
 def all_with_all(mode: Mode, scene: Scene) -> Iterator[Edges]:
-    """Yield the pairs that overlap, by comparing each box with all that rank below it."""
+    """Yield the overlapping pairs, by comparing each box with all that rank below it."""
     chunk = mode.chunk // scene.measure.geometry.weight(scene.boxes, scene.boxes)
     for rows, _ in tiles((scene.size, scene.size), chunk, (0,)):
         yield compared(mode.xp, scene.part(rows.start, rows.stop), scene.part(rows.start, None))

@@ -1,11 +1,11 @@
-"""Greedy non-maximum suppression: in descending score order, a box is kept unless a kept box overlaps it too much.
+"""Greedy non-maximum suppression: by descending score, a box is kept unless a kept box overlaps it too much.
 
 With boxes numbered by rank and X_ij = [i < j, same label, overlap(i, j) > t], the boxes kept are the only solution of
 
     b_j = not any_i (b_i and X_ij),
 
-because X is strictly triangular. Iterating the equation from all true reaches it. The static contract does so on tiles
-of the matrix; the eager one on tiles of the boxes still live, or on the sparse graph of the pairs.
+because X is strictly triangular. Iterating the equation from all true converges to it. The static contract does so on
+tiles of the matrix; the index contract on tiles of the boxes still live, or on the sparse graph of the pairs.
 """
 
 from functools import partial
@@ -38,18 +38,18 @@ from .rescoring import Parameters, Rescored, Rivals, best_first
 from .select import ranked_above
 from .tiles import ranked_mask
 
-# Scenes of a batch that have this many boxes are decided one by one: smaller ones are not worth a step of a loop, and
-# larger ones fill the cores as they are.
+# Numbers of boxes for which the scenes of a batch are decided one by one: smaller scenes are not worth a loop step, and
+# larger ones keep all cores busy.
 APART = range(256, 4097)
-# From this many boxes on, a kernel in fixed shape has variants for several numbers of valid boxes.
+# Number of boxes from which on a kernel in fixed shape has variants for several numbers of valid boxes.
 PARTED = 1024
-# Up to this many boxes, one graph of all takes fewer calls than a graph of the best, which suppress first.
+# Number of boxes up to which one graph of all boxes takes fewer calls than letting the best boxes suppress first.
 UNDIVIDED = 1500
-# The same of regions that do not fill their envelopes: a pair of them costs as much as dozens of boxes.
+# The same for regions that do not fill their envelopes: a pair of them costs as much as dozens of pairs of boxes.
 UNDIVIDED_REGIONS = 128
-# A graph is built for no more candidates than this at once; if there are more, for fewer of the best boxes.
+# Largest number of candidates for one graph; if there are more, the graph is built for fewer of the best boxes.
 CANDIDATES = 1 << 22
-# Pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
+# Number of pairs per box up to which one graph of all boxes is faster than letting the best boxes suppress first.
 SPARSE = 4
 
 
@@ -263,7 +263,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
 
     if valid is None or len(sizes) == 1 or is_dynamic(xp, n) or n < PARTED or 0 in scores.shape:
         return decide(detections)
-    # The valid boxes first, so that the work follows their number.
+    # Valid boxes come first, so that the work depends on their number.
     count = xp.cumulative_sum(xp.astype(valid, default_int(xp, scores)), axis=-1)
     number = xp.broadcast_to(xp.arange(n, dtype=count.dtype), count.shape)
     first = put_along_last(xp, number, xp.where(valid, count - 1, count[..., -1:] + number - count))
@@ -276,7 +276,7 @@ def _mask_of_lane(mode: Mode, detections: Detections, *, threshold: Array | floa
 
 
 def kept_of_scene(call: Call, threshold: float) -> Array:
-    """Indices kept of one scene, by descending score."""
+    """Indices of the boxes kept of one scene, by descending score."""
     mode, detections, measure, least, *_ = call
     if detections.boxes is not None and detections.overlaps is None:
         kept = None
@@ -294,7 +294,7 @@ def kept_of_scene(call: Call, threshold: float) -> Array:
 
 
 def undivided(measure: Measure) -> int:
-    """Return up to how many regions one graph of all is faster."""
+    """Return the number of regions up to which one graph of all is faster."""
     return UNDIVIDED if measure.geometry.along_axes else UNDIVIDED_REGIONS
 
 
@@ -302,21 +302,22 @@ def _rescore(_mode: Mode, rivals: Rivals, _boxes: Array | None, scores: Array, g
     return scores, rivals.kept(given["threshold"]), None
 
 
-# Large scenes, eagerly: a graph of the best boxes, which suppress among the others before the others are compared.
+# Large scenes in eager calls: a graph of the best boxes, which suppress others before the others are compared.
 
 
 def decided_in_parts(
     mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure, led: bool = False
 ) -> tuple[Array, Array, Array | None] | None:
-    """Positions by rank, the ranks kept, and if `led` for each rank the best one kept that drops it, or itself.
+    """Positions by rank, the ranks kept, and, if `led`, the rank of each box's group leader.
 
-    None for a scene that cannot be cut into strips.
+    The leader is the box itself if it is kept, else the best-ranked kept box that suppresses it. None for a scene that
+    cannot be cut into strips.
     """
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
     n, ranks = order.shape[0], xp.arange(order.shape[0], dtype=order.dtype, device=device(order))
     scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
-    # A box that can overlap none is kept. In the scene it would only stretch the extent that is cut into strips.
+    # A box that cannot overlap others is kept. In the scene it would only extend the range that is cut into strips.
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
     if scene.size == 0:
         return order, ranks, ranks
@@ -332,10 +333,10 @@ def decided_in_parts(
 
 
 def _by_graph(mode: Mode, scene: Scene, strips: Strips, leads: Array | None) -> tuple[Array, Array | None]:
-    """Ranks kept, from the graph of overlapping pairs, and where wanted the best of them that drops each rank.
+    """Ranks kept, from the graph of overlapping pairs; and `leads`, if given, with each suppressed rank's leader.
 
-    If most boxes are suppressed, most pairs need not be compared: the best boxes are resolved first, and suppress among
-    the others before those are compared with each other.
+    If most boxes are suppressed, most pairs need not be compared: the best boxes are resolved first, and suppress
+    others before these are compared with each other.
     """
     xp, kept, most, few = mode.xp, [], scene.size, undivided(scene.measure)
     size = min(most, max(few, most // 12))
@@ -352,10 +353,10 @@ def _by_graph(mode: Mode, scene: Scene, strips: Strips, leads: Array | None) -> 
         if size < whole and edges.better.shape[0] * (whole / size) ** 2 < SPARSE * whole:
             size = whole
             continue
-        # The pairs hold ranks in the whole scene: number the boxes of the head.
+        # The pairs hold ranks in the whole scene; convert them to positions in the head.
         number = xp.cumulative_sum(xp.astype(mark(xp, head.ranks, total), head.ranks.dtype)) - 1
-        stays = kept_of_edges(xp, xp.take(number, edges.better), xp.take(number, edges.worse), size)
-        head = head.take(xp, indices_of(xp, stays))
+        head_kept = kept_of_edges(xp, xp.take(number, edges.better), xp.take(number, edges.worse), size)
+        head = head.take(xp, indices_of(xp, head_kept))
         kept.append(head.ranks)
         if leads is not None:
             some = indices_of(xp, xp.take(mark(xp, head.ranks, total), edges.better))
@@ -371,7 +372,7 @@ def _by_graph(mode: Mode, scene: Scene, strips: Strips, leads: Array | None) -> 
 def _suppressed(
     mode: Mode, strips: Strips, winners: Scene, rest: Scene, total: int, leads: Array | None
 ) -> tuple[Array, Array | None]:
-    """Whether each rank is that of a box of the rest that overlaps a winner, and the best winner of each."""
+    """Whether the box of each rank is in the rest and overlaps a winner; and the updated `leads`."""
     xp = mode.xp
     a, b = Sweep.of(xp, strips, winners), Sweep.of(xp, strips, rest)
     gone = xp.zeros((total,), dtype=xp.bool, device=device(rest.ranks))

@@ -1,4 +1,4 @@
-"""The groups of greedy NMS: for each box the kept box that represents it, as input to a merge."""
+"""The groups of greedy NMS: for each box, the kept box that represents it; as input to a merge."""
 
 from .._array.backends import to_host
 from .._array.mode import Mode
@@ -96,7 +96,7 @@ def nms_groups(
         found = mode.run(_of_graph if few else _of_parts, detections, threshold, least, measure=measure)
         if found is not None:
             return mode.back(found)
-    # The pairs are many: only those of a box that is kept count.
+    # There are many pairs, but only pairs with a kept box matter.
     kept, n = kept_of_scene(call, threshold), detections.scores.shape[0]
     if mode.padded:
         size, rows = bucket(n), bucket(kept.shape[0])
@@ -114,7 +114,7 @@ def nms_groups(
 def _of_graph(
     mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
 ) -> Array | None:
-    """The groups, by the graph of all pairs that overlap; None if they are many."""
+    """The groups, from the graph of all overlapping pairs; None if there are too many."""
     xp, scores = mode.xp, detections.scores
     order, graph = small_graph(mode, detections, threshold, least, measure)
     if graph is None:
@@ -130,7 +130,7 @@ def _of_graph(
 def _of_parts(
     mode: Mode, detections: Detections, threshold: float, least: float | None, *, measure: Measure
 ) -> Array | None:
-    """The groups of a large scene, as it is decided; None if it cannot be cut into strips."""
+    """The groups of a large scene, found along with the boxes kept; None if it cannot be cut into strips."""
     found = decided_in_parts(mode, detections, threshold, least, measure=measure, led=True)
     return None if found is None else _by_rank(mode.xp, found[2], found[0], detections.scores)
 
@@ -145,13 +145,13 @@ def _of_tiles(
     measure: Measure,
     rows: int,
 ) -> Array:
-    """The groups, by comparing the boxes that are kept, of which there are at most `rows`, with all."""
+    """The groups, by comparing the boxes kept, at most `rows`, with all boxes."""
     xp, scores = mode.xp, detections.scores
     order = descending(xp, scores)
     rank, n = xp.argsort(order), order.shape[0]
     if n == 0:
         return order
-    # Those that are kept first, and both by rank.
+    # Boxes kept come first; both parts are ordered by rank.
     position = xp.argsort(xp.where(kept, rank, rank + n))
     tiles, rank = Tiles.of(xp, position, detections, measure), xp.take(rank, position)
     last = xp.full_like(rank, n - 1)
@@ -166,9 +166,6 @@ def _of_tiles(
 
 
 def _by_rank(xp: Namespace, found: Array, order: Array, scores: Array) -> Array:
-    """The groups by the order of the arguments, given the rank of the box that stands for the box of each rank.
-
-    Boxes that do not take part have no rank.
-    """
+    """The groups in the order of the arguments, given the rank of each rank's representative; −1 for ignored boxes."""
     none = xp.full(scores.shape, -1, dtype=order.dtype, device=device(order))
     return segment_max(xp, xp.take(order, found), order, none)

@@ -173,14 +173,14 @@ def _rescore(
     most = rivals.max(lambda pair: pair.overlap, none)
 
     def decay(pair: Pair) -> Array:
-        over, made_up = pair.overlap, pair.better(most)
+        over, comp = pair.overlap, pair.better(most)
         one = xp.ones_like(over)
         if kernel == "gaussian":
-            exponent = given["sigma"] * (made_up**2 - over**2)
+            exponent = given["sigma"] * (comp**2 - over**2)
             return xp.exp(xp.minimum(exponent, xp.zeros_like(over)))
-        # Where made_up ≥ over, the quotient is at least 1, or 0 / 0: no constraint.
-        acts = (over > made_up) & (made_up < 1)
-        return xp.where(acts, (1 - over) / xp.where(acts, 1 - made_up, one), one)
+        # For comp ≥ over, the quotient is at least 1, or 0 / 0, which is no constraint.
+        acts = (over > comp) & (comp < 1)
+        return xp.where(acts, (1 - over) / xp.where(acts, 1 - comp, one), one)
 
     factor = rivals.min(decay, none + 1)
     return decayed(xp, scores, factor), xp.ones_like(scores, dtype=xp.bool), None

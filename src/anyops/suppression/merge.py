@@ -1,13 +1,13 @@
 """Non-maximum merge: each box that greedy NMS keeps becomes the union box of itself and the boxes that it drops.
 
-With boxes numbered by rank and X_ij = [same label, overlap(i, j) > t] for i < j, box j goes into the group of
+With boxes numbered by rank and X_ij = [same label, overlap(i, j) > t] for i < j, box j joins the group of
 
-    the best i that greedy NMS keeps and X_ij holds for, itself if it is kept         one pass
-    the best box that it is connected with by pairs of X                             `transitive`
+    the best kept box i with X_ij, or itself if it is kept             by default
+    the best box that it is connected with by pairs of X               `transitive`
 
-Connected groups are found without all pairs. The pairs of a kept box with the others come first. A remaining pair of
-boxes of two groups lies in the union boxes of both groups. So only boxes that overlap the union box of another group
-enough are compared with each other; at first a sample of them is compared with all.
+Connected groups are found without comparing all pairs. The pairs of kept boxes with others come first. If a remaining
+pair connects two groups, each of its boxes overlaps the union box of the other's group. So only boxes that overlap the
+union box of another group enough are compared with each other; first, a sample of them is compared with all of them.
 """
 
 import math
@@ -32,7 +32,7 @@ from .groups import nms_groups
 from .overlaps import SLACK, Edges, Scene, Strips, Sweep, overlapping_between, overlapping_within, scene_by_rank
 from .winners import pairs_with_kept, small_graph
 
-# Where groups may meet, every so many boxes are compared with all first: they join groups that have many pairs.
+# First every SAMPLE-th box is compared with all, which joins groups that are connected by many pairs.
 SAMPLE = 64
 
 
@@ -153,18 +153,18 @@ def non_max_merge(
 
 
 def _here(call: Call) -> tuple[Mode, Detections]:
-    """Return the mode and the arrays of a call, on the host where every length would be compiled."""
+    """Return the mode and the arrays of a call; on the host if the library would compile for each length."""
     mode, detections = call.mode, call.detections
     if not mode.padded:
         return mode, detections
     xp = mode.xp
-    # NumPy has no arithmetic for JAX's floats of 16 bits.
+    # NumPy has no arithmetic for JAX's bfloat16.
     detections = detections.map(lambda x: to_host(working(xp, x) if xp.isdtype(x.dtype, "real floating") else x))
     return mode_of(scores=detections.scores), detections
 
 
 def _in_dtype_of(given: Array, x: Array) -> Array:
-    """Return a result in the floating dtype that was given."""
+    """Return a result in the dtype of the given array, if that is floating."""
     xp = namespace(given=given)
     return cast(xp, x, given.dtype) if xp.isdtype(given.dtype, "real floating") else x
 
@@ -172,9 +172,9 @@ def _in_dtype_of(given: Array, x: Array) -> Array:
 def _merged(
     mode: Mode, detections: Detections, best: Array, given: Array, *, fmt: str
 ) -> tuple[Array, Array, Array, Array]:
-    """Union boxes and scores of the groups, by rank, the positions of their best boxes, and the group of each box.
+    """Union boxes and scores of the groups, by rank; the positions of their best boxes; and the group of each box.
 
-    `best` is the position of the best box of each box's group, `given` are the boxes in the format.
+    `best` is the position of the best box in each box's group; `given` are the boxes in their format `fmt`.
     """
     xp, (boxes, scores, *_) = mode.xp, detections
     leads = best == xp.arange(best.shape[0], dtype=best.dtype, device=device(best))
@@ -183,19 +183,19 @@ def _merged(
     kept, groups = xp.take(kept, order), xp.take(xp.argsort(order), xp.take(number, best))
     columns = columns_of(working(xp, boxes))
     alone = segment_sum(xp, xp.ones_like(columns[0]), groups, kept.shape[0]) == 1
-    # A box with a NaN is alone. The largest of some numbers and a NaN would have no derivative.
+    # A box with a NaN is alone in its group. NaN is replaced because it would spoil the derivative of the maximum.
     x1, y1, x2, y2 = (xp.where(xp.isnan(x), 0.0, x) for x in columns)
     low = (segment_min(xp, x, groups, xp.take(x, kept)) for x in (x1, y1))
     high = (segment_max(xp, x, groups, xp.take(x, kept)) for x in (x2, y2))
     corners = (xp.where(alone, xp.take(x, kept), end) for x, end in zip(columns, (*low, *high), strict=True))
     merged = xp.stack(from_corners(tuple(corners), fmt, None), axis=-1)
-    if fmt in ("xywh", "cxcywh"):  # a side that was given is not the difference of rounded corners
+    if fmt in ("xywh", "cxcywh"):  # unmerged boxes keep their exact sides, not differences of rounded corners
         merged = xp.where(alone[:, None], cast(xp, xp.take(given, kept, axis=0), merged.dtype), merged)
     return merged, xp.take(scores, kept), kept, groups
 
 
 def _best_connected(given: Detections, scenes: Array | None, measure: Measure, threshold: float) -> Array:
-    """Position of the best box that each box is connected with, its own where there is none better."""
+    """Position of the best box that each box is connected with, which may be itself."""
     call = index_call("non_max_merge", given, measure, None, scenes=scenes, differentiable=False)
     mode, detections = _here(call)
     back, call = call.mode.back, call._replace(mode=mode, detections=detections)
@@ -214,7 +214,7 @@ def _each_its_own(xp: Namespace, order: Array) -> Array:
 
 
 def _roots_of_many(mode: Mode, detections: Detections, kept: Array, threshold: float, measure: Measure) -> Array:
-    """Lowest rank of the group of each rank, where pairs are many: see the top."""
+    """Lowest rank in the group of each rank, if there are many pairs: see the module docstring."""
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = descending(xp, scores)
     scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
@@ -238,9 +238,9 @@ def _roots_of_many(mode: Mode, detections: Detections, kept: Array, threshold: f
 
 
 def _may_meet_others(mode: Mode, scene: Scene, root: Array) -> Array:
-    """Whether a box of a scene may overlap one of another group, by what it shares with the union box of that group.
+    """Whether each box of a scene may overlap a box of another group, from its intersection with that union box.
 
-    A box of the group shares no more, and is no smaller than the smallest one.
+    Its intersection with a box of that group is at most as large, and that box is at least as large as the smallest.
     """
     xp, n = mode.xp, scene.size
     lead = xp.take(root, scene.ranks)
@@ -256,7 +256,7 @@ def _may_meet_others(mode: Mode, scene: Scene, root: Array) -> Array:
     if labels is not None:
         member = segment_max(xp, place, group, xp.zeros_like(place)[:many])
         labels = xp.concat((labels, xp.take(labels, member)))
-    # Of regions of size 1 the share that is covered is the area that is covered.
+    # With size 1, iof is the area of the intersection.
     one = xp.ones_like(size)
     both = Scene(
         Regions(xp.concat((xp.stack((x1, y1, x2, y2, one)), xp.stack((*low, *high, one[:many]))), axis=1)),
@@ -280,20 +280,20 @@ def _may_meet_others(mode: Mode, scene: Scene, root: Array) -> Array:
 
 
 def _joined(xp: Namespace, root: Array, pairs: Iterable[Edges], threshold: float) -> Array:
-    """Lowest rank of the group of each rank, once the groups of the boxes of each pair are one."""
+    """Lowest rank in the group of each rank, after joining the groups of the boxes of each pair."""
     waiting, many = [], 0
     for edges in pairs:
         one, other = xp.take(root, edges.better), xp.take(root, edges.worse)
         some = indices_of(xp, (one != other) & (edges.forth > threshold))
         waiting.append((xp.take(one, some), xp.take(other, some)))
         many += some.shape[0]
-        if many >= root.shape[0]:  # so that memory follows the boxes, and the work on all of them the pairs
+        if many >= root.shape[0]:  # batches of as many pairs as boxes: memory grows with boxes, time with pairs
             root, waiting, many = _hooked(xp, root, waiting), [], 0
     return _hooked(xp, root, waiting) if waiting else root
 
 
 def _hooked(xp: Namespace, root: Array, pairs: list[tuple[Array, Array]]) -> Array:
-    """Roots once those of each pair are joined: in rounds, each root takes the lowest one that it is paired with."""
+    """Roots after joining the roots of each pair: in rounds, each root becomes the lowest root it is paired with."""
     one, other = (xp.concat(ranks) for ranks in zip(*pairs, strict=True))
     while one.shape[0]:
         root = segment_min(xp, xp.minimum(one, other), xp.maximum(one, other), root)

@@ -1,17 +1,17 @@
-"""The pairs of boxes that overlap by more than a threshold, found without comparing all pairs.
+"""Find the pairs of boxes that overlap by more than a threshold, without comparing all pairs.
 
-If IoU(i, j) > t, and i begins left of j, then j begins within the first 1 − t of the width of i: the boxes, each cut to
-that share of its sides at its corner (x1, y1), still intersect. Pairs that intersect are found by a sweep:
+If IoU(i, j) > t and i starts left of j, then j starts within the first fraction 1 − t of the width of i. So the boxes
+still intersect if the sides of each are shortened to this fraction, from the corner (x1, y1). A sweep finds the pairs
+that intersect:
 
-* The picture is cut into strips along y, half again as high as the boxes on average, and a box is entered into each
-  strip that it reaches: into the `first`, where it begins, and into `more`. That makes fewer than three entries a box,
-  on average.
-* The first strip that two intersecting boxes share is the one in which the later of them begins. So each pair is found
-  once, in a strip where one of the boxes has its first entry.
-* The entries of a strip are sorted by x1. The partners of an entry that begin right of it are those whose x1 lies in
-  its width: one contiguous range, found by binary search.
+* The scene is cut into strips along y, 1.5 times as high as the average box. Each box gets an entry in every strip that
+  it reaches: the `first` strip, where it starts, and `more`. On average that is fewer than three entries per box.
+* The first strip that two intersecting boxes share is the one in which the later of them starts. So each pair is found
+  once, in the strip where one of the boxes has its first entry.
+* The entries of a strip are sorted by x1. The partners of an entry that start right of it have their x1 within its
+  width. They are a contiguous range, found by binary search.
 
-iof and ios can be large even if the intersection is small, so boxes are not cut for them.
+iof and ios can be large even if the intersection is small, so boxes are not shortened for them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,17 +23,17 @@ from .._array.selection import indices_of
 from ..boxes.geometry import Regions, meet
 from ..boxes.regions import Measure, overlap, ready, with_envelopes
 
-# Boxes are cut for a threshold smaller by this factor, to allow for the rounding of the IoU.
+# Boxes are shortened for a threshold smaller by this factor, to allow for the rounding of the IoU.
 SLACK = 1 - 1e-4
-# From this many candidates on, boxes of unlike areas are sorted out first, which takes a few calls.
+# Number of candidates from which on pairs of very different areas are removed first, which takes a few calls.
 MANY = 1 << 12
-# Strips are at least this share of the scene high, so that their numbers fit the keys.
+# Smallest height of a strip as a fraction of the scene's height, so that the strip numbers fit into the keys.
 FINEST = 2.0**-16
 STRIPS = 1 << 17
 
 
 class Scene(NamedTuple):
-    """Boxes or other regions along the last axis, their ranks and labels, and the overlap above which a pair counts."""
+    """Boxes or other regions along the last axis, their ranks and labels, and the kind and threshold of overlap."""
 
     boxes: Regions
     ranks: Array
@@ -47,7 +47,7 @@ class Scene(NamedTuple):
         return self.boxes.columns.shape[-1]
 
     def map(self, function: Callable[[Array], Array]) -> "Scene":
-        """Return this scene with a function applied to each column of it."""
+        """Return this scene with a function applied to each array."""
         labels = None if self.labels is None else function(self.labels)
         return self._replace(boxes=self.boxes.map(function), ranks=function(self.ranks), labels=labels)
 
@@ -63,7 +63,7 @@ class Scene(NamedTuple):
 def scene_by_rank(
     xp: Namespace, boxes: Array, labels: Array | None, order: Array, measure: Measure, threshold: float
 ) -> tuple[Scene, Array | None]:
-    """Return the scene of the boxes at the positions `order`, and which can overlap others; None where all can."""
+    """Return the scene of the boxes at the positions `order`, and which of them can overlap others; None if all can."""
     boxes = xp.take(working(xp, boxes), order, axis=0)
     regions = with_envelopes(xp, ready(xp, boxes, measure, look=True), measure, threshold)
     proper = can_overlap(xp, regions)
@@ -73,14 +73,14 @@ def scene_by_rank(
 
 
 def can_overlap(xp: Namespace, regions: Regions) -> Array:
-    """Whether each region can overlap another at all."""
+    """Whether each region can overlap another."""
     return xp.all(regions.columns[2:4, ...] > regions.columns[:2, ...], axis=0)
 
 
 def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
-    """Return the scene with infinite corners, which iof and ios admit, moved to the outermost finite ones.
+    """Return the scene with infinite corners, which iof and ios allow, moved to the outermost finite ones.
 
-    Areas stay as they are, so no overlap changes.
+    Areas are not changed, so neither are overlaps.
     """
     if scene.measure.kind not in ("iof", "ios"):
         return scene
@@ -97,27 +97,27 @@ def _within_bounds(xp: Namespace, scene: Scene) -> Scene:
 
 
 def both_ways(xp: Namespace, a: Scene, b: Scene) -> tuple[Array, Array]:
-    """Return the overlap of each pair of boxes as seen from the better and from the worse box."""
+    """Return the overlap of each pair with the better box first, and with the worse box first."""
     forth = overlap(xp, a.boxes, b.boxes, a.measure)
-    if a.measure.kind != "iof":  # the only overlap that depends on the side
+    if a.measure.kind != "iof":  # the only asymmetric kind
         return forth, forth
     back, better = overlap(xp, b.boxes, a.boxes, a.measure), a.ranks < b.ranks
     return xp.where(better, forth, back), xp.where(better, back, forth)
 
 
 def acts(a: Scene, b: Scene, over: Array) -> Array:
-    """Whether the boxes of each pair share a label and overlap, seen from the better one, above the threshold."""
+    """Whether the boxes of each pair have the same label and an overlap `over` above the threshold."""
     over = over > a.threshold
     return over if a.labels is None else over & (a.labels == b.labels)
 
 
 class Edges(NamedTuple):
-    """Pairs of boxes that overlap: their ranks, and the overlaps seen from the better and from the worse box."""
+    """Overlapping pairs of boxes: their ranks, and the overlaps with the better box first and the worse box first."""
 
     better: Array
     worse: Array
     forth: Array
-    back: Array  # `forth` itself for the overlaps that do not depend on the side
+    back: Array  # `forth` itself for symmetric overlaps
 
     @classmethod
     def where(cls, xp: Namespace, hit: Array, rows: Array, columns: Array, forth: Array, back: Array) -> "Edges":
@@ -128,7 +128,7 @@ class Edges(NamedTuple):
 
     @classmethod
     def join(cls, xp: Namespace, scene: Scene, parts: Iterable["Edges"]) -> "Edges":
-        """Return all pairs of a scene, found in parts."""
+        """Return all pairs of a scene from parts."""
         nothing = scene.boxes.columns[0, :0]
         found = [cls(scene.ranks[:0], scene.ranks[:0], nothing, nothing), *parts]
         better, worse, forth = (xp.concat(column) for column in list(zip(*found, strict=True))[:3])
@@ -147,7 +147,7 @@ class Edges(NamedTuple):
 
 
 def collected(parts: Iterable[Edges], room: float) -> list[Edges] | None:
-    """Return all parts; None as soon as they hold more than `room` pairs."""
+    """Return all parts as a list; None once they hold more than `room` pairs."""
     found = []
     for part in parts:
         found.append(part)
@@ -158,7 +158,7 @@ def collected(parts: Iterable[Edges], room: float) -> list[Edges] | None:
 
 
 def gathered(xp: Namespace, scene: Scene, parts: Iterable[Edges], size: int) -> Iterator[Edges]:
-    """Yield the pairs of a scene in parts of at least `size` of them, and the rest, which may be none."""
+    """Yield the pairs of a scene in parts of at least `size` pairs, then the rest, which may be empty."""
     waiting, many = [], 0
     for part in parts:
         waiting.append(part)
@@ -170,23 +170,23 @@ def gathered(xp: Namespace, scene: Scene, parts: Iterable[Edges], size: int) -> 
 
 
 def least_alike(scene: Scene) -> float:
-    """Return the share of the larger size that the smaller one of a pair must have: IoU ≤ min(|a|, |b|) / max(…)."""
+    """Return the least ratio of the smaller to the larger size in a pair: IoU ≤ min(|a|, |b|) / max(|a|, |b|)."""
     return 0.0 if scene.measure.kind in ("iof", "ios", "probiou") else scene.threshold * SLACK
 
 
 def cut_for(scene: Scene) -> float:
-    """Return the share of each side that is cut off: no later partner begins in it."""
+    """Return the fraction by which each side is shortened: no later partner starts in it."""
     return least_alike(scene) if scene.measure.geometry.along_axes else 0.0
 
 
 class Strips(NamedTuple):
-    """The strips that a scene is cut into along y, and the cells of its width along x."""
+    """The strips along y, and the cells along x, that a scene is cut into."""
 
     origin_x: Array
     origin_y: Array
     cells_per_unit: Array
     height: Array
-    cut: float  # share of each side, at its end, in which no later partner begins
+    cut: float  # fraction of each side, at its end, in which no later partner starts
     cell_bits: int
     group_bits: int
 
@@ -203,7 +203,7 @@ class Strips(NamedTuple):
             origin_x,
             origin_y,
             (2.0**cell_bits - 1) / (xp.max(x2) - origin_x),
-            # So high that n boxes reach into fewer than 2n further strips: higher ones add candidates.
+            # High enough that n boxes reach into fewer than 2n further strips. Higher strips would add candidates.
             xp.maximum(xp.mean(y2 - y1) * (1.5 * (1 - cut)), finest),
             cut,
             cell_bits,
@@ -211,27 +211,27 @@ class Strips(NamedTuple):
         )
 
     def fits(self, xp: Namespace) -> Array:
-        """Whether the dtype can express the extent of the scene."""
+        """Whether the dtype can represent the extent of the scene."""
         fits = xp.isfinite(self.origin_y)
         for scale in (self.cells_per_unit, self.height):
             fits = fits & xp.isfinite(scale) & (scale > 0)
         return fits
 
     def strip(self, xp: Namespace, y: Array) -> Array:
-        """Number of the strip that holds y."""
+        """Index of the strip that contains y."""
         return xp.astype(xp.floor((y - self.origin_y) / self.height), default_int(xp, y))
 
     def key(self, xp: Namespace, hashed: Array | None, strip: Array, x: Array) -> Array:
-        """Sort key of (label, strip, x): equal ones for boxes that share a cell, ascending in x."""
+        """Sort key of (label, strip, x), ascending in x, and equal for boxes in the same cell."""
         if self.group_bits > 32:
             group = strip if hashed is None else strip + hashed * STRIPS
-        else:  # too few bits for both: labels that share a group number add candidates
+        else:  # too few bits for both: collisions of group numbers only add candidates
             group = strip if hashed is None else (strip + hashed * 99989) % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
         return group * (1 << self.cell_bits) + xp.minimum(xp.maximum(cell, 0), (1 << self.cell_bits) - 1)
 
     def hash(self, xp: Namespace, labels: Array | None) -> Array | None:
-        """Small numbers, equal for equal labels; different labels may share one, which adds candidates."""
+        """Small numbers, equal for equal labels; collisions of different labels only add candidates."""
         if labels is None:
             return None
         if xp.isdtype(labels.dtype, "real floating"):
@@ -240,7 +240,7 @@ class Strips(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Entries of boxes into strips, sorted: positions in the scene, keys of where they begin and of where they end."""
+    """Sorted entries of boxes in strips: position of the box in the scene, and keys of its left and right ends."""
 
     box: Array
     left: Array
@@ -248,7 +248,7 @@ class Entries(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A scene sorted into strips: its entries, with those into the first strip of each box before the others."""
+    """A scene sorted into strips: the entries in the first strip of each box, then the other entries."""
 
     scene: Scene
     first: Entries
@@ -260,8 +260,8 @@ class Sweep(NamedTuple):
     ) -> "Sweep":
         """Sort a scene into strips.
 
-        Boxes that are not members sort last, where no search meets them. `room` is a fixed number of entries into
-        further strips, for a library that compiles for each number of them.
+        Boxes that are not members sort last, where no search finds them. `room` is a fixed number of entries in further
+        strips, for a library that compiles for each shape.
         """
         x1, y1, x2, y2 = rows_of(scene.boxes.columns[:4, ...])
         hashed = strips.hash(xp, scene.labels)
@@ -291,7 +291,7 @@ class Sweep(NamedTuple):
 
 
 class Search(NamedTuple):
-    """For each of some entries, from `query` on, a range of candidates: its first entry and length (none if ≤ 0)."""
+    """A range of candidates for each of some entries, from `query` on: first candidate and length (none if ≤ 0)."""
 
     query: int
     start: Array
@@ -299,7 +299,7 @@ class Search(NamedTuple):
 
 
 def _after(xp: Namespace, queries: Entries, entries: Entries, query: int, entry: int, side: str) -> Search:
-    """Return where the entries lie that begin within the width of each query."""
+    """Return the range of entries that start within the width of each query."""
     start = xp.searchsorted(entries.left, queries.left, side=side)
     return Search(query, start + entry, xp.searchsorted(entries.left, queries.right, side="right") - start)
 
@@ -308,39 +308,39 @@ def searches_within(xp: Namespace, sweep: Sweep) -> list[Search]:
     """Return searches that find each intersecting pair of a scene once."""
     first, more = sweep.first, sweep.more
     n = first.left.shape[0]
-    # Candidates of a first entry among the first entries are those behind it, of which it is the earlier.
+    # Among the first entries, the candidates of an entry are those after it, so each pair is found once.
     number = xp.arange(1, n + 1, dtype=first.left.dtype, device=device(first.left))
     own = Search(0, number, xp.searchsorted(first.left, first.right, side="right") - number)
-    # Where two entries share a cell, either may be the earlier one: only one of the two directions takes the pair.
+    # If two entries share a cell, only one of the two directions finds the pair.
     return [own, _after(xp, first, more, 0, n, "left"), _after(xp, more, first, n, 0, "right")]
 
 
 def searches_between(xp: Namespace, a: Sweep, b: Sweep, side: str) -> list[Search]:
-    """Return searches, of entries of `a` for later ones of `b`; those in the same cell are later on the "left" side."""
+    """Return searches for entries of `b` that start right of entries of `a`; side "left" includes the same cell."""
     n, m = a.first.left.shape[0], b.first.left.shape[0]
     found = [_after(xp, a.first, b.first, 0, 0, side), _after(xp, a.first, b.more, 0, m, side)]
     return [*found, _after(xp, a.more, b.first, n, 0, side)]
 
 
 def candidates(xp: Namespace, searches: list[Search]) -> int:
-    """Return how many pairs some searches find."""
+    """Return the number of candidate pairs of some searches."""
     return sum(int(xp.sum(xp.clip(search.count, 0, None))) for search in searches)
 
 
 def overlapping(
     mode: Mode, queries: Scene, entries: Scene, searches: list[Search], *, either: bool = False
 ) -> Iterator[Edges]:
-    """Yield the pairs found that overlap above the threshold and share a label, a chunk of candidates at a time.
+    """Yield the candidate pairs with one label whose overlap is above the threshold, a chunk of candidates at a time.
 
-    As seen from the better box, or from one of them if `either`. Memory follows the number of these pairs, not of the
-    candidates.
+    The better box comes first in the overlap; if `either`, one of both directions suffices. Memory grows with the
+    number of pairs, not of candidates.
     """
     xp, chunk = mode.xp, mode.chunk // queries.measure.geometry.weight(queries.boxes, entries.boxes)
     for query, start, count in searches:
         for some, entry in _expand(xp, start, count, chunk):
             i, j = _promising(xp, queries, entries, some + query, entry)
             a, b = queries.take(xp, i), entries.take(xp, j)
-            if not a.measure.geometry.along_axes:  # symmetric but for rounding
+            if not a.measure.geometry.along_axes:  # symmetric except for rounding
                 a, b = _better_first(xp, a, b)
             forth, back = both_ways(xp, a, b)
             hit = indices_of(xp, acts(a, b, xp.maximum(forth, back) if either else forth))
@@ -349,7 +349,7 @@ def overlapping(
 
 
 def _promising(xp: Namespace, queries: Scene, entries: Scene, i: Array, j: Array) -> tuple[Array, Array]:
-    """Return those of some candidates that by their sizes, and by envelopes they do not fill, may overlap enough."""
+    """Return the candidates that may overlap enough, judged by their sizes, and by envelopes that they do not fill."""
     least, along_axes = least_alike(queries), queries.measure.geometry.along_axes
     if along_axes and not (least and i.shape[0] > MANY):
         return i, j
@@ -364,7 +364,7 @@ def _promising(xp: Namespace, queries: Scene, entries: Scene, i: Array, j: Array
 
 
 def _better_first(xp: Namespace, a: Scene, b: Scene) -> tuple[Scene, Scene]:
-    """Return pairs with the better box first."""
+    """Return pairs with the better boxes in the first scene."""
     better = a.ranks < b.ranks
 
     def pick(one: Scene, other: Scene) -> Scene:
@@ -376,12 +376,12 @@ def _better_first(xp: Namespace, a: Scene, b: Scene) -> tuple[Scene, Scene]:
 
 
 def overlapping_within(mode: Mode, sweep: Sweep, *, either: bool = False) -> Iterator[Edges]:
-    """Yield the pairs of boxes of one sweep that overlap, see `overlapping`: each pair once."""
+    """Yield each overlapping pair of boxes of one sweep once, see `overlapping`."""
     return overlapping(mode, sweep.scene, sweep.scene, searches_within(mode.xp, sweep), either=either)
 
 
 def overlapping_between(mode: Mode, a: Sweep, b: Sweep) -> Iterator[Edges]:
-    """Yield the pairs of a box of one sweep and a box of another that overlap, see `overlapping`: each pair once."""
+    """Yield each overlapping pair of a box of one sweep and a box of another once, see `overlapping`."""
     for one, other, side in ((a, b, "left"), (b, a, "right")):
         yield from overlapping(mode, one.scene, other.scene, searches_between(mode.xp, one, other, side))
 

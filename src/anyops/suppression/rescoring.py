@@ -1,9 +1,9 @@
-"""The two contracts of a rescoring: new scores in place for fixed shapes, or the kept boxes, best first.
+"""The two contracts of rescoring: new scores in place in a fixed shape (static), or the boxes kept, best first (index).
 
-A variant of suppression is one function ``rescore(mode, rivals, boxes, scores, given, **options)`` of boxes by rank. It
-returns their new scores, whether each stays, and its new box or None. Numbers that may change from call to call are in
-`given`; options are compiled in. `rivals` are the overlapping higher-ranked boxes: a sparse `Graph` in an eager call,
-dense `Tiles` in a fixed shape or if nearly everything overlaps. Both offer the same reductions.
+Each suppression variant is a function ``rescore(mode, rivals, boxes, scores, given, **options)`` of boxes by rank. It
+returns new scores, which boxes are kept, and new boxes or None. Numbers that may change from call to call are in
+`given`; options are compiled in. `rivals` are the overlapping pairs of boxes: a sparse `Graph` in an eager call, dense
+`Tiles` in a fixed shape or if nearly all boxes overlap. Both have the same reductions.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from .tiles import Pairs, Tiles
 
 
 class RescoredBoxes(NamedTuple):
-    """Boxes that stay, by descending new score: their positions, and those scores."""
+    """Positions and new scores of the boxes kept, by descending new score."""
 
     indices: Array
     scores: Array
 
 
-# A graph is built up to this many pairs, in all or per box; beyond, tiles, whose memory follows the boxes.
+# Largest number of pairs, in all or per box, for a graph; with more pairs, tiles, whose memory grows with the boxes.
 PAIRS, PAIRS_PER_BOX = 1 << 20, 256
 
 Rivals = Graph | Tiles
@@ -43,37 +43,37 @@ Limits = tuple[float | None, float | None]
 
 
 def in_place(call: Call, given: Parameters, *, floor: float, **options: Any) -> Rescored:
-    """New scores (..., N), 0 for boxes that go, whether each stays, and its new box, in the order of the arguments.
+    """New scores (..., N), 0 for dropped boxes; which boxes are kept; and new boxes; in the order of the arguments.
 
-    Only overlaps above `floor` act. `rescore` is among the options.
+    Overlaps up to `floor` are ignored. `rescore` is one of the options.
     """
     mode, detections, measure = call.mode, call.detections, call.measure
     xp, (boxes, scores, *_) = mode.xp, detections
     if not mode.host:
         return mode.run(_in_fixed_shape, detections, given, measure=measure, **options)
-    new, stays = xp.zeros_like(as_floating(xp, scores)), xp.zeros(scores.shape, dtype=xp.bool)
+    new, kept = xp.zeros_like(as_floating(xp, scores)), xp.zeros(scores.shape, dtype=xp.bool)
     moved = None if boxes is None else boxes.copy()
 
     def work(scene: Detections, lane: tuple[int, ...], at: Array | None) -> None:
-        order, score, stay, box = mode.run(_by_rank, scene, given, measure=measure, floor=floor, **options)
+        order, score, keep, box = mode.run(_by_rank, scene, given, measure=measure, floor=floor, **options)
         at = order if at is None else xp.take(at, order)
-        new[lane][at], stays[lane][at] = xp.where(stay, score, xp.zeros_like(score)), stay
+        new[lane][at], kept[lane][at] = xp.where(keep, score, xp.zeros_like(score)), keep
         if moved is not None and box is not None:
             moved[lane][at] = box
 
     each_scene(mode, detections, work)
-    return new, stays, moved
+    return new, kept, moved
 
 
 def best_first(
     call: Call, given: Parameters, *, floor: float, early: bool = True, late: bool = True, **options: Any
 ) -> Rescored:
-    """Indices, new scores and new boxes of those that stay, by descending new score, ties to the lowest index.
+    """Indices, new scores and new boxes of the boxes kept, by descending new score, ties to the lowest index.
 
-    Only overlaps above `floor` act. Scores never rise, and a box acts only on those that rank below it, so the limit on
-    new scores may be applied to the scores `early`; unless a box acts on better ones too. `late` is whether `rescore`
-    leaves the limit to be applied to the new scores. `rescore` is among the options, and `unchanged` where scores are
-    not changed: then boxes stay in the order of their ranks, in which integers are not rounded.
+    Overlaps up to `floor` are ignored. Scores never rise, and a box only affects boxes that rank below it, so the score
+    threshold may already be applied to the given scores (`early`), unless a box also affects better ones. `late` tells
+    whether it is applied to the new scores; False if `rescore` has done so. `rescore` is one of the options. So is
+    `unchanged`: scores are not changed, and boxes stay in the order of their ranks, by integers that are not rounded.
     """
     mode, detections, measure = call.mode, call.detections, call.measure
     limits = call.least if early else None, call.last if late else None
@@ -94,7 +94,7 @@ def rivals_of(
     floor: float = 0.0,
     dense: bool = False,
 ) -> Rivals:
-    """The overlaps above `floor` of the boxes whose score is above `first`, by rank; of all boxes in `dense` tiles."""
+    """The pairs with an overlap above `floor` of boxes with a score above `first`; tiles of all boxes if `dense`."""
     xp, (boxes, scores, labels, overlaps, _) = mode.xp, detections
     if dense:
         return Tiles.of(xp, descending(xp, scores), detections, measure)
@@ -120,9 +120,9 @@ def _by_rank(
     some_rivals: Callable[..., Any] | None = None,
     **options: Any,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Positions by rank of the boxes whose score is above `first`; their new scores, whether they stay, new boxes.
+    """Positions by rank of the boxes with a score above `first`; new scores; which of them are kept; and new boxes.
 
-    By `some_rivals`, where there is a way to find those that act without the others.
+    `some_rivals` finds only the rivals that have an effect, without the others; it may return None.
     """
     xp, rivals = mode.xp, None
     if some_rivals is not None and not dense and detections.overlaps is None:
@@ -133,18 +133,18 @@ def _by_rank(
     old = cast(xp, scores, _dtype(xp, detections))
     # Scores that are NaN, or padding, must not reach the gradient of other boxes, not even as 0 · ∞: 0 replaces them.
     number = ~xp.isnan(old) if valid is None else ~xp.isnan(old) & valid
-    new, stays, moved = rescore(mode, rivals, boxes, xp.where(number, old, xp.zeros_like(old)), given, **options)
+    new, kept, moved = rescore(mode, rivals, boxes, xp.where(number, old, xp.zeros_like(old)), given, **options)
     new = cast(xp, xp.where(number, new, old), as_floating(xp, scores).dtype)
-    return rivals.order, new, stays if valid is None else stays & valid, moved
+    return rivals.order, new, kept if valid is None else kept & valid, moved
 
 
 def _sorted(
     mode: Mode, detections: Detections, given: Parameters, limits: Limits, *, unchanged: bool = False, **settings: Any
 ) -> Rescored:
-    """Return what `best_first` does, without the limit on their number."""
+    """Return the results of `best_first` without the limit on their number."""
     xp, (first, last) = mode.xp, limits
-    order, new, stays, moved = _by_rank(mode, detections, given, first, **settings)
-    rank = indices_of(xp, stays if last is None else stays & (new > last))
+    order, new, kept, moved = _by_rank(mode, detections, given, first, **settings)
+    rank = indices_of(xp, kept if last is None else kept & (new > last))
     if unchanged:
         return xp.take(order, rank), new, None
     # By index first, so that a stable sort by score puts the lowest index of equal scores first.
@@ -154,25 +154,25 @@ def _sorted(
 
 
 def _in_fixed_shape(mode: Mode, detections: Detections, given: Parameters, **settings: Any) -> Rescored:
-    """Return what `in_place` does, in a fixed shape."""
+    """Return the results of `in_place`, in a fixed shape."""
     xp = mode.xp
-    order, new, stays, moved = _by_rank(mode, detections, given, dense=True, **settings)
-    moved, new, _, _, stays = Detections(moved, new, valid=stays).take(xp, xp.argsort(order, axis=-1))
-    return xp.where(stays, new, xp.zeros_like(new)), stays, moved
+    order, new, kept, moved = _by_rank(mode, detections, given, dense=True, **settings)
+    moved, new, _, _, kept = Detections(moved, new, valid=kept).take(xp, xp.argsort(order, axis=-1))
+    return xp.where(kept, new, xp.zeros_like(new)), kept, moved
 
 
 def _padded(
     mode: Mode, detections: Detections, given: Parameters, limits: Limits, **settings: Any
 ) -> tuple[Array | None, ...]:
-    """Return what `_sorted` does, on the host, for a library that compiles for each shape: in bucketed ones."""
+    """Return the results of `_sorted` on the host, in bucketed shapes, for a library that compiles for each shape."""
     detections = padded(mode, detections, bucket(detections.scores.shape[0]))
-    stays, *found = mode.run(_sorted_in_fixed_shape, detections, given, limits, **settings)
-    keep = to_host(stays)
+    kept, *found = mode.run(_sorted_in_fixed_shape, detections, given, limits, **settings)
+    keep = to_host(kept)
     return tuple(None if x is None else to_host(x)[keep] for x in found)
 
 
 def padded(mode: Mode, detections: Detections, size: int) -> Detections:
-    """Return one scene with boxes that are not valid up to some size, ready to be given to a jitted kernel."""
+    """Return one scene padded to `size` with boxes that are not valid, for a jitted kernel."""
     xp, overlaps, valid = mode.xp, detections.overlaps, marked(slice(detections.scores.shape[0]), size)
     some = detections._replace(overlaps=None).map(lambda x: pad(xp, x, size))
     overlaps = None if overlaps is None else pad(xp, overlaps, size, axes=2)
@@ -182,27 +182,27 @@ def padded(mode: Mode, detections: Detections, size: int) -> Detections:
 def _sorted_in_fixed_shape(
     mode: Mode, detections: Detections, given: Parameters, limits: Limits, *, unchanged: bool = False, **settings: Any
 ) -> tuple[Array | None, ...]:
-    """Whether each box stays; positions, new scores and new boxes: all by descending new score."""
+    """Which boxes are kept, positions, new scores and new boxes, all by descending new score."""
     xp, (first, last), valid = mode.xp, limits, detections.valid
     if first is not None:
         takes_part = detections.scores > first
         detections = detections._replace(valid=takes_part if valid is None else valid & takes_part)
-    new, stays, moved = _in_fixed_shape(mode, detections, given, **settings)
+    new, kept, moved = _in_fixed_shape(mode, detections, given, **settings)
     if last is not None:
-        stays = stays & (new > last)
+        kept = kept & (new > last)
     index = descending(xp, detections.scores if unchanged else new)
-    moved, new, _, _, stays = Detections(moved, new, valid=stays).take(xp, index)
-    return stays, index, new, moved
+    moved, new, _, _, kept = Detections(moved, new, valid=kept).take(xp, index)
+    return kept, index, new, moved
 
 
 def _dtype(xp: Namespace, detections: Detections) -> DType:
-    """Return the dtype that scores are rescored in."""
+    """Return the dtype in which to compute new scores."""
     boxes, scores, _, overlaps, _ = detections
     given = {"scores": scores, **({"boxes": boxes} if overlaps is None else {"overlaps": overlaps})}
     return compute_dtype(xp, result_dtype(xp, **given))
 
 
 def decayed(xp: Namespace, scores: Array, factor: Array) -> Array:
-    """Scores times factors; 0 where the factor is 0, of an infinite score too."""
+    """Scores times factors; 0 if the factor is 0, even for an infinite score."""
     factor = cast(xp, factor, scores.dtype)
     return xp.where((factor == 0) & xp.isinf(scores), xp.zeros_like(scores), scores) * factor

@@ -8,9 +8,9 @@ from .._host import labels as host
 
 
 def in_scenes(mode: Mode, scenes: Array, labels: Array | None) -> Array:
-    """Labels that differ wherever scenes do: numbers of the pairs of a scene and a label.
+    """Labels that differ between scenes: numbers of the (scene, label) pairs.
 
-    `scenes` are integers of the index dtype, on the host where arrays are padded.
+    `scenes` are integers of the index dtype, on the host if arrays are padded.
     """
     if mode.host:
         return scenes if labels is None else host.paired(scenes, labels)
@@ -32,7 +32,7 @@ def _paired(mode: Mode, scenes: Array, labels: Array) -> Array:
 
 
 def first_of_each(mode: Mode, scenes: Array, limit: int) -> Array | None:
-    """Positions of the first `limit` items of each scene, ascending; None for all."""
+    """Positions of the first `limit` items of each scene, ascending; None if these are all items."""
     if mode.host or mode.padded:
         return host.first_of_each(scenes, limit)
     xp, order = mode.xp, mode.xp.argsort(scenes, stable=True)

@@ -1,4 +1,4 @@
-"""Selection by score: orders, and the static top-k."""
+"""Selection by score: ranking, and the static top-k."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ class TopScores(NamedTuple):
 
 
 def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
-    """Positions by rank of the scores above a threshold, or of all."""
+    """Positions, by rank, of the scores above a threshold, or of all scores if it is None."""
     order = descending(xp, scores)
     if least is None:
         return order
@@ -38,7 +38,7 @@ def ranked_above(xp: Namespace, scores: Array, least: float | None) -> Array:
 
 
 def as_floating(xp: Namespace, scores: Array) -> Array:
-    """Return integer scores as floats, in which every value has a negative."""
+    """Return integer scores as floats of the default dtype, floating scores as they are."""
     return scores if xp.isdtype(scores.dtype, "real floating") else cast(xp, scores, default_float(xp, scores))
 
 

@@ -4,9 +4,9 @@ Given the order of the picks, Soft-NMS is one product over higher-ranked rivals:
 
     s_j ← s_j · Π_i f(overlap(i, j)) over the boxes i picked before j.
 
-Only this order is sequential. It is found pick by pick, or in rounds, which pay if each step is a kernel launch: scores
-only fall, so a box that beats all its neighbours now will be picked before any of them, and all such boxes can be
-picked at once.
+Only this order is sequential. It is found pick by pick, or in rounds, which are faster if each step is a kernel launch.
+Scores only fall, so a box whose score is above those of all its neighbours will be picked before any of them. All such
+boxes can be picked in one round.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ from .tiles import Tiles
 
 DecayName = Literal["gaussian", "linear", "hard"]
 DECAYS: tuple[DecayName, ...] = get_args(DecayName)
-# Logarithm of a factor of 0: exp of it is exactly 0, and unlike −inf it may be multiplied with 0.
+# Stands for log 0: its exp is exactly 0, and unlike −inf it can be multiplied by 0.
 NOTHING = -1e4
 
 
@@ -211,10 +211,10 @@ def _parameters(
 
 
 def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
-    """Return the arguments of the contracts, with the least score in the dtype of the scores."""
+    """Return the keyword arguments of `best_first` and `in_place`, with the score threshold in the scores' dtype."""
     xp, scores = call.mode.xp, call.detections.scores
     dtype = as_floating(xp, scores).dtype
-    # Of integers those above it have been taken; one that is rounded is not to be lost.
+    # Integer scores have already passed the threshold exactly. Rounded down, it does not reject one that was rounded.
     least = rounded_down(xp, given["least"], dtype)
     least = least if is_array(least) else xp.full((), float(least), dtype=dtype, device=device(scores))
     floor = 0.0 if decay == "gaussian" else given["threshold"]
@@ -222,18 +222,18 @@ def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
 
 
 class Decay(NamedTuple):
-    """f, by which the score of a box falls when one that it overlaps is picked."""
+    """The factor f(overlap) for the score of a box when a box that it overlaps is picked."""
 
     name: str
     sigma: Array | float
     threshold: Array | float
 
     def constant(self) -> "Decay":
-        """Return this function as a constant to automatic differentiation."""
+        """Return this function as a constant for automatic differentiation."""
         return self._replace(**{k: stop_gradient(x) for k, x in self._asdict().items() if is_array(x)})
 
     def held(self, xp: Namespace, like: Array) -> "Decay":
-        """Return this function with its numbers as arrays, which a loop of torch can hold, beside some overlaps."""
+        """Return this function with its numbers as 0-d arrays: torch's loops cannot close over symbolic numbers."""
         made = {
             k: xp.full((), x, dtype=like.dtype, device=device(like))
             for k, x in (("sigma", self.sigma), ("threshold", self.threshold))
@@ -249,7 +249,7 @@ class Decay(NamedTuple):
         return xp.where(acts, 1 - over if self.name == "linear" else xp.zeros_like(over), one)
 
     def log_factor(self, xp: Namespace, over: Array) -> Array:
-        """log f(o), with a gradient that is finite everywhere."""
+        """log f(o), with a finite gradient everywhere."""
         if self.name == "gaussian":
             return -(over**2) / self.sigma
         factor = self.factor(xp, over)
@@ -273,7 +273,7 @@ def _rescore(
 
 
 def _product(xp: Namespace, rivals: Rivals, turn: Array, decay: Decay) -> Array:
-    """Π_i f(overlap(i, j)) over the boxes i picked before j, given the number of each pick."""
+    """Π_i f(overlap(i, j)) over the boxes i picked before j, given when each box is picked (`turn`)."""
     if isinstance(rivals, Tiles):
         position = xp.argsort(turn, axis=-1)
         rivals, turn = rivals.ranked_by(position), take_along(xp, turn, position, axis=-1)
@@ -289,9 +289,9 @@ def _product(xp: Namespace, rivals: Rivals, turn: Array, decay: Decay) -> Array:
 
 
 def _pick_in_place(mode: Mode, rivals: Tiles, scores: Array, least: Array, decay: Decay) -> tuple[Array, Array]:
-    """Score of each box when it is picked, or 0; and the number of its pick, or N for boxes that are never picked."""
+    """Score of each box when it is picked, and the number of its pick; 0 and N for boxes that are never picked."""
     xp, rivals, zero = mode.xp, rivals.constant(), mode.xp.zeros_like(scores)
-    if scores.shape[-1] == 0:  # nothing has a best score
+    if scores.shape[-1] == 0:  # max needs at least one score
         return zero, xp.zeros_like(rivals.order)
     never = xp.full_like(rivals.order, scores.shape[-1])
     last = xp.full_like(rivals.order, xp.iinfo(rivals.order.dtype).max)
@@ -320,7 +320,7 @@ def _pick_in_place(mode: Mode, rivals: Tiles, scores: Array, least: Array, decay
 
 
 def _pick_in_rounds(mode: Mode, rivals: Graph, scores: Array, least: Array, decay: Decay) -> tuple[Array, Array]:
-    """Return what `_pick_in_place` does: in each round all boxes that beat every box they overlap are picked."""
+    """Like `_pick_in_place`, in rounds: each picks all boxes that outrank every box they overlap."""
     xp, current, final = mode.xp, scores, mode.xp.zeros_like(scores)
     live, round_ = scores > least, 0
     turn = xp.full_like(rivals.order, scores.shape[0])

@@ -1,7 +1,7 @@
-"""Rivals as dense tiles: some boxes against all, for fixed shapes; memory is a tile times N.
+"""Rivals as dense tiles of some boxes against all, for fixed shapes; memory is the rows of a tile times N.
 
-Boxes are numbered by rank, so the box with the smaller number of a pair is the better one. A tile holds the rows of
-some better boxes; a reduction over the better rivals of each box goes through the tiles.
+Boxes are numbered by rank, so in each pair the box with the smaller number is the better one. The rows of a tile are
+better boxes; a reduction over the better rivals of each box loops over the tiles.
 """
 
 import math
@@ -19,30 +19,30 @@ from ..boxes.geometry import Regions, meet
 from ..boxes.regions import Measure, overlap, ready, with_envelopes
 from .detections import Detections
 
-# Rows of a tile: enough work for a launch. Fewer where there are many tiles or no launches: rows are decided among
-# themselves first.
+# Rows of a tile: enough work for a kernel launch. Fewer if there are many tiles or no launches, because the boxes of a
+# tile are first decided among themselves.
 ROWS, NARROW = 256, 128
-# Rows of a tile of polygons with however many edges.
+# Least number of rows of a tile, even for polygons with many edges.
 FEWEST = 8
-# Overlaps of costly regions are computed for a part of a tile's pairs at a time: one in this many.
+# Overlaps of costly regions are computed for 1 / TO_ONE of a tile's pairs at a time.
 TO_ONE = 64
-# The true pairs of a mask are counted in blocks of this many: to find one, its block is searched alone.
+# The true values of a mask are counted in blocks of this size, so that finding one searches only its block.
 COUNTED_TOGETHER = 16
-# Greedy suppression takes the ranks in this many parts, each compared only with boxes that rank behind its first.
+# Greedy suppression splits the ranks into this many parts, each compared only with boxes from its first rank on.
 PARTS = 8
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Some boxes against all: their `overlap`, and the values of the boxes brought to its shape."""
+    """Pairs of some boxes with all boxes: their `overlap`, and lookups of the values of the better and worse boxes."""
 
     xp: Namespace
-    start: Array | int  # rank of the first of these boxes: known, or in a loop that is compiled; below 0 for padding
-    ranks: Array  # (T,), of these boxes, which are the better ones
+    start: Array | int  # rank of the first of some boxes; an array in a compiled loop; below 0 for padding
+    ranks: Array  # (T,), of some boxes, which are the better ones
     overlap: Array = None  # (..., T, N)
 
     def of(self, x: Array) -> Array:
-        """Return the values of these boxes; boxes lie along the last axis."""
+        """Return the values of these T boxes; boxes are along the last axis."""
         if isinstance(self.start, int):
             return x[..., self.start : self.start + self.ranks.shape[0]]
         return self.xp.take(x, self.ranks, axis=-1)
@@ -61,14 +61,14 @@ Function = Callable[[Pairs], Array]
 
 @dataclass(frozen=True)
 class Tiles:
-    """Reductions over the better rivals of each box: those of a better rank, the same label and an overlap above 0."""
+    """Reductions over the better rivals of each box: boxes of better rank, equal label and an overlap above 0."""
 
     xp: Namespace
     order: Array  # position of the box of each rank (..., N)
-    boxes: Regions | None  # by rank, and so are labels and valid
+    boxes: Regions | None  # by rank, as labels and valid
     labels: Array | None
     valid: Array | None
-    matrix: Array  # overlaps in the order of the arguments, in place of boxes; or None
+    matrix: Array  # overlaps in the order of the arguments, used instead of boxes; or None
     measure: Measure
 
     @classmethod
@@ -85,7 +85,7 @@ class Tiles:
         return (self.matrix if self.boxes is None else self.boxes.columns).dtype
 
     def map(self, function: Callable[[Array], Array]) -> "Tiles":
-        """Return these tiles with a function applied to each array by rank."""
+        """Return these tiles with a function applied to each array that is ordered by rank."""
         order, labels, valid = (None if x is None else function(x) for x in (self.order, self.labels, self.valid))
         boxes = None if self.boxes is None else self.boxes.map(function)
         return replace(self, order=order, boxes=boxes, labels=labels, valid=valid)
@@ -95,12 +95,12 @@ class Tiles:
         return self.map(lambda x: _along(self.xp, x, position))
 
     def constant(self) -> "Tiles":
-        """Return these tiles as constants to automatic differentiation."""
+        """Return these tiles as constants for automatic differentiation."""
         boxes = None if self.boxes is None else self.boxes.map(stop_gradient)
         return replace(self, boxes=boxes, matrix=None if self.matrix is None else stop_gradient(self.matrix))
 
     def row(self, rank: Array) -> tuple[Array, Array]:
-        """Overlaps (..., N) of the box at `rank` (..., 1) with all, and which of these are rivals of it."""
+        """Overlaps (..., N) of the box at `rank` (..., 1) with all boxes, and which of these are its rivals."""
         xp = self.xp
         if self.boxes is None:
             at = take_along(xp, self.order, rank, axis=-1)[..., None]
@@ -113,16 +113,16 @@ class Tiles:
 
     @property
     def _weight(self) -> int:
-        """How many pairs of boxes take as much memory as a pair of these."""
+        """Memory for a pair of these regions, in pairs of axis-aligned boxes."""
         return 1 if self.boxes is None else self.measure.geometry.weight(self.boxes, self.boxes)
 
     @property
     def _costly(self) -> Regions | None:
-        """Regions whose overlaps cost so much that only those of envelopes that meet are computed; None for others."""
+        """Regions with costly overlaps, computed only if envelopes intersect; None if overlaps are cheap."""
         return None if self.measure.geometry.along_axes else self.boxes
 
     def _overlaps(self, rows: Pairs) -> Array:
-        """Overlaps (..., T, N) of the boxes of T ranks with all."""
+        """Overlaps (..., T, N) of the boxes of T ranks with all boxes."""
         xp = self.xp
         if self.boxes is not None:
             return overlap(xp, self.boxes.map(rows.better), self.boxes.map(rows.worse), self.measure)
@@ -132,12 +132,12 @@ class Tiles:
         return take_along(xp, take_along(xp, self.matrix, row, axis=-2), column, axis=-1)
 
     def _exceeding(self, rows: Pairs, acts: Array, live: Array, threshold: Array | float) -> Array:
-        """Whether each pair that acts overlaps by more than a threshold (..., T, N); of costly ones, live pairs."""
+        """Which pairs (..., T, N) in `acts` overlap by more than a threshold; for costly overlaps, live pairs only."""
         xp, boxes, n = self.xp, self._costly, acts.shape[-1]
         if boxes is None:
             return acts & (self._overlaps(rows) > threshold)
         acts = acts & rows.better(live) & rows.worse(live) & meet(xp, boxes.map(rows.better), boxes.map(rows.worse))
-        flat = boxes.map(lambda x: xp.reshape(x, (x.shape[0], -1)))  # the scenes of a batch one after the other
+        flat = boxes.map(lambda x: xp.reshape(x, (x.shape[0], -1)))  # concatenate the scenes of a batch
 
         def exceeds(at: Array) -> Array:
             row = at // n
@@ -147,8 +147,8 @@ class Tiles:
             return overlap(xp, a, b, self.measure) > threshold
 
         share = math.prod(acts.shape) // (TO_ONE * self._weight)
-        # Which is larger is not known of dynamic sizes.
-        return where_asked(xp, acts, exceeds, share + n if is_dynamic(xp, share) else max(share, n))
+        # A sum instead of a maximum for dynamic sizes, which cannot be compared.
+        return evaluated_where(xp, acts, exceeds, share + n if is_dynamic(xp, share) else max(share, n))
 
     def any(self, function: Function) -> Array:
         """Whether `function` holds for some better rival of each box."""
@@ -156,17 +156,17 @@ class Tiles:
         return self._reduce(lambda pairs, acts, out: out | xp.any(acts & function(pairs), axis=-2), none)
 
     def max(self, function: Function, initial: Array, *, rows: int | None = None) -> Array:
-        """Largest of the values of the better rivals of each box, or of the best `rows` of all, and its initial one."""
+        """Largest value among the better rivals of each box, or the best `rows` boxes, at least its initial value."""
         xp = self.xp
 
         def add(pairs: Pairs, acts: Array, out: Array) -> Array:
-            # Where all of a tile act, what earlier ones found is in no row of it.
+            # `out` again, because the maximum over a tile's rows need not contain it.
             return xp.maximum(out, xp.max(xp.where(acts, function(pairs), pairs.worse(out)), axis=-2))
 
         return self._reduce(add, initial, rows)
 
     def min(self, function: Function, initial: Array, *, rows: int | None = None) -> Array:
-        """Smallest of these values, see :meth:`max`."""
+        """Smallest value, see :meth:`max`."""
         return -self.max(lambda pairs: -function(pairs), -initial, rows=rows)
 
     def sum(self, function: Function) -> Array:
@@ -175,7 +175,7 @@ class Tiles:
         return self._reduce(lambda pairs, acts, out: out + xp.sum(xp.where(acts, function(pairs), 0.0), axis=-2), zero)
 
     def sums_of_worse(self, function: Function, x: Array) -> Array:
-        """Sum over the worse rivals of each box of their values x (K, ..., N), weighted by `function`: (K, ..., N)."""
+        """Sums (K, ..., N) over the worse rivals of each box: of their values x (K, ..., N), weighted by `function`."""
         xp = self.xp
         ranks = self._ranks()
 
@@ -202,10 +202,10 @@ class Tiles:
 
         def resolve(rest: Tiles, pairs: Pairs, acts: Array, live: Array) -> Array:
             over = rest._exceeding(pairs, acts, live, threshold)
-            stays = fixed_point(xp, pairs.of(over), pairs.of(live))
-            return live & ~xp.any(over & stays[..., :, None], axis=-2)
+            kept = fixed_point(xp, pairs.of(over), pairs.of(live))
+            return live & ~xp.any(over & kept[..., :, None], axis=-2)
 
-        # In parts of whole tiles, so that few comparisons are with boxes that rank above the part; each is compiled.
+        # In parts of whole tiles, so that few comparisons are with boxes that rank above the part.
         if is_dynamic(xp, n):
             return whole._fold(partial(resolve, whole), live, tile=tile)
         rows = n if rows is None else min(rows, n)
@@ -221,7 +221,7 @@ class Tiles:
         return self.xp.arange(self.order.shape[-1], dtype=self.order.dtype, device=device(self.order))
 
     def _reduce(self, add: Callable[[Pairs, Array, Array], Array], out: Array, rows: int | None = None) -> Array:
-        """Go through the tiles as `_fold`, with the overlaps of all pairs; those that overlap act."""
+        """Loop over the tiles as `_fold` does, with the overlaps of all pairs; only pairs that overlap act."""
 
         def add_all(pairs: Pairs, acts: Array, out: Array) -> Array:
             pairs = replace(pairs, overlap=self._overlaps(pairs))
@@ -237,7 +237,7 @@ class Tiles:
         rows: int | None = None,
         tile: int,
     ) -> Array:
-        """Go through the tiles: ``out = add(pairs, whether they may act, out)``."""
+        """Loop over the tiles: ``out = add(pairs, which of them may act, out)``."""
         xp, n = self.xp, self.order.shape[-1]
         if 0 in self.order.shape:
             return out
@@ -246,7 +246,7 @@ class Tiles:
         rows = n if rows is None else rows
 
         def step(k: Array | int, out: Array) -> tuple[Array]:
-            # The last tile reaches back over rows already seen, to be as large as the others.
+            # The last tile starts earlier, at rows already seen, to be as large as the others.
             first = k * size
             start = min(first, n - size) if isinstance(k, int) else xp.minimum(first, ranks[-1] - (size - 1))
             some = xp.arange(size, dtype=ranks.dtype, device=device(ranks)) + start
@@ -272,21 +272,21 @@ def _along(xp: Namespace, x: Array, index: Array) -> Array:
     return take_along(xp, x, xp.broadcast_to(index, (*x.shape[:-1], index.shape[-1])), axis=-1)
 
 
-def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], size: int) -> Array:
-    """Whether a function holds where a mask is true: it is asked for `size` positions in the flat mask at a time."""
+def evaluated_where(xp: Namespace, mask: Array, function: Callable[[Array], Array], size: int) -> Array:
+    """Return mask & function, evaluated only where the mask is true, on `size` flat positions at a time."""
     whole = math.prod(mask.shape)
-    # At least one more, so that a program for any size has a last block.
+    # At least one element of padding, so that there is a last block for a dynamic size.
     rest = xp.zeros(COUNTED_TOGETHER - whole % COUNTED_TOGETHER, dtype=xp.bool, device=device(mask))
     blocks = xp.reshape(xp.concat((xp.reshape(mask, (-1,)), rest)), (-1, COUNTED_TOGETHER))
     count = xp.sum(xp.astype(blocks, default_int(xp, mask)), axis=1)
     number = xp.cumulative_sum(count)
     slots = xp.arange(1, size + 1, dtype=number.dtype, device=device(mask))
 
-    def unasked(done: Array, _found: Array) -> Array:
+    def remain(done: Array, _found: Array) -> Array:
         return done < number[-1]
 
-    def ask(done: Array, found: Array) -> tuple[Array, Array]:
-        # The block that holds the k-th true one, and its place there.
+    def evaluate(done: Array, found: Array) -> tuple[Array, Array]:
+        # The block that contains the k-th true value, and its place within the block.
         block = insertion(xp, number, slots + done)
         real = block < number.shape[0]
         block = xp.where(real, block, 0)
@@ -297,12 +297,12 @@ def where_asked(xp: Namespace, mask: Array, function: Callable[[Array], Array], 
         return done + size, found | mark(xp, xp.where(holds, at, whole), whole + 1)[:whole]
 
     start = xp.zeros_like(number[-1]), xp.zeros_like(xp.reshape(mask, (-1,)))
-    return xp.reshape(while_loop(unasked, ask, start)[1], mask.shape)
+    return xp.reshape(while_loop(remain, evaluate, start)[1], mask.shape)
 
 
 def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
     """Solution of b_j = live_j and not any_i (b_i and X_ij) for a strictly triangular X (..., T, T)."""
-    # As a product of matrices: the number of suppressors is exact, and no reduction of the libraries is faster.
+    # By matrix products: the number of suppressors is exact, and no reduction of the libraries is faster.
     over = xp.astype(over, xp.float32)
     start = xp.ones_like(over[..., :1, :]) if live is None else xp.astype(live, xp.float32)[..., None, :]
     zero = xp.zeros_like(start)
@@ -319,7 +319,7 @@ def fixed_point(xp: Namespace, over: Array, live: Array | None = None) -> Array:
 def ranked_mask(
     mode: Mode, detections: Detections, threshold: Array | float, *, measure: Measure, rows: int | None = None
 ) -> tuple[Array, Array]:
-    """Order of the boxes by rank, and whether greedy suppression by the best `rows` of them keeps each."""
+    """Positions by rank, and whether greedy suppression by the best `rows` boxes keeps the box of each rank."""
     order = descending(mode.xp, detections.scores)
     tiles = Tiles.of(mode.xp, order, detections, measure)
     return order, tiles.kept(threshold, rows=rows, tile=NARROW if mode.fused else ROWS)

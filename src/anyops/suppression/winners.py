@@ -1,4 +1,4 @@
-"""Scenes in which nearly all boxes overlap: only pairs with a box kept by greedy suppression are used."""
+"""Pairs with a box kept by greedy suppression, for scenes in which nearly all boxes overlap."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from .graph import Graph
 from .overlaps import Edges, Strips, Sweep, gathered, overlapping_between, overlapping_within, scene_by_rank
 from .select import ranked_above
 
-# A graph of all pairs is built up to this many, in all or per box.
+# Largest number of pairs, in all or per box, for a graph of all pairs.
 PAIRS, PAIRS_PER_BOX = 1 << 16, 16
 
 
 def small_graph(
     mode: Mode, detections: Detections, threshold: float, least: float | None, measure: Measure
 ) -> tuple[Array, Graph | None]:
-    """Return the positions by rank of the boxes that take part, and the graph of their pairs; None if they are many."""
+    """Return the positions by rank of boxes with scores above `least`, and the graph of pairs, None if too many."""
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
     scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
@@ -41,18 +41,18 @@ def pairs_with_kept(
     *,
     among: bool = False,
 ) -> tuple[Array, Array, Callable[[], Iterator[Edges]]] | None:
-    """Return the positions by rank, whether each is kept, and the pairs of a box that is kept and one that is not.
+    """Return the positions by rank, whether each is kept, and the pairs of a box kept and a box dropped.
 
-    And those `among` the boxes that are kept. Pairs come in parts of about as many as there are boxes: memory follows
-    the boxes, and work on all of them the pairs. None for a scene that cannot be cut into strips.
+    `among` adds pairs among the boxes kept. Pairs come in parts, each of about as many pairs as there are boxes, so
+    memory grows with boxes, and time with pairs. None for a scene that cannot be cut into strips.
     """
     xp, (boxes, scores, labels, *_) = mode.xp, detections
     order = ranked_above(xp, scores, least)
-    stays = xp.take(mark(xp, kept, scores.shape[0]), order)
+    is_kept = xp.take(mark(xp, kept, scores.shape[0]), order)
     scene, proper = scene_by_rank(xp, boxes, labels, order, measure, threshold)
-    # A box that can overlap none is kept, and is in no pair.
+    # A box that cannot overlap others is kept, and is in no pair.
     scene = scene if proper is None else scene.take(xp, indices_of(xp, proper))
-    winner = xp.take(stays, scene.ranks)
+    winner = xp.take(is_kept, scene.ranks)
     winners, others = (scene.take(xp, indices_of(xp, some)) for some in (winner, ~winner))
     sweeps = []
     if others.size or (among and winners.size):
@@ -67,19 +67,19 @@ def pairs_with_kept(
             found.append(overlapping_within(mode, sweeps[0]))
         return gathered(xp, scene, chain(*found), order.shape[0])
 
-    return order, stays, pairs
+    return order, is_kept, pairs
 
 
 @dataclass(frozen=True)
 class Winners:
-    """Rivals where only boxes act that greedy suppression keeps: reductions over the pairs with one of these, in parts.
+    """Rivals if only boxes kept by greedy suppression have an effect: reductions over pairs with such a box, in parts.
 
-    For functions that are 0 where the better box is not kept.
+    For functions that are 0 if the better box is not kept.
     """
 
     xp: Namespace
     order: Array  # position of the box of each rank (N,)
-    stays: Array  # whether each is kept
+    is_kept: Array  # (N,), by rank
     pairs: Callable[[], Iterator[Edges]]
 
     def sum(self, function: Callable[[Graph], Array]) -> Array:
@@ -87,12 +87,12 @@ class Winners:
         return self._added(lambda pair: pair.sum(function))
 
     def sums_of_worse(self, function: Callable[[Graph], Array], x: Array) -> Array:
-        """Sum over the worse rivals of each box of their values x (K, N), weighted by `function`: (K, N)."""
+        """Sums (K, N) over the worse rivals of each box: of their values x (K, N), weighted by `function`."""
         return self._added(lambda pair: pair.sums_of_worse(function, x))
 
     def kept(self, _threshold: float) -> Array:
         """Whether greedy suppression keeps each box."""
-        return self.stays
+        return self.is_kept
 
     def _added(self, function: Callable[[Graph], Array]) -> Array:
         return reduce(add, (function(Graph(self.xp, self.order, edges)) for edges in self.pairs()))
