@@ -191,7 +191,7 @@ def test_copies_far_apart_have_no_inertia():
     for given, k in ((x, 3), (x[:3, :], 2)):
         assert anyops.kmeans(given, k, init=given[[0, 1, 3][:k]]).inertia == 0
         assert anyops.kmeans_step(given, given[[0, 1, 3][:k]]).inertia == 0
-    with pytest.raises(ValueError, match=r"further apart than .*; leave out those far away"):
+    with pytest.raises(ValueError, match=r"further apart than .*; remove the outliers"):
         anyops.kmeans(np.concatenate([x, x + np.asarray([[1], [-1], [1], [1]])]), 3, init=x[[0, 1, 3]])
 
 
