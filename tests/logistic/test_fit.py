@@ -255,7 +255,7 @@ def test_units_that_float64_cannot_square(unit):
     x = rng.normal(size=(300, 3))
     y = (x[:, 0] + rng.normal(size=300) > 0) * 1
     if abs(np.log10(unit)) > 155:
-        with pytest.raises(ValueError, match="x must have columns of a size from"):
+        with pytest.raises(ValueError, match="x must have columns whose spread is from"):
             anyops.logistic_regression(x * unit, y)
     else:
         want, got = (anyops.logistic_regression(a, y) for a in (x, x * unit))

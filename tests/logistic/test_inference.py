@@ -176,9 +176,9 @@ def test_why_many_coefficients_have_no_standard_errors(monkeypatch):
     monkeypatch.setattr("anyops._host.logistic.lbfgs.HESSIAN_LIMIT", 3)
     got = anyops.logistic_regression(*spector(), solver="lbfgs")
     assert got.stderr is None
-    with pytest.raises(ValueError, match="4 coefficients are too many"):
+    with pytest.raises(ValueError, match=r"the Hessian is computed for at most \d+ coefficients, got 4"):
         got.conf_int()
-    assert "No standard errors: 4 coefficients are too many" in str(got)
+    assert "No standard errors: the Hessian is computed for at most" in str(got)
     np.testing.assert_allclose(got.aic, SPECTOR["expected"]["aic"], rtol=1e-6)
 
 
@@ -252,7 +252,7 @@ def test_chi_squared_at_its_ends():
 def test_fractions_are_not_taken_for_classes(backend):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2))
-    with pytest.raises(ValueError, match="y must hold classes, got 60 different numbers in 60 rows"):
+    with pytest.raises(ValueError, match="y must hold class labels, got 60 distinct numbers in 60 rows"):
         anyops.logistic_regression(backend.asarray(x), backend.asarray(rng.normal(size=60)))
     few = np.float32([0.5, 1.25])[rng.integers(0, 2, 60)]
     assert anyops.logistic_regression(backend.asarray(x), backend.asarray(few)).coef.shape == (2,)
@@ -287,7 +287,7 @@ def test_no_criteria_of_a_fit_that_has_not_converged():
 def test_the_null_model_without_an_intercept_is_named():
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     found = anyops.logistic_regression(x, np.array([0, 1, 0, 1]), fit_intercept=False)
-    assert "of even odds" in found.summary()
+    assert ", even odds" in found.summary()
 
 
 def three_classes():
