@@ -492,7 +492,7 @@ def test_files_that_cannot_be_fused(refused, tmp_path, contents, options, words)
     ("header", "words"),
     [
         ("image_id,category_id,x,y,w,h,score", ["column model is missing", "and model"]),
-        ("image_id,model,category_id,x,y,w,h,score,model", ["column model is there twice"]),
+        ("image_id,model,category_id,x,y,w,h,score,model", ["column model appears twice"]),
     ],
 )
 def test_the_column_of_the_model_must_be_there(run, tmp_path, header, words):

@@ -240,7 +240,7 @@ def test_weights_beyond_the_dtype_of_the_samples(backend, scale):
         want = LogisticRegression().fit(X, Y)
         np.testing.assert_allclose(host(backend, got.coef_), want.coef_, rtol=1e-4)
     else:
-        with pytest.raises(ValueError, match=r"sample_weight must hold numbers of the range of .*float32, got 1"):
+        with pytest.raises(ValueError, match=r"sample_weight must hold numbers in the range of .*float32, got 1"):
             model.fit(x, y, sample_weight=np.full(96, scale))
 
 
