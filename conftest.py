@@ -1,4 +1,4 @@
-"""The test matrix: fixtures over backends and transforms, and what was not tested."""
+"""The test matrix: fixtures over backends and transforms, and a report of what was not tested."""
 
 import gc
 import importlib.util
@@ -12,16 +12,16 @@ import pytest
 
 from tests.backends import Backend, Run, Transform, is_due, is_thinned, named_in, selected, why_not
 
-# Before anything imports SciPy: without it scikit-learn's checks of estimators leave out those of the array API.
+# Set before anything imports SciPy: otherwise scikit-learn's estimator checks skip the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
-# Examples in docstrings that need a library which is not there.
+# Docstring examples that need a missing library.
 collect_ignore = [] if importlib.util.find_spec("sklearn") else ["src/anyops/estimators.py"]
 
 NOT_TESTED = "not tested"
 MATRIX = tuple(t for t in Transform if t is not Transform.GRAD)  # gradients have tests of their own
 
 hypothesis.settings.register_profile("anyops", deadline=None, derandomize=True, max_examples=60)
-# `--hypothesis-profile=fuzz`: long and at random; a failure prints how to see it again.
+# `--hypothesis-profile=fuzz`: long and at random; a failure prints how to reproduce it.
 hypothesis.settings.register_profile(
     "fuzz",
     deadline=None,
@@ -34,8 +34,8 @@ hypothesis.settings.load_profile("anyops")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "op(name, transforms=...): the op whose declaration says where the test runs")
-    config.addinivalue_line("markers", "calls(*transforms): those under which a test runs whose ops are its parameters")
-    config.addinivalue_line("markers", "thread_unsafe: on some of scikit-learn's tests, which run here too")
+    config.addinivalue_line("markers", "calls(*transforms): the transforms of a test whose ops are its parameters")
+    config.addinivalue_line("markers", "thread_unsafe: used by some of scikit-learn's tests, which run here too")
     try:
         required, under_test = named_in("ANYOPS_REQUIRE_BACKENDS"), selected()
     except ValueError as e:
@@ -46,7 +46,7 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    """A test that asks for a backend runs on all; one that asks for a transform, under those that its marks name."""
+    """Run a test with `backend` on all backends, and one with `transform` under the transforms that its marks name."""
     names = [name for name in ("backend", "transform") if name in metafunc.fixturenames]
     if not names:
         return
@@ -61,16 +61,16 @@ def pytest_generate_tests(metafunc):
 
 
 def _is_of_dtypes(metafunc):
-    """Whether a test is one that a backend is run on for its dtypes: a table of all ops, or one that speaks of them."""
+    """Whether a test is about dtypes, for backends that only differ in these: a table of all ops, or named so."""
     of_all_ops = Path(metafunc.module.__file__).parent.name == "tests"
     return of_all_ops or re.search("dtype|float64|integer|whole|digits|precision", metafunc.function.__name__)
 
 
 @pytest.hookimpl(trylast=True)  # of what -k and -m select
 def pytest_collection_modifyitems(config, items):
-    """Skip, with the reason, what cannot run here or what the op says does not run.
+    """Skip, with the reason, tests that cannot run here, or that the op declares unsupported.
 
-    Of the cases of a test on a backend that is not there, the first one is skipped for all, and says how many they are.
+    If a backend is missing, only the first case of each test is kept, as a skip that counts the others.
     """
     kept, absent = [], {}
     for item in items:
@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(config, items):
             kept.append(item)
             continue
         op = item.get_closest_marker("op")
-        # A transform that an op has on no backend makes no skips; test_declarations_are_true holds ops to that.
+        # A transform that an op supports on no backend makes no skips; test_declarations_are_true checks this.
         if op and all(why_not(op.args[0], b, transform) for b in Backend if transform.belongs_to(b)):
             continue
         if why := backend.why_unavailable():
@@ -100,7 +100,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish(session):
-    """The tests live to the end: the garbage collector need not go through them again and again."""
+    """Exclude the tests, which exist until the end, from garbage collection."""
     gc.collect()
     gc.freeze()
 

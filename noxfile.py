@@ -1,4 +1,4 @@
-"""Sessions: `nox` runs lint, types, the site, all tests that a CPU can run, and those of NumPy on the built wheel."""
+"""Sessions: `nox` runs lint, types, the site, all tests that a CPU can run, and the NumPy tests on the built wheel."""
 
 import os
 import shutil
@@ -14,12 +14,12 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
 DETECTOR = ("-r", "examples/detector/requirements.txt")
 EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli]", *DETECTOR, "array-api-strict", "distributed")
-# Each worker begins with a half of its own: tests of one file use the same compiled programs.
+# Each worker begins with its own half, because tests of one file share compiled programs.
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
-# A worker is a core's work. With threads of their own, BLAS and OpenMP would mostly wait for each other.
+# Each worker fills a core, so threads of BLAS and OpenMP would mostly wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-# XLA compiles in half the time without its newer emitters for a CPU, and in one piece; AVX alone, because with AVX2 the
-# older ones make a derivative infinite. `nox -s jax` has its defaults.
+# XLA compiles in half the time with its older CPU emitters and without splitting. Only AVX, because with AVX2 the older
+# emitters make a derivative infinite. `nox -s jax` uses XLA's defaults.
 COMPILED_SOON = {
     "XLA_FLAGS": " ".join(
         (
@@ -42,7 +42,7 @@ print(f"import anyops takes {{1e3 * seconds:.0f}} ms beside NumPy")
 assert seconds < {SLOWEST_IMPORT}, seconds
 """
 
-# session: what is installed beside NumPy, and the backends that may not be absent then
+# session: the packages beside NumPy, and the backends that must then be available
 ALONE = {
     "numpy": (["."], "numpy,numpy:readonly"),
     "strict": ([".", "array-api-strict"], "strict,strict:strictest"),
@@ -67,7 +67,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, on what a user has without extras, and the command's libraries."""
+    """Mypy, with only the base dependencies and those of the command installed."""
     install(session, "-e.[cli]", *nox.project.dependency_groups(PYPROJECT, "types"))
     session.run("mypy")
 
@@ -88,14 +88,14 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The same tests, with the lines that none reaches; fails where fewer than 95 % of the lines are reached."""
+    """The same tests, with a report of the lines that are not reached; fails if fewer than 95 % are reached."""
     install(session, *EVERYTHING, *TEST)
     report = ("--cov=anyops", "--cov-report=term-missing:skip-covered")
     session.run(*PYTEST, *report, *session.posargs, env=ALL_LIBRARIES)
 
 
 def only(backends: str) -> dict[str, str]:
-    """Environment of tests on some backends, none of which may be absent."""
+    """Environment variables of tests on some backends, all of which must be available."""
     return {"ANYOPS_BACKENDS": backends, "ANYOPS_REQUIRE_BACKENDS": backends, **ONE_THREAD}
 
 
@@ -107,7 +107,7 @@ def alone(name: str) -> None:
         install(session, *packages, *TEST)
         session.run(*PYTEST, *(session.posargs or ["tests"]), env=only(required))
 
-    session_.__doc__ = f"The matrix of {required} in an environment that holds no other array library."
+    session_.__doc__ = f"The tests on {required}, in an environment without other array libraries."
 
 
 for name in ALONE:
@@ -116,7 +116,7 @@ for name in ALONE:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build and check the source distribution and the wheel; the tests of NumPy on that wheel, with nothing else."""
+    """Build and check the source distribution and the wheel; run the NumPy tests on that wheel alone."""
     install(session, "build", "twine")
     made = Path(session.create_tmp(), "dist")
     shutil.rmtree(made, ignore_errors=True)
@@ -136,7 +136,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """The tests with the oldest versions that the package admits, of NumPy, array-api-compat, PyTorch and JAX."""
+    """The tests with the oldest supported versions of NumPy, array-api-compat, PyTorch and JAX."""
     project = PYPROJECT["project"]
     extras = [name for extra in ("torch", "jax") for name in project["optional-dependencies"][extra]]
     session.install(*(name.replace(">=", "==") for name in (*project["dependencies"], *extras)), *TEST)
@@ -163,7 +163,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def dropin(session: nox.Session) -> None:
-    """What torchvision and other libraries do, asked of them and of anyops, in an environment that holds them."""
+    """Compare anyops with torchvision and other libraries, in an environment with these installed."""
     test = [name for name in TEST if "cov" not in name]
     session.install(".", *test, *nox.project.dependency_groups(PYPROJECT, "dropin"))
     tests = ("tests/test_drop_in.py", "tests/test_peers.py", "tests/test_rotated.py")

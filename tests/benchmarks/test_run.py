@@ -453,9 +453,9 @@ def test_only_like_is_put_beside_like(tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--update"], "--update wants --groups or --only"),
-        (["--update", "--groups", "busy", "--quick"], "neither --quick nor --contenders"),
-        (["--groups", "busy,nonsense"], "no group is called nonsense; there are"),
+        (["--update"], "--update needs --groups or --only"),
+        (["--update", "--groups", "busy", "--quick"], "does not work with --quick or --contenders"),
+        (["--groups", "busy,nonsense"], ", got nonsense"),
     ],
 )
 def test_options_that_do_not_go_together(options, complaint, capsys):
@@ -465,7 +465,7 @@ def test_options_that_do_not_go_together(options, complaint, capsys):
 
 
 def test_no_such_case():
-    with pytest.raises(SystemExit, match="no case is called 'nonsense'"):
+    with pytest.raises(SystemExit, match="no case matches 'nonsense'"):
         run.main(["--only", "nonsense"])
 
 

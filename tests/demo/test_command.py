@@ -175,5 +175,5 @@ def test_disagreement_is_an_error(demo, monkeypatch):
     monkeypatch.setattr(module, "write", lambda *args: None)
     monkeypatch.setattr(module, "_print", lambda *args: None)
     monkeypatch.setattr(module, "summary", lambda report: {})
-    told = "another AP than on numpy, which is a bug: nms after focal on torch, wbf after focal on jax"
+    told = "AP differs from numpy, which is a bug: nms after focal on torch, wbf after focal on jax"
     assert demo("--backend", "numpy")[0] == told  # which Python prints, with exit code 1

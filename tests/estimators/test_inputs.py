@@ -167,7 +167,7 @@ def test_class_of_weight_0_is_ignored(backend):
         np.testing.assert_allclose(host(backend, model.intercept_), without.intercept_, rtol=rtol)
         assert set(host(backend, model.predict(x)).tolist()) == {0, 2}
         assert model.predict_proba(x).shape == (96, 2)
-    with pytest.raises(ValueError, match="two classes of weight above 0"):
+    with pytest.raises(ValueError, match="two classes of weight above zero"):
         LogisticRegression(class_weight={0: 1, 1: 0}).fit(x, backend.asarray(Y))
 
 

@@ -78,8 +78,8 @@ def test_a_text_class_of_class_weight_0_is_ignored(labels):
 @pytest.mark.parametrize(
     ("class_weight", "error", "match"),
     [
-        ({0: 0.0}, ValueError, "two classes of weight above 0, got 1 class"),
-        ({0: 0.0, 1: 0.0}, ValueError, "two classes of weight above 0, got none"),
+        ({0: 0.0}, ValueError, "two classes of weight above zero, got 1 class"),
+        ({0: 0.0, 1: 0.0}, ValueError, "two classes of weight above zero, got none"),
         ({0: -1.0}, ValueError, "class_weight must be finite and at least 0, got -1 for class 0"),
         ({1: np.nan}, ValueError, "class_weight must be finite and at least 0, got nan for class 1"),
         ({1: np.inf}, ValueError, "class_weight must be finite and at least 0, got inf for class 1"),

@@ -142,8 +142,8 @@ def logistic_regression(
     _check_solver(solver, l1)
     found, factors = by_class(class_weight, survey(xp, y, sample_weight))
     if len(found.classes) < 2:
-        one = f"1 class, {found.classes.tolist()[0]!r}," if len(found.classes) else "none of positive weight"
-        raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
+        one = f"1 class, {found.classes.tolist()[0]!r}," if len(found.classes) else "none"
+        raise ValueError(f"y must hold at least two classes of weight above zero, got {one} in {x.shape[0]} rows")
     _check_discrete(found)
     # Mostly matrix products: NumPy on views of rows in host memory has the least overhead per pass.
     products = len(found.classes) == 2 and x.shape[1] >= MANY_COLUMNS
