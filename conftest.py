@@ -61,12 +61,12 @@ def pytest_generate_tests(metafunc):
 
 
 def _is_of_dtypes(metafunc):
-    """Whether a test is about dtypes, for backends that only differ in these: a table of all ops, or named so."""
+    """Whether a test is about dtypes: a table of all ops, or a name that mentions them."""
     of_all_ops = Path(metafunc.module.__file__).parent.name == "tests"
     return of_all_ops or re.search("dtype|float64|integer|whole|digits|precision", metafunc.function.__name__)
 
 
-@pytest.hookimpl(trylast=True)  # of what -k and -m select
+@pytest.hookimpl(trylast=True)  # after the selection by -k and -m
 def pytest_collection_modifyitems(config, items):
     """Skip, with the reason, tests that cannot run here, or that the op declares unsupported.
 

@@ -32,7 +32,7 @@ COMPILED_SOON = {
 ALL_LIBRARIES = ONE_THREAD | COMPILED_SOON
 
 LARGEST_WHEEL = 500_000  # bytes
-SLOWEST_IMPORT = 0.5  # seconds beside NumPy, on any machine
+SLOWEST_IMPORT = 0.5  # seconds in addition to NumPy's, on any machine
 IMPORTED = f"""
 import time, numpy
 start = time.process_time()
@@ -42,7 +42,7 @@ print(f"import anyops takes {{1e3 * seconds:.0f}} ms beside NumPy")
 assert seconds < {SLOWEST_IMPORT}, seconds
 """
 
-# session: the packages beside NumPy, and the backends that must then be available
+# session: the packages besides NumPy, and the backends that must then be available
 ALONE = {
     "numpy": (["."], "numpy,numpy:readonly"),
     "strict": ([".", "array-api-strict"], "strict,strict:strictest"),
@@ -67,7 +67,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, with only the base dependencies and those of the command installed."""
+    """Mypy, with only the base dependencies and the extra `cli` installed."""
     install(session, "-e.[cli]", *nox.project.dependency_groups(PYPROJECT, "types"))
     session.run("mypy")
 

@@ -28,7 +28,7 @@ class Change(NamedTuple):
 
 
 def quantities(data: dict[str, Any], *, ratios: bool) -> dict[str, float]:
-    """The costs of anyops: seconds (or 1 / ratio), bytes, and counts of what a call does."""
+    """The costs of anyops: seconds (or 1 / ratio), bytes, and counts of the work of a call."""
     found: dict[str, float] = {}
     for case in data["cases"]:
         for name, record in case["results"].items():

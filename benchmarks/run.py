@@ -1,4 +1,4 @@
-"""anyops beside its peers, in one process and one run.
+"""Compare anyops with its peers, in one process and one run.
 
     python benchmarks/run.py                      everything; writes benchmarks/results/cpu.json
     python benchmarks/run.py --quick              the small cases, briefly; writes benchmarks/results/quick.json

@@ -229,7 +229,7 @@ def test_centres_to_start_from_are_not_rounded(dtype, chunk):
 def test_samples_and_centres_of_two_integer_dtypes(op):
     x = np.asarray([[9], [10], [17]]) + 2**53
     np.testing.assert_array_equal(anyops.kmeans_assign(x, x[:2]).labels, [0, 1, 1])
-    with pytest.raises(ValueError, match="x must hold integers up to 9007199254740992 beside centers of another dtype"):
+    with pytest.raises(ValueError, match="x must hold integers up to 9007199254740992 if centers has another dtype"):
         op(x, x[:2].astype(np.uint64))
     np.testing.assert_array_equal(op(x - 2**53, x[:2].astype(np.uint64) - 2**53)[0], op(x - 2**53, x[:2] - 2**53)[0])
 

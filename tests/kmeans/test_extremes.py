@@ -437,7 +437,7 @@ def test_errors_in_the_words_of_the_caller(backend):
         lambda: anyops.minibatch_kmeans([(x, column)], 4),
     )
     for call in calls if backend is not Backend.DASK else calls[2:]:
-        with pytest.raises(ValueError, match=r"sample_weight must have shape \(120,\) beside .*, got \(120, 1\)"):
+        with pytest.raises(ValueError, match=r"sample_weight must have shape \(120,\) to match .*, got \(120, 1\)"):
             call()
     for call in (
         lambda: anyops.kmeans(x[:, :0], 4, init="k-means||"),
@@ -466,7 +466,7 @@ def test_batches_of_a_data_loader():
         got, want = anyops.minibatch_kmeans(loader, 4, seed=0), anyops.minibatch_kmeans(x.split(100), 4, seed=0)
         torch.testing.assert_close(got.centers, want.centers)
         labelled = data.DataLoader(data.TensorDataset(x, torch.arange(400) % 4), batch_size=100)
-        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got torch.int64 beside the array"):
+        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got weights of torch.int64"):
             anyops.minibatch_kmeans(labelled, 4, seed=0)
     with pytest.raises(TypeError, match=r"batch 0 must be an array \(n, d\)"):
         anyops.minibatch_kmeans([[x, x[:, 0], x]], 4)

@@ -61,7 +61,7 @@ class Models(NamedTuple):
 def _named(text: str) -> tuple[str, str]:
     name, equals, number = text.rpartition("=")
     if not equals:
-        raise CommandError(f"--model-weight: expected MODEL=WEIGHT beside --model-field, got {text}")
+        raise CommandError(f"--model-weight: expected MODEL=WEIGHT with --model-field, got {text}")
     return name, number
 
 

@@ -56,7 +56,7 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
         check_known_chunks(xp, "sample_weight", sample_weight)
         if tuple(sample_weight.shape) != shape[:1]:
             raise ValueError(
-                f"sample_weight must have shape {shape[:1]} beside {name}, got {tuple(sample_weight.shape)}"
+                f"sample_weight must have shape {shape[:1]} to match {name}, got {tuple(sample_weight.shape)}"
             )
     if mode.lazy:
         return mode, extent(name, x, sample_weight)

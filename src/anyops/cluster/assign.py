@@ -109,7 +109,7 @@ def kmeans_partial(
     sample_weight : array (..., n), optional
         Numbers ≥ 0. A sample of weight 0 is ignored, even if it holds NaN.
     metric : {"euclidean", "cosine", "iou"}
-        For "cosine" the sums are those of x / ‖x‖.
+        For "cosine", x / ‖x‖ is summed instead of x.
 
     Returns
     -------
@@ -258,7 +258,7 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tu
     if len(shape) < 2 or shape[-1] < 1:
         raise ValueError(f"x must have shape (..., n, d), d ≥ 1, got {shape}")
     if len(other) != len(shape) or other[:-2] != shape[:-2] or other[-1] != shape[-1] or other[-2] < 1:
-        raise ValueError(f"centers must have shape (..., k, d) beside x of shape {shape}, k ≥ 1, got {other}")
+        raise ValueError(f"centers must have shape (..., k, d) for x of shape {shape}, k ≥ 1, got {other}")
     if metric == "iou" and shape[-1] != 2:
         raise ValueError(f"x must hold widths and heights, (..., n, 2), for metric 'iou', got {shape}")
     if weight is not None:
@@ -268,7 +268,7 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tu
     if x.dtype != centers.dtype and is_kind(xp, x, "integral") and is_kind(xp, centers, "integral"):
         # Integers of one dtype are subtracted before they are rounded; integers of two dtypes are converted first.
         for name, beside in (("x", "centers"), ("centers", "x")):
-            check_held(mode, name, arrays[name], compute_dtype(xp, dtype), f" beside {beside} of another dtype")
+            check_held(mode, name, arrays[name], compute_dtype(xp, dtype), f" if {beside} has another dtype")
     # Number of samples scored at once; 0 for all, because a loop would move sharded rows between devices.
     rows = 0 if mode.sharded else rows_in_cache(xp, x, math.prod(shape[:-2]) * other[-2])
     return mode, {"metric": metric, "dtype": dtype, "rows": rows}
@@ -276,7 +276,7 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tu
 
 def _check_beside(x: Array, weight: Array) -> None:
     if tuple(weight.shape) != tuple(x.shape[:-1]):
-        raise ValueError(f"sample_weight must have shape {tuple(x.shape[:-1])} beside x, got {tuple(weight.shape)}")
+        raise ValueError(f"sample_weight must have shape {tuple(x.shape[:-1])} to match x, got {tuple(weight.shape)}")
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------

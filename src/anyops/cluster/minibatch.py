@@ -144,8 +144,8 @@ def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
             xp = namespace(**{name: x, f"weights of {name}": sample_weight})
             if xp.isdtype(sample_weight.dtype, ("integral", "bool")):
                 raise TypeError(
-                    f"{name} must be an array or a pair of an array and floating weights, got {sample_weight.dtype} "
-                    "beside the array: leave out labels, or convert weights to a floating dtype"
+                    f"{name} must be an array or a pair of an array and floating weights, got weights of "
+                    f"{sample_weight.dtype}: remove labels, or convert weights to a floating dtype"
                 )
         mode, weight = check_rows(name, x, sample_weight)
         assert not isinstance(weight, Extent)

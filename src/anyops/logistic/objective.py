@@ -347,7 +347,7 @@ def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
     for name, value in others.items():
         if value is not None and tuple(value.shape) != (x.shape[0],):
             raise ValueError(
-                f"{name} must have shape ({x.shape[0]},) beside x of shape {tuple(x.shape)}, got {tuple(value.shape)}"
+                f"{name} must have shape ({x.shape[0]},) for x of shape {tuple(x.shape)}, got {tuple(value.shape)}"
             )
 
 
@@ -376,11 +376,11 @@ def _check(
     p, given = x.shape[1], tuple(coef.shape)
     if not (len(given) in (1, 2) and given[-1] == p and (len(given) == 1 or given[0] > 1)):
         raise ValueError(
-            f"coef must have shape ({p},), or (K, {p}) for K classes, beside x of shape {tuple(x.shape)}, got {given}"
+            f"coef must have shape ({p},), or (K, {p}) for K classes, for x of shape {tuple(x.shape)}, got {given}"
         )
     if tuple(intercept.shape) != given[:-1]:
         raise ValueError(
-            f"intercept must have shape {given[:-1]} beside coef of shape {given}, got {tuple(intercept.shape)}"
+            f"intercept must have shape {given[:-1]} for coef of shape {given}, got {tuple(intercept.shape)}"
         )
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")

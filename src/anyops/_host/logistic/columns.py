@@ -67,12 +67,12 @@ class Columns:
         return bool(np.any(self.centre != 0))
 
     def inward(self, theta: Array) -> Array:
-        """Coefficients (lines, p + 1) of z from those of x; the intercept is last."""
+        """Convert coefficients (lines, p + 1) of x to z; the intercept is last."""
         coef = theta[:, :-1]
         return _beside(coef * self.scale, theta[:, -1] + coef @ self.level)
 
     def outward(self, theta: Array) -> Array:
-        """Coefficients of x from those of z."""
+        """Convert coefficients of z to x."""
         coef = theta[:, :-1] / self.scale
         return _beside(coef, theta[:, -1] - coef @ self.level)
 
@@ -122,20 +122,20 @@ class Whitened(Columns):
         return parts
 
     def inward(self, theta: Array) -> Array:
-        """Coefficients of u from those of x."""
+        """Convert coefficients of x to u."""
         return self.of_inner(self.inner.inward(theta))
 
     def outward(self, theta: Array) -> Array:
-        """Coefficients of x from those of u."""
+        """Convert coefficients of u to x."""
         return self.inner.outward(self.to_inner(theta))
 
     def of_inner(self, theta: Array) -> Array:
-        """Coefficients of u from those of z."""
+        """Convert coefficients of z to u."""
         coef = theta[:, :-1]
         return _beside(coef @ self.back.T, theta[:, -1] + coef @ self.mean)
 
     def to_inner(self, theta: Array) -> Array:
-        """Coefficients of z from those of u."""
+        """Convert coefficients of u to z."""
         coef = theta[:, :-1] @ self.turn.T
         return _beside(coef, theta[:, -1] - coef @ self.mean)
 

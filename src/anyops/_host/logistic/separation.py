@@ -1,6 +1,6 @@
 """Whether a plane separates the classes, in NumPy on the host: a direction that worsens no row and improves some.
 
-A row and a class k other than its own make a vector a: (z, 1) at the coefficients of its own class, −(z, 1) at those of
+A row and a class k other than its own make a vector a: (z, 1) for the coefficients of its own class, −(z, 1) for class
 k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without limit [1]_. By Stiemke's
 theorem there is such a direction, or there are positive weights λ of all rows with Σ λ a = 0. One problem decides: the
 minimum of ‖Σ λ a‖² over λ ≥ 1, a nonnegative least squares problem, where d = Σ λ a. If d = 0 there is no direction.
