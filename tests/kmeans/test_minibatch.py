@@ -47,7 +47,7 @@ def fit(backend, batches, k, *, weights=None, **options):
 
 
 def by_definition(batches, init, weights=None, metric="euclidean"):
-    """Each centre the running weighted mean of the samples that were its own when their batch came."""
+    """Each centre is the running weighted mean of the samples that were closest to it when their batch was read."""
     centers, total = np.array(init, np.float64), np.zeros(len(init))
     inertia = 0.0
     for number, batch in enumerate(batches):

@@ -1,4 +1,4 @@
-"""The numbers of inference, beside those that Stata and statsmodels print; what a result survives; what is missing."""
+"""Inference against Stata and statsmodels; copies and pickles of results; errors for unavailable numbers."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ def spector():
 
 
 def together(backend, pair):
-    """The numbers of coef and those of the intercept behind them, on the host."""
+    """The numbers of coef, and then of the intercept, on the host."""
     coef, intercept = (a if isinstance(a, np.ndarray | np.generic) else backend.to_numpy(a) for a in pair)
     return np.concatenate([coef, np.asarray(intercept)[None]])
 
@@ -67,7 +67,7 @@ def test_spector_level():
 
 
 def test_anes96():
-    """Relative to the first class, as Stata and R print a model of seven."""
+    """Relative to the first class, as Stata and R print a model of seven classes."""
     table = np.loadtxt(VECTORS / "anes96.csv", delimiter=",", skiprows=1)
     x = np.column_stack([np.log(table[:, 0] + 0.1), table[:, 1:5]])
     got = anyops.logistic_regression(x, table[:, 5].astype(int), tol=1e-9)
@@ -116,7 +116,7 @@ def test_dependent_columns_count_once():
 
 
 def test_without_intercept():
-    """Against the Hessian of the definition."""
+    """Against the Hessian by its definition."""
     x, y = spector()
     got = anyops.logistic_regression(x, y, fit_intercept=False)
     p = 1 / (1 + np.exp(-x @ got.coef))
@@ -297,7 +297,7 @@ def three_classes():
 
 
 def test_covariance_of_classes_without_intercept():
-    """Its diagonal is that of the standard errors, class after class."""
+    """Its diagonal is the squared standard errors, class by class."""
     got = anyops.logistic_regression(*three_classes(), fit_intercept=False)
     assert got.covariance.shape == (6, 6)
     np.testing.assert_allclose(np.sqrt(np.diagonal(got.covariance)), got.stderr[0].reshape(-1), rtol=1e-12)
