@@ -1,7 +1,7 @@
 """A seeded fuzz of logistic regression: problems, references in NumPy and SciPy, and faults of a result.
 
-``python -m tests.fit_fuzz --count 2000`` prints how often a fit was at fault, and the worst problem of each fault;
-``--peers`` does the same with scikit-learn and statsmodels. The references share nothing with the library.
+``python -m tests.fit_fuzz --count 2000`` prints the number of each fault, and its worst problem; ``--peers`` does the
+same with scikit-learn and statsmodels. The references share no code with the library.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # of the objective, relative
 ERRORS = {"float64": 1e-3, "float32": 5e-2}  # of standard errors, relative
-BARRIER = 1e-10  # of the objective, what the smoothed l1 penalty may cost at its minimum
-SEPARATED, TOUCHING = 1e-3, 1e-6  # sums of margins: above the one a plane separates the classes, below the other none
+BARRIER = 1e-10  # the most that the smoothed l1 penalty may cost at the minimum, relative to the objective
+SEPARATED, TOUCHING = 1e-3, 1e-6  # sums of margins above which the classes are separated, and below which they are not
 
 
 # --- problems --------------------------------------------------------------------------------------------------------
@@ -28,7 +28,7 @@ SEPARATED, TOUCHING = 1e-3, 1e-6  # sums of margins: above the one a plane separ
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows, labels and options of a fit, and words that say how they came about."""
+    """Rows, labels and options of a fit, and tags that describe them."""
 
     seed: int
     index: int
@@ -51,7 +51,7 @@ class Problem:
 
 
 def problem(seed: int, index: int, dtype: str = "float64") -> Problem:
-    """The same problem every time."""
+    """A random problem, the same for the same seed and index."""
     rng = np.random.default_rng([seed, index])
     tags: list[str] = []
 
@@ -297,7 +297,7 @@ def _correlated(rng: Any, n: int) -> np.ndarray:
 
 
 def _light_rows(rng: Any, n: int) -> np.ndarray:
-    """The last tenth alone tells the last column from the first."""
+    """The last column differs from the first only in the last tenth of the rows."""
     z = rng.normal(size=(n, 3))
     z[: n - n // 10, -1] = z[: n - n // 10, 0]
     return z
@@ -322,7 +322,7 @@ KINDS = {
 
 
 def hard(seed: int, index: int, dtype: str = "float64") -> Problem:
-    """A problem whose columns are hard to tell apart, or whose minimum hangs on few rows; the same every time."""
+    """A problem with nearly dependent columns, or whose minimum depends on few rows; the same for the same seed."""
     rng = np.random.default_rng([seed, index, 1])
 
     def pick(values: Any, shares: Any = None) -> Any:
@@ -348,7 +348,7 @@ def hard(seed: int, index: int, dtype: str = "float64") -> Problem:
 
 
 def _light(rng: Any, kind: str, y: np.ndarray) -> np.ndarray | None:
-    """Weights; of a kind of rows very small ones."""
+    """Weights, very small ones for some kind of rows."""
     n, least = len(y), 10.0 ** rng.uniform(-13, -1)
     if kind == "binomial":
         return rng.integers(1, 50, size=n) * (np.arange(n) % 7 > 0 if n > 50 else 1.0)
@@ -356,7 +356,7 @@ def _light(rng: Any, kind: str, y: np.ndarray) -> np.ndarray | None:
         return np.where(y == 0, least, 1.0)
     if kind == "light rows":
         return np.where(np.arange(n) < n - n // 10, 1.0, least)
-    if kind == "nearly separated":  # but for the first rows, whose labels were set
+    if kind == "nearly separated":  # except for the first rows, whose labels were set
         return np.where(np.arange(n) < 3, least, rng.random(n) + 0.1)
     return None
 
@@ -377,12 +377,12 @@ def _hard_options(rng: Any, pick: Any, x: np.ndarray) -> dict[str, Any]:
 
 
 class Rank(NamedTuple):
-    """Which combinations of scaled columns are constant: a basis of the others (p, r), and of them (p, q)."""
+    """A basis (p, r) of the combinations of scaled columns that vary, and one (p, q) of the constant ones."""
 
     kept: np.ndarray
     null: np.ndarray
     clear: bool
-    noise: float  # rounding, of the spread of a column
+    noise: float  # rounding error relative to the spread of a column
 
 
 @dataclass(frozen=True)
@@ -433,13 +433,13 @@ class Model:
         return float(self.w @ loss + penalty)
 
     def value_of_x(self, coef: np.ndarray, intercept: np.ndarray) -> float:
-        """The objective at coefficients of x; only where the basis is one of all columns."""
+        """The objective at coefficients of x; only if the basis is the identity."""
         coef = np.reshape(np.asarray(coef, np.float64), (self.lines, -1))
         intercept = np.reshape(np.asarray(intercept, np.float64), self.lines)
         return self.value(np.column_stack([coef * self.scale, intercept + coef @ self.centre]))
 
     def slopes(self, theta: np.ndarray, smooth: float) -> tuple[np.ndarray, np.ndarray]:
-        """The gradient (D,) and the Hessian (D, D), regular where all classes may share a shift."""
+        """The gradient (D,) and the Hessian (D, D), regularised along shifts that all classes share."""
         rows, n = self.rows, len(self.z)
         _, prob = self.losses(rows @ theta.T)
         truth = (self.label == 1)[:, None] if self.lines == 1 else self.label[:, None] == np.arange(self.lines)
@@ -471,9 +471,9 @@ class Model:
 
 
 def _smoothed(coef: np.ndarray, bound: np.ndarray, smooth: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """bound |coef| by the logarithmic barrier of |coef| ≤ t, t at its best; and its two derivatives.
+    """bound |coef|, smoothed by the logarithmic barrier of |coef| ≤ t at the best t, and its two derivatives.
 
-    The minimum of a sum with it is at most 2 smooth, for each coefficient, above that with the modulus itself.
+    It raises the minimum of a sum by at most 2 smooth for each coefficient.
     """
     size = bound * np.abs(coef)
     if smooth == 0.0:
@@ -485,9 +485,9 @@ def _smoothed(coef: np.ndarray, bound: np.ndarray, smooth: float) -> tuple[np.nd
 
 
 class Reference(NamedTuple):
-    """What is known of a problem.
+    """The reference solution of a problem.
 
-    kind is "minimum", "separated", "not separated" (its minimum is not certain) or "unclear", and why.
+    kind is "minimum", "separated", "not separated" (the minimum is not certain) or "unclear"; why is the reason.
     """
 
     kind: str
@@ -522,12 +522,12 @@ def reference(given: Problem) -> Reference:
     full = Model(z, label, w, lines, ridge, bound, fit_intercept, centre, scale, np.eye(p))
     level = np.where(flat, np.inf, noise / scale)
     rank = _rank(z, w, fit_intercept, level)
-    if np.any(flat & (np.ptp(x, axis=0) > 0)):  # exact numbers, or the rounding of a constant, or of another column
+    if np.any(flat & (np.ptp(x, axis=0) > 0)):  # may be exact numbers, or rounding of a constant, or of another column
         rank = rank._replace(clear=False)
     unknown = (classes, full, np.nan, -np.inf, None, None, np.inf, rank)
     if full.penalised:
         if not (np.all(np.isfinite(ridge)) and np.all(np.isfinite(bound))):
-            # A penalty beyond float64, in units of the loss, leaves nothing of a coefficient.
+            # A penalty that overflows float64, in units of the loss, makes a coefficient 0.
             return Reference("unclear", "penalty overflows", *unknown)
         found = _minimum(full)
         if found is None:
@@ -539,7 +539,7 @@ def reference(given: Problem) -> Reference:
         return Reference("unclear", "columns that may depend on each other", *unknown)
     reduced = _replace_columns(full, rank.kept)
     found = _minimum(reduced)
-    # Columns that depend on each other but for rounding are, as they are given, a little better.
+    # Columns that are dependent up to rounding give a slightly lower loss if rounding is fitted as data.
     exact = _replace_columns(full, _finest(z)) if rank.null.shape[1] else reduced
     if found is None:
         apart = separation(reduced)
@@ -560,11 +560,11 @@ def reference(given: Problem) -> Reference:
 
 
 def _scales(x: np.ndarray, eps: float, fit_intercept: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Centres, powers of 2 near the spreads, the rounding of the columns, and which are constant but for it."""
+    """Centres, powers of 2 near the spreads, rounding errors of the columns, and which are constant up to these."""
     unit = np.max(np.abs(x), axis=0)
     unit = np.where(unit > 0, 2.0 ** np.round(np.log2(np.where(unit > 0, unit, 1.0))), 1.0)
     centre = np.zeros(x.shape[1])
-    for _ in range(2 if fit_intercept else 0):  # the second time for what rounding left of the mean
+    for _ in range(2 if fit_intercept else 0):  # the second time for the rounding error of the first mean
         centre = centre + np.mean((x - centre) / unit, axis=0) * unit
     spread = np.sqrt(np.mean(((x - centre) / unit) ** 2, axis=0)) * unit
     noise = eps * np.max(np.abs(x), axis=0)
@@ -592,7 +592,7 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
     high = np.maximum(1e-5 if noise > 1e-8 else 1e-9, 16.0 * each)
     small = values <= 2.0 * each
     kept, null = right[~small].T, right[small].T
-    # With its weights, too: a column that light rows alone tell of is not clearly there.
+    # Also with the weights: a column that only light rows determine is not clear.
     part = kept.T @ cover @ kept
     part = part / values[~small, None] / values[~small]
     weakest = np.min(np.linalg.eigvalsh(part), initial=np.inf)
@@ -604,7 +604,7 @@ def _rank(z: np.ndarray, w: np.ndarray, fit_intercept: bool, level: np.ndarray) 
 
 
 def _finest(z: np.ndarray) -> np.ndarray:
-    """A basis of all that the columns hold, rounding included."""
+    """A basis of the columns as given, rounding included."""
     spread = np.sqrt(np.mean(z**2, axis=0))
     spread = np.where(spread > 0, spread, 1.0)
     _, values, right = np.linalg.svd(z / spread / np.sqrt(len(z)), full_matrices=False)
@@ -629,14 +629,14 @@ def _replace_columns(model: Model, basis: np.ndarray) -> Model:
 
 
 def _outward(model: Model, theta: np.ndarray) -> np.ndarray:
-    """Coefficients of x."""
+    """Convert coefficients to x."""
     with np.errstate(over="ignore", under="ignore"):
         coef = (theta[:, :-1] @ model.basis.T) / model.scale
     return np.column_stack([coef, theta[:, -1] - coef @ model.centre])
 
 
 def _minimum(model: Model) -> tuple[np.ndarray, float, np.ndarray] | None:
-    """Damped Newton from the null model; None where the minimum cannot be certified."""
+    """Damped Newton from the null model; None if the minimum cannot be certified."""
     lines, size = model.lines, model.z.shape[1] + 1
     shares = np.bincount(model.label, model.w, minlength=max(lines, 2))
     theta = np.zeros((lines, size))
@@ -645,7 +645,7 @@ def _minimum(model: Model) -> tuple[np.ndarray, float, np.ndarray] | None:
         theta[:, -1] = logs[1] - logs[0] if lines == 1 else logs - np.mean(logs)
     smooth = 0.0
     if np.any(model.bound > 0):
-        # A penalty above any gradient leaves nothing of a coefficient; so would these, at the edge of float64.
+        # A penalty above any gradient makes a coefficient 0; setting it to 0 avoids the limits of float64.
         most = model.w @ np.abs(model.z)
         gone = model.bound > most
         if np.any(gone):
@@ -733,7 +733,7 @@ def _newton(model: Model, theta: np.ndarray, smooth: float, goal: float) -> tupl
 
 
 def _is_near(model: Model, hessian: np.ndarray, slope: float) -> bool:
-    """Whether Newton's decrement bounds the distance to the minimum, and there is one (Bach, 2010)."""
+    """Whether Newton's decrement bounds the distance to the minimum, which then exists (Bach, 2010)."""
     root = np.sqrt(np.diag(hessian))
     scaled = hessian / root[:, None] / root[None, :]
     values, vectors = np.linalg.eigh(scaled)
@@ -778,20 +778,20 @@ def _errors(model: Model, hessian: np.ndarray, total: float, rank: Rank) -> tupl
     if rank.null.shape[1]:
         hidden = involved(rank.null, rank.noise)
         errors[:, :-1] = np.where(hidden, np.inf, errors[:, :-1])
-        errors[:, -1] = np.nan  # not judged
+        errors[:, -1] = np.nan  # not compared
     return errors, condition
 
 
 def involved(null: np.ndarray, noise: float) -> np.ndarray:
-    """The columns that take part in a dependence; rounding of those that do involves all others a little."""
+    """The columns that belong to a dependence; their rounding gives all others a small entry."""
     return np.max(np.abs(null), axis=1, initial=0.0) > max(1e-5, noise)
 
 
 def separation(model: Model) -> str:
-    """Say "separated" if a direction worsens no row and improves some, by linear programming; else "not separated".
+    """Return "separated" if a direction worsens no row and improves some, by linear programming; else "not separated".
 
-    "borderline" where rounding decides. Maximised is Σ a·d over the rows a and the classes they are compared with,
-    a·d ≥ 0 and |d| ≤ 1.
+    "borderline" if rounding decides. The program maximises Σ a·d over the rows a and the classes they are compared
+    with, for a·d ≥ 0 and |d| ≤ 1.
     """
     from scipy.optimize import linprog
 
@@ -828,14 +828,14 @@ def separation(model: Model) -> str:
 
 
 class Fault(NamedTuple):
-    """What is wrong, and how much."""
+    """A fault, and its size."""
 
     name: str
     size: float
 
 
 def judge(result: Any, given: Problem) -> list[Fault]:
-    """What is wrong with the result of a fit."""
+    """The faults of the result of a fit."""
     ref, dtype = given.reference, given.dtype
     faults: list[Fault] = []
     coef, intercept = np.asarray(result.coef), np.asarray(result.intercept)
@@ -918,7 +918,7 @@ def _judge_errors(result: Any, given: Problem, coef: np.ndarray) -> list[Fault]:
 
 
 def peers(given: Problem) -> dict[str, tuple[str, float]]:
-    """How each peer that can express the problem did, and how far its objective is above the minimum."""
+    """The outcome of each peer that can express the problem, and how far its objective is above the minimum."""
     from sklearn.linear_model import LogisticRegression
 
     o, found = given.options, {}
@@ -966,7 +966,7 @@ def _peer(given: Problem, fit: Any) -> tuple[str, float]:
         warnings.simplefilter("always")
         try:
             coef, intercept = fit()
-        except Exception:  # any way to refuse
+        except Exception:  # any error is a refusal
             return "refused", 0.0
     told = [m for m in told if not issubclass(m.category, DeprecationWarning | FutureWarning)]
     if ref.kind == "separated":
@@ -986,7 +986,7 @@ def _peer(given: Problem, fit: Any) -> tuple[str, float]:
 
 
 def attempt(given: Problem) -> tuple[Any, list[Fault]]:
-    """The library's result, None if it refused; and the faults."""
+    """The result of anyops, None if it raised, and the faults."""
     import anyops
 
     with warnings.catch_warnings(record=True) as told:

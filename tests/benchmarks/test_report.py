@@ -1,4 +1,4 @@
-"""The page and its plots from a small file of results, and how staleness is noticed."""
+"""The page and its plots from a small file of results, and the check that they are up to date."""
 
 import json
 

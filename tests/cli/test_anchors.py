@@ -1,4 +1,4 @@
-"""What `anyops anchors` makes of COCO annotations. Expected anchors are made by hand."""
+"""`anyops anchors` on COCO annotations. Expected anchors are made by hand."""
 
 import gzip
 import json

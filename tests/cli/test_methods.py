@@ -1,4 +1,4 @@
-"""What the variants of suppression write, and which options they take."""
+"""The output of the variants of suppression, and their options."""
 
 import csv
 import inspect
@@ -162,7 +162,7 @@ def test_the_functions_on_every_backend(suppressed, backend, variant):
     assert np.asarray([d["bbox"] for d in written]) == pytest.approx(boxes, **tolerance)
 
 
-# Only the numbers that change are written anew
+# Only changed numbers are rewritten
 
 JSON_TEXT = """[
   {"image_id": 1, "category_id": 1, "score": 0.750, "bbox": [0, 0.0, 1e1, 10.000], "mask": {"score": 0.5, "bbox": []}},
@@ -237,7 +237,7 @@ FUSED = [0, 0, 10, 10.5]
 
 @pytest.fixture
 def fused(run, tmp_path):
-    """Return the records that the command makes of several files, written as JSON."""
+    """Return the records that the command writes for several files, as JSON."""
 
     def written(files, *options):
         names = [f"{n}.json" for n in range(len(files))]
@@ -361,7 +361,7 @@ def test_fusion_through_the_standard_streams(run, tmp_path):
     assert json.loads(result.stdout)[0]["score"] == 0.5
 
 
-# What is refused: one line that names the option or the file, and nothing written
+# Errors: one line that names the option or the file, and nothing written
 
 VALUES = {
     "iou_threshold": ["0.5"],
@@ -507,7 +507,7 @@ def test_a_negative_score_is_no_weight(refused, tmp_path):
     refused("in.json", "--method", "weighted", words=["in.json: record 1", "score: expected 0 or more", "got -0.5"])
 
 
-# What the command says of the functions
+# The command's help against the functions
 
 ENUMS = {
     methods.OverlapKind: (*KINDS, "probiou"),

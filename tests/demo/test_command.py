@@ -33,7 +33,7 @@ def demo(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def coarse(monkeypatch):
-    """Pictures of few pixels: those of all methods take half a minute otherwise."""
+    """Pictures of few pixels, because the pictures of all methods take half a minute otherwise."""
     fine = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda *args, **options: fine(*args, **options | {"dpi": 20}))
 
@@ -80,7 +80,7 @@ def test_everything_is_written(demo, tmp_path, monkeypatch, coarse):
 
 
 def _check_page(page, summary):
-    """It is well-formed, asks for nothing from elsewhere, and says what the summary says."""
+    """It is well-formed, loads nothing from elsewhere, and has the numbers of the summary."""
     parser = Page()
     parser.feed(page)
     assert parser.open == []

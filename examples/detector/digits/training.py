@@ -40,7 +40,7 @@ STEPS = 250
 """The most steps of either training."""
 
 IDLE = 5
-"""L-BFGS stops after this many steps in a row without a gain: a single one may just be short."""
+"""L-BFGS stops after this many steps in a row with almost no gain: a single one may just be short."""
 
 PAIRS = 10
 """Steps that L-BFGS remembers."""

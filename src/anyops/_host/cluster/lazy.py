@@ -74,7 +74,7 @@ class Frame(NamedTuple):
     metric: Metric
 
     def samples(self, x: Array, weight: Array | None) -> tuple[Mode, Array, Host, Array | None]:
-        """Return the mode of a tile, its transformed samples, its weights on the host, and beside z if given."""
+        """Return the mode of a tile, its transformed samples, its weights on the host, and, if given, with z."""
         mode, x = entered(mode_of(x=x).xp, x)
         shipped = weights_of(weight, x.shape[0]) / self.unit
         xp, kept = mode.xp, None

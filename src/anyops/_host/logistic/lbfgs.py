@@ -36,7 +36,7 @@ class Rough(NamedTuple):
     solve : callable
         g ↦ H⁻¹g.
     excess : float
-        The Hessian near the minimum is at most this multiple of H; ∞ if unknown.
+        H is at most this multiple of the Hessian near the minimum; ∞ if unknown.
     norm : float
         A bound on √(aᵀH⁻¹a) over all rows a.
     """
