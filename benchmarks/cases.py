@@ -1,4 +1,4 @@
-"""What is measured: the problems, what is asked of each, and the ratios that must be reached."""
+"""The cases of the benchmark: problems, operations, and target ratios."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MEMORY_TARGET = 1.5e9  # bytes, the whole process
 MEMORY_SCENES = {"aerial-10k": 10_000, "aerial-100k": 100_000, "aerial-1M": 1_000_000}
 QUICK_MEMORY_SCENES = {"aerial-100k": 100_000}
 
-# The operations. Each contender (contenders.py) says which of them it can do.
+# The operations. Each contender (contenders.py) lists the ones it supports.
 NMS, BATCHED_NMS, IMAGES, BOX_IOU = "nms", "batched_nms", "images", "box_iou"
-# The static form: of one scene, under jit where there is one; of a batch, and of a scene that is mostly padding.
+# The static form: on one scene, under jit if the library has one; on a batch, and on a scene that is mostly padding.
 NMS_MASK, IMAGES_MASK, IMAGES_MASK_JIT = "nms_mask", "images_mask", "images_mask_jit"
 PADDED, PADDED_JIT = "padded", "padded_jit"
 SOFT, FAST, MATRIX, MASKS, FUSION = "soft_nms", "fast_nms", "matrix_nms", "matrix_nms_masks", "weighted_boxes_fusion"
@@ -39,7 +39,7 @@ BATCH_NORM = "batch_norm"
 KMEANS, KMEANS_FIXED, KMEANS_STEP, LOGISTIC = "kmeans", "kmeans_iterations", "kmeans_step", "logistic_regression"
 KMEANS_SHORT = "kmeans_short"
 SEEDS, MINIBATCH = "kmeans_plusplus", "minibatch_kmeans"
-# Answered by the logarithm of an objective.
+# Their answer is the logarithm of an objective.
 FITS = (KMEANS, KMEANS_FIXED, KMEANS_SHORT, KMEANS_STEP, LOGISTIC, SEEDS, MINIBATCH)
 # The ops that are one call (ops.py).
 BOX_AREA, BOX_CONVERT, CLIP_BOXES = "box_area", "box_convert", "clip_boxes"
@@ -69,7 +69,7 @@ SELECTIONS = (
     MATRIX,
     MASKS,
     ROTATED_NMS,
-)  # their answer is which boxes are kept; that of the others, numbers
+)  # their answer is the kept boxes; the answer of other operations is numbers
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Case:
     n: int  # boxes (box_iou: pairs; losses, batch norm: values)
     make: Callable[..., scenes.Problem]
     targets: dict[str, float] = field(default_factory=dict)  # least (peer's time / ours), by our contender's name
-    against: dict[str, str] = field(default_factory=dict)  # whom ours is measured against, where each has its own peer
+    against: dict[str, str] = field(default_factory=dict)  # peers by our contender's name, if each has its own
     tolerance: float = 1e-5  # of a numeric answer
-    curve: str | None = None  # the plot it is a point of
+    curve: str | None = None  # the plot that shows it as a point
     quick: bool = False  # part of --quick
     busy: bool = False  # timed once more while another process keeps a core busy; the peer is the quiet time
     share: float = 1.0  # of the sampling time
@@ -93,19 +93,19 @@ class Case:
     def problems(self) -> list[scenes.Problem]:
         """The problems that calls get in turn.
 
-        Called with the same few hundred boxes again and again, a processor learns the outcome of each comparison, which
-        takes up to two thirds off a loop of C++. No two images are alike.
+        If all calls get the same few hundred boxes, a processor learns to predict every branch, which takes up to two
+        thirds off a loop of C++. Real images all differ.
         """
         return [self.make()] if self.seeds == 1 else [self.make(seed=seed) for seed in range(self.seeds)]
 
     @property
     def compiled(self) -> bool:
-        """Whether the first call of everyone says nothing of the later ones."""
+        """Whether every contender compiles in its first call, so that its time says nothing about later ones."""
         return self.operation in (FOCAL_COMPILED, FOCAL_TRAIN_COMPILED)
 
     @property
     def numeric(self) -> bool:
-        """Whether answers are arrays of numbers, equal to rounding."""
+        """Whether answers are arrays of numbers, which are equal up to rounding."""
         return self.operation not in SELECTIONS
 
 
@@ -121,7 +121,7 @@ def against(numpy: str | None = None, torch: str | None = None, jax: str | None 
     return {name: peer for name, peer in peers.items() if peer is not None}
 
 
-# name, n, d, k, and what must be reached
+# name, n, d, k, targets
 MIXTURES = (
     ("1M x 16", 1_000_000, 16, 64, targets(1.6, 0.8, 0.5)),
     ("100k x 16", 100_000, 16, 64, targets(1.2, 0.8, 0.5)),
@@ -139,7 +139,7 @@ def million() -> scenes.Logits:
 
 FORMULAS = against("numpy formula", "torch formula", "jnp formula")
 NMS_OF_EACH = against("nms numpy", "nms torch", "nms jax")
-# operation, problem, n, how it is made, and more of the case where there is more
+# operation, problem, n, its maker, and other fields of the case
 OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str, Any]], ...]] = {
     "boxes": (
         *(
@@ -158,7 +158,7 @@ OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str
         (GROUPS, "clustered-5k", 5_000, lambda: scenes.clustered(5_000), {}),
     ),
     "regions": (
-        # Peers are off by as much where sides of two boxes are nearly parallel.
+        # Peers have errors of this size where sides of two boxes are nearly parallel.
         (
             ROTATED_IOU,
             "1000x1000",
@@ -210,7 +210,7 @@ OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str
         ),
     ),
     "parts": (
-        # Draws differ between libraries, and so do the seeds and the batches they make.
+        # Random draws differ between libraries, and so do seeds and batches.
         (SEEDS, "20k x 16, k = 64", 20_000, lambda: scenes.mixture(20_000, 16, 64), {"tolerance": 0.1}),
         (MINIBATCH, "100k x 16, k = 64", 100_000, lambda: scenes.mixture(100_000, 16, 64), {"tolerance": 0.1}),
         (KMEANS_ASSIGN, "100k x 16, k = 64", 100_000, lambda: scenes.mixture(100_000, 16, 64), {"tolerance": 1e-3}),
@@ -220,8 +220,8 @@ OPS: dict[str, tuple[tuple[str, str, int, Callable[[], scenes.Problem], dict[str
     ),
 }
 
-SEEN = 31  # images a detector sees in turn
-# name, n, how each is made, and what must be reached: what one image has
+SEEN = 31  # different images that calls get in turn
+# name, n, maker and targets of scenes of the size of one image
 DAILY = (
     ("clustered-100", 100, partial(scenes.clustered, 100, 10), targets(0.4, 0.35, 0.15)),
     ("clustered-200", 200, partial(scenes.clustered, 200, 20), targets(0.5, 0.4, 0.2)),
@@ -233,7 +233,7 @@ DAILY = (
     ("aerial-1k", 1_000, partial(scenes.aerial, 1_000), targets(5.5, 5, 3.5)),
     ("aerial-3k", 3_000, partial(scenes.aerial, 3_000), targets(14, 14, 10)),
 )
-# Of these: how many times the quiet time a call may take beside a busy process
+# Of these, the cases that are also timed beside a busy process, with targets of quiet time / busy time
 BUSY = {"clustered-200": targets(1 / 2.5, 1 / 3, 1 / 3), "clustered-1k": {}, "spread-1k": {}}
 
 CASES = (
@@ -436,7 +436,7 @@ CASES = (
         against(jax="two products"),
         tolerance=1e-3,
     ),
-    # Fits that end before bounds pay.
+    # Fits that end before bounds pay off.
     *(
         Case(
             f"kmeans {name}, k = {k}, 3 iterations beside {peer}",
@@ -508,7 +508,7 @@ CASES = (
 
 
 def select(only: str | None = None, *, groups: Container[str] | None = None, quick: bool = False) -> list[Case]:
-    """The cases to run: those of --quick, those of some groups, those whose name contains or matches `only`."""
+    """The cases to run: of --quick, of the given groups, and with names that contain or match `only`."""
     return [
         case
         for case in CASES

@@ -1,9 +1,9 @@
-"""What got slower from one file of results to another.
+"""Report what is slower in one file of results than in another.
 
     python benchmarks/compare.py OLD NEW [--slower 25] [--ratios]
 
-Exit status 1 if something of ours did. Times only compare on one idle machine; --ratios compares (peer's time / ours)
-instead, which carries over between machines of one kind.
+Exit status 1 if anyops is slower in some case. Times can only be compared on one idle machine; --ratios compares
+(peer's time / ours) instead, which carries over between machines of one kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Change(NamedTuple):
 
 
 def quantities(data: dict[str, Any], *, ratios: bool) -> dict[str, float]:
-    """Cost of everything of ours: seconds (or 1 / ratio), bytes, and what a call does."""
+    """The costs of anyops: seconds (or 1 / ratio), bytes, and counts of the work of a call."""
     found: dict[str, float] = {}
     for case in data["cases"]:
         for name, record in case["results"].items():
@@ -57,7 +57,7 @@ def compare(old: dict[str, Any], new: dict[str, Any], *, ratios: bool = False) -
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What else changed, that may be the reason."""
+    """Other differences between the files, which may explain the changes."""
     found = [
         f"{key}: {old['machine'][key]} -> {new['machine'][key]}"
         for key in ("cpu", "cores", "system")
@@ -71,10 +71,12 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Say what got slower between two files of results.")
+    parser = argparse.ArgumentParser(description="Report what got slower between two files of results.")
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--slower", type=float, default=25.0, metavar="PERCENT", help="what counts (default 25)")
+    parser.add_argument(
+        "--slower", type=float, default=25.0, metavar="PERCENT", help="least slowdown to report (default 25)"
+    )
     parser.add_argument("--ratios", action="store_true", help="compare ratios to the peer instead of times")
     options = parser.parse_args(argv)
     old, new = load(options.old), load(options.new)
@@ -89,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     for what in alone:
         print(f"in one file only: {what}")
     for what in differences(old, new):
-        print(f"not the same: {what}")
+        print(f"differs: {what}")
     return 1 if worse else 0
 
 

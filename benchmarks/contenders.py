@@ -1,7 +1,7 @@
-"""Who is measured: how each library is asked for each operation, in the form its users would ask.
+"""The contenders: how each library is called for each operation, in the way its users would call it.
 
-A contender prepares a problem outside the timing (its own kind of array, its own box format) and gives back the call
-that is timed. Every library is imported only when it is asked for something.
+A contender prepares a problem outside the timing (its own kind of array, its own box format) and returns the call that
+is timed. A library is only imported when it is used.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Prepare = Callable[[Any], Callable[[], object]]
 
 @dataclass(frozen=True)
 class Contender:
-    """One library: what it can do, and up to how many boxes it is worth the wait."""
+    """One library: its operations, and the largest number of boxes it is timed on."""
 
     name: str
     operations: dict[str, Prepare]
@@ -76,7 +76,7 @@ class Contender:
     slow_limit: int | None = None  # the limit under --slow
     compiles: bool = False
     ours: bool = False
-    compared: bool = True  # or it computes something else, as a measure of time alone
+    compared: bool = True  # if not, it computes something else, and only its time is of interest
     note: str | None = None  # what differs by convention
 
     def takes(self, case: Case, *, slow: bool) -> bool:
@@ -90,7 +90,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Library:
-    """How to get into an array library, to jit there, and to wait for its result."""
+    """Conversion to an array library, its jit, and waiting for its results."""
 
     asarray: Callable[[NDArray[Any]], Any]
     jit: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
@@ -114,7 +114,7 @@ def jax_library() -> Library:
 
 
 def anyops_operations(library: Callable[[], Library]) -> dict[str, Prepare]:
-    """All operations through anyops; batches of images go through the labels, or as one batch to the mask form."""
+    """All operations with anyops; the images of a batch are labels, or are one batch of the mask form."""
 
     def nms(scene: Scene) -> Callable[[], object]:
         import anyops
@@ -218,7 +218,7 @@ def nms_mask(library: Callable[[], Library], *, jit: bool = False) -> Prepare:
 
 
 def nms_of_valid(library: Callable[[], Library]) -> Prepare:
-    """`nms` of the boxes that are no padding, which nobody has to find any more."""
+    """`nms` of the boxes that are not padding; selecting them is not timed."""
 
     def prepare(problem: Padded) -> Callable[[], object]:
         import anyops
@@ -243,7 +243,7 @@ def numpy_focal_train(problem: Logits) -> Callable[[], object]:
     return lambda: anyops.sigmoid_focal_loss_and_grad(*problem, reduction="sum").dlogits
 
 
-# --- losses, as each library differentiates and compiles -------------------------------------------------------------
+# --- losses, differentiated and compiled by each library -------------------------------------------------------------
 
 Loss = Callable[[Any, Any], Any]
 # Forward and with the gradient, eager and compiled; on JAX both are compiled.
@@ -252,7 +252,7 @@ SOFTMAXES = (SOFTMAX, SOFTMAX_TRAIN)
 
 
 def torch_loss(loss: Callable[[], Loss], operations: tuple[str, ...] = FOCALS) -> dict[str, Prepare]:
-    """A loss on torch tensors: forward, with the gradient, and both compiled, as far as there are operations."""
+    """A loss on torch tensors: the first of forward, with the gradient, and both compiled, one per operation."""
 
     def prepare(*, train: bool, compiled: bool) -> Prepare:
         def prepared(problem: Any) -> Callable[[], object]:
@@ -267,7 +267,7 @@ def torch_loss(loss: Callable[[], Loss], operations: tuple[str, ...] = FOCALS) -
 
         return prepared
 
-    return as_far(operations, prepare)
+    return variants_of(operations, prepare)
 
 
 def jax_loss(loss: Callable[[], Loss], operations: tuple[str, ...] = FOCALS) -> dict[str, Prepare]:
@@ -286,10 +286,10 @@ def jax_loss(loss: Callable[[], Loss], operations: tuple[str, ...] = FOCALS) -> 
 
         return prepared
 
-    return as_far(operations, prepare)
+    return variants_of(operations, prepare)
 
 
-def as_far(operations: tuple[str, ...], prepare: Callable[..., Prepare]) -> dict[str, Prepare]:
+def variants_of(operations: tuple[str, ...], prepare: Callable[..., Prepare]) -> dict[str, Prepare]:
     """The operations of a loss, in the order of FOCALS."""
     variants = ((train, compiled) for compiled in (False, True) for train in (False, True))
     return {
@@ -317,7 +317,7 @@ def optax_focal() -> Loss:
 
 
 def jnp_focal() -> Loss:
-    """The formula as it is usually written down."""
+    """The textbook formula."""
     import jax
     import jax.numpy as jnp
 
@@ -357,7 +357,7 @@ def anyops_softmax() -> Loss:
 
 
 def torch_softmax() -> Loss:
-    """By the cross-entropy that the library has."""
+    """From the library's cross-entropy."""
     import torch
 
     def loss(x: Any, labels: Any) -> Any:
@@ -368,7 +368,7 @@ def torch_softmax() -> Loss:
 
 
 def optax_softmax() -> Loss:
-    """By the cross-entropy that the library has."""
+    """From the library's cross-entropy."""
     import jax.numpy as jnp
     import optax
 
@@ -393,7 +393,7 @@ def scipy_softmax(problem: Classes) -> Callable[[], object]:
 
 
 def exp_log1p(problem: Logits) -> Callable[[], object]:
-    """What any evaluation of the loss has to do at least, in the cheapest way there is: into memory that is there."""
+    """The least that any evaluation of the loss has to compute, as cheaply as possible: into allocated memory."""
     x, room = problem.logits, np.empty_like(problem.logits)
     return lambda: np.log1p(np.exp(x, out=room), out=room)
 
@@ -459,7 +459,7 @@ def static(name: str, library: Callable[[], Library]) -> Prepare:
 
 
 def overlap_graph(above: float) -> Prepare:
-    """What Fast and Matrix NMS begin with, alone."""
+    """Only the overlap graph, the first part of Fast and Matrix NMS."""
 
     def prepare(scene: Scene) -> Callable[[], object]:
         from anyops._array.mode import mode_of
@@ -474,7 +474,7 @@ def overlap_graph(above: float) -> Prepare:
 
 
 def mask_products(problem: Masks) -> Callable[[], object]:
-    """The n² counts of common pixels, alone."""
+    """Only the n² counts of common pixels."""
 
     def products() -> object:
         flat = problem.masks.reshape(len(problem.masks), -1).astype(np.float32)
@@ -535,7 +535,7 @@ def torchvision_box_iou(pair: Pair) -> Callable[[], object]:
 
 
 def soft_nms_loop(scene: Scene) -> Callable[[], object]:
-    """Soft-NMS as it is written down: pick the best, lower the rest, drop what is too low, one box at a time."""
+    """Textbook Soft-NMS: pick the best, lower the rest, drop what is too low, one box at a time."""
 
     def picked() -> NDArray[np.int64]:
         columns, current = [*scene.boxes.T], scene.scores.copy()
@@ -701,7 +701,7 @@ CONTENDERS = (
         {BATCH_NORM: numpy_batch_norm, SOFTMAX: scipy_softmax} | ops.calls("numpy", numpy_library, ops.NUMPY_FORMULAS),
         ANY,
     ),
-    Contender("exp, log1p", {FOCAL: exp_log1p}, ANY, compared=False, note="on NumPy, into memory that is there"),
+    Contender("exp, log1p", {FOCAL: exp_log1p}, ANY, compared=False, note="on NumPy, into allocated memory"),
     Contender(
         "loss alone", {FOCAL_TRAIN: loss_alone}, ANY, compared=False, note="anyops on NumPy, without the gradient"
     ),
@@ -720,7 +720,7 @@ CONTENDERS = (
         {ROTATED_NMS: ops.opencv_rotated_nms},
         ANY,
         compared=False,
-        note="takes a box within another one for the same box, and so keeps fewer",
+        note="treats a box inside another one as the same box, so it keeps fewer",
     ),
     Contender(
         "supervision",
@@ -770,12 +770,12 @@ CONTENDERS = (
 
 
 def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
-    """What a contender answered, so that answers can be compared: numbers, or the indices of the boxes it keeps."""
+    """The answer of a contender in a form that can be compared: numbers, or the indices of the boxes it keeps."""
     if case.operation in FITS:
         return estimation.goal(problem, result)
     if case.operation in ops.ANSWERS:
         return ops.ANSWERS[case.operation](problem, result)
-    if case.operation == FUSION:  # boxes and scores by the coordinates, for the order of equal scores is free
+    if case.operation == FUSION:  # sorted by coordinates, because the order of equal scores is arbitrary
         boxes, scores, _ = (np.asarray(part) for part in result)
         rows = np.concatenate([boxes, scores[:, None]], axis=1)
         return rows[np.lexsort(rows.T)]
@@ -784,13 +784,13 @@ def answer(result: Any, case: Case, problem: Any) -> NDArray[Any]:
     if case.numeric:
         return np.asarray(result, dtype=np.float32)
     indices = kept(result, case, problem)
-    # New scores that are equal but for the rounding of an exponential come in any order.
+    # New scores that only differ by the rounding of an exponential come in any order.
     return np.sort(indices) if case.operation in (SOFT, MATRIX, MASKS) else indices
 
 
 def kept(result: Any, case: Case, scene: Scene) -> NDArray[np.int64]:
-    """What a contender kept, as indices in the canonical order of the case; a mask gives them ascending."""
-    if isinstance(result, list):  # one array an image
+    """The indices that a contender kept, in the canonical order of the case; a mask gives them ascending."""
+    if isinstance(result, list):  # one array per image
         size = len(scene.boxes) // len(result)
         flat = np.concatenate([np.asarray(image) + number * size for number, image in enumerate(result)])
     else:
@@ -814,10 +814,10 @@ def reference_order(indices: NDArray[np.int64], case: Case, scene: Scene) -> NDA
 
 
 def torchvision_by_class(scene: Scene) -> NDArray[np.int64]:
-    """What torchvision keeps of each class by itself.
+    """The boxes that torchvision's nms keeps, class by class.
 
-    Its batched_nms moves classes apart by adding to their coordinates, which rounds them: it keeps other boxes in two
-    of 31 scenes of 1 000.
+    Its batched_nms separates classes by offsets, which round the coordinates: it keeps other boxes in two of 31 scenes
+    of 1 000.
     """
     import torch
     import torchvision

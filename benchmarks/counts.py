@@ -1,8 +1,8 @@
-"""How much a call does, without a clock: functions of Python that it calls, and operations that torch dispatches.
+"""The work of a call, without a clock: the Python functions it calls, and the operations that torch dispatches.
 
     python benchmarks/counts.py      print the counts of every public op
 
-A dispatch mode sees every operation of torch, so anyops computes with torch beneath it, as it does on a device.
+Under a dispatch mode, which must see every torch operation, anyops computes with torch, as it does on a device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import scenes
 from contenders import Library, jax_library, numpy_library, torch_library
 from results import ROOT
 
-sys.path.insert(0, str(ROOT))  # the tests count as we do
+sys.path.insert(0, str(ROOT))  # the tests use the same counter
 
 from tests.calls import counted
 
@@ -26,14 +26,14 @@ Call = Callable[[], object]
 Arrays = tuple[Any, ...]
 
 LIBRARIES = {"anyops numpy": numpy_library, "anyops torch": torch_library, "anyops jax": jax_library}
-FEW, MANY = 200, 1_000  # boxes or samples: of the calls, of the operations
+FEW, MANY = 200, 1_000  # boxes or samples, when counting calls, and when counting operations
 
 
 # --- one call --------------------------------------------------------------------------------------------------------
 
 
 def python_calls(call: Call) -> int:
-    """Functions of Python that a call, made before, calls in this thread, without callbacks of the collector."""
+    """Python functions called in this thread by a call that is not the first, without callbacks of the collector."""
     gc.disable()
     try:
         return counted(call, ("call",))[1]
@@ -102,7 +102,7 @@ def linear(n: int) -> scenes.Linear:
 
 
 def given(function: Any, *arrays: Any) -> Any:
-    """A call with the arrays of the problem and nothing else."""
+    """A call with only the arrays of the problem."""
     return function(*arrays)
 
 
@@ -159,12 +159,12 @@ OPS: dict[str, tuple[Callable[[int], Arrays], Callable[..., Any]]] = {
     "logistic_predict_proba": (linear, lambda function, x, _, *model: function(x, *model)),
     "logistic_log_proba": (linear, lambda function, x, _, *model: function(x, *model)),
 }
-# What adds two results of another op.
+# Ops that add two results of another op.
 MERGES = {"merge_batch_stats": "batch_stats", "kmeans_merge": "kmeans_partial", "logistic_merge": "logistic_partial"}
 
 
 def prepared(op: str, library: Library, n: int) -> Call:
-    """The call of an op on its problem in a library, made once already."""
+    """The call of an op on its problem in a library, after a first call."""
     import anyops
 
     function = getattr(anyops, op)
@@ -180,7 +180,7 @@ def prepared(op: str, library: Library, n: int) -> Call:
 
 
 def count(op: str) -> dict[str, Any]:
-    """What a call of an op does: functions by library on FEW boxes or samples, operations of torch on MANY."""
+    """The counts of a call: functions by library on FEW boxes or samples, torch operations on MANY."""
     found: dict[str, Any] = {"op": op, "calls": {}}
     for name, library in LIBRARIES.items():
         try:

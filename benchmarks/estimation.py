@@ -1,6 +1,7 @@
-"""Who is measured at k-means and logistic regression, each in the form its users would ask.
+"""The contenders for k-means and logistic regression, each called in the way its users would call it.
 
-The answer of a fit is its objective in float64, by one formula for all: fits that end elsewhere are not timed.
+The answer of a fit is its objective in float64, by one formula for all. Fits that end at another objective are not
+timed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ from numpy.typing import NDArray
 from scenes import Labelled, Mixture
 
 Fit = Callable[[], Any]
-ITERATIONS, FEW_ITERATIONS = 25, 3  # where everyone makes equally many
-BATCH = 1024  # samples a batch, scikit-learn's default
+ITERATIONS, FEW_ITERATIONS = 25, 3  # if all contenders run equally many
+BATCH = 1024  # samples per batch, scikit-learn's default
 
 
-# --- what is answered ------------------------------------------------------------------------------------------------
+# --- answers ---------------------------------------------------------------------------------------------------------
 
 
 def inertia(problem: Mixture, centers: Any) -> float:
-    """Σ of the squared distances to the closest of some centres."""
+    """The sum of the squared distances to the closest centre."""
     centers = np.asarray(centers, np.float64)
     total, rows = 0.0, max(1, (1 << 22) // len(centers))
     for start in range(0, len(problem.x), rows):
@@ -41,7 +42,7 @@ def objective(problem: Labelled, coef: Any, intercept: Any) -> float:
 
 
 def goal(problem: Mixture | Labelled, result: Any) -> NDArray[np.float64]:
-    """The logarithm of what a fit makes small: differences are relative."""
+    """The logarithm of the objective of a fit, so that differences are relative."""
     if isinstance(problem, Mixture):
         return np.log([inertia(problem, result)])
     return np.log([objective(problem, *result)])
@@ -166,7 +167,7 @@ def sklearn_minibatch(problem: Mixture) -> Fit:
 
 
 def faiss_kmeans(iterations: int) -> Callable[[Mixture], Fit]:
-    """It has no tolerance, and leaves out the final assignment."""
+    """faiss has no tolerance, and no final assignment."""
 
     def prepare(problem: Mixture) -> Fit:
         import faiss

@@ -1,4 +1,4 @@
-"""Peak memory of a fit beside its arguments, each library in a process of its own.
+"""Peak memory of a fit in addition to its arguments, each library in its own process.
 
     python benchmarks/fit_memory.py                          k-means and logistic regression on NumPy, torch and JAX
     python benchmarks/fit_memory.py kmeans numpy float32     one of them, as JSON
@@ -26,7 +26,7 @@ Fit = Callable[..., Any]
 
 
 def kmeans(dtype: str, asarray: Callable[[Any], Any]) -> tuple[Fit, tuple[Any, ...]]:
-    """A fit from given centres, and its samples, held once."""
+    """A fit from given centres, and the only copy of its samples."""
     import anyops
 
     x = np.random.default_rng(0).standard_normal((ROWS, 16), dtype)
@@ -35,7 +35,7 @@ def kmeans(dtype: str, asarray: Callable[[Any], Any]) -> tuple[Fit, tuple[Any, .
 
 
 def logistic(dtype: str, asarray: Callable[[Any], Any]) -> tuple[Fit, tuple[Any, ...]]:
-    """A fit, and its samples and labels, held once."""
+    """A fit, and the only copy of its samples and labels."""
     import anyops
 
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def logistic(dtype: str, asarray: Callable[[Any], Any]) -> tuple[Fit, tuple[Any,
 
 
 def into(library: str, dtype: str) -> Callable[[Any], Any]:
-    """How arrays get into a library."""
+    """Return the function that converts arrays to a library."""
     if library == "torch":
         import torch
 
@@ -61,7 +61,7 @@ def into(library: str, dtype: str) -> Callable[[Any], Any]:
 def peak(what: str, library: str, dtype: str) -> dict[str, object]:
     """Bytes: resident before the fit, the most during it, and the difference."""
     fit, arguments = {"kmeans": kmeans, "logistic": logistic}[what](dtype, into(library, dtype))
-    # A fit of few rows first, so that imports and thread pools are not counted; what JAX compiles for the rest is.
+    # A fit of few rows first, so that imports and thread pools are not counted; JAX's compilation for all rows is.
     fit(*(x[:SMALL] for x in arguments))
     resettable = reset_high_water_mark()
     before = status("VmRSS")

@@ -1,9 +1,9 @@
-"""The ops on one GPU beside torchvision, PyTorch and scikit-learn, in one process: medians, and what equals what.
+"""The ops on one GPU beside torchvision and PyTorch, in one process: medians, and the agreement of results.
 
     PYTHONPATH=src python benchmarks/gpu.py [results.json]
 
 Arrays are on the device before the clock starts, and every call is waited for. The first call, which compiles, is not
-counted. What is not installed is left out.
+counted. Libraries that are not installed are skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Call = Callable[[], Any]
 
 
 class Library(NamedTuple):
-    """How to get onto the device, and to wait for it."""
+    """Conversion to arrays on the device, waiting for results, and jit."""
 
     asarray: Callable[[np.ndarray], Any]
     wait: Callable[[Any], Any]
@@ -36,7 +36,7 @@ class Library(NamedTuple):
 
 
 def libraries() -> Iterator[tuple[str, Library]]:
-    """Those that find a GPU."""
+    """The installed libraries that find a GPU."""
     for name in ("torch", "cupy", "jax"):
         try:
             module = importlib.import_module(name)
@@ -81,9 +81,9 @@ def ours(function: Callable[..., Any], *arrays: np.ndarray, jit: bool = False) -
     """The calls of one function through each library."""
     calls = {}
     for name, library in libraries():
-        there = [library.asarray(x) for x in arrays]
+        shipped = [library.asarray(x) for x in arrays]
         call = library.jit(function) if jit else function
-        calls[name] = ((lambda call=call, there=there: call(*there)), library.wait)
+        calls[name] = ((lambda call=call, shipped=shipped: call(*shipped)), library.wait)
     return calls
 
 
@@ -94,12 +94,12 @@ def torchvision(function: Callable[..., Any], *arrays: np.ndarray, name: str = "
         importlib.import_module("torchvision")
     except ImportError:
         return {}
-    there = [_torch(x) for x in arrays]
-    return {name: ((lambda: function(*there)), lambda _: torch.cuda.synchronize())}
+    shipped = [_torch(x) for x in arrays]
+    return {name: ((lambda: function(*shipped)), lambda _: torch.cuda.synchronize())}
 
 
 def suppression(name: str, scene: scenes.Scene) -> tuple[str, dict[str, Any]]:
-    """nms through the index contract."""
+    """nms in its index form."""
     import torchvision as tv
 
     if scene.labels is None:
@@ -111,7 +111,7 @@ def suppression(name: str, scene: scenes.Scene) -> tuple[str, dict[str, Any]]:
 
 
 def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is timed: a name, and the calls that compete."""
+    """The rows to time: a name, and the competing calls."""
     import torch
     import torchvision as tv
 
@@ -162,7 +162,7 @@ def rows() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def agreement(reference: Any, result: Any) -> str:
-    """How a result relates to the first one."""
+    """The agreement of a result with the first one."""
     a, b = (host(r[0] if isinstance(r, tuple) else r) for r in (reference, result))
     if a.shape != b.shape:
         return f"shape {b.shape}, not {a.shape}"
@@ -172,7 +172,7 @@ def agreement(reference: Any, result: Any) -> str:
 
 
 def main() -> None:
-    """Time all rows; print each as it comes, and write all so far where asked."""
+    """Time all rows; print each as it comes, and save all so far if a file is given."""
     torch = _torch()
     device = torch.cuda.get_device_name()
     versions = {m: importlib.import_module(m).__version__ for m in ("torch", "torchvision", "cupy", "jax", "numpy")}
@@ -184,7 +184,7 @@ def main() -> None:
         for who, (call, wait) in calls.items():
             try:
                 median, first, result = seconds(call, wait)
-            except Exception as error:  # one library that fails does not cost the others their rows
+            except Exception as error:  # other libraries get their rows even if one fails
                 print(f"{name:45} {who:14} {type(error).__name__}: {str(error)[:200]}", flush=True)
                 continue
             reference = result if reference is None else reference

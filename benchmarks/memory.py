@@ -1,4 +1,4 @@
-"""Peak memory of one NMS, measured in a process of its own: `python benchmarks/memory.py N LIBRARY` prints JSON."""
+"""Peak memory of one NMS, measured in its own process: `python benchmarks/memory.py N LIBRARY` prints JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contenders import CONTENDERS
 
 
 def peak_in_fresh_process(n: int, contender: str) -> dict[str, object]:
-    """Run this file as a script and read what it says."""
+    """Run this file as a script and read its output."""
     command = [sys.executable, str(Path(__file__).resolve()), str(n), contender]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -26,7 +26,7 @@ def peak_in_fresh_process(n: int, contender: str) -> dict[str, object]:
 def peak(n: int, contender: str) -> dict[str, object]:
     """Bytes: resident before the call, the most during it, and the difference."""
     prepare = next(each for each in CONTENDERS if each.name == contender).operations[NMS]
-    # A small call first, so that imports and thread pools are not counted as ours.
+    # A small call first, so that imports and thread pools are not counted.
     prepare(scenes.aerial(1_000))()
     call = prepare(scenes.aerial(n))
     method = "VmHWM, reset before the call" if reset_high_water_mark() else "ru_maxrss, imports included"
@@ -38,7 +38,7 @@ def peak(n: int, contender: str) -> dict[str, object]:
 
 
 def reset_high_water_mark() -> bool:
-    """Set the recorded peak down to what is resident now; Linux only, and containers may forbid it."""
+    """Reset the recorded peak to the memory resident now; Linux only, and containers may forbid it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,4 +1,4 @@
-"""Who is measured at the ops that are one call on the arrays of a problem, each in the form its users would ask."""
+"""The contenders for ops that are one call on the arrays of a problem, each in the way its users would call it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BY_VALUE = (CLUSTER, CLUSTER_SCORE, WEIGHTED_CLUSTER, GROUPS, MERGE, ROTATED_NMS
 
 
 def calls(module: str, library: Callable[[], Any], table: Table) -> dict[str, Callable[[Any], Call]]:
-    """The functions of a module on the arrays of a library; under its jit, but for those whose lengths are data."""
+    """The functions of a module on the arrays of a library; under its jit, unless lengths depend on values."""
 
     def prepare(operation: str, problem: Any) -> Call:
         lib = library()
@@ -87,7 +87,7 @@ ANYOPS: Table = {
     LOGISTIC_PROBA: lambda anyops, x, _, coef, intercept: anyops.logistic_predict_proba(x, coef, intercept),
     LOGISTIC_LOSS: lambda anyops, *linear: anyops.logistic_loss(*linear)[1:],
 }
-# Where no library differentiates.
+# On NumPy, which has no autodiff.
 NUMPY_LOSSES: Table = {
     SOFTMAX: lambda anyops, *classes: anyops.softmax_focal_loss(*classes),
     SOFTMAX_TRAIN: lambda anyops, *classes: anyops.softmax_focal_loss_and_grad(*classes, reduction="sum").dlogits,
@@ -102,7 +102,7 @@ NUMPY_LOSSES: Table = {
 
 
 def torchvision_groups(ops: Any, boxes: Any, scores: Any) -> Any:
-    """The first of the boxes kept, which come best first, that overlaps each box."""
+    """For each box, the best kept box that overlaps it."""
     kept = ops.nms(boxes, scores, IOU_THRESHOLD)
     return kept[(ops.box_iou(boxes[kept], boxes) > IOU_THRESHOLD).int().argmax(0)]
 
@@ -124,7 +124,7 @@ TORCHVISION: Table = {
 }
 
 
-# --- formulas as they are usually written down -----------------------------------------------------------------------
+# --- textbook formulas -----------------------------------------------------------------------------------------------
 
 
 def mask_iou(xp: Any, masks: Any, _: Any) -> Any:
@@ -151,7 +151,7 @@ def batch_norm_grad(xp: Any, dy: Any, x: Any, weight: Any) -> Any:
 
 
 def cluster_matrix(torch: Any, boxes: Any, scores: Any) -> tuple[Any, Any, Any, Any]:
-    """Cluster-NMS as its paper has it: a matrix of all pairs, and the fixed point of who is kept."""
+    """Cluster-NMS as in its paper: a matrix of all pairs, and the fixed point of the kept boxes."""
     from torchvision.ops import box_iou
 
     order = torch.argsort(scores, descending=True)
@@ -181,11 +181,11 @@ NUMPY_FORMULAS: Table = {**FORMULAS, BATCH_NORM_GRAD: batch_norm_grad}
 TORCH_FORMULAS: Table = {**FORMULAS, CLUSTER_SCORE: cluster_scores, WEIGHTED_CLUSTER: weighted_cluster}
 
 
-# --- the others ------------------------------------------------------------------------------------------------------
+# --- other peers -----------------------------------------------------------------------------------------------------
 
 
 def torch_batch_norm_grad(problem: Backward) -> Call:
-    """The backward pass alone, for the forward pass has been made."""
+    """Only the backward pass, after a forward pass that is not timed."""
     import torch
 
     dy, x, weight = (torch.from_numpy(part) for part in problem)
@@ -212,7 +212,7 @@ def faiss_assign(problem: Mixture) -> Call:
 
 
 def sklearn_proba(problem: Linear) -> Call:
-    """A model of given coefficients."""
+    """A model with given coefficients."""
     from sklearn.linear_model import LogisticRegression
 
     x, _, coef, intercept = problem
@@ -228,7 +228,7 @@ def sklearn_proba(problem: Linear) -> Call:
 
 
 def opencv_rotated_nms(problem: Oriented) -> Call:
-    """Angles are clockwise in an image there."""
+    """Angles of OpenCV are clockwise in an image."""
     import cv2
 
     boxes = [((x, y), (width, height), -angle) for x, y, width, height, angle in problem.boxes.tolist()]
@@ -265,7 +265,7 @@ def supervision_merge(problem: Scene) -> Call:
 
 
 def shapely_iou(problem: Pair) -> Call:
-    """As users of an exact overlay ask: areas for the pairs whose envelopes meet, which a tree finds."""
+    """As users would call an exact overlay: areas for the pairs whose envelopes meet, which a tree finds."""
     import shapely
 
     first, second = (shapely.polygons(corners(part) if part.ndim == 2 else part.astype(np.float64)) for part in problem)
@@ -281,7 +281,7 @@ def shapely_iou(problem: Pair) -> Call:
 
 
 def pycocotools_similarity(problem: Poses) -> Call:
-    """The method of an evaluation that has these poses alone, in the order of their scores."""
+    """The method of an evaluation with only these poses, in the order of their scores."""
     from types import SimpleNamespace
 
     from pycocotools.cocoeval import COCOeval, Params
@@ -302,11 +302,11 @@ def pycocotools_similarity(problem: Poses) -> Call:
     return lambda: COCOeval.computeOks(given, 0, 0)
 
 
-# --- what is answered ------------------------------------------------------------------------------------------------
+# --- answers ---------------------------------------------------------------------------------------------------------
 
 
 def in_place(problem: Scene, result: Any) -> NDArray[Any]:
-    """What was returned, the last of it indices, in the rows of the boxes; zeros where nothing was."""
+    """The results in the rows of the boxes, by the indices, which come last; zeros for other boxes."""
     *columns, indices = (np.asarray(part) for part in result)
     values = np.column_stack(columns)
     found = np.zeros((len(problem.scores), values.shape[1]), np.float32)
@@ -315,13 +315,13 @@ def in_place(problem: Scene, result: Any) -> NDArray[Any]:
 
 
 def means(problem: Backward, result: Any) -> NDArray[Any]:
-    """dx, and the others as means, so that one tolerance does for all."""
+    """dx, and the others as means, so that one tolerance fits all."""
     dx, *sums = (np.asarray(part).ravel() for part in result)
     return np.concatenate([dx, *(each * (len(problem.weight) / dx.size) for each in sums)])
 
 
 def distances(problem: Mixture, labels: Any) -> NDArray[Any]:
-    """How far each sample is from the centre it was given: equal where centres are equally far."""
+    """The squared distance of each sample from its centre: equal if centres are equally far."""
     return np.sum((problem.x - problem.start[np.asarray(labels)]) ** 2, axis=1)
 
 

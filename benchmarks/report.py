@@ -1,10 +1,10 @@
-"""The generated parts of docs/performance.md and README.md, and the plots, from the JSON of benchmarks/run.py; those of
-docs/gpu.md from that of benchmarks/gpu.py.
+"""Generate the tables and plots of docs/performance.md and README.md from the JSON of benchmarks/run.py, and the table
+of docs/gpu.md from the JSON of benchmarks/gpu.py.
 
     python benchmarks/report.py            write them
     python benchmarks/report.py --check    write nothing; exit status 1 if the page or a plot is not up to date
 
-A generated part stands between `<!-- begin: generated NAME -->` and `<!-- end -->`; the prose around them stays.
+A generated part is between `<!-- begin: generated NAME -->` and `<!-- end -->`; the text around it is kept.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ CURVES = {
 }
 MEMORY = "memory"  # the plot of memory against n
 RATIOS = "performance-ratios.png"
-# What the README says of speed: cases and what a reader may call them.
+# The rows of the speed table in the README: cases and their labels.
 SPEED = {
     "clustered-200": "`nms`, 200 boxes in clusters",
     "clustered-1k": "`nms`, 1 000 in clusters",
@@ -109,7 +109,7 @@ FAMILIES = {
     "training": "box and class losses, gradient of batch norm",
     "parts": "parts of fits",
 }
-# A colour-blind-safe palette; ours are lines in full, peers dashed.
+# A colour-blind-safe palette; ours are solid lines, peers dashed.
 STYLE = {
     "anyops numpy": ("#0072b2", "o", "-"),
     "anyops torch": ("#d55e00", "s", "-"),
@@ -130,13 +130,13 @@ Data = dict[str, Any]
 
 
 def setup(data: Data) -> str:
-    """What was run, and on what."""
+    """The machine, the versions and the commit of the run."""
     machine = data["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items() if version)
     threads = ", ".join(f"{name} {count}" for name, count in data["settings"]["threads"].items() if count)
     partial = "**A partial run.** " if data["partial"] else ""
     others = machine["cores_used_by_others"]
-    used = "" if others is None else f", of which other programs used {others:g} meanwhile"
+    used = "" if others is None else f" ({others:g} used by other programs meanwhile)"
     where = f"{machine['cpu']}, {machine['cores']} cores{used}; {machine['system']}"
     parts = [f"{partial}{where}; {data['date'][:10]}, {commit_of(data)}. Threads: {threads}.", f"{versions}."]
     parts += [
@@ -154,7 +154,7 @@ def commit_of(run: Data) -> str:
 
 
 def targets(data: Data) -> str:
-    """The ratios that must be reached, beside what was."""
+    """The target ratios, beside the measured ones."""
     cases = [case for case in data["cases"] if any("target" in record for record in case["results"].values())]
     rows = []
     for case in cases:
@@ -196,7 +196,7 @@ def group_table(group: str, what: str = "pairs") -> Callable[[Data], str]:
 
 
 def busy(data: Data) -> str:
-    """Times of a quiet machine and beside a busy process, and the one over the other."""
+    """Times on a quiet machine and beside a busy process, and their ratio."""
     cases = [case for case in data["cases"] if case["group"] == "busy"]
     present = [name for name in NAMES if any(name in case["results"] for case in cases)]
     rows = [
@@ -206,7 +206,7 @@ def busy(data: Data) -> str:
 
 
 def busy_cell(record: Data | None) -> str:
-    """The quiet time, the other, and how many times as long that is."""
+    """The quiet time, the busy time, and their ratio."""
     if record is None or "quiet" not in record:
         return NONE if record is None else "failed"
     times = f"{duration(record['quiet'])}, busy {duration(record['seconds'])}"
@@ -214,13 +214,13 @@ def busy_cell(record: Data | None) -> str:
 
 
 def counts(data: Data) -> str:
-    """What one call of each op does, counted without a clock."""
+    """The work of one call of each op, counted without a clock."""
     rows = []
     for count in data.get("counts", ()):
         calls = [f"{count['calls'][name]:,}" if name in count["calls"] else NONE for name in OURS]
         rows.append([f"`{count['op']}`", *calls, *(f"{count[key]:,}" if key in count else NONE for key in DISPATCHED)])
     libraries = ("NumPy", "torch CPU", "JAX")
-    return table(["op", *(f"calls, {name}" for name in libraries), "operations of torch", "of these waits"], rows)
+    return table(["op", *(f"calls, {name}" for name in libraries), "torch operations", "waits among them"], rows)
 
 
 def speed(data: Data) -> str:
@@ -259,7 +259,7 @@ def growth(data: Data) -> str:
 
 
 def memory(data: Data) -> str:
-    """Peak memory, each in a process of its own."""
+    """Peak memory, each in its own process."""
     rows = [
         [
             record["scene"],
@@ -303,7 +303,7 @@ def agreement(data: Data) -> str:
 
 
 def gpu(data: Data) -> str:
-    """Medians of single calls on one GPU, and how the answers of ours relate to those of the first in the row."""
+    """Medians of single calls on one GPU, and how much our answers differ from the first in the row."""
     who = list(dict.fromkeys(row["who"] for row in data["rows"] if row["who"].startswith("anyops")))
     rows = []
     for case in dict.fromkeys(row["case"] for row in data["rows"]):
@@ -363,7 +363,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def time_cell(record: Data | None) -> str:
-    """Median time; ours with the ratio, a peer that keeps other boxes marked."""
+    """Median time; ours with the ratio, and the number of runs if it is small."""
     if record is None:
         return NONE
     if "failed" in record:
@@ -374,7 +374,7 @@ def time_cell(record: Data | None) -> str:
 
 
 def ratio_cell(record: Data) -> str:
-    """The ratio reached, the ratio wanted, and whether that was enough."""
+    """The measured ratio, the target, and whether it was met."""
     if "target" not in record:
         return f"{number(record['ratio'])}×" if "ratio" in record else NONE
     reached = f"{number(record['ratio'])}×" if "ratio" in record else "failed"
@@ -393,7 +393,7 @@ def title(curve: str) -> str:
 
 
 def unit(curve: str) -> str:
-    """What n counts."""
+    """The unit of n."""
     return CURVES.get(curve, ("", "boxes"))[1]
 
 
@@ -408,7 +408,7 @@ def plots(data: Data) -> list[str]:
 
 
 def lines(data: Data, curve: str) -> dict[str, tuple[list[int], list[float]]]:
-    """By contender sizes, and milliseconds or megabytes."""
+    """Sizes, and milliseconds or megabytes, by contender."""
     if curve != MEMORY:
         by_name = data["curves"][curve]
         return {name: (each["sizes"], [s * 1e3 for s in each["seconds"]]) for name, each in by_name.items()}
@@ -422,7 +422,7 @@ def lines(data: Data, curve: str) -> dict[str, tuple[list[int], list[float]]]:
 
 
 def digest(data: Data, curve: str) -> str:
-    """What a plot was made from; kept inside the PNG, so that a stale one can be told without drawing it again."""
+    """A hash of the data of a plot, stored in the PNG, so that a stale plot is found without drawing it again."""
     made_from = json.dumps([title(curve), data["machine"]["cpu"], lines(data, curve)], sort_keys=True)
     return hashlib.sha256(made_from.encode()).hexdigest()
 
@@ -461,7 +461,7 @@ def ratios(data: Data) -> dict[str, list[tuple[str, dict[str, float]]]]:
 
 
 def ratios_digest(data: Data) -> str:
-    """What the plot of all ratios was made from."""
+    """A hash of the data of the plot of all ratios."""
     return hashlib.sha256(json.dumps(ratios(data), sort_keys=True).encode()).hexdigest()
 
 
@@ -507,12 +507,12 @@ def stale_plots(data: Data, folder: Path) -> list[Path]:
 
 
 def fill(page: str, data: Data, parts: dict[str, Callable[[Data], str]] = PARTS) -> str:
-    """The page with all generated parts made anew; SystemExit where it names a part that there is not."""
+    """Return the page with all parts generated again; raise SystemExit if it names an unknown part."""
 
     def made(found: re.Match[str]) -> str:
         begin, name, end = found.groups()
         if name not in parts:
-            raise SystemExit(f"no generated part is called {name!r}; there are {', '.join(parts)}")
+            raise SystemExit(f"unknown generated part {name!r}; expected one of {', '.join(parts)}")
         return f"{begin}\n{parts[name](data)}\n\n{end}"
 
     if page.count("<!-- begin: generated ") != len(BLOCK.findall(page)):
@@ -534,7 +534,7 @@ def main(argv: list[str] | None = None) -> int:
         stale += [page for page, *made in others if refresh(page, *made, write=not options.check)]
     if options.check:
         for path in (*stale, *old_plots):
-            print(f"{path.name} is not what the results say; run `python benchmarks/report.py`")
+            print(f"{path.name} is not up to date; run `python benchmarks/report.py`")
         return 1 if stale or old_plots else 0
     for curve in plots(data):
         if options.page.parent / IMAGES / plot_name(curve) in old_plots:
@@ -546,7 +546,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def refresh(path: Path, data: Data, parts: dict[str, Callable[[Data], str]], *, write: bool) -> bool:
-    """Whether a page is not what the results say; make it so if `write`."""
+    """Return whether a page is not up to date; update it if `write`."""
     page = path.read_text()
     filled = fill(page, data, parts)
     if write and page != filled:

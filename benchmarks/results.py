@@ -1,4 +1,4 @@
-"""The file of results: written whole or not at all, with all that is needed to read the numbers later."""
+"""The file of results: written whole or not at all, with everything needed to interpret the numbers later."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PACKAGES = (
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read results; SystemExit with one line where that cannot be."""
+    """Read results; raise SystemExit with one line if that fails."""
     try:
         data = json.loads(path.read_text())
     except OSError as error:
@@ -50,7 +50,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(path: Path, data: dict[str, Any]) -> None:
-    """Write results beside their place, then move them there."""
+    """Write results to a temporary file, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
@@ -65,7 +65,7 @@ def save(path: Path, data: dict[str, Any]) -> None:
 
 
 def require_same(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """SystemExit where machine or versions differ: one table would hold what cannot be compared."""
+    """Raise SystemExit if machine or versions differ: the numbers of one table must be comparable."""
     otherwise = [
         f"{name}: {old[part].get(name)} -> {new[part][name]}"
         for part, names in (("machine", ("cpu", "cores", "system")), ("versions", new["versions"]))
@@ -73,13 +73,13 @@ def require_same(old: dict[str, Any], new: dict[str, Any]) -> None:
         if name != "anyops" and old[part].get(name) != new[part][name]
     ]
     if otherwise:
-        raise SystemExit(f"the earlier results were made otherwise, so run everything: {'; '.join(otherwise)}")
+        raise SystemExit(f"machine or versions differ from the old results, so run everything: {'; '.join(otherwise)}")
 
 
 def merged(old: dict[str, Any], new: dict[str, Any], order: list[str]) -> dict[str, Any]:
-    """The results of a run with those of a later partial run in their places; cases that `order` does not name go.
+    """Replace results of a run by a later partial run; cases that `order` does not name are dropped.
 
-    `updates` tells what is from which later run.
+    `updates` records which results are from which later run.
     """
     whole = {part: new[part] for part in ("memory", "counts") if new[part]}
     what = [*(case["name"] for case in new["cases"]), *whole]
@@ -94,7 +94,7 @@ def merged(old: dict[str, Any], new: dict[str, Any], order: list[str]) -> dict[s
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers depend on, and nothing that names the machine or its folders."""
+    """The environment that the numbers depend on, without the names of the machine or its folders."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git": git_state(),
@@ -108,7 +108,7 @@ def environment() -> dict[str, Any]:
 
 
 def seconds_of_others() -> float | None:
-    """CPU seconds that everything but this process has used since the machine started; None where it is not told."""
+    """CPU seconds that other processes have used since the machine started; None if unknown."""
     try:
         ticks = [int(part) for part in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     except OSError:
@@ -120,7 +120,7 @@ def seconds_of_others() -> float | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what is measured; None for what is absent."""
+    """Versions of the measured packages; None for absent ones."""
     found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -153,7 +153,7 @@ def git_state() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The processor's name for itself."""
+    """The model name of the processor."""
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:

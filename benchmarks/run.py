@@ -1,11 +1,11 @@
-"""anyops beside its peers, in one process and one run.
+"""Compare anyops with its peers, in one process and one run.
 
     python benchmarks/run.py                      everything; writes benchmarks/results/cpu.json
     python benchmarks/run.py --quick              the small cases, briefly; writes benchmarks/results/quick.json
     python benchmarks/run.py --only 'aerial*'     some cases (also: memory, counts); writes quick.json
     python benchmarks/run.py --groups busy,mask --update    some groups, in their places in cpu.json
 
-Results are compared before anything is timed. Exit status 1: something of ours failed or disagreed with torchvision.
+Results are compared before anything is timed. Exit status 1: anyops failed or disagreed with the reference.
 A missed target is reported, not an error.
 """
 
@@ -45,12 +45,10 @@ from results import PARTIAL, PUBLISHED, ROOT, SCHEMA, environment, load, merged,
 from text import duration
 from timing import Entrant, busy_neighbour, measure, timed
 
-BUDGET, QUICK_BUDGET = 8.0, 0.5  # seconds of sampling a case
-MEMORY, COUNTS = "memory", "counts"  # groups that are no cases
-LARGEST_COUNTED = (
-    1_000  # n up to which operations of torch are counted: beneath a dispatch mode nothing is cut in pieces
-)
-BUSY = 0.1  # cores used by others from which on the numbers are doubtful
+BUDGET, QUICK_BUDGET = 8.0, 0.5  # seconds of sampling per case
+MEMORY, COUNTS = "memory", "counts"  # groups that are not cases
+LARGEST_COUNTED = 1_000  # n up to which torch operations are counted: a dispatch mode prevents tiling
+BUSY = 0.1  # cores used by others above which the numbers are doubtful
 MEMORY_CONTENDERS = {"anyops numpy": None, "anyops torch": None, "anyops jax": None, "torchvision": 100_000}  # up to n
 
 QUIET = "itself, quiet"  # the peer on a busy machine
@@ -72,7 +70,7 @@ class Checked:
 
 
 def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict[str, Any]:
-    """Check, time and judge everyone who takes part in a case."""
+    """Check, time and judge the contenders of a case."""
     problems = case.problems()
     records: dict[str, dict[str, Any]] = {}
     taking_part: list[Checked] = []
@@ -88,7 +86,7 @@ def run_case(case: Case, contenders: Iterable[Contender], budget: float) -> dict
         result["curve"] = case.curve
     if taking_part:
         comparable = [each for each in taking_part if each.contender.compared]
-        # The peer before ours where there is one, whatever the order of the list.
+        # A peer if there is one, else one of ours, whatever the order of the list.
         reference = next((each for each in comparable if not each.contender.ours), (comparable or taking_part)[0])
         result["reference"] = reference.contender.name
         if not case.numeric:
@@ -130,7 +128,7 @@ def ask(contender: Contender, case: Case, problems: list[Any], record: dict[str,
 
 
 def effort(each: Checked, case: Case) -> dict[str, int]:
-    """What a call does, counted without a clock."""
+    """The work of a call, counted without a clock."""
     found = {"calls": python_calls(each.entrant.call)}
     if each.contender.name == "anyops torch" and case.n <= LARGEST_COUNTED:
         found |= torch_operations(each.entrant.call)
@@ -138,7 +136,7 @@ def effort(each: Checked, case: Case) -> dict[str, int]:
 
 
 def agrees(each: Checked, reference: Checked, case: Case) -> bool:
-    """Compare with the reference; note what a peer does differently, fail ours on any difference."""
+    """Compare with the reference; record the differences of a peer, fail ours on any difference."""
     if not each.contender.compared:
         return True
     pairs = list(zip(each.answers, reference.answers, strict=True))
@@ -148,7 +146,7 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
             return False
         difference = float(np.max([np.max(np.abs(found - wanted), initial=0) for found, wanted in pairs]))
         each.record["largest_difference"] = difference
-        same = bool(difference < case.tolerance)  # NaN is no agreement
+        same = bool(difference < case.tolerance)  # NaN does not agree
     else:
         if each.contender.name == "supervision":
             pairs = [(found, np.sort(wanted)) for found, wanted in pairs]
@@ -163,9 +161,9 @@ def agrees(each: Checked, reference: Checked, case: Case) -> bool:
 
 
 def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]) -> None:
-    """Ratios to the peer: each one's own where the case says so, else torchvision; for numbers the fastest.
+    """Ratios to the peer: the case's own peers if it names them, else torchvision, or for numbers the fastest.
 
-    On a busy machine the peer of each is its own quiet time.
+    On a busy machine, the peer of each contender is its own quiet time.
     """
     ours = {each.name for each in CONTENDERS if each.ours}
     peers = {name: record["seconds"] for name, record in records.items() if name not in ours and "seconds" in record}
@@ -188,7 +186,7 @@ def judge(case: Case, result: dict[str, Any], records: dict[str, dict[str, Any]]
 
 
 def describe(error: Exception) -> str:
-    """One line without folders of this machine."""
+    """Describe an error in one line, without folders of this machine."""
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}".replace(str(ROOT), ".").replace(str(Path.home()), "~")[:200]
 
@@ -217,7 +215,7 @@ def curves(results: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def memory(contenders: list[Contender], *, quick: bool) -> list[dict[str, Any]]:
-    """Peak memory on scenes of growing size, each in a process of its own."""
+    """Peak memory on scenes of growing size, each in its own process."""
     chosen = MEMORY_CONTENDERS.keys() & {each.name for each in contenders}
     scenes = QUICK_MEMORY_SCENES if quick else MEMORY_SCENES
     found = []
@@ -236,7 +234,7 @@ def memory(contenders: list[Contender], *, quick: bool) -> list[dict[str, Any]]:
     return found
 
 
-# --- what is printed -------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 COLUMNS = ("case", "contender", "median", "quartiles", "calls", "ratio", "target", "", "kept", "against the reference")
 WIDTHS = (28, 15, 10, 21, 6, 8, 8, 6, 7, 0)
@@ -308,7 +306,7 @@ def print_memory(found: list[dict[str, Any]]) -> None:
 
 
 def threads() -> dict[str, int | str | None]:
-    """Threads of the libraries that have a setting for them; nothing is changed."""
+    """The number of threads of libraries that have a setting for it; the setting is not changed."""
     settings: dict[str, Callable[[], int]] = {}
     try:
         import torch
@@ -327,13 +325,13 @@ def threads() -> dict[str, int | str | None]:
 
 
 def cores_used_by_others(start: float, before: float | None) -> float | None:
-    """Mean since `start`; a threaded call can take 100 times as long when one of its two cores is taken."""
+    """The mean since `start`; a threaded call can take 100 times as long when one of its two cores is busy."""
     after = seconds_of_others()
     if before is None or after is None:
         return None
     used = round(max(after - before, 0.0) / (time.perf_counter() - start), 2)
     if used > BUSY:
-        print(f"WARNING: others used {used} cores meanwhile; do not publish this, above all not of threaded calls")
+        print(f"WARNING: others used {used} cores meanwhile; do not publish this, especially not threaded calls")
     return used
 
 
@@ -343,23 +341,23 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="PATTERN", help="cases whose name contains or matches this; memory, counts")
     parser.add_argument("--groups", metavar="NAMES", help="comma-separated groups of cases; memory, counts")
     parser.add_argument(
-        "--update", action="store_true", help="put what --only or --groups choose into results/cpu.json"
+        "--update", action="store_true", help="replace the cases of --only or --groups in results/cpu.json"
     )
     parser.add_argument("--contenders", metavar="NAMES", help="comma-separated, parts of names: numpy,torchvision")
     parser.add_argument("--slow", action="store_true", help="slow peers on larger scenes too")
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help=f"sampling time a case (default {BUDGET:g})")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help=f"sampling time per case (default {BUDGET:g})")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: results/cpu.json, or results/quick.json")
     parser.add_argument("--list", action="store_true", help="list the cases and stop")
     options = parser.parse_args(argv)
     if options.update and (options.quick or options.contenders):
-        parser.error("--update replaces whole cases, measured at length: neither --quick nor --contenders go with it")
+        parser.error("--update replaces whole cases, so it does not work with --quick or --contenders")
     if options.update and not (options.groups or options.only):
-        parser.error("--update wants --groups or --only")
+        parser.error("--update needs --groups or --only")
     if options.groups is not None:
         options.groups = {name.strip() for name in options.groups.split(",")}
         known = {*(case.group for case in CASES), MEMORY, COUNTS}
         if unknown := options.groups - known:
-            parser.error(f"no group is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+            parser.error(f"--groups: expected some of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}")
     return options
 
 
@@ -386,7 +384,7 @@ def main(argv: list[str] | None = None) -> int:
         if matches(name, options.only) and (options.groups is None or name in options.groups)
     ]
     if not chosen and not besides:
-        raise SystemExit(f"no case is called {options.only!r}; --list names them")
+        raise SystemExit(f"no case matches {options.only!r}; --list names them")
 
     data: dict[str, Any] = {"schema": SCHEMA, "partial": partial, **environment()}
     data["settings"] = {"iou_threshold": IOU_THRESHOLD, "dtype": "float32", "budget": budget, "threads": threads()}
@@ -419,7 +417,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report_failures(data: dict[str, Any]) -> bool:
-    """Say what of ours failed or disagreed, and which targets were missed; True on failures."""
+    """Print where ours failed or disagreed, and which targets were missed; return True on failures."""
     ours = {each.name for each in CONTENDERS if each.ours}
     records = [(case["name"], name, record) for case in data["cases"] for name, record in case["results"].items()]
     records += [("memory", record["contender"], record) for record in data["memory"]]

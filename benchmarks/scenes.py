@@ -1,4 +1,4 @@
-"""What is timed: float32 boxes (xyxy) and scores, logits, and batches, drawn from fixed seeds."""
+"""The timed problems: float32 boxes (xyxy) and scores, logits, and batches, drawn from fixed seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCORE_THRESHOLD = 0.95  # of `padded`; scores are uniform in [0, 1]
 
 
 class Scene(NamedTuple):
-    """One problem for NMS; `labels` (classes or image numbers) where suppression stays within a label."""
+    """One problem for NMS; `labels` (classes or image numbers) if suppression stays within a label."""
 
     boxes: Floats
     scores: Floats
@@ -76,21 +76,21 @@ class Logits(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """One problem for a loss over classes: (n, classes) logits, and the number of the class of each row."""
+    """One problem for a loss over classes: (n, classes) logits, and the class index of each row."""
 
     logits: Floats
     labels: Integers
 
 
 class Matched(NamedTuple):
-    """One problem for a loss of boxes: what was predicted of each, and what it is."""
+    """One problem for a loss of boxes: predicted and true boxes."""
 
     pred: Floats
     target: Floats
 
 
 class Batch(NamedTuple):
-    """One problem for batch norm: (N, C, H, W), and what there is of a channel."""
+    """One problem for batch norm: (N, C, H, W), and the parameters and statistics of the channels."""
 
     x: Floats
     weight: Floats
@@ -100,7 +100,7 @@ class Batch(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """One problem for the gradient of batch norm: that by its result, its input, and the weights of the channels."""
+    """One problem for the gradient of batch norm: the derivative by its result, its input, and the channel weights."""
 
     dy: Floats
     x: Floats
@@ -108,21 +108,21 @@ class Backward(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """One problem for k-means: samples, and the centres to start from."""
+    """One problem for k-means: samples, and initial centres."""
 
     x: Floats
     start: Floats
 
 
 class Labelled(NamedTuple):
-    """One problem for logistic regression: samples, and the number of the class of each."""
+    """One problem for logistic regression: samples, and their class indices."""
 
     x: NDArray[Any]
     y: Integers
 
 
 class Linear(NamedTuple):
-    """One problem for what logistic regression is made of: samples, their classes, and a model of them."""
+    """One problem for the parts of logistic regression: samples, their classes, and a model."""
 
     x: Floats
     y: Integers
@@ -150,7 +150,7 @@ Problem = (
 
 
 def mixture(n: int, d: int, k: int) -> Mixture:
-    """Samples of k normal distributions that overlap, and k of the samples to start from."""
+    """Samples of k overlapping normal distributions, and k of the samples as initial centres."""
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(k, d))
     x = (centers[rng.integers(0, k, n)] + rng.normal(size=(n, d))).astype(np.float32)
@@ -167,7 +167,7 @@ def labelled(n: int, p: int, classes: int, dtype: str) -> Labelled:
 
 
 def linear(n: int, p: int, classes: int) -> Linear:
-    """`labelled`, with a model of normal coefficients that is not the one of the labels."""
+    """`labelled`, with a model of normal coefficients that is not the model of the labels."""
     rng = np.random.default_rng(1)
     coef = rng.normal(size=(classes, p) if classes > 2 else p) * 0.5
     intercept = np.asarray(rng.normal(size=classes if classes > 2 else ()))
@@ -175,13 +175,13 @@ def linear(n: int, p: int, classes: int) -> Linear:
 
 
 def logits(n: int) -> Logits:
-    """Logits as of a detector that has learnt something, one target in ten positive."""
+    """Logits like a trained detector's, one target in ten positive."""
     rng = np.random.default_rng(0)
     return Logits((rng.normal(size=n) * 3).astype(np.float32), (rng.random(n) < 0.1).astype(np.float32))
 
 
 def class_logits(n: int, classes: int) -> Classes:
-    """Logits as of a detector that has learnt something: that of the label is higher than the others."""
+    """Logits like a trained detector's: higher for the label than for the other classes."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, classes, n)
     logits = rng.normal(size=(n, classes))
@@ -190,7 +190,7 @@ def class_logits(n: int, classes: int) -> Classes:
 
 
 def matched(n: int) -> Matched:
-    """Boxes, and what a detector makes of each: moved and scaled a little."""
+    """Boxes, and predictions for them, which are moved and scaled a little."""
     target = spread(n).boxes
     side = np.concatenate([target[:, 2:] - target[:, :2]] * 2, axis=1)
     return Matched((target + np.random.default_rng(1).normal(0, 0.1, target.shape) * side).astype(np.float32), target)
@@ -211,7 +211,7 @@ def backward(*shape: int) -> Backward:
 
 
 def spread(n: int, extent: float = 1000.0, largest: float = 100.0, seed: int = 0) -> Scene:
-    """Boxes of independent place and size, as a detector of small objects leaves them: most survive."""
+    """Boxes of independent position and size, like a detector's of small objects: most survive."""
     # The order of the draws is part of the published scenes: do not reorder.
     rng = np.random.default_rng(seed)
     corner = rng.random((n, 2)) * extent
@@ -221,7 +221,7 @@ def spread(n: int, extent: float = 1000.0, largest: float = 100.0, seed: int = 0
 
 
 def clustered(n: int, objects: int = 300, extent: float = 1333.0, seed: int = 0) -> Scene:
-    """Boxes jittered around a few objects, as a detector leaves them before NMS: most are suppressed."""
+    """Boxes jittered around a few objects, like a detector's before NMS: most are suppressed."""
     rng = np.random.default_rng(seed)
     centre = rng.random((objects, 2)) * extent
     size = np.exp(rng.normal(4, 0.8, (objects, 2)))
@@ -248,7 +248,7 @@ def classes(scene: Scene, count: int = 80, seed: int = 1) -> Scene:
 
 
 def padded(n: int = 8_400, objects: int = 40) -> Padded:
-    """All that a detector says of an image, one box in twenty above the score threshold."""
+    """All raw boxes of a detector in an image, one in twenty above the score threshold."""
     boxes, scores, _ = clustered(n, objects)
     return Padded(boxes, scores, scores > SCORE_THRESHOLD)
 
@@ -274,14 +274,14 @@ def chain(n: int = 20_000) -> Scene:
 
 
 def giant(n: int = 100_000) -> Scene:
-    """One box over n small ones, best of all, suppressing none."""
+    """A large box with the best score over n small ones; it suppresses none."""
     boxes, scores, _ = spread(n, extent=1000.0, largest=2.0)
     over = np.float32([[0, 0, 1003, 1003]])
     return Scene(np.concatenate([over, boxes]), np.concatenate([np.float32([1]), scores]))
 
 
 def all_sizes(n: int = 20_000) -> Scene:
-    """Sides and places log-uniform from 1e-3 to 1e6; far from the origin float32 flattens small boxes to nothing."""
+    """Sides and places log-uniform from 1e-3 to 1e6; far from the origin float32 rounds small boxes to size 0."""
     rng = np.random.default_rng(0)
     corner, size = 10.0 ** rng.uniform(-3, 6, (2, n, 2))
     return Scene(_corners(corner, corner + size), rng.random(n).astype(np.float32))
@@ -305,14 +305,14 @@ def oriented(n: int, seed: int = 0) -> Oriented:
 
 
 def turned_pair(n: int, m: int) -> Pair:
-    """`pair`, each box turned by an angle of its own."""
+    """`pair`, each box turned by its own angle."""
     angles = np.random.default_rng(2).uniform(-180, 180, n + m)
     first, second = pair(n, m)
     return Pair(_turned(first, angles[:n]), _turned(second, angles[n:]))
 
 
 def polygons(n: int, m: int, corners: int = 8) -> Pair:
-    """`pair`, of each box a polygon whose corners lie at ascending angles around its centre: most are concave."""
+    """`pair`, with each box replaced by a polygon, corners at ascending angles around its centre: most are concave."""
     rng = np.random.default_rng(2)
 
     def within(boxes: Floats) -> Floats:
@@ -325,7 +325,7 @@ def polygons(n: int, m: int, corners: int = 8) -> Pair:
 
 
 def poses(n: int, m: int, keypoints: int = 17) -> Poses:
-    """Poses of which some keypoints are not visible, and what is found near them."""
+    """Annotated poses, some of their keypoints not visible, and detected poses near them."""
     rng = np.random.default_rng(0)
     body = rng.uniform(0, 100, (keypoints, 2))
     true, found = (
@@ -344,7 +344,7 @@ def _turned(boxes: Floats, angle: NDArray[np.float64]) -> Floats:
 
 
 def masks(n: int, height: int, width: int, seed: int = 0) -> Masks:
-    """Ellipses jittered around a few objects, as a segmenter leaves them."""
+    """Ellipses jittered around a few objects, like a segmentation model's."""
     boxes, scores, _ = clustered(n, n // 10, extent=float(height), seed=seed)
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     cx, cy = (boxes[:, :2] + boxes[:, 2:]).T[..., None, None] / 2
@@ -353,7 +353,7 @@ def masks(n: int, height: int, width: int, seed: int = 0) -> Masks:
 
 
 def models(count: int, n: int, classes: int = 10, seed: int = 0) -> Models:
-    """n boxes of each of some models, which see the same objects a little differently."""
+    """n boxes from each of several models, jittered around the same objects."""
     rng = np.random.default_rng(seed)
     true, _, _ = spread(n, seed=seed)
     side = np.concatenate([true[:, 2:] - true[:, :2]] * 2, axis=1)

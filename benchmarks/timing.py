@@ -1,4 +1,4 @@
-"""How things are timed: side by side, in bursts that take turns, medians of single calls."""
+"""Timing: contenders take turns in bursts of calls; the result is the median of single calls."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 
 Call = Callable[[], object]
 
-SLOW = 5.0  # seconds a call: beyond this, two samples are enough
-BURST = 0.02  # seconds of calls before it is another's turn: a lone short call would only measure cold caches
+SLOW = 5.0  # seconds per call: beyond this, two samples are enough
+BURST = 0.02  # seconds of calls before the next contender's turn: a single short call would measure cold caches
 LEAST_ROUNDS, MOST_ROUNDS, LONGEST_BURST = 3, 100, 50
 
 
 @dataclass
 class Entrant:
-    """One call under measurement and its samples; `first` is how long its very first call took, if that was timed."""
+    """One timed call and its samples; `first` is the time of its very first call, if that was timed."""
 
     call: Call
     first: float = 0.0
-    compiles: bool = False  # then the first call says nothing of the later ones
+    compiles: bool = False  # then the first call says nothing about the later ones
     samples: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, float | int]:
@@ -81,7 +81,7 @@ def measure(entrants: list[Entrant], budget: float) -> None:
     with no_garbage_collection():
         start = time.perf_counter()
         for number in range(MOST_ROUNDS):
-            # Turn the order around every other time, so that no one always runs behind the same neighbour.
+            # Reverse the order every other round, so that no contender always follows the same one.
             for entrant in entrants[:: -1 if number % 2 else 1]:
                 one_turn(entrant)
             if number + 1 >= LEAST_ROUNDS and time.perf_counter() - start > budget:
@@ -89,7 +89,7 @@ def measure(entrants: list[Entrant], budget: float) -> None:
 
 
 def warm_up(entrant: Entrant) -> None:
-    """One untimed call; a very slow one that compiles nothing needs no warming, its first call is a fair sample."""
+    """One untimed call; a very slow call that compiles nothing needs no warm-up, and its first call is a sample."""
     if entrant.first > SLOW and not entrant.compiles:
         entrant.samples.append(entrant.first)
     else:

@@ -1,13 +1,13 @@
-"""Standard errors of a logistic regression by 1 000 bootstrap fits at once, beside those of the observed information.
+"""Standard errors of a logistic regression by 1 000 bootstrap fits in one call, and from the observed information.
 
-    python examples/bootstrap_logistic.py                       on NumPy, PyTorch and JAX, as far as installed
+    python examples/bootstrap_logistic.py                       on NumPy, PyTorch and JAX, if installed
     python examples/bootstrap_logistic.py --backend jax         on one of them
     python examples/bootstrap_logistic.py --resamples 200       fewer fits
 
-To draw rows with replacement is to weight each by how often it was drawn. A fit is eight calls of `logistic_step`,
-which decides nothing on the host: `vmap` over the weights makes one program of all fits. One class against the rest
-(map over y) and models of groups (map over x, y and the weights) are written in the same way. NumPy has no vmap, and
-loops.
+Drawing rows with replacement is the same as weighting each row by how often it was drawn. A fit is eight calls of
+`logistic_step`, which reads no values on the host, so `vmap` over the weights makes all fits one program. One class
+against the rest (map over y) and one model per group (map over x, y and the weights) work in the same way. NumPy has no
+vmap, so it loops.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def sample() -> tuple[np.ndarray, np.ndarray]:
 
 
 def counts(resamples: int) -> np.ndarray:
-    """How often each row is drawn, drawn on the host and so the same for every library."""
+    """How often each row is drawn: on the host, so the same for every library."""
     return np.random.default_rng(1).multinomial(ROWS, np.full(ROWS, 1 / ROWS), resamples).astype(np.float32)
 
 
 def plain_loop(start: int, end: int, body: Callable[[int, Any], Any], state: Any) -> Any:
-    """What ``jax.lax.fori_loop`` does without tracing `body` for each turn."""
+    """The counterpart of ``jax.lax.fori_loop``, which traces `body` only once."""
     for number in range(start, end):
         state = body(number, state)
     return state
 
 
 def fit(x: Any, y: Any, weight: Any, loop: Callable[..., Any] = plain_loop) -> tuple[Any, Any]:
-    """Newton's method from 0, in as many steps whatever the data."""
+    """Newton's method from 0, with a fixed number of steps."""
 
     def step(_: int, at: tuple[Any, Any]) -> tuple[Any, Any]:
         return anyops.logistic_step(x, y, *at, sample_weight=weight)[:2]
@@ -85,7 +85,7 @@ LIBRARIES = {"numpy": with_numpy, "torch": with_torch, "jax": with_jax}
 
 
 def joined(coef: Any, intercept: Any) -> np.ndarray:
-    """The intercepts behind the coefficients, on the host."""
+    """The coefficients with the intercepts last, on the host."""
     return np.concatenate([np.asarray(coef), np.asarray(intercept)[..., None]], axis=-1)
 
 
@@ -100,15 +100,15 @@ def main(argv: list[str] | None = None) -> dict[str, Errors]:
     for name in [options.backend] if options.backend else LIBRARIES:
         start = time.perf_counter()
         try:
-            there, labels, fits = LIBRARIES[name](x, y, weights)
+            rows, labels, fits = LIBRARIES[name](x, y, weights)
         except ImportError as error:
             if options.backend:
                 raise SystemExit(f"{name}: {error}") from None
             continue
         spread = joined(*fits).std(axis=0, ddof=1)
         seconds = time.perf_counter() - start
-        errors = found[name] = Errors(spread, joined(*anyops.logistic_regression(there, labels).stderr))
-        print(f"{name:6} {options.resamples} fits in {seconds:.2f} s, compilation included where there is one")
+        errors = found[name] = Errors(spread, joined(*anyops.logistic_regression(rows, labels).stderr))
+        print(f"{name:6} {options.resamples} fits in {seconds:.2f} s, including compilation")
         for kind, values in errors._asdict().items():
             print(f"       {kind:12}" + " ".join(f"{v:8.4f}" for v in values))
     return found

@@ -3,8 +3,8 @@
     python examples/drop_in.py [--boxes 20000]          needs torch
 
 `detections` is the application: it knows `torchvision.ops.nms` and nothing of anyops. `swapped` holds the three lines.
-Where torchvision is installed, both are run, and must find the very same boxes; where it is not, the names that the
-application uses come from anyops alone.
+If torchvision is installed, both are run, and must find exactly the same boxes; otherwise the application uses anyops
+only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ else:
 
 
 def detections(boxes: torch.Tensor, scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """The application: raw boxes of a detector in, the 100 best that do not cover each other out."""
+    """The application: from the raw boxes of a detector to the 100 best after suppression."""
     height, width = size
     inside = (boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < width) & (boxes[:, 1] < height)
     boxes, scores = boxes[inside], scores[inside]
@@ -37,7 +37,7 @@ def detections(boxes: torch.Tensor, scores: torch.Tensor, size: tuple[int, int])
 
 @contextmanager
 def swapped() -> Iterator[None]:
-    """The swap, for the length of a block; an application would leave it in place."""
+    """The swap, undone at the end of a block; an application would leave it in place."""
     theirs = ops.nms
     ops.nms = anyops.nms  # with the two imports, `import anyops` and `from torchvision import ops`: three lines
     try:
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> torch.Tensor:
     print(f"torchvision  {len(theirs)} boxes in {milliseconds:.1f} ms")
     if not torch.equal(ours, theirs):
         raise SystemExit("the boxes differ")
-    print("the very same boxes")
+    print("exactly the same boxes")
     return ours
 
 

@@ -1,15 +1,15 @@
-"""From the raw head of a detector to its boxes: in NumPy alone, compiled, and as a model of ONNX without Python.
+"""From the raw output of a detector to its boxes: in NumPy alone, compiled, and as an ONNX model without Python.
 
     python examples/postprocess.py                         every way that is installed, and whether all agree
     python examples/postprocess.py --images 8              more images
-    python examples/postprocess.py --times                 the numbers of docs/deploy.md, in minutes
+    python examples/postprocess.py --times                 the timings in docs/deploy.md, which take minutes
 
-The head is that of the YOLO family: (images, 4 + 80, 8 400), for each of 8 400 places a box in pixels of the network's
-640 × 640 image (centre, width, height) and 80 probabilities. The network saw pictures of 1280 × 720 pixels, scaled by a
-half and padded above and below (a letterbox).
+The raw output (head) has the layout of the YOLO family, (images, 4 + 80, 8 400): for each of 8 400 places, a box in
+pixels of the network's 640 × 640 image (centre, width, height) and 80 probabilities. The images were pictures of
+1280 × 720 pixels, scaled by a half and padded above and below (a letterbox).
 
-`detections` is all that is deployed: one function for every library, in fixed shapes. `listed` is the same by the index
-contract, for programs in which no compiler has to know the shapes.
+`detections` is all that is deployed: one function for every library, with static shapes. `listed` does the same with
+indices, for programs that are not compiled, in which shapes may depend on values.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ SIDE, PICTURE = 640, (720, 1280)  # of the network's image; height and width of 
 SCALE = SIDE / max(PICTURE)
 LEFT, TOP = (SIDE - SCALE * PICTURE[1]) / 2, (SIDE - SCALE * PICTURE[0]) / 2
 CELLS, CLASSES = (80, 40, 20), 80  # of the head: 80² + 40² + 20² places
-LEAST, OVERLAP = 0.25, 0.5  # scores above it are detections; boxes that overlap by more are one
+LEAST, OVERLAP = 0.25, 0.5  # scores above it are detections; boxes that overlap by more are duplicates
 
 
 class Sizes(NamedTuple):
-    """How many boxes go into suppression, and how many come out at most."""
+    """How many boxes enter suppression, and how many leave it at most."""
 
     best: int = 1000
     kept: int = 300
 
 
-# --- what is deployed ------------------------------------------------------------------------------------------------
+# --- the deployed code -----------------------------------------------------------------------------------------------
 
 
 def detections(head: Any, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
@@ -71,16 +71,16 @@ def taken(x: Any, places: Any) -> Any:
 
 
 def in_picture(boxes: Any) -> Any:
-    """Boxes of the network's image in pixels of the picture, and not beyond its borders."""
+    """Convert boxes in the network's image to pixels of the picture, clipped to its borders."""
     x1, y1, x2, y2 = (boxes[..., k] for k in range(4))
     corners = (x1 - LEFT) / SCALE, (y1 - TOP) / SCALE, (x2 - LEFT) / SCALE, (y2 - TOP) / SCALE
     return anyops.clip_boxes(array_namespace(boxes).stack(corners, axis=-1), PICTURE)
 
 
 def listed(head: np.ndarray, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
-    """The image of each detection, boxes (K, 4), scores, classes, by descending score: the same without padding.
+    """The same without padding: the image of each detection, boxes (K, 4), scores, classes, by descending score.
 
-    All images take one call, because they are its scenes.
+    One call suppresses in all images, because they are its scenes.
     """
     boxes, scores, classes = decoded(head)
     top = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
@@ -90,7 +90,7 @@ def listed(head: np.ndarray, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
     return images[kept], in_picture(boxes[kept]), scores[kept], classes[kept]
 
 
-# --- each way it is deployed -----------------------------------------------------------------------------------------
+# --- ways to deploy it -----------------------------------------------------------------------------------------------
 
 Way = Callable[[np.ndarray], tuple[Any, ...]]  # from a head to what was found, on the host
 
@@ -123,7 +123,7 @@ def by_torch(head: np.ndarray, sizes: Sizes, compiler: str = "inductor") -> Way:
 
 
 def exported(head: np.ndarray, sizes: Sizes) -> Any:
-    """A program of ONNX for any number of images, and of places from the best ones on."""
+    """An ONNX program for any number of images, and any number of places above `sizes.best`."""
     import torch
 
     import anyops.onnx
@@ -177,13 +177,13 @@ def by_image(found: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
 def raw_head(
     images: int, cells: tuple[int, ...] = CELLS, classes: int = CLASSES, objects: int = 30, seed: int = 0
 ) -> np.ndarray:
-    """A head as a network gives it: each object is found at many places, and everything else has low probabilities."""
+    """The head of an imaginary network: each object is found at many places, other places have low probabilities."""
     rng = np.random.default_rng(seed)
     places = [np.stack(np.meshgrid(*[(np.arange(n) + 0.5) * SIDE / n] * 2), axis=-1).reshape(-1, 2) for n in cells]
     place = np.concatenate(places)
     centre = rng.random((images, objects, 2)) * [SIDE, SCALE * PICTURE[0]] + [LEFT, TOP]
     sides = np.exp(rng.normal(4, 0.6, (images, objects, 2)))
-    away = np.abs(place[None, :, None, :] - centre[:, None]) / sides[:, None]  # from each object, in sides of it
+    away = np.abs(place[None, :, None, :] - centre[:, None]) / sides[:, None]  # from each object, relative to its sides
     nearest = away.max(axis=-1).argmin(axis=-1)  # (images, places)
     row = np.arange(images)[:, None]
     near = np.exp(-4 * away[row, np.arange(len(place)), nearest].max(axis=-1) ** 2)
@@ -206,7 +206,7 @@ def by_eager_torch(_head: np.ndarray, sizes: Sizes) -> Way:
 
 
 def one_by_torchvision(head: Any, sizes: Sizes) -> tuple[Any, Any, Any]:
-    """What is usually written: one image, by torchvision."""
+    """The usual code, with torchvision, for one image."""
     from torchvision import ops
 
     scores, classes = head[4:].max(dim=0)
@@ -246,7 +246,7 @@ PEERS = {
 
 
 def print_times(sizes: Sizes) -> None:
-    """A table: seconds to compile or export, milliseconds of a call of one image and of eight."""
+    """Print a table: seconds to compile or export, milliseconds per call with one image and with eight."""
     heads = [raw_head(images) for images in (1, 8)]
     print("| | to compile or export, s | 1 image, ms | 8 images, ms |\n| --- | --- | --- | --- |")
     for name, (way, needs) in (WAYS | PEERS).items():
@@ -259,7 +259,7 @@ def print_times(sizes: Sizes) -> None:
         print(f"| {name} | " + " | ".join(f"{x:.3g}" if x > 1e-3 else "–" for x in cells) + " |", flush=True)
     if not missing(WAYS["ONNX"][1]):
         nodes = [node.op_type for node in exported(heads[0], sizes).model.graph.all_nodes()]
-        print(f"\nThe model of ONNX has {len(nodes)} nodes of {len(set(nodes))} kinds.")
+        print(f"\nThe ONNX model has {len(nodes)} nodes of {len(set(nodes))} kinds.")
 
 
 def print_steps(head: np.ndarray, sizes: Sizes) -> None:
@@ -315,7 +315,7 @@ def main(argv: list[str] | None = None) -> dict[str, tuple[np.ndarray, ...]]:
         compiled = time.perf_counter() - start
         found[name] = by_image(call(head))
         boxes, seconds = found[name][1], median_seconds(call, head, repeats=3)
-        print(f"{name:15} {len(boxes)} boxes in {1e3 * seconds:.1f} ms, made ready in {compiled:.1f} s")
+        print(f"{name:15} {len(boxes)} boxes in {1e3 * seconds:.1f} ms, prepared in {compiled:.1f} s")
         if not all(map(np.allclose, found[name], found[options.only[0]])):
             raise SystemExit(f"{name}: other boxes than {options.only[0]}")
     return found

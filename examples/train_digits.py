@@ -1,12 +1,12 @@
 """Train a small network on handwritten digits with closed-form gradients, on any array library.
 
-    python examples/train_digits.py                       on NumPy, PyTorch and JAX, as far as they are installed
+    python examples/train_digits.py                       on NumPy, PyTorch and JAX, if installed
     python examples/train_digits.py --backend numpy       on one of them
     python examples/train_digits.py --plot curves.png     and draw the loss curves
 
-linear → batch norm → relu → linear, softmax focal loss, momentum. Nothing here differentiates: the gradients of the
-loss and of batch norm come from anyops, those of the rest are a line each, so NumPy is as good as the others. One
-function trains on all of them, from the same numbers: the curves are one curve.
+linear → batch norm → relu → linear, softmax focal loss, momentum. Nothing here needs automatic differentiation: the
+gradients of the loss and of batch norm come from anyops, the other gradients are one line each, so it also runs on
+NumPy. One function trains on all libraries, with the same random numbers, so the loss curves coincide.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def initial(features: int) -> dict[str, np.ndarray]:
-    """Weights drawn on the host, and so the same for every library. Batch norm makes a first bias superfluous."""
+    """Weights drawn on the host, so the same for every library. Batch norm makes a bias before it superfluous."""
     rng = np.random.default_rng(1)
     return {
         "w1": rng.normal(0, (2 / features) ** 0.5, (features, HIDDEN)).astype(np.float32),
@@ -97,7 +97,7 @@ LIBRARIES = {"numpy": ("numpy", "asarray"), "torch": ("torch", "asarray"), "jax"
 
 
 def converter(name: str) -> Any:
-    """How host data gets into a library; ImportError if it is not installed."""
+    """Return the function that converts host data to a library; raise ImportError if it is not installed."""
     module, function = LIBRARIES[name]
     return getattr(importlib.import_module(module), function)
 

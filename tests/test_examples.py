@@ -148,7 +148,7 @@ def test_detector_step_by_step(detector, tmp_path, capsys):
 
 
 def test_steps_of_the_detector_need_those_before(detector, tmp_path):
-    with pytest.raises(SystemExit, match=r"codebook.npz is not there: run the steps before"):
+    with pytest.raises(SystemExit, match=r"codebook.npz does not exist: run the earlier steps"):
         detector("04_detect").main(["--folder", str(tmp_path)])
 
 

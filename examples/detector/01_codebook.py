@@ -1,4 +1,4 @@
-"""Step 1. What can be learnt without a label, by k-means: strokes, and the sizes of windows.
+"""Step 1. Learn strokes and window sizes without labels, by k-means.
 
     python examples/detector/01_codebook.py --backend torch
 

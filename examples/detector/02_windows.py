@@ -1,10 +1,10 @@
-"""Step 2. Windows to learn from, a hundred on no digit for each one on a digit, in normalised features.
+"""Step 2. Draw training windows, a hundred on no digit for each one on a digit, and normalise their features.
 
     python examples/detector/02_windows.py --backend torch
 
-A feature is how much a part of a window looks like a stroke; which window is on a digit, `box_iou` tells. `batch_norm`
-brings each feature to mean 0 and variance 1 and returns the running statistics, which the detector needs for windows of
-its own.
+A feature is the similarity of a part of a window to a stroke; `box_iou` decides which windows are on a digit.
+`batch_norm` scales each feature to mean 0 and variance 1, and returns the running statistics, which the detector needs
+for its own windows.
 """
 
 from digits.codebook import Codebook

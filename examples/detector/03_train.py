@@ -1,9 +1,9 @@
-"""Step 3. One linear classifier of ten digits and the background, trained twice.
+"""Step 3. Train a linear classifier of ten digits and the background twice.
 
     python examples/detector/03_train.py --backend torch
 
-By cross-entropy, `logistic_regression`; and by the focal loss, whose gradient `softmax_focal_loss_and_grad` gives in
-closed form to a loop of L-BFGS. Then: what part of either loss is that of easy windows on no digit?
+With cross-entropy, by `logistic_regression`; and with the focal loss, by L-BFGS with the closed-form gradient of
+`softmax_focal_loss_and_grad`. Then print the share of each loss that comes from easy windows on no digit.
 """
 
 from digits.imbalance import loss_shares

@@ -1,8 +1,8 @@
-"""Step 4. Windows of all sizes slide over scenes by other writers; the thousand most like a digit stay, in each scene.
+"""Step 4. Slide windows of all sizes over scenes by other writers; keep the thousand best of each scene.
 
     python examples/detector/04_detect.py --backend torch
 
-Features as in step 2, `batch_norm` with the statistics from there, `logistic_predict_proba`, `top_scores`.
+Features as in step 2, `batch_norm` with the statistics of step 2, `logistic_predict_proba`, `top_scores`.
 """
 
 from digits.codebook import Codebook

@@ -1,12 +1,12 @@
-"""The demonstration: every step on each array library that works here, timed, and a page with pictures of them.
+"""The demonstration: every step on each usable array library, with times, and a page with pictures.
 
     python examples/detector/demo.py                      on all libraries; open demo/report.html
     python examples/detector/demo.py --backend torch --device cuda:0 --output demo-gpu
     python examples/detector/demo.py --scenes 2 --training-scenes 3 --force
 
 The folder gets report.html; scene.png (a page before and after nms), methods.png (a part of it after each method, their
-precision and time), summary.json, and the raw boxes, those that nms kept and the true ones as COCO JSON. The exit code
-is 1 where the libraries disagree.
+precision and time), summary.json, and the raw boxes, the boxes that nms kept and the true boxes as COCO JSON. The exit
+code is 1 if the libraries disagree.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         write(report, folder)
     _print(summary(report), given.output)
     if disagreeing := report.disagreeing():
-        raise SystemExit(f"another AP than on {libraries[0]}, which is a bug: {', '.join(disagreeing)}")
+        raise SystemExit(f"AP differs from {libraries[0]}, which is a bug: {', '.join(disagreeing)}")
 
 
 def usable(library: str | None, device: str | None) -> list[str]:
-    """Return the array libraries to run on: the one asked for, or else all that work here.
+    """Return the array libraries to run on: the given one, or else all that can be used.
 
     Raises
     ------
     ValueError
-        If the one that was asked for, or its device, cannot be used.
+        If the given library, or its device, cannot be used.
     """
     if library is None and device is not None:
-        raise ValueError("--device needs --backend, for each library names devices in its own way")
+        raise ValueError("--device needs --backend, because each library has its own names for devices")
     found = {each.name: each for each in anyops.backends() if each.name in LIBRARIES}
     if library is None:
         return [name for name, each in found.items() if each.reason is None]

@@ -1,4 +1,4 @@
-"""What the scripts share: the options of the command line, and the folder in which a step leaves its results."""
+"""Shared by the scripts: the command line options, and the folder for the results of the steps."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from digits.scenes import Material, Settings, prepare
 
 
 class Options(NamedTuple):
-    """`ship` brings a NumPy array to the library and device that were asked for."""
+    """`ship` converts a NumPy array to the chosen library and device."""
 
     settings: Settings
     folder: Path
     ship: Ship
 
     def material(self) -> Material:
-        """The digits and scenes: drawn anew by each step, from the same seed."""
+        """The digits and scenes: each step draws them from the same seed."""
         return prepare(self.settings)
 
     def save(self, name: str, **arrays: Any) -> None:
-        """Keep arrays of any library as a file of NumPy arrays."""
+        """Save arrays of any library as a file of NumPy arrays."""
         self.folder.mkdir(parents=True, exist_ok=True)
         kept: dict[str, Any] = {key: to_host(value) for key, value in arrays.items()}
         np.savez(self.folder / f"{name}.npz", **kept)
         print(f"wrote {self.folder / name}.npz")
 
     def load(self, name: str) -> dict[str, Any]:
-        """What an earlier step kept, as arrays of the library that this one runs on."""
+        """Load arrays that an earlier step saved, into the library of this step."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
-            raise SystemExit(f"{path} is not there: run the steps before this one with the same --folder")
+            raise SystemExit(f"{path} does not exist: run the earlier steps with the same --folder")
         with np.load(path) as kept:
             return {key: self.ship(value) for key, value in kept.items()}
 
@@ -44,16 +44,16 @@ def options(description: str | None, argv: Sequence[str] | None = None) -> Optio
     """Read the command line of a step."""
     parser = common_parser(description)
     parser.set_defaults(backend="numpy")
-    parser.add_argument("--folder", type=Path, default=Path("build/detector"), help="where steps leave their results")
+    parser.add_argument("--folder", type=Path, default=Path("build/detector"), help="folder for the results of steps")
     given = parser.parse_args(argv)
     return Options(settings(given), given.folder, shipper(given.backend, given.device))
 
 
 def common_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of the options that the steps and the whole demonstration have in common."""
+    """Return a parser of the options shared by the steps and the whole demonstration."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", choices=LIBRARIES, help="array library to compute with")
-    parser.add_argument("--device", help="in the words of that library, such as cuda:0; its default one if not given")
+    parser.add_argument("--device", help="device of that library, such as cuda:0; its default device if not given")
     parser.add_argument("--scenes", type=_at_least(1), default=24, help="number of scenes to find digits in")
     parser.add_argument("--training-scenes", type=_at_least(1), default=12, help="number of scenes to learn from")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="another seed draws other scenes")

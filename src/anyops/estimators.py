@@ -54,7 +54,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ModuleNotFoundError as error:
-    # Any other module is missing through a fault of ours, not of the installation.
+    # Any other missing module is a bug of anyops, not a fault of the installation.
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
     raise ModuleNotFoundError(
@@ -65,12 +65,12 @@ __all__ = ["KMeans", "LogisticRegression"]
 
 FLOATING = (np.float64, np.float32, np.float16)
 REAL = (*FLOATING, *(np.dtype(code) for code in "bBhHiIlLqQ"))
-HELD = 2.0**53  # up to which float64 holds all integers
+HELD = 2.0**53  # float64 represents all integers up to this
 
 Algorithm = Literal["lloyd", "elkan"]
 PenaltyByName = Literal["l1", "l2", "elasticnet", None]
 SolverByName = Literal["auto", "newton", "lbfgs", "proximal", "newton-cholesky", "newton-cg", "sag", "saga"]
-# What scikit-learn calls by these names minimises the same objective. liblinear penalises the intercept: it does not.
+# scikit-learn's solvers of these names minimise the same objective. liblinear does not: it penalises the intercept.
 SOLVER_BY_NAME: dict[str, Solver] = {
     **{name: name for name in SOLVERS},
     "newton-cholesky": "newton",
@@ -176,7 +176,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         n, k = X.shape[0], check_integer("n_clusters", self.n_clusters)
         if k < 1:
             raise ValueError(f"n_clusters must be at least 1, got {k}")
-        if n < k:  # in the words of scikit-learn, for which its checks look
+        if n < k:  # scikit-learn's wording, which its checks look for
             raise ValueError(f"n_samples={n} should be >= n_clusters={k}")
         if self.algorithm not in get_args(Algorithm):
             raise ValueError(f"algorithm must be lloyd or elkan, got {self.algorithm!r}")
@@ -190,7 +190,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         result: KMeansResult | None = None
         for init in starts:
             report = _Progress() if self.verbose else None
-            with _in_their_words():
+            with _sklearn_names():
                 found = kmeans(
                     X, k, init=init, n_init=n_init, sample_weight=weight, seed=seed, callback=report, **options
                 )
@@ -199,7 +199,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
             if result is None or found.inertia < result.inertia:
                 result = found
         assert result is not None
-        if not is_chunked(xp):  # to look at the labels of a lazy array would be a pass over the data
+        if not is_chunked(xp):  # counting the labels of a lazy array would take a pass over the data
             _warn_of_empty(result.labels, k)
         self.cluster_centers_, self.labels_, self.inertia_, self.n_iter_, _ = result
         return self
@@ -213,7 +213,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def predict(self, X: Any) -> Array:
-        """Return the closest centre of each sample, ties to the lowest number: array (n,)."""
+        """Return the index of the closest centre of each sample, ties to the lowest: array (n,)."""
         X = _finite(_more_samples(self, X, "cluster_centers_", "predict"))
         return kmeans_assign(X, self.cluster_centers_, metric=self.metric).labels
 
@@ -247,7 +247,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return tags
 
     def _starts(self, xp: Namespace, X: Array, k: int) -> tuple[list[Any], int | Literal["auto"], Any]:
-        """Where to start or how, how often each, and the seed of the draws."""
+        """Return initial centres or the names of initialisations, the number of restarts of each, and the seed."""
         if isinstance(self.init, str):
             return [str(self.init)], self.n_init, _seed(self.random_state)
         if callable(self.init):
@@ -264,7 +264,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return [self._centers(xp, X, k, self.init)], 1, None
 
     def _centers(self, xp: Namespace, X: Array, k: int, centers: Any) -> Array:
-        """Centres to start from, beside X."""
+        """Return initial centres, in the library and on the device of X."""
         if not _is_other(centers):
             centers = check_array(_whole(centers), dtype=FLOATING if _is_other(X) else REAL, input_name="init")
         if centers.shape[0] != k:
@@ -280,19 +280,19 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
 
 def _finite(X: Array) -> Array:
-    """X, refused if it holds NaN or infinity: a dask array when it is computed, an array under a transform never."""
+    """Return X; raise if it holds NaN or infinity: for dask when it is computed, under a transform never."""
     xp = namespace(X=X)
     if is_chunked(xp):
         return over_rows(_finite, X, X.shape[1], X.dtype)
     if not hides_values(X) and not bool(xp.all(xp.isfinite(X))):
-        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"  # in scikit-learn's words, for which its tests look
+        what = "NaN" if bool(xp.any(xp.isnan(X))) else "infinity"  # scikit-learn's wording, which its tests look for
         raise ValueError(f"Input X contains {what}. X must be finite, got {describe_not_finite(xp, X)}")
     return X
 
 
 def _distances(X: Array, centers: Array, metric: Metric) -> Array:
-    """Distances (n, k) of each sample from each centre, Euclidean ones and not their squares."""
-    with np.errstate(over="ignore"):  # of float16, which is documented
+    """Distances (n, k) of each sample from each centre; "euclidean" ones are not squared."""
+    with np.errstate(over="ignore"):  # float16 may overflow, as documented
         return all_distances(X, centers, metric)
 
 
@@ -411,7 +411,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         weight = _weights(xp, X, sample_weight)
         class_weight = self._class_weight(xp, y, weight)
         init = self._init(xp, X, y, weight, class_weight) if self.warm_start and hasattr(self, "coef_") else None
-        with _in_their_words():
+        with _sklearn_names():
             result = logistic_regression(
                 X,
                 y,
@@ -460,7 +460,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _predict(self, X: Array) -> Array:
         if isinstance(self.classes_, np.ndarray):
-            _refuse_transform("X", X, "LogisticRegression.predict returns labels that NumPy holds")
+            _refuse_transform("X", X, "LogisticRegression.predict returns labels from a NumPy array")
         xp = namespace(X=X)
         logits = self._logits(X)
         index = xp.astype(logits > 0, default_int(xp, logits)) if logits.ndim == 1 else xp.argmax(logits, axis=1)
@@ -502,7 +502,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return tags
 
     def _penalties(self) -> tuple[float, float]:
-        """l1 and l2 of the core, by `C`, `l1_ratio` and what scikit-learn lets `penalty` still say."""
+        """Return l1 and l2 of :func:`anyops.logistic_regression`, from `C`, `l1_ratio` and the deprecated `penalty`."""
         C = check_number("C", self.C, finite=False)
         if not C > 0:
             raise ValueError(f"C must be above 0, got {C}")
@@ -538,7 +538,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _solver(self, l1: float) -> Solver:
         if self.solver not in SOLVER_BY_NAME:
-            why = ": it penalises the intercept, which nothing here does" if self.solver == "liblinear" else ""
+            why = ": it penalises the intercept, which no solver here does" if self.solver == "liblinear" else ""
             raise ValueError(f"solver must be one of {', '.join(SOLVER_BY_NAME)}, got {self.solver!r}{why}")
         solver = SOLVER_BY_NAME[self.solver]
         if l1 > 0 and solver not in ("auto", "proximal"):
@@ -549,7 +549,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         return solver
 
     def _class_weight(self, xp: Namespace, y: Array, weight: Array | None) -> ClassWeight:
-        """The weights of the classes there are: a part of the data, as in cross-validation, may lack some."""
+        """Return the weights of the classes in y: a subset of the data, as in cross-validation, may lack some."""
         if not isinstance(self.class_weight, Mapping):
             return self.class_weight
         classes = survey(xp, y, weight).classes.tolist()
@@ -567,18 +567,18 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         weight: Array | None,
         class_weight: ClassWeight,
     ) -> tuple[Array, Array]:
-        """Where the last fit ended; raise unless it had these columns and classes."""
+        """Return the coefficients of the last fit; raise unless it had the same columns and classes."""
         if X.shape[1] != self.coef_.shape[1]:
             raise ValueError(
                 f"X must have the {self.coef_.shape[1]} features of the last fit for a warm start, got {X.shape[1]}; "
-                "set warm_start=False to begin anew"
+                "set warm_start=False to ignore the last fit"
             )
         found, _ = by_class(class_weight, survey(xp, y, weight))
         now, then = found.classes.tolist(), _on_host(self.classes_).tolist()
         if now != then:
             raise ValueError(
                 f"y must have the classes of the last fit, {then}, for a warm start, got {now}; "
-                "set warm_start=False to begin anew"
+                "set warm_start=False to ignore the last fit"
             )
         last = (self.coef_, self.intercept_)
         coef, intercept = map(to_host, last) if is_chunked(xp) else (_beside(xp, X, a) for a in last)
@@ -592,8 +592,8 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
             print(f"{name}: {result.n_iter} iterations, loss {result.loss:.6g}, {state}")
         if result.separated:
             warnings.warn(
-                "the classes are separated, so that without a penalty there are no best coefficients; "
-                "those that were found are finite, and separate them",
+                "the classes are separated, so the loss has no minimum without a penalty; the coefficients found are "
+                "finite, and separate the classes",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -617,19 +617,19 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _by_class(self, X: Any, f: Callable[[Array, Array, Array], Array], method: str) -> Array:
         X = _finite(_more_samples(self, X, "coef_", method))
-        with _in_their_words():
+        with _sklearn_names():
             if self.coef_.shape[0] > 1:
                 return f(X, self.coef_, self.intercept_)
-            # 1 − p would be rounding where p is near 1.
+            # 1 − p would cancel where p is near 1.
             coef, intercept = self.coef_[0, :], self.intercept_[0, ...]
             xp = namespace(X=X)
-            if is_chunked(xp):  # each chunk at once: columns of one array would be chunks of their own
+            if is_chunked(xp):  # chunk by chunk: stacking would put each column into its own chunk
                 return over_rows(partial(_of_two_classes, f, coef, intercept), X, 2, result_dtype(xp, X=X))
             return _of_two_classes(f, coef, intercept, X)
 
 
 @contextmanager
-def _in_their_words() -> Iterator[None]:
+def _sklearn_names() -> Iterator[None]:
     """Name `x` in errors as scikit-learn does."""
     try:
         yield
@@ -646,7 +646,7 @@ def _largest(weight: np.ndarray) -> float:
 
 
 def _right(largest: float, predicted: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
-    """How many labels are the predicted ones, and how many there are, or their weights in the unit of the largest."""
+    """Return the number of correct predictions and of all, or their weights, divided by the largest."""
     hits = y == predicted
     if weight is None:
         return np.asarray([np.count_nonzero(hits), hits.shape[0]], np.float64)
@@ -658,16 +658,16 @@ def _of_two_classes(f: Callable[[Array, Array, Array], Array], coef: Array, inte
     return namespace(X=X).stack([f(X, -coef, -intercept), f(X, coef, intercept)], axis=1)
 
 
-# --- what comes in ---------------------------------------------------------------------------------------------------
+# --- inputs ----------------------------------------------------------------------------------------------------------
 
 
 def _is_other(x: Any) -> bool:
-    """Whether this is an array of another library than NumPy, whose own functions it needs."""
+    """Whether this is an array of another library than NumPy."""
     return compat.is_array_api_obj(x) and not isinstance(x, np.ndarray | np.generic)
 
 
 def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
-    """X as an array (n, p) of a real dtype; raise unless p is what `fit` saw, which `reset` writes down."""
+    """Return X as an array (n, p) of a real dtype; `reset` records p, otherwise it must be as in `fit`."""
     check_no_lazy_frame("X", X)
     if not _is_other(X):
         made = _finite(validate_data(estimator, _whole(X), reset=reset, dtype=REAL, ensure_all_finite=False))
@@ -684,7 +684,7 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
     p = X.shape[1]
     if reset:
         for size, items in ((X.shape[0], "sample(s)"), (p, "feature(s)")):
-            if size == 0:  # in the words of scikit-learn, for which its checks look
+            if size == 0:  # scikit-learn's wording, which its checks look for
                 raise ValueError(
                     f"Found array with 0 {items} (shape={tuple(X.shape)}) while a minimum of 1 is required by {name}."
                 )
@@ -697,12 +697,12 @@ def _samples(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array:
 
 
 def _whole(X: Any) -> Any:
-    """X with the dtype of its integers, if it holds nothing else: scikit-learn makes floats of lists and objects."""
+    """Return X with an integer dtype if it holds only integers: scikit-learn converts lists and objects to floats."""
     if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind == "O"):
         try:
             found = np.asarray(list(X) if isinstance(X, tuple) else X if isinstance(X, list) else X.tolist())
         except (TypeError, ValueError):
-            return X  # which scikit-learn refuses in its words
+            return X  # scikit-learn raises its own error
         return found if found.dtype.kind in "iu" else X
     columns = [getattr(dtype, "numpy_dtype", None) for dtype in getattr(X, "dtypes", ())] if hasattr(X, "isna") else []
     if columns and all(dtype is not None and dtype.kind in "iu" for dtype in columns) and not X.isna().any(axis=None):
@@ -711,7 +711,7 @@ def _whole(X: Any) -> Any:
 
 
 def _check_held(name: str, X: Any, made: np.ndarray[Any, Any]) -> None:
-    """Raise ValueError if integers of a table were rounded, beside floats, by a thousandth of the range of a column."""
+    """Raise ValueError if a column of integers, beside floats, was rounded by more than a thousandth of its range."""
     if made.dtype.kind != "f" or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf"):
         return
     for j in np.flatnonzero(np.max(np.abs(made), axis=0, initial=0.0) > HELD).tolist():
@@ -726,7 +726,7 @@ def _check_held(name: str, X: Any, made: np.ndarray[Any, Any]) -> None:
 
 
 def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str) -> Array:
-    """X as an array (n, p), beside what `fit` has left."""
+    """Return X as an array (n, p); raise unless it has the library and device of the fitted `attribute`."""
     check_is_fitted(estimator)
     if method == "score" and _is_other(X):
         _refuse_transform("X", X, f"{type(estimator).__name__}.score returns a number")
@@ -744,7 +744,7 @@ def _more_samples(estimator: BaseEstimator, X: Any, attribute: str, method: str)
 
 
 def _refuse_transform(name: str, values: Array, why: str) -> None:
-    """Raise TypeError if a transform is under way in which the values of an array are not known."""
+    """Raise TypeError if the values of an array are unknown because it is under a transform."""
     if not is_chunked(namespace(**{name: values})) and hides_values(values):
         raise TypeError(
             f"{name} must have values, got an array under a transform (jit, vmap, grad, compile), which hides them; "
@@ -753,15 +753,15 @@ def _refuse_transform(name: str, values: Array, why: str) -> None:
 
 
 def _labels(X: Array, y: Any, *, counted: bool) -> Array:
-    """Labels of the rows of X: in its library and on its device, or on the host if that would change them.
+    """Return the labels of the rows of X, in its library and on its device, or on the host if that would change them.
 
-    Of labels that are only counted, integers need no check: scikit-learn's warns of many classes, and sorts them all.
+    Integer labels that are only `counted` skip scikit-learn's check, which sorts them and warns about many classes.
     """
     xp = namespace(X=X)
     check_no_lazy_frame("y", y)
     y = plain(y)
     if _is_other(y):
-        _refuse_transform("y", y, "labels are looked at")
+        _refuse_transform("y", y, "labels are checked by their values")
         home = namespace(y=y)
         check_known_chunks(home, "y", y)
         if home is not xp or device(y) != device(X):
@@ -771,7 +771,7 @@ def _labels(X: Array, y: Any, *, counted: bool) -> Array:
         check_no_missing(y)
         assert_all_finite(y, input_name="y")
     if tuple(y.shape) != (X.shape[0],):
-        raise ValueError(  # which begins with scikit-learn's words, for which its tests look
+        raise ValueError(  # begins with scikit-learn's wording, which its tests look for
             f"Found input variables with inconsistent numbers of samples: y must have shape ({X.shape[0]},), a label "
             f"for each row of X, got {tuple(y.shape)}"
         )
@@ -788,12 +788,12 @@ def _labels(X: Array, y: Any, *, counted: bool) -> Array:
 
 
 def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
-    """Weights beside X; a number is the weight of every sample."""
+    """Return weights in the library and on the device of X; a number is the weight of every sample."""
     if weight is None:
         return None
     check_no_lazy_frame("sample_weight", weight)
     if _is_other(weight):
-        _refuse_transform("sample_weight", weight, "weights are looked at")
+        _refuse_transform("sample_weight", weight, "weights are checked by their values")
         check_known_chunks(namespace(sample_weight=weight), "sample_weight", weight)
     else:
         if isinstance(weight, Real):
@@ -803,7 +803,7 @@ def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
         raise ValueError(f"sample_weight must have shape ({X.shape[0]},), got {tuple(weight.shape)}")
     if not _is_other(X) or (_is_other(weight) and namespace(weight=weight) is xp):
         return _beside(xp, X, weight)
-    # Weights may be of any scale, also beyond the dtype of X.
+    # Weights may have any scale, even outside the range of the dtype of X.
     host = to_host(weight)
     dtype = compute_dtype(xp, result_dtype(xp, X=X))
     for held in (dtype, widest_dtype(xp, dtype, X)):
@@ -812,11 +812,11 @@ def _weights(xp: Namespace, X: Array, weight: Any) -> Array | None:
         changed = (np.isfinite(host) & np.isinf(narrow)) | ((host > 0) & (narrow == 0))
         if not np.any(changed):
             return chunks_like(host, X) if is_chunked(xp) else from_host(xp, host, held, X)
-    raise ValueError(f"sample_weight must hold numbers of the range of {held}, got {host[changed][0]:g}; scale them")
+    raise ValueError(f"sample_weight must hold numbers in the range of {held}, got {host[changed][0]:g}; scale them")
 
 
 def _beside(xp: Namespace, X: Array, values: Array) -> Array:
-    """Numbers of any library in that of X, and on its device."""
+    """Convert numbers of any library to the library and device of X."""
     if namespace(values=values) is xp and device(values) == device(X):
         return values
     host = to_host(values)
@@ -831,14 +831,14 @@ def _on_host(y: Any) -> Any:
 
 
 def _seed(random_state: Any) -> Any:
-    """The seed of the core: integers and generators themselves, a draw from what else scikit-learn takes."""
+    """Return a seed of :func:`anyops.kmeans`: integers and generators themselves, else a draw from the state."""
     if isinstance(random_state, int | np.integer | np.random.Generator):
         return random_state
     return int(_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
 def _random_state(random_state: Any) -> np.random.RandomState:
-    """What scikit-learn hands to callables; raise ValueError for what no draws can be made from."""
+    """Return the RandomState for callables; raise ValueError if `random_state` is invalid."""
     if isinstance(random_state, np.random.Generator):
         random_state = int(random_state.integers(np.iinfo(np.int32).max))
     known = random_state is None or random_state is np.random
@@ -850,11 +850,11 @@ def _random_state(random_state: Any) -> np.random.RandomState:
     return check_random_state(random_state)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# --- messages --------------------------------------------------------------------------------------------------------
 
 
 class _Progress:
-    """Prints iterations as scikit-learn words them."""
+    """Prints iterations in scikit-learn's wording."""
 
     def __init__(self) -> None:
         self.shift = math.nan

@@ -1,4 +1,4 @@
-"""What got slower between two files of results."""
+"""The comparison of two files of results."""
 
 import copy
 import json

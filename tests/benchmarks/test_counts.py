@@ -1,4 +1,4 @@
-"""What a call does is counted: the same on every machine."""
+"""The counted work of a call, which is the same on every machine."""
 
 import counts
 import pytest

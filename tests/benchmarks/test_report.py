@@ -1,4 +1,4 @@
-"""The page and its plots from a small file of results, and how staleness is noticed."""
+"""The page and its plots from a small file of results, and the check that they are up to date."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_disagreement_is_told(small):
 
 def test_setup_names_what_was_run(small):
     found = report.setup(small)
-    assert "Some CPU, 2 cores, of which other programs used 0.02 meanwhile" in found
+    assert "Some CPU, 2 cores (0.02 used by other programs meanwhile)" in found
     assert "commit `0123456789ab` with uncommitted changes" in found
     assert "Threads: torch 2, opencv 2." in found
     assert "jax" not in found
@@ -106,7 +106,7 @@ def test_fill_keeps_the_prose_and_can_be_repeated(small):
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (block("nonsense"), "no generated part is called 'nonsense'"),
+        (block("nonsense"), "unknown generated part 'nonsense'"),
         ("<!-- begin: generated targets -->\n", "no `<!-- end -->`"),
     ],
 )
@@ -124,7 +124,7 @@ def test_every_marker_of_the_real_page_is_known(small):
 def test_check_before_and_after(place, capsys):
     pytest.importorskip("matplotlib")
     assert command(place, "--check") == 1
-    assert "performance.md is not what the results say" in capsys.readouterr().out
+    assert "performance.md is not up to date" in capsys.readouterr().out
     assert not (place[0].parent / "images").exists()
     assert command(place) == 0
     assert command(place, "--check") == 0

@@ -1,4 +1,4 @@
-"""Checking, timing and judging, with contenders that are known by heart."""
+"""Checking, timing and judging, with simple contenders."""
 
 import json
 import os
@@ -43,7 +43,7 @@ import anyops
 CASE = Case("three", "scenes", NMS, 3, lambda: scenes.clustered(3, 2), {"anyops numpy": 1e-9, "anyops torch": 1e9})
 
 
-# Public functions that no operation is named after.
+# Public functions that are not the name of an operation.
 ELSEWHERE = {
     "sigmoid_focal_loss": "focal",
     "sigmoid_focal_loss_and_grad": "focal, train, on NumPy",
@@ -90,7 +90,7 @@ def test_case_is_checked_timed_and_judged():
     assert records["anyops numpy"]["met"]
     assert not records["anyops torch"]["met"]
     assert records["anyops torch"]["ratio"] == records["torchvision"]["seconds"] / records["anyops torch"]["seconds"]
-    # A peer of other conventions is timed all the same, and what it shares is counted.
+    # A peer with other conventions is still timed, and the boxes it shares are counted.
     assert records["opencv"]["common"] == 1
     assert not records["opencv"]["identical"]
     assert records["opencv"]["repetitions"] >= 3
@@ -167,7 +167,7 @@ def test_each_of_ours_has_its_own_peer():
     assert ours["met"]
     assert "identical" not in least
     assert records["anyops torch"]["failed"]
-    assert "ratio" not in records["anyops jax"]  # its peer did not take part
+    assert "ratio" not in records["anyops jax"]  # its peer was not run
     run.print_case(result)
 
 
@@ -208,7 +208,7 @@ def test_neighbour_uses_a_core_and_goes():
     with busy_neighbour():
         time.sleep(0.5)
     after = os.times()
-    # It is waited for, so that its time is ours: the share of what others use leaves it out.
+    # Its process is waited for, so its time counts as ours, not as time of other programs.
     assert after.children_user + after.children_system - before.children_user - before.children_system > 0.1
 
 
@@ -453,9 +453,9 @@ def test_only_like_is_put_beside_like(tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--update"], "--update wants --groups or --only"),
-        (["--update", "--groups", "busy", "--quick"], "neither --quick nor --contenders"),
-        (["--groups", "busy,nonsense"], "no group is called nonsense; there are"),
+        (["--update"], "--update needs --groups or --only"),
+        (["--update", "--groups", "busy", "--quick"], "does not work with --quick or --contenders"),
+        (["--groups", "busy,nonsense"], ", got nonsense"),
     ],
 )
 def test_options_that_do_not_go_together(options, complaint, capsys):
@@ -465,7 +465,7 @@ def test_options_that_do_not_go_together(options, complaint, capsys):
 
 
 def test_no_such_case():
-    with pytest.raises(SystemExit, match="no case is called 'nonsense'"):
+    with pytest.raises(SystemExit, match="no case matches 'nonsense'"):
         run.main(["--only", "nonsense"])
 
 

@@ -1,4 +1,4 @@
-"""The scenes are the published ones: values computed apart, by the sketch the targets were set with."""
+"""The scenes are the published ones: values computed independently, by the script that the targets were set with."""
 
 import numpy as np
 import pytest

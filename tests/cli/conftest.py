@@ -1,4 +1,4 @@
-"""Running the command in this process and in one of its own."""
+"""Running the command in this process and in its own process."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ def command():
 
 @pytest.fixture
 def python(tmp_path):
-    """Run a line of Python in a process of its own."""
+    """Run a line of Python in its own process."""
 
     def invoke(code):
         return subprocess.run(

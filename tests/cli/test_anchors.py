@@ -1,4 +1,4 @@
-"""What `anyops anchors` makes of COCO annotations. Expected anchors are made by hand."""
+"""`anyops anchors` on COCO annotations. Expected anchors are made by hand."""
 
 import gzip
 import json
@@ -60,7 +60,7 @@ def test_what_is_left_out_is_told(find):
     ]
     written, result = find(COCO | {"annotations": ANNOTATIONS + others}, "-k", "3")
     assert written["boxes"] == [20, 20, 20]
-    assert result.stderr == "left out: 2 crowds, 2 boxes without area\n"
+    assert result.stderr == "ignored: 2 crowds, 2 boxes without area\n"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_is_left_out_is_told(find):
 def test_categories_by_name_or_id(find, options, count):
     written, result = find(COCO, "-k", "3", "--category", *options)
     assert sum(written["boxes"]) == count
-    assert result.stderr == f"left out: {60 - count} of other categories\n"
+    assert result.stderr == f"ignored: {60 - count} of other categories\n"
 
 
 def test_sizes_in_letterboxed_images(find):
@@ -169,9 +169,9 @@ BAD = {
     "no images": ({"annotations": ANNOTATIONS}, ["--size", "64"], "images: is missing"),
     "no size": (COCO | {"images": [{"id": 1, "width": 2}]}, ["--size", "64"], "images[0]: height: is missing"),
     "size of 0": (COCO | {"images": [{"id": 1, "width": 2, "height": 0}]}, ["--size", "64"], "got 2 and 0"),
-    "unknown category": (COCO, ["--category", "cow"], "categories: expected one of the name or id cow"),
+    "unknown category": (COCO, ["--category", "cow"], "categories: expected one with name or id cow"),
     "no categories": ({"annotations": ANNOTATIONS}, ["--category", "cat"], "categories: is missing"),
-    "huge box": (boxes([1e300, 1e300], [1, 1]), ["-k", "1"], "boxes that numpy cannot compute with: wh must hold"),
+    "huge box": (boxes([1e300, 1e300], [1, 1]), ["-k", "1"], "numpy cannot compute with these boxes: wh must hold"),
     "tiny image": (
         boxes([1, 1], width=1e-320, height=1e-320),
         ["-k", "1", "--size", "640"],
@@ -198,7 +198,7 @@ BAD = {
     "an image twice": (
         COCO | {"images": [*IMAGES, IMAGES[0]]},
         ["--size", "64"],
-        "images[2]: id: expected an id that no image before has, got 1",
+        "images[2]: id: expected a unique id, got 1",
     ),
 }
 
@@ -221,7 +221,7 @@ def test_sides_beyond_float32(run, tmp_path, size):
     (tmp_path / "in.json").write_text(json.dumps(boxes(size)))
     result = run("anchors", "in.json", "-k", "1", "-o", "out.json", "--backend", "jax")
     assert result.exit_code == 2
-    assert result.stderr.startswith("anyops: in.json: boxes that jax cannot compute with: wh must be ")
+    assert result.stderr.startswith("anyops: in.json: jax cannot compute with these boxes: wh must be ")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out.json").exists()
 
@@ -248,7 +248,7 @@ def test_standard_output_that_is_full(command, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", 'in.json: is empty; no annotations are {"annotations": []}'),
+        ("", 'in.json: is empty; write {"annotations": []} for no annotations'),
         ('{"annotations": [', "in.json: not valid JSON"),
         ('{"annotations": []} x', "expected nothing after the object at line 1, column 21"),
     ],

@@ -1,4 +1,4 @@
-"""What a large file costs: calls and memory of each record, and signs of life."""
+"""The cost of a large file: calls and memory per record, and progress."""
 
 import json
 import random
@@ -65,7 +65,7 @@ def test_signs_of_life(form, monkeypatch):
 
 @pytest.mark.parametrize("method", suppress.Method)
 def test_scenes_of_some_images_at_a_time_change_nothing(method, monkeypatch):
-    """Nor does the order of the images in the file."""
+    """The order of the images in the file does not matter either."""
 
     def outcome(at_once):
         monkeypatch.setattr(suppress, "AT_ONCE", at_once)
@@ -83,7 +83,7 @@ def test_scenes_of_some_images_at_a_time_change_nothing(method, monkeypatch):
 
 
 def test_the_first_fault_of_a_file_is_told():
-    """Whatever is found first: faults of values wait for their block, faults of the text do not."""
+    """Although invalid values are found block by block, and invalid text at once."""
     good, bad = '{"image_id":1,"category_id":1,"bbox":[0,0,1,1],"score":0.5}', '{"image_id":true}'
     for items, index in (([good, bad, good], 1), ([good] * 600 + [bad], 600), ([bad] + [good] * 600, 0)):
         for end in ("]", ",,]", "", "x]"):

@@ -1,4 +1,4 @@
-"""Where the output goes: whole or not at all, over nothing that was there, and through the standard streams."""
+"""The output: written whole or not at all, never over an existing file, and through the standard streams."""
 
 import errno
 import gzip
@@ -206,7 +206,7 @@ def test_a_write_that_fails_leaves_nothing(run, folder, monkeypatch, *, force, e
         assert (folder / "out.json").read_text() == "mine"
 
 
-# In a process of its own: what only the operating system can do to a command
+# In its own process: what only the operating system can do to a command
 
 
 def test_as_a_process(command, folder):
@@ -230,7 +230,7 @@ def writing_end(pipe):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_interrupted(command, folder):
     os.mkfifo(folder / "pipe.json")
-    # A shell ignores SIGINT in what it starts in the background, and so would all that is started from there.
+    # Background processes of a shell ignore SIGINT, and so would their children.
     restored = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     )

@@ -1,4 +1,4 @@
-"""Boxes of other formats in the command: rotated ones, four corners, corners in place of sizes."""
+"""Boxes of other formats in the command: rotated boxes, four corners, corners instead of sizes."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ KEPT = [0, 2, 3]
 
 
 def in_format(fmt):
-    """The scene in a format: rotated boxes, or for a format along the axes what holds them."""
+    """The scene in a format: rotated boxes, or for an axis-aligned format their envelopes."""
     boxes = np.array(ROTATED, np.float64)
     if fmt in ("xyxy", "xywh", "cxcywh"):
         boxes[:, 4] = 0
@@ -122,7 +122,7 @@ def test_a_negative_side_of_a_rotated_box(run, tmp_path):
 @pytest.mark.parametrize("fmt", [fmt for fmt in LAYOUTS if fmt != "xywh"])
 def test_columns_of_another_format_name_it(run, tmp_path, fmt, asked):
     write(tmp_path / "in.csv", fmt, "csv")
-    other = "xywh" if fmt != "xywhr" else "cxcywhr"  # xywh takes its own columns, whatever stands beside them
+    other = "xywh" if fmt != "xywhr" else "cxcywhr"  # xywh takes its own columns, whatever other columns there are
     result = run("nms", "in.csv", "-o", "out.csv", *(["--fmt", other] if asked else []))
     assert result.exit_code == 2
     said = " ".join(result.stderr.split())

@@ -19,11 +19,11 @@ WHERE = "record 1 (counted from 0): "
 JSON_CASES = {
     "key twice": (
         json.dumps([GOOD, GOOD]).replace("}]", ', "score": 0.25}]'),
-        f"{WHERE}score: is there twice, in the object at line 1, column ",
+        f"{WHERE}score: appears twice, in the object at line 1, column ",
     ),
     "key twice, once escaped": (
         json.dumps([GOOD, GOOD]).replace("}]", ', "sc\\u006fre": 0.25}]'),
-        f"{WHERE}score: is there twice, in the object at line 1, column ",
+        f"{WHERE}score: appears twice, in the object at line 1, column ",
     ),
     "empty": ("", "is empty"),
     "blank": (" \n", "is empty"),
@@ -128,9 +128,9 @@ CSV_CASES = {
     },
     "two descriptions of a box": (
         HEADER.replace("name", "bbox"),
-        "line 1: columns bbox and x, y, w, h: expected one description of the box, got both; leave one out",
+        "line 1: columns bbox and x, y, w, h: expected one description of the box, got both; remove one",
     ),
-    "column twice": (HEADER.replace("name", "score"), f"line 1: column score is there twice; {NEEDED}"),
+    "column twice": (HEADER.replace("name", "score"), f"line 1: column score appears twice; {NEEDED}"),
     "semicolons": (HEADER.replace(",", ";"), f"line 1: column image_id is missing; {NEEDED}image_id;category_id;x"),
     "too few cells": (HEADER + ROW + "1,1,0,0,1,1,0.5\n", "line 3: expected 8 cells as in the header, got 7"),
     "too many cells": (HEADER + ROW + "1,1,0,0,1,1,0.5,a,b\n", "line 3: expected 8 cells as in the header, got 9"),
@@ -175,12 +175,12 @@ BYTES_CASES = {
     "not UTF-8": ("in.json", b'["\xff"]', "expected UTF-8 text, got byte 0xff at offset 2"),
     "UTF-16": ("in.csv", HEADER.encode("utf-16"), "expected UTF-8 text, got byte 0xff at offset 0"),
     "gzip under a plain name": ("in.json", GZIPPED, "expected UTF-8 text, got byte 0x8b at offset 1"),
-    "plain under a gzip name": ("in.json.gz", json.dumps([GOOD]).encode(), "not a whole gzip file: "),
-    "gzip cut off": ("in.json.gz", GZIPPED[:-10], "not a whole gzip file: "),
-    "gzip cut in its header": ("in.csv.gz", GZIPPED[:5], "not a whole gzip file: "),
-    "gzip of wrong contents": ("in.json.gz", GZIPPED[:20] + b"\0\0\0\0" + GZIPPED[24:], "not a whole gzip file: "),
-    "gzip of wrong checksum": ("in.json.gz", GZIPPED[:-8] + b"\0" * 8, "not a whole gzip file: "),
-    "gzip with more after it": ("in.json.gz", GZIPPED + b"more", "not a whole gzip file: "),
+    "plain under a gzip name": ("in.json.gz", json.dumps([GOOD]).encode(), "not a valid gzip file: "),
+    "gzip cut off": ("in.json.gz", GZIPPED[:-10], "not a valid gzip file: "),
+    "gzip cut in its header": ("in.csv.gz", GZIPPED[:5], "not a valid gzip file: "),
+    "gzip of wrong contents": ("in.json.gz", GZIPPED[:20] + b"\0\0\0\0" + GZIPPED[24:], "not a valid gzip file: "),
+    "gzip of wrong checksum": ("in.json.gz", GZIPPED[:-8] + b"\0" * 8, "not a valid gzip file: "),
+    "gzip with more after it": ("in.json.gz", GZIPPED + b"more", "not a valid gzip file: "),
     "empty gzip": ("in.csv.gz", gzip.compress(b""), "is empty"),
     "empty file called gzip": ("in.csv.gz", b"", "is empty"),
 }
@@ -216,7 +216,7 @@ def test_one_line_and_nothing_written(run, tmp_path, name, data, fault):
         pytest.param(b"[1]", "record 0 (counted from 0): expected an object, got 1", id="JSON"),
         pytest.param(b'\n {"a": 1}', "expected a JSON list of detections, got an object", id="JSON object"),
         pytest.param(b"hello", f"line 1: column image_id is missing; {NEEDED}hello", id="CSV"),
-        pytest.param(GZIPPED[:-10], "not a whole gzip file: ", id="gzip"),
+        pytest.param(GZIPPED[:-10], "not a valid gzip file: ", id="gzip"),
     ],
 )
 def test_on_standard_input(run, tmp_path, data, fault):

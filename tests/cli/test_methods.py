@@ -1,4 +1,4 @@
-"""What the variants of suppression write, and which options they take."""
+"""The output of the variants of suppression, and their options."""
 
 import csv
 import inspect
@@ -162,7 +162,7 @@ def test_the_functions_on_every_backend(suppressed, backend, variant):
     assert np.asarray([d["bbox"] for d in written]) == pytest.approx(boxes, **tolerance)
 
 
-# Only the numbers that change are written anew
+# Only changed numbers are rewritten
 
 JSON_TEXT = """[
   {"image_id": 1, "category_id": 1, "score": 0.750, "bbox": [0, 0.0, 1e1, 10.000], "mask": {"score": 0.5, "bbox": []}},
@@ -237,7 +237,7 @@ FUSED = [0, 0, 10, 10.5]
 
 @pytest.fixture
 def fused(run, tmp_path):
-    """Return the records that the command makes of several files, written as JSON."""
+    """Return the records that the command writes for several files, as JSON."""
 
     def written(files, *options):
         names = [f"{n}.json" for n in range(len(files))]
@@ -361,7 +361,7 @@ def test_fusion_through_the_standard_streams(run, tmp_path):
     assert json.loads(result.stdout)[0]["score"] == 0.5
 
 
-# What is refused: one line that names the option or the file, and nothing written
+# Errors: one line that names the option or the file, and nothing written
 
 VALUES = {
     "iou_threshold": ["0.5"],
@@ -421,9 +421,9 @@ def test_an_option_belongs_to_the_methods_whose_functions_take_it(refused, suppr
         (["--method", "weighted", "--sigma", "1"], ["--sigma", "--penalty score or score+distance", "got none"]),
         (["--sigma", "1"], ["--sigma", "soft, cluster, weighted or matrix", "not to nms"]),
         (["--model-field", ""], ["--model-field", "wbf", "not to nms"]),
-        (["two.json"], ["FILE", "wbf", "not to nms", "got 2"]),
+        (["two.json"], ["FILE", "wbf", "--method nms", "got 2"]),
         (["two.json", "--method", "wbf", "--model-field", "m"], ["--model-field", "one FILE", "got 2"]),
-        (["two.json", "--method", "wbf", "--model-weight", "1"], ["--model-weight", "there are 2", "got 1"]),
+        (["two.json", "--method", "wbf", "--model-weight", "1"], ["--model-weight", "expected 2", "got 1"]),
         (["--method", "wbf", "--model-weight", "a=1"], ["--model-weight", "number", "got a=1"]),
         (["--method", "wbf", "--model-weight", "-1"], ["--model-weight", "at least 0", "got -1"]),
         (["--method", "wbf", "--model-weight", "nan"], ["--model-weight", "finite", "got nan"]),
@@ -492,7 +492,7 @@ def test_files_that_cannot_be_fused(refused, tmp_path, contents, options, words)
     ("header", "words"),
     [
         ("image_id,category_id,x,y,w,h,score", ["column model is missing", "and model"]),
-        ("image_id,model,category_id,x,y,w,h,score,model", ["column model is there twice"]),
+        ("image_id,model,category_id,x,y,w,h,score,model", ["column model appears twice"]),
     ],
 )
 def test_the_column_of_the_model_must_be_there(run, tmp_path, header, words):
@@ -507,7 +507,7 @@ def test_a_negative_score_is_no_weight(refused, tmp_path):
     refused("in.json", "--method", "weighted", words=["in.json: record 1", "score: expected 0 or more", "got -0.5"])
 
 
-# What the command says of the functions
+# The command's help against the functions
 
 ENUMS = {
     methods.OverlapKind: (*KINDS, "probiou"),

@@ -1,4 +1,4 @@
-"""What `anyops nms` keeps. Expected survivors are made by hand or by the sequential definition in plain Python."""
+"""The boxes that `anyops nms` keeps. Expected ones are made by hand or by the sequential definition in Python."""
 
 import csv
 import gzip
@@ -129,7 +129,7 @@ def test_the_sequential_definition_on_every_backend(survivors, backend, class_ag
         pytest.skip(f"anyops nms does not offer {backend}")
     detections = crowd(400, seed=5)
     expected = sequential_nms(detections, class_agnostic)
-    assert 50 < len(expected) < 350  # else the case tells nothing
+    assert 50 < len(expected) < 350  # else the case proves nothing
     agnostic = ["--class-agnostic"] if class_agnostic else []
     assert survivors(detections, *OPTIONS[backend], *agnostic) == expected
 
@@ -142,7 +142,7 @@ def test_the_default_device(survivors, library):
 
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
 def test_every_library_computes_in_float64(survivors, library):
-    """Boxes that are one in float32, and scores that differ in the eleventh digit."""
+    """Boxes that are equal in float32, and scores that differ in the eleventh digit."""
     pytest.importorskip(library)
     records = [
         {"image_id": 1, "category_id": 1, "bbox": [1e9, 1e9, 10, 10], "score": score}
@@ -205,7 +205,7 @@ def test_summary_counts_boxes_and_seconds_on_standard_error(run, tmp_path):
     assert (0 < float(words[6]) < 60, words[7:]) == (True, ["seconds"])
 
 
-# What comes out is what went in, to the character
+# Output equals input, to the character
 
 JSON_TEXT = """ [
   {"image_id": 1, "category_id": 1, "score": 0.50, "bbox": [0, 0.0, 1e1, 10.000], "mask": {"counts": "\\u00e9é]}"}},

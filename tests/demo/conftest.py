@@ -1,4 +1,4 @@
-"""A detector that has learnt from two scenes, and what it finds in two others, shared by the tests.
+"""A detector trained on two scenes, and its detections in two others, shared by the tests.
 
 `pythonpath` in pyproject.toml makes its modules, in examples/detector/, known by their bare names.
 """

@@ -33,7 +33,7 @@ def demo(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def coarse(monkeypatch):
-    """Pictures of few pixels: those of all methods take half a minute otherwise."""
+    """Pictures of few pixels, because the pictures of all methods take half a minute otherwise."""
     fine = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda *args, **options: fine(*args, **options | {"dpi": 20}))
 
@@ -80,7 +80,7 @@ def test_everything_is_written(demo, tmp_path, monkeypatch, coarse):
 
 
 def _check_page(page, summary):
-    """It is well-formed, asks for nothing from elsewhere, and says what the summary says."""
+    """It is well-formed, loads nothing from elsewhere, and has the numbers of the summary."""
     parser = Page()
     parser.feed(page)
     assert parser.open == []
@@ -100,7 +100,7 @@ def _check_page(page, summary):
         assert html.escape(row["call"]) in page
         assert f"{row['ap']['cross-entropy']:.3f}" in without_pictures
     found = summary["training"]["classifiers"]["focal"]["digits_found_above_one_half"]
-    assert f"are right for\n{found} digits" in without_pictures
+    assert f"above one half find {found} digits" in without_pictures
 
 
 class Page(html.parser.HTMLParser):
@@ -175,5 +175,5 @@ def test_disagreement_is_an_error(demo, monkeypatch):
     monkeypatch.setattr(module, "write", lambda *args: None)
     monkeypatch.setattr(module, "_print", lambda *args: None)
     monkeypatch.setattr(module, "summary", lambda report: {})
-    told = "another AP than on numpy, which is a bug: nms after focal on torch, wbf after focal on jax"
+    told = "AP differs from numpy, which is a bug: nms after focal on torch, wbf after focal on jax"
     assert demo("--backend", "numpy")[0] == told  # which Python prints, with exit code 1

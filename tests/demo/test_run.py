@@ -16,7 +16,7 @@ NMS = METHODS[0]
 
 @pytest.fixture(scope="module")
 def best(raw):
-    """The boxes that score best."""
+    """The boxes with the best scores."""
     return raw.take(np.argsort(-raw.scores, stable=True)[:600])
 
 
@@ -46,7 +46,7 @@ def test_every_method_agrees_everywhere(library, method, best):
     ours, theirs = (suppress(best, method, shipper(name), timed=False) for name in (library, "numpy"))
     assert 10 < len(ours.kept) <= len(best.scores)
     assert ours.milliseconds is None
-    # A new score may lie at the limit but for rounding, and two may change places.
+    # A new score may be at the limit up to rounding, and two may swap.
     count = min(len(ours.kept), len(theirs.kept))
     assert abs(len(ours.kept) - len(theirs.kept)) <= 2
     np.testing.assert_allclose(ours.found.scores[:count], theirs.found.scores[:count], rtol=1e-3)
@@ -70,9 +70,9 @@ def test_precision_is_the_same_on_every_library(monkeypatch):
     for name in ("torch", "jax"):
         pytest.importorskip(name)
     monkeypatch.setattr(module, "METHODS", METHODS[:2])
-    # Few sizes, for JAX compiles anew for each.
+    # Few sizes, because JAX compiles for each.
     monkeypatch.setattr(codebook, "ANCHORS", 2)
-    # A digit more or less moves the AP of two scenes ten times as far as that of twenty.
+    # One digit changes the AP of two scenes ten times as much as the AP of twenty.
     monkeypatch.setattr(module, "TOLERANCE", 4 * TOLERANCE)
     report = run(Settings(2, 2), ["numpy", "torch", "jax"], Progress(disable=True))
     assert report.disagreeing() == [], summary(report)["backends"]

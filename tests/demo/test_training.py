@@ -59,7 +59,7 @@ def softmax(windows, classifier):
 
 
 def objective(windows, classifier, gamma):
-    """What is minimised, straight from its definition."""
+    """The objective, by its definition."""
     p = softmax(windows, classifier)[np.arange(len(windows.labels)), windows.labels]
     return np.sum(-((1 - p) ** gamma) * np.log(p)) + L2 / 2 * np.sum(classifier.coef**2)
 

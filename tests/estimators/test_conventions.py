@@ -1,4 +1,4 @@
-"""scikit-learn's own checks of what an estimator does, those of the array API included."""
+"""scikit-learn's own estimator checks, including the array API checks."""
 
 import numpy as np
 import pytest
@@ -24,6 +24,6 @@ def test_scikit_learn_check(estimator, check):
 
 
 def test_sample_weight_is_repetition():
-    """The check that the draws of k-means++ fail, without draws: from the first of the samples that it makes."""
+    """A check that fails with random k-means++ draws: run from the first samples instead."""
     init = np.random.RandomState(42).rand(15, 30)[:4]
     check_sample_weight_equivalence_on_dense_data("KMeans", KMeans(4, init=init))

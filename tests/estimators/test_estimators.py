@@ -1,4 +1,4 @@
-"""The estimators beside scikit-learn's, and on every library."""
+"""The estimators compared with scikit-learn's, and on every library."""
 
 import pickle
 from pathlib import Path
@@ -36,7 +36,7 @@ def samples(name):
 
 
 def host(backend, x):
-    """An attribute on the host, which for dask it is."""
+    """An attribute on the host; for dask it already is."""
     return np.asarray(x) if isinstance(x, np.ndarray | np.generic | float | int) else backend.to_numpy(x)
 
 
@@ -110,8 +110,8 @@ def test_solvers_agree(solver, classes):
 
 
 def check_copies(backend, model, x):
-    """What pickling and cloning keep."""
-    if backend is not Backend.DASK:  # whose labels_ are a graph, which pickle alone does not take
+    """Pickling and cloning keep results and parameters."""
+    if backend is not Backend.DASK:  # its labels_ are a graph, which pickle does not support
         again = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(host(backend, again.predict(x)), host(backend, model.predict(x)))
     assert not hasattr(clone(model), "n_iter_")
@@ -142,7 +142,7 @@ def test_kmeans_on_every_library(backend):
     assert all(backend.owns(a) for a in (got.labels_, got.predict(x), got.transform(x)))
     check_copies(backend, got, x)
     check_refusals(backend, got, x, None)
-    if backend is not Backend.DASK:  # where k-means++ reads the data again for every draw
+    if backend is not Backend.DASK:  # its k-means++ reads the data again for every draw
         assert backend.owns(got.cluster_centers_)
         drawn = KMeans(3, init="random", n_init=2, random_state=7).fit(x)
         by_function = anyops.kmeans(x, 3, init="random", n_init=2, seed=7)
@@ -183,7 +183,7 @@ def test_logistic_regression_on_every_library(backend, classes, text):
 
 
 def test_page_names_the_tests_that_are_left_out():
-    from tests.estimators import test_theirs_kmeans, test_theirs_logistic  # which skip beside another scikit-learn
+    from tests.estimators import test_theirs_kmeans, test_theirs_logistic  # skipped with other versions
 
     page = (Path(__file__).parents[2] / "docs" / "estimators.md").read_text(encoding="utf-8")
     for module in (test_theirs_kmeans, test_theirs_logistic):
@@ -271,7 +271,7 @@ def test_other_metrics():
 
 
 def test_ties_are_the_same_when_predicted():
-    """In whole numbers samples lie midway between centres often."""
+    """With whole numbers, samples are often midway between centres."""
     for seed in range(60):
         rng = np.random.default_rng(seed)
         x = rng.integers(0, 6, size=(40, 2)).astype(float)

@@ -1,4 +1,4 @@
-"""Labels of every type, shapes that would broadcast, warm starts and transforms: taken, or refused by name."""
+"""Labels of every type, shapes that would broadcast, warm starts and transforms: accepted, or named in an error."""
 
 import importlib
 import warnings
@@ -21,7 +21,7 @@ Y = (SCORES > 0).astype(np.int64)
 THREE = np.digitize(SCORES, [-1.0, 1.0])
 W = RNG.integers(0, 3, size=96).astype(np.float64)
 
-# Two labels, the dtype of X, and the libraries beside which they are others, or one.
+# Two labels, the dtype of X, and the libraries that would change or merge them.
 BEYOND = {
     "a label above int32": (np.int64([3, 10_000_000_001]), np.float64, {"jax"}),
     "labels apart by 2^32": (np.int64([5, 5 + 2**32]), np.float64, {"jax"}),
@@ -31,7 +31,7 @@ BEYOND = {
 
 
 def host(backend, x):
-    """An attribute or labels on the host, where some are."""
+    """An attribute or labels on the host; some already are."""
     return np.asarray(x) if isinstance(x, np.ndarray | np.generic | float) else backend.to_numpy(x)
 
 
@@ -80,7 +80,7 @@ def test_types_of_labels(backend, dtype, beside):
         assert host(backend, predicted).dtype == bool
         assert host(backend, model.classes_).dtype == bool
     want = LogisticRegression().fit(X, Y)
-    assert np.mean(host(backend, predicted).astype(int) == want.predict(X)) > 0.98  # but for rounding
+    assert np.mean(host(backend, predicted).astype(int) == want.predict(X)) > 0.98  # the rest is rounding
     assert model.score(backend.asarray(X), given) == pytest.approx(accuracy(model, backend, y))
 
 
@@ -146,7 +146,7 @@ def test_missing_labels_of_pandas(backend, dtype):
 @pytest.mark.parametrize("missing", ["None", "nan", "NA"])
 @pytest.mark.parametrize("text", [False, True], ids=["numbers", "text"])
 def test_missing_labels_in_a_list(backend, missing, text):
-    """NumPy makes the text 'nan' of NaN beside text."""
+    """NumPy converts NaN in an array of text to the text 'nan'."""
     label = pytest.importorskip("pandas").NA if missing == "NA" else {"None": None, "nan": float("nan")}[missing]
     given = [str(y) for y in Y] if text else Y.tolist()
     given[7] = label
@@ -155,7 +155,7 @@ def test_missing_labels_in_a_list(backend, missing, text):
 
 
 def test_class_of_weight_0_is_ignored(backend):
-    """As scikit-learn's tests want it: such a class is not predicted. By class and by sample it is the same."""
+    """As in scikit-learn's tests, such a class is not predicted, whether the weight is by class or by sample."""
     x, y = backend.asarray(X), backend.asarray(THREE)
     by_class = LogisticRegression(class_weight={0: 1, 1: 0, 2: 1}, tol=1e-8).fit(x, y)
     by_sample = LogisticRegression(tol=1e-8).fit(x, y, sample_weight=backend.asarray((THREE != 1).astype(np.float64)))
@@ -167,7 +167,7 @@ def test_class_of_weight_0_is_ignored(backend):
         np.testing.assert_allclose(host(backend, model.intercept_), without.intercept_, rtol=rtol)
         assert set(host(backend, model.predict(x)).tolist()) == {0, 2}
         assert model.predict_proba(x).shape == (96, 2)
-    with pytest.raises(ValueError, match="two classes of weight above 0"):
+    with pytest.raises(ValueError, match="two classes of weight above zero"):
         LogisticRegression(class_weight={0: 1, 1: 0}).fit(x, backend.asarray(Y))
 
 
@@ -175,7 +175,7 @@ def test_class_of_weight_0_is_ignored(backend):
 
 
 def test_score_of_a_column_of_labels(backend):
-    """A column broadcast beside a row made a mean over n × n pairs."""
+    """A column would broadcast against a row to n × n pairs."""
     model, column = fitted(backend), Y[:, None]
     want = accuracy(model, backend, Y)
     with pytest.warns(DataConversionWarning):
@@ -232,7 +232,7 @@ def test_weights_of_a_score(backend):
 
 @pytest.mark.parametrize("scale", [2.0**130, 1e-60])
 def test_weights_beyond_the_dtype_of_the_samples(backend, scale):
-    """Beside float32 they became infinite, or 0."""
+    """In float32 they would be infinite, or 0."""
     x, y = backend.asarray(X.astype(np.float32)), backend.asarray(Y)
     model = LogisticRegression(C=1 / scale)
     if backend.has_dtype("float64"):
@@ -240,7 +240,7 @@ def test_weights_beyond_the_dtype_of_the_samples(backend, scale):
         want = LogisticRegression().fit(X, Y)
         np.testing.assert_allclose(host(backend, got.coef_), want.coef_, rtol=1e-4)
     else:
-        with pytest.raises(ValueError, match=r"sample_weight must hold numbers of the range of .*float32, got 1"):
+        with pytest.raises(ValueError, match=r"sample_weight must hold numbers in the range of .*float32, got 1"):
             model.fit(x, y, sample_weight=np.full(96, scale))
 
 
@@ -358,7 +358,7 @@ def test_estimators_under_a_transform(backend):
 
 @pytest.mark.parametrize("method", ["decision_function", "predict_proba", "predict_log_proba", "predict"])
 def test_predictions_under_a_transform(backend, method):
-    """What needs no look at values is followed."""
+    """Methods that read no values run under transforms."""
     if backend.library not in ("torch", "jax"):
         pytest.skip("the library has no transforms")
     x, model = backend.asarray(X), fitted(backend, Y.astype(np.uint8))

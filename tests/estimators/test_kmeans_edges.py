@@ -73,7 +73,7 @@ def test_nan_is_refused(backend, method, value):
     bad = X.copy()
     bad[3, 1] = value
     with pytest.raises(ValueError, match=r"X (contains|must be finite, got) (NaN|infinity)"):
-        host(backend, getattr(model, method)(backend.asarray(bad)))  # a lazy array is looked at when computed
+        host(backend, getattr(model, method)(backend.asarray(bad)))  # a lazy array is checked when it is computed
 
 
 # --- distances -------------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_nan_is_refused(backend, method, value):
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("near", [1e-2, 1e-5])
 def test_distances_of_near_points(backend, offset, near):
-    """As accurate as from the differences of what the dtype holds, wherever the points lie."""
+    """As accurate as differences of numbers of the dtype, wherever the points are."""
     rng = np.random.default_rng(0)
     centers = (rng.normal(size=(8, 5)) + offset).astype(np.float32)
     x = np.concatenate([centers + near * rng.normal(size=(8, 5)), rng.normal(size=(30, 5)) + offset, centers])
@@ -96,7 +96,7 @@ def test_distances_of_near_points(backend, offset, near):
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_distances_of_samples_far_beyond_the_centers(backend, scale):
-    """Their squares leave float32; those of the samples beside the centres do not."""
+    """Squares of the samples overflow float32; squares of their distances from the centres do not."""
     centers = (np.asarray([[0.0, 1.0], [3.0, 5.0], [-7.0, 2.0]]) * scale).astype(np.float32)
     model = KMeans(3, init=centers, max_iter=1).fit(backend.asarray(centers))
     x = np.concatenate([centers, centers + np.float32(scale), np.float32([[3e37, -1e36], [-1e30, 2e20], [1e19, 1e25]])])

@@ -73,7 +73,7 @@ MESSAGES = (
 )
 module.SOLVERS = tuple(solver for solver in module.SOLVERS if solver != "liblinear")
 OTHERS = (module.LogisticRegressionCV, "liblinear", *MESSAGES)
-# What takes as long as those above, libraries and devices that nothing here runs on, and LogisticRegressionCV again.
+# Cases that take as long as those above, missing libraries and devices, and LogisticRegressionCV again.
 ONLY = {
     "test_logistic_regression_sample_weights": ("cv",),
     "test_elastic_net_l1_l2_equivalence": (100, 1000, 1e6),
@@ -84,7 +84,7 @@ globals().update(theirs.select(module, LEFT_OUT, OTHERS, ONLY))
 
 pytestmark = [
     module.pytestmark,
-    # scikit-learn warns too of penalty="l1" beside the default of l1_ratio, and its tests let it.
+    # scikit-learn also warns of penalty="l1" with the default l1_ratio, and its tests ignore that.
     pytest.mark.filterwarnings("ignore:Inconsistent values:UserWarning"),
 ]
 

@@ -1,4 +1,4 @@
-"""scikit-learn's installed tests, with our estimator in the place of theirs."""
+"""scikit-learn's installed tests, run with our estimator in place of theirs."""
 
 import importlib.util
 import sys
@@ -8,11 +8,11 @@ from unittest import mock
 import numpy as np
 import pytest
 
-SEED = 42  # the one of many that scikit-learn's own runs take, unless told otherwise
+SEED = 42  # the default of scikit-learn's own test runs
 
 
 def load(name: str, estimator: type) -> ModuleType:
-    """Import one of scikit-learn's test modules anew: its estimator is ours, and what it makes sparse stays dense."""
+    """Import one of scikit-learn's test modules again, with our estimator, and with sparse inputs made dense."""
     import sklearn
 
     if not sklearn.__version__.startswith("1.9."):
@@ -24,7 +24,7 @@ def load(name: str, estimator: type) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     home = sys.modules[name.partition(".tests")[0]]
     with (
-        # While it is imported, for decorators hold on to the estimators that they name.
+        # Patched during the import, because decorators keep the estimators that they name.
         mock.patch.object(home, estimator.__name__, estimator),
         mock.patch("sklearn.utils.fixes.CSR_CONTAINERS", [np.array]),
         mock.patch("sklearn.utils.fixes.COO_CONTAINERS", [np.array]),
@@ -53,7 +53,7 @@ def select(
 
 
 def _without(mark: pytest.Mark, unwanted: tuple) -> pytest.Mark:
-    """The same mark, less the cases of a parametrization that hold an unwanted value."""
+    """The same mark without the cases of a parametrization that contain an unwanted value."""
     if mark.name != "parametrize":
         return mark
     names, cases, ids = mark.args[0], list(mark.args[1]), mark.kwargs.get("ids")
@@ -62,7 +62,7 @@ def _without(mark: pytest.Mark, unwanted: tuple) -> pytest.Mark:
         i
         for i, case in enumerate(cases)
         if not any(_is_one_of(value, unwanted) for value in ((case,) if single else case))
-        # Sparse ones are dense here, and where the other cases are too this would be a test twice.
+        # Sparse cases are dense here, and would repeat the dense ones.
         and not (isinstance(ids, list) and ids[i].startswith("sparse"))
     ]
     kwargs = mark.kwargs | ({"ids": [ids[i] for i in keep]} if isinstance(ids, list) else {})

@@ -46,7 +46,7 @@ def test_a_fixed_point_and_its_figures(backend, center):
     anchors, mean_iou, reached = fit(backend, wh, 5, center=center, seed=0, ratio=1.5)
     area = np.prod(anchors.astype(np.float64), axis=1)
     assert np.all(np.diff(area) > 0)
-    # One more step by the reference moves nothing.
+    # One more step of the reference changes nothing.
     step = lloyd(wh, anchors, metric="iou", center=center, tol=0, max_iter=1)
     np.testing.assert_allclose(step.centers, anchors, rtol=1e-5)
     np.testing.assert_allclose(mean_iou, 1 - distance_to_centers(wh, anchors, "iou").min(axis=1).mean(), rtol=1e-5)
@@ -72,7 +72,7 @@ def test_published_anchors_are_found():
 
 
 def test_medians_fit_better_than_means_as_published():
-    # Of sizes as skewed as those of real boxes; the figures themselves need the boxes of VOC 2007.
+    # Sizes as skewed as the sizes of real boxes; the published figures need the boxes of VOC 2007.
     wh = boxes(4_000, seed=3)
     median, mean = (
         max(anyops.anchor_boxes(wh, 9, center=center, seed=seed).mean_iou for seed in range(3))

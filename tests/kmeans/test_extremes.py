@@ -241,7 +241,7 @@ def test_a_step_in_any_unit_of_weights(run, unit):
 @pytest.mark.op("kmeans_step", transforms=(Transform.EAGER,))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_step_by_weights_below_the_normal_range(run, dtype):
-    """XLA takes such numbers for 0. Lanes beside them have weights of their own, some of them 0."""
+    """XLA flushes such numbers to 0. Other lanes of the vmap have other weights, some of them 0."""
     if not run.backend.has_dtype(dtype):
         pytest.skip(f"it has no {dtype}")
     x, w = groups(seed=4).astype(dtype), np.random.default_rng(0).integers(0, 40, (3, 120)).astype(dtype)
@@ -332,7 +332,7 @@ def test_empty_clusters_take_the_same_samples_in_every_order(backend, seed, metr
     if backend is Backend.DASK and center == "median":
         pytest.skip("a median needs all samples at once")
     rng = np.random.default_rng(seed)
-    x = rng.integers(1, 7, (120, 2)).astype(float)  # with many at equal distances, and copies
+    x = rng.integers(1, 7, (120, 2)).astype(float)  # with many equal distances, and copies
     init = x[rng.permutation(120)[:8]]
     init[5:] = init[0]
 
@@ -437,7 +437,7 @@ def test_errors_in_the_words_of_the_caller(backend):
         lambda: anyops.minibatch_kmeans([(x, column)], 4),
     )
     for call in calls if backend is not Backend.DASK else calls[2:]:
-        with pytest.raises(ValueError, match=r"sample_weight must have shape \(120,\) beside .*, got \(120, 1\)"):
+        with pytest.raises(ValueError, match=r"sample_weight must have shape \(120,\) to match .*, got \(120, 1\)"):
             call()
     for call in (
         lambda: anyops.kmeans(x[:, :0], 4, init="k-means||"),
@@ -466,7 +466,7 @@ def test_batches_of_a_data_loader():
         got, want = anyops.minibatch_kmeans(loader, 4, seed=0), anyops.minibatch_kmeans(x.split(100), 4, seed=0)
         torch.testing.assert_close(got.centers, want.centers)
         labelled = data.DataLoader(data.TensorDataset(x, torch.arange(400) % 4), batch_size=100)
-        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got torch.int64 beside the array"):
+        with pytest.raises(TypeError, match=r"batch 0 must be .* weights, got weights of torch.int64"):
             anyops.minibatch_kmeans(labelled, 4, seed=0)
     with pytest.raises(TypeError, match=r"batch 0 must be an array \(n, d\)"):
         anyops.minibatch_kmeans([[x, x[:, 0], x]], 4)

@@ -1,4 +1,4 @@
-"""The twins of NumPy beside definitions and the kernels that they stand for."""
+"""The NumPy twins against definitions, and against the kernels that they replace."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def scores(request):
 
 
 def test_lowest_of_columns(scores):
-    """Of equal scores the first."""
+    """Ties go to the first score."""
     labels, least = nearest.lowest_down(scores)
     np.testing.assert_array_equal(labels, np.argmin(scores, axis=0))
     np.testing.assert_array_equal(least, np.min(scores, axis=0))
@@ -24,7 +24,7 @@ def test_lowest_of_columns(scores):
 
 @pytest.mark.parametrize("down", [True, False], ids=["columns", "rows"])
 def test_two_lowest(scores, down):
-    """Of one score the second is infinite."""
+    """With a single score, the second lowest is infinite."""
     ordered = np.sort(np.concatenate([scores, np.full((1, 300), np.inf, np.float32)]), axis=0)
     want = np.argmin(scores, axis=0), ordered[0], ordered[1]
     found = nearest.two_lowest_down(scores.copy()) if down else nearest.two_lowest(np.ascontiguousarray(scores.T))
@@ -35,7 +35,7 @@ def test_two_lowest(scores, down):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("m", "d", "k"), [(0, 12, 3), (40, 12, 9), (3_000, 12, 9), (3_000, 3, 9), (700, 12, 1)])
 def test_sums_by_label(dtype, m, d, k):
-    """Narrow rows, short runs and long ones; one label has no rows, another one many."""
+    """Narrow rows, short and long runs; one label has no rows, another one many."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(m, d)).astype(dtype)
     labels = np.minimum(rng.integers(0, 2 * k, m), k - 1)
@@ -67,7 +67,7 @@ def test_distances_of_the_twin_are_those_of_the_kernel(metric, dtype, offset):
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize(("n", "d", "k"), [(3_000, 2, 5), (40_000, 3, 150)])
 def test_passes_by_bounds_are_those_that_compare_all(n, d, k, weighted):
-    """Whole numbers: sums and ties are exact. The start moves less and less, and bounds are kept in the end."""
+    """Whole numbers, so sums and ties are exact. The centres move less and less, until bounds are kept."""
     rng = np.random.default_rng(0)
     z = rng.integers(-40, 41, (n, d)).astype(np.float64)
     weight = rng.integers(0, 3, n).astype(float) if weighted else np.ones(n)

@@ -467,7 +467,7 @@ def test_gradient_over_many_tiles(backend, transform):
 
 def test_what_is_undefined_in_a_tile_of_another_core_is_no_news():
     x = np.zeros((100_000, 16), np.float32)
-    x[-1] = np.inf  # inf − inf, of which NumPy warns
+    x[-1] = np.inf  # inf − inf, for which NumPy warns
     labels, _ = anyops.kmeans_assign(x, np.repeat(np.arange(64, dtype=np.float32)[:, None], 16, axis=1))
     assert not np.any(labels[:-1])
 
@@ -488,7 +488,7 @@ def test_samples_settled_by_the_centers_that_moved_farthest():
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("k", [5, 64, 150])
 def test_the_first_iterations_over_many_tiles(k, weighted):
-    """All samples are compared; they are summed anew at first, and moved between sums later."""
+    """All samples are compared; sums are recomputed at first, and updated later."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40_000, 2))
     w = rng.integers(0, 3, 40_000).astype(float) if weighted else None
@@ -539,7 +539,7 @@ def sums_by_loop(x, centers, w):
 
 
 def here(backend, partial):
-    """Sums as arrays of the backend: those of dask arrays are NumPy's."""
+    """Sums as arrays of the backend; for dask arrays they are NumPy arrays."""
     return tuple(partial) if backend is not Backend.DASK else tuple(backend.asarray(np.asarray(p)) for p in partial)
 
 

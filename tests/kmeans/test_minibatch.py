@@ -47,7 +47,7 @@ def fit(backend, batches, k, *, weights=None, **options):
 
 
 def by_definition(batches, init, weights=None, metric="euclidean"):
-    """Each centre the running weighted mean of the samples that were its own when their batch came."""
+    """Each centre is the running weighted mean of the samples that were closest to it when their batch was read."""
     centers, total = np.array(init, np.float64), np.zeros(len(init))
     inertia = 0.0
     for number, batch in enumerate(batches):
@@ -114,7 +114,7 @@ def test_batches_of_one_array(backend, kind):
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool"])
 def test_labels_are_no_weights(backend, dtype):
     x = backend.asarray(blobs(40), real(backend))
-    with pytest.raises(TypeError, match=rf"batch 0 must be .* weights, got .*{dtype}.*leave out labels"):
+    with pytest.raises(TypeError, match=rf"batch 0 must be .* weights, got .*{dtype}.*remove labels"):
         anyops.minibatch_kmeans([(x, backend.asarray((np.arange(40) % 3).astype(dtype)))], 2)
 
 
@@ -286,7 +286,7 @@ BAD = {
     "large": (([X, X * 1e170], 2), {}, ValueError, "batch 1 must hold numbers whose squares"),
     "weights": (([(X, np.ones(3))], 2), {}, ValueError, "sample_weight"),
     "negative weights": (([(X, -np.ones(40))], 2), {}, ValueError, "sample_weight"),
-    "a column of weights": (([(X, np.ones((40, 1)))], 2), {}, ValueError, r"\(40,\) beside batch 0, got \(40, 1\)"),
+    "a column of weights": (([(X, np.ones((40, 1)))], 2), {}, ValueError, r"\(40,\) to match batch 0, got \(40, 1\)"),
     "no column": (([X[:, :0]], 2), {}, ValueError, r"batch 0 must have shape \(n, d\), d ≥ 1, got \(40, 0\)"),
     "three arrays": (([(X, X, X)], 2), {}, TypeError, r"batch 0 must be .*, got a tuple of ndarray, ndarray, ndarray"),
     "nothing": (([()], 2), {}, TypeError, "batch 0 must be an array"),

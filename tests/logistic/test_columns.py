@@ -1,4 +1,4 @@
-"""Columns that depend on each other, or nearly: one rule for all solvers, the loss of the numbers as they are given."""
+"""Linearly dependent columns, or nearly so: one rule for all solvers, and the loss of x as given."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.fit_fuzz import KINDS, Problem, attempt, hard, judge, problem
 PLACES = [Backend.NUMPY, Backend.TORCH_CPU, Backend.JAX_CPU]
 WRONG = ("above", "above at coef", "below", "separation invented", "separation missed", "stderr off", "stderr infinite")
 
-# Problems of the fuzz that once were at fault: what was wrong with them.
+# Problems that the fuzz found: what was wrong.
 MENDED = {
     "a loss above that of the rows, float32 columns far from 0": (31, 197),
     "standard errors by the Hessian before the end": (16, 1318),
@@ -45,7 +45,7 @@ def place(request):
 
 
 def fit(place, given, **options):
-    """The result of a problem whose arrays lie there."""
+    """The result of a problem, with its arrays on the backend."""
     put = {k: place.asarray(v) if isinstance(v, np.ndarray) else v for k, v in (given.options | options).items()}
     if "init" in put:
         put["init"] = tuple(place.asarray(v) for v in put["init"])
@@ -68,7 +68,7 @@ def test_problems_that_were_at_fault(place, name):
 
 @pytest.mark.parametrize(("seed", "index"), [(16, 677), (17, 1747)])
 def test_columns_whose_digits_end_at_their_spread(place, seed, index):
-    """Their values are exact: the loss and the errors are those of the same numbers in float64."""
+    """float32 values are exact: the loss and the errors are as for the same numbers in float64."""
     pytest.importorskip("scipy")
     given = problem(seed, index, "float32")
     if not place.has_dtype("float64") and "sample_weight" in given.options:
@@ -80,7 +80,7 @@ def test_columns_whose_digits_end_at_their_spread(place, seed, index):
 
 
 def test_no_certainty_where_rounding_decides():
-    """One row is nearly alone in the difference of two columns far from 0, and there is no intercept."""
+    """One row nearly alone determines the difference of two columns far from 0, without an intercept."""
     pytest.importorskip("scipy.optimize", reason="the reference solves linear programs")
     for seed, index in ((17, 170), (31, 336)):
         got, _ = attempt(problem(seed, index, "float64"))
@@ -104,14 +104,14 @@ def test_fuzz_of_kinds():
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("apart", [1e-2, 1e-4, 1e-6, 1e-8, 3e-10])
 def test_nearly_equal_columns_are_two(place, apart, classes):
-    """In float64 the difference is known, whichever solver asks; its coefficient is large, and has an error."""
+    """In float64 every solver resolves the difference; its coefficient is large, and has a standard error."""
     if not place.has_dtype("float64"):
         pytest.skip(f"{place} has no float64")
     rng = np.random.default_rng(12)
     z = rng.normal(size=(300, 3))
     y = np.argmax(2 * z @ rng.normal(size=(3, classes)) + rng.gumbel(size=(300, classes)), axis=1)
     z[:, 1] = z[:, 0] + apart * z[:, 1]
-    # The same columns, where they are easy to tell apart.
+    # The same model, in columns that are easy to tell apart.
     easy = Problem(0, 0, np.column_stack([z[:, 0], (z[:, 1] - z[:, 0]) / apart, z[:, 2]]), y, {"fit_intercept": True})
     want = easy.reference
     for solver in ("newton", "lbfgs"):
@@ -129,7 +129,7 @@ def test_nearly_equal_columns_are_two(place, apart, classes):
 
 
 def test_nearly_equal_columns_of_float32_are_one(place):
-    """Where float32 has rounded them, the columns are named; the loss is that of the coefficients."""
+    """Columns that float32 has rounded are named; the reported loss is the loss at the coefficients."""
     rng = np.random.default_rng(13)
     a = rng.normal(size=400)
     y = (a + rng.logistic(size=400) > 0) * 1
@@ -158,7 +158,7 @@ def test_columns_that_only_light_rows_tell_apart(place):
 
 
 def test_hessian_of_narrow_weights_in_a_wide_dtype(place):
-    """The roots of weights are squared again: in float32 a direction in which it is 0 would not be."""
+    """The squares of rounded roots of weights: in float32 they would give a null direction curvature."""
     if not place.has_dtype("float64"):
         pytest.skip(f"{place} has no float64")
     rng = np.random.default_rng(18)
@@ -172,7 +172,7 @@ def test_hessian_of_narrow_weights_in_a_wide_dtype(place):
 
 
 def test_columns_without_any_spread(place):
-    """There is nothing to fit but the intercept."""
+    """Only the intercept can be fitted."""
     y = np.arange(30) % 3
     for fit_intercept, want in ((True, np.log(3)), (False, np.log(3))):
         for solver in ("newton", "lbfgs"):
@@ -186,7 +186,7 @@ def test_columns_without_any_spread(place):
 
 
 def test_triangle(backend):
-    """RᵀR = aᵀa, by reflections too, where a library has no linalg."""
+    """RᵀR = aᵀa, also by reflections, for libraries without linalg."""
     if backend.library == "dask":
         pytest.skip("chunks are NumPy arrays")
     rng = np.random.default_rng(15)
@@ -245,7 +245,7 @@ def test_which_large_arrays_jax_reads_itself(monkeypatch, classes, columns, view
 
 @pytest.mark.parametrize("lazy", ["jax", "dask"])
 def test_dependent_columns_of_arrays_that_are_not_views(monkeypatch, lazy):
-    """Combinations of the columns are made by the library itself."""
+    """Whitened columns are computed by the library itself."""
     from anyops._array import host
 
     place = Backend.JAX_CPU if lazy == "jax" else Backend.DASK
@@ -272,7 +272,7 @@ def test_the_table_names_columns_that_depend_on_each_other():
     rng = np.random.default_rng(0)
     x = np.c_[rng.normal(size=200), np.eye(3)[rng.integers(0, 3, 200)]]
     table = anyops.logistic_regression(x, rng.random(200) < 0.5).summary(["age", "a", "b", "c"])
-    assert "depend on each other and have no standard errors: a, b, c." in table
+    assert "linearly dependent and have no standard errors: a, b, c." in table
     assert "depend" not in anyops.logistic_regression(x[:, :3], rng.random(200) < 0.5).summary()
 
 

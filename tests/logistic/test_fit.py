@@ -20,7 +20,7 @@ W = RNG.random(500)
 
 
 def reference(x, y, w, l2):
-    """Coefficients, the intercept last, by Newton's method as it is written down."""
+    """Coefficients, the intercept last, by textbook Newton's method."""
     rows, ridge = np.column_stack([x, np.ones(len(x))]), np.diag([l2] * x.shape[1] + [0.0])
     beta = np.zeros(rows.shape[1])
     for _ in range(30):
@@ -74,7 +74,7 @@ def test_separated(backend, x):
 @pytest.mark.parametrize("scale", [1e-60, 2.0**-149, 1e39, 1e200])
 @pytest.mark.parametrize("options", [{}, {"l2": 2.0}, {"l1": 2.0}, {"solver": "lbfgs"}, {"class_weight": "balanced"}])
 def test_weights_beyond_the_dtype_of_x(scale, options):
-    """Weights times a factor, penalties too, are the same model; its log-likelihood and errors tell of the factor."""
+    """Weights and penalties times a factor give the same model; log-likelihood and errors change by the factor."""
     x = X.astype(np.float32)
     want = anyops.logistic_regression(x, Y, sample_weight=W, **options)
     scaled = {k: v * scale if k in ("l1", "l2") else v for k, v in options.items()}
@@ -98,12 +98,12 @@ def test_weights_without_a_sum():
 @pytest.mark.parametrize("l1", [0.5, 0.0])
 @pytest.mark.parametrize("classes", [2, 5])
 def test_l1_of_columns_far_from_zero(backend, classes, l1):
-    """The conditions of a minimum, in columns that are moved back: |gradient| ≤ l1, −l1 sign(coef) where coef ≠ 0."""
+    """The conditions of a minimum, for columns shifted back: |gradient| ≤ l1, and = −l1 sign(coef) if coef ≠ 0."""
     rng = np.random.default_rng(0)
     near, y = rng.normal(size=(40, 5)), rng.integers(0, classes, 40)
     x, w = (near + 100).astype(np.float32), rng.random(40)  # the same numbers on every library
     w[3], bad = 0.0, x.copy()
-    bad[3, 0] = np.nan  # no row
+    bad[3, 0] = np.nan  # an ignored row
     got = anyops.logistic_regression(
         *map(backend.asarray, (bad, y)), sample_weight=backend.asarray(w), l1=l1, solver="proximal"
     )
@@ -164,7 +164,7 @@ def test_l1_of_very_many_columns_far_from_zero():
 
 
 def test_lbfgs_from_a_start_with_rare_classes():
-    # So many coefficients that the curvature is known roughly: that of no coefficients is too small by far here.
+    # With so many coefficients the curvature is only estimated: at coefficients of 0 it is far too small here.
     rng = np.random.default_rng(0)
     n, p, classes = 6_000, 200, 11
     y = np.where(rng.random(n) < 0.01, rng.integers(0, classes - 1, n), classes - 1)
@@ -177,7 +177,7 @@ def test_lbfgs_from_a_start_with_rare_classes():
 
 
 def test_l1_of_columns_that_are_nearly_one():
-    """Without an intercept nothing moves 0: coordinates alone would creep. The conditions of a minimum."""
+    """Without an intercept columns are not shifted, so coordinate descent would be slow. Checks the conditions."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 5)) + 100, rng.integers(0, 2, 40)
     got = anyops.logistic_regression(x, y, l1=0.5, fit_intercept=False)
@@ -233,7 +233,7 @@ def test_samples_of_whole_numbers(place, dtype, options):
 @pytest.mark.parametrize("solver", ["newton", "lbfgs", "auto"])
 @pytest.mark.parametrize(("level", "dtype"), [(1e7, "float32"), (1.6e7, "float32"), (1000, "float16")])
 def test_a_column_whose_digits_end_at_its_spread(level, dtype, solver):
-    """Its values are exact, so it is no constant, and no reason to drop another."""
+    """Its values are exact, so it is not a constant, and does not make another column dependent."""
     rng = np.random.default_rng(0)
     d, z = rng.integers(0, 2, 2000), rng.normal(size=2000)
     y = (rng.random(2000) < 1 / (1 + np.exp(1 - 2 * d))) * 1
@@ -255,7 +255,7 @@ def test_units_that_float64_cannot_square(unit):
     x = rng.normal(size=(300, 3))
     y = (x[:, 0] + rng.normal(size=300) > 0) * 1
     if abs(np.log10(unit)) > 155:
-        with pytest.raises(ValueError, match="x must have columns of a size from"):
+        with pytest.raises(ValueError, match="x must have columns whose spread is from"):
             anyops.logistic_regression(x * unit, y)
     else:
         want, got = (anyops.logistic_regression(a, y) for a in (x, x * unit))

@@ -13,7 +13,7 @@ from tests.backends import Backend
 from tests.calls import counted
 from tests.fit_fuzz import Problem, attempt, problem
 
-MOST = 300_000  # calls of functions; descent by coordinates alone made tens of millions
+MOST = 300_000  # function calls; coordinate descent alone made tens of millions
 
 CONVERGED = ("above", "above at coef", "below", "separation invented", "NaN or inf", "shape", "stderr off")
 
@@ -38,7 +38,7 @@ def given(backend, x, y, dtype=None, **options):
 
 
 def assert_minimum(backend, problem, got, rtol=None):
-    """The objective is that of the reference, and says so."""
+    """The objective is as low as the reference's, and is reported correctly."""
     assert got.converged
     assert not got.separated
     rtol = rtol or (1e-6 if problem.dtype == "float64" else 1e-4)
@@ -73,7 +73,7 @@ def test_fuzz(dtype):
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_quasi_separated_tables(solver, dtype):
-    """The first column separates the classes but for the rows in which it is 0."""
+    """The first column separates the classes, except in the rows in which it is 0."""
     rng, missed = np.random.default_rng(1), []
     for index in range(100):
         n, p = int(rng.integers(8, 60)), int(rng.integers(1, 5))
@@ -192,7 +192,7 @@ def test_far_starts(backend, solver, l2, init):
 
 @pytest.mark.parametrize("l2", [1e-3, 180.0, 1e4])
 def test_far_starts_of_three_classes(backend, l2):
-    """A Hessian at a start that is not used says nothing of the others."""
+    """The Hessian at a start that is not used says nothing about other points."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(33, 7))
     y = np.argmax(x @ rng.normal(size=(7, 3)), axis=1)
@@ -251,7 +251,7 @@ def test_units(backend, solver, units, dtype):
 
 
 def check_dependent(backend, got, dependent, direction):
-    """Shortest coefficients have no part along the direction in which nothing changes."""
+    """Minimum-norm coefficients have no part along the null direction."""
     assert got.converged
     assert not got.separated
     assert tuple(got.report.dependent) == dependent
@@ -290,7 +290,7 @@ def test_a_column_that_is_another_in_other_units(backend, solver, dtype, factor,
 
 
 def test_shortest_coefficients_in_units_far_apart():
-    """Rounding along the columns that are not involved is not multiplied by their units."""
+    """Rounding in columns outside the dependence is not multiplied by their units."""
     rng = np.random.default_rng(10)
     z = rng.normal(size=(300, 3))
     y = logistic(rng, z, [1.0, 0.5, 0.0])

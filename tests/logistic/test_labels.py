@@ -1,4 +1,4 @@
-"""Classes and their labels: of weight 0, beyond the library of x, missing; and transforms that hide all values."""
+"""Class labels: of weight 0, not representable in the library of x, missing; and transforms that hide values."""
 
 import importlib
 
@@ -14,7 +14,7 @@ SCORES = X @ np.array([1.0, -1.0, 0.5]) + RNG.logistic(size=120)
 Y = (SCORES > 0).astype(np.int64)
 THREE = np.digitize(SCORES, [-1.0, 1.0])
 
-# Two labels, and what may hold them beside x: numbers that become others, or one, in int32, int64 and float32.
+# Two labels, the dtype of x, and the libraries whose int32, int64 or float32 would change or merge them.
 BEYOND = {
     "a label above int32": (np.int64([3, 10_000_000_001]), np.float64, {"jax"}),
     "labels apart by 2^32": (np.int64([5, 5 + 2**32]), np.float64, {"jax"}),
@@ -29,7 +29,7 @@ def host(backend, x):
 
 
 def on_the_host(backend, libraries):
-    """Whether a case of `BEYOND` is one on a backend."""
+    """Whether a case of `BEYOND` applies to a backend."""
     return backend.library in libraries and backend is not Backend.JAX_X64
 
 
@@ -78,8 +78,8 @@ def test_a_text_class_of_class_weight_0_is_ignored(labels):
 @pytest.mark.parametrize(
     ("class_weight", "error", "match"),
     [
-        ({0: 0.0}, ValueError, "two classes of weight above 0, got 1 class"),
-        ({0: 0.0, 1: 0.0}, ValueError, "two classes of weight above 0, got none"),
+        ({0: 0.0}, ValueError, "two classes of weight above zero, got 1 class"),
+        ({0: 0.0, 1: 0.0}, ValueError, "two classes of weight above zero, got none"),
         ({0: -1.0}, ValueError, "class_weight must be finite and at least 0, got -1 for class 0"),
         ({1: np.nan}, ValueError, "class_weight must be finite and at least 0, got nan for class 1"),
         ({1: np.inf}, ValueError, "class_weight must be finite and at least 0, got inf for class 1"),
@@ -96,7 +96,7 @@ def test_class_weights_that_cannot_be(backend, class_weight, error, match):
 @pytest.mark.parametrize("options", [{"class_weight": {0: 1e-60}}, {"sample_weight": np.where(Y == 0, 1e-60, 1.0)}])
 def test_a_class_of_a_weight_that_the_dtype_cannot_hold(options):
     """The class was lost, and the fit came back as separated."""
-    with pytest.raises(ValueError, match="got 1e-60 beside"):
+    with pytest.raises(ValueError, match="got 1e-60 for a class"):
         anyops.logistic_regression(X.astype(np.float32), Y, **options)
     assert not anyops.logistic_regression(X, Y, **options).separated
 
@@ -170,7 +170,7 @@ def transforms(backend):
     }
 
 
-# torch's own, of the first forward-mode derivative.
+# A warning of torch at the first forward-mode derivative.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
 def test_fits_under_a_transform_are_refused(backend, fit):
@@ -211,7 +211,7 @@ def test_starts_and_weights_of_kmeans_under_a_transform_are_refused(backend):
 
 
 def test_a_fit_of_constants_in_a_vmap(backend):
-    """Nothing hides them there."""
+    """Closed-over arrays are not hidden."""
     if backend.library not in ("torch", "jax"):
         pytest.skip("the library has no transforms")
     x, y = backend.asarray(X), backend.asarray(Y)

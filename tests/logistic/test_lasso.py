@@ -15,13 +15,13 @@ from tests.backends import Backend
 from tests.calls import counted
 
 MODE = mode_of(x=np.zeros(1))
-MOST = 300_000  # calls of functions; descent by coordinates alone made tens of millions
+MOST = 300_000  # function calls; coordinate descent alone made tens of millions
 
 seeds = st.integers(0, 2**32 - 1)
 
 
 def excess(h, g, bound, x):
-    """How far the slopes are from the conditions of the minimum, beside the largest number in them."""
+    """The violation of the conditions of a minimum, relative to the largest number in them."""
     slope = g + h @ x
     off = np.where(x != 0, np.abs(slope + bound * np.sign(x)), np.maximum(np.abs(slope) - bound, 0))
     largest = np.max(np.abs(g)) + np.max(bound) + np.max(np.abs(h) @ np.abs(x))
@@ -33,7 +33,7 @@ def objective(h, g, bound, x):
 
 
 def problem(rng, n, p, rank, noise, share):
-    """A quadratic of n rows, p columns, of which one is 0, one a copy and one unpenalised where there are enough."""
+    """A quadratic of n rows and p columns; if there are enough, one is 0, one a copy and one unpenalised."""
     a = rng.normal(size=(n, min(rank, p))) @ rng.normal(size=(min(rank, p), p)) / np.sqrt(rank)
     a = a + noise * rng.normal(size=(n, p))
     if p > 4:
@@ -55,7 +55,7 @@ def test_conditions_of_correlated_columns(noise, share):
     rng = np.random.default_rng(7)
     h, g, bound = problem(rng, 400, 300, 10, noise, share)
     x, calls = counted(lambda: lasso(h, g, bound, np.zeros(300)))
-    assert calls < MOST  # descent by coordinates alone took a minute
+    assert calls < MOST  # coordinate descent alone took a minute
     assert excess(h, g, bound, x) < 1e-11
 
 
@@ -141,7 +141,7 @@ def test_units(scale):
 def test_conditions_by_products(seed, p, pairs):
     rng = np.random.default_rng(seed)
     base = 10 ** rng.uniform(-2, 2, size=p)
-    # A part of the diagonal is taken away along a few directions, so that B stays positive definite.
+    # Less than the diagonal is subtracted along a few directions, so that B stays positive definite.
     directions = np.linalg.qr(rng.normal(size=(p, min(pairs, p))))[0]
     thin = np.sqrt(base)[:, None] * directions
     core = np.diag(rng.uniform(-50, 0.999, size=thin.shape[1]))
@@ -197,7 +197,7 @@ def primal(x, target, w, coef, intercept, bound, ridge):
 
 
 def optimum(x, target, w, bound, ridge, classes, fit_intercept):
-    """By L-BFGS-B in the positive and the negative parts of the coefficients, which shares nothing with the package."""
+    """By L-BFGS-B in the positive and negative parts of the coefficients, independent of the package."""
     minimize = pytest.importorskip("scipy.optimize").minimize
     n, p = x.shape
     lines, mass = 1 if classes == 2 else classes, np.sum(w)
@@ -233,7 +233,7 @@ def optimum(x, target, w, bound, ridge, classes, fit_intercept):
 
 
 def gap_at(x, target, w, coef, intercept, bound, ridge, classes, fit_intercept, rows=None):
-    """The gap, by the passes that a fit makes; of chunks of `rows` whose sums are added."""
+    """The gap by the passes of a fit, over chunks of `rows` whose sums are added."""
     rows = len(x) if rows is None else rows
     mass = np.sum(w)
 
@@ -324,7 +324,7 @@ def test_balancing_factors_of_chains_that_fall_apart():
     assert balancing_factors(np.asarray([[0.0, 0.0], [0.0, -0.0]])).tolist() == [1.0, 0.0]
     got = balancing_factors(np.asarray([[-1e-30, 1e-3], [1e-30, -1e-3]]))
     np.testing.assert_allclose(got, [1.0, 1e-27], rtol=1e-12)
-    # Rows of class 2 are certain: nothing leaves it.
+    # Rows of class 2 are certain, so the class is absorbing.
     levels = np.asarray([[-1.0, 0.5, 0.0], [0.5, -1.0, 0.0], [0.5, 0.5, 0.0]])
     assert balancing_factors(levels).tolist() == [0.0, 0.0, 1.0]
 

@@ -1,4 +1,4 @@
-"""The loss and its parts: against formulas in high precision, differences, and refusals."""
+"""The loss and its parts, against formulas in high precision and differences; and errors."""
 
 import tracemalloc
 
@@ -17,7 +17,7 @@ LEVEL, LEVELS = np.asarray(0.3), RNG.normal(size=4)
 
 
 def plain_loss(x, y, coef, intercept, w, l2):
-    """The mean loss as it is written down, in float64."""
+    """The mean loss by the textbook formula, in float64."""
     r = x @ coef.T + intercept
     rows = np.arange(len(y))
     each = np.logaddexp(0, r) - y * r if coef.ndim == 1 else np.log(np.exp(r).sum(axis=1)) - r[rows, y]
@@ -73,7 +73,7 @@ def test_log_proba_in_the_tails(run):
     got = run(anyops.logistic_log_proba, x, np.ones(1, np.float32), np.zeros((), np.float32))
     with mp.workdps(120):
         want = [float(-mp.log1p(mp.exp(-mpf(float(v))))) for v in x[:, 0]]
-    np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-37)  # below it float32 has nothing
+    np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-37)  # below it float32 underflows
     coef = np.array([[1.0], [0.0], [-1.0]], np.float32)
     got = run(anyops.logistic_log_proba, x, coef, np.zeros(3, np.float32))
     with mp.workdps(240):
@@ -131,7 +131,7 @@ def test_hessian(run, name):
 def test_steps_end_at_the_fit(run):
     x, w = X.astype(np.float32), W.astype(np.float32)
     want = anyops.logistic_regression(x.astype(float), Y, sample_weight=w.astype(float), l2=0.5)
-    start = (want.coef + 0.05).astype(np.float32)  # so that two steps do, which a jit unrolls
+    start = (want.coef + 0.05).astype(np.float32)  # so that two steps are enough, which jit unrolls
 
     def fit(x, y, w, c):
         b = 0 * c[0]
@@ -239,9 +239,9 @@ def test_labels_at_the_ends_of_their_dtype(labels):
 def test_columns_that_depend_on_each_other(solver):
     got = anyops.logistic_regression(np.column_stack([X, X[:, 0]]), Y, solver=solver)
     want = anyops.logistic_regression(X, Y)
-    np.testing.assert_allclose(got.coef[[0, 3]], want.coef[0] / 2, rtol=1e-6)  # the shortest of those that are best
+    np.testing.assert_allclose(got.coef[[0, 3]], want.coef[0] / 2, rtol=1e-6)  # the minimum-norm solution
     np.testing.assert_allclose(got.coef[1:3], want.coef[1:], rtol=1e-6)
-    assert np.all(np.isinf(got.stderr[0][[0, 3]]))  # what x does not tell
+    assert np.all(np.isinf(got.stderr[0][[0, 3]]))  # x does not determine them
     np.testing.assert_allclose(got.stderr[0][1:3], want.stderr[0][1:], rtol=1e-5)
 
 
@@ -270,7 +270,7 @@ def sparse(n, p, k):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("k", [2, 3])
 def test_l1_of_very_many_coefficients(k, fit_intercept):
-    """No Hessian in memory, and the conditions of a minimum: |gradient| ≤ l1, and −l1 sign(coef) where coef ≠ 0."""
+    """No Hessian in memory, and the conditions of a minimum: |gradient| ≤ l1, and = −l1 sign(coef) if coef ≠ 0."""
     x, y = sparse(300, 3_000 // (k - 1), k)
     l1 = 12.0
     tracemalloc.start()

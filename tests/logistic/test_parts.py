@@ -1,4 +1,4 @@
-"""Rows in parts: on several devices of JAX, on the workers of a cluster, on all cores, and how often they are read."""
+"""Rows in parts: on several JAX devices, on the workers of a cluster, on all cores; and the number of passes."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def chunked(names):
 @pytest.mark.parametrize("classes", LABELS)
 @pytest.mark.parametrize("solver", ["newton", "lbfgs"])
 def test_a_graph_is_computed_once_an_iteration(classes, solver):
-    """Some more say which labels there are, where columns lie, what L-BFGS begins with and whether it has ended."""
+    """More passes find the labels, the scales, the initial curvature of L-BFGS, and whether it has converged."""
     callbacks = pytest.importorskip("dask.callbacks")
     x, y = chunked([X, LABELS[classes]])
     graphs = []
@@ -86,14 +86,14 @@ def test_on_the_workers_of_a_cluster():
     np.testing.assert_allclose(got.stderr[0], want.stderr[0], rtol=1e-9)
 
 
-# --- many rows, which are shared between cores and thinned for a start ------------------------------------------------
+# --- many rows, which are split over cores and sampled for a start ----------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def many():
     rng = np.random.default_rng(5)
     x = rng.normal(size=(20_000, 12))
-    x[:, 3] *= np.isin(np.arange(20_000), np.arange(1, 200, 2))  # a column that the rows of a start know nothing of
+    x[:, 3] *= np.isin(np.arange(20_000), np.arange(1, 200, 2))  # a column that is 0 in the rows of the start
     r = x @ rng.normal(size=(12, 4))
     return x, np.argmax(r + rng.gumbel(size=r.shape), axis=1), rng.random(20_000)
 
@@ -148,7 +148,7 @@ def test_labels_that_are_no_classes(place, name, wrong):
         weights = place.asarray(np.asarray([1, 1, 0, 1], np.float32))
         known = [call(x, y, *at, sample_weight=weights)]
         hidden = []
-        if wrong in ("negative", "between", "NaN"):  # a transform compiles, and one of each kind will do
+        if wrong in ("negative", "between", "NaN"):  # a transform compiles, and one of each kind is enough
             pass
         elif place is Backend.TORCH_CPU:
             import torch

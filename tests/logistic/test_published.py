@@ -15,7 +15,7 @@ SPECTOR, SPECTOR_L1, SPECTOR_SWEEP, ANES96, TEMPERATURE, CARS, GLMNET, GLMNET_3 
 
 
 def fit(backend, x, y, *, sample_weight=None, **options):
-    """The coefficients, the intercepts last, and their errors where there are some, on the host."""
+    """The coefficients, the intercepts last, and their errors if there are any, on the host."""
     w = None if sample_weight is None else backend.asarray(sample_weight)
     got = anyops.logistic_regression(backend.asarray(x), backend.asarray(y), sample_weight=w, **options)
     assert got.converged
@@ -32,7 +32,7 @@ def data(entry):
 
 
 def near(backend, atol):
-    """What a number printed to some decimals is off by; float32 data allow less."""
+    """The rounding error of a number printed to some decimals; more for float32 data."""
     return {"rtol": 1e-6, "atol": atol} if backend.has_dtype("float64") else {"rtol": 5e-3, "atol": max(atol, 1e-3)}
 
 
@@ -58,7 +58,7 @@ def test_anes96(backend):
     np.testing.assert_allclose(got[1:] - got[0], want["params"], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(result.report.log_likelihood, want["llf"], rtol=1e-9)
     np.testing.assert_allclose(result.report.null_log_likelihood, want["llnull"], rtol=1e-9)
-    # Ours are of coefficients that sum to 0 over the classes, those published of differences from the first class.
+    # Our coefficients sum to 0 over the classes; the published ones are differences from the first class.
     place = (backend.asarray(v) for v in (x, table[:, 5].astype(np.int32), got[:, :-1], got[:, -1]))
     information = anyops.logistic_partial(*place).hessian
     if not isinstance(information, np.ndarray):

@@ -2,6 +2,6 @@
 
 A codebook of strokes and sizes of windows by k-means (`codebook`), features of windows (`windows`), batch norm and a
 classifier by logistic regression and by the focal loss (`training`, `imbalance`), sliding windows (`detector`), all
-variants of suppression (`methods`). Around it the noisy pages (`scenes`), COCO's AP (`evaluate`), pictures (`picture`),
-the page that holds them (`report`), and the steps in order (`run`).
+variants of suppression (`methods`). Besides, the noisy pages (`scenes`), COCO's AP (`evaluate`), pictures (`picture`),
+the page that shows them (`report`), and the steps in order (`run`).
 """

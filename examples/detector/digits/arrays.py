@@ -1,4 +1,4 @@
-"""How the detector's host data gets into the library that it runs on, and back."""
+"""Conversion of host data to the array library that the detector runs on, and back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LIBRARIES = ("numpy", "torch", "jax", "cupy")
 Array = Any
 
 Ship = Callable[[np.ndarray], Array]
-"""Brings a host array to the library and device that the detector runs on."""
+"""Converts a host array to the library and device that the detector runs on."""
 
 
 def shipper(library: str, device: str | None = None) -> Ship:
-    """Return what brings host arrays to a library, on `device` such as cuda:0, or its default one."""
+    """Return a function that converts host arrays to a library, on `device` such as cuda:0, or its default one."""
     module = import_module(library)
     xp = module.numpy if library == "jax" else module
     if device is None:

@@ -1,7 +1,7 @@
-"""What the detector learns without being told any digit: strokes, and sizes. Both are k-means.
+"""Strokes and box sizes, which the detector learns without labels by k-means.
 
-The strokes are the centres of patches of digits by the angle between them (`metric="cosine"`); the sizes, anchors as
-detectors call them, those of boxes by how much they overlap (`metric="iou"`, `center="median"`, as YOLO9000 does).
+Strokes are the centres of patches of digits, clustered by the angle between them (`metric="cosine"`). Box sizes, called
+anchors, are clustered by IoU (`metric="iou"`, `center="median"`, as in YOLO9000).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CELLS = 16
 """Side of a window as the detector sees it, whatever its size on the page."""
 
 MARGIN = 2
-"""Cells of a window on each side of the box, so that it is seen where the ink ends."""
+"""Cells of a window on each side of the box, so that the end of the ink can be seen."""
 
 PATCH = 5
 """Side of a patch, in cells."""
@@ -36,14 +36,14 @@ PATCHES = 8000
 """Number of patches that are clustered."""
 
 FAINT = 0.1
-"""Standard deviation of ink that counts as none: paper is not made as contrasty as pen."""
+"""Standard deviation added to each patch's, in squares, so that paper is not scaled to the contrast of ink."""
 
 MIN_CONTRAST = 0.15
 """Standard deviation below which a patch has no stroke to learn from."""
 
 
 class Codebook(NamedTuple):
-    """What k-means found.
+    """The results of k-means.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ def box_sizes(scenes: Sequence[Scene]) -> np.ndarray:
 
 
 def learn_codebook(patches: Array, sizes: Array, *, seed: int = 0) -> Codebook:
-    """Cluster patches into words and box sizes into anchors, in the library that the arrays are of."""
+    """Cluster patches into words and box sizes into anchors, in the library of the arrays."""
     xp = array_api_compat.array_namespace(patches, sizes)
     words = anyops.kmeans(patches, WORDS, metric="cosine", seed=seed).centers
     found = anyops.kmeans(sizes, ANCHORS, metric="iou", center="median", seed=seed)
@@ -96,5 +96,5 @@ def mean_iou(sizes: Array, anchors: Array) -> float:
 
 
 def _boxes(xp: Any, sizes: Array) -> Array:
-    """Put boxes of these sizes at the origin."""
+    """Return boxes of these sizes at the origin."""
     return xp.concat([xp.zeros_like(sizes), sizes], axis=1)

@@ -1,6 +1,6 @@
-"""A sliding-window detector: strokes from a codebook, normalised, and one linear classifier of eleven classes.
+"""A sliding-window detector: normalised stroke features and one linear classifier of eleven classes.
 
-Like any dense detector it finds each object many times over. That is what non-maximum suppression is for.
+Like any dense detector, it finds each object many times, so it needs non-maximum suppression.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .training import BACKGROUND, Classifier, Normalisation
 from .windows import View, window_features
 
 PER_SCENE = 1000
-"""Windows of a scene that are most like a digit, and as many detections."""
+"""Detections of a scene: the windows most likely to be on a digit."""
 
 
 class Detections(NamedTuple):
@@ -32,11 +32,11 @@ class Detections(NamedTuple):
     labels: np.ndarray
 
     def take(self, indices: np.ndarray) -> Detections:
-        """Return those at `indices`, in that order."""
+        """Return the detections at `indices`, in that order."""
         return Detections(*(field[indices] for field in self))
 
     def of(self, scene: int) -> Detections:
-        """Return those of one scene."""
+        """Return the detections of one scene."""
         return self.take(self.scenes == scene)
 
     @classmethod

@@ -18,7 +18,7 @@ from .scenes import Scene
 
 
 class Precision(NamedTuple):
-    """Average precision over IoU thresholds of 0.5 to 0.95, and at 0.5; and the curve that the latter is the mean of.
+    """Average precision over IoU thresholds of 0.5 to 0.95, and at 0.5, with the precision-recall curve at 0.5.
 
     `curve` is the precision at an IoU of 0.5, the mean over the classes, at recalls of 0, 0.01 … 1.
     """
@@ -73,16 +73,16 @@ def _xywh(boxes: np.ndarray) -> list[list[float]]:
 
 def average_precision(ground_truth: dict[str, Any], results: list[dict[str, Any]]) -> Precision:
     """Evaluate detections as COCO does, with at most 100 of them for each image and category."""
-    if not results:  # loadRes takes no empty list
+    if not results:  # loadRes does not accept an empty list
         return Precision(0.0, 0.0, np.zeros(101))
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports on itself
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = COCO()
         truth.dataset = ground_truth
         truth.createIndex()
-        # It adds fields to the records it is given, which are not ours to change.
+        # It adds fields to the records, so it gets copies.
         found = truth.loadRes([record.copy() for record in results])
         evaluation = COCOeval(truth, found, "bbox")
-        # Objects of all sizes together: the three other ranges would triple the time, and are not asked for.
+        # Objects of all sizes together only: the three other ranges would triple the time.
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.maxDets = [100]
         evaluation.evaluate()
@@ -93,7 +93,7 @@ def average_precision(ground_truth: dict[str, Any], results: list[dict[str, Any]
 
 
 def digits_found(scene: Scene, detections: Detections) -> np.ndarray:
-    """For each box, return the number of the true box of its class that it overlaps by half or more, else -1."""
+    """For each box, return the index of the true box of its class that it overlaps by half or more, else -1."""
     overlaps = anyops.box_iou(detections.boxes.astype(np.float64), scene.boxes)
     overlaps = np.where(detections.labels[:, None] == scene.labels, overlaps, 0)
     return np.where(overlaps.max(axis=1) >= 0.5, overlaps.argmax(axis=1), -1)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that cannot be made or written to or, without `force`, one that holds something.
+    """Raise if a folder cannot be created or written to or, without `force`, is not empty.
 
     Raises
     ------
     OSError
-        The message tells what is wrong.
+        With a message that says what is wrong.
     """
     place = folder if folder.exists() else folder.resolve().parent
     if not place.is_dir() or not os.access(place, os.W_OK):

@@ -1,4 +1,4 @@
-"""What each loss looks at: the share of it that windows on no digit have, and the easy ones among them."""
+"""The share of each loss that comes from windows on no digit, and from the easy ones among them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from .detector import class_probabilities
 from .training import BACKGROUND, GAMMA, Classifier, Windows
 
 EASY = 0.9
-"""Probability of its class from which on a window is well classified."""
+"""A window is well classified if the probability of its class is above this."""
 
 
 HARDEST = np.logspace(-4, 0, 81)
 
 
 class LossShares(NamedTuple):
-    """How the sum of a loss is made up.
+    """Shares of the sum of a loss.
 
     Attributes
     ----------
     background
-        Share of all windows on no digit.
+        Share of windows on no digit.
     easy
-        Share of the windows on no digit that are well classified.
+        Share of well-classified windows on no digit.
     curve
-        Shares of the loss of all windows on no digit that the hardest of them have, `HARDEST` of their number;
-        figure 4 of the paper of the focal loss from its other end.
+        Share of the hardest windows in the loss of all windows on no digit, by their fraction `HARDEST`; figure 4 of
+        the focal loss paper, from its other end.
     """
 
     background: float

@@ -1,4 +1,4 @@
-"""The variants of suppression that are compared, each with its parameters, on one array library or another."""
+"""The compared variants of suppression, each with its parameters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .arrays import Ship, to_host
 from .detector import Detections
 
 REPEATS = 3
-"""Timed calls of each method on each backend, of which the median counts; fewer if they take half a second together."""
+"""Timed calls of each method on each backend; the median is reported. Fewer if they take half a second together."""
 
 IOU_THRESHOLD = 0.3
-"""Digits overlap little, so that of two boxes that overlap by more one is superfluous."""
+"""Digits overlap little, so boxes that overlap by more are duplicates."""
 
 
 class Method(NamedTuple):
-    """A variant by a short name, its function in `anyops`, and what is not its default."""
+    """A variant: its short name, its function in `anyops`, and the parameters that are not defaults."""
 
     name: str
     function: str
@@ -44,16 +44,16 @@ METHODS = (
     Method("weighted", "weighted_cluster_nms", {"iou_threshold": IOU_THRESHOLD}),
     Method("matrix gaussian", "matrix_nms", {"kernel": "gaussian", "sigma": 2.0}),
     Method("matrix linear", "matrix_nms", {"kernel": "linear"}),
-    # There is one model. The mean of the scores of hundreds of boxes would tell nothing of the best.
+    # There is one model, and the mean of the scores of hundreds of boxes would hide the best score.
     Method("wbf", "weighted_boxes_fusion", {"iou_threshold": 0.55, "conf_type": "max"}),
 )
-"""All with the defaults of their functions but for what is said here."""
+"""Parameters that are not given here have their defaults."""
 
 
 class Suppression(NamedTuple):
-    """What a method made of the raw boxes on one backend: what stays and, if it was timed, how long one call took.
+    """The result of a method on one backend: the boxes that stay and, if it was timed, the time of one call.
 
-    `kept` are the positions of the raw boxes that stay; of a fused box, that of the best one in it.
+    `kept` are the indices of the raw boxes that stay; for a fused box, the index of the best box in it.
     """
 
     kept: np.ndarray
@@ -65,7 +65,7 @@ def suppress(raw: Detections, method: Method, ship: Ship, *, timed: bool = True)
     """Suppress in all scenes by one call.
 
     A place holds one digit, so boxes compete whatever their digits, but only within their scene: the labels are
-    the scenes. The time is that until the scores are on the host, without the first call, which may compile.
+    the scenes. The time includes the transfer of the results to the host, but not the first call, which may compile.
     """
     boxes, scores, labels = (ship(x) for x in (raw.boxes, raw.scores, raw.scenes))
     function = getattr(anyops, method.function)
@@ -95,7 +95,7 @@ def _found(raw: Detections, result: Any) -> tuple[np.ndarray, Detections]:
 
 
 def _best_of_fused(raw: Detections, fused: Any) -> np.ndarray:
-    """Positions of the raw boxes whose scores, being the best, the fused boxes have; of equal ones the nearest."""
+    """Index of the best raw box in each fused box: equal in score and, among equals, with the largest IoU."""
     best = np.empty(len(fused.scores), dtype=np.int64)
     for number, (scene, score, box) in enumerate(zip(fused.labels, fused.scores, fused.boxes, strict=True)):
         same = np.flatnonzero((raw.scenes == scene) & (raw.scores == score))

@@ -17,7 +17,7 @@ from .imbalance import HARDEST
 from .scenes import Scene
 
 _COLORS = ("#d62728", "#1a3fbf", "#e8780c", "#008b8b", "#8e24aa", "#2a9134", "#e0219b", "#8c564b", "#a08000", "#1e88e5")
-"""One for each digit: all show on paper, and white text shows on all."""
+"""One for each digit: all are visible on paper, and white text is legible on all."""
 
 BACKEND_COLORS = ("#1a3fbf", "#e8780c", "#2a9134", "#8e24aa")
 
@@ -35,37 +35,37 @@ _FAMILIES = {
     "matrix": "#e8780c",
     "wbf": "#2a9134",
 }
-"""Colour of the methods by the first word of their names; variants differ in the dashes."""
+"""Colours of methods, by the first word of their names; variants differ in their dashes."""
 
-CAPTION = "Tags: digit and score. Solid: right, the same digit is there with an IoU of at least 0.5. Dashed: wrong."
+CAPTION = "Tags: digit and score. Solid: correct, with an IoU of at least 0.5 with the same digit. Dashed: wrong."
 
 _VIEW = (180, 240)
 """Height and width of the part of a scene that shows what each method does."""
 
 _SHOWN = 0.4
-"""Score down to which a box has a tag, and counts as one that was not lowered."""
+"""Boxes with a higher score have a tag, and count as kept."""
 
 _INVISIBLE = 0.1
-"""Score down to which a box is drawn, its opacity being the square."""
+"""Boxes with a higher score are drawn; their opacity is the square of the score."""
 
 _METHODS_CAPTION = f"{CAPTION} Boxes of low scores are faint; below {_SHOWN} they have no tag."
 
 
 def before_after(scene: Scene, raw: Detections, kept: Detections) -> Figure:
-    """Draw a scene under its raw detections and, beside it, under those that NMS kept."""
+    """Draw a scene with its raw detections and, beside it, with the detections that NMS kept."""
     height, width = scene.image.shape
     figure = _figure(12.8, 6.4 * height / width + 0.8)
     before, after = figure.subplots(1, 2)
     _draw_raw(before, scene, raw)
     _draw_kept(after, scene, kept)
     before.set_title(f"Before: {len(raw.scores):,} boxes for {len(scene.labels)} digits", fontsize=15, pad=9)
-    after.set_title(f"After anyops.nms: {told(scene, kept)}", fontsize=15, pad=9)
+    after.set_title(f"After anyops.nms: {box_counts(scene, kept)}", fontsize=15, pad=9)
     figure.supxlabel(_METHODS_CAPTION, fontsize=11)
     return figure
 
 
 def page(scene: Scene, found: Detections, *, raw: bool = False) -> Figure:
-    """Draw a scene under its raw detections, or what a method made of them."""
+    """Draw a scene with its raw detections, or with the detections after a method."""
     height, width = scene.image.shape
     figure = _figure(7.2, 7.2 * height / width)
     figure.set_layout_engine("none")
@@ -74,8 +74,8 @@ def page(scene: Scene, found: Detections, *, raw: bool = False) -> Figure:
     return figure
 
 
-def told(scene: Scene, found: Detections) -> str:
-    """Tell how many boxes score well, and how many digits those find."""
+def box_counts(scene: Scene, found: Detections) -> str:
+    """Describe how many boxes have high scores, and how many digits they find."""
     good = found.take(found.scores > _SHOWN)
     truth = digits_found(scene, good)
     return f"{len(good.scores)} boxes, {len(np.unique(truth[truth >= 0]))} digits found"
@@ -104,12 +104,12 @@ def crops(scene: Scene, raw: Detections, found: Mapping[str, Detections]) -> Fig
 def _draw_crops(figure: Any, scene: Scene, raw: Detections, found: Mapping[str, Detections]) -> None:
     top, left = _most_crowded(scene)
     for axes, (name, ours) in zip(figure.subplots(3, 4).flat, {"raw": raw, **found}.items(), strict=True):
-        there = _meeting(ours, top, left)
+        visible = _visible(ours, top, left)
         if name == "raw":
-            _draw_raw(axes, scene, there)
+            _draw_raw(axes, scene, visible)
             axes.set_title(f"before: {len(raw.scores):,} boxes in the whole scene", fontsize=11)
         else:
-            _draw_kept(axes, scene, there)
+            _draw_kept(axes, scene, visible)
             lowered = int(np.sum(ours.scores <= _SHOWN))
             others = f", {lowered:,} below {_SHOWN}" if lowered else ""
             axes.set_title(f"{name}: {len(ours.scores) - lowered} boxes{others}", fontsize=11)
@@ -213,12 +213,12 @@ def _curve_style(axes: Axes) -> None:
 
 
 def shares(axes: Axes, curves: Mapping[str, np.ndarray]) -> None:
-    """Draw how the loss of windows on no digit is shared among them, the hardest first."""
+    """Draw the cumulative share of the loss of windows on no digit, the hardest first."""
     for color, (name, curve) in zip(LOSS_COLORS, curves.items(), strict=True):
         axes.plot(100 * HARDEST, 100 * curve, color=color, label=name, linewidth=1.9)
     axes.set(xscale="log", xlabel="hardest windows on no digit, % of all of them", ylabel="% of their loss")
     axes.set_xticks([0.01, 0.1, 1, 10, 100], ["0.01", "0.1", "1", "10", "100"])
-    axes.set(title="Who has the loss", xlim=(0.01, 100), ylim=(0, 102))
+    axes.set(title="Share of the hardest windows in the loss", xlim=(0.01, 100), ylim=(0, 102))
     axes.legend(loc="lower right", fontsize=9, frameon=False)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
@@ -257,7 +257,7 @@ def _draw_raw(axes: Axes, scene: Scene, raw: Detections) -> None:
 
 
 def _draw_kept(axes: Axes, scene: Scene, found: Detections) -> None:
-    """Draw boxes the fainter the lower they score, and tags on those that score well."""
+    """Draw boxes, fainter at lower scores, and tags on boxes with high scores."""
     _draw_page(axes, scene)
     found = found.take(found.scores > _INVISIBLE)
     right = digits_found(scene, found) >= 0
@@ -278,8 +278,8 @@ def _most_crowded(scene: Scene) -> tuple[int, int]:
     return place
 
 
-def _meeting(detections: Detections, top: int, left: int) -> Detections:
-    """Return the boxes that show in a part of a scene, with their tags above them."""
+def _visible(detections: Detections, top: int, left: int) -> Detections:
+    """Return the boxes that are visible in a part of a scene, or whose tags are."""
     x1, y1, x2, y2 = detections.boxes.T
     height, width = _VIEW
     return detections.take((x2 > left) & (x1 < left + width) & (y2 > top) & (y1 < top + height + 20))
@@ -298,12 +298,12 @@ def _draw_boxes(axes: Axes, detections: Detections, **style: Any) -> None:
     corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
     colors = [_COLORS[label] for label in detections.labels]
     boxes = PolyCollection(list(corners), facecolors="none", edgecolors=colors, **style)
-    boxes.set_in_layout(False)  # they lie within the axes, and to measure them all takes long
+    boxes.set_in_layout(False)  # they are within the axes, and measuring them all is slow
     axes.add_collection(boxes)
 
 
 def _draw_tags(axes: Axes, detections: Detections) -> None:
-    best_last = detections.take(np.argsort(detections.scores, stable=True))  # the best lie on top
+    best_last = detections.take(np.argsort(detections.scores, stable=True))  # the best are on top
     for (left, top, _, _), score, label in zip(best_last.boxes, best_last.scores, best_last.labels, strict=True):
         tag = {"boxstyle": "square,pad=0.15", "facecolor": _COLORS[label], "edgecolor": "none", "alpha": 0.9}
         text = f"{label}  {score:.2f}"

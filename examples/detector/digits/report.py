@@ -1,4 +1,4 @@
-"""The report: one page that holds its pictures and asks nothing of a network."""
+"""The report: one page that contains its pictures and needs no network."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def compose(
     precisions: Mapping[str, Mapping[str, Precision]],
     shares: Mapping[str, np.ndarray],
 ) -> str:
-    """Return the page. `scene`, `raw` and `found` are of the scene that it shows, the rest is of all of them."""
+    """Return the page. `scene`, `raw` and `found` are of the scene that is shown, the rest is of all scenes."""
     main = figures["losses"][0]
     parts = [
         _head(figures),
@@ -115,11 +115,11 @@ def _learnt(figures: Mapping[str, Any], words: np.ndarray, anchors: np.ndarray, 
     strokes = _img(picture.words(words), "codebook of strokes", "svg")
     scatter = picture.chart(picture.anchors, sizes, anchors, width=5.4, height=3.2)
     return f"""<section class="facts">{cards}</section>
-<h2>1. What is learnt without a label</h2>
+<h2>1. Strokes and sizes, learnt without labels</h2>
 <div class="two">
 <figure>{strokes}
-<figcaption>{len(words)} strokes: the centres of patches of 5 by 5 cells, by <code>kmeans(metric="cosine")</code>. A
-window is described by how much each part of it looks like each of them.</figcaption></figure>
+<figcaption>{len(words)} strokes: the centres of patches of 5 by 5 cells, by <code>kmeans(metric="cosine")</code>. The
+features of a window are the similarities of its parts to each of them.</figcaption></figure>
 <figure>{_img(scatter, "sizes of digits and anchors", "svg")}
 <figcaption>{len(anchors)} anchors, the sizes of the sliding windows, by <code>kmeans(metric="iou",
 center="median")</code>. The mean IoU of a digit’s size with the closest anchor is
@@ -140,12 +140,16 @@ def _losses(figures: Mapping[str, Any], after_nms: Mapping[str, Precision], curv
     why = (
         ""
         if change >= 0.005
-        else """ A linear model near the minimum of its loss can bear a hundred to one; the focal loss was made for deep
-networks, whose many steps the easy windows would otherwise fill."""
+        else """ A linear model near the minimum of its loss tolerates an imbalance of a hundred to one; the focal loss
+was made for deep networks, whose many training steps easy windows would otherwise dominate."""
     )
     rows = [
-        ("share of the loss that windows on no digit have", "background_share_of_loss", "{:.1%}"),
-        ("the easy ones among them, with a probability above 0.9", "easy_background_share_of_loss", "{:.1%}"),
+        ("share of the loss from windows on no digit", "background_share_of_loss", "{:.1%}"),
+        (
+            "share from the easy ones, with a probability above 0.9",
+            "easy_background_share_of_loss",
+            "{:.1%}",
+        ),
         (f"of {figures['digits']} digits, found with a probability above ½", "digits_found_above_one_half", "{:,}"),
         ("wrong boxes with a probability above ½", "wrong_above_one_half", "{:,}"),
         ("steps of L-BFGS", "iterations", "{:,}"),
@@ -164,17 +168,16 @@ networks, whose many steps the easy windows would otherwise fill."""
 same model of eleven classes and the same penalty, from the same start. One minimises cross-entropy
 (<code>logistic_regression</code>), the other the focal loss with γ = 2
 (<code>softmax_focal_loss_and_grad</code> in a loop of L-BFGS).</p>
-<p><b>What the focal loss is for:</b> at the classifier that cross-entropy made, the easy windows on no digit have
-{easy[0]} of the cross-entropy, and {easy[1]} of the focal loss: what is left to learn from are the hard ones.
-<b>What it did here:</b> AP after nms is {verdict}; boxes with a probability above one half are right for
-{sure[1]} digits and wrong {wrong[1]} times, those of cross-entropy right for {sure[0]} and wrong {wrong[0]}
-times.{why}</p>
+<p><b>Purpose of the focal loss:</b> at the cross-entropy classifier, easy windows on no digit contribute {easy[0]} of
+the cross-entropy, and {easy[1]} of the focal loss, so training concentrates on the hard ones.
+<b>Result here:</b> AP after nms is {verdict}; boxes with a probability above one half find {sure[1]} digits and are
+wrong {wrong[1]} times; with cross-entropy they find {sure[0]} and are wrong {wrong[0]} times.{why}</p>
 <div class="two">
 <figure>{_img(share_chart, "share of the loss by windows, the hardest first", "svg")}
-<figcaption>How the loss of the windows on no digit is shared among them, at the classifier that cross-entropy
-made.</figcaption></figure>
+<figcaption>Cumulative share of the loss of windows on no digit, the hardest first, at the cross-entropy
+classifier.</figcaption></figure>
 <figure>{_img(curve_chart, "precision and recall by loss", "svg")}
-<figcaption>What each classifier finds in the unseen scenes.</figcaption></figure>
+<figcaption>Precision and recall of each classifier on the unseen scenes.</figcaption></figure>
 </div>
 <table><tr><th></th>{"".join(f'<th class="n">{loss}</th>' for loss in names)}</tr>{body}</table>"""
 
@@ -193,17 +196,17 @@ def _methods(figures: Mapping[str, Any], scene: Scene, raw: Detections, found: M
         )
         panes.append(
             f'<figure class="pane p{number}">{_img(picture.page(scene, ours), f"after {name}", "png")}'
-            f"<figcaption><b>After</b> <code>anyops.{escape(row['call'])}</code>: {picture.told(scene, ours)}."
+            f"<figcaption><b>After</b> <code>anyops.{escape(row['call'])}</code>: {picture.box_counts(scene, ours)}."
             "</figcaption></figure>"
         )
     overview = picture.crops(scene, raw, found)
     return f"""<h2>3. A scene before and after each method</h2>
-<p>{escape(picture.CAPTION)} Boxes are the fainter the lower they score; the lowest have no tag. The boxes and the
-digits found are counted among those with a tag. Choose a method:</p>
+<p>{escape(picture.CAPTION)} Boxes with lower scores are fainter; the lowest have no tag. Only boxes with a tag are
+counted. Choose a method:</p>
 <div class="tabs">{"".join(tabs)}
 <div class="two"><figure>{before}<figcaption><b>Before</b>: {len(raw.scores):,} boxes for {len(scene.labels)} digits.
 The colour is the digit.</figcaption></figure><div>{"".join(panes)}</div></div></div>
-<h3>All of them, on the most crowded part of that scene</h3>
+<h3>All methods, on the most crowded part of that scene</h3>
 <figure>{_img(overview, "a part of the scene after each method", "png")}</figure>"""
 
 
@@ -229,9 +232,9 @@ def _precisions(figures: Mapping[str, Any], precisions: Mapping[str, Precision])
 <figure>{_img(chart, "precision-recall curves", "svg")}</figure>
 <figure>{_img(bars, "AP of each method", "svg")}</figure></div>
 <p>By pycocotools, over {figures["scenes"]} scenes; AP is the mean over IoU thresholds of 0.5 to 0.95. The curves, the
-pictures and the numbers of boxes are of the classifier by {escape(losses[0])}. No step refines a window to the digit in
-it, so that AP50 tells more of what is found, and AP of how well the windows fit, which fusion, the average of many,
-improves.</p>
+pictures and the numbers of boxes are of the {escape(losses[0])} classifier. No step refines a window to the digit in
+it, so AP50 mostly measures which digits are found, and AP how well the windows fit. Fusion averages many
+windows, which improves the fit.</p>
 <div class="scroll"><table><tr><th>method</th><th>call</th><th class="n">boxes</th>{heads}</tr>{body}</table></div>"""
 
 
@@ -255,7 +258,7 @@ def _backends(figures: Mapping[str, Any]) -> str:
     return f"""<h2>5. The same on every library</h2>
 <figure>{_img(steps_chart, "seconds for each step and library", "svg")}
 <figcaption>End to end, compilation and first calls included, one library after another in one process, with one thread.
-Suppression is that of both classifiers, with the repetitions that time it.</figcaption></figure>
+Suppression includes both classifiers, and the repetitions for its timing.</figcaption></figure>
 <div class="scroll"><table><tr><th>library</th><th>device</th>{heads}
 <th class="n">all<br>s</th><th class="n">largest difference<br>of an AP</th></tr>{body}</table></div>
 <p>The last column is over all methods and both classifiers, against {escape(names[0])}.</p>
@@ -278,9 +281,9 @@ def _foot(figures: Mapping[str, Any]) -> str:
 def _agreement_fact(figures: Mapping[str, Any]) -> tuple[str, str]:
     others = figures["backends"][1:]
     if not others:
-        return f"{sum(figures['backends'][0]['seconds'].values()):.0f} s", "for all steps, on the one library asked for"
+        return f"{sum(figures['backends'][0]['seconds'].values()):.0f} s", "for all steps, on one library"
     largest = max(entry["largest_ap_difference"] for entry in others)
-    return f"±{largest:.4f}", f"the most that an AP differs between {len(others) + 1} array libraries"
+    return f"±{largest:.4f}", f"largest difference of an AP between {len(others) + 1} array libraries"
 
 
 def _best(figures: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -35,18 +35,18 @@ LOSSES = ("cross-entropy", "focal")
 """Names of the two classifiers; the pictures and times are of what the first finds."""
 
 TOLERANCE = 0.005
-"""How far the AP of one backend may be from that of the first.
+"""The largest difference of the AP of a backend from the AP of the first one that is accepted.
 
-Neither training ends at its minimum, so rounding shows in the coefficients: it moved an AP by up to 0.0024, and after
+Neither training reaches its minimum, so rounding affects the coefficients: it changed an AP by up to 0.0024, and after
 twice as many steps by up to 0.0006.
 """
 
 
 class Outcome(NamedTuple):
-    """What one backend made of it, and the seconds that it took for each step.
+    """The results of one backend, and the seconds that it took for each step.
 
-    `raw`, `suppressions` and `precisions` are by the loss of the classifier, the latter two then by method; "raw" is
-    among the precisions. `shares` are of both losses at the classifier by cross-entropy.
+    `raw`, `suppressions` and `precisions` have the loss of the classifier as a key, the latter two then the method;
+    "raw" is among the precisions. `shares` are of both losses at the cross-entropy classifier.
     """
 
     device: str
@@ -73,7 +73,7 @@ class Report(NamedTuple):
         return next(iter(self.outcomes.values()))
 
     def disagreeing(self) -> list[str]:
-        """Return the classifiers, methods and backends whose AP is not that of the first backend."""
+        """Return the classifiers, methods and backends whose AP differs from the first backend's."""
         return [
             f"{method} after {loss} on {backend}"
             for backend, outcome in self.outcomes.items()
@@ -95,7 +95,7 @@ def run(settings: Settings, backends: Sequence[str], progress: Progress, *, devi
 
 
 def run_on(backend: str, material: Material, seed: int, progress: Progress, *, device: str | None = None) -> Outcome:
-    """Take every step on one backend."""
+    """Run every step on one backend."""
     ship = shipper(backend, device)
     seconds: dict[str, float] = {}
 
@@ -107,7 +107,7 @@ def run_on(backend: str, material: Material, seed: int, progress: Progress, *, d
         codebook = learn_codebook(patches, sizes, seed=seed)
         views = make_views(codebook.anchors, ship)
     with _timed(seconds, "windows"):
-        scenes = track(material.training, "looking at windows to learn from")
+        scenes = track(material.training, "reading training windows")
         windows, normalisation = normalise(gather_windows(scenes, codebook, views, ship, seed=seed))
     trainers: dict[str, Callable[[Windows], Classifier]] = dict(
         zip(LOSSES, (train_cross_entropy, train_focal), strict=True)

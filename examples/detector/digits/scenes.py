@@ -19,18 +19,18 @@ PAGE = (480, 640)
 DIGITS_ON_PAGE = 40
 
 MAX_COVERED = 0.25
-"""Share of a digit's box that another one's may cover, the smaller box of the two being meant."""
+"""Largest share of the smaller box that the boxes of two digits may have in common."""
 
 
 class Digits(NamedTuple):
-    """Digit images, ``(n, 8, 8)`` with ink in 0 … 1, and what they show, ``(n,)``."""
+    """Digit images, ``(n, 8, 8)`` with ink in 0 … 1, and their labels, ``(n,)``."""
 
     images: np.ndarray
     labels: np.ndarray
 
 
 class Scene(NamedTuple):
-    """A page of size `PAGE` of float32 ink in 0 … 1, the xyxy boxes ``(n, 4)`` of its digits, and what they show."""
+    """A page of size `PAGE` of float32 ink in 0 … 1, the xyxy boxes ``(n, 4)`` of its digits, and their labels."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -38,7 +38,7 @@ class Scene(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """How many scenes, to find digits in and to learn from, drawn from which seed."""
+    """The numbers of scenes for detection and for training, and the seed."""
 
     scenes: int = 24
     training_scenes: int = 12
@@ -46,7 +46,7 @@ class Settings(NamedTuple):
 
 
 class Material(NamedTuple):
-    """What the detector works on: digits and scenes to learn from, and scenes of other writers to find digits in."""
+    """Digits and scenes for training, and scenes by other writers for detection."""
 
     digits: Digits
     training: list[Scene]
@@ -54,17 +54,17 @@ class Material(NamedTuple):
 
 
 def prepare(settings: Settings) -> Material:
-    """Load the digits and draw the scenes; those to learn from are in other hands than those to find."""
+    """Load the digits and draw the scenes; training and detection use different writers."""
     to_learn, to_find = load_digits()
     training = make_scenes(to_learn, settings.training_scenes, np.random.default_rng([settings.seed, 1]))
     return Material(to_learn, training, make_scenes(to_find, settings.scenes, np.random.default_rng(settings.seed)))
 
 
 def load_digits() -> tuple[Digits, Digits]:
-    """Return the digits that ship inside scikit-learn: those to learn from, and those to paste.
+    """Return the digits that come with scikit-learn, for training and for detection.
 
-    The set is ordered by writer, so the split is taken in its order: the last third is in hands that the detector
-    has never seen.
+    The set is ordered by writer, and is split in this order: the last third is by writers that the detector has never
+    seen.
     """
     data = datasets.load_digits()
     images, labels = data.images / 16.0, data.target
@@ -73,7 +73,7 @@ def load_digits() -> tuple[Digits, Digits]:
 
 
 def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resample the last two axes through a Gaussian half a pixel wide, the pixel being that of the coarser grid."""
+    """Resample the last two axes with a Gaussian that is half a pixel of the coarser grid wide."""
     rows = resampling(images.shape[-2], height).astype(images.dtype)
     columns = resampling(images.shape[-1], width).astype(images.dtype)
     return rows @ images @ columns.T

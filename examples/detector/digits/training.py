@@ -1,6 +1,6 @@
-"""The classifier, trained twice on the same windows: by cross-entropy, and by the focal loss.
+"""The classifier, trained twice on the same windows: with cross-entropy, and with the focal loss.
 
-Of the windows on a page hardly any is on a digit. Here a hundred are not for one that is.
+Hardly any window of a page is on a digit. Here a hundred are on none for each one on a digit.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ RATIO = 100
 """Windows on no digit for each one on a digit."""
 
 ON, OFF = 0.7, 0.5
-"""A window is on a digit from the first overlap on, and on none below the second. The best one of a digit is on it."""
+"""A window is on a digit if their IoU is above ON, and on none below OFF. The best window of a digit only needs OFF."""
 
 MORE = 15
-"""Windows on digits that are drawn from each scene beside the best one of each digit."""
+"""Windows on digits that are drawn from each scene, besides the best one of each digit."""
 
 L2 = 30.0
-"""Penalty on the squares of the coefficients, of cross-entropy and focal loss alike."""
+"""Penalty on the squares of the coefficients, for both losses."""
 
 GAMMA = 2.0
-"""The focal loss multiplies the cross-entropy of a window by the (1 - p)^GAMMA of its class."""
+"""The focal loss multiplies the cross-entropy of a window by (1 - p)^GAMMA, p being the probability of its class."""
 
 STEPS = 250
-"""Of either training, at most."""
+"""The most steps of either training."""
 
 IDLE = 5
-"""Steps in a row that hardly gain, after which L-BFGS ends: one alone may be a short one."""
+"""L-BFGS stops after this many steps in a row with almost no gain: a single one may just be short."""
 
 PAIRS = 10
 """Steps that L-BFGS remembers."""
@@ -69,7 +69,7 @@ class Classifier(NamedTuple):
 
 
 def pick_windows(scene: Scene, views: Sequence[View], rng: np.random.Generator, ship: Ship) -> tuple[Any, Any]:
-    """Draw windows of a scene, `RATIO` on no digit for each on one: their numbers, over all views, and classes."""
+    """Draw windows of a scene, `RATIO` on no digit for each on one: their indices over all views, and classes."""
     truth = ship(scene.boxes.astype(np.float32))
     overlaps = np.concatenate([to_host(anyops.box_iou(view.boxes, truth)) for view in views])
     best = overlaps.max(axis=1)
@@ -86,7 +86,7 @@ def _some(rng: np.random.Generator, which: np.ndarray, count: int) -> np.ndarray
 def gather_windows(
     scenes: Iterable[Scene], codebook: Codebook, views: Sequence[View], ship: Ship, *, seed: int = 0
 ) -> Windows:
-    """Draw windows of each scene and look at them."""
+    """Draw windows of each scene and compute their features."""
     xp = array_api_compat.array_namespace(codebook.words)
     rng = np.random.default_rng(seed)
     features, labels = [], []
@@ -100,7 +100,7 @@ def gather_windows(
 
 
 def normalise(windows: Windows) -> tuple[Windows, Normalisation]:
-    """Bring each feature to mean 0 and variance 1; what that takes becomes the running state, momentum being 0."""
+    """Scale each feature to mean 0 and variance 1; with momentum 0, the running state becomes the mean and variance."""
     xp = array_api_compat.array_namespace(windows.features)
     zeros = xp.zeros_like(windows.features[0, :])
     y, mean, var = anyops.batch_norm(windows.features, zeros, zeros + 1, training=True, momentum=0.0)
@@ -118,7 +118,7 @@ def train_cross_entropy(windows: Windows) -> Classifier:
 
 
 def train_focal(windows: Windows, *, gamma: float = GAMMA) -> Classifier:
-    """The same model by the focal loss, whose gradient by the logits is known in closed form."""
+    """The same model with the focal loss, whose gradient by the logits is known in closed form."""
     x, y = windows
     xp = array_api_compat.array_namespace(x)
 
@@ -136,7 +136,7 @@ def train_focal(windows: Windows, *, gamma: float = GAMMA) -> Classifier:
 
 
 def zero_classifier(x: Array) -> Array:
-    """Coefficients and, last, the intercept of each class, with which all are as likely: ``(11, p + 1)``."""
+    """Coefficients and, last, intercepts of 0, with which all classes are equally likely: ``(11, p + 1)``."""
     xp = array_api_compat.array_namespace(x)
     row = xp.concat([x[0, :], x[0, :1]], axis=0)
     return xp.zeros_like(xp.stack([row] * (BACKGROUND + 1)))
@@ -145,7 +145,7 @@ def zero_classifier(x: Array) -> Array:
 def minimise(
     objective: Callable[[Array], tuple[float, Array]], theta: Array, *, tol: float = 1e-7, max_iter: int = 100
 ) -> tuple[Array, int]:
-    """L-BFGS with halved steps, until `IDLE` lower the objective by less than a share `tol` each; and their number."""
+    """L-BFGS with step halving, until `IDLE` steps in a row gain less than `tol`, relative; and the number of steps."""
     xp = array_api_compat.array_namespace(theta)
 
     def dot(a: Array, b: Array) -> float:
@@ -169,7 +169,7 @@ def minimise(
         while not new_value <= value + 1e-4 * length * expected and length > 1e-4:
             length /= 2
             new_value, new_slope = objective(theta + length * move)
-        if new_value >= value:  # a bad direction, or all that rounding lets it find
+        if new_value >= value:  # a bad direction, or rounding hides any further gain
             if not pairs:
                 break
             pairs = []

@@ -1,7 +1,7 @@
-"""What a window of the page looks like in strokes of the codebook, for all windows of the size of an anchor at once.
+"""Features of windows: the similarity of their parts to the strokes of the codebook, for all windows of a size at once.
 
 The page is resampled so that a window, whatever its sides, is `CELLS` by `CELLS`; the correlations of each patch with
-the words are averaged over a 3 by 3 grid in the window, which leaves the place of a stroke roughly known.
+the words are averaged over a 3 by 3 grid in the window, which keeps the rough position of a stroke.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ POOLS = 3
 """A window is averaged over this many parts along each side."""
 
 GRID = 1 / 8
-"""Boxes are told to an eighth of a pixel: areas are then exact in float32, and overlaps the same in every library."""
+"""Boxes are rounded to an eighth of a pixel: areas are then exact in float32, and overlaps equal in every library."""
 
 
 class View(NamedTuple):
@@ -33,11 +33,11 @@ class View(NamedTuple):
     rows, columns
         Matrices ``(height, page height)`` and ``(width, page width)`` that resample the page.
     down, across
-        Numbers of the cells that each row, and each column, of patches is made of.
+        Indices of the cells of each row, and of each column, of patches.
     shape
         Number of windows along each axis.
     boxes
-        ``(n, 4)`` float32 xyxy on the page, one for each window: the window within its margin.
+        ``(n, 4)`` float32 xyxy on the page, one for each window: the window without its margin.
     """
 
     rows: Array
@@ -73,7 +73,7 @@ def window_features(page: Array, view: View, words: Array) -> Array:
     xp = array_api_compat.array_namespace(page, words)
     small = view.rows @ page @ xp.permute_dims(view.columns, (1, 0))
     found = stroke_map(xp, small, view, words)
-    # Patches in pairs of rows and columns, then pairs of those: a part of a window is as wide as four.
+    # Means of 2 by 2 patches, then of 2 by 2 such means: a part of a window is four patches wide.
     height, width, k = found.shape
     halves = xp.mean(xp.reshape(found, (height // STEP, STEP, width // STEP, STEP, k)), axis=(1, 3))
     tall = halves[:-1, :, :] + halves[1:, :, :]

@@ -10,7 +10,7 @@ def main() -> None:
     try:
         from ._app import app
     except ModuleNotFoundError as error:
-        # Any other module is missing through a fault of ours, not of the installation.
+        # Any other missing module is a bug of anyops, not a fault of the installation.
         if (error.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise
         print("anyops: the command line needs typer and rich: pip install 'anyops[cli]'", file=sys.stderr)

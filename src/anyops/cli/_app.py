@@ -1,4 +1,4 @@
-"""The command's parts put together."""
+"""The ``anyops`` app with its subcommands."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from .anchors import anchors
 from .backends import backends
 from .nms import nms
 
-# pretty_exceptions off: what a user can mend is one line (errors.py), so a traceback is a bug and should read as one.
+# pretty_exceptions off: errors that a user can fix are one line (errors.py); a traceback is a bug, and looks like one.
 app = typer.Typer(
     help="Detection ops on the array library of your choice.",
     no_args_is_help=True,

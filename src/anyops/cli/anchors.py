@@ -1,4 +1,4 @@
-"""``anyops anchors``: anchor sizes of a detector, found in its training annotations."""
+"""``anyops anchors``: anchor sizes for a detector, from its training annotations."""
 
 import io
 import json
@@ -37,7 +37,7 @@ from .scatter import draw_anchors
 
 
 class Center(StrEnum):
-    """What an anchor becomes of the sizes of its boxes."""
+    """How an anchor is computed from the sizes of its boxes."""
 
     MEDIAN = "median"
     MEAN = "mean"
@@ -49,14 +49,12 @@ _MAX_ITER = 300
 def anchors(
     file: Annotated[
         str,
-        typer.Argument(
-            metavar="ANNOTATIONS", help="COCO annotations (.json, .json.gz), as of instances; - is standard input."
-        ),
+        typer.Argument(metavar="ANNOTATIONS", help="COCO instance annotations (.json, .json.gz); - is standard input."),
     ],
     *,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of anchors.")] = 9,
     center: Annotated[
-        Center, typer.Option(help="Width and height of an anchor, from its boxes; mean fits less well.")
+        Center, typer.Option(help="Whether an anchor is the median or mean of its boxes; mean fits less well.")
     ] = Center.MEDIAN,
     ratio: Annotated[
         float,
@@ -98,7 +96,7 @@ def anchors(
         boxes = len(sizes.wh)
         if k > boxes:
             raise CommandError(f"{display_name(file)}: expected at least {k} boxes for {k} anchors, got {boxes}")
-        with np.errstate(over="ignore"):  # of what is infinite in float32 the error below tells
+        with np.errstate(over="ignore"):  # numbers that overflow float32 raise the error below
             wh = send(sizes.wh)
         try:
             with _progress(boxes) as callback:
@@ -107,7 +105,7 @@ def anchors(
                 )
             labels = to_host(anyops.kmeans_assign(wh, found.anchors, metric="iou").labels)
         except ValueError as error:  # the options are checked; sides may be too large or small for the library's floats
-            raise CommandError(f"{display_name(file)}: boxes that {backend} cannot compute with: {error}") from None
+            raise CommandError(f"{display_name(file)}: {backend} cannot compute with these boxes: {error}") from None
         sides = to_host(found.anchors).astype(np.float64)
         counts = np.bincount(labels, minlength=k)
         unit = "pixels" if size is None else f"pixels in images of {size}"
@@ -136,7 +134,7 @@ def _check_destinations(output: str | None, plot: str | None, *, force: bool) ->
 
 
 def _read(file: str, categories: list[str], size: int | None) -> Sizes:
-    text, form = read_text(file, nothing='no annotations are {"annotations": []}')
+    text, form = read_text(file, nothing='write {"annotations": []} for no annotations')
     try:
         if form != Format.JSON:
             raise CommandError(f"expected COCO annotations in JSON, got {form.upper()}")
@@ -147,12 +145,12 @@ def _read(file: str, categories: list[str], size: int | None) -> Sizes:
 
 @contextmanager
 def _progress(boxes: int) -> Iterator[Callable[[int, float, float], None] | None]:
-    """Show a bar of the iterations on a terminal, with what the boxes have gained so far."""
+    """Show the iterations and their mean IoU on a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield None
         return
-    # How many iterations it takes is known when it has; the bar runs to and fro until then.
+    # The number of iterations is unknown, so the bar has no end.
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("start", total=None)
@@ -178,9 +176,9 @@ def _json(
 
 
 def _report(sizes: Sizes) -> None:
-    left_out = {"crowds": sizes.crowds, "boxes without area": sizes.flat, "of other categories": sizes.other_categories}
-    if some := [f"{count:,} {what}" for what, count in left_out.items() if count]:
-        typer.echo(f"left out: {', '.join(some)}", err=True)
+    ignored = {"crowds": sizes.crowds, "boxes without area": sizes.flat, "of other categories": sizes.other_categories}
+    if some := [f"{count:,} {what}" for what, count in ignored.items() if count]:
+        typer.echo(f"ignored: {', '.join(some)}", err=True)
 
 
 def _print(
@@ -204,7 +202,7 @@ def _print(
         console.print(table)
         typer.echo(summary, err=True)
         return
-    # Drawn for the terminal, if it is one, but written as any other output, so that one that is full is one line.
+    # Drawn for the terminal, but written like any other output, so that a write error is one line.
     drawn = io.BytesIO()
     console.file = io.TextIOWrapper(drawn, encoding=console.encoding, errors="replace")
     console.print(table)

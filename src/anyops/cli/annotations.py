@@ -12,7 +12,7 @@ from .records import BOM, box_of, json_fault, json_id, json_value, member, numbe
 
 
 class Sizes(NamedTuple):
-    """Widths and heights of boxes (n, 2), and how many were left out for which reason."""
+    """Widths and heights of boxes (n, 2), and how many boxes were ignored for each reason."""
 
     wh: NDArray[np.float64]
     crowds: int
@@ -21,7 +21,7 @@ class Sizes(NamedTuple):
 
 
 def parse_sizes(text: str, categories: Sequence[str], size: int | None) -> Sizes:
-    """Read the sizes of the boxes of some categories, all if none is given, scaled to letterboxed images of `size`.
+    """Read the sizes of boxes of the given categories, or of all if none is given, scaled to images of `size`.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def parse_sizes(text: str, categories: Sequence[str], size: int | None) -> Sizes
             flat += 1
         else:
             scaled = [w * scale, h * scale]
-            # A side may overflow, or vanish and leave a box without area that was none.
+            # A side may overflow, or underflow and leave a box without area.
             if not all(0 < side < math.inf for side in scaled):
                 raise CommandError(
                     f"{where}: bbox: expected sides that a float can hold when scaled by {scale:g}, got {w:g} and {h:g}"
@@ -79,7 +79,7 @@ def _contents(text: str) -> dict[str, Any]:
 
 
 def _records(contents: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Each record of a list, beside its name in messages."""
+    """The records of a list, each with its name in messages."""
     if name not in contents:
         raise CommandError(f"{name}: is missing; expected COCO annotations, an object with a list of {name}")
     if type(contents[name]) is not list:
@@ -100,12 +100,12 @@ def _category_ids(contents: dict[str, Any], categories: Sequence[str]) -> set[in
             named.setdefault(name, set()).add(identity)
     for category in categories:
         if category not in named:
-            raise CommandError(f"categories: expected one of the name or id {category}, got {len(named)} other names")
+            raise CommandError(f"categories: expected one with name or id {category}, got {len(named)} other names")
     return set().union(*(named[category] for category in categories))
 
 
 def _scales(contents: dict[str, Any], size: int) -> dict[int | str, float]:
-    """By what each image is scaled so that its longer side has `size` pixels."""
+    """The factor by which each image is scaled so that its longer side has `size` pixels."""
     scales: dict[int | str, float] = {}
     for where, record in _records(contents, "images"):
         sides = [number(member(record, name, where), name, where) for name in ("width", "height")]
@@ -119,6 +119,6 @@ def _scales(contents: dict[str, Any], size: int) -> dict[int | str, float]:
             )
         identity = json_id(record, "id", where)
         if identity in scales:
-            raise CommandError(f"{where}: id: expected an id that no image before has, got {shown(identity)}")
+            raise CommandError(f"{where}: id: expected a unique id, got {shown(identity)}")
         scales[identity] = scale
     return scales

@@ -7,7 +7,7 @@ import typer
 
 
 class CommandError(Exception):
-    """The call, its input or the place of its output is wrong; the message says which and how."""
+    """The call, its input or the path of its output is wrong; the message says which and how."""
 
 
 @contextmanager

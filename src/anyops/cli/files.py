@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 
 def format_of(path: str) -> Format:
-    """Tell the format of a file from its name, ``.gz`` at the end aside."""
+    """Return the format of a file from its name, ignoring ``.gz`` at the end."""
     plain = path.lower().removesuffix(".gz")
     for form in Format:
         if plain.endswith(f".{form}"):
@@ -44,13 +44,14 @@ def display_name(source: str) -> str:
     return "standard input" if source == STREAM else source
 
 
-_NOTHING = "no detections are [] in JSON and a header line alone in CSV"
+_NOTHING = "for no detections, write [] in JSON, or only a header line in CSV"
 
 
 def read_text(source: str, *, nothing: str = _NOTHING) -> tuple[str, Format]:
-    """Read a whole input, decompressed and decoded, and tell its format; `nothing` says how to write down that.
+    """Read a whole input, decompressed and decoded; return the text and its format.
 
-    A file's name says what it holds. Standard input has none, so its first bytes say it.
+    The format of a file follows from its name, the format of standard input from its first bytes. `nothing` is a hint
+    in the error for empty input.
     """
     name = display_name(source)
     if source == STREAM and sys.stdin is None:
@@ -64,7 +65,7 @@ def read_text(source: str, *, nothing: str = _NOTHING) -> tuple[str, Format]:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:
-            raise CommandError(f"{name}: not a whole gzip file: {error}") from None
+            raise CommandError(f"{name}: not a valid gzip file: {error}") from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -81,12 +82,12 @@ def _is_compressed(path: str) -> bool:
 
 
 def _sniff(text: str) -> Format:
-    # A brace is JSON too, if not the list we want: the error should speak of JSON, not of a CSV header.
+    # A brace is JSON too, though not a list: the error should be about JSON, not about a CSV header.
     return Format.JSON if text.lstrip(_BLANK).startswith(("[", "{")) else Format.CSV
 
 
 def check_destination(target: str, *, force: bool) -> None:
-    """Refuse, before any work is done, an output that could not be written after it."""
+    """Raise, before any work is done, if the output cannot be written."""
     if target == STREAM:
         return
     format_of(target)
@@ -94,16 +95,16 @@ def check_destination(target: str, *, force: bool) -> None:
 
 
 def check_place(target: str, *, force: bool) -> None:
-    """Refuse a file that cannot be written, or is there already."""
+    """Raise if a file cannot be written, or exists and may not be replaced."""
     try:
         path = Path(target).resolve()
-        in_folder, there, regular = path.parent.is_dir(), os.path.lexists(path), path.is_file()
+        in_folder, exists, regular = path.parent.is_dir(), os.path.lexists(path), path.is_file()
     except (OSError, RuntimeError) as error:  # a name that is too long; a link to itself, before Python 3.13
         raise CommandError(f"{target}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
     if not in_folder or not os.access(path.parent, os.W_OK):
         raise CommandError(f"{target}: its folder does not exist or cannot be written to")
-    if there:
-        # Replacing a device or a pipe by a file is never what was meant, whatever --force says.
+    if exists:
+        # A device or a pipe is never replaced by a file, even with --force.
         if not regular:
             raise CommandError(f"{target}: is not a regular file; - writes to standard output")
         if not force:
@@ -111,7 +112,7 @@ def check_place(target: str, *, force: bool) -> None:
 
 
 def check_same_format(form: Format, target: str) -> None:
-    """Refuse an output file whose name promises another format than the input's."""
+    """Raise if the name of an output file has another format than the input."""
     if target != STREAM and format_of(target) != form:
         raise CommandError(f"{target}: the input is {form.upper()}, so expected .{form} or .{form}.gz")
 
@@ -123,7 +124,7 @@ def write_text(text: Iterable[str], target: str, *, force: bool) -> None:
 
 
 def _compressed(data: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield a gzip file, which names no time: the same detections give the same file."""
+    """Yield a gzip file without a timestamp: the same detections give the same file."""
     packer = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     for piece in data:
         yield packer.compress(piece)
@@ -145,7 +146,7 @@ def write_bytes(data: Iterable[bytes], target: str, *, force: bool) -> None:
             sys.stdout.buffer.flush()
         else:
             _write_file(data, target, force=force)
-    except BrokenPipeError:  # the reader has seen enough (anyops nms ... | head): the command ends quietly
+    except BrokenPipeError:  # the reader has closed the pipe (anyops nms ... | head): the command ends quietly
         raise
     except FileExistsError:
         raise _already_there(target) from None

@@ -41,7 +41,7 @@ class OverlapKind(StrEnum):
 
 
 class BoxFormat(StrEnum):
-    """What the numbers of a box are, as in :func:`anyops.box_convert`."""
+    """The meaning of the numbers of a box, as in :func:`anyops.box_convert`."""
 
     XYWH = "xywh"
     XYXY = "xyxy"
@@ -94,7 +94,7 @@ _FUNCTIONS = {
 
 _ALL_BUT_WBF = tuple(method for method in Method if method != Method.WBF)
 
-# Options that belong to all methods are not listed.
+# Options of all methods are not listed.
 _BELONGS_TO: dict[str, tuple[Method, ...]] = {
     "iou_threshold": tuple(method for method in Method if method != Method.MATRIX),
     "class_agnostic": _ALL_BUT_WBF,
@@ -109,7 +109,7 @@ _BELONGS_TO: dict[str, tuple[Method, ...]] = {
     "model_field": (Method.WBF,),
 }
 
-# Options that act only where another one has one of some values.
+# Options that only have an effect for some values of another option.
 _ACTS_WITH: dict[tuple[str, Method], tuple[str, tuple[str, ...]]] = {
     ("iou_threshold", Method.SOFT): ("decay", (Decay.LINEAR, Decay.HARD)),
     ("sigma", Method.SOFT): ("decay", (Decay.GAUSSIAN,)),
@@ -120,7 +120,7 @@ _ACTS_WITH: dict[tuple[str, Method], tuple[str, tuple[str, ...]]] = {
 
 
 def check_options(method: Method, given: Mapping[str, Any]) -> None:
-    """Refuse options that would change nothing: those of other methods, and of other decays, kernels, penalties."""
+    """Raise for options that would have no effect: of other methods, or of other decays, kernels or penalties."""
     for name in given:
         owners = _BELONGS_TO.get(name, tuple(Method))
         if method not in owners:
@@ -136,7 +136,7 @@ def check_options(method: Method, given: Mapping[str, Any]) -> None:
 
 
 def _check_measure(fmt: str, given: Mapping[str, Any]) -> None:
-    """Refuse a kind of overlap, or a penalty by distance, that boxes of a format have not."""
+    """Raise if boxes of a format do not have the kind of overlap, or the penalty by distance."""
     geometry = FORMATS[fmt].geometry
     if given.get("kind", OverlapKind.IOU) not in geometry.kinds:
         raise CommandError(f"--kind: expected {_listed(geometry.kinds)} for --fmt {fmt}, got {given['kind']}")

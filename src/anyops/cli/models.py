@@ -12,23 +12,21 @@ from .records import Detections
 
 
 class Models(NamedTuple):
-    """Where the model of a box is told, and the weights that were given: by name in a field, by order of files."""
+    """The field that names the model of a box, if any, and the given weights, by model name or file number."""
 
     field: str | None
     weights: dict[str, float]
 
     @classmethod
     def of(cls, given: Sequence[str], files: Sequence[str], field: str | None) -> "Models":
-        """Read the weights; raise unless they fit the files, or are of named models where a field names them."""
+        """Read the weights; raise unless there is one per file, or, with a field, each names its model."""
         if field is None:
             if given and len(given) != len(files):
-                raise CommandError(
-                    f"--model-weight: expected one for each FILE, of which there are {len(files)}, got {len(given)}"
-                )
+                raise CommandError(f"--model-weight: expected {len(files)}, one for each FILE, got {len(given)}")
             pairs = [(str(number), text) for number, text in enumerate(given or ["1"] * len(files))]
         else:
             if len(files) > 1:
-                raise CommandError(f"--model-field: expected one FILE, each being a model otherwise, got {len(files)}")
+                raise CommandError(f"--model-field: expected one FILE with the boxes of all models, got {len(files)}")
             pairs = [_named(text) for text in given]
         weights: dict[str, float] = {}
         for name, number in pairs:
@@ -40,9 +38,9 @@ class Models(NamedTuple):
         return cls(field, weights)
 
     def numbered(self, files: Sequence[Detections]) -> tuple[NDArray[np.int64], list[float]]:
-        """Return the number of the model of each box, and the weights of all models by number.
+        """Return the index of the model of each box, and the weights of all models.
 
-        Models that have a weight count even where they have found nothing; if none has one, those found weigh 1.
+        Models with a weight count even if they found nothing. If no weight is given, every model found has weight 1.
         """
         if self.field is None:
             ids = np.repeat(np.arange(len(files)), [len(detections.scores) for detections in files])
@@ -63,7 +61,7 @@ class Models(NamedTuple):
 def _named(text: str) -> tuple[str, str]:
     name, equals, number = text.rpartition("=")
     if not equals:
-        raise CommandError(f"--model-weight: expected MODEL=WEIGHT beside --model-field, got {text}")
+        raise CommandError(f"--model-weight: expected MODEL=WEIGHT with --model-field, got {text}")
     return name, number
 
 

@@ -34,8 +34,8 @@ class Library(StrEnum):
 
 
 def finite(value: float | None) -> float | None:
-    """Refuse NaN and infinities as values of an option."""
-    # A range alone lets NaN pass, which is neither below its start nor above its end.
+    """Raise if the value of an option is NaN or infinite."""
+    # The check of a range lets NaN pass, which is neither below its minimum nor above its maximum.
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"expected a finite number, got {value}")
     return value
@@ -169,7 +169,7 @@ def nms(
     If the input is malformed, one line names the place, nothing is written, and the exit code is 2.
     """
     start = time.perf_counter()
-    # What is not given is left to the function, for the defaults differ from method to method.
+    # Options not given are left to the function, because the defaults differ between methods.
     options = _given(
         iou_threshold=iou_threshold,
         score_threshold=score_threshold,
@@ -222,7 +222,7 @@ def nms(
 
 @contextmanager
 def _in_float64(library: Library) -> Iterator[None]:
-    """Let JAX compute in float64 for the length of a command, as the other libraries do."""
+    """Let JAX compute in float64 during a command, as the other libraries do."""
     if library is not Library.JAX or find_spec("jax") is None:
         yield
         return
@@ -238,14 +238,14 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _check_files(files: list[str], method: Method) -> None:
     if len(files) > 1 and method != Method.WBF:
-        raise CommandError(f"FILE: several belong to --method wbf, not to {method}, got {len(files)}")
+        raise CommandError(f"FILE: expected one for --method {method}, got {len(files)}; only wbf takes several")
     if files.count(STREAM) > 1:
-        raise CommandError("FILE: expected - at most once, for standard input can be read once")
+        raise CommandError("FILE: expected - at most once, because standard input can be read only once")
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a bar of the stages on a terminal; what is yielded takes a stage and the share of it that is done."""
+    """Show a bar of the stages on a terminal; yield a function of a stage and the share of it that is done."""
     stages = ("load", "read", "suppress", "write")
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -258,7 +258,7 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 
 def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any]:
-    """Load an array library; return what ships host arrays to it."""
+    """Load an array library; return a function that sends host arrays to it."""
     send = partial(to_backend, name=backend.value, device=device)
     try:
         send(np.empty(0))
@@ -270,7 +270,7 @@ def loaded(backend: Library, device: str | None) -> Callable[[NDArray[Any]], Any
 def _read(
     files: list[str], layout: Layout | None, model_field: str | None, tick: Callable[[float], None]
 ) -> tuple[list[Detections], Format]:
-    """Read all files, which must be of one format; `tick` is given the share of them that is read."""
+    """Read all files, which must have one format; `tick` is called with the share that has been read."""
     tick(0)
     read = [read_text(file) for file in files]
     form = read[0][1]
@@ -290,7 +290,7 @@ def _share_of(tick: Callable[[float], None], number: int, count: int, share: flo
 
 @contextmanager
 def _about(*files: str) -> Iterator[None]:
-    """Say in errors which file, or which together, are at fault."""
+    """Begin errors with the names of the files."""
     try:
         yield
     except CommandError as error:

@@ -1,8 +1,8 @@
-"""Detections in COCO's result format (JSON) and as CSV: read, checked, and written back to the character.
+"""Detections in COCO's result format (JSON) and as CSV: read, checked, and written back without changes.
 
 Kept records must be written unchanged: unknown fields, the digits of every number, quoting, layout. So the text is
 stored, with the positions of the records in it, and the few numbers that NMS needs. Only new scores and boxes are
-replaced in this text. Only fused records, which match no input record, are written anew.
+replaced in this text. Only fused records, which match no input record, are new text.
 """
 
 import csv
@@ -28,14 +28,14 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Layout(NamedTuple):
-    """The numbers of a box in a format: the columns of CSV that hold them, and the places of width and height."""
+    """The numbers of a box in a format: the columns of CSV that hold them, and the indices of width and height."""
 
     columns: tuple[str, ...]
     sides: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:
-        """What a box must be."""
+        """What a box must be, in messages."""
         return f"{len(self.columns)} numbers [{', '.join(self.columns)}]"
 
 
@@ -53,11 +53,11 @@ COCO = LAYOUTS["xywh"]
 AT_ONCE = 512  # records that are checked together: their values stay in cache
 WRITTEN = 1 << 14  # records that are written together
 Tick = Callable[[float], None]
-"""Takes the share of the text that has been read."""
+"""Called with the share of the text that has been read."""
 
 
 class Ids:
-    """Ids by their numbers, in the order of first appearance; 7 and "7" are different ids in JSON."""
+    """Ids, numbered in the order of first appearance; 7 and "7" are different ids in JSON."""
 
     def __init__(self) -> None:
         self.numbers: dict[int | str, int] = {}
@@ -83,13 +83,13 @@ class Ids:
         return self._parts[0]
 
     def names(self) -> list[int | str]:
-        """Return the ids by their numbers."""
+        """Return the ids in the order of their numbers."""
         return list(self.numbers)
 
 
 @dataclass
 class Detections:
-    """A file of detections: its text, where its records are, and what NMS needs to know of each.
+    """A file of detections: its text, the positions of its records, and the values that NMS needs.
 
     Attributes
     ----------
@@ -102,13 +102,13 @@ class Detections:
     images, categories
         The ids of records, as read; in CSV all ids are text.
     boxes
-        (N, numbers) of the layout: (N, 4) left, top, width and height in files of COCO.
+        (N, numbers per box) in the layout: (N, 4) left, top, width and height in COCO files.
     scores
         (N,)
     models
-        Name of the model of each record, if a field was said to hold it.
+        Name of the model of each record, if a model field was given.
     columns
-        What the columns of CSV are.
+        The columns of a CSV file.
     """
 
     source: str = ""
@@ -135,7 +135,7 @@ class Detections:
         source, starts, stops = self.source, self.starts, self.stops
         for at in range(0, len(indices), WRITTEN):
             some = indices[at : at + WRITTEN]
-            # Most often none is changed: then a record is a slice, and costs no call.
+            # Usually no record is changed: then a record is a slice, and costs no call.
             each = map(self.record, some) if self._changed else [source[starts[i] : stops[i]] for i in some]
             records = self.separator.join(each)
             yield self.separator + records if at else records
@@ -151,7 +151,7 @@ class Detections:
 
 
 class FusedRecord(NamedTuple):
-    """A record that was none of the input."""
+    """A record that is not in the input."""
 
     image_id: int | str
     category_id: int | str
@@ -160,7 +160,7 @@ class FusedRecord(NamedTuple):
 
 
 def fused_text(fused: Iterable[FusedRecord], form: Format, like: Detections) -> str:
-    """Text of a file of fused records; in CSV the box has one column if that of `like` has one, else four."""
+    """Text of a file of fused records; in CSV the box has one column if it has one in `like`, else four."""
     if form is Format.JSON:
         return "[" + ",".join("\n" + json.dumps(record._asdict()) for record in fused) + "\n]\n"
     text = io.StringIO(newline="")
@@ -174,7 +174,7 @@ def fused_text(fused: Iterable[FusedRecord], form: Format, like: Detections) -> 
 
 
 def joined(parts: Iterable[Detections]) -> Detections:
-    """Return the numbers of all parts as one, without their text, of which the layout of the first alone is known."""
+    """Return the numbers of all parts together, without their text, and with the columns of the first."""
     parts = list(parts)
     all_of = Detections(columns=parts[0].columns)
     for part in parts:
@@ -193,9 +193,9 @@ def parse(
     model_field: str | None = None,
     tick: Tick | None = None,
 ) -> Detections:
-    """Read detections from the text of a file; the field or column that names their model only if it is given.
+    """Read detections from the text of a file, with the names of their models if a field or column is given for them.
 
-    Boxes are those of COCO if no layout is given; then columns of CSV must not be those of a longer one.
+    The layout is COCO's if none is given; then the columns of CSV must not match a longer one.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def parse(
     """
     read = _parse_json if form is Format.JSON else _parse_csv
     collects = gc.isenabled()
-    gc.disable()  # values that hold no cycles, but are many: to look for some takes a tenth of the time
+    gc.disable()  # many values without cycles: garbage collection would take a tenth of the time
     try:
         return read(text, layout, model_field, tick or (lambda share: None))
     finally:
@@ -213,9 +213,9 @@ def parse(
 
 
 class _Checked:
-    """Takes the values of records, some at a time, and checks them together: one by one they cost five times as much.
+    """Takes the values of records, and checks them in batches: one by one would take five times as long.
 
-    Where some are not in order, a slower look at each tells which is the first.
+    If a batch is not valid, a slower check of each record finds the first fault.
     """
 
     def __init__(self, detections: Detections, layout: Layout):
@@ -225,7 +225,7 @@ class _Checked:
     def take(
         self, images: Sequence[Any], categories: Sequence[Any], boxes: Any, scores: Any, models: Sequence[Any] | None
     ) -> bool:
-        """Take the values of some records; return False, and take none, if one is not as it must be."""
+        """Take the values of some records; return False, and take none, if one is not valid."""
         for ids in (images, categories, models or ()):
             if not set(map(type, ids)) <= {int, str}:
                 return False
@@ -260,7 +260,7 @@ def _floats(values: Sequence[Any]) -> NDArray[np.float64] | None:
 
 
 def _flat(boxes: Sequence[Any], count: int) -> list[Any] | None:
-    """Return the numbers of all boxes, one after the other; None if one is not a list of so many."""
+    """Return the numbers of all boxes in one list; None if a box is not a list of `count` items."""
     if not set(map(type, boxes)) <= {list} or not set(map(len, boxes)) <= {count}:
         return None
     return list(chain.from_iterable(boxes))
@@ -275,8 +275,8 @@ def _parse_json(text: str, given: Layout | None, model_field: str | None, tick: 
     fields = ["image_id", "category_id", "bbox", "score", *([] if model_field is None else [model_field])]
     start, starts, stops = _start_of_list(text), detections.starts, detections.stops
     for records, begins, ends in _json_items(text, start):
-        # Of a name that is there twice readers take one value or the other. Then there are more colons than names, and
-        # most often in no other case: to look into each object takes half as long as to read it.
+        # A duplicate name is an error, because readers differ in the value that they take. It makes more colons than
+        # names; little else does. Checking each object takes half as long as reading it.
         span, known = (begins[0], ends[-1]), sum(map(len, records)) if set(map(type, records)) == {dict} else 0
         escaped = text.find("\\u", *span) >= 0  # maybe in a name
         if text.count(":", *span) > known and (
@@ -290,14 +290,14 @@ def _parse_json(text: str, given: Layout | None, model_field: str | None, tick: 
         starts.extend(begins)
         stops.extend(ends)
         tick(ends[-1] / len(text))
-    if len(starts) > 1:  # one separator for all: files mix no two layouts
+    if len(starts) > 1:  # one separator for all: files do not mix them
         detections.separator = text[stops[0] : starts[1]]
     detections.head, detections.tail = text[: starts[0] if starts else start], text[stops[-1] if stops else start :]
     return checked.done()
 
 
 def _take_json(checked: _Checked, records: list[Any], fields: list[str]) -> bool:
-    """Take the values of some records; return False, and take none, if one is not as it must be."""
+    """Take the values of some records; return False, and take none, if one is not valid."""
     if not set(map(type, records)) <= {dict}:
         return False
     try:
@@ -309,7 +309,7 @@ def _take_json(checked: _Checked, records: list[Any], fields: list[str]) -> bool
 
 
 def _check_json(record: Any, where: str, layout: Layout, model_field: str | None) -> None:
-    """Raise CommandError unless a record is in order."""
+    """Raise CommandError unless a record is valid."""
     if type(record) is not dict:
         raise CommandError(f"{where}: expected an object, got {shown(record)}")
     json_id(record, "image_id", where)
@@ -326,7 +326,7 @@ def _check_names(text: str, begin: int, fields: list[str], where: str) -> None:
     names = [pair[0] for pair in pairs if isinstance(pair, tuple)] if isinstance(pairs, list) else []
     for name in fields:
         if names.count(name) > 1:
-            raise CommandError(f"{where}{name}: is there twice, in the object at {_place(text, begin)}")
+            raise CommandError(f"{where}{name}: appears twice, in the object at {_place(text, begin)}")
 
 
 def _start_of_list(text: str) -> int:
@@ -339,9 +339,9 @@ def _start_of_list(text: str) -> int:
 
 
 def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int], list[int]]]:
-    """Yield some values of a JSON list at a time, where they begin and end, and check what stands after the list."""
+    """Yield batches of values of a JSON list, with their positions; raise if anything follows the list."""
     position = skip_space(text, position)
-    done, between, step = 0, ",{", 1  # what stands between two records, with the bracket of the second
+    done, between, step = 0, ",{", 1  # the text between two records, with the brace of the second
     closed = text.startswith("]", position)
     while not closed:
         values: list[Any] = []
@@ -351,7 +351,7 @@ def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int]
             try:
                 value, end = _scan(text, position)
             except (StopIteration, ValueError, RecursionError):
-                if values:  # of which one may be at fault, too
+                if values:  # checked first: one of them may be invalid, too
                     yield values, begins, ends
                 value, end = json_value(text, position, f"record {done + len(values)} (counted from 0): ")
             values.append(value)
@@ -360,7 +360,7 @@ def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int]
             if text.startswith(between, end):
                 position = end + step
                 continue
-            # Not as after the record before.
+            # Another separator than before.
             position = skip_space(text, end)
             closed = text.startswith("]", position)
             if closed:
@@ -384,7 +384,7 @@ _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_on
 
 
 def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
-    """Read the value at a position of JSON text; return where it ends, too."""
+    """Return the value at a position of JSON text, and the position of its end."""
     try:
         return _decode(text, position)
     except json.JSONDecodeError as error:
@@ -394,7 +394,7 @@ def json_value(text: str, position: int, where: str) -> tuple[Any, int]:
 
 
 def json_fault(message: str, text: str, position: int) -> str:
-    """Say what is wrong with JSON text, and in which line and column."""
+    """Describe an error in JSON text, with its line and column."""
     return f"not valid JSON: {message} at {_place(text, position)}"
 
 
@@ -405,9 +405,9 @@ def _place(text: str, position: int) -> str:
 
 
 def skip_space(text: str, position: int) -> int:
-    """Position of what stands after white space."""
+    """Return the position after white space."""
     match = _SPACE.match(text, position)
-    assert match is not None  # the pattern matches no characters too
+    assert match is not None  # the pattern also matches an empty string
     return match.end()
 
 
@@ -428,7 +428,7 @@ def json_id(record: dict[str, Any], name: str, where: str) -> int | str:
 
 
 Edits = list[tuple[slice, str]]
-"""Places in the text of a record, and what goes there."""
+"""Slices of the text of a record, and their replacements."""
 
 
 def _json_edits(record: str, score: float | None, bbox: list[float] | None) -> Edits:
@@ -474,21 +474,21 @@ def _parse_csv(text: str, given: Layout | None, model_field: str | None, tick: T
             lines.append(line)
             detections.starts.append(begin)
             detections.stops.append(stop)
-    finally:  # what stands earlier in the file is reported first
+    finally:  # errors earlier in the file are reported first
         if records:
             take()
     return checked.done()
 
 
 def _take_csv(checked: _Checked, rows: list[list[str]], width: int, columns: "_Columns") -> bool:
-    """Take the values of some rows; return False, and take none, if one is not as it must be."""
+    """Take the values of some rows; return False, and take none, if one is not valid."""
     if not set(map(len, rows)) <= {width}:
         return False
     by_column = list(zip(*rows, strict=True))
     places = (columns.image_id, columns.category_id, *(() if columns.model is None else (columns.model,)))
     images, categories, *models = (list(map(str.strip, by_column[i])) for i in places)
     cells = [by_column[i] for i in (columns.score, *(() if columns.bbox is not None else columns.numbers))]
-    # Python reads 1_000 as a number; nothing else that reads CSV does.
+    # Python reads 1_000 as a number; other readers of CSV do not.
     if not (all(images) and all(categories) and all(map(all, models))) or any("_" in "".join(some) for some in cells):
         return False
     try:
@@ -503,7 +503,7 @@ def _take_csv(checked: _Checked, rows: list[list[str]], width: int, columns: "_C
 
 
 def _check_csv(cells: list[str], header: list[str], columns: "_Columns", layout: Layout, where: str) -> None:
-    """Raise CommandError unless a row is in order."""
+    """Raise CommandError unless a row is valid."""
     if len(cells) != len(header):
         raise CommandError(f"{where}: expected {len(header)} cells as in the header, got {len(cells)}")
     _csv_id(cells[columns.image_id], "image_id", where)
@@ -523,7 +523,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
 
 def _csv_rows(text: str, start: int) -> Iterator[tuple[int, list[str], int, int]]:
-    """Yield the number of a row's first line, its cells, and where it begins and ends; blank lines are passed over."""
+    """Yield the number of a row's first line, its cells, and where it begins and ends; blank lines are skipped."""
     consumed = start
 
     def lines() -> Iterator[str]:
@@ -533,7 +533,7 @@ def _csv_rows(text: str, start: int) -> Iterator[tuple[int, list[str], int, int]
             yield match[0]
 
     reader = csv.reader(lines(), strict=True)
-    # A column may hold a mask of any length; csv's limit is of the process, so it is put back.
+    # A column may hold a mask of any length; csv's limit is global, so it is restored.
     limit = csv.field_size_limit(max(len(text), 1))
     line, begin = 0, start
     try:
@@ -551,12 +551,12 @@ _CELL = re.compile(r'"(?:[^"]|"")*"|[^,\r\n]*')
 
 
 def _csv_cells(row: str) -> list[slice]:
-    """Places of the cells of a row that has been found to be valid."""
+    """Slices of the cells of a valid row."""
     places = []
     position = -1
     while position < 0 or row.startswith(",", position):
         match = _CELL.match(row, position + 1)
-        assert match is not None  # the pattern matches no characters too
+        assert match is not None  # the pattern also matches an empty string
         places.append(slice(*match.span()))
         position = match.end()
     return places
@@ -564,7 +564,7 @@ def _csv_cells(row: str) -> list[slice]:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Positions of the columns; the box is one column ``bbox``, or one for each number where ``bbox`` is None."""
+    """Positions of the columns; the box is one column ``bbox``, or one column per number if ``bbox`` is None."""
 
     image_id: int
     category_id: int
@@ -574,7 +574,7 @@ class _Columns:
     model: int | None
 
     def edits(self, record: str, score: float | None, bbox: list[float] | None) -> Edits:
-        """Tell where new numbers go."""
+        """Return the replacements for new numbers."""
         cells = _csv_cells(record)
         edits = [] if score is None else [(cells[self.score], repr(score))]
         if bbox is not None and self.bbox is not None:
@@ -589,20 +589,20 @@ class _Columns:
         has_box = "bbox" in header
         if has_box and all(name in header for name in layout.columns):
             both = f"columns bbox and {', '.join(layout.columns)}"
-            raise CommandError(f"line 1: {both}: expected one description of the box, got both; leave one out")
+            raise CommandError(f"line 1: {both}: expected one description of the box, got both; remove one")
         needed = ["image_id", "category_id", "score", *(["bbox"] if has_box else layout.columns)]
         if model_field is not None:
             needed.append(model_field)
         hint = "" if has_box else _hint_of_columns(header, layout)
         for name in needed:
             if header.count(name) != 1:
-                fault = "is there twice" if name in header else "is missing"
+                fault = "appears twice" if name in header else "is missing"
                 expected = f"expected image_id, category_id, score and {', '.join(layout.columns)} (or bbox)"
                 expected += f" and {model_field}" if model_field else ""
                 raise CommandError(f"line 1: column {name} {fault}; {expected}, got {_cut(','.join(header))}{hint}")
         if hint and given is None:
             part = f"columns {', '.join(layout.columns)} are part of a longer box"
-            raise CommandError(f"line 1: {part}; --fmt xywh takes them alone{hint}")
+            raise CommandError(f"line 1: {part}; --fmt xywh takes only these{hint}")
         at = header.index
         box = at("bbox") if has_box else None
         numbers = () if has_box else tuple(at(name) for name in layout.columns)
@@ -611,9 +611,9 @@ class _Columns:
 
 
 def _hint_of_columns(header: list[str], layout: Layout) -> str:
-    """Return the `--fmt` with the most of its columns in the header; nothing if the layout has as many there."""
-    there = [fmt for fmt, of in LAYOUTS.items() if set(of.columns) <= set(header)]
-    longest = max(there, key=lambda fmt: len(LAYOUTS[fmt].columns), default=None)
+    """Return a hint of the longest `--fmt` whose columns are in the header; nothing if the layout is as long."""
+    found = [fmt for fmt, of in LAYOUTS.items() if set(of.columns) <= set(header)]
+    longest = max(found, key=lambda fmt: len(LAYOUTS[fmt].columns), default=None)
     if longest is None or (set(layout.columns) <= set(header) and len(LAYOUTS[longest].columns) == len(layout.columns)):
         return ""
     return f"; --fmt {longest} takes {', '.join(LAYOUTS[longest].columns)}"
@@ -630,7 +630,7 @@ def _csv_number(cell: str, name: str, where: str) -> float:
         value = float(cell)
     except ValueError:
         value = math.nan
-    # Python reads 1_000 as a number; nothing else that reads CSV does.
+    # Python reads 1_000 as a number; other readers of CSV do not.
     if math.isfinite(value) and "_" not in cell:
         return value
     raise CommandError(f"{where}: {name}: expected a finite number, got {shown(cell)}")
@@ -640,14 +640,14 @@ def _csv_list(cell: str) -> Any:
     try:
         return json.loads(cell)
     except (ValueError, RecursionError):
-        return cell  # which is no list, and is reported as such
+        return cell  # not a list, and reported as such
 
 
 # Both
 
 
 def box_of(value: Any, where: str, given: Layout | None = None) -> list[float]:
-    """Return the numbers of a box, width and height of 0 or more: in a layout that an option has given, or COCO's."""
+    """Return the numbers of a box in the given layout, or COCO's; raise if width or height is below 0."""
     layout = given or COCO
     if type(value) is not list or len(value) != len(layout.columns):
         some = type(value) is list and given is not None and len(value) > 4

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SHOWN = 20_000
-"""Points that are drawn at most: more only hide each other."""
+"""The most points that are drawn: more only hide each other."""
 
 
 def draw_anchors(
@@ -36,7 +36,7 @@ def draw_anchors(
             str(number), place, ha="center", va="center_baseline", fontsize=9, color="white", zorder=5
         )
         text.set(weight="bold", path_effects=[withStroke(linewidth=1.8, foreground="black")])
-    # Some boxes are far from all others, as slivers at the border of an image are.
+    # Limits without outliers, such as slivers at the border of an image.
     low = np.minimum(np.quantile(wh, 0.002, axis=0), anchors.min(axis=0)) / 1.4
     high = np.maximum(np.quantile(wh, 0.998, axis=0), anchors.max(axis=0)) * 1.4
     points.set(xscale="log", yscale="log", xlim=(low[0], high[0]), ylim=(low[1], high[1]))

@@ -17,17 +17,17 @@ from .models import Models
 from .records import Detections, FusedRecord, Tick, fused_text, joined
 
 Send = Callable[[NDArray[Any]], Any]
-"""Ships a host array to the library that computes."""
+"""Sends a host array to the library that computes."""
 
-AT_ONCE = 1 << 18  # boxes of whole images that are suppressed in one call, more if one image has them
-# Significant digits of what is written: more than a detector has, and fewer than rounding reaches.
+AT_ONCE = 1 << 18  # boxes that are suppressed in one call, in whole images; more if one image has more
+# Significant digits of written numbers: more than a detector has, and fewer than rounding affects.
 _DIGITS = {np.dtype(np.float64): 12, np.dtype(np.float32): 7}
-# How far, in units of the rounding of one operation, a number may move and count as unchanged.
+# Numbers that differ by at most this many rounding errors count as unchanged.
 _ROUNDING = 4
 
 
 class Outcome(NamedTuple):
-    """What is written, and how many boxes it has."""
+    """The text to write, and its number of boxes."""
 
     text: Iterable[str]
     boxes: int
@@ -44,10 +44,10 @@ def survivors(
     max_output: int | None,
     tick: Tick,
 ) -> Outcome:
-    """Suppress by a method that keeps records: those that stay, in their order, with their new scores and boxes."""
+    """Suppress by a method that keeps records; return the kept ones in their order, with new scores and boxes."""
     if method == Method.WEIGHTED:
         _check_weigh(detections)
-    if fmt not in PLANE:  # boxes along the axes are sent as corners
+    if fmt not in PLANE:  # axis-aligned boxes are sent as corners
         options = options | {"fmt": fmt}
     images, labels = detections.images.codes(), None if class_agnostic else detections.categories.codes()
     parts = [np.zeros(0, np.int64)]
@@ -77,7 +77,7 @@ def fused(
     max_output: int | None,
     tick: Tick,
 ) -> Outcome:
-    """Fuse the boxes of all files: new records, by the first appearance of their image, then by descending score."""
+    """Fuse the boxes of all files into new records, by first appearance of their image, then by descending score."""
     model_ids, weights = models.numbered(parts)
     detections = joined(parts)
     classes = _classes(detections)
@@ -113,10 +113,10 @@ def _classes(detections: Detections) -> NDArray[np.int64]:
 
 
 def _scenes(images: NDArray[np.int64], tick: Tick) -> Iterator[NDArray[np.int64]]:
-    """Yield the boxes of some images after the other, about as many as memory need not notice."""
+    """Yield the indices of boxes of several images at a time, few enough to save memory."""
     order, ends = np.argsort(images, stable=True), np.cumulative_sum(np.unique_counts(images).counts)
     n, start = images.shape[0], 0
-    while start < n:  # boxes of different images leave each other alone
+    while start < n:  # boxes of different images do not affect each other
         stop = int(ends[np.searchsorted(ends, min(start + AT_ONCE, n))])
         yield order[start:stop]
         start = stop
@@ -127,13 +127,13 @@ def _scenes(images: NDArray[np.int64], tick: Tick) -> Iterator[NDArray[np.int64]
 
 def _sent(detections: Detections, some: NDArray[np.int64], fmt: str, send: Send) -> tuple[Any, Any]:
     boxes = detections.boxes[some, :]
-    if fmt in PLANE:  # converted here: a library that compiles would do so for the length of each file
+    if fmt in PLANE:  # converted here: a library that compiles would compile for every length
         boxes = anyops.box_convert(boxes, cast(RegionFormat, fmt), "xyxy")
     return send(boxes), send(detections.scores[some])
 
 
 def _best(images: NDArray[np.int64], max_output: int | None) -> NDArray[np.int64]:
-    """Positions of the first so many of each image."""
+    """Positions of the first `max_output` boxes of each image."""
     if max_output is None:
         return np.arange(len(images))
     order = np.argsort(images, stable=True)
@@ -147,7 +147,7 @@ def _check_weigh(detections: Detections) -> None:
     wrong = np.flatnonzero(detections.scores < 0)
     if wrong.shape[0]:
         raise CommandError(
-            f"record {wrong[0]} (counted from 0): score: expected 0 or more, for weighted averages boxes by it, "
+            f"record {wrong[0]} (counted from 0): score: expected 0 or more, because weighted averages boxes by it, "
             f"got {float(detections.scores[wrong[0]])!r}"
         )
 
@@ -166,7 +166,7 @@ def _move(detections: Detections, kept: NDArray[np.int64], old: NDArray[Any], ne
 
 
 def _differs(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool]:
-    """Whether numbers were changed by more than rounding; the text of those that were not stays."""
+    """Whether numbers were changed by more than rounding; the text of unchanged numbers is kept."""
     return ~np.isclose(new, old, rtol=_ROUNDING * np.finfo(new.dtype).eps, atol=0)
 
 

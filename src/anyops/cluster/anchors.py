@@ -15,7 +15,7 @@ from .lloyd import kmeans
 
 
 class AnchorResult(NamedTuple):
-    """Anchors, the mean over boxes of the IoU with the best anchor, and the share of boxes that an anchor reaches."""
+    """Anchors, the mean over boxes of the IoU with the best anchor, and the fraction of boxes that match an anchor."""
 
     anchors: Array
     mean_iou: float
@@ -35,7 +35,7 @@ def anchor_boxes(
 ) -> AnchorResult:
     """Maximise the mean IoU of co-centred boxes with the best of k anchors by k-means with the distance 1 − IoU [1]_.
 
-    It ends when no box changes its anchor.
+    The iteration stops when no box changes its anchor.
 
     Parameters
     ----------
@@ -94,10 +94,10 @@ def anchor_boxes(
     wh = without_empty_chunks(wh)
     sides = as_compared(xp, wh)
     if not bool(xp.all(sides > 0)):
-        raise ValueError("wh must be positive, got a side that is not; leave out boxes without area")
+        raise ValueError("wh must be positive, got a side that is not; remove boxes without area")
     largest = float(xp.max(sides))
     if not largest * largest < 1e300:
-        raise ValueError(f"wh must hold sides whose areas are finite, got one of {largest:g}")
+        raise ValueError(f"wh must hold boxes of finite area, got a side of {largest:g}")
     ratio = check_number("ratio", ratio, least=1)
     found = kmeans(wh, k, max_iter=max_iter, tol=0.0, metric="iou", center=center, seed=seed, callback=callback)
     # By area; of equal areas, the narrower first.
@@ -105,14 +105,14 @@ def anchor_boxes(
     sizes = sizes[sizes[:, 0].argsort(stable=True), :]
     sizes = sizes[sizes.prod(axis=1).argsort(stable=True), :]
     anchors = from_host(xp, sizes, found.centers.dtype, wh)
-    return AnchorResult(anchors, 1 - found.inertia / n, _reached(xp, working(xp, wh), sizes, ratio) / n)
+    return AnchorResult(anchors, 1 - found.inertia / n, _matched(xp, working(xp, wh), sizes, ratio) / n)
 
 
-def _reached(xp: Namespace, wh: Array, sizes: Host, ratio: float) -> int:
-    """Number of boxes that some anchor reaches; one anchor at a time, never n × k."""
+def _matched(xp: Namespace, wh: Array, sizes: Host, ratio: float) -> int:
+    """Number of boxes that match some anchor; one anchor at a time, so memory does not grow with k."""
     w, h = wh[:, 0], wh[:, 1]
-    reached = None
+    matched = None
     for aw, ah in sizes.tolist():
         now = (w < aw * ratio) & (w > aw / ratio) & (h < ah * ratio) & (h > ah / ratio)
-        reached = now if reached is None else reached | now
-    return int(xp.sum(xp.astype(reached, default_int(xp, wh))))
+        matched = now if matched is None else matched | now
+    return int(xp.sum(xp.astype(matched, default_int(xp, wh))))

@@ -1,4 +1,4 @@
-"""Checks of the arguments that the fits of k-means share."""
+"""Argument checks shared by the k-means fits."""
 
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,7 @@ STATIC_FORM = "k-means decides by values, kmeans_step does not"
 
 
 def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, Host | Extent]:
-    """Return what :func:`check_rows` does; raise unless there are k finite samples to choose from."""
+    """Return the result of :func:`check_rows`; raise unless at least k samples have a positive weight."""
     mode, weight = check_rows("x", x, sample_weight)
     n = x.shape[0]
     if not n:
@@ -36,9 +36,9 @@ def check_samples(x: Array, k: int, sample_weight: Array | None) -> tuple[Mode, 
 
 
 def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, Host | Extent]:
-    """Return the mode of x and the weights on the host; raise unless both and the samples (n, d) are in order.
+    """Return the mode of samples (n, d), and their weights on the host; raise unless both are valid.
 
-    For a lazy array an extent of both in place of the weights.
+    For a lazy array, an :class:`Extent` takes the place of the weights.
     """
     mode = mode_of(**{name: x})
     xp, shape = mode.xp, tuple(x.shape)
@@ -56,7 +56,7 @@ def check_rows(name: str, x: Array, sample_weight: Array | None) -> tuple[Mode, 
         check_known_chunks(xp, "sample_weight", sample_weight)
         if tuple(sample_weight.shape) != shape[:1]:
             raise ValueError(
-                f"sample_weight must have shape {shape[:1]} beside {name}, got {tuple(sample_weight.shape)}"
+                f"sample_weight must have shape {shape[:1]} to match {name}, got {tuple(sample_weight.shape)}"
             )
     if mode.lazy:
         return mode, extent(name, x, sample_weight)
@@ -84,7 +84,7 @@ def check_sides(mode: Mode, name: str, x: Array, weight: Host | Extent) -> None:
 
 
 def check_init(mode: Mode, name: str, x: Array, k: int, init: Any) -> Any:
-    """Return `init`; raise unless it names a way to draw centres, or holds k of them."""
+    """Return `init`; raise unless it is the name of an initialisation or an array of k centres."""
     if isinstance(init, str):
         if init not in INITS:
             raise ValueError(f"init must be one of {', '.join(INITS)} or an array, got {init!r}")

@@ -1,4 +1,4 @@
-"""The building blocks of k-means, in fixed shapes: closest centres, sums that merge, one step of Lloyd's iteration."""
+"""Building blocks of k-means with static shapes: closest centres, mergeable sums, one step of Lloyd's iteration."""
 
 import math
 from functools import partial
@@ -39,7 +39,7 @@ class KMeansAssignment(NamedTuple):
 
 
 class KMeansPartial(NamedTuple):
-    """Of the samples of each centre Σ w x and Σ w; of all samples Σ w · distance."""
+    """Σ w x and Σ w over the samples of each centre, and Σ w · distance over all samples."""
 
     sums: Array
     counts: Array
@@ -47,7 +47,7 @@ class KMeansPartial(NamedTuple):
 
 
 class KMeansStep(NamedTuple):
-    """Centres after a step; labels and inertia by the centres before it; Σ ‖Δc‖²."""
+    """Centres after a step, labels and inertia by the centres before it, and Σ ‖Δc‖²."""
 
     centers: Array
     labels: Array
@@ -109,7 +109,7 @@ def kmeans_partial(
     sample_weight : array (..., n), optional
         Numbers ≥ 0. A sample of weight 0 is ignored, even if it holds NaN.
     metric : {"euclidean", "cosine", "iou"}
-        For "cosine" the sums are those of x / ‖x‖.
+        For "cosine", x / ‖x‖ is summed instead of x.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def kmeans_partial(
     """
     check_metric(metric)
     x, centers = as_numbers("x", x), as_numbers("centers", centers)
-    found = partial_sums(x, centers, sample_weight, metric, around=True)
+    found = partial_sums(x, centers, sample_weight, metric, recenter=True)
     if metric == "euclidean" and x.shape[-2] and may_be_rounded(namespace(x=x), x, found.sums.dtype):
         mode = mode_of(x=x)
         if mode.lazy or mode_of(x=x, centers=centers, sums=found.sums).known:
@@ -146,12 +146,12 @@ def kmeans_partial(
 
 
 def partial_sums(
-    x: Array, centers: Array, sample_weight: Array | None, metric: Metric, *, around: bool
+    x: Array, centers: Array, sample_weight: Array | None, metric: Metric, *, recenter: bool
 ) -> KMeansPartial:
-    """Return the sums of :func:`kmeans_partial`; with `around`, rounding is small wherever the samples lie.
+    """Return the sums of :func:`kmeans_partial`; with `recenter`, rounding is small even far from 0.
 
-    Fits do without it, for their samples (n, d) lie near 0. Then the sums depend on the labels alone, to the last bit,
-    so centres repeat when labels do.
+    Fits leave it off, because their samples (n, d) are near 0. The sums then depend on the labels only, bit for bit, so
+    centres repeat when labels do.
     """
     if mode_of(x=x).lazy:
         at = to_host(centers)
@@ -159,14 +159,14 @@ def partial_sums(
             sized_mode_of(x=x, sample_weight=sample_weight)
             _check_beside(x, sample_weight)
         return reduce_chunks(
-            lambda part, weight: partial_sums(part, at, weight, metric, around=around),
+            lambda part, weight: partial_sums(part, at, weight, metric, recenter=recenter),
             kmeans_merge,
             1,
             x,
             sample_weight,
         )
     mode, options = _check(x, centers, sample_weight, metric)
-    return KMeansPartial(*mode.run(_totals, x, centers, sample_weight, around=around, **options))
+    return KMeansPartial(*mode.run(_totals, x, centers, sample_weight, recenter=recenter, **options))
 
 
 @op(Kind.VALUES)
@@ -248,7 +248,7 @@ def kmeans_step(
 
 
 def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tuple[Mode, dict[str, Any]]:
-    """Return the mode and the options of the kernels; raise unless the arguments fit each other."""
+    """Return the mode and the kernel options; raise unless shapes and dtypes are compatible."""
     arrays = {"x": x, "centers": centers, **({} if weight is None else {"sample_weight": weight})}
     mode = sized_mode_of(**arrays)
     xp = mode.xp
@@ -258,7 +258,7 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tu
     if len(shape) < 2 or shape[-1] < 1:
         raise ValueError(f"x must have shape (..., n, d), d ≥ 1, got {shape}")
     if len(other) != len(shape) or other[:-2] != shape[:-2] or other[-1] != shape[-1] or other[-2] < 1:
-        raise ValueError(f"centers must have shape (..., k, d) beside x of shape {shape}, k ≥ 1, got {other}")
+        raise ValueError(f"centers must have shape (..., k, d) for x of shape {shape}, k ≥ 1, got {other}")
     if metric == "iou" and shape[-1] != 2:
         raise ValueError(f"x must hold widths and heights, (..., n, 2), for metric 'iou', got {shape}")
     if weight is not None:
@@ -266,17 +266,17 @@ def _check(x: Array, centers: Array, weight: Array | None, metric: Metric) -> tu
         _check_beside(x, weight)
     dtype = result_dtype(xp, x=x, centers=centers)
     if x.dtype != centers.dtype and is_kind(xp, x, "integral") and is_kind(xp, centers, "integral"):
-        # Of one dtype they are subtracted before they are rounded.
+        # Integers of one dtype are subtracted before they are rounded; integers of two dtypes are converted first.
         for name, beside in (("x", "centers"), ("centers", "x")):
-            check_held(mode, name, arrays[name], compute_dtype(xp, dtype), f" beside {beside} of another dtype")
-    # Samples whose scores are computed at once: all where a loop would move them between devices.
+            check_held(mode, name, arrays[name], compute_dtype(xp, dtype), f" if {beside} has another dtype")
+    # Number of samples scored at once; 0 for all, because a loop would move sharded rows between devices.
     rows = 0 if mode.sharded else rows_in_cache(xp, x, math.prod(shape[:-2]) * other[-2])
     return mode, {"metric": metric, "dtype": dtype, "rows": rows}
 
 
 def _check_beside(x: Array, weight: Array) -> None:
     if tuple(weight.shape) != tuple(x.shape[:-1]):
-        raise ValueError(f"sample_weight must have shape {tuple(x.shape[:-1])} beside x, got {tuple(weight.shape)}")
+        raise ValueError(f"sample_weight must have shape {tuple(x.shape[:-1])} to match x, got {tuple(weight.shape)}")
 
 
 # --- kernels ---------------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def _step(
         kept = kept & ~is_zero(xp, new)[..., None]
         new = xp.where(kept, new, old)
         return cast(xp, new, dtype), labels, inertia, xp.sum((new - old) ** 2, axis=(-2, -1))
-    # `at` of metric "iou" is in a unit of its own.
+    # For "iou", `found.at` is scaled.
     old = found.at if found.scale is None else cast(xp, centers, wide)
     new = xp.where(kept, new, old)
     shift = xp.sum((new - old) ** 2, axis=(-2, -1))
@@ -337,25 +337,25 @@ def _pass(
     metric: Metric,
     dtype: DType,
     rows: int,
-    around: bool = True,
+    recenter: bool = True,
     sums: bool = True,
 ) -> tuple[tuple[Array, ...], tuple[Array, ...], Ready]:
-    """Return (labels, distances), the sums around the middle if they are asked for, and the centres as compared."""
+    """Return (labels, distances), with `sums` the sums relative to `middle`, and the prepared centres."""
     xp, wide = mode.xp, compute_dtype(mode.xp, dtype)
-    table = ready(xp, x, centers, metric, wide, around=around)
+    table = ready(xp, x, centers, metric, wide, recenter=recenter)
 
     def tile(x: Array, weight: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         blank = is_zero(xp, x) if metric == "cosine" else None
-        x = table.around(xp, x, metric, wide)
+        x = table.transformed(xp, x, metric, wide)
         compared = x if table.scale is None else x * table.scale
-        # XLA takes minima of vectors along the first axis; `argmin` of NumPy and torch wants the last.
+        # XLA vectorises a minimum along the first axis; `argmin` of NumPy and torch is faster along the last.
         labels = table.closest(xp, compared, metric, down=mode.fused)
         if blank is not None:
             labels = xp.where(blank, xp.zeros_like(labels), labels)
         found = explicit(xp, compared, rows_at(xp, table.at, labels), metric)
         if blank is not None:
-            straight = rows_at(xp, xp.astype(table.zero, found.dtype)[..., None], labels)[..., 0] > 0
-            found = xp.where(blank | straight, 1.0, found / 2)
+            orthogonal = rows_at(xp, xp.astype(table.zero, found.dtype)[..., None], labels)[..., 0] > 0
+            found = xp.where(blank | orthogonal, 1.0, found / 2)
         if not sums:
             return (labels, found), ()
         w = None if weight is None else cast(xp, weight, wide)
@@ -368,9 +368,9 @@ def _pass(
 def _sums(
     xp: Namespace, x: Array, labels: Array, found: Array, weight: Array | None, centers: Array, blank: Array | None
 ) -> tuple[Array, ...]:
-    """Σ w x and Σ w over the samples of each centre, and Σ w · distance, of one tile.
+    """For one tile, Σ w x and Σ w over the samples of each centre, and Σ w · distance.
 
-    For "cosine" also Σ w over the samples that have a direction; `blank` ones have none, and add nothing to Σ w x.
+    For "cosine" also Σ w over nonzero samples. Zero samples (`blank`) add nothing to Σ w x.
     """
     mine = xp.astype(labels[..., None, :] == counting(xp, centers, -2), x.dtype)
     if weight is not None:
@@ -390,11 +390,11 @@ def _added(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(p + q for p, q in zip(a, b, strict=True))
 
 
-# --- all distances ---------------------------------------------------------------------------------------------------
+# --- pairwise distances ----------------------------------------------------------------------------------------------
 
 
 def all_distances(x: Array, centers: Array, metric: Metric) -> Array:
-    """Return the distances (n, k) of each sample from each centre; Euclidean ones, not their squares."""
+    """Return the distances (n, k) of each sample from each centre; "euclidean" ones are not squared."""
     mode, options = _check(x, centers, None, metric)
     xp, dtype = mode.xp, options["dtype"]
     wide = compute_dtype(xp, dtype)
@@ -409,21 +409,23 @@ def all_distances(x: Array, centers: Array, metric: Metric) -> Array:
 
 
 def each_distance(mode: Mode, x: Array, centers: Array, *, metric: Metric, rows: int = 0) -> Array:
-    """The distances (n, k) in the dtype of the centres, each from the difference of the two."""
+    """Distances (n, k) in the dtype of the centres, each computed from the difference x − c."""
     xp, wide = mode.xp, centers.dtype
     table = ready(xp, x, centers, metric, wide)
 
     def tile(x: Array) -> tuple[tuple[Array], tuple[()]]:
         if metric == "euclidean":
-            # Whole numbers are subtracted before they are rounded, others before anything else is.
+            # Integers are recentred before they are rounded; floats are not, which would round once more.
             own, at = (
-                (cast(xp, x, wide), centers) if table.whole is None else (table.around(xp, x, metric, wide), table.at)
+                (cast(xp, x, wide), centers)
+                if table.whole is None
+                else (table.transformed(xp, x, metric, wide), table.at)
             )
             difference = own[:, None, :] - at
             inverse = inverse_scale(xp, xp.max(xp.abs(difference), axis=-1, keepdims=True))
             scaled = difference * inverse
             return (xp.sqrt(xp.sum(scaled * scaled, axis=-1)) / inverse[..., 0],), ()
-        own = table.around(xp, x, metric, wide)
+        own = table.transformed(xp, x, metric, wide)
         own = own if table.scale is None else own * table.scale
         found = explicit(xp, own[:, None, :], table.at, metric)
         if metric == "cosine":

@@ -12,7 +12,7 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 def check_metric(metric: str) -> None:
-    """Raise ValueError for a metric that does not exist."""
+    """Raise ValueError for an unknown metric."""
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
 
@@ -24,7 +24,7 @@ def unit(xp: Namespace, x: Array) -> Array:
 
 
 def is_zero(xp: Namespace, x: Array) -> Array:
-    """Whether all numbers along the last axis are 0: such vectors have no direction."""
+    """Whether vectors along the last axis are zero, and so have no direction."""
     return xp.max(xp.abs(x), axis=-1) == 0
 
 
@@ -38,9 +38,9 @@ def iou(xp: Namespace, a: Array, b: Array) -> Array:
 
 
 def explicit(xp: Namespace, x: Array, centers: Array, metric: Metric) -> Array:
-    """The distance of samples from centres of one shape, or of shapes that broadcast.
+    """Distance of each sample from the matching centre; shapes broadcast.
 
-    Explicitly: no difference of large squares. For "cosine" of unit vectors, twice 1 − cos.
+    Computed from x − c: a difference of squares would cancel. For "cosine", twice 1 − cos of unit vectors.
     """
     if metric == "iou":
         return 1 - iou(xp, x, centers)
@@ -49,7 +49,7 @@ def explicit(xp: Namespace, x: Array, centers: Array, metric: Metric) -> Array:
 
 
 def to_each(mode: Mode, centers: Array, x: Array, metric: Metric) -> Array:
-    """(k, n): the distance of each sample from each centre; both around 0, or of unit length."""
+    """Distances (k, n) of each sample from each centre; both near 0, or of unit length."""
     xp = mode.xp
     if metric == "iou":
         return 1 - iou(xp, centers[:, None, :], x[None, :, :])
@@ -59,24 +59,24 @@ def to_each(mode: Mode, centers: Array, x: Array, metric: Metric) -> Array:
     found = xp.maximum(found, xp.zeros_like(found))
     if metric == "euclidean":
         return found
-    # Zeros are at a right angle to everything.
-    straight = is_zero(xp, centers)[:, None] | is_zero(xp, x)
-    return xp.where(straight, 1.0, found / 2)
+    # A zero vector has distance 1 from every vector.
+    orthogonal = is_zero(xp, centers)[:, None] | is_zero(xp, x)
+    return xp.where(orthogonal, 1.0, found / 2)
 
 
 class Ready(NamedTuple):
-    """Centres (..., k, d) as they are compared with samples, and how samples are moved first."""
+    """Centres (..., k, d) prepared for comparison, and the shift and scale of samples."""
 
-    at: Array  # around the middle
-    factors: Array  # −2 c, in a unit in which products do not leave the range of the dtype
-    squares: Array  # ‖c‖² in that unit
-    middle: Array | None  # taken off the samples
-    whole: Array | None  # the middle in the integers of the samples, if those are not exact in the floating dtype
-    scale: Array | None  # what widths and heights are multiplied by
-    zero: Array | None  # which centres have no direction
+    at: Array  # centres minus `middle`; for "iou", times `scale`
+    factors: Array  # −2 c, scaled so that products do not overflow
+    squares: Array  # ‖c‖², with the same scale
+    middle: Array | None  # subtracted from the samples
+    whole: Array | None  # `middle` in the integer dtype of the samples, if floats may round integers of that dtype
+    scale: Array | None  # multiplies widths and heights, for "iou"
+    zero: Array | None  # mask of zero centres, for "cosine"
 
-    def around(self, xp: Namespace, x: Array, metric: Metric, wide: DType) -> Array:
-        """Samples, or their directions, around the middle of the centres."""
+    def transformed(self, xp: Namespace, x: Array, metric: Metric, wide: DType) -> Array:
+        """Samples minus `middle`; for "cosine", scaled to unit length first."""
         if self.whole is not None:
             return less(xp, x, self.whole, wide)
         x = cast(xp, x, wide)
@@ -85,7 +85,7 @@ class Ready(NamedTuple):
         return x if self.middle is None else x - self.middle
 
     def closest(self, xp: Namespace, x: Array, metric: Metric, *, down: bool) -> Array:
-        """The number of the closest centre of each sample; scores are laid out (k, n) for `down`, else (n, k)."""
+        """Index of the closest centre of each sample; scores have shape (k, n) for `down`, else (n, k)."""
         if metric == "iou":
             return lowest(xp, 1 - iou(xp, x[..., :, None, :], self.at[..., None, :, :]), -1)
         if down:
@@ -95,8 +95,8 @@ class Ready(NamedTuple):
         return lowest(xp, product + self.squares[..., None, :], -1)
 
 
-def ready(xp: Namespace, x: Array, given: Array, metric: Metric, wide: DType, *, around: bool = True) -> Ready:
-    """Prepare centres; `around` one of them, which keeps rounding small wherever the samples lie."""
+def ready(xp: Namespace, x: Array, given: Array, metric: Metric, wide: DType, *, recenter: bool = True) -> Ready:
+    """Prepare centres; `recenter` subtracts one of them from all, so rounding is small even far from 0."""
     centers = cast(xp, given, wide)
     if metric == "iou":
         scale = inverse_scale(xp, xp.max(xp.abs(centers), axis=-2, keepdims=True))
@@ -104,13 +104,13 @@ def ready(xp: Namespace, x: Array, given: Array, metric: Metric, wide: DType, *,
     middle = whole = zero = None
     if metric == "cosine":
         centers, zero = unit(xp, centers), is_zero(xp, centers)
-    if around or metric == "cosine":
-        # Around the centre in the middle squares are small, and so is their rounding; whole numbers stay whole, and
-        # equal distances equal, as they would not around a mean.
+    if recenter or metric == "cosine":
+        # Relative to the most central centre, squares and their rounding are small. Unlike the mean, it keeps integers
+        # integer, and equal distances equal.
         away = centers - xp.mean(centers, axis=-2, keepdims=True)
         index = lowest(xp, xp.sum(away * away, axis=-1), -1)[..., None]
         middle = rows_at(xp, centers, index)
-        if around and metric == "euclidean" and xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16:
+        if recenter and metric == "euclidean" and xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16:
             whole, middle, centers = _around_integers(xp, x, given, index, wide)
         else:
             centers = centers - middle
@@ -118,18 +118,18 @@ def ready(xp: Namespace, x: Array, given: Array, metric: Metric, wide: DType, *,
     scaled = centers * inverse
     squares = xp.sum(centers * scaled, axis=-1)
     if zero is not None:
-        squares = squares + xp.astype(zero, squares.dtype)  # as far as at a right angle
+        squares = squares + xp.astype(zero, squares.dtype)  # a zero centre scores like an orthogonal one
     return Ready(centers, -2.0 * scaled, squares, middle, whole, None, zero)
 
 
 def _around_integers(xp: Namespace, x: Array, given: Array, index: Array, wide: DType) -> tuple[Array, Array, Array]:
-    """A whole number near the middle in the dtype of `x`, the same as a floating one, and the centres around it."""
+    """Return an integer point near the middle in the dtype of `x`, the same as floats, and the centres minus it."""
     info = xp.iinfo(x.dtype)
     middle = rows_at(xp, given, index)
     if given.dtype == x.dtype:
         return middle, cast(xp, middle, wide), less(xp, given, middle, wide)
     given, middle = cast(xp, given, wide), cast(xp, middle, wide)
-    # The largest float below 2^31 or 2^63, which itself no integer of the dtype reaches.
+    # The largest float below 2^31 or 2^63; the power of two itself is out of range of the dtype.
     most = float(info.max) * (1 - float(xp.finfo(wide).eps))
     inside = xp.where(xp.isfinite(middle), xp.round(middle), xp.zeros_like(middle))
     inside = xp.minimum(xp.maximum(inside, xp.full_like(inside, float(info.min))), xp.full_like(inside, most))

@@ -1,4 +1,4 @@
-"""The start of k-means: samples drawn far from each other."""
+"""Initial centres of k-means: samples drawn far from each other."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from .arguments import check_samples
 
 
 class KMeansSeeds(NamedTuple):
-    """Samples to start from, and where they are."""
+    """Initial centres, and their indices in `x`."""
 
     centers: Array
     indices: Array

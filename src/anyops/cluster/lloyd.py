@@ -1,4 +1,4 @@
-"""k-means by Lloyd's iteration, from a start to the fixed point."""
+"""k-means by Lloyd's iteration, from initial centres to a fixed point."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -157,7 +157,7 @@ def _check_starts(init: str | Array, n_init: int | str) -> int:
 
 
 def inertia_of(x: Array, centers: Array, sample_weight: Array | None, metric: Metric) -> float:
-    """Return Σ w · distance of samples from the closest of some centres, whatever the unit of either."""
+    """Return Σ w · distance of each sample to its closest centre; any unit of samples and weights works."""
     mode, weight = check_rows("X", x, sample_weight)
     if not (weight.positive if isinstance(weight, Extent) else bool((weight > 0).any())):
         return 0.0

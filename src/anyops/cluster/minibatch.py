@@ -1,4 +1,4 @@
-"""k-means of data that come in batches, each read once: a stream, or files larger than memory."""
+"""k-means of a stream of batches, each read once, for data larger than memory."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from .arguments import Init, check_init, check_rows, check_sides
 from .distances import Metric, check_metric
 from .lloyd import KMeansResult
 
-# The start is drawn from FIRST_BATCHES batches, from more while they hold fewer than FIRST_SAMPLES a centre.
+# Initial centres are drawn from FIRST_BATCHES batches, or more if these hold fewer than FIRST_SAMPLES per centre.
 FIRST_BATCHES, FIRST_SAMPLES = 3, 3
 
 
@@ -104,7 +104,7 @@ def minibatch_kmeans(
         raise ValueError(f"max_no_improvement must be at least 1 or None, got {max_no_improvement}")
     rng = generator(seed)
     stream = _checked(batches, metric)
-    if not isinstance(init, str) and mode_of(init=init).lazy:  # as its batches
+    if not isinstance(init, str) and mode_of(init=init).lazy:  # dask batches are computed too
         init = to_host(init)
     first = _first(stream, k, drawn=isinstance(init, str))
     init = check_init(first[0].mode, "batch 0", first[0].x, k, init)
@@ -123,8 +123,8 @@ def minibatch_kmeans(
 
 
 def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
-    """Yield the batches with samples of positive weight; raise at the first that is not like the others."""
-    if hasattr(batches, "to_numpy"):  # which would give its columns, or their names
+    """Yield the batches with samples of positive weight; raise for one that does not match the first."""
+    if hasattr(batches, "to_numpy"):  # a data frame: iteration gives columns or their names
         raise TypeError(
             f"batches must be an iterable of arrays (n, d), got {describe(batches)}; pass .to_numpy(float) of some "
             "rows at a time"
@@ -144,13 +144,13 @@ def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
             xp = namespace(**{name: x, f"weights of {name}": sample_weight})
             if xp.isdtype(sample_weight.dtype, ("integral", "bool")):
                 raise TypeError(
-                    f"{name} must be an array or a pair of an array and floating weights, got {sample_weight.dtype} "
-                    "beside the array: leave out labels, or convert weights to a floating dtype"
+                    f"{name} must be an array or a pair of an array and floating weights, got weights of "
+                    f"{sample_weight.dtype}: remove labels, or convert weights to a floating dtype"
                 )
         mode, weight = check_rows(name, x, sample_weight)
         assert not isinstance(weight, Extent)
         if like is None:
-            # No batch is kept to compare others with, which would keep its memory.
+            # Only an empty slice is kept for comparison, so that the batch can be freed.
             like, first = without_rows(mode.xp, x), name
         namespace(**{first: like, name: x})
         for what, expected, got in (("dtype", like.dtype, x.dtype), ("width", like.shape[1], x.shape[1])):
@@ -160,7 +160,7 @@ def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
             check_sides(mode, name, x, weight)
         batch = Batch(name, mode, stop_gradient(x), weight, sample_weight is not None)
         if batch.positive:
-            if x.dtype == getattr(mode.xp, "float64", None):  # the squares of which no wider dtype holds
+            if x.dtype == getattr(mode.xp, "float64", None):  # no wider dtype holds its squares
                 batch.check_squares(mode, batch.x, "float64")
             yield batch
 
@@ -180,7 +180,7 @@ def _parts(name: str, given: Any) -> tuple[Array, Array | None]:
 
 
 def _first(stream: Iterator[Batch], k: int, *, drawn: bool) -> list[Batch]:
-    """Return the batches that the start is drawn from; the first one shows where samples lie if centres are given."""
+    """Return the batches for drawing initial centres, or one if they are given; they also set shift and scale."""
     first: list[Batch] = []
     positive = 0
     for batch in stream:

@@ -48,8 +48,8 @@ from .result import LogisticReport, LogisticResult
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 Solver = Literal["auto", "newton", "lbfgs", "proximal"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
-MANY_COLUMNS = 32  # columns from which a pass for two classes is products of matrices, and little beside
-CONTINUOUS = 20  # different fractions that may still be labels
+MANY_COLUMNS = 32  # columns from which a binary pass is mostly matrix products
+CONTINUOUS = 20  # distinct fractional values that may still be labels
 HINT = "logistic_regression decides by values, logistic_step does not"
 
 
@@ -142,12 +142,10 @@ def logistic_regression(
     _check_solver(solver, l1)
     found, factors = by_class(class_weight, survey(xp, y, sample_weight))
     if len(found.classes) < 2:
-        one = (
-            f"1 class, {found.classes.tolist()[0]!r}," if len(found.classes) else "none with a weight that is not zero"
-        )
-        raise ValueError(f"y must hold at least two classes of weight above 0, got {one} in {x.shape[0]} rows")
+        one = f"1 class, {found.classes.tolist()[0]!r}," if len(found.classes) else "none"
+        raise ValueError(f"y must hold at least two classes of weight above zero, got {one} in {x.shape[0]} rows")
     _check_discrete(found)
-    # Rows in the host's memory are read there: each pass is a few products, which torch and JAX would start anew.
+    # Mostly matrix products: NumPy on views of rows in host memory has the least overhead per pass.
     products = len(found.classes) == 2 and x.shape[1] >= MANY_COLUMNS
     mode, rows, weights = mode_of_passes(xp, x, sample_weight, views=products)
     home = mode.xp
@@ -158,7 +156,7 @@ def logistic_regression(
     totals = found.weights * factors
     unit = 1.0
     if class_weight is not None or sample_weight is not None:
-        # In units, a power of 2, that the dtype of the computation holds; the penalties are in the same.
+        # Weights and penalties are divided by a power of 2, so that the dtype of the computation holds the weights.
         unit = _unit(totals, found.counts, float(home.finfo(wide).smallest_normal))
         weights = class_weights(home, labels, found.classes, factors / unit, weights, wide, rows)
     lines = 1 if len(found.classes) == 2 else len(found.classes)
@@ -255,13 +253,13 @@ def _check_iterations(max_iter: int) -> int:
 
 
 def _check_discrete(found: Survey) -> None:
-    """Raise ValueError for numbers that measure: fractions, of which most rows have one of their own."""
+    """Raise ValueError for labels that look continuous: fractions, more distinct ones than half the rows."""
     classes, rows = found.classes, sum(found.counts.tolist())
     many = len(classes) > CONTINUOUS and 2 * len(classes) > rows
     if many and classes.dtype.kind == "f" and any(label % 1 for label in classes.tolist()):
         raise ValueError(
-            f"y must hold classes, got {len(classes)} different numbers in {rows:g} rows, which measure something; "
-            "compare them with a limit, or round them, to make classes of them"
+            f"y must hold class labels, got {len(classes)} distinct numbers in {rows:g} rows, which look continuous; "
+            "threshold or round them to get classes"
         )
 
 
@@ -273,18 +271,19 @@ def _check_solver(solver: str, l1: float) -> None:
 
 
 def _unit(totals: Array, counts: Array, least: float) -> float:
-    """The power of 2 next to the mean weight of the rows; raise if it puts the weights of a class below `least`."""
+    """Return a power of 2 near the mean weight; raise if the mean weight of a class is below `least` times that."""
     mean = sum(totals.tolist()) / sum(counts.tolist())
     if not 1e-300 <= mean < math.inf:
         raise ValueError(
-            f"sample_weight, with class_weight, must have a finite sum, and mean at least 1e-300, got {mean:g}"
+            "sample_weight times class_weight must have a finite sum, and a mean of at least 1e-300, got a mean of "
+            f"{mean:g}"
         )
     unit = math.ldexp(1.0, math.frexp(mean)[1])
     light = min(total / count for total, count in zip(totals.tolist(), counts.tolist(), strict=True))
     if light / unit < least:
         raise ValueError(
-            "sample_weight, with class_weight, must have mean weights by class that the dtype of x holds side by side, "
-            f"got {light:g} beside {mean:g} of all; to ignore a class, give it weight 0"
+            "sample_weight times class_weight must have means by class within the range of the dtype of x, got "
+            f"{light:g} for a class and {mean:g} overall; to ignore a class, give it weight 0"
         )
     return unit
 

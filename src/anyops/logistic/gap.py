@@ -21,7 +21,7 @@ The gap P − D is a sum of terms that are at least 0, so nothing cancels at the
     (1/W) Σ w KL(q ‖ p) + Σ (½ ridge_j coef_j² + bound_j |coef_j| + conjugate_j(v_j) − v_j coef_j).
 
 KL is convex in q, and equals the loss at q = e_y. So s KL + (1 − s) loss bounds it after shrinking, without another
-pass. Sums in float32 know the gap to about 1e-7 of the objective.
+pass. With sums in float32, the gap is accurate to about 1e-7 of the objective.
 
 References
 ----------
@@ -47,14 +47,14 @@ def dual_sums(
     *,
     wide: DType,
 ) -> tuple[Array, Array, Array, Array]:
-    """Sums over the rows in `wide`, which merge by addition: what the duality gap is made of.
+    """Return the sums over rows, in dtype `wide`, that the duality gap is computed from; parts are merged by addition.
 
     Parameters
     ----------
     x, target, w, coef, intercept
-        As in ``row_sums``: `target` is ±1 for two classes, else the number of the class.
+        As in ``row_sums``: `target` is ±1 for two classes, else the class index.
     factors : array (K,)
-        f of the rows of each class, from 0 to 1; for two classes those of −1 and of +1. Ones to begin with.
+        f for the rows of each class, from 0 to 1; for two classes in the order −1, +1. Initially ones.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def dual_sums(
     slope : array (p,) or (K, p)
         Σ w ρ x.
     levels : array (K, K)
-        Σ w ρ of each class by the class of the row; for two classes of ρ = ± f (1 − p).
+        Σ w ρ of each class (first axis) over the rows of each class (second axis); for two classes ρ = ± f (1 − p).
     """
     xp, k = mode.xp, factors.shape[0]
     number = target if coef.ndim == 2 else xp.astype(target > 0, xp.int32)
@@ -74,7 +74,7 @@ def dual_sums(
     if coef.ndim == 1:
         u = target * (x @ coef + intercept)
         e = xp.exp(-xp.abs(u))
-        off = xp.where(u >= 0, e, xp.ones_like(e)) / (1.0 + e)  # 1 − p of the class that is there
+        off = xp.where(u >= 0, e, xp.ones_like(e)) / (1.0 + e)  # 1 − p of the true class
         loss, odds = softplus(xp, -u), -u
         rho = -target * f * off
         rho = xp.stack([-rho, rho])
@@ -87,7 +87,7 @@ def dual_sums(
         total = rest + xp.exp(own)
         off = rest / total
         loss = class_loss(xp, own, rest, total)
-        # log of rest / same; where rest is 0 there is nothing to lose.
+        # log((1 − p) / p) of the true class, −inf where 1 − p underflows.
         odds = xp.log(xp.where(rest > 0, rest, xp.ones_like(rest))) - own
         odds = xp.where(rest > 0, odds, xp.full_like(odds, -float("inf")))
         rho = f * xp.where(mine, -off, e / total)
@@ -103,7 +103,7 @@ def dual_sums(
 
 
 def _divergence(xp: Namespace, f: Array, off: Array, odds: Array) -> Array:
-    """KL(q ‖ p) for q = f p + (1 − f) e_y: by 1 − p of the class that is there, and log((1 − p) / p).
+    """KL(q ‖ p) for q = f p + (1 − f) e_y, from 1 − p of the true class, and log((1 − p) / p).
 
     It is f (1 − p) log f + (1 − f (1 − p)) log(1 + (1 − f) (1 − p) / p).
     """

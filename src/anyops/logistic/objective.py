@@ -1,7 +1,7 @@
-"""The logistic loss of some rows, its gradient and its Hessian: sums over the rows, so parts can be merged.
+"""The logistic loss, its gradient and its Hessian as sums over rows, so that parts can be merged.
 
-Notation: r = x·coef + intercept, the logit of a row, or one per class; u the margin of the true class, above 0 if its
-probability is above one half: ±r for two classes; p the probabilities; w the weight of a row.
+Notation: r = x·coef + intercept, the logit of a row, or one per class; p the probabilities; w the weight of a row; u
+the margin of the true class, which is positive if its probability is above one half (±r for two classes).
 """
 
 import math
@@ -36,9 +36,9 @@ from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
-MOVED = 1e-3  # of a logit, that rounding of integers may change
-TINY_UNIT = 2.0**60  # of penalties below its inverse
-UNSOLVED = 1e-3  # a derivative by a coefficient of scaled columns that a step of Newton's should have met
+MOVED = 1e-3  # change of a logit that rounding of integers may cause
+TINY_UNIT = 2.0**60  # scale of penalties below its inverse
+UNSOLVED = 1e-3  # residual of Newton's equations, for scaled columns, above which they count as unsolved
 
 
 class LogisticLoss(NamedTuple):
@@ -51,7 +51,7 @@ class LogisticLoss(NamedTuple):
 
 
 class LogisticPartial(NamedTuple):
-    """Sums over some rows: of w·loss, its gradient and Hessian by (coef, intercept), class by class, and of w."""
+    """Sums over rows of w·loss, its gradient and Hessian by (coef, intercept), class by class, and of w."""
 
     loss: Array
     grad: Array
@@ -60,7 +60,7 @@ class LogisticPartial(NamedTuple):
 
 
 class LogisticStep(NamedTuple):
-    """Coefficients after a step; the mean loss before it, and the decrease that Newton's model promised."""
+    """Coefficients after a step, the mean loss before it, and the decrease that Newton's model predicts."""
 
     coef: Array
     intercept: Array
@@ -68,7 +68,7 @@ class LogisticStep(NamedTuple):
     decrement: Array
 
 
-# --- what a user calls -----------------------------------------------------------------------------------------------
+# --- public functions ------------------------------------------------------------------------------------------------
 
 
 @op(Kind.VALUES)
@@ -269,7 +269,7 @@ def logistic_merge(a: LogisticPartial, b: LogisticPartial) -> LogisticPartial:
     result_dtype(namespace(**named), **named)
     if tuple(a.grad.shape) != tuple(b.grad.shape):
         raise ValueError(
-            f"a and b must have one number of coefficients, got {tuple(a.grad.shape)} and {tuple(b.grad.shape)}"
+            f"a and b must have equally many coefficients, got {tuple(a.grad.shape)} and {tuple(b.grad.shape)}"
         )
     return LogisticPartial(*(s + t for s, t in zip(a, b, strict=True)))
 
@@ -322,7 +322,7 @@ def logistic_step(
     x = as_numbers("x", x)
     mode, options = _check(x, coef, intercept, y, sample_weight=sample_weight, l2=l2)
     if mode.lazy:
-        raise TypeError("logistic_step solves on the device of x, which dask.array has not; use logistic_regression")
+        raise TypeError("x must not be a dask array, which has no linear solver; use logistic_regression")
     penalty = _in_range(mode.xp, l2, options["dtype"])
     found = LogisticStep(*mode.run(_step, x, y, coef, intercept, sample_weight, *penalty, **options))
     if mode.known:
@@ -339,7 +339,7 @@ def check_penalty(name: str, value: float) -> float:
 
 
 def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
-    """Raise unless `x` is a matrix of numbers and the others have one item a row."""
+    """Raise unless `x` is a matrix of numbers and the others have one item per row."""
     check_dtype(xp, "x", x, "real floating", "integral")
     if len(x.shape) != 2:
         raise ValueError(f"x must have shape (n, p), got {tuple(x.shape)}")
@@ -347,7 +347,7 @@ def check_rows(xp: Namespace, x: Array, **others: Array | None) -> None:
     for name, value in others.items():
         if value is not None and tuple(value.shape) != (x.shape[0],):
             raise ValueError(
-                f"{name} must have shape ({x.shape[0]},) beside x of shape {tuple(x.shape)}, got {tuple(value.shape)}"
+                f"{name} must have shape ({x.shape[0]},) for x of shape {tuple(x.shape)}, got {tuple(value.shape)}"
             )
 
 
@@ -360,7 +360,7 @@ def _check(
     l2: float | Array = 0.0,
     between: bool = False,
 ) -> tuple[Mode, dict[str, Any]]:
-    """Return the mode, and the options of kernels: the dtype, and whether labels were seen; raise for misfits."""
+    """Return the mode and the kernel options: dtype, and whether labels were checked; raise for invalid arguments."""
     rows = {"x": x, **dict(zip(("y",), labels, strict=False))}
     y = rows.get("y")
     if sample_weight is not None:
@@ -376,21 +376,21 @@ def _check(
     p, given = x.shape[1], tuple(coef.shape)
     if not (len(given) in (1, 2) and given[-1] == p and (len(given) == 1 or given[0] > 1)):
         raise ValueError(
-            f"coef must have shape ({p},), or (K, {p}) for K classes, beside x of shape {tuple(x.shape)}, got {given}"
+            f"coef must have shape ({p},), or (K, {p}) for K classes, for x of shape {tuple(x.shape)}, got {given}"
         )
     if tuple(intercept.shape) != given[:-1]:
         raise ValueError(
-            f"intercept must have shape {given[:-1]} beside coef of shape {given}, got {tuple(intercept.shape)}"
+            f"intercept must have shape {given[:-1]} for coef of shape {given}, got {tuple(intercept.shape)}"
         )
     if sample_weight is not None:
         check_dtype(xp, "sample_weight", sample_weight, "real floating", "integral", "bool")
     if y is not None:
         check_dtype(xp, "y", y, "integral", *(("real floating", "bool") if len(given) == 1 else ()))
-    seen = y is None or _check_labels(mode, y, 2 if len(given) == 1 else given[0], sample_weight, between=between)
+    checked = y is None or _check_labels(mode, y, 2 if len(given) == 1 else given[0], sample_weight, between=between)
     dtype = result_dtype(xp, x=x, **at)
     if mode.known:
         check_integers(xp, x, sample_weight, coef, dtype)
-    return mode, {"dtype": dtype} if y is None else {"dtype": dtype, "seen": seen}
+    return mode, {"dtype": dtype} if y is None else {"dtype": dtype, "checked": checked}
 
 
 def check_integers(xp: Namespace, x: Array, w: Array | None, coef: Array, dtype: DType, name: str = "x") -> None:
@@ -400,7 +400,7 @@ def check_integers(xp: Namespace, x: Array, w: Array | None, coef: Array, dtype:
 
 
 def check_logits(xp: Namespace, x: Array, far: Host, coef: Array, dtype: DType, name: str = "x") -> None:
-    """:func:`check_integers` for columns whose largest numbers are `far`."""
+    """Do as :func:`check_integers`, given the largest numbers `far` of the columns."""
     far = far * (far > largest_exact(xp, dtype))
     if not far.any():
         return
@@ -413,9 +413,9 @@ def check_logits(xp: Namespace, x: Array, far: Host, coef: Array, dtype: DType, 
 
 
 def _check_labels(mode: Mode, y: Array, classes: int, w: Array | None, *, between: bool) -> bool:
-    """Raise ValueError for labels that are no classes, if they lie in host memory; return whether they do.
+    """Raise ValueError for labels that are not classes, if they are in host memory; return whether they were checked.
 
-    Elsewhere a look would wait.
+    On a device, a check would force a synchronisation.
     """
     if is_kind(mode.xp, y, "bool") or not y.shape[0]:
         return True
@@ -424,7 +424,7 @@ def _check_labels(mode: Mode, y: Array, classes: int, w: Array | None, *, betwee
     if not mode.at_hand:
         return False
     xp = mode.xp
-    wrong = _no_classes(xp, y, classes, w, between=between)
+    wrong = _invalid_labels(xp, y, classes, w, between=between)
     if bool(xp.any(wrong)):
         number = int(xp.argmax(xp.astype(wrong, xp.uint8)))
         allowed = "0 or 1" if classes == 2 and not between else f"in [0, {classes - 1}]"
@@ -432,8 +432,8 @@ def _check_labels(mode: Mode, y: Array, classes: int, w: Array | None, *, betwee
     return True
 
 
-def _no_classes(xp: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> Array:
-    """Which rows of positive weight have no class for a label, nor, with `between`, a probability of the second."""
+def _invalid_labels(xp: Namespace, y: Array, classes: int, w: Array | None, *, between: bool) -> Array:
+    """Mask of the rows of positive weight whose label is not a class, nor, with `between`, a probability."""
     y = as_compared(xp, y)
     right = (y >= 0) & (y <= classes - 1) if between or classes > 2 else (y == 0) | (y == 1)
     return ~right if w is None else positive(xp, w) & ~right
@@ -457,11 +457,11 @@ def _loss(
     unit: float,
     *,
     dtype: DType,
-    seen: bool,
+    checked: bool,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
-    wrong = None if seen else _has_no_classes(xp, y, coef, w, between=True)
+    wrong = None if checked else _any_invalid_label(xp, y, coef, w, between=True)
     x, y, w, l2 = _present(mode, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     if coef.ndim == 1:
@@ -477,15 +477,15 @@ def _loss(
         each = xp.where(w > 0, w * each, xp.zeros_like(each))
     over = 1.0 / _mass(xp, each, w)
     loss = (xp.sum(each) + 0.5 * l2 * xp.sum(coef * coef)) * over
-    told = _unless(xp, wrong, probs, loss, (sums[0] + l2 * coef) * over, sums[1] * over)
-    return tuple(cast(xp, a, dtype) for a in told)
+    results = _unless(xp, wrong, probs, loss, (sums[0] + l2 * coef) * over, sums[1] * over)
+    return tuple(cast(xp, a, dtype) for a in results)
 
 
 def _partial(
-    mode: Mode, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType, seen: bool
+    mode: Mode, x: Array, y: Array, coef: Array, intercept: Array, w: Array | None, *, dtype: DType, checked: bool
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
-    wrong = None if seen else _has_no_classes(xp, y, coef, w)
+    wrong = None if checked else _any_invalid_label(xp, y, coef, w)
     w, inverse = in_unit(mode, w, dtype)
     x, y, w = _kept(xp, x, y, w, dtype)
     coef, intercept = (cast(xp, a, dtype) for a in (coef, intercept))
@@ -509,12 +509,12 @@ def _step(
     unit: float,
     *,
     dtype: DType,
-    seen: bool,
+    checked: bool,
 ) -> tuple[Array, Array, Array, Array]:
     xp = mode.xp
     wide = compute_dtype(xp, dtype)
-    wrong = None if seen else _has_no_classes(xp, y, coef, w)
-    x, origin = _less_a_row(xp, x, w, wide)
+    wrong = None if checked else _any_invalid_label(xp, y, coef, w)
+    x, origin = _recentred(xp, x, w, wide)
     x, y, w, l2 = _present(mode, x, y, w, l2, unit, wide)
     coef, intercept = (cast(xp, a, wide) for a in (coef, intercept))
     target = 2.0 * cast(xp, y, wide) - 1.0 if coef.ndim == 1 else y
@@ -537,7 +537,7 @@ def _step(
         hessian = hessian + shared_shift(xp, hessian, k)
     delta = -solve_spd(xp, hessian, grad)
     gain = -xp.sum(grad * delta)
-    # A slope that no step reduces, for p(1 − p) has underflowed: far from the minimum, though the step is short.
+    # A gradient that no step reduces, because p(1 − p) has underflowed: far from the minimum, though the step is short.
     lost = xp.max(xp.abs(hessian @ delta + grad)) > UNSOLVED
     move = xp.reshape(delta, (k, p + 1))
     move_coef, move_intercept = xp.reshape(move[:, :p], coef.shape), xp.reshape(move[:, p], intercept.shape)
@@ -545,10 +545,10 @@ def _step(
     squares = [xp.sum(ridge * (theta + t * delta) ** 2) for t in STEPS]
     start = (loss + 0.5 * xp.sum(ridge * theta**2)) / mass
     length = xp.zeros_like(loss)
-    for i in range(len(STEPS) - 1, -1, -1):  # so that the longest that is good enough comes last
+    for i in range(len(STEPS) - 1, -1, -1):  # in ascending order, so that the longest sufficient step wins
         value = (losses[i] + 0.5 * squares[i]) / mass
         length = xp.where(value <= start - ARMIJO * STEPS[i] * gain, xp.full_like(length, STEPS[i]), length)
-    # At the minimum rounding hides what a step gains: Newton's own is the best there is.
+    # Near the minimum, rounding hides the gain of a step: take the full Newton step.
     length = xp.where(gain <= 64.0 * float(xp.finfo(wide).eps) * start, xp.ones_like(length), length)
     coef = (coef + length * move_coef) / scale
     new = coef, intercept + length * move_intercept - coef @ centre
@@ -557,14 +557,14 @@ def _step(
 
 
 def _scaled(xp: Namespace, x: Array, w: Array | None, mass: Array, l2: float) -> tuple[Array, Array, Array]:
-    """(x − centre) / scale, and both: columns of mean 0 and size 1, or less where a penalty rules them."""
+    """(x − centre) / scale, centre, and scale: columns of mean 0 and size 1, or less where the penalty dominates."""
     level = xp.ones_like(x[:, 0]) if w is None else w
     centre = (level @ x) / mass
     z = x - centre
     if w is not None:
         z = xp.where((w > 0)[:, None], z, xp.zeros_like(z))
     size = xp.max(xp.abs(z), axis=0) if x.shape[0] else xp.sum(z, axis=0)
-    # The step does not depend on the scale, by which the penalty has no derivative here.
+    # The step does not depend on the scale, so the gradient by the penalty needs no path through it.
     size = xp.maximum(size, xp.sqrt(stop_gradient(xp.ones_like(size) * l2)) / xp.sqrt(mass))
     scale = xp.where(size > 0, size, xp.ones_like(size))
     return z / scale, centre, scale
@@ -593,17 +593,17 @@ def _logits(xp: Namespace, x: Array, coef: Array, intercept: Array, dtype: DType
     return x @ (coef if coef.ndim == 1 else coef.T) + intercept
 
 
-def _has_no_classes(xp: Namespace, y: Array, coef: Array, w: Array | None, *, between: bool = False) -> Array:
-    """Whether some label is none: then all results are NaN, for labels that were not seen before."""
-    return xp.any(_no_classes(xp, y, 2 if coef.ndim == 1 else coef.shape[0], w, between=between))
+def _any_invalid_label(xp: Namespace, y: Array, coef: Array, w: Array | None, *, between: bool = False) -> Array:
+    """Whether any label is invalid; unchecked labels then make all results NaN."""
+    return xp.any(_invalid_labels(xp, y, 2 if coef.ndim == 1 else coef.shape[0], w, between=between))
 
 
 def _unless(xp: Namespace, wrong: Array | None, *sums: Array) -> tuple[Array, ...]:
     return sums if wrong is None else tuple(xp.where(wrong, math.nan, a) for a in sums)
 
 
-def _less_a_row(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple[Array, Array | None]:
-    """Rows, and the one that is taken off integers before the dtype rounds them."""
+def _recentred(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple[Array, Array | None]:
+    """Subtract a row of positive weight from integers before the dtype rounds them; return the rows, and that row."""
     if not may_be_rounded(xp, x, dtype) or not x.shape[0]:
         return x, None
     if w is None:
@@ -617,7 +617,7 @@ def _less_a_row(xp: Namespace, x: Array, w: Array | None, dtype: DType) -> tuple
 def _present(
     mode: Mode, x: Array, y: Array, w: Array | None, l2: float, unit: float, dtype: DType
 ) -> tuple[Array, Array, Array | None, float | Array]:
-    """Rows as :func:`_kept` returns them, with weights in a unit that the dtype holds, and the penalty in the same."""
+    """Return the rows of :func:`_kept`, and the penalty, with weights and penalty scaled to fit the dtype."""
     xp = mode.xp
     w, inverse = in_unit(mode, w, dtype)
     if inverse is None:
@@ -627,25 +627,25 @@ def _present(
 
 
 def _in_range(xp: Namespace, l2: Any, dtype: DType) -> tuple[Any, float]:
-    """A penalty as a product of numbers that float32 holds: as an argument XLA would take one below 1e-38 for 0."""
+    """Split a penalty into two factors that float32 holds: XLA would flush an argument below 1e-38 to 0."""
     if is_array(l2):
         return cast(xp, l2, compute_dtype(xp, dtype)), 1.0
     return (l2 * TINY_UNIT, 1 / TINY_UNIT) if l2 < 1 / TINY_UNIT else (l2, 1.0)
 
 
 def _kept(xp: Namespace, x: Array, y: Array, w: Array | None, dtype: DType) -> tuple[Array, Array, Array | None]:
-    """Return the rows in the dtype they are computed in; what is not finite in rows of weight 0 is read as 0."""
+    """Return the rows in the dtype they are computed in; numbers that are not finite in rows of weight 0 become 0."""
     x = cast(xp, x, dtype)
     if w is None:
         return x, y, None
     w = cast(xp, w, dtype)
-    there = w > 0
-    x = xp.where(there[:, None] | xp.isfinite(x), x, xp.zeros_like(x))
-    return x, xp.where(there, y, xp.zeros_like(y)), w
+    kept = w > 0
+    x = xp.where(kept[:, None] | xp.isfinite(x), x, xp.zeros_like(x))
+    return x, xp.where(kept, y, xp.zeros_like(y)), w
 
 
 def _mass(xp: Namespace, x: Array, w: Array | None) -> Array:
-    """Σw, 1 where there is none."""
+    """Σw, or 1 if it is 0."""
     total = xp.sum(xp.ones_like(x)) if w is None else xp.sum(w)
     return xp.where(total > 0, total, xp.ones_like(total))
 
@@ -664,10 +664,10 @@ def row_sums(
     curvature: str,
     wide: DType,
 ) -> tuple[Array, ...]:
-    """The least margin of the rows, and sums over them in `wide`: of the loss, its gradient, and its curvature.
+    """Return the least margin, and the sums over rows of the loss, its gradient and its curvature, in dtype `wide`.
 
-    `target` is ±1 for two classes, else the number of the class. Rows of weight 0 must be finite. `curvature` is
-    "none", "full" for what :func:`assembled` makes a Hessian of, or "diagonal" for its diagonal.
+    `target` is ±1 for two classes, else the class index. Rows of weight 0 must be finite. `curvature` is "none",
+    "full" for the blocks that :func:`assembled` joins to a Hessian, or "diagonal" for its diagonal.
     """
     made = (_two_classes if coef.ndim == 1 else _more_classes)(mode, x, target, w, coef, intercept, curvature)
     return tuple(cast(mode.xp, a, wide) for a in made)
@@ -686,7 +686,7 @@ def losses_along(
     steps: tuple[float, ...],
     wide: DType,
 ) -> list[Array]:
-    """The sums of the loss at some steps along a direction."""
+    """Summed losses at several steps along a direction."""
     xp = mode.xp
     if coef.ndim == 1:
         away = -target
@@ -701,7 +701,7 @@ def losses_along(
 
 
 def assembled(xp: Namespace, grad: Array, level: Array, *curvature: Array) -> tuple[Array, Array]:
-    """The gradient and the Hessian by (coef, intercept), class by class, from what :func:`row_sums` gives."""
+    """Gradient and Hessian by (coef, intercept), class by class, from the sums of :func:`row_sums`."""
     if grad.ndim == 1:
         xx, x1, ones = curvature
         top = xp.concat([xx, x1[:, None]], axis=1)
@@ -755,9 +755,9 @@ def _two_classes(
     least = u
     if w is not None:
         zero = xp.zeros_like(u)
-        there = w > 0
-        loss, miss, bend = (xp.where(there, w * a, zero) for a in (loss, miss, bend))
-        least = xp.where(there, u, xp.full_like(u, float("inf")))
+        kept = w > 0
+        loss, miss, bend = (xp.where(kept, w * a, zero) for a in (loss, miss, bend))
+        least = xp.where(kept, u, xp.full_like(u, float("inf")))
     slope = mul(-miss, sign)
     least = xp.min(least) if u.shape[0] else xp.sum(least)
     sums = (least, xp.sum(loss), slope @ x, xp.sum(slope))
@@ -784,14 +784,14 @@ def _more_classes(
     mine = _is_class(xp, number, p.shape[0], p)
     if w is not None:
         zero = xp.zeros_like(loss)
-        there = w > 0
-        loss, margin = xp.where(there, w * loss, zero), xp.where(there, margin, xp.full_like(zero, float("inf")))
+        kept = w > 0
+        loss, margin = xp.where(kept, w * loss, zero), xp.where(kept, margin, xp.full_like(zero, float("inf")))
         slope = slope * w
     least = xp.min(margin) if x.shape[0] else xp.sum(margin)
     sums = (least, xp.sum(loss), slope @ x, xp.sum(slope, axis=1))
     if curvature == "none":
         return sums
-    # p (1 − p), where the slope has the digits of 1 − p of the class that is there.
+    # p (1 − p); for the true class, the slope holds −(1 − p) without cancellation.
     own = p * (1.0 - p) if w is None else w * (p * (1.0 - p))
     own = xp.where(mine, -slope * p, own)
     if curvature == "diagonal":
@@ -804,9 +804,9 @@ def _more_classes(
 
 
 def _class_items(mode: Mode, r: Array, number: Array) -> tuple[Array, Array, Array, Array]:
-    """p, the loss, its derivative by r, and the margin, of logits (K, n); none loses its digits where p is near 1.
+    """p, the loss, its derivative by r, and the margin, from logits (K, n); all are accurate where p is near 1.
 
-    The logits are lost.
+    The logits are overwritten.
     """
     xp, (_, subtract, multiply, *_) = mode.xp, mode.own
     mine = _is_class(xp, number, r.shape[0], r)
@@ -817,7 +817,7 @@ def _class_items(mode: Mode, r: Array, number: Array) -> tuple[Array, Array, Arr
     rest = xp.sum(xp.where(mine, zero, e), axis=0)
     same = xp.exp(own)
     total = same + rest
-    # By the own logit there is a derivative also where that is the top, which is taken off as a constant.
+    # The maximum was subtracted as a constant. Where it is the own logit, this restores the derivative by it.
     apart = rest * xp.exp(-xp.where(own == 0, own, 0.0)) if mode.grad else rest
     loss = class_loss(xp, own, apart, total)
     over = 1.0 / total

@@ -1,4 +1,4 @@
-"""One pass over rows: kernels that sum over chunks, and the merge of the sums of two chunks."""
+"""One pass over rows: kernels that sum over a chunk, and functions that merge the sums of two chunks."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def read_rows(
     wide: DType,
     **options: object,
 ) -> Array:
-    """One vector of all sums, so that they are one transfer."""
+    """Return all sums as one vector, so that they take one transfer."""
     xp = mode.xp
 
     def chunk(x: Array, target: Array, w: Array | None) -> Sums:
@@ -33,7 +33,7 @@ def read_rows(
         z = z if centre is None else z - centre
         z = z if factor is None else z * factor
         z = z if w is None or not ignored else xp.where((w > 0)[:, None], z, 0.0)
-        w = None if w is None else cast(xp, w, dtype)  # of which roots are taken, whose squares must be w
+        w = None if w is None else cast(xp, w, dtype)  # before its root is taken, whose square must be w
         return kernel(mode, z, target, w, *at, wide=wide, **options)
 
     parts = fold_rows(xp, chunk, merge, rows, x, target, w)
@@ -41,31 +41,31 @@ def read_rows(
 
 
 def merge_sums(a: Sums, b: Sums) -> Sums:
-    """The first is a minimum, the others are sums."""
+    """Merge a minimum, and sums."""
     return _least(a[0], b[0]), *(s + t for s, t in zip(a[1:], b[1:], strict=True))
 
 
 def losses(mode: Mode, *arrays: Array, wide: DType, steps: tuple[float, ...]) -> Sums:
-    """The loss at steps along a direction, as one vector."""
+    """Summed losses at several steps along a direction, as one vector."""
     return (mode.xp.stack(losses_along(mode, *arrays, steps=steps, wide=wide)),)
 
 
 def merge_added(a: Sums, b: Sums) -> Sums:
-    """All are sums."""
+    """Merge sums."""
     return tuple(s + t for s, t in zip(a, b, strict=True))
 
 
 def largest_norm(
     mode: Mode, z: Array, _target: Array, _w: Array | None, xx: Array, x1: Array, ones: Array, *, wide: DType
 ) -> Sums:
-    """The largest aᵀ form a of the rows a = (z, 1), of each class a form: its parts by z, by z and 1, and by 1."""
+    """Largest aᵀ M a over rows a = (z, 1) and one matrix M per class, given by its blocks zz, z1 and 11."""
     xp = mode.xp
     squares = xp.sum(xp.matmul(z, xx) * z, axis=2) + 2.0 * (x1 @ z.T) + ones[:, None]
     return (cast(xp, xp.max(squares) if z.shape[0] else xp.sum(squares), wide),)
 
 
 def merge_largest(a: Sums, b: Sums) -> Sums:
-    """The one is a maximum."""
+    """Merge a maximum."""
     return (-_least(-a[0], -b[0]),)
 
 
@@ -80,14 +80,14 @@ def moments(mode: Mode, z: Array, target: Array, w: Array | None, *, wide: DType
 
 
 def merge_moments(a: Sums, b: Sums) -> Sums:
-    """Three are sums, the last is a maximum."""
+    """Merge three sums, and a maximum."""
     return *(s + t for s, t in zip(a[:3], b[:3], strict=True)), -_least(-a[3], -b[3])
 
 
 def triangular(
     mode: Mode, z: Array, _target: Array, w: Array | None, *, wide: DType, level_first: bool, weighted: bool
 ) -> Sums:
-    """R of QR = √w (1, z) or √w (z, 1); each row counts as one unless `weighted`, if it counts at all."""
+    """R of QR = √w (1, z) or √w (z, 1); unless `weighted`, positive weights count as 1."""
     xp = mode.xp
     one = xp.ones_like(z[:, :1])
     rows = xp.concat([one, z] if level_first else [z, one], axis=1)
@@ -97,7 +97,7 @@ def triangular(
 
 
 def merge_triangular(a: Sums, b: Sums) -> Sums:
-    """R of one above the other."""
+    """R of QR = the two stacked."""
     xp = namespace(a=a[0])
     return (triangle(xp, xp.concat([a[0], b[0]], axis=0)),)
 

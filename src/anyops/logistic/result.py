@@ -1,4 +1,4 @@
-"""A fitted logistic regression: inference as numbers, and as a table like those of statistics packages."""
+"""A fitted logistic regression: inference as numbers, and as a table in the style of statistics packages."""
 
 import math
 from collections.abc import Sequence
@@ -158,7 +158,7 @@ class LogisticResult(NamedTuple):
         covariance of coef alone.
         """
         covariance = with_infinities(self._covariance())
-        if not self._told().fit_intercept:
+        if not self._report_or_raise().fit_intercept:
             covariance = without_last(covariance, self._values().shape)
         return self._as_coef(covariance)
 
@@ -185,12 +185,12 @@ class LogisticResult(NamedTuple):
     @property
     def log_likelihood(self) -> float:
         """−Σ w·loss, without the penalties."""
-        return self._told().log_likelihood
+        return self._report_or_raise().log_likelihood
 
     @property
     def null_log_likelihood(self) -> float:
         """Log-likelihood of a model with only the intercept; of even odds if there is no intercept."""
-        return self._told().null_log_likelihood
+        return self._report_or_raise().null_log_likelihood
 
     @property
     def pseudo_r2(self) -> float:
@@ -201,19 +201,19 @@ class LogisticResult(NamedTuple):
     @property
     def aic(self) -> float:
         """Akaike's criterion, 2 · parameters − 2 · log-likelihood."""
-        report = self._of_minimum("aic")
+        report = self._report_of_maximum("aic")
         return 2.0 * report.parameters - 2.0 * report.log_likelihood
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion, log(Σw) · parameters − 2 · log-likelihood."""
-        report = self._of_minimum("bic")
+        report = self._report_of_maximum("bic")
         return math.log(report.weight) * report.parameters - 2.0 * report.log_likelihood
 
     @property
     def likelihood_ratio(self) -> LikelihoodRatio:
         """Test of all columns together against the null model."""
-        report = self._of_minimum("likelihood_ratio")
+        report = self._report_of_maximum("likelihood_ratio")
         df = report.parameters - (len(report.class_weights) - 1) * report.fit_intercept
         statistic = max(2.0 * (report.log_likelihood - report.null_log_likelihood), 0.0)
         return LikelihoodRatio(statistic, df, chi2_tail(statistic, df))
@@ -243,7 +243,7 @@ class LogisticResult(NamedTuple):
             raise ValueError(f"relative_to needs more than two classes, got 2: coef is relative to {classes[0]!r}")
         if label not in classes:
             raise ValueError(f"label must be one of the classes {classes}, got {label!r}")
-        base, report = classes.index(label), self._told()
+        base, report = classes.index(label), self._report_or_raise()
         values = self._values()
         coef, intercept = self._parts(values - values[base])
         moved = self._replace(coef=coef, intercept=intercept)
@@ -266,15 +266,15 @@ class LogisticResult(NamedTuple):
         alpha : float in [0, 1]
             1 − the level of the intervals.
         """
-        report, values = self._told(), self._values()
+        report, values = self._report_or_raise(), self._values()
         alpha = check_number("alpha", alpha, least=0, largest=1)
         p = values.shape[1] - 1
         if isinstance(names, str) or not (names is None or hasattr(names, "__iter__")):
             raise TypeError(f"names must be a sequence of {p} names, got {names!r}")
-        # A line of the table is one column: what would end it, or move what follows, is shown escaped.
+        # One line per column: characters that would break the line are escaped.
         names = [f"x{i + 1}" for i in range(p)] if names is None else [_in_line(str(name)) for name in names]
         if len(names) != p:
-            raise ValueError(f"names must be those of {p} columns, got {len(names)}")
+            raise ValueError(f"names must hold {p} names, one per column of x, got {len(names)}")
         errors = None if self.stderr is None else self._errors()
         classes = to_host(self.classes).tolist()
         titles = [*names, *(["intercept"] if report.fit_intercept else [])]
@@ -294,39 +294,37 @@ class LogisticResult(NamedTuple):
         out += [rule, *self._notes(names)]
         return "\n".join(out[:-1] if out[-1] == rule else out)
 
-    # --- of which these are made ---
+    # --- helpers ---
 
-    def _told(self) -> LogisticReport:
+    def _report_or_raise(self) -> LogisticReport:
         if self.report is None:
-            raise ValueError("inference needs a result of logistic_regression, got one that was put together otherwise")
+            raise ValueError("inference needs a result of logistic_regression, got one without a report")
         return self.report
 
-    def _of_minimum(self, what: str) -> LogisticReport:
-        """The report, if the coefficients maximise the likelihood; raise ValueError if not."""
-        report = self._told()
+    def _report_of_maximum(self, what: str) -> LogisticReport:
+        """Return the report; raise ValueError unless the coefficients maximise the likelihood."""
+        report = self._report_or_raise()
         if report.l1 > 0 or report.l2 > 0 or self.separated:
-            raise ValueError(f"{what} needs coefficients of the largest likelihood, but {self._why_no_errors()}")
+            raise ValueError(f"{what} needs maximum-likelihood coefficients, but {self._why_no_errors()}")
         if not self.converged:
-            raise ValueError(f"{what} needs coefficients of the largest likelihood, but the fit has not converged")
+            raise ValueError(f"{what} needs maximum-likelihood coefficients, but the fit has not converged")
         return report
 
     def _covariance(self) -> Host:
-        covariance = self._told().covariance
+        covariance = self._report_or_raise().covariance
         if covariance is None:
             raise ValueError(f"there are no standard errors, because {self._why_no_errors()}")
         return covariance
 
     def _why_no_errors(self) -> str:
-        report = self._told()
+        report = self._report_or_raise()
         if self.separated:
-            return "the classes are separated, so that no coefficients are best"
+            return "the classes are separated, so no coefficients minimise the loss"
         if report.l1 > 0 or report.l2 > 0:
             return f"the coefficients are penalised, l1 = {report.l1:g} and l2 = {report.l2:g}"
         if report.covariance is not None:
-            return "stderr is None, although the report holds the covariance they follow from"
-        return (
-            f"{self._values().size} coefficients are too many for their Hessian, which is made of up to {HESSIAN_LIMIT}"
-        )
+            return "stderr is None, although the report holds a covariance"
+        return f"the Hessian is computed for at most {HESSIAN_LIMIT} coefficients, got {self._values().size}"
 
     def _values(self) -> Host:
         """Coefficients (lines, p + 1), the intercept last."""
@@ -336,7 +334,7 @@ class LogisticResult(NamedTuple):
         return errors_of(self._covariance(), self._values().shape)
 
     def _parts(self, values: Host) -> tuple[Array, Array]:
-        """Numbers (lines, p + 1, ...) as those of coef and those of the intercept, in their shapes."""
+        """Split numbers (lines, p + 1, ...) into the shapes of coef and of intercept."""
         coef, intercept = parted(values, self.coef.ndim)
         return self._as_coef(coef), self._as_coef(intercept)
 
@@ -345,13 +343,13 @@ class LogisticResult(NamedTuple):
         return from_host(namespace(coef=self.coef), values, self.coef.dtype, self.coef)
 
     def _title(self) -> list[str]:
-        report = self._told()
+        report = self._report_or_raise()
         kind = "binary" if len(report.class_weights) == 2 else f"{len(report.class_weights)} classes"
-        null = "the intercept alone" if report.fit_intercept else "even odds"
+        null = "intercept only" if report.fit_intercept else "even odds"
         state = "separated" if self.separated else "converged" if self.converged else "not converged"
         out = [
             f"Logistic regression, {kind}: {report.rows} rows, {report.solver}, {self.n_iter} iterations, {state}",
-            f"log-likelihood {self.log_likelihood:.6g}, of {null} {self.null_log_likelihood:.6g}, "
+            f"log-likelihood {self.log_likelihood:.6g}, {null} {self.null_log_likelihood:.6g}, "
             f"pseudo R² {self.pseudo_r2:.4g}",
         ]
         if self.converged and not (report.l1 > 0 or report.l2 > 0 or self.separated):
@@ -362,9 +360,9 @@ class LogisticResult(NamedTuple):
         return out
 
     def _notes(self, names: list[str]) -> list[str]:
-        report, out = self._told(), []
+        report, out = self._report_or_raise(), []
         if self.separated:
-            out.append("The classes are separated: there is no minimum, and these coefficients are not one.")
+            out.append("The classes are separated: the loss has no minimum, and these coefficients do not minimise it.")
             sets = [_listed(names, which) for which in report.separating]
             if sets:
                 one = "this column" if len(report.separating[0]) == 1 else "these columns together"
@@ -374,12 +372,12 @@ class LogisticResult(NamedTuple):
             out.append(f"No standard errors: {self._why_no_errors()}.")
         if report.dependent:
             which = _listed(names, report.dependent)
-            out.append(f"These columns depend on each other and have no standard errors: {which}. Leave one out.")
+            out.append(f"These columns are linearly dependent and have no standard errors: {which}. Remove one.")
         return out
 
 
 def _in_line(text: str) -> str:
-    """Return text with what is not printed in place, such as the end of a line, as escapes."""
+    """Return text with unprintable characters, such as line ends, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -1,1 +1,1 @@
-"""k-means between two passes over the samples: NumPy on the host, in float64, for arrays of any library."""
+"""k-means on the host, in NumPy: float64 centre updates for any library, and passes over arrays in host memory."""

@@ -7,9 +7,9 @@ While l > u the label cannot change. Both bounds change by sums over passes that
     own_a = Σ p_a,    other_a = Σ max_{j≠a} p_j.
 
 So each sample stores `gap` = l − u + own_a + other_a and `upper` = u − own_a, by the sums at the time of its last
-comparison. A later pass reads one number per sample: the label may have changed if gap ≤ own_a + other_a. Many of these
-samples are settled by their distances to the own centre and to the few centres that moved farthest, because all others
-moved less [2]_.
+comparison. A later pass reads one number per sample: the label may have changed if gap ≤ own_a + other_a. For many of
+these samples, distances to their own centre and to the few centres that moved farthest are enough to prove that it has
+not, because all other centres moved less [2]_.
 
 References
 ----------
@@ -28,42 +28,42 @@ from ..._array.threads import in_parts, workers
 from .nearest import FEW_CENTERS, Scratch, closest, two_closest
 from .sums import CenterSums, Totals, added, no_sums, sum_by_label, without_remainder
 
-# Numbers in rows and scores from which each core has its share of the samples. With fewer of them threads wait for the
-# interpreter longer than they compute; then BLAS alone uses all cores.
+# Numbers in rows and scores above which samples are split over threads. Below it, threads would wait for the
+# interpreter longer than they compute, and only BLAS uses all cores.
 WORTH_CORES = 1 << 23
-# Bytes of the scores of a tile. Smaller ones would fit a closer cache, but threads take turns at the interpreter, and
-# its calls then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
+# Bytes of a tile's scores. Smaller tiles would fit a faster cache, but threads contend for the interpreter, whose calls
+# then cost more than memory: a quarter of this was 1.5 times slower at 1M × 16, k = 64, and at 1M × 2, k = 9.
 SCORES, MOST_SCORES = 1 << 22, 1 << 24
 MOST_ROWS, FEW_ROWS = 1 << 16, 1 << 10
-# Rows by which tiles fall short of a power of two: scores of a sample that lie a power of two apart share few lines of
-# the cache, and the product took 1.7 times as long.
+# Rows that tiles are shorter than a power of two: scores of a sample at strides of a power of two compete for the same
+# cache lines, and the product took 1.7 times as long.
 OFF_BEAT = 48
-# Numbers per centre that are summed at once: a call for few takes as long as one for many.
+# Numbers per centre that are summed in one call: a call for few takes as long as one for many.
 SUMMED = 1 << 14
-# Numbers in rows whose copies stay in cache, and in those that are copied at once at most.
+# Numbers in copied rows: how many stay in cache, and the most that are copied at once.
 COPIED, MOST_COPIED = 1 << 18, 1 << 22
 # Samples whose bounds are read at once.
 SAMPLES_AT_ONCE = 1 << 20
-# If more than this share of a block may have changed, all its rows are compared: to gather some would cost as much.
+# If more than this share of a block may have changed, all its rows are compared: gathering some would cost as much.
 NEARLY_ALL = 0.75
-# While more than this share of the samples changes from pass to pass, bounds would settle next to nothing.
+# While more than this share of the labels changes per pass, bounds would exclude almost nothing.
 UNSETTLED = 0.15
-# If more than this share changed in the last pass, all samples are summed anew; else the changed ones are moved from
-# the sums of one centre to those of another.
+# If more than this share of the labels changed in the last pass, sums are recomputed; otherwise the changed samples are
+# subtracted from the sums of the old centre and added to the sums of the new one.
 MOST_CHANGED = 0.5
 # Samples from which a pass estimates how many may have changed.
 ESTIMATE = 1 << 13
 
 
 class Bounded:
-    """Samples with the closest centre of each, and bounds that tell for how long it is the closest.
+    """Samples, their closest centres, and bounds on how far centres can move before a label may change.
 
     While many samples change their centre from pass to pass, each pass compares all samples with all centres. Bounds
     are kept as soon as few do. The twin of :class:`~anyops._host.cluster.passes.Compared` for NumPy arrays.
     """
 
     def __init__(self, rows: Host, weight: Host | None, k: int):
-        """Take samples around 0 with a one behind each, (n, d + 1): with (−2c, ‖c‖²) that gives ‖c‖² − 2x·c."""
+        """Take samples near 0 with a column of ones, (n, d + 1): the product with (−2c, ‖c‖²) is ‖c‖² − 2x·c."""
         n, width = rows.shape
         self.rows, self.weight, self.k = rows, weight, k
         self.eps = float(np.finfo(rows.dtype).eps)
@@ -75,9 +75,9 @@ class Bounded:
         self.tiles = _slices(0, n, most, self.parts)
         self.tile = self.tiles[0].stop
         self.labels = np.zeros(n, np.int64)
-        self.centers = np.zeros((k, width - 1))  # of the last pass, as rounded to the dtype of the samples
-        self.changed = math.inf  # how many labels changed in the last pass; there are none before the first
-        self.moving = True  # whether so many samples still change that bounds are not kept yet
+        self.centers = np.zeros((k, width - 1))  # of the last pass, rounded to the dtype of the samples
+        self.changed = math.inf  # number of labels that changed in the last pass; infinite before the first
+        self.moving = True  # whether too many labels still change for bounds to help
         self.square: Any = None  # ‖x‖² of each sample, and its bounds, once they are kept
         self.gap: Any = None
         self.upper: Any = None
@@ -87,13 +87,13 @@ class Bounded:
         self._sums = self.nothing
 
     def assign_and_sum(self, centers: Host) -> Totals:
-        """Give each sample the closest of (k, d) centres; return the sums, and whether all labels repeat."""
-        sums = self._compare_all(centers) if self.moving else [self._sums, *self._look(centers, keeps=True)]
+        """Assign each sample to the closest of (k, d) centres; return the sums, and whether all labels repeat."""
+        sums = self._compare_all(centers) if self.moving else [self._sums, *self._compare_some(centers, keeps=True)]
         self._sums = without_remainder(added(sums))
         return Totals(self._sums.sums, self._sums.weights, repeats=self.changed == 0)
 
     def assign(self, centers: Host) -> Host:
-        """Return the number of the closest centre of each sample. After it only :meth:`assign` may be called."""
+        """Return the index of the closest centre of each sample. Only :meth:`assign` may be called afterwards."""
         if self.moving:
             table, self.centers, _ = self.scoring(centers)
 
@@ -104,11 +104,11 @@ class Bounded:
 
             in_parts(self.rows, share, self.parts)
         else:
-            self._look(centers, keeps=False)
+            self._compare_some(centers, keeps=False)
         return self.labels
 
     def inertia(self) -> float:
-        """Σ w · squared distance by the labels and centres of the last pass, each from the difference of the two."""
+        """Σ w · squared distance by the labels and centres of the last pass, computed from x − c."""
         centers = self.centers.astype(self.rows.dtype)
         tiles = _slices(0, self.rows.shape[0], self._rows_copied())
 
@@ -122,7 +122,7 @@ class Bounded:
 
         return sum(in_parts(self.rows, lost, self.parts))
 
-    # --- all samples with all centres ---
+    # --- comparison of all samples ---
 
     def _compare_all(self, centers: Host) -> list[CenterSums]:
         """Label all samples; return the terms of the new sums."""
@@ -154,14 +154,14 @@ class Bounded:
         return [self.nothing if anew else self._sums, *(sums for found, _ in done for sums in found)]
 
     def scoring(self, centers: Host) -> tuple[Host, Host, Host]:
-        """Return (−2c, ‖c‖²) of each centre, the centres as rounded to the dtype of the samples, and their squares."""
+        """Return (−2c, ‖c‖²) of each centre, the centres rounded to the dtype of the samples, and their ‖c‖²."""
         rounded = centers.astype(self.rows.dtype)
         exact = rounded.astype(np.float64)
         squares = np.sum(exact * exact, axis=1)
         return np.concat([-2.0 * rounded, squares.astype(rounded.dtype)[:, None]], axis=1), exact, squares
 
     def _sums_of(self, rows: Host, weight: Host | None, labels: Host) -> CenterSums:
-        """Return the sums of some rows, which have a one behind them."""
+        """Return the sums of rows that end in a one."""
         if weight is None:
             total = sum_by_label(rows, labels, self.k)
             return CenterSums(total[:, :-1], total[:, -1], total[:, -1])
@@ -181,7 +181,7 @@ class Bounded:
         return None if self.weight is None else self.weight[samples]
 
     def rows_at(self, place: Any) -> Host:
-        """Rows of samples, by their numbers or a range."""
+        """Rows of samples, by indices or a slice."""
         return self.rows[place, :] if isinstance(place, slice) else self.rows.take(place, axis=0)
 
     def _share(self, part: int) -> tuple[int, int]:
@@ -191,19 +191,19 @@ class Bounded:
     def _rows_copied(self) -> int:
         return max(1024, COPIED // self.rows.shape[1])
 
-    # --- only those that may have changed ---
+    # --- comparison of samples whose label may have changed ---
 
-    def _look(self, centers: Host, *, keeps: bool) -> list[CenterSums]:
-        """Label the samples that may have changed; return the changes of the sums."""
+    def _compare_some(self, centers: Host, *, keeps: bool) -> list[CenterSums]:
+        """Relabel the samples whose label may have changed; return the changes of the sums."""
         if self.square is None:
-            self._keep()
+            self._allocate_bounds()
         look = _Pass(self, centers, keeps=keeps)
         done = in_parts(self.rows, lambda part: look.over(*self._share(part)), self.parts)
         self.changed = sum(count for _, count in done)
         return [sums for sums, _ in done]
 
-    def _keep(self) -> None:
-        """Make room for bounds; none is known yet."""
+    def _allocate_bounds(self) -> None:
+        """Allocate the bounds; none is known yet."""
         n, dtype = self.rows.shape[0], self.rows.dtype
         self.square = np.empty(n, dtype)
 
@@ -216,7 +216,7 @@ class Bounded:
         self.gap, self.upper = np.full(n, -math.inf, dtype), np.zeros(n, dtype)
 
     def by_center(self, values: Host) -> Host:
-        """A number of each centre in the dtype of the samples, rounded up."""
+        """Values per centre in the dtype of the samples, rounded up."""
         return (values * (1 + 2 * self.eps)).astype(self.rows.dtype)
 
 
@@ -226,18 +226,18 @@ class _Pass:
     def __init__(self, samples: Bounded, centers: Host, *, keeps: bool):
         self.of, self.keeps, self.dtype = samples, keeps, samples.rows.dtype
         self.table, exact, squares = samples.scoring(centers)
-        # The error of a computed squared distance: rounding of the product and of the squares.
+        # Rounding error of a squared distance, from the product and the squares.
         scale = samples.radius + float(np.max(squares)) ** 0.5
         self.error = (samples.rows.shape[1] + 8) * samples.eps * scale * scale
         moved = np.sqrt(np.sum((exact - samples.centers) ** 2, axis=1))
         order = np.argsort(-moved, stable=True)
-        # The largest of the others: the second largest for the one that moved farthest.
+        # The farthest movement of any other centre: the second farthest for the centre that moved farthest.
         most = np.full(moved.shape[0], moved[order[0]])
         most[order[0]] = moved[order[1]] if moved.shape[0] > 1 else 0.0
         samples.own, samples.other, samples.centers = samples.own + moved, samples.other + most, exact
         self.own, self.other = samples.by_center(samples.own), samples.by_center(samples.other)
         self.drift = self.own + self.other
-        # The size beside which the gaps are rounded.
+        # Rounding error of the gaps.
         self.slack = 16 * samples.eps * (scale + float(np.max(samples.own + samples.other)))
         self.most = (most * (1 - samples.eps)).astype(self.dtype)
         self.far: Any = None  # the centres that moved farthest, if they are checked first
@@ -257,7 +257,7 @@ class _Pass:
         labels = labels[index]
         upper = self._upper_of(of.rows[every, :].take(index, axis=0), labels, of.square[every][index])
         room = self._lower_of_rest(labels, of.gap[every][index], of.upper[every][index]) - upper
-        # Nanoseconds a row, measured on one core: per centre looked at, for all of them, for the own one.
+        # Nanoseconds per row, measured on one core: for each centre, for all centres, for the own centre.
         each = width / 20 + 0.4
         whole, own = 40 + k * each, 40 + width
         best, f = whole, 0
@@ -280,11 +280,11 @@ class _Pass:
         return np.sqrt(np.maximum(square - self.error, 0.0))
 
     def _lower_of_rest(self, labels: Host, gap: Host, upper: Host) -> Host:
-        """The lower bound as if no other centre had moved in this pass."""
+        """The lower bound before the centres moved in this pass."""
         return gap + upper + (self.most - self.other).take(labels) - self.slack
 
     def over(self, start: int, stop: int) -> tuple[CenterSums, int]:
-        """Bring a range of samples up to date; return the change of their sums, and how many changed."""
+        """Relabel a range of samples; return the change of the sums, and how many labels changed."""
         of, scratch = self.of, Scratch(self.dtype, self.of.tile * self.of.k)
         moves = []
         for block in _slices(start, stop, SAMPLES_AT_ONCE):
@@ -302,7 +302,7 @@ class _Pass:
         return of.differences(index, old, new) if self.keeps else of.nothing, index.shape[0]
 
     def _relabel(self, place: Any, scratch: Scratch) -> tuple[Host, Host, Host]:
-        """Compare samples, numbered or in a range, with all centres; return those that change, old and new labels."""
+        """Compare samples (indices or a slice) with all centres; return changed indices, old and new labels."""
         of = self.of
         if self.far is not None:
             place = self._unsettled(place, scratch)
@@ -318,12 +318,12 @@ class _Pass:
             of.gap[place] = -math.inf
         changed = np.flatnonzero(after != before)
         old, new = before[changed], after[changed]
-        where = _numbers(place, changed)
+        where = _indices(place, changed)
         of.labels[where] = new
         return where, old, new
 
     def _unsettled(self, place: Any, scratch: Scratch) -> Host:
-        """Of some samples, those that their own centre and the far ones do not settle."""
+        """Return the samples whose label may change according to their own centre and the `far` centres."""
         of = self.of
         rows, labels, square = of.rows_at(place), of.labels[place], of.square[place]
         u = self._upper_of(rows, labels, square)
@@ -334,20 +334,20 @@ class _Pass:
             low = np.minimum(low, self._below(np.min(scores, axis=0) + square))
         settled = low > u
         done = np.flatnonzero(settled)
-        labels, where = labels[done], _numbers(place, done)
+        labels, where = labels[done], _indices(place, done)
         of.gap[where] = (low - u)[done] + self.drift.take(labels) - self.slack
         of.upper[where] = u[done] - self.own.take(labels)
-        return _numbers(place, np.flatnonzero(~settled))
+        return _indices(place, np.flatnonzero(~settled))
 
 
-def _numbers(place: Any, index: Host) -> Host:
-    """The numbers of samples at some positions among numbers, or in a range."""
+def _indices(place: Any, index: Host) -> Host:
+    """Sample indices at some positions in an array of sample indices, or in a slice."""
     found: Host = index + place.start if isinstance(place, slice) else place[index]
     return found
 
 
 def _slices(start: int, stop: int, most: int, multiple: int = 1) -> list[slice]:
-    """Cut a range into slices of one length, at most `most`; their number is a multiple of some number, or nearly."""
+    """Cut a range into equal slices of at most `most`; their count is a multiple of `multiple`, or nearly."""
     count = -(-(stop - start) // (most * multiple)) * multiple
     step = max(1, -(-(stop - start) // max(count, 1)))
     return [slice(at, min(at + step, stop)) for at in range(start, stop, step)]

@@ -10,7 +10,7 @@ from ..._array.threads import in_parts, workers
 from ..._math import inverse_scale
 from ...cluster.distances import Metric, explicit, is_zero, ready
 
-# Squared distances of less than this share of the squares they are a difference of are computed from the difference.
+# Squared distances below this share of ‖x‖² + ‖c‖² have lost digits to cancellation, and are computed from x − c.
 CANCELLED = 1 / 8
 
 
@@ -29,11 +29,11 @@ def each_distance(mode: Mode, x: Host, centers: Host, *, metric: Metric) -> Host
 
     def share(part: int) -> None:
         for tile in tiles[part::parts]:
-            rows = table.around(np, x[tile, :], metric, wide)
+            rows = table.transformed(np, x[tile, :], metric, wide)
             if metric == "iou":
                 whole[tile, :] = explicit(np, (rows * table.scale)[:, None, :], at, metric)
                 continue
-            # Samples far beyond the centres have a unit of their own, a fraction of that of the centres.
+            # Samples larger than all centres get a smaller scale: `fraction` of the centres' scale.
             unit = inverse_scale(np, np.maximum(np.max(np.abs(rows), axis=1, keepdims=True), largest))
             fraction = unit / inverse
             scaled = rows * unit

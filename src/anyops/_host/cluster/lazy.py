@@ -1,7 +1,7 @@
 """Samples of a fit that are read in chunks: only sums and drawn samples leave a chunk.
 
-The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, shifts it to the frame
-of comparison tile by tile, and returns numbers whose size does not grow with the rows. Labels are computed on demand.
+The twin of :class:`~anyops._host.cluster.samples.Samples` for lazy arrays. A task reads a chunk, transforms it tile by
+tile, and returns arrays whose size does not grow with the number of rows. Labels are computed on demand.
 """
 
 from collections.abc import Callable
@@ -28,20 +28,20 @@ from .sums import Totals
 from .weights import unit_of, weights_of
 
 T = TypeVar("T")
-COMPARED_AT_ONCE = 1 << 17  # numbers in the rows that are moved and compared at once
+COMPARED_AT_ONCE = 1 << 17  # numbers in the rows that are transformed and compared at once
 
 
 class Extent(NamedTuple):
     """The result of a first pass over samples and their weights."""
 
-    positive: int  # how many have a positive weight
-    largest: float  # weight
-    low: Host  # (d,) of the samples of positive weight; of floating ones and 0, where there are others
-    high: Host
+    positive: int  # number of samples of positive weight
+    largest: float  # largest weight
+    low: Host  # (d,) minimum over the samples of positive weight; floating samples of weight 0 count as 0
+    high: Host  # (d,) maximum, likewise
 
 
 def extent(name: str, x: Array, sample_weight: Array | None) -> Extent:
-    """Return what there is in rows (n, d); raise ValueError unless weights, and samples that have one, are finite."""
+    """Return the extent of rows (n, d); raise ValueError unless weights, and samples of positive weight, are finite."""
     found = _fold(partial(_extent, name), _merge_extents, x, sample_weight)
     nothing = np.zeros(x.shape[1])
     return Extent(0, 0.0, nothing, nothing) if found is None else found
@@ -50,12 +50,11 @@ def extent(name: str, x: Array, sample_weight: Array | None) -> Extent:
 def _extent(name: str, start: int, x: Array, weight: Array | None) -> Extent:
     mode, shipped = mode_of(x=x), weights_of(weight, x.shape[0])
     xp, kept = mode.xp, shipped > 0
-    positive, largest, there = int(np.count_nonzero(kept)), float(np.max(shipped)), None
-    if not np.all(kept):
-        there = beside(mode, kept, x)
+    positive, largest = int(np.count_nonzero(kept)), float(np.max(shipped))
+    mask = None if np.all(kept) else beside(mode, kept, x)
     if may_be_rounded(xp, x, working(xp, x[:0, ...]).dtype):
-        return Extent(positive, largest, *ends(x, there))
-    rows = x if there is None else xp.where(there[:, None], x, xp.zeros_like(x))
+        return Extent(positive, largest, *ends(x, mask))
+    rows = x if mask is None else xp.where(mask[:, None], x, xp.zeros_like(x))
     if not bool(xp.all(xp.isfinite(rows))):
         raise ValueError(f"{name} must be finite, got {describe_not_finite(xp, rows, start=start)}")
     low, high = (on_host(f(rows, axis=0)) for f in (xp.min, xp.max))
@@ -68,14 +67,14 @@ def _merge_extents(a: Extent, b: Extent) -> Extent:
 
 
 class Frame(NamedTuple):
-    """Where samples are compared, in what unit their weights are summed, and what compares them."""
+    """The transform of samples, the unit of their weights, and the metric."""
 
     place: Place
     unit: float
     metric: Metric
 
     def samples(self, x: Array, weight: Array | None) -> tuple[Mode, Array, Host, Array | None]:
-        """Return the mode of a tile, its samples as they are compared, and weights: on the host, and if given here."""
+        """Return the mode of a tile, its transformed samples, its weights on the host, and, if given, with z."""
         mode, x = entered(mode_of(x=x).xp, x)
         shipped = weights_of(weight, x.shape[0]) / self.unit
         xp, kept = mode.xp, None
@@ -89,9 +88,9 @@ class Frame(NamedTuple):
 
 
 def _unshifted(given: Array, like: Array, found: Extent, metric: Metric) -> tuple[Place, float]:
-    """Return where samples are moved to but for the shift, and the square of what is rounded of integers all the same.
+    """Return the transform without its shift, and the squared rounding error of a sample of integers that is left.
 
-    By no rows of the samples, and of what they are compared as.
+    `given` and `like` are empty slices of the samples and of the transformed samples.
     """
     place, low, high, rounded = unmoved(given.shape[1]), found.low, found.high, 0.0
     xp = mode_of(x=given).xp
@@ -114,7 +113,7 @@ class Chunks(Fitted):
     """Samples in chunks, and the passes over them."""
 
     def __init__(self, home: Mode, x: Array, found: Extent, weight: Array | None, k: int, metric: Metric, init: Any):
-        """Take samples and the mode of their library, the extent of them, and their weights."""
+        """Take samples and the mode of their library, their extent, and their weights."""
         super().__init__(home, x, k, metric, "mean", init, unit_of(found.largest))
         self.x, self.weight = x, weight
         like = working(mode_of(x=empty_rows(x)).xp, empty_rows(x))
@@ -135,16 +134,16 @@ class Chunks(Fitted):
     # --- passes ---
 
     def passes(self) -> "Chunks":
-        """Return what compares all samples with all centres: itself."""
+        """Return itself, which has the methods of a pass."""
         return self
 
     def assign_and_sum(self, centers: Host) -> Totals:
-        """Return the sums by (k, d) centres."""
+        """Return the sums over the samples closest to each of (k, d) centres."""
         found = self._sums(centers)
         return Totals(on_host(found.sums), on_host(found.counts), float(found.inertia))
 
     def assign(self, centers: Host) -> Array:
-        """Return the number of the closest centre of each sample, still to be computed."""
+        """Return the index of the closest centre of each sample, as a lazy array."""
         self.at = centers
         make = partial(_labels, self.frame, centers, self.returned(centers))
         return over_rows(make, self.x, None, default_int(self.home.xp, self.x), self.weight)
@@ -167,11 +166,11 @@ class Chunks(Fitted):
         return self._fold(_farthest, merge, centers, count, self.eps)
 
     def labels_out(self, labels: Array, returned: Host, *, from_host_memory: bool) -> Array:
-        """Labels in the library of the given samples: as they are."""
+        """Return labels unchanged: they are in the library of the given samples."""
         return labels
 
     def detached(self, labels: Array) -> Array:
-        """Return labels that a later pass leaves as they are."""
+        """Return labels that a later pass does not overwrite."""
         return labels
 
     def differ(self, a: Array, b: Array) -> int:
@@ -187,10 +186,10 @@ class Chunks(Fitted):
         low, high = self._fold(_ends, _merge_ends, self.at)
         return bool(np.all(low >= high))
 
-    # --- the start ---
+    # --- initial centres ---
 
     def start(self, rng: Any) -> Host:
-        """Centres (k, d) to start from."""
+        """Return initial centres (k, d)."""
         if not isinstance(self.init, str):
             return self.given_start()
         if self.init == "k-means||":
@@ -203,21 +202,21 @@ class Chunks(Fitted):
         return self._draw(numbers, self._weight_by_block(none), None, none)
 
     def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
-        """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
+        """Draw each sample independently with probability `rate` · w · distance / Σ w · distance."""
         found = self._fold(_far, partial(_merge_far, rate), key, seeds, rate)
         order = np.argsort(found.at)
         return Drawn(found.at[order], found.points[order, :])
 
     def rest(self, seeds: Drawn, count: int) -> Drawn:
-        """Return the first samples of positive weight beside some."""
+        """Return the first samples of positive weight that are not among the seeds."""
         return self._fold(_rest, partial(_merge_rest, count), seeds, count)
 
     def counts(self, points: Host) -> Host:
-        """Return the weight of the samples that are closest to each of some points."""
+        """Return the total weight of the samples closest to each point."""
         return on_host(self._sums(points).counts)
 
     def _distinct(self, rng: Any) -> Host:
-        """Samples drawn without replacement, by the draws of :meth:`numpy.random.Generator.choice`."""
+        """Samples drawn without replacement, with the same draws as :meth:`numpy.random.Generator.choice`."""
         index, points = np.zeros(0, np.int64), np.zeros((0, self.x.shape[1]))
         while (missing := self.k - index.shape[0]) > 0:
             new = self._draw(rng.random(missing), self._weight_by_block(index), None, index)
@@ -227,14 +226,14 @@ class Chunks(Fitted):
         return points
 
     def _plusplus(self, rng: Any) -> Host:
-        """Samples drawn by k-means++, each by one pass: distances are computed anew, and kept nowhere."""
+        """Samples drawn by k-means++, one pass per centre; distances are recomputed, not stored."""
         index, points = self.drawn(rng.random(1))
         totals = self._lowered(None, points, index, index)[:, 0]
         for _ in range(1, self.k):
             uniform = rng.random(default_trials(self.k))
             if np.sum(totals) > 0:
                 new = self._draw(uniform, totals, points, index)
-            else:  # only copies of those that were drawn are left
+            else:  # only copies of drawn samples are left
                 new = self._draw(uniform, self._weight_by_block(index), None, index)
             lowered = self._lowered(points, new.points, index, new.at)
             best = int(np.argmin(np.sum(lowered, axis=0)))
@@ -244,18 +243,18 @@ class Chunks(Fitted):
         return points
 
     def _weight_by_block(self, without: Host) -> Host:
-        """The weight of the samples in each chunk, without some samples."""
+        """The total weight of each chunk, excluding the samples `without`."""
         ends = np.cumulative_sum(block_sizes(self.x), include_initial=True)
         if self.weight is None:
             return np.diff(ends) - np.histogram(without, ends)[0].astype(np.float64)
         return self._by_block(_weight_left, without)[:, 0]
 
     def _lowered(self, points: Host | None, new: Host, index: Host, candidates: Host) -> Host:
-        """(chunks, m): Σ w · distance to the closest of some points and each of m candidates."""
+        """(chunks, m): Σ w · distance to the closest point, if each of m candidates were added to the points."""
         return self._by_block(_lowered, points, new, index, candidates)
 
     def _by_block(self, f: Callable[..., Host], *options: Any) -> Host:
-        """Sums (chunks, m) of each chunk, of sums (m,) of its tiles."""
+        """Sums (chunks, m) of each chunk, added up from the sums (m,) of its tiles."""
         of_tiles = partial(_sum_of_tiles, partial(f, self.frame, *options))
         found: dict[int, Host] = fold_blocks(of_tiles, _joined, self.x, self.weight)
         sizes = block_sizes(self.x)
@@ -268,7 +267,7 @@ class Chunks(Fitted):
     def _draw(self, numbers: Host, totals: Host, points: Host | None, without: Host) -> Drawn:
         """Return samples drawn with probabilities ∝ weights, or w · distance from the closest of `points`.
 
-        `totals` are the sums of chunks: so only those are read in which a sample was drawn.
+        `totals` are the sums of chunks, so only chunks with a drawn sample are read.
         """
         block, rest = positions(totals, numbers)
         blocks = np.unique(block)
@@ -286,7 +285,7 @@ class Chunks(Fitted):
 
 
 def _fold(f: Callable[..., T], merge: Callable[[T, T], T], x: Array, weight: Array | None, blocks: Any = None) -> Any:
-    """Return the merged ``f(number of the first row, rows, weights)`` of the tiles of all chunks; None of no rows."""
+    """Return the merged ``f(index of the first row, rows, weights)`` of the tiles of all chunks; None without rows."""
     return fold_blocks(partial(_fold_tiles, f, merge), partial(_merge_some, merge), x, weight, blocks)
 
 
@@ -308,7 +307,7 @@ def _merge_some(merge: Callable[[T, T], T], a: T | None, b: T | None) -> T | Non
 
 
 def _sum_of_tiles(f: Callable[..., Host], starts: Host, x: Array, weight: Array | None) -> dict[int, Host]:
-    """The sum over a chunk, by the number of its first row."""
+    """The sum over a chunk, keyed by the index of its first row."""
     found = _fold_tiles(f, np.add, starts, x, weight)
     return {} if found is None else {int(starts[0]): found}
 
@@ -326,13 +325,13 @@ def _stats(frame: Frame, _start: int, x: Array, weight: Array | None) -> Any:
 
 
 def _sums(frame: Frame, centers: Host, _start: int, x: Array, weight: Array | None) -> KMeansPartial:
-    # Where labels repeat, so do the sums and the centres, and the shift is 0.
+    # If labels repeat, sums and centres do too, and the shift is 0.
     mode, z, _, given = frame.samples(x, weight)
-    return partial_sums(z, from_host(mode.xp, centers, z.dtype, z), given, frame.metric, around=False)
+    return partial_sums(z, from_host(mode.xp, centers, z.dtype, z), given, frame.metric, recenter=False)
 
 
 def _closest(frame: Frame, centers: Host, x: Array, weight: Array | None) -> tuple[Array, Host, Host, Host]:
-    """The samples as they are compared, their weights, and their closest centres and distances, on the host."""
+    """The transformed samples, and on the host their weights, labels and distances."""
     mode, z, shipped, _ = frame.samples(x, weight)
     labels, distances = kmeans_assign(z, from_host(mode.xp, centers, z.dtype, z), metric=frame.metric)
     return z, shipped, to_host(labels), on_host(distances)
@@ -354,7 +353,7 @@ def _merge_farthest(count: int, eps: float, a: Farthest, b: Farthest) -> Farthes
 
 
 def _ends(frame: Frame, centers: Host, _start: int, x: Array, weight: Array | None) -> tuple[Host, Host]:
-    """The least and the largest integers (k, d) of each cluster; the least is above the largest in one without any."""
+    """The least and the largest integers (k, d) of each cluster; in empty clusters the least exceeds the largest."""
     _, shipped, labels, _ = _closest(frame, centers, x, weight)
     kept, given = shipped > 0, to_host(x)
     info = np.iinfo(given.dtype)
@@ -369,7 +368,7 @@ def _merge_ends(a: tuple[Host, Host], b: tuple[Host, Host]) -> tuple[Host, Host]
 
 
 class _Far(NamedTuple):
-    """Samples that may be drawn, and Σ w · distance of all."""
+    """Samples that may be drawn, and Σ w · distance over all samples read so far."""
 
     total: float
     uniform: Host
@@ -389,7 +388,7 @@ def _far(frame: Frame, key: int, seeds: Drawn, rate: float, start: int, *tile: A
 
 
 def _merge_far(rate: float, a: _Far, b: _Far) -> _Far:
-    """Those drawn from both: the larger the sum of all, the fewer."""
+    """Samples that may be drawn from both parts; fewer remain as the total grows."""
     total = a.total + b.total
     uniform, potential = np.concat([a.uniform, b.uniform]), np.concat([a.potential, b.potential])
     kept = uniform * total < rate * potential
@@ -410,7 +409,7 @@ def _merge_rest(count: int, a: Drawn, b: Drawn) -> Drawn:
 
 
 def _inside(index: Host, start: int, n: int) -> Host:
-    """Positions in a tile of the samples that lie there."""
+    """Positions within a tile of the samples that belong to it."""
     return index[(index >= start) & (index < start + n)] - start
 
 
@@ -446,7 +445,7 @@ def _pick(
     x: Array,
     weight: Array | None,
 ) -> dict[int, tuple[Host, Host]]:
-    """The samples of a chunk at which its running sum of weights, or w · distance, passes some values."""
+    """The samples of a chunk at which the cumulative sum of weights, or of w · distance, passes the wanted values."""
     parts, rows = [], []
     for start, own, of_own in _tiles(starts, x, weight):
         mode, z, potential, _ = frame.samples(own, of_own)
@@ -464,15 +463,15 @@ def _pick(
 
 
 def _labels(frame: Frame, centers: Host, returned: Host, x: Array, weight: Array | None = None) -> Array:
-    """Labels of a chunk. Ignored samples get one too, an arbitrary one if they are not finite."""
+    """Labels of a chunk, including ignored samples; arbitrary for samples that are not finite."""
     parts = []
     for _, rows, own in _tiles(np.zeros(1, np.int64), x, weight):
         mode, z, shipped, _ = frame.samples(rows, own)
         labels = kmeans_assign(z, from_host(mode.xp, centers, z.dtype, z), metric=frame.metric).labels
         if not np.all(shipped > 0):
             xp = mode.xp
-            there = xp.where(xp.isfinite(rows), rows, xp.zeros_like(rows))
-            found = kmeans_assign(there, from_host(xp, returned, z.dtype, z), metric=frame.metric).labels
+            finite = xp.where(xp.isfinite(rows), rows, xp.zeros_like(rows))
+            found = kmeans_assign(finite, from_host(xp, returned, z.dtype, z), metric=frame.metric).labels
             labels = xp.where(beside(mode, shipped > 0, z), labels, found)
         parts.append(labels)
     xp = mode_of(x=x).xp

@@ -1,4 +1,4 @@
-"""Lloyd's iteration, from a start to the fixed point."""
+"""Lloyd's iteration, from initial centres to a fixed point."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,14 +17,14 @@ from .sums import Totals
 
 Callback = Callable[[int, float, float], None]
 
-WORSE = 1e-6  # of the inertia, a difference that is not rounding
-LOST = 64  # roundings of its former weight below which a centre counts as empty
+WORSE = 1e-6  # relative difference of inertia that is more than rounding
+LOST = 64  # a centre counts as empty below this many rounding errors of its former weight
 
 
 class Fit(NamedTuple):
     """How the iteration ended."""
 
-    in_unit: float  # the inertia in the unit of the samples, which a float may not hold in that of x
+    in_unit: float  # the inertia of the scaled samples; in the units of x it may overflow
     centers: Array
     labels: Array
     inertia: float
@@ -70,13 +70,13 @@ def _report(
 def _fit(
     samples: Samples | Chunks, passes: Bounded | Compared | Chunks, centers: Host, n_iter: int, converged: bool
 ) -> Fit:
-    """Return the result; labels are by the returned centres, which are rounded to the dtype of x."""
+    """Return the result, with labels by the returned centres, which are rounded to the dtype of x."""
     returned = samples.returned(centers)
     kept = on_host(returned)
     labels = passes.assign(samples.among(kept))
     rounded = samples.rounds_integers(kept)
     if rounded:
-        # The fit used exact centres. The labels of rounded ones must be the same, but for a few.
+        # The fit used exact centres. Rounded ones may change a few labels at most.
         labels = samples.detached(labels)
         if samples.differ(labels, passes.assign(centers)) > labels.shape[0] / 1000:
             raise too_large(samples.home.xp, "x", samples.like, samples.place.centers_out(centers), samples.dtype)
@@ -98,7 +98,7 @@ def _update(samples: Samples | Chunks, found: Totals, centers: Host, medians: "_
     if empty.shape[0]:
         far = samples.farthest(centers, found.closest, empty.shape[0])
         members = far.members.copy()
-        # Not to a sample on its own centre but for rounding, as copies of a sample are: that would repeat for ever.
+        # Skip samples that coincide with their centre up to rounding: moving centres there would repeat for ever.
         rounding = LOST * samples.eps
         for i, j in enumerate(empty.tolist()[: far.at.shape[0]]):
             point = far.points[i, :]

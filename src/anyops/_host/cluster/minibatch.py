@@ -1,4 +1,4 @@
-"""Centres that are updated by one batch after another."""
+"""Centres updated batch by batch."""
 
 import math
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from .samples import Samples, in_given_units, settled
 from .seeding import rows_of
 from .weights import unit_of
 
-# Centres below LEAST_SHARE of the largest weight are drawn anew, each time that PATIENCE samples a centre were seen.
+# Centres below LEAST_SHARE of the largest weight are redrawn after every PATIENCE · k samples.
 LEAST_SHARE, PATIENCE = 0.01, 10
 
 
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
         return int(np.count_nonzero(self.weight))
 
     def check_squares(self, mode: Mode, z: Array, where: str) -> None:
-        """Raise ValueError if squares of samples, as they are compared, cannot be summed."""
+        """Raise ValueError if the squares of transformed samples overflow when summed."""
         xp = mode.xp
         largest = float(xp.max(xp.abs(xp.where(beside(mode, self.weight > 0, z)[:, None], z, 0.0))))
         if not largest < (float(xp.finfo(z.dtype).max) / (64 * z.shape[0] * z.shape[1])) ** 0.5:
@@ -57,7 +57,7 @@ class Learned:
         samples = Samples(first[0].mode, x, weight, given, k, metric, "mean", init)
         self.variance, self._place = samples.variance, samples.place
         self._at = samples.start(rng)
-        if metric == "cosine":  # later batches may hold samples without a direction
+        if metric == "cosine":  # later batches may hold zero samples, which must not be shifted
             self._at = self._at + self._place.shift
             self._place = unmoved(x.shape[1])
         self._sums, self._weights = np.zeros(self._at.shape), np.zeros(k)
@@ -65,7 +65,7 @@ class Learned:
         self._mass, self._rounded = 0.0, 0.0
 
     def learn(self, batch: Batch) -> tuple[float, float]:
-        """Take in a batch; return Σ w · distance by the centres as they were, and Σ ‖Δc‖²."""
+        """Update the centres with a batch; return Σ w · distance by the old centres, and Σ ‖Δc‖²."""
         old, (mode, x) = self._at, entered(batch.mode.xp, batch.x)
         z = self._place.enter(mode.xp, x)
         weight = batch.weight / self.unit
@@ -77,11 +77,12 @@ class Learned:
         self._mass += unit * float(np.sum(weight))
         given = from_host(mode.xp, weight, z.dtype, z) if batch.weighted else None
         if np.any(self._weights > 0) and (np.any(self._weights == 0) or self._since >= PATIENCE * old.shape[0]):
-            # Before a batch, not after it as scikit-learn does: so no moved centre is returned untested.
+            # Before a batch, not after it as in scikit-learn: every moved centre learns from a batch before it is
+            # returned.
             self._reassign(mode, z, weight, batch.positive // 2)
             self._since = 0
         self._since += batch.positive
-        part = partial_sums(z, from_host(mode.xp, self._at, z.dtype, z), given, self._metric, around=False)
+        part = partial_sums(z, from_host(mode.xp, self._at, z.dtype, z), given, self._metric, recenter=False)
         self._sums = self._sums + unit * on_host(part.sums)
         self._weights = self._weights + unit * on_host(part.counts)
         some = self._weights > 0
@@ -90,7 +91,7 @@ class Learned:
         return float(part.inertia) * unit, float(np.sum((self._at - old) ** 2))
 
     def _unresolved(self, mode: Mode, x: Array, z: Array) -> float:
-        """The square of what z rounds of a sample of integers far from the middle, where the largest is rounded."""
+        """Squared rounding error of integer samples far from the middle; 0 if z represents them exactly."""
         xp, largest = mode.xp, largest_exact(mode.xp, z.dtype)
         if self._place.offset is None or not may_be_rounded(xp, x, z.dtype):
             return 0.0
@@ -104,7 +105,7 @@ class Learned:
         return in_given_units(inertia, self.unit, self._place, self._metric)
 
     def _reassign(self, mode: Mode, z: Array, weight: Host, most: int) -> None:
-        """Move the centres with the least weights, at most so many, to samples of a batch."""
+        """Move the centres of least weight, at most `most`, to samples of a batch."""
         few = np.flatnonzero(self._weights < LEAST_SHARE * np.max(self._weights))
         few = few[np.argsort(self._weights[few], stable=True)][:most]
         if few.shape[0]:
@@ -114,7 +115,7 @@ class Learned:
             self._at[few, :] = settled(self._metric, points, self._at[few, :])
             rest = np.ones(self._weights.shape[0], dtype=np.bool)
             rest[few] = False
-            # With the least weight of the others: so they are not drawn again at once, nor moved far by one sample.
+            # With the least weight of the others, they are not redrawn at once, nor moved far by one sample.
             self._weights[few] = np.min(self._weights[rest])
             self._sums[few, :] = self._at[few, :] * self._weights[few][:, None]
 
@@ -141,17 +142,17 @@ def _apart(centers: Host) -> Host:
 
 
 class Stop:
-    """When to stop: a batch changes next to nothing, or the smoothed distance has had no new minimum for long."""
+    """Stopping rule: centres barely move, or the smoothed distance has had no new minimum for `patience` batches."""
 
     def __init__(self, least: float, patience: int | None):
         self._least, self._patience = least, patience
         self._weight, self._smooth, self._minimum, self._since = 0.0, 0.0, math.inf, 0
 
     def after(self, lost: float, weight: float, shift: float) -> bool:
-        """Take in the Σ w · distance, Σ w and Σ ‖Δc‖² of a batch; return whether to stop."""
+        """Record Σ w · distance, Σ w and Σ ‖Δc‖² of a batch; return whether to stop."""
         begun = self._weight > 0
         self._weight += weight
-        if not begun:  # by centres that have learned nothing yet
+        if not begun:  # the first loss is by centres that have learned nothing yet
             return False
         share = 1.0 if self._minimum == math.inf else 2 * weight / (weight + self._weight)
         self._smooth += share * (lost / weight - self._smooth)

@@ -6,13 +6,13 @@ import numpy as np
 
 from ..._array.host import Host
 
-# With at most so many centres, scores are laid out (centres, samples): minima of vectors are fast, and `argmin` takes
-# 50 ns a row, however short. With more of them the product takes longer that way round.
+# Up to this many centres, scores have shape (centres, samples): elementwise minima are fast, while `argmin` takes 50 ns
+# a row, however short. With more centres, the product is slower in this layout.
 FEW_CENTERS = 128
 
 
 class Scratch:
-    """Memory for one large product after another: mapping it anew costs more."""
+    """Memory reused by large products: mapping new memory for each costs more."""
 
     def __init__(self, dtype: np.dtype, size: int):
         self._memory = np.empty(size, dtype)
@@ -24,21 +24,21 @@ class Scratch:
 
 
 def closest(rows: Host, table: Host, scratch: Scratch) -> Host:
-    """Return the closest centre of each row (m, d + 1), ties to the lowest number, by a table (k, d + 1)."""
+    """Return the index of the closest centre of each row (m, d + 1), ties to the lowest, by a table (k, d + 1)."""
     if table.shape[0] <= FEW_CENTERS:
         return lowest_down(scratch.product(table, rows.T))[0]
     return np.argmin(scratch.product(rows, table.T), axis=1)
 
 
 def two_closest(rows: Host, table: Host, scratch: Scratch) -> tuple[Host, Host, Host]:
-    """Return the closest centre of each row, ties to the lowest number, its score, and the next score."""
+    """Return the index of the closest centre of each row, ties to the lowest, its score, and the next score."""
     if table.shape[0] <= FEW_CENTERS:
         return two_lowest_down(scratch.product(table, rows.T))
     return two_lowest(scratch.product(rows, table.T))
 
 
 def lowest_down(scores: Host) -> tuple[Host, Host]:
-    """Return of each column of (k, m), k < 255, where its least score is, the first of equal ones, and that score."""
+    """Return the index of the least score in each column of (k, m), k < 255, ties to the lowest, and the score."""
     least = np.minimum.reduce(scores, axis=0)
     number = np.greater(scores, least).view(np.uint8)
     np.negative(number, out=number)  # 255 where the score is not the least, 0 elsewhere

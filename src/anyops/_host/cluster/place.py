@@ -1,4 +1,4 @@
-"""Shift and scale of the samples before they are compared: close to 0, in a unit in which squares keep their digits."""
+"""Shift and scale samples before a fit, so that they are near 0 and their squares neither overflow nor underflow."""
 
 import math
 from collections.abc import Callable
@@ -17,20 +17,20 @@ from ...cluster.distances import Metric, unit
 from ...norm import batch_stats
 from .weights import unit_of
 
-WORTH_THREADS = 1 << 20  # numbers in an array from which each core reads a share of it
+WORTH_THREADS = 1 << 20  # numbers in an array above which it is split over threads
 
 T = TypeVar("T")
 
 
 class Place(NamedTuple):
-    """Samples are compared as (x − offset) · scale − shift, which is exact or nearly so."""
+    """Samples are transformed to (x − offset) · scale − shift, which is exact or nearly so."""
 
-    offset: Host | None  # (d,) whole numbers, taken off integers before they are rounded to floating ones
-    scale: Host  # (d,) powers of two: the same one of all columns, except for metric "iou"
+    offset: Host | None  # (d,) whole numbers, subtracted from integers before these are rounded to floats
+    scale: Host  # (d,) powers of two, the same for all columns, except for metric "iou"
     shift: Host  # (d,)
 
     def enter(self, xp: Namespace, x: Array) -> Array:
-        """Samples of any chunk or batch as they are compared."""
+        """Transform the samples of any chunk or batch."""
         dtype = compute_dtype(xp, result_dtype(xp, x=x))
         z = cast(xp, x, dtype) if self.offset is None else less(xp, x, from_host(xp, self.offset, x.dtype, x), dtype)
         if np.any(self.scale != 1):
@@ -38,24 +38,25 @@ class Place(NamedTuple):
         return z - from_host(xp, self.shift, dtype, x) if np.any(self.shift != 0) else z
 
     def centers_in(self, centers: Host) -> Host:
-        """Centres among the samples as they are compared."""
+        """Transform centres in the units of x."""
         return (centers if self.offset is None else centers - self.offset) * self.scale - self.shift
 
     def centers_out(self, centers: Host) -> Host:
-        """Centres among the samples as they were given."""
+        """Return transformed centres in the units of x."""
         centers = (centers + self.shift) / self.scale
         return centers if self.offset is None else centers + self.offset
 
 
 def unmoved(d: int) -> Place:
-    """Return the place of samples that are compared where they are."""
+    """Return the identity transform."""
     return Place(None, np.ones(d), np.zeros(d))
 
 
 def entered(xp: Namespace, x: Array) -> tuple[Mode, Array]:
-    """Return samples as constants, and the mode that reads them best: that of NumPy where they lie in host memory.
+    """Return samples without gradient, as NumPy views if they are in host memory, and the mode of these.
 
-    Integers of more than 16 bits go there as they are, for NumPy has float64 for them; it has no bfloat16.
+    Integers of more than 16 bits are not converted yet, because NumPy can convert them to float64. Other dtypes are
+    converted first, because NumPy has no bfloat16.
     """
     x = stop_gradient(x)
     if not (xp.isdtype(x.dtype, "integral") and xp.iinfo(x.dtype).bits > 16):
@@ -65,23 +66,23 @@ def entered(xp: Namespace, x: Array) -> tuple[Mode, Array]:
 
 
 class Prepared(NamedTuple):
-    """Samples as they are compared, where they were moved, and the mean over features of their variance there."""
+    """Transformed samples, the transform, and the mean over features of the variance of z."""
 
-    z: Array  # (n, d) around 0, of unit length, or widths and heights; zeros where the weight is 0
+    z: Array  # (n, d) near 0, of unit length, or widths and heights; zeros where the weight is 0
     place: Place
     variance: float
-    metric: Metric  # what compares them: the squared Euclidean distance of directions is twice 1 − cos
-    rows: Host | None  # (n, d + 1) z with a one behind each, of which z is a view
-    rounded: float  # the square of what z does not hold of a sample of integers, in the unit of x
+    metric: Metric  # for z: may be "euclidean" for "cosine", as the squared distance of unit vectors is twice 1 − cos
+    rows: Host | None  # (n, d + 1) z with a column of ones; z is a view of it
+    rounded: float  # squared rounding error of a sample of integers in z, in the unit of x
 
 
 def prepared(
     mode: Mode, x: Array, weight: Host, metric: Metric, *, shifts_directions: bool = False, with_one: bool = False
 ) -> Prepared:
-    """Bring the samples of positive weight close to 0 for "euclidean", to unit length for "cosine".
+    """Shift the samples of positive weight near 0 for "euclidean"; scale them to unit length for "cosine".
 
-    With `shifts_directions` those of unit length are moved close to 0 as well, if each has a direction. With `with_one`
-    samples that NumPy holds and that are moved close to 0 get a one behind each.
+    `shifts_directions` also shifts unit vectors near 0, unless some sample is 0. `with_one` adds a column of ones to
+    shifted samples that are NumPy arrays.
     """
     xp, d, kept, rows = mode.xp, x.shape[1], None, None
     if not np.all(weight > 0):
@@ -117,9 +118,9 @@ def prepared(
 
 
 def shift_of(mean: Host, m2: Host, variance: Host, scale: Host) -> Host:
-    """Return a point close to the mean, with so few digits that whole numbers stay whole, and their ties stay ties.
+    """Return a point near the mean with so few digits that subtracting it keeps integers integer, and ties exact.
 
-    Raise ValueError if the squares of samples, in the unit that they were given in, cannot be summed.
+    Raise ValueError if the squares of samples, in the unit of x, overflow when summed.
     """
     # Squared distances between samples are at most four times Σ m2.
     with np.errstate(over="ignore"):
@@ -132,7 +133,7 @@ def shift_of(mean: Host, m2: Host, variance: Host, scale: Host) -> Host:
 
 
 def _rows_with_one(z: Host, shift: Host) -> Host:
-    """(n, d + 1): z − shift, with a one behind each."""
+    """(n, d + 1): z − shift, with a column of ones."""
     n, d = z.shape
     rows = np.empty((n, d + 1), z.dtype)
     step = rows_in_cache(np, z, d)
@@ -148,21 +149,21 @@ def _rows_with_one(z: Host, shift: Host) -> Host:
 
 
 def in_shares(mode: Mode, x: Array, work: Callable[[int, int], T]) -> list[T]:
-    """Return ``work(start, stop)`` of each core's share of the rows; of all rows if they are few or not at hand."""
+    """Return ``work(start, stop)`` for each thread's rows; for all rows if they are few or not in host memory."""
     n = x.shape[0]
     parts = workers(x) if mode.at_hand and n * x.shape[1] >= WORTH_THREADS else 1
     return in_parts(x, lambda part: work(n * part // parts, n * (part + 1) // parts), parts)
 
 
 def _zeroed(xp: Namespace, z: Array, kept: Array | None) -> Array:
-    """Samples, zeros where the weight is 0."""
+    """Samples, with zeros where the weight is 0."""
     return z if kept is None else xp.where(kept[:, None], z, xp.zeros_like(z))
 
 
 def _offset(mode: Mode, x: Array, kept: Array | None) -> tuple[Host | None, float]:
-    """Whole numbers to take off integers that the floating dtype could not tell apart; None where it can.
+    """Whole numbers to subtract from integers that the floating dtype would round; None if it does not.
 
-    Beside them the square of what it cannot hold of a sample all the same.
+    Also the squared rounding error of a sample that is left.
     """
     xp, dtype = mode.xp, compute_dtype(mode.xp, result_dtype(mode.xp, x=x))
     if not may_be_rounded(xp, x, dtype):
@@ -174,8 +175,8 @@ def _offset(mode: Mode, x: Array, kept: Array | None) -> tuple[Host | None, floa
 
 
 def _scale(mode: Mode, z: Array, metric: Metric) -> Host:
-    """Powers of two (d,), by which samples are multiplied so that their squares neither overflow nor vanish."""
-    xp, axis = mode.xp, 0 if metric == "iou" else None  # which does not depend on the unit of either side
+    """Powers of two (d,) to multiply samples by, so that their squares neither overflow nor underflow."""
+    xp, axis = mode.xp, 0 if metric == "iou" else None  # IoU does not depend on the unit of either side
 
     def ends(start: int, stop: int) -> Host:
         share = z[start:stop, ...]
@@ -186,7 +187,7 @@ def _scale(mode: Mode, z: Array, metric: Metric) -> Host:
 
 
 def scale_of(largest: Host, floating: Any) -> Host:
-    """Return powers of two (d,) that bring columns whose largest numbers are given into the range of a dtype."""
+    """Return powers of two (d,) that scale columns into the range of a dtype, from their largest numbers."""
     limit = 120 if floating.bits < 64 else 1000
     units = [unit_of(float(end)) for end in largest]
     return np.asarray([2.0 ** -min(max(math.log2(one), -limit), limit) for one in units])

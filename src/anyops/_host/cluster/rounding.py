@@ -1,4 +1,4 @@
-"""The effect of rounding large integers on centres and inertia, and when it is refused."""
+"""The effect of rounding large integers on centres and inertia, and errors where it is too large."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from ..._array.integers import ends, largest_exact, remedy, unresolved
 from ..._array.namespace import Array, DType, Namespace
 from ..._math import positive
 
-BLURRED = 100.0  # roundings that a sample of integers far apart must lie from its centre, on average
+BLURRED = 100.0  # least RMS distance of integer samples from their centres, in rounding errors
 
 
 def too_large(xp: Namespace, name: str, x: Array, centers: Host, dtype: DType) -> ValueError:
@@ -24,20 +24,20 @@ def too_large(xp: Namespace, name: str, x: Array, centers: Host, dtype: DType) -
 
 
 def too_wide(xp: Namespace, name: str, x: Array, dtype: DType) -> ValueError:
-    """Return the error for integers so far apart that a dtype loses how far they are from their centres."""
+    """Return the error for integers so far apart that a dtype does not resolve their distances from centres."""
     return ValueError(
-        f"{name} must hold integers whose distances from their centres {dtype} can tell beside the range of all, got "
-        f"{x.dtype} numbers further apart than {largest_exact(xp, dtype):.10g}; leave out those far away"
+        f"{name} must hold integers whose distances from their centres {dtype} can resolve, got {x.dtype} numbers "
+        f"further apart than {largest_exact(xp, dtype):.10g}; remove the outliers"
     )
 
 
 def is_blurred(inertia: Host | float, mass: Host | float, rounded: Host | float) -> Any:
-    """Whether Σ w · distance is small beside rounding, whose square is `rounded` for a sample."""
+    """Whether Σ w · distance is mostly rounding; `rounded` is the squared rounding error of a sample."""
     return (rounded > 0) & (inertia <= BLURRED**2 * rounded * mass)
 
 
 def rounds_centers(xp: Namespace, centers: Host, inertia: Host | float, mass: Host | float, dtype: DType) -> bool:
-    """Whether a dtype rounds centres (..., k, d) of integers by more than samples lie from them on average."""
+    """Whether rounding moves centres (..., k, d) of integers by more than the RMS distance of samples from them."""
     rounding = float(xp.finfo(dtype).eps) * np.max(np.abs(centers), axis=(-2, -1))
     return bool(np.any((rounding > 1) & (inertia > 0) & (rounding * rounding * mass > inertia)))
 
@@ -51,10 +51,10 @@ def check_rounding(
     dtype: DType,
     copies: Callable[[], Any],
 ) -> None:
-    """Raise ValueError where a pass over integers (..., n, d) says nothing of how far they are from new centres.
+    """Raise ValueError if rounding makes the distances of integers (..., n, d) from new centres meaningless.
 
-    Where the dtype rounds the centres by more than samples lie from them on average, as :func:`anyops.kmeans` does; or
-    where it rounds the samples by much beside that, unless they are `copies` of the old centres.
+    That is, if it moves the centres by more than the RMS distance of samples from them, as in :func:`anyops.kmeans`, or
+    if the rounding of samples is not small beside that distance, unless they are `copies` of the old centres.
     """
     lost = on_host(inertia)
     mass = float(x.shape[-2]) if weight is None else np.sum(on_host(weight), axis=-1)
@@ -67,13 +67,13 @@ def check_rounding(
 
 
 def means_of(sums: Array, counts: Array) -> Host:
-    """Return the centres that sums (..., k, d) and counts (..., k) make; 0 where there are no samples."""
+    """Return the means (..., k, d) from sums and counts (..., k); 0 for empty clusters."""
     weight = on_host(counts)[..., None]
     return on_host(sums) / np.where(weight > 0, weight, 1.0)
 
 
 def are_copies(x: Array, centers: Array, labels: Array) -> bool:
-    """Whether all samples are equal to their closest centres, which are integers as they are."""
+    """Whether all samples equal their closest centres, in the same integer dtype."""
     if x.dtype != centers.dtype:
         return False
     closest = np.take_along_axis(to_host(centers), to_host(labels)[..., None], axis=-2)

@@ -1,4 +1,4 @@
-"""The samples of a fit: as they were given, and as they are compared."""
+"""The samples of a fit: as given, and transformed."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,11 +21,11 @@ from .rounding import is_blurred, rounds_centers, too_large, too_wide
 from .seeding import Drawn, default_trials, parallel, plusplus, positions, rows_of
 from .weights import unit_of
 
-TIED = 256  # roundings by which equal distances may differ
+TIED = 256  # rounding errors by which equal distances may differ
 
 
 class Farthest(NamedTuple):
-    """Samples farthest from their centres, in falling order, and how many samples each centre has."""
+    """Samples farthest from their centres, the farthest first, and how many samples each centre has."""
 
     members: Host  # (k,)
     labels: Host
@@ -38,10 +38,10 @@ class Farthest(NamedTuple):
 def farthest_of(
     labels: Host, distances: Host, weight: Host, points_at: Callable[[Host], Host], k: int, count: int, eps: float
 ) -> Farthest:
-    """Return at most `count` of the samples of positive weight; among equal distances, by their coordinates.
+    """Return at most `count` samples of positive weight; ties in distance are broken by coordinates.
 
-    Not by their numbers, for a fit must not depend on the order of the samples. Distances count as equal if they may
-    differ by rounding alone.
+    Breaking ties by index would make a fit depend on the order of the samples. Distances that may differ only by
+    rounding count as equal.
     """
     kept, tie = weight > 0, 1 - TIED * eps
     members = np.bincount(labels[kept], minlength=k)
@@ -58,14 +58,14 @@ def farthest_of(
 
 
 class Fitted(ABC):
-    """What a fit knows of its samples, wherever they lie."""
+    """The samples of a fit, in memory or in chunks: options, transform of centres and checks that both share."""
 
     variance: float
     place: Place
     eps: float
-    rounded: float  # the square of what z rounds of a sample of integers far from the middle
-    mode: Mode  # of the samples as they are compared,
-    z: Array  # which are these, or of which these are none
+    rounded: float  # squared rounding error of a sample of integers in z, in the unit of x
+    mode: Mode  # of the transformed samples
+    z: Array  # the transformed samples, or an empty slice of them
 
     def __init__(self, home: Mode, x: Array, k: int, metric: Metric, center: str, init: Any, unit: float):
         """Take samples and the mode of their library, and the unit of their weights."""
@@ -75,7 +75,7 @@ class Fitted(ABC):
         self.halved = 1.0
 
     def size(self, points: Host) -> float:
-        """Σ ‖p‖² of points, or centres, where they were rounded."""
+        """Σ ‖p‖² of points or centres as they were rounded: before the shift for "cosine"."""
         at = points + self.place.shift if self.metric == "cosine" else points
         return float(np.sum(at * at))
 
@@ -89,7 +89,7 @@ class Fitted(ABC):
         return in_given_units(inertia * self.halved, self.unit, self.place, self.metric)
 
     def given_start(self) -> Host:
-        """Given centres as they are compared."""
+        """Return the given initial centres, transformed."""
         centers, offset = on_host(self.init), self.place.offset
         given = to_host(self.init)
         if offset is not None and given.dtype.kind in "iu":  # float64 may not hold them, Python's integers do
@@ -98,19 +98,19 @@ class Fitted(ABC):
         return self.place.centers_in(settled(self.metric, centers, centers))
 
     def returned(self, centers: Host) -> Array:
-        """Centres among the given samples, in their library and dtype."""
+        """Centres in the units of the given samples, in their library and dtype."""
         return from_host(self.home.xp, self.place.centers_out(centers), self.dtype, self.like)
 
     def among(self, returned: Host) -> Host:
-        """Returned centres among the samples as they are compared, in the dtype of these."""
+        """Transform returned centres, rounded to the dtype of the transformed samples."""
         centers = self.place.centers_in(settled(self.metric, returned, returned))
         return on_host(from_host(self.mode.xp, centers, self.z.dtype, self.z))
 
     def rounds_integers(self, returned: Host) -> bool:
-        """Whether the dtype of the centres rounds integers as large as the samples."""
+        """Whether the dtype of the centres rounds integers as large as the returned centres."""
         return self.integral and float(np.max(np.abs(returned))) * float(self.home.xp.finfo(self.dtype).eps) > 1
 
-    # --- integers that floats do not hold ---
+    # --- integers that floats round ---
 
     @abstractmethod
     def mass(self) -> float:
@@ -121,7 +121,7 @@ class Fitted(ABC):
         """Whether the integers of each cluster are known to be equal, so that its inertia is 0."""
 
     def check_centers(self, name: str, centers: Host, inertia: float) -> None:
-        """Raise ValueError for integers closer to given centres than these are rounded."""
+        """Raise ValueError if rounding moves centres of integers by more than the RMS distance of samples from them."""
         if not self.integral or self.metric != "euclidean":
             return
         mass = self.mass() * float(self.place.scale[0]) ** 2
@@ -129,7 +129,7 @@ class Fitted(ABC):
             raise too_large(self.home.xp, name, self.like, centers, self.dtype)
 
     def check_resolved(self, name: str, inertia: float, labels: Array) -> None:
-        """Raise ValueError for integers so far apart that what z rounds is no longer small beside the inertia."""
+        """Raise ValueError for integers so far apart that the rounding in z is not small beside the inertia."""
         if not self.rounded:
             return
         rounded = self.rounded * float(self.place.scale[0]) ** 2
@@ -138,24 +138,24 @@ class Fitted(ABC):
 
 
 class Samples(Fitted):
-    """Samples moved close to 0, their weights in a unit of their own; NumPy arrays where they lie in host memory."""
+    """Samples shifted near 0, and scaled weights; NumPy arrays if they are in host memory."""
 
     def __init__(
         self, home: Mode, x: Array, weight: Host, given: Array | None, k: int, metric: Metric, center: str, init: Any
     ):
-        """Take samples and the mode of their library, their weights on the host, and these as they were given."""
-        # In a unit in which the dtype of the samples holds the weights and their sums.
+        """Take samples and the mode of their library, their weights on the host, and the weights as given."""
+        # Weights are scaled so that they and their sums fit the dtype of the samples.
         super().__init__(home, x, k, metric, center, init, unit_of(float(np.max(weight))))
         self.weight = weight / self.unit
         self.mode, x = entered(home.xp, x)
-        # A centre may have no direction: it is at a right angle to all samples, wherever those are moved.
+        # A zero centre has distance 1 from all samples, which does not hold for shifted samples.
         shifts = self.mode.at_hand and (isinstance(init, str) or bool(np.all(np.any(on_host(init) != 0, axis=1))))
         with_one = center == "mean" and metric != "iou"
         found = prepared(self.mode, x, weight, metric, shifts_directions=shifts, with_one=with_one)
         self.z, self.place, self.variance, self.compare, self.rows, self.rounded = found
         self.eps = float(self.mode.xp.finfo(self.z.dtype).eps)
         self.halved = 0.5 if metric == "cosine" and self.compare == "euclidean" else 1.0
-        # Samples of weight 0 are zeros in z; they get a label in the end.
+        # Samples of weight 0 are zeros in z; their labels are computed from x at the end.
         self.ignored = None if np.all(weight > 0) else x
         self.given = None
         if given is not None:
@@ -169,7 +169,7 @@ class Samples(Fitted):
         return compared if self.rows is None else Bounded(self.rows, self.given, self.k)
 
     def start(self, rng: Any) -> Host:
-        """Centres (k, d) to start from."""
+        """Return initial centres (k, d)."""
         if not isinstance(self.init, str):
             return self.given_start()
         if self.init == "k-means||":
@@ -183,7 +183,7 @@ class Samples(Fitted):
         return self.points(index)
 
     def points(self, index: Host) -> Host:
-        """The samples at some positions, as they are compared."""
+        """The transformed samples at some positions."""
         if not index.size:  # JAX has no results without elements on explicit axes of a mesh
             return np.empty((0, self.z.shape[1]))
         return on_host(rows_of(self.mode, self.z, index))
@@ -216,22 +216,22 @@ class Samples(Fitted):
         return self._at(positions(self.weight, numbers)[0])
 
     def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
-        """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
+        """Draw each sample independently with probability `rate` · w · distance / Σ w · distance."""
         potential = on_host(self.closest(seeds.points).distances) * self.weight
         potential[seeds.at] = 0.0
         numbers = uniforms(key, 0, potential.shape[0])
         return self._at(np.flatnonzero(numbers * np.sum(potential) < rate * potential))
 
     def rest(self, seeds: Drawn, count: int) -> Drawn:
-        """Return the first samples of positive weight beside some."""
+        """Return the first samples of positive weight that are not among the seeds."""
         rest = self.weight > 0
         rest[seeds.at] = False
         return self._at(np.flatnonzero(rest)[:count])
 
     def counts(self, points: Host) -> Host:
-        """Return the weight of the samples that are closest to each of some points."""
+        """Return the total weight of the samples closest to each point."""
         points = from_host(self.mode.xp, points, self.z.dtype, self.z)
-        return on_host(partial_sums(self.z, points, self.given, self.compare, around=True).counts)
+        return on_host(partial_sums(self.z, points, self.given, self.compare, recenter=True).counts)
 
     def _at(self, index: Host) -> Drawn:
         return Drawn(index, self.points(index))
@@ -239,7 +239,7 @@ class Samples(Fitted):
     # --- results ---
 
     def detached(self, labels: Array) -> Host:
-        """Return labels that a later pass leaves as they are."""
+        """Return labels that a later pass does not overwrite."""
         return to_host(labels).copy()
 
     def differ(self, a: Array, b: Array) -> int:
@@ -247,7 +247,7 @@ class Samples(Fitted):
         return int(np.count_nonzero(a != to_host(b)))
 
     def labels_out(self, labels: Array, returned: Host, *, from_host_memory: bool) -> Array:
-        """Labels in the library of the given samples, also of those of weight 0."""
+        """Labels in the library of the given samples, including samples of weight 0."""
         if self.ignored is not None:
             labels = self._with_ignored(labels, returned)
         if self.mode.xp is self.home.xp and not from_host_memory:
@@ -271,7 +271,7 @@ def settled(metric: Metric, new: Host, old: Host) -> Host:
 
 
 def in_given_units(inertia: float, unit: float, place: Place, metric: Metric) -> float:
-    """Return Σ w · distance for weights in a unit and samples at a place, in the units in which both were given."""
+    """Convert Σ w · distance of scaled weights and transformed samples to the units of the given ones."""
     scale = float(place.scale[0]) if metric == "euclidean" else 1.0
     return _in_range(inertia, unit, 1 / scale, 1 / scale)
 

@@ -1,4 +1,4 @@
-"""The samples that k-means starts from, drawn on the host: a seed gives the same samples on every library."""
+"""Initial centres of k-means, drawn on the host: a seed gives the same samples on every library."""
 
 import math
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +16,7 @@ from ...cluster.distances import Metric, to_each
 from .place import entered, prepared
 from .weights import unit_of
 
-DRAWS, OVERSAMPLING = 5, 2  # of k-means||: how often samples are drawn, and how many each time, in multiples of k
+DRAWS, OVERSAMPLING = 5, 2  # of k-means||: number of rounds, and samples drawn in each, in multiples of k
 
 
 def default_trials(k: int) -> int:
@@ -25,17 +25,17 @@ def default_trials(k: int) -> int:
 
 
 def draw(home: Mode, x: Array, weight: Host, k: int, rng: Any, trials: int) -> Host:
-    """Indices (k,) of samples as they were given, drawn by :func:`plusplus`."""
+    """Indices (k,) of samples drawn by :func:`plusplus` after a transform."""
     mode, x = entered(home.xp, x)
     z = prepared(mode, x, weight, "euclidean").z
     return plusplus(mode, z, weight / unit_of(float(np.max(weight))), k, rng, trials, "euclidean")
 
 
 def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, metric: Metric) -> Host:
-    """Indices (k,) of the samples drawn."""
+    """Indices (k,) of samples drawn by k-means++."""
     chosen = [int(positions(weight, rng.random(1))[0][0])]
     nearest = np.full(weight.shape[0], math.inf)
-    found = np.empty((trials, weight.shape[0]))  # once: to map its memory anew costs more than a pass
+    found = np.empty((trials, weight.shape[0]))  # allocated once: mapping new memory costs more than a pass
     _lower(mode, z, weight, nearest, chosen, metric, found[:1, :])
     nearest[...] = found[0, :]
     while len(chosen) < k:
@@ -52,26 +52,26 @@ def plusplus(mode: Mode, z: Array, weight: Host, k: int, rng: Any, trials: int, 
 
 
 class Drawn(NamedTuple):
-    """The numbers of some samples, and the samples as they are compared, on the host."""
+    """Indices of samples, and the transformed samples, on the host."""
 
     at: Host
     points: Host
 
 
 class Source(Protocol):
-    """What k-means|| draws from: samples in memory, or in chunks."""
+    """Samples that k-means|| draws from, in memory or in chunks."""
 
     def drawn(self, numbers: Host) -> Drawn:
         """Return samples drawn with probabilities ∝ weights, one for each uniform number."""
 
     def drawn_far(self, key: int, seeds: Drawn, rate: float) -> Drawn:
-        """Return the samples drawn each by itself, with probabilities `rate` · w · distance / Σ w · distance."""
+        """Draw each sample independently with probability `rate` · w · distance / Σ w · distance."""
 
     def rest(self, seeds: Drawn, count: int) -> Drawn:
-        """Return the first samples of positive weight beside some."""
+        """Return the first samples of positive weight that are not among the seeds."""
 
     def counts(self, points: Host) -> Host:
-        """Return the weight of the samples that are closest to each of some points."""
+        """Return the total weight of the samples closest to each point."""
 
 
 def parallel(source: Source, k: int, rng: Any, metric: Metric) -> Host:
@@ -87,14 +87,14 @@ def parallel(source: Source, k: int, rng: Any, metric: Metric) -> Host:
 
 
 def _joined(a: Drawn, b: Drawn) -> Drawn:
-    """Both, in the order of the samples."""
+    """Merge two draws, in the order of the samples."""
     index, points = (np.concat(both) for both in zip(a, b, strict=True))
     order = np.argsort(index)
     return Drawn(index[order], points[order, :])
 
 
 def positions(weights: Host, numbers: Host) -> tuple[Host, Host]:
-    """Return positions drawn with probabilities ∝ weights, some of which are positive, and how far into each."""
+    """Return positions drawn with probabilities ∝ weights, and how far into its weight each draw falls."""
     reached = np.cumulative_sum(weights)
     at = numbers * reached[-1]
     found = np.minimum(np.searchsorted(reached, at, side="right"), np.flatnonzero(weights)[-1])
@@ -102,7 +102,7 @@ def positions(weights: Host, numbers: Host) -> tuple[Host, Host]:
 
 
 def _lower(mode: Mode, z: Array, weight: Host, nearest: Host, candidates: list[int], metric: Metric, out: Host) -> Host:
-    """Write the distances (candidates, n) to the closest centre with each of some candidates; return Σ w · distance."""
+    """Write to `out` the distances to the closest centre if each candidate were added; return Σ w · distance."""
     n, centers = weight.shape[0], rows_of(mode, z, np.asarray(candidates))
     step = rows_in_cache(mode.xp, z, z.shape[1] + 2 * len(candidates)) if mode.at_hand else n
     tiles = [slice(start, min(start + step, n)) for start in range(0, n, step)]

@@ -1,4 +1,4 @@
-"""CenterSums of the samples of each centre, in float64."""
+"""Sums over the samples of each centre, in float64."""
 
 import functools
 import operator
@@ -9,19 +9,19 @@ import numpy as np
 from ..._array.host import Host
 from ..._array.namespace import Array
 
-# Columns up to which one count per column takes less time than to sort the rows by label.
+# Up to this many columns, one `bincount` per column takes less time than sorting the rows by label.
 FEW_COLUMNS = 6
-# Numbers per centre from which products with ones take less time than `reduceat`, and the rows of each product: its
-# rounding is that of the dtype of the rows.
+# Numbers per centre above which products with ones take less time than `reduceat`, and rows per product: few, because a
+# product rounds to the dtype of the rows.
 WORTH_PRODUCTS, RUN = 3072, 128
 
 
 class CenterSums(NamedTuple):
-    """Of the samples of each centre."""
+    """Sums over the samples of each centre."""
 
     sums: Host  # (k, d) Σ w x
     weights: Host  # (k,) Σ w
-    members: Host  # (k,) how many have a positive weight
+    members: Host  # (k,) number of samples of positive weight
 
 
 class Totals(NamedTuple):
@@ -29,9 +29,9 @@ class Totals(NamedTuple):
 
     sums: Host  # (k, d) Σ w x
     weights: Host  # (k,) Σ w
-    inertia: float | None = None  # Σ w · distance, where it costs nothing
+    inertia: float | None = None  # Σ w · distance, if it costs nothing
     repeats: bool = False  # whether each sample has the label of the last pass
-    closest: tuple[Array, Array] | None = None  # labels and distances, where they are found anyway
+    closest: tuple[Array, Array] | None = None  # labels and distances, if they are computed anyway
 
 
 def no_sums(k: int, d: int) -> CenterSums:
@@ -40,12 +40,12 @@ def no_sums(k: int, d: int) -> CenterSums:
 
 
 def added(parts: list[CenterSums]) -> CenterSums:
-    """Return the sums of some parts of the samples together."""
+    """Add the sums of several parts of the samples."""
     return CenterSums(*(functools.reduce(operator.add, same) for same in zip(*parts, strict=True)))
 
 
 def without_remainder(found: CenterSums) -> CenterSums:
-    """Return sums in which those of empty clusters are 0: differences leave rounding there."""
+    """Set the sums of empty clusters to 0, where differences leave rounding errors."""
     empty = found.members == 0
     return found._replace(sums=np.where(empty[:, None], 0.0, found.sums), weights=np.where(empty, 0.0, found.weights))
 
@@ -55,7 +55,7 @@ def sum_by_label(rows: Host, labels: Host, k: int) -> Host:
     m, d = rows.shape
     if d <= FEW_COLUMNS:
         return np.stack([np.bincount(labels, rows[:, axis], k) for axis in range(d)], axis=1)
-    # NumPy sorts numbers of 16 bits by radix.
+    # NumPy uses radix sort for 16-bit integers.
     order = np.argsort(labels.astype(np.int16) if k < 1 << 15 else labels, kind="stable")
     rows = rows.take(order, axis=0)
     ends = np.cumsum(np.bincount(labels, minlength=k))

@@ -7,7 +7,7 @@ import numpy as np
 from ..._array.host import Host, on_host
 from ..._array.namespace import Array
 
-ORDINARY = 2.0**30  # numbers above it, or below its inverse, get a unit of their own
+ORDINARY = 2.0**30  # numbers above it, or below its inverse, are scaled
 
 
 def weights_of(sample_weight: Array | None, n: int) -> Host:

@@ -1,1 +1,1 @@
-"""Logistic regression between two passes over the data: NumPy on the host, in float64, for arrays of any library."""
+"""The host side of logistic regression, between passes over the data: float64 NumPy, for arrays of any library."""

@@ -30,22 +30,22 @@ from ...logistic.passes import (
     read_rows,
     triangular,
 )
-from .columns import EXPONENTS, FAR, Columns, Turned, powers, unshifted
+from .columns import EXPONENTS, FAR, Columns, Whitened, powers, unshifted
 
-ROUGH, ALIKE = 128.0, 5  # how far from 1 a guessed spread may be; powers of 2 within which 1 will do for all columns
-GUESS = 64  # rows that a first guess of centres and scales is made from
-THIN_LEAST = 16  # rows a coefficient that a part of the data must have to say where the whole has its minimum
-SHARED = 1 << 18  # numbers in x from which a pass with products of matrices is worth the start of threads
-SHARED_ROWS = 1 << 18  # rows from which a light one is: BLAS has threads of its own for its products
-WORTH_THINNING = 1 << 20  # numbers in x from which a start on some of the rows spares more than it costs
-TALL = 1 << 15  # numbers in the R of a chunk of rows, which has about four times as many
+ROUGH, ALIKE = 128.0, 5  # factor by which a guess of a spread may be off; exponents of 2 for which scale 1 is kept
+GUESS = 64  # rows used for a first guess of centres and scales
+THIN_LEAST = 16  # rows per coefficient that a sample needs, so that its minimum is near the minimum over all rows
+SHARED = 1 << 18  # numbers in x above which a pass with matrix products is worth starting threads
+SHARED_ROWS = 1 << 18  # rows above which a light pass is: BLAS uses threads for its products anyway
+WORTH_THINNING = 1 << 20  # numbers in x above which starting on a sample of the rows saves more than it costs
+TALL = 1 << 15  # numbers in the R of a chunk of rows; the chunk has about four times as many
 ROWS_AT_ONCE = 1 << 16  # rows whose margins are compared at once
 
 
 class LossSums(NamedTuple):
-    """Of all rows, on the host: the least margin, the loss, its gradient (D,), and its curvature.
+    """The least margin, and the sums of loss, gradient (D,) and curvature, over all rows, on the host.
 
-    The curvature is the Hessian (D, D), its diagonal (D,), or None, as it was asked for.
+    The curvature is the Hessian (D, D), its diagonal (D,), or None, as requested.
     """
 
     margin: float
@@ -66,9 +66,9 @@ class Closest(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows, their targets (±1, or numbers of classes) and weights; `lines` is 1 for two classes, else their number.
+    """Rows, their targets (±1, or class indices) and weights; `lines` is 1 for two classes, else the number of classes.
 
-    What is read of the rows is z, as `columns` makes it of x.
+    Passes read z, which `columns` computes from x.
     """
 
     mode: Mode
@@ -76,13 +76,13 @@ class Dataset:
     target: Array
     weight: Array | None
     lines: int
-    dtype: DType  # that of the computation
+    dtype: DType  # of the computation
     columns: Columns
     ignored: bool  # whether some rows may have weight 0, and any values
 
     @property
     def coefficients(self) -> int:
-        """D: those of all classes, and their intercepts."""
+        """D, the number of coefficients of all classes, intercepts included."""
         return self.lines * (self.x.shape[1] + 1)
 
     def sums(self, theta: Array, curvature: str) -> LossSums:
@@ -113,14 +113,14 @@ class Dataset:
         return LossSums(float(margin), float(loss), flat if unit is None else flat / unit, bend)
 
     def gram(self) -> Array:
-        """Σ w (z, 1)(z, 1)ᵀ: four times the Hessian of two classes where both are as likely."""
+        """Σ w (z, 1)(z, 1)ᵀ: four times the Hessian of two equally probable classes."""
         sign = self.mode.xp.ones_like(self.target, dtype=self.dtype)
         alike = replace(self, lines=1, target=sign)
         curvature: Array = alike.sums(np.zeros((1, self.x.shape[1] + 1)), "full").curvature
         return 4.0 * curvature
 
     def triangle(self, *, level_first: bool, weighted: bool) -> Array:
-        """R of QR = √w (1, z) or √w (z, 1): what Σ w (z, 1)(z, 1)ᵀ has lost to rounding."""
+        """R of QR = √w (1, z) or √w (z, 1): it keeps digits that Σ w (z, 1)(z, 1)ᵀ loses to rounding."""
         size = self.x.shape[1] + 1
         options = {"level_first": level_first, "weighted": weighted}
         width = max(1, min(2 * size, TALL // size))  # chunks of more rows than columns, each of which has an R to merge
@@ -130,9 +130,9 @@ class Dataset:
         one = np.ones(1)
         return found / np.concat([one, self._unit] if level_first else [self._unit, one])
 
-    def turned(self, columns: Turned) -> "Dataset":
-        """The same rows with combinations of the columns; unless x is lazy they are made once."""
-        make = partial(_turned_rows, columns, self.dtype)
+    def whitened(self, columns: Whitened) -> "Dataset":
+        """The same rows with whitened columns, computed once unless x is lazy."""
+        make = partial(_whitened_rows, columns, self.dtype)
         if self.mode.lazy:
             u = over_rows(make, self.x, columns.turn.shape[1], self.dtype)
         elif self.mode.host:
@@ -151,7 +151,7 @@ class Dataset:
         return self._read(losses, merge_added, at, [(len(steps),)], width=width, light=True, steps=steps)[0]
 
     def dual(self, theta: Array, factors: Array) -> list[Array]:
-        """What :func:`~anyops.logistic.gap.dual_sums` gives of all rows, with slopes by the coefficients of z."""
+        """The sums of :func:`~anyops.logistic.gap.dual_sums` over all rows, with slopes by the coefficients of z."""
         p, k = self.x.shape[1], self.lines
         shapes = [(), (), (k, p) if k > 1 else (p,), (len(factors), len(factors))]
         loss, divergence, slope, levels = self._read(
@@ -161,7 +161,7 @@ class Dataset:
         return [loss, divergence, np.reshape(slope, (k, p)), levels]
 
     def largest_norm(self, form: Array) -> float:
-        """The largest √(aᵀ form a) of a row's vectors a, or a bound on it: (z, 1), or its difference of two lines."""
+        """The largest √(aᵀ form a) over rows a = (z, 1), or with K classes a bound over differences of two classes."""
         k, size = self.lines, self.x.shape[1] + 1
         own = np.stack([form[i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(k)])
         if (unit := self._unit) is not None:
@@ -172,9 +172,9 @@ class Dataset:
         return float(np.maximum(largest, 0.0)) ** 0.5 * (1.0 if k == 1 else 2.0)
 
     def scaled(self, fit_intercept: bool) -> "Dataset":
-        """The same rows with centres and scales; centres are 0 without an intercept, which would have to move.
+        """The same rows with centres and scales; centres are 0 without an intercept to absorb the shift.
 
-        Raises FloatingPointError where x is not finite, ValueError where its squares would not be in any unit.
+        Raises FloatingPointError if x is not finite, ValueError if no scale keeps its squares in range.
         """
         eps = float(self.mode.xp.finfo(self.dtype).eps)
         near, far = EXPONENTS[8 if eps < 1e-10 else 4]
@@ -187,10 +187,10 @@ class Dataset:
             mean, square = first / total, second / total
             spread = np.sqrt(np.maximum(square - mean**2 if fit_intercept else square, np.zeros_like(mean)))
             lost = ~((spread > 1 / ROUGH) & (spread < ROUGH) & (np.abs(mean) < 1e3 * spread)) & (square > 0)
-            hidden = (square == 0) & (trial == 0)  # a constant, or numbers whose squares vanish
+            hidden = (square == 0) & (trial == 0)  # a constant, or numbers whose squares underflow
             if not np.any(lost | hidden):
                 break
-            # The guess knew too little of these columns: begin at their mean, in units of their spread.
+            # The guess was too far off for these columns: start again at their mean, in units of their spread.
             origin = np.where(lost & fit_intercept, self._rounded(origin + unit * mean), origin)
             spread = np.where(spread > 0.01 * np.abs(mean), spread, np.sqrt(square))
             unit = np.where(lost, powers(unit * np.clip(spread, 0.0, longest), size), unit)
@@ -198,7 +198,7 @@ class Dataset:
         beyond = (square > 0) & ~(np.abs(np.log2(unit) + np.log2(np.where(spread > 0, spread, 1.0))) < far + 30)
         if np.any(beyond):
             raise ValueError(
-                f"x must have columns of a size from {0.5**far:.0e} to {2.0**far:.0e}, got "
+                f"x must have columns whose spread is from {0.5**far:.0e} to {2.0**far:.0e}, got "
                 f"{(unit * spread)[beyond][0]:.2g} in column {int(np.argmax(beyond))}"
             )
         middle = origin + unit * mean
@@ -217,7 +217,7 @@ class Dataset:
     def _guess(self, fit_intercept: bool, size: int) -> tuple[Array, Array]:
         """A value of each column near its middle, and a power of 2 near its spread, from a few rows.
 
-        0 and 1 where that does as well, which spares two operations on all rows.
+        0 and 1 where these do as well, which saves two operations on all rows.
         """
         n, p = self.x.shape
         if self.mode.lazy:
@@ -251,15 +251,15 @@ class Dataset:
         return float(total), first, second, float(np.sqrt(longest))
 
     def _rounded(self, values: Array) -> Array:
-        """Numbers that the dtype of the computation holds."""
+        """Values rounded to the dtype of the computation."""
         return on_host(from_host(self.mode.xp, values, self.dtype, self.x))
 
-    # --- parts of the rows ---
+    # --- subsets of rows and columns ---
 
     def thinned(self, step: int) -> "Dataset":
-        """One row in `step` of each class, all rows of a rare one, drawn at random; their weights make up for it.
+        """A random sample of one row in `step` of each class, more of rare classes, with weights scaled to match.
 
-        The draw has a fixed seed. A draw, since the order of the rows may have a period.
+        The seed is fixed. Rows are drawn, not taken at a stride, because their order may be periodic.
         """
         target = on_host(self.target)
         rng, rows, factors = generator(0), [], []
@@ -279,13 +279,13 @@ class Dataset:
         return replace(self, x=x, target=target, weight=weight, ignored=False)
 
     def thinning(self) -> int:
-        """How far the rows can be thinned and still say where the minimum is, roughly; 1 where they cannot."""
+        """The largest `step` with which thinned rows still locate the minimum roughly; 1 if there is none."""
         if self.mode.lazy or self.mode.sharded or self.x.shape[0] * self.x.shape[1] < WORTH_THINNING:
             return 1
         return thin(self.x.shape[0] / (THIN_LEAST * self.coefficients))
 
     def closest(self, theta: Array, many: int) -> Closest:
-        """The rows, each with a class it is compared with, whose margins at some coefficients are smallest."""
+        """The rows, with the class they are compared with, whose margins at coefficients `theta` are smallest."""
         if self.mode.lazy:
             read = partial(_closest_of_chunk, replace(self, x=None, target=None, weight=None), theta, many)
             return reduce_chunks(read, partial(_merge_closest, many), 1, self.x, self.target, self.weight)
@@ -294,7 +294,7 @@ class Dataset:
         return reduce(partial(_merge_closest, many), (_closest(block, theta, many) for block in blocks))
 
     def ranges(self) -> Array:
-        """The least number of each column in each class, and minus the largest, as (2, K, p)."""
+        """The minimum of each column in each class, and minus the maximum, as (2, K, p)."""
         k = max(self.lines, 2)
         if self.mode.lazy:
             return reduce_chunks(partial(_ranges, k), np.minimum, 1, self.x, self.target, self.weight)
@@ -303,13 +303,13 @@ class Dataset:
         return reduce(np.minimum, (_ranges(k, block.x, block.target, block.weight) for block in blocks))
 
     def of_columns(self, some: Array) -> "Dataset":
-        """The same rows with some of the columns, by their numbers."""
+        """The same rows with some of the columns, by index."""
         c = self.columns
         x = self._take(self.x, some, axis=1)
         return replace(self, x=x, columns=replace(c, centre=c.centre[some], scale=c.scale[some], noise=c.noise[some]))
 
     def _take(self, a: Array, index: Array, axis: int = 0) -> Array:
-        """Rows, or columns, by their numbers on the host."""
+        """Take rows, or columns, by indices on the host."""
         index = index if self.mode.host else from_host(self.mode.xp, index, default_int(self.mode.xp, a), a)
         return taken(self.mode, a, index, axis=axis)
 
@@ -321,11 +321,11 @@ class Dataset:
 
     @property
     def _unit(self) -> Array | None:
-        """Scales that coefficients take, where the rows need not."""
+        """Scales to apply to coefficients in place of rows; None if rows are scaled."""
         return None if self.columns.extreme else self.columns.scale
 
     def _folded(self, theta: Array) -> list[Array]:
-        """Coefficients and intercepts as the kernels take them; for two classes (p,) and ()."""
+        """Coefficients and intercepts in the form that kernels take; for two classes (p,) and ()."""
         coef, intercept = theta[:, :-1], theta[:, -1]
         coef = coef if self.columns.extreme else coef / self.columns.scale
         return [coef, intercept] if len(theta) > 1 else [coef[0, :], intercept[0, ...]]
@@ -341,9 +341,9 @@ class Dataset:
         light: bool = False,
         **options: object,
     ) -> list[Array]:
-        """The sums of a kernel over all rows, in `shapes`; a row makes `width` numbers on the way.
+        """The sums of a kernel over all rows, in `shapes`; a row needs `width` intermediate numbers.
 
-        A `light` pass is two products of the rows by vectors, which BLAS makes on all cores.
+        A `light` pass is two matrix-vector products, which BLAS runs on all cores.
         """
         joined = partial(_merge_flat, merge, shapes)
         if self.mode.lazy:
@@ -370,7 +370,7 @@ class Dataset:
     def _in_parts(
         self, read: Callable[["Dataset"], Array], merge: Callable[[Array, Array], Array], least: int
     ) -> Array:
-        """What is read of all rows: on each core of some of them, from `least` rows on."""
+        """Read all rows; from `least` rows on, they are split over threads."""
         n = self.x.shape[0]
         parts = workers(self.x) if n >= least and self.mode.at_hand else 1
         if parts == 1:
@@ -381,7 +381,7 @@ class Dataset:
 
 
 def thin(most: float) -> int:
-    """The largest of 1, 2 … 16 that is no more than a number; 1 if none is."""
+    """The largest of 1, 2, 4, 8, 16 that is at most `most`; 1 if none is."""
     step = 16
     while step > max(most, 1.0):
         step //= 2
@@ -389,13 +389,13 @@ def thin(most: float) -> int:
 
 
 def _rounding(xp: Namespace, x: Array, eps: float) -> float:
-    """Half the spacing of the numbers of x beside their size."""
+    """The relative rounding error of x, 0 for integers."""
     own = float(xp.finfo(x.dtype).eps) if xp.isdtype(x.dtype, "real floating") else 0.0
     return 0.5 * max(own, eps if own else 0.0)
 
 
-def _turned_rows(columns: Turned, dtype: DType, x: Array) -> Array:
-    """(z − mean) turn, from the library that x is of."""
+def _whitened_rows(columns: Whitened, dtype: DType, x: Array) -> Array:
+    """(z − mean) turn, in the library of x."""
     xp = namespace(x=x)
     inner = columns.inner
     centre = inner.centre + columns.mean * inner.scale
@@ -441,7 +441,7 @@ def _read_chunk(
     light: bool,
     options: dict,
 ) -> Array:
-    """What a chunk of a lazy array gives, from the library that the chunk is of."""
+    """The sums over a chunk of a lazy array, in the library of the chunk."""
     data = Dataset(mode_of(x=x), x, target, weight, 0, dtype, columns, ignored)
     return on_host(_read_rows(data, kernel, merge, at, width, light, options))
 
@@ -485,7 +485,7 @@ def _closest_of_chunk(data: Dataset, theta: Array, many: int, x: Array, target: 
 
 
 def _closest(data: Dataset, theta: Array, many: int) -> Closest:
-    """In float64 on the host: margins near 0 tell whether classes touch or overlap."""
+    """The smallest margins, in float64 on the host: near 0 they decide whether classes touch or overlap."""
     z = (on_host(data.x) - data.columns.centre) / data.columns.scale
     target = on_host(data.target)
     if data.weight is not None:

@@ -1,4 +1,4 @@
-"""Descent to the minimum of the penalised loss, in NumPy on the host: passes, directions between, Armijo's rule."""
+"""Descent to the minimum of the penalised loss, in NumPy on the host: search directions, and Armijo's rule."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -10,16 +10,16 @@ from ...logistic.objective import ARMIJO
 from .dataset import Dataset
 from .separation import separates
 
-LONGER = tuple(2.0**k for k in range(1, 13))  # steps, where one is too short
+LONGER = tuple(2.0**k for k in range(1, 13))  # step lengths to try if 1 is too short
 TRIALS = tuple(0.5**k for k in range(1, 13)), tuple(0.5**k for k in range(13, 49))
 LEAP = 1e15  # a bound on how far a step may move a logit
-REFUSALS = 8  # of a certificate, or steps without gain, after which rounding is taken to be in the way
-STEEP = 0.9  # of the slope of a step, the slope at its end that says that it was too short
-NOISE = 32.0  # roundings of the dtype within which values of the objective are taken for equal
+REFUSALS = 8  # refused certificates, or steps without gain, after which rounding is assumed to prevent progress
+STEEP = 0.9  # a step is too short if this fraction of its slope is left at its end
+NOISE = 32.0  # rounding errors within which values of the objective count as equal
 
 
 class Point(NamedTuple):
-    """Coefficients (lines, p + 1), and there the mean objective, the gradient of its smooth part, and its curvature."""
+    """Coefficients (lines, p + 1), the mean objective there, the gradient of its smooth part, and its curvature."""
 
     theta: Array
     value: float
@@ -36,16 +36,16 @@ class Move(NamedTuple):
 
 
 class Directions(Protocol):
-    """A way to find directions.
+    """A method that computes search directions.
 
     Attributes
     ----------
     curvature : str
-        What it needs of a pass.
+        What a pass must compute: "none", "diagonal" or "full".
     patience : int
         Steps after which a fit without a penalty is suspected to have no minimum.
     ahead : float
-        Times the goal, the slope of a move from which one step may reach it.
+        One step may reach the goal if the slope of a move is at most `ahead` times the goal.
     """
 
     curvature: str
@@ -56,12 +56,12 @@ class Directions(Protocol):
         """The next direction."""
 
     def learn(self, before: Point, after: Point) -> None:
-        """Take note of a step."""
+        """Update the method after a step."""
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
         """A bound on the distance of the objective to its minimum after the move, at most `goal`; None if unknown.
 
-        Directions may be better after that.
+        The call may improve later directions.
         """
 
 
@@ -84,12 +84,12 @@ class Objective:
 
     @property
     def penalised(self) -> bool:
-        """Whether there is a minimum, however the classes lie."""
+        """Whether there is a penalty, and so a minimum even if the classes are separated."""
         return bool(np.any(self.ridge > 0) or np.any(self.bound > 0))
 
     @property
     def narrow(self) -> bool:
-        """Whether there may be a wider dtype to go on in."""
+        """Whether there may be a wider dtype."""
         return self.eps > 1e-10
 
     def at(self, theta: Array, curvature: str) -> Point:
@@ -103,7 +103,7 @@ class Objective:
         return Point(theta, value, grad, bend, sums.margin)
 
     def thinned(self, step: int) -> "Objective":
-        """The same of a random part of the rows, whose weights make up for the others."""
+        """The same objective over a random sample of the rows, with weights scaled to match."""
         return replace(self, data=self.data.thinned(step))
 
     def penalty(self, theta: Array) -> float:
@@ -112,7 +112,7 @@ class Objective:
         return float(0.5 * np.sum(self.ridge * flat**2) + np.sum(self.bound * np.abs(flat)))
 
     def is_apart(self, at: Point) -> bool:
-        """Whether the coefficients put every row on its side of the boundary, by more than rounding."""
+        """Whether the coefficients classify every row correctly, by more than rounding, without a penalty."""
         reach = self.data.columns.change(at.theta)
         return not self.penalised and at.margin > NOISE * self.eps * reach
 
@@ -130,10 +130,10 @@ class Ending(NamedTuple):
 def descend(
     objective: Objective, at: Point, directions: Directions, *, tol: float, max_iter: int, certain: bool = True
 ) -> Ending:
-    """Follow directions until the objective is certainly, or likely, within tol² of its minimum.
+    """Follow directions until the objective is certainly (unless `certain`, probably) within tol² of its minimum.
 
-    Without a penalty there may be no minimum. Coefficients that put every row on its side of the boundary prove it;
-    where many steps have not led to a minimum, :func:`separates` decides.
+    Without a penalty there may be no minimum. Coefficients that classify every row correctly prove it; if many steps
+    have not led to a minimum, :func:`separates` decides.
     """
     noise = NOISE * objective.eps
     goal = 2.0 * max(tol, noise) ** 2
@@ -142,7 +142,7 @@ def descend(
     for n_iter in range(max_iter + 1):
         if objective.is_apart(at):
             return Ending(at, n_iter, True, True)
-        whole = directions.move(at)  # a part of it has a small slope, and says nothing
+        whole = directions.move(at)  # not shortened: a small slope of a shortened move proves nothing
         settled = whole.slope <= goal * at.value
         near = whole.slope <= directions.ahead * goal * at.value
         gap = directions.certify(at, whole, goal * at.value) if near and certain else None
@@ -156,7 +156,7 @@ def descend(
         if n_iter == max_iter or refused > REFUSALS:
             return Ending(at, n_iter, False, False)
         if settled:
-            whole = directions.move(at)  # the certificate may have brought a better one
+            whole = directions.move(at)  # the certificate may have improved it
         move = _bounded(objective, whole)
         after = _stepped(objective, at, move, directions.curvature, noise)
         if after is None:
@@ -170,24 +170,24 @@ def descend(
         directions.learn(at, after)
         still = after.value > (1.0 - 0.1 * noise) * at.value
         at = after
-    raise AssertionError  # the last turn returns
+    raise AssertionError  # the last iteration returns
 
 
 def _ended(at: Point, move: Move) -> Point:
-    """The end of a step that costs no pass, and with Newton's directions squares the error."""
+    """Take a last step, without a pass; a Newton step squares the error."""
     theta = at.theta + np.reshape(move.delta, at.theta.shape)
     return at._replace(theta=theta, value=at.value - 0.5 * move.slope)
 
 
 def _bounded(objective: Objective, move: Move) -> Move:
-    """A direction that moves no logit too far to be computed with."""
+    """Shorten a direction that would move a logit by more than LEAP."""
     lines = objective.data.lines
     reach = objective.data.columns.change(np.reshape(move.delta, (lines, -1)))
     return move if reach <= LEAP else Move(move.delta * (LEAP / reach), move.slope * (LEAP / reach))
 
 
 def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise: float) -> Point | None:
-    """The point after the step, or the longest of ever shorter ones, that lowers the objective enough; None if none."""
+    """The point after the step, or the longest shorter one, that lowers the objective enough; None if none does."""
     delta = np.reshape(move.delta, at.theta.shape)
     after = objective.at(at.theta + delta, curvature)
     if _good_enough(at, move, after, noise):
@@ -204,9 +204,9 @@ def _stepped(objective: Objective, at: Point, move: Move, curvature: str, noise:
 
 
 def _lengthened(objective: Objective, at: Point, move: Move, after: Point, curvature: str) -> Point:
-    """The end of a longer step where the objective still falls as steeply at the end of this one, and falls further.
+    """Lengthen the step while the objective falls, if it is still steep at the end of this one.
 
-    Far from the minimum, on the wrong side of many rows, the loss is linear and has no curvature to learn from.
+    Far from the minimum, where many rows are misclassified, the loss is linear and has no curvature to learn from.
     """
     delta = np.reshape(move.delta, at.theta.shape)
     if np.any(objective.bound > 0) or -float(np.sum(after.grad * move.delta)) < STEEP * move.slope:
@@ -222,10 +222,10 @@ def _lengthened(objective: Objective, at: Point, move: Move, after: Point, curva
 
 
 def _good_enough(at: Point, move: Move, after: Point, noise: float) -> bool:
-    """Whether the whole step lowers the objective by a share of what its slope promised.
+    """Whether the whole step satisfies Armijo's rule.
 
-    Near the minimum differences of the objective are rounding; the slope at the end of the step, of a convex function,
-    still tells whether it went too far.
+    Near the minimum, differences of the objective are rounding errors. Because it is convex, the slope at the end of
+    the step then tells whether the step was too long.
     """
     if after.value <= at.value - ARMIJO * move.slope:
         return True

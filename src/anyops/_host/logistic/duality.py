@@ -9,9 +9,9 @@ from ..._array.namespace import Array
 
 
 def balancing_factors(levels: Array) -> Array:
-    """The f of each class, at most 1, for which the residuals of each class sum to 0: for a free intercept.
+    """The f of each class, at most 1, for which the residuals of each class sum to 0, as a free intercept requires.
 
-    By the elimination of Grassmann, Taksar and Heyman [3]_, which subtracts nothing, so each is accurate.
+    By the elimination of Grassmann, Taksar and Heyman [3]_, which has no subtractions, so each f is accurate.
 
     References
     ----------
@@ -32,7 +32,7 @@ def balancing_factors(levels: Array) -> Array:
         into = float(np.sum(found[:k] * rates[:k, k]))
         if out[k] > 0:
             found[k] = into / out[k]
-        elif into > 0:  # nothing leaves this class: it takes all
+        elif into > 0:  # an absorbing class
             found[:k], found[k] = 0.0, 1.0
         found = found / np.max(found)
     return found
@@ -50,14 +50,14 @@ def duality_gap(
 ) -> float:
     """P − D ≥ P − min P, from the sums of :func:`~anyops.logistic.gap.dual_sums` over all rows.
 
-    The sums are those at factors of one for a model without intercepts, and else at :func:`balancing_factors` of the
-    levels that a pass before has found. A pass at these factors times :func:`shrinkage` makes the gap smaller still.
+    The sums are taken at factors of one for a model without intercepts, and otherwise at :func:`balancing_factors` of
+    the levels from an earlier pass. A pass at these factors times :func:`shrinkage` makes the gap smaller still.
 
     Parameters
     ----------
     loss, divergence : float
     slope, coef, bound, ridge : array (p,) or (K, p)
-        Without intercepts. A column with neither bound nor ridge can say nothing: the gap is then P itself.
+        Without intercepts. A column with neither bound nor ridge makes the gap P itself.
     weight : float
         W, the sum of the weights.
     """
@@ -66,7 +66,7 @@ def duality_gap(
     over = np.maximum(np.abs(v) - bound, 0.0)
     curved = ridge > 0
     conjugate = np.where(curved, over**2 / (2.0 * np.where(curved, ridge, 1.0)), 0.0)
-    # ½ ridge (|coef| − over/ridge)² and bound |coef| + … − v coef, each of which is at least 0.
+    # ½ ridge (|coef| − over/ridge)² and bound |coef| + … − v coef: both are at least 0.
     terms = 0.5 * ridge * coef**2 + bound * np.abs(coef) + conjugate - v * coef
     rows = s * divergence + (1.0 - s) * loss
     return float(rows / weight + np.sum(np.maximum(terms, 0.0)))

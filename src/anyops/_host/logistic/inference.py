@@ -10,13 +10,13 @@ from ..._array.namespace import Array
 
 
 def joined(coef: Array, intercept: Array) -> Host:
-    """Coefficients of any library, the intercept last."""
+    """Coefficients and intercepts of any library as (lines, p + 1), the intercept last."""
     coef, intercept = on_host(coef), on_host(intercept)
     return np.concat([np.reshape(coef, (-1, coef.shape[-1])), np.reshape(intercept, (-1, 1))], axis=1)
 
 
 def parted(values: Host, rank: int) -> tuple[Host, Host]:
-    """Numbers (lines, p + 1, ...) as those of coefficients of a rank, 1 or 2, and those of intercepts."""
+    """Split numbers (lines, p + 1, ...) into coefficients, whose array has `rank` axes, and intercepts."""
     values = values if rank > 1 else values[0, ...]
     return np.delete(values, -1, rank - 1), np.take(values, -1, rank - 1)
 
@@ -39,7 +39,7 @@ def without_last(covariance: Host, shape: tuple[int, ...]) -> Host:
 
 
 def quotients(values: Host, errors: Host) -> Host:
-    """Coefficients by their standard errors, NaN where these are infinite or 0."""
+    """Coefficients divided by their standard errors, NaN where these are infinite or 0."""
     known = (errors > 0) & (errors < math.inf)
     return np.where(known, values / np.where(known, errors, 1.0), math.nan)
 
@@ -65,7 +65,7 @@ def exponentials(coef: Array) -> Host:
 
 
 def relative(covariance: Host, shape: tuple[int, ...], base: int) -> Host:
-    """The covariance of the differences of the lines of coefficients from one of them."""
+    """The covariance of the differences between the coefficients of each class and of the class `base`."""
     blocks = np.reshape(covariance, (*shape, *shape))
     blocks = blocks - blocks[base]
     blocks = blocks - blocks[:, :, base, None, :]
@@ -74,7 +74,7 @@ def relative(covariance: Host, shape: tuple[int, ...], base: int) -> Host:
 
 
 def cells(values: Host, errors: Host | None, alpha: float) -> list[list[list[float]]]:
-    """Of each line, of each coefficient: its value, its error, z, p and the ends of its interval."""
+    """The value, standard error, z, p-value and interval of each coefficient, line by line."""
     if errors is None:
         errors = np.full(values.shape, math.inf)
     z = quotients(values, errors)

@@ -1,10 +1,10 @@
 """Quadratics with an l1 penalty, in NumPy on the host: g·x + x·hx / 2 + Σ bound |x|, h positive semidefinite.
 
 At the minimum the slope g + hx is −bound · sign(x) where x is not 0, and within ±bound where x is 0. Both solvers find
-the signs by a cheap first-order method, and then minimise on the face of the coefficients that are not 0, which is a
-linear system [1]_. A ray towards the minimum of the face goes on through changes of sign as long as the objective
-falls, and drops the coefficient at which it stops. At the minimum of a face only coefficients that break the conditions
-can lower the objective, and each face is left for a lower one, so the search ends.
+the signs by a cheap first-order method, and then minimise on the face of the nonzero coefficients, which is a linear
+system [1]_. A line search towards the minimum of the face passes changes of sign as long as the objective falls, and
+sets the coefficient at which it stops to 0. At the minimum of a face, only coefficients that violate the conditions can
+lower the objective, and each face is left for a lower one, so the search terminates.
 
 References
 ----------
@@ -21,20 +21,20 @@ from ..._array.namespace import Array
 
 EPS = float(np.finfo(np.float64).eps)
 ALTERNATIONS = 500
-RAISED = (0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)  # of the diagonal, for an h that rounding made indefinite
-DAMPING = 1e-10  # of the diagonal, for faces without full rank
+RAISED = (0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)  # multiples of the diagonal to add if rounding made h indefinite
+DAMPING = 1e-10  # multiple of the diagonal to add on rank-deficient faces
 SWEEPS = 30  # of coordinate descent before a face is solved
 GRADIENTS = 30  # proximal gradients before a face is solved
-EXACT = 1e-13  # slopes this small beside the gradient and the bound are 0
+EXACT = 1e-13  # slopes below this multiple of the gradient plus the bound count as 0
 QUIET = 3  # rounds in a row that gain no more than rounding, after which the search ends
 
 
 def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
     """Return the minimum of g·x + x·hx / 2 + Σ bound |x|, or `start` if rounding finds nothing lower.
 
-    Coordinate descent finds the signs. Coefficients whose row of h is 0 become 0 if their bound holds them, and else
-    stay. An h that rounding has made indefinite is raised by a multiple of its diagonal, about `start`, so that
-    iterations of models still end where the slope at `start` says.
+    Coordinate descent finds the signs. Coefficients whose row of h is 0 become 0 if |g| ≤ bound > 0, else stay. If
+    rounding has made h indefinite, a multiple of its diagonal is added around `start`, so that the slope at `start`,
+    and with it the fixed point of repeated models, does not change.
     """
     diagonal = np.linalg.diagonal(h)
     live = diagonal > 0
@@ -49,7 +49,7 @@ def lasso(h: Array, g: Array, bound: Array, start: Array) -> Array:
 
 
 class _IndefiniteError(Exception):
-    """The Hessian by the coefficients that are in use is not positive semidefinite."""
+    """The Hessian of the working set is not positive semidefinite."""
 
 
 def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, scale: Array, *, checked: bool) -> Array:
@@ -59,7 +59,7 @@ def _by_coordinates(h: Array, g: Array, bound: Array, start: Array, x: Array, sc
         return h @ v
 
     def approach(x: Array, slope: Array, work: Array) -> Array:
-        # Only of these, which are few where the bounds are not small.
+        # Only the working set is checked, which is small unless the bounds are.
         if not checked and _lacking(h[work, :][:, work] * scale[work, None] * scale[None, work]) > 0:
             raise _IndefiniteError
         return _sweeps(h, bound, x, slope, work)
@@ -82,9 +82,9 @@ def _lacking(scaled: Array) -> float:
 
 
 class _Faces:
-    """Solve (h + δ) x = g over ever fewer coefficients: the inverse is made once, and what is left of it is updated.
+    """Solve (h + δ) x = g on shrinking faces: the inverse is computed once, and downdated when coefficients leave.
 
-    δ, in units of the diagonal, is 0 if h has full rank over them.
+    δ, in units of the diagonal, is 0 if h has full rank on the face.
     """
 
     def __init__(self, h: Array, scale: Array):
@@ -110,8 +110,8 @@ class _Faces:
 def lasso_by_products(base: Array, thin: Array, core: Array, g: Array, bound: Array, start: Array) -> Array:
     """Return the minimum of g·d + d·Bd / 2 + Σ bound |x|, d = x − start, B = diag(base) − thin core thinᵀ.
 
-    Accelerated proximal gradients in the metric of `base`, begun anew where they turn round [2]_, find the signs; a
-    face is solved by Woodbury's formula.
+    Accelerated proximal gradients in the metric of `base`, with adaptive restarts [2]_, find the signs; a face is
+    solved by Woodbury's formula.
 
     References
     ----------
@@ -193,7 +193,7 @@ def _on_face(
     scale: Array,
     free: Array,
 ) -> tuple[Array, Array]:
-    """Move along rays to minima of faces until one is reached without a change of sign."""
+    """Search along lines to the minima of faces until one is reached without a change of sign."""
     solve, fresh = faces(), True
     for _ in range(2 * len(x) + 10):
         face = np.nonzero((x != 0) & (scale > 0) | free)[0]
@@ -206,7 +206,7 @@ def _on_face(
         if not np.all(np.isfinite(move)):
             break
         bent = product(move)
-        length, turned = _along_ray(x, move, float(np.sum(signed * move[face])), float(np.sum(move * bent)), bound)
+        length, turned = _along_line(x, move, float(np.sum(signed * move[face])), float(np.sum(move * bent)), bound)
         new = x + length * move
         if turned is not None:
             new[turned] = 0.0
@@ -214,18 +214,18 @@ def _on_face(
         if not _gain(slope, after, bound, x, new) > 0:
             if fresh:
                 break
-            # What is left of the inverse may have lost its digits, and the slope a few.
+            # Rounding may have accumulated in the downdated inverse and in the slope.
             solve, fresh, slope = faces(), True, g + product(x)
             continue
         changed = np.any((np.sign(new) != np.sign(x))[bound > 0])
         x, slope, fresh = new, after, False
         if not changed:
             break
-    return x, g + product(x)  # without the rounding that rays have added up
+    return x, g + product(x)  # without the rounding that line searches have accumulated
 
 
-def _along_ray(x: Array, move: Array, slope: float, bend: float, bound: Array) -> tuple[float, Array | None]:
-    """The minimum over t ≥ 0 at x + t move, and the coefficient that becomes 0 there, if one does.
+def _along_line(x: Array, move: Array, slope: float, bend: float, bound: Array) -> tuple[float, Array | None]:
+    """The t ≥ 0 that minimises the objective at x + t move, and the coefficient that becomes 0 there, if one does.
 
     The objective is a quadratic whose slope rises by 2 bound |move| where a coefficient changes its sign.
     """
@@ -242,12 +242,12 @@ def _along_ray(x: Array, move: Array, slope: float, bend: float, bound: Array) -
     rest = slope + float(rises[k])
     if bend > 0 and -rest / bend < np.inf:
         return max(-rest / bend, 0.0), None
-    # Without curvature, and not held by a bound: no minimum along this ray.
+    # Without curvature, and not limited by a bound: no minimum along this line.
     return (float(at[-1]), turning[-1]) if len(at) else (1.0, None)
 
 
 def _excess(x: Array, slope: Array, bound: Array, scale: Array) -> Array:
-    """How far each slope is from its condition, in coordinates whose h has a diagonal of 1."""
+    """The violation of each coefficient's optimality condition, in coordinates in which h has a unit diagonal."""
     off = np.where(x != 0, np.abs(slope + bound * np.sign(x)), np.maximum(np.abs(slope) - bound, 0.0))
     return off * scale
 
@@ -259,7 +259,7 @@ def _gain(before: Array, after: Array, bound: Array, x: Array, new: Array) -> fl
 
 
 def _sweeps(h: Array, bound: Array, x: Array, slope: Array, work: Array) -> Array:
-    """A few sweeps of descent along one coordinate after another; fewer where no sign changes."""
+    """A few sweeps of coordinate descent; fewer if no sign changes."""
     x, slope = x.copy(), slope.copy()
     diagonal = np.linalg.diagonal(h)
     for _ in range(SWEEPS):
@@ -279,7 +279,7 @@ def _sweeps(h: Array, bound: Array, x: Array, slope: Array, work: Array) -> Arra
 def _gradients(
     base: Array, thin: Array, core: Array, curvature: Array, bound: Array, start: Array, slope: Array
 ) -> Array:
-    """Accelerated proximal gradients from `start`, where the slope is `slope`; fewer where no sign changes."""
+    """Accelerated proximal gradients from `start`, where the slope is `slope`; fewer steps if no sign changes."""
     least = bound / curvature
     x = ahead = start
     pace, same = 1.0, 0

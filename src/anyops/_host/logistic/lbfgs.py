@@ -9,27 +9,36 @@ import numpy as np
 from ..._array.namespace import Array
 from ..linalg import factored
 from .descent import Move, Objective, Point
-from .newton import NEAR, free_coefficients, inverse_hessian, newton_gap, newton_move, regular_hessian, row_norm, sought
+from .newton import (
+    NEAR,
+    free_coefficients,
+    free_gradient,
+    inverse_hessian,
+    newton_gap,
+    newton_move,
+    regular_hessian,
+    row_norm,
+)
 
 MEMORY = 10
-HESSIAN_LIMIT = 4096  # coefficients whose Hessian is worth its memory
-AFFORDED = 1e10  # products, for a Hessian that certifies the end
-RENEWED = 25  # steps after which a new Hessian pays
-PATIENT = 3  # steps that may be tried before
-FLAT = 1e-4  # of the objective, the largest derivative by a coefficient of z where no Hessian can be afforded
+HESSIAN_LIMIT = 4096  # the most coefficients for which a Hessian is computed
+AFFORDED = 1e10  # the most multiplications for a Hessian that certifies convergence
+RENEWED = 25  # steps after which a new Hessian pays off
+PATIENT = 3  # steps to try before computing a Hessian
+FLAT = 1e-4  # largest derivative by a coefficient of z, relative to the objective, if a Hessian is too expensive
 
 
 class Rough(NamedTuple):
-    """An inverse of the Hessian as it is somewhere, or nearly.
+    """An approximate inverse of the Hessian.
 
     Attributes
     ----------
     solve : callable
         g ↦ H⁻¹g.
     excess : float
-        How many times the Hessian near the minimum it may belong to; ∞ if that is unknown.
+        H is at most this multiple of the Hessian near the minimum; ∞ if unknown.
     norm : float
-        A bound on √(aᵀH⁻¹a) of every row a.
+        A bound on √(aᵀH⁻¹a) over all rows a.
     """
 
     solve: Callable[[Array], Array]
@@ -38,7 +47,7 @@ class Rough(NamedTuple):
 
 
 class LBFGS:
-    """−Bg, B from the last steps and from `rough`, an inverse of the Hessian as it is somewhere, or nearly [1]_.
+    """−Bg, with B from the last steps and `rough`, an approximate inverse of the Hessian [1]_.
 
     References
     ----------
@@ -53,12 +62,12 @@ class LBFGS:
         self.objective = objective
         self.rough = rough
         self.pairs: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
-        self.hessian: Array | None = None  # as it was certified
+        self.hessian: Array | None = None  # of the point that was certified
         self.refused = self.steps = 0
 
     def move(self, at: Point) -> Move:
-        """The two loops over the last steps."""
-        grad = sought(self.objective, at.grad)
+        """The two-loop recursion over the last steps."""
+        grad = free_gradient(self.objective, at.grad)
         q, shares = grad, []
         for step, change, product in reversed(self.pairs):
             share = float(np.sum(step * q)) / product
@@ -68,7 +77,7 @@ class LBFGS:
         if self.pairs:
             step, change, product = self.pairs[-1]
             bend = float(np.sum(change * self.rough.solve(change)))
-            q = q * (product / bend) if bend > 0 else q  # the square of a tiny change vanishes
+            q = q * (product / bend) if bend > 0 else q  # the square of a tiny change underflows
         for (step, change, product), share in zip(self.pairs, reversed(shares), strict=True):
             q = q + (share - float(np.sum(change * q)) / product) * step
         return Move(-q, float(np.sum(grad * q)))
@@ -76,22 +85,22 @@ class LBFGS:
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""
         step = np.reshape(after.theta - before.theta, (-1,))
-        change = sought(self.objective, after.grad - before.grad)
+        change = free_gradient(self.objective, after.grad - before.grad)
         product = float(np.sum(step * change))
-        if product > 0:  # rounding aside it is, for the loss is convex
+        if product > 0:  # always true but for rounding, because the loss is convex
             self.pairs.append((step, change, product))
         self.steps += 1
         if self.steps % RENEWED == 0 and affords_hessian(self.objective):
             self._renew(self.objective.at(after.theta, "full").curvature)
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """A bound on the square of Newton's decrement, by the Hessian of some rows, or of all.
+        """A bound on the square of Newton's decrement, by the Hessian of a sample of the rows, or of all.
 
-        Where no Hessian can be afforded, an estimate, once the gradient is small.
+        If a Hessian is too expensive, an estimate, once the gradient is small.
         """
         objective = self.objective
         if objective.penalised and self.rough.excess < np.inf:
-            grad = sought(self.objective, at.grad)
+            grad = free_gradient(self.objective, at.grad)
             bound = self.rough.excess * float(np.sum(grad * self.rough.solve(grad)))
             if bound <= goal and bound**0.5 * self.rough.excess**0.5 * self.rough.norm <= NEAR:
                 return bound
@@ -99,7 +108,7 @@ class LBFGS:
             if self.refused <= PATIENT and bound <= 1e3 * goal:
                 return None  # a few more steps cost less than a Hessian
         if not affords_hessian(self.objective):
-            steepest = float(np.max(np.abs(sought(self.objective, at.grad)), initial=0.0))
+            steepest = float(np.max(np.abs(free_gradient(self.objective, at.grad)), initial=0.0))
             return 2.0 * move.slope if steepest <= FLAT * at.value else None
         hessian: Array = objective.at(at.theta, "full").curvature
         gap = newton_gap(objective, hessian, newton_move(objective, at.grad, hessian).slope, goal)
@@ -110,7 +119,7 @@ class LBFGS:
         return gap
 
     def _renew(self, hessian: Array) -> None:
-        """Begin anew with a Hessian of all rows."""
+        """Restart with a Hessian of all rows."""
         self.rough = inverse_of(self.objective, hessian, excess=1.0)
         self.pairs.clear()
 
@@ -124,8 +133,8 @@ def affords_hessian(objective: Objective) -> bool:
 def inverse_of(objective: Objective, curvature: Array, *, excess: float = np.inf) -> Rough:
     """The inverse of a Hessian, or of its diagonal.
 
-    The Hessian of some rows, whose weights were multiplied by at most m, is at most m times that of all rows. An
-    `excess` of 2 m allows for its change on the way to the minimum.
+    The Hessian of a sample of the rows, with weights multiplied by at most m, is at most m times the Hessian of all
+    rows. An `excess` of 2 m allows for its change on the way to the minimum.
     """
     if curvature.ndim == 1:
         some = curvature > 0
@@ -139,10 +148,10 @@ def inverse_of(objective: Objective, curvature: Array, *, excess: float = np.inf
 
 
 def inverse_at_null(objective: Objective, shares: Array) -> Rough:
-    """The inverse of the Hessian where all rows have the same probabilities: one Gram matrix of x makes all of it.
+    """The inverse of the Hessian of the null model, in which all rows have the same probabilities.
 
-    With the shares π of the classes it is (diag π − ππᵀ) ⊗ Σ w (x, 1)(x, 1)ᵀ, and the penalty: in the eigenvectors of
-    the first factor, one matrix of p + 1 lines for each class.
+    With the shares π of the classes, the Hessian is (diag π − ππᵀ) ⊗ Σ w (x, 1)(x, 1)ᵀ plus the penalty. It needs one
+    Gram matrix, and in the eigenvectors of the first factor it splits into one matrix of size p + 1 for each class.
     """
     gram = objective.data.gram()
     if objective.data.lines == 1:

@@ -8,9 +8,9 @@ from ..linalg import solve_damped
 from .columns import NEARLY
 from .descent import NOISE, Move, Objective, Point
 
-SUSPECT = 1e-3  # of the variance of a column, what rounding may be of what the other columns leave of it
-STEADY = {False: 1e-4, True: 1e-2}  # by narrow dtype: a factor, less 1, of the Hessian that its inverse may be off by
-AHEAD = 1e3  # times the goal, a squared decrement from which one step may reach it
+SUSPECT = 1e-3  # the largest share of rounding in the variance of a column that other columns do not explain
+STEADY = {False: 1e-4, True: 1e-2}  # by narrow dtype: relative change of the Hessian that standard errors tolerate
+AHEAD = 1e3  # one step may reach the goal from a squared decrement of this multiple of the goal
 NEAR = 0.05  # a Newton decrement, times the largest norm of a row, below which the Hessian is nearly constant
 
 
@@ -22,7 +22,7 @@ class Newton:
 
     def __init__(self, objective: Objective):
         self.objective = objective
-        # Standard errors, of a fit without a penalty, need the Hessian of the end itself.
+        # Standard errors of a fit without a penalty need the Hessian at the end itself.
         self.ahead = AHEAD if objective.penalised else 1.0
 
     def move(self, at: Point) -> Move:
@@ -30,10 +30,10 @@ class Newton:
         return newton_move(self.objective, at.grad, at.curvature)
 
     def learn(self, before: Point, after: Point) -> None:
-        """Nothing: each pass brings the Hessian."""
+        """Do nothing: each pass computes the Hessian."""
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """The square of Newton's decrement λ, where that is a bound; before the last step, a bound on it after.
+        """The square of Newton's decrement λ, if it is a bound; before the last step, a bound on λ² after it.
 
         If the step changes no logit by more than s, the decrement after it is at most ½ s eˢ λ: the Hessian changes by
         a factor of at most eˢ on the way.
@@ -51,16 +51,16 @@ class Newton:
 
 
 def newton_move(objective: Objective, grad: Array, hessian: Array) -> Move:
-    """−H⁻¹g, which leaves alone what no row tells of."""
+    """−H⁻¹g, which is 0 in directions that no row determines."""
     free = free_coefficients(objective)
-    grad, full = sought(objective, grad), regular_hessian(objective, hessian)
+    grad, full = free_gradient(objective, grad), regular_hessian(objective, hessian)
     delta = np.zeros_like(grad)
     delta[free] = -solve_damped(full[free, :][:, free], grad[free], eps=objective.eps)
     return Move(delta, -float(np.sum(grad * delta)))
 
 
 def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) -> float | None:
-    """λ² = gᵀH⁻¹g, which bounds f − min f if λ ‖a‖ is small for the norm by H⁻¹ of every row a [1]_; else None.
+    """λ² = gᵀH⁻¹g, which bounds f − min f if λ ‖a‖ is small for all rows a, in the norm of H⁻¹ [1]_; else None.
 
     The loss is self-concordant in a generalised sense: its third derivative along a line is at most its second times
     the largest change of a logit. By the same argument there is a minimum, so the classes are not separated.
@@ -81,7 +81,7 @@ def newton_gap(objective: Objective, hessian: Array, slope: float, goal: float) 
 
 
 def row_norm(objective: Objective, inverse: Array) -> float:
-    """A bound on √(aᵀ inverse a) of every row a, which costs no pass."""
+    """A bound on √(aᵀ inverse a) over all rows a, without a pass."""
     lines, columns = objective.data.lines, objective.data.columns
     roots = np.sqrt(np.clip(np.linalg.diagonal(inverse), 0.0, None))
     largest = float(np.max(np.sum(np.abs(inverse), axis=1), initial=0.0))  # at least its largest eigenvalue
@@ -89,7 +89,7 @@ def row_norm(objective: Objective, inverse: Array) -> float:
 
 
 def free_coefficients(objective: Objective) -> Array:
-    """The indices of the coefficients that are sought: all, or all but the intercepts."""
+    """The indices of the fitted coefficients: all, or all but the intercepts."""
     size = objective.data.coefficients
     return np.arange(size) if objective.fit_intercept else np.nonzero(objective.coef)[0]
 
@@ -100,13 +100,13 @@ def regular_hessian(objective: Objective, hessian: Array) -> Array:
     return hessian + shared_shift(np, hessian, lines) if lines > 1 else hessian
 
 
-def sought(objective: Objective, grad: Array) -> Array:
-    """The gradient by the coefficients that are sought."""
+def free_gradient(objective: Objective, grad: Array) -> Array:
+    """The gradient, 0 for intercepts that are not fitted."""
     return grad if objective.fit_intercept else grad * objective.coef
 
 
 def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
-    """The inverse of the regular Hessian, 0 for intercepts that are not sought; None where rounding hides it."""
+    """The inverse of the regularised Hessian, 0 for intercepts that are not fitted; None if singular up to rounding."""
     free = free_coefficients(objective)
     full = regular_hessian(objective, hessian)[free, :][:, free]
     diagonal = np.linalg.diagonal(full)
@@ -127,13 +127,13 @@ def inverse_hessian(objective: Objective, hessian: Array) -> Array | None:
     return found
 
 
-def entangled(objective: Objective, hessian: Array, inverse: Array | None) -> bool:
-    """Whether columns may depend on each other, or so nearly that a Hessian has lost too many digits.
+def nearly_collinear(objective: Objective, hessian: Array, inverse: Array | None) -> bool:
+    """Whether columns may be linearly dependent, or so nearly that the Hessian has lost too many digits.
 
-    The inverse is None where it has lost all.
+    `inverse` is None if it has lost all digits.
 
-    By the factors by which the others inflate the variance of a coefficient [1]_; in a dependence that rounding hides
-    they are about the square of what rounding leaves of a column.
+    Decided by variance inflation factors [1]_: in a dependence blurred by rounding, they are about the inverse square
+    of the relative rounding of a column.
 
     References
     ----------
@@ -147,9 +147,9 @@ def entangled(objective: Objective, hessian: Array, inverse: Array | None) -> bo
 
 
 def is_steady(objective: Objective, grad: Array, hessian: Array) -> bool:
-    """Whether Newton's step would change the Hessian by little: by a factor e^s if it changes no logit by more than s.
+    """Whether Newton's step would hardly change the Hessian: by a factor e^s if it changes no logit by more than s.
 
-    True where rounding hides its inverse.
+    Also True if the Hessian is singular up to rounding.
     """
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
@@ -160,16 +160,16 @@ def is_steady(objective: Objective, grad: Array, hessian: Array) -> bool:
 
 
 def covariance(objective: Objective, hessian: Array) -> Array:
-    """The inverse (D, D) of the observed information of all coefficients; NaN for those in the null space of x.
+    """The inverse (D, D) of the observed information; NaN for coefficients that the rows do not determine.
 
-    For K classes of the coefficients whose sums over the classes are 0.
+    For K classes, the coefficients are constrained to sum to 0 over the classes.
     """
     lines, columns = objective.data.lines, objective.data.columns
-    size, hidden = len(columns.scale) + 1, columns.hidden
+    size, hidden = len(columns.scale) + 1, columns.undetermined
     inverse = inverse_hessian(objective, hessian)
     if inverse is None:
         return np.full((lines * len(hidden),) * 2, np.nan)
-    if lines > 1:  # less the direction that all classes share
+    if lines > 1:  # project out the direction that all classes share
         blocks = np.reshape(inverse, (lines, size, lines, size))
         blocks = blocks - np.mean(blocks, axis=0, keepdims=True)
         inverse = np.reshape(blocks - np.mean(blocks, axis=2, keepdims=True), inverse.shape)

@@ -12,8 +12,8 @@ from .lasso import lasso, lasso_by_products
 from .lbfgs import MEMORY
 from .newton import free_coefficients, newton_gap, newton_move, regular_hessian
 
-GAP_ROUNDING = 256.0  # of the dtype, in a duality gap beside the objective
-LOOSE = 1e-4  # of the objective, the largest gap of a fit that has converged
+GAP_ROUNDING = 256.0  # rounding errors in a duality gap, relative to the objective
+LOOSE = 1e-4  # the largest gap of a fit that has converged, relative to the objective
 
 
 class Proximal(ABC):
@@ -31,7 +31,7 @@ class Proximal(ABC):
         self.bound = objective.bound[self.free] / objective.weight
 
     def certify(self, at: Point, move: Move, goal: float) -> float | None:
-        """The duality gap after the move, which falls as the distance does: to the root of the goal."""
+        """The duality gap after the move. It falls in proportion to the distance, so the limit is the goal's root."""
         objective = self.objective
         theta = at.theta + np.reshape(move.delta, at.theta.shape)
         classes = max(len(theta), 2)
@@ -49,7 +49,7 @@ class Proximal(ABC):
 
     @abstractmethod
     def linearised_gap(self, at: Point, least: float) -> float | None:
-        """A bound like the duality gap, and at most `least`, where a small penalty drowns in rounding; None if none."""
+        """Another bound, at most `least`, for penalties so small that rounding dominates the gap; None if none."""
 
     @abstractmethod
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
@@ -67,9 +67,9 @@ class Proximal(ABC):
         return Move(delta, -float(fall))
 
     def _least_shared(self, found: Array) -> Array:
-        """The same probabilities by the least ‖coef‖₁: from each column the part of its median that all classes share.
+        """Minimise ‖coef‖₁ at equal probabilities by subtracting from each column its median over the classes.
 
-        One coordinate at a time cannot find it.
+        Coordinate descent cannot find this move.
         """
         flat = np.zeros_like(self.objective.coef)
         flat[self.free] = found
@@ -82,17 +82,17 @@ class Proximal(ABC):
 
 
 class ProximalNewton(Proximal):
-    """B is the Hessian, which each pass brings; the model's minimum by coordinate descent."""
+    """B is the Hessian, which each pass computes; coordinate descent minimises the model."""
 
     curvature = "full"
     patience = 12
     ahead = 1.0
 
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
-        """Where no coordinate can be bettered."""
+        """Minimise the model by coordinate descent."""
         curvature: Array = at.curvature
         if self.objective.data.lines > 1:
-            # Along what all classes share, unpenalised, rounding would be all that sweeps follow.
+            # In an unpenalised direction that all classes share, sweeps would only follow rounding errors.
             flat = self.objective.bound + self.objective.ridge == 0
             shift = regular_hessian(self.objective, curvature) - curvature
             curvature = curvature + shift * flat[:, None] * flat[None, :]
@@ -100,15 +100,15 @@ class ProximalNewton(Proximal):
         return lasso(hessian, grad - hessian @ start, self.bound, start)
 
     def learn(self, before: Point, after: Point) -> None:
-        """Nothing: each pass brings the Hessian."""
+        """Do nothing: each pass computes the Hessian."""
 
     def linearised_gap(self, at: Point, least: float) -> float | None:
-        """The square of Newton's decrement, with a subgradient in the place of the l1 penalty.
+        """The square of Newton's decrement, with a subgradient in place of the l1 penalty.
 
-        For |u_j| ≤ l1_j the objective is at least f(θ) + u·θ, and as much at the point if u_j is ±l1_j where θ_j is not
-        0; elsewhere u_j is what balances the gradient best. That is as smooth as f, so its decrement bounds how far its
-        minimum is below. Along coefficients that are equal for all classes it has no curvature. What is left of the
-        gradient there is added by its length.
+        For |u_j| ≤ l1_j, the objective is at least f(θ) + u·θ, with equality at this point if u_j = ±l1_j where θ_j is
+        not 0; elsewhere u_j balances the gradient as well as possible. f(θ) + u·θ is as smooth as f, so its decrement
+        bounds how far below its minimum is. It has no curvature along coefficients that are equal for all classes; the
+        gradient left along them is added to the bound, times their size.
         """
         grad, theta, bound = at.grad * 1.0, np.reshape(at.theta, (-1,)), self.objective.bound / self.objective.weight
         grad = grad + np.where(theta != 0, bound * np.sign(theta), np.clip(-grad, -bound, bound))
@@ -124,9 +124,9 @@ class ProximalNewton(Proximal):
 
 
 class ProximalLBFGS(Proximal):
-    """B = B₀ − ΨM⁻¹Ψᵀ of the last steps and a diagonal B₀, for so many coefficients that a Hessian is out of question.
+    """B = B₀ − ΨM⁻¹Ψᵀ from the last steps and a diagonal B₀, for more coefficients than a Hessian can have.
 
-    It is kept as two thin matrices [2]_, and the model's minimum found by products with them.
+    B is stored as two thin matrices [2]_, and the model is minimised by products with them.
 
     References
     ----------
@@ -145,9 +145,9 @@ class ProximalLBFGS(Proximal):
         self.pairs: deque[tuple[Array, Array]] = deque(maxlen=MEMORY)
 
     def minimum(self, at: Point, start: Array, grad: Array) -> Array:
-        """By accelerated proximal gradients on the model alone: no pass over the data.
+        """Minimise the model by accelerated proximal gradients, without a pass over the data.
 
-        Coefficients that are 0, and whose gradient is far from what would move them, wait for the next model.
+        Coefficients that are 0, and whose gradient is far below the bound, are left out until the next model.
         """
         base, thin, core = self._model()
         near = np.nonzero((start != 0) | (np.abs(grad) >= 0.5 * self.bound))[0]
@@ -170,7 +170,7 @@ class ProximalLBFGS(Proximal):
         return base, np.concat([scaled, changes], axis=1), np.linalg.inv(np.concat([top, bottom], axis=0))
 
     def linearised_gap(self, at: Point, least: float) -> float | None:
-        """None: there is no Hessian."""
+        """Return None, because there is no Hessian."""
 
     def learn(self, before: Point, after: Point) -> None:
         """Remember a step and how the gradient changed along it."""

@@ -1,7 +1,7 @@
 """Whether a plane separates the classes, in NumPy on the host: a direction that worsens no row and improves some.
 
-A row and a class k other than its own make a vector a: (z, 1) at the coefficients of its own class, −(z, 1) at those of
-k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without end [1]_. By Stiemke's
+A row and a class k other than its own make a vector a: (z, 1) for the coefficients of its own class, −(z, 1) for class
+k. A direction d with a·d ≥ 0 for all rows, and > 0 for some, raises the likelihood without limit [1]_. By Stiemke's
 theorem there is such a direction, or there are positive weights λ of all rows with Σ λ a = 0. One problem decides: the
 minimum of ‖Σ λ a‖² over λ ≥ 1, a nonnegative least squares problem, where d = Σ λ a. If d = 0 there is no direction.
 
@@ -16,19 +16,19 @@ import numpy as np
 from ..._array.namespace import Array
 from .dataset import Closest, Dataset
 
-ROWS_EACH = 20  # a coefficient, among the rows with the smallest margins, to begin with
-ADDITIONS = 20  # in which rows that contradict a direction are added
-MOST_NUMBERS = 30_000_000  # numbers in the rows that are compared
-TOUCHING = 1e-9  # of the length of a row, a margin that counts as 0
-VANISHING = 1e-9  # of its parts, a sum that counts as 0
-FEW_COLUMNS, FEW_NUMBERS = 20, 10_000_000  # of x, up to which columns are left out one by one
-SAME = 1e-12  # of the largest singular value of rows, one that counts as 0
+ROWS_EACH = 20  # rows per coefficient to begin with: the rows with the smallest margins
+ADDITIONS = 20  # rounds in which rows that contradict a direction are added
+MOST_NUMBERS = 30_000_000  # the most numbers in the rows that are compared
+TOUCHING = 1e-9  # margins below this multiple of the length of a row count as 0
+VANISHING = 1e-9  # sums below this multiple of their terms count as 0
+FEW_COLUMNS, FEW_NUMBERS = 20, 10_000_000  # in x, up to which columns are dropped one by one
+SAME = 1e-12  # singular values below this multiple of the largest count as 0
 
 
 def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
-    """Whether a direction worsens no row, and improves some; `theta` says which rows to look at first.
+    """Whether a direction worsens no row, and improves some; rows with the smallest margins at `theta` come first.
 
-    False also where there are too many coefficients to tell.
+    Also False if there are too many coefficients to decide.
     """
     size = data.coefficients
     many = min(ROWS_EACH * size + 100, MOST_NUMBERS // size)
@@ -39,10 +39,10 @@ def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
         free = np.reshape(np.reshape(free, theta.shape)[:, :-1], (-1,))
     rows = _vectors(data.closest(theta, many), data.lines)[:, free]
     aim = np.reshape(theta, (-1,))[free]
-    space = _differences(data.lines, len(free) // data.lines)  # a basis of the directions that are left
+    space = _differences(data.lines, len(free) // data.lines)  # a basis of the remaining directions
     for _ in range(ADDITIONS + len(free)):
         direction = recession(rows @ space)
-        if direction is None:  # all rows so far touch: no direction but those along them
+        if direction is None:  # no direction improves these rows: keep those that do not change them
             space = space @ _null_space(rows @ space)
             if not space.shape[1]:
                 return False
@@ -54,7 +54,7 @@ def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
         lines[free] = direction
         found = data.closest(np.reshape(lines, theta.shape), many)
         vectors = _vectors(found, data.lines)[:, free]
-        if found.largest <= TOUCHING * data.columns.radius:  # no row at all tells of this direction
+        if found.largest <= TOUCHING * data.columns.radius:  # this direction changes no row
             space = space @ _null_space((direction @ space)[None, :])
             if not space.shape[1]:
                 return False
@@ -69,10 +69,10 @@ def separates(data: Dataset, theta: Array, fit_intercept: bool) -> bool:
 
 
 def separating(given: Dataset, data: Dataset, theta: Array, fit_intercept: bool) -> tuple[tuple[int, ...], ...]:
-    """The columns of separated classes each of which separates them, or the fewest found that do it together.
+    """The columns that each separate the classes, or else the smallest set found that separates them together.
 
-    Of the rows as they were `given`, and scaled as `data`. Columns are left out one by one, those of the least effect
-    at coefficients `theta` first, while the others still separate; not where they are too many for that.
+    `given` are the rows before scaling, `data` after it. Columns are dropped one by one, the smallest coefficients in
+    `theta` first, while the others still separate; empty if there are too many columns for that.
     """
     alone = _separates_alone(given.ranges(), fit_intercept)
     if np.any(alone):
@@ -89,7 +89,7 @@ def separating(given: Dataset, data: Dataset, theta: Array, fit_intercept: bool)
 
 
 def _separates_alone(ranges: Array, fit_intercept: bool) -> Array:
-    """Whether a cut of each column has whole classes on either side, or on it, and not all of them on it."""
+    """Mask of the columns with a threshold that splits no class; values may equal it, but not all of them."""
     low, high = ranges[0], -ranges[1]
     order = np.lexsort((high, low), axis=0)
     low, high = (np.take_along_axis(a, order, axis=0) for a in (low, high))
@@ -101,9 +101,9 @@ def _separates_alone(ranges: Array, fit_intercept: bool) -> Array:
 
 
 def recession(rows: Array) -> Array | None:
-    """A direction d with a·d ≥ 0 for all rows a, > 0 for some; None if there is none [1]_.
+    """Return a direction d with a·d ≥ 0 for all rows a, and > 0 for some; None if it does not exist [1]_.
 
-    The minimum of ‖Σ λ a‖, λ ≥ 1, by adding the row that d worsens most to those whose λ is free.
+    Minimises ‖Σ λ a‖, λ ≥ 1, with an active set: the row that d worsens most joins the rows whose λ is free.
 
     References
     ----------
@@ -143,7 +143,7 @@ def recession(rows: Array) -> Array | None:
             extra[free] = np.where(ratio <= step, 0.0, moved)
             free = [j for j, stays in zip(free, (ratio > step).tolist(), strict=True) if stays]
         direction = fixed + extra @ rows
-        if free:  # what rounding has left of it along these rows
+        if free:  # remove the part along these rows that rounding has left
             along = np.linalg.qr(rows[free, :].T)[0]
             for _ in range(2):
                 direction = direction - along @ (along.T @ direction)
@@ -164,7 +164,7 @@ def _null_space(rows: Array) -> Array:
 
 
 def _differences(lines: int, size: int) -> Array:
-    """An orthonormal basis of the directions that sum to 0 over the classes: what all share tells none from another."""
+    """An orthonormal basis of the directions that sum to 0 over the classes; the others change no margin."""
     if lines == 1:
         return np.eye(size)
     _, _, right = np.linalg.svd(np.ones((1, lines)))
@@ -172,7 +172,7 @@ def _differences(lines: int, size: int) -> Array:
 
 
 def _vectors(found: Closest, lines: int) -> Array:
-    """a of rows and the classes they are compared with, as (m, D)."""
+    """The vectors a of rows and the classes they are compared with, as (m, D)."""
     if lines == 1:
         return found.rows * (2.0 * found.own - 1.0)[:, None]
     each = np.arange(lines)

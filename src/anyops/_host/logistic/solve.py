@@ -10,33 +10,33 @@ import numpy as np
 
 from ..._array.host import mode_of_passes
 from ..._array.namespace import Array, widest_dtype
-from .columns import Spectrum, Turned, involved, spectrum
+from .columns import Spectrum, Whitened, involved, spectrum
 from .dataset import Dataset, thin
 from .descent import Directions, Ending, Objective, descend
 from .lbfgs import HESSIAN_LIMIT, LBFGS, affords_hessian, inverse_at_null, inverse_of
 from .newton import (
     Newton,
     covariance,
-    entangled,
     free_coefficients,
+    free_gradient,
     inverse_hessian,
     is_steady,
+    nearly_collinear,
     newton_move,
-    sought,
 )
 from .proximal import ProximalLBFGS, ProximalNewton
 from .separation import separates, separating
 
-FEW_COEFFICIENTS = 64  # coefficients whose Hessian costs little beside the gradient
-CHEAP = 2e8  # products, for a Hessian that takes no time worth saving
-INVERTED = 2048  # coefficients whose Hessian is worth its inverse
-SWEPT = 1024  # coefficients whose Hessian is worth sweeps over its lines, for l1
-FINE = 1e4  # roundings, of the dtype, that an l1 penalty of the mean loss should exceed
-PASSES, MOST_PASSES = 80, 200  # passes for the gradient, in products, that a Hessian to start from may cost; or at most
-WARM_UP = 40  # steps on some of the rows
-VAGUE = 1e5  # the norm of a row, by the inverse of the mean Hessian, from which rounding may hide a separation
-STEPS_FOR_ERRORS = 6  # of Newton, at most, after the end
-WITHIN = {False: 1e-7, True: 1e-5}  # of the objective, by narrow dtype, what rounding of the columns may change
+FEW_COEFFICIENTS = 64  # coefficients up to which a Hessian costs little more than a gradient
+CHEAP = 2e8  # multiplications up to which the time of a Hessian does not matter
+INVERTED = 2048  # coefficients up to which inverting a Hessian pays off
+SWEPT = 1024  # coefficients up to which coordinate descent on the Hessian pays off, for l1
+FINE = 1e4  # rounding errors that an l1 penalty on the mean loss must exceed, or else the dtype is widened
+PASSES, MOST_PASSES = 80, 200  # gradient passes, in multiplications, that an initial Hessian may cost; and at most
+WARM_UP = 40  # steps on a sample of the rows
+VAGUE = 1e5  # norm of a row, in the inverse of the mean Hessian, above which rounding may hide a separation
+STEPS_FOR_ERRORS = 6  # the most Newton steps after the end, for standard errors
+WITHIN = {False: 1e-7, True: 1e-5}  # by narrow dtype: relative change of the objective that rounding of x may cause
 
 
 def start_of(coef: Array, intercept: Array, lines: int, fit_intercept: bool) -> Array:
@@ -49,7 +49,7 @@ def start_of(coef: Array, intercept: Array, lines: int, fit_intercept: bool) -> 
 
 
 class Solution(NamedTuple):
-    """A fit as it ended.
+    """The result of a fit.
 
     Attributes
     ----------
@@ -58,16 +58,16 @@ class Solution(NamedTuple):
     theta : array (lines, p + 1)
         Coefficients of x, the intercept last.
     covariance : array (D, D), or None
-        Of these, for weights as they are here.
+        Of `theta`, for weights in the given unit.
     outcome : Ending
     log_likelihood : float
         −Σ w·loss.
     gradient : float
-        The largest derivative by a free coefficient, less as much as the l1 penalty balances.
+        The largest derivative by a fitted coefficient, beyond the part that the l1 penalty balances.
     dependent : tuple of int
         Columns that are linearly dependent.
     rank : int
-        How many columns, that of the intercept included, do not depend on each other.
+        The number of linearly independent columns, including the intercept's.
     separating : tuple of tuples of int
         Sets of columns that separate the classes.
     """
@@ -84,7 +84,7 @@ class Solution(NamedTuple):
 
 
 class End(NamedTuple):
-    """Where a fit ended, the objective that it followed there, and the Hessian if it is known or asked for."""
+    """Where a fit ended, the objective it minimised, and the Hessian if it is known."""
 
     objective: Objective
     outcome: Ending
@@ -102,37 +102,37 @@ def solve(
     tol: float,
     max_iter: int,
 ) -> Solution:
-    """Fit some rows, whose weights by class have the sums `totals`; raise FloatingPointError where x is not finite."""
+    """Fit rows whose weights sum to `totals` by class; raise FloatingPointError if x is not finite."""
     chosen = _choose(data, l1) if solver == "auto" else solver
     weight = float(np.sum(totals))
     with np.errstate(all="ignore"):
         plain = _objective(data.scaled(fit_intercept), weight, l2, l1, fit_intercept)
-        # Whatever all classes share would leave no digits for their differences.
+        # A large part that all classes share would leave no digits for their differences.
         start = None if start is None else plain.data.columns.inward(_centred(start, data.lines, l1))
         shares = totals / np.sum(totals)
         end = _fit(plain, chosen, start, shares, tol=tol, max_iter=max_iter)
         steps = end.outcome.n_iter
         if start is not None and not end.outcome.converged and steps < max_iter:
-            # So far off that no curvature is left there.
+            # The start may be so far off that the curvature underflows: begin at the null model.
             end = _fit(plain, chosen, None, shares, tol=tol, max_iter=max_iter - steps)
             end = end._replace(outcome=end.outcome._replace(n_iter=steps + end.outcome.n_iter))
         end = _steadied(end)
-        if isinstance(end.objective.data.columns, Turned):
+        if isinstance(end.objective.data.columns, Whitened):
             end, theta = _settled(plain, end, tol=tol, max_iter=max_iter)
         else:
             theta = _centred(end.outcome.at.theta, data.lines, l1)
         objective, outcome, hessian = end
-        told = hessian is not None and not objective.penalised and not outcome.separated
-        known = covariance(objective, hessian) if told else None
+        has_errors = hessian is not None and not objective.penalised and not outcome.separated
+        known = covariance(objective, hessian) if has_errors else None
         sets = separating(data, plain.data, theta, fit_intercept) if outcome.separated else ()
-    flat = objective.data.columns.flat
+    flat = objective.data.columns.null_basis
     return Solution(
         chosen,
         plain.data.columns.outward(theta),
         known,
         outcome,
         objective.penalty(outcome.at.theta) - outcome.at.value * objective.weight,
-        float(np.max(_left(objective, outcome.at.grad), initial=0.0)),
+        float(np.max(_unbalanced(objective, outcome.at.grad), initial=0.0)),
         tuple(np.nonzero(involved(flat)[:-1])[0].tolist()),
         data.x.shape[1] + fit_intercept - flat.shape[1],
         sets,
@@ -140,7 +140,7 @@ def solve(
 
 
 def _choose(data: Dataset, l1: float) -> str:
-    """Newton's method where a Hessian costs little beside a gradient, or little at all."""
+    """Choose "proximal" for l1, "newton" if a Hessian costs little more than a gradient, or little at all."""
     if l1 > 0:
         return "proximal"
     d = data.coefficients
@@ -149,7 +149,7 @@ def _choose(data: Dataset, l1: float) -> str:
 
 
 def _objective(data: Dataset, weight: float, l2: float, l1: float, fit_intercept: bool) -> Objective:
-    """The objective in scaled columns, where each has a penalty of its own."""
+    """The objective in scaled columns, each of which has its own penalty."""
     scale = np.concat([data.columns.scale, np.full(1, np.inf)])
     ridge, bound = (np.tile(a, data.lines) for a in (l2 / scale**2, l1 / scale))
     eps = float(data.mode.xp.finfo(data.dtype).eps)
@@ -157,10 +157,10 @@ def _objective(data: Dataset, weight: float, l2: float, l1: float, fit_intercept
 
 
 def _fit(objective: Objective, solver: str, start: Array | None, shares: Array, *, tol: float, max_iter: int) -> End:
-    """Where the descent ends, and the Hessian there if it is known or asked for."""
+    """Run the descent; return where it ends, and the Hessian there if it is known."""
     bounded = objective.bound[objective.bound > 0] / objective.weight
     newton = solver == "newton" or (solver == "proximal" and not len(bounded))
-    if np.min(bounded, initial=np.inf) < FINE * objective.eps:  # the rounding of a gradient would show beside it
+    if np.min(bounded, initial=np.inf) < FINE * objective.eps:  # rounding of the gradient would not be negligible
         objective = _widened(objective)
     theta = _null(objective, shares) if start is None else start
     directions: Directions
@@ -179,7 +179,7 @@ def _fit(objective: Objective, solver: str, start: Array | None, shares: Array, 
             theta = _roughly(part, theta, _few_coefficients(part, newton, theta), tol=1e-3)
         directions = _few_coefficients(objective, newton, theta)
     at = objective.at(theta, directions.curvature)
-    if not at.value <= _null_value(objective, shares):  # a start, given or found, that is worse than none
+    if not at.value <= _null_value(objective, shares):  # a start, given or found, that is worse than the null model
         at = objective.at(_null(objective, shares), directions.curvature)
     if not np.isfinite(at.value) or not np.all(np.isfinite(at.grad)):
         raise FloatingPointError
@@ -191,7 +191,7 @@ def _fit(objective: Objective, solver: str, start: Array | None, shares: Array, 
     outcome = descend(objective, at, directions, tol=tol, max_iter=max_iter)
     wide = _widened(objective)
     if not (outcome.converged or wide.eps == objective.eps) and outcome.n_iter < max_iter:
-        # Rounding has stopped it: on in a wider dtype.
+        # Rounding has stopped the descent: continue in a wider dtype.
         steps, objective = outcome.n_iter, wide
         if solver == "lbfgs" and not affords_hessian(wide):
             directions = LBFGS(wide, inverse_of(wide, wide.at(outcome.at.theta, "diagonal").curvature))
@@ -207,17 +207,17 @@ def _fit(objective: Objective, solver: str, start: Array | None, shares: Array, 
 
 
 def _independent(objective: Objective, alike: Objective, hessian: Array, theta: Array) -> tuple[Objective, Array]:
-    """The objective in columns that do not depend on each other, if there is no penalty, and coefficients for it.
+    """Without a penalty, replace linearly dependent columns; return the objective, and its coefficients.
 
-    It computes in a wide dtype if `hessian`, of the objective `alike`, is too nearly singular for a narrow one.
+    The dtype is widened if `hessian`, of the objective `alike`, is too nearly singular for a narrow one.
     """
     inverse = inverse_hessian(alike, hessian)
-    if not objective.penalised and entangled(alike, hessian, inverse):
+    if not objective.penalised and nearly_collinear(alike, hessian, inverse):
         wide = _widened(objective)
         found = _spectrum(wide)
         if not found.plain:
-            columns = found.turned(wide.data.columns, ~found.hidden)
-            return _turned(wide, columns), columns.of_inner(theta)
+            columns = found.whitened(wide.data.columns, ~found.hidden)
+            return _whitened(wide, columns), columns.of_inner(theta)
     return (_widened(objective) if inverse is None else objective), theta
 
 
@@ -228,37 +228,37 @@ def _spectrum(objective: Objective) -> Spectrum:
     return spectrum(plain, weighted, data.columns, fit_intercept=level, eps=objective.eps)
 
 
-def _turned(objective: Objective, columns: Turned) -> Objective:
-    """The objective, which has no penalty, in combinations of its columns."""
-    data = objective.data.turned(columns)
+def _whitened(objective: Objective, columns: Whitened) -> Objective:
+    """The objective, which has no penalty, in whitened columns."""
+    data = objective.data.whitened(columns)
     none = np.zeros(data.coefficients)
     return replace(objective, data=data, ridge=none, bound=none)
 
 
 def _settled(plain: Objective, end: End, *, tol: float, max_iter: int) -> tuple[End, Array]:
-    """The coefficients of z at the end of a fit of combinations of its columns, and whether they are the minimum.
+    """Return the end of a fit in whitened columns, checked to be the minimum in columns z, and its coefficients of z.
 
-    What was left out as rounding is numbers all the same. No coefficients of about this size gain more by it than its
-    derivative times their size, for the loss is convex. Where that is too much, the fit goes on with all combinations.
+    Combinations that were left out as rounding errors are still data. As the loss is convex, coefficients of about this
+    size can lower it by at most derivative times size. If that is too much, the fit continues with all combinations.
     """
     objective, outcome, _ = end
     columns = objective.data.columns
-    assert isinstance(columns, Turned)
+    assert isinstance(columns, Whitened)
     theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
     if outcome.separated or not outcome.converged:
         return end, columns.shortest(theta)
     wide, within = _widened(plain), WITHIN[plain.narrow]
     if _is_vague(end) and separates(wide.data, theta, wide.fit_intercept):
-        # Rounding of the combinations may have made a minimum where there is none.
+        # Rounding of the combinations may have created a minimum that does not exist.
         return end._replace(outcome=outcome._replace(converged=False, gap=None)), columns.shortest(theta)
     at = wide.at(theta, "none")
-    size = np.linalg.vector_norm(theta[:, :-1] * involved(columns.flat)[:-1], axis=1)
-    slope = np.linalg.vector_norm(np.reshape(at.grad, theta.shape) @ columns.flat, axis=1)
+    size = np.linalg.vector_norm(theta[:, :-1] * involved(columns.null_basis)[:-1], axis=1)
+    slope = np.linalg.vector_norm(np.reshape(at.grad, theta.shape) @ columns.null_basis, axis=1)
     most = outcome.at.value * (1.0 + within)
     if 2.0 * float(np.sum(size * slope)) > 10.0 * within * at.value:
         found = _spectrum(wide)
-        columns = found.turned(wide.data.columns, found.values > found.least)
-        objective = _turned(wide, columns)
+        columns = found.whitened(wide.data.columns, found.values > found.least)
+        objective = _whitened(wide, columns)
         start = objective.at(columns.of_inner(theta), "full")
         more = descend(objective, start, Newton(objective), tol=tol, max_iter=max_iter - outcome.n_iter)
         if not more.converged or more.separated:
@@ -269,18 +269,18 @@ def _settled(plain: Objective, end: End, *, tol: float, max_iter: int) -> tuple[
         outcome = end.outcome
         theta = columns.to_inner(_centred(outcome.at.theta, objective.data.lines, 0.0))
         at, most = wide.at(theta, "none"), outcome.at.value * (1.0 + within)
-    elif columns.flat.shape[1]:
+    elif columns.null_basis.shape[1]:
         short = columns.shortest(theta)
         after = wide.at(short, "none")
         if after.value <= most:
             theta, at = short, after
-    # The loss of the coefficients that are returned, not of combinations that they may be too coarse for.
+    # The loss at the returned coefficients: rounding them may have moved it from the loss of the combinations.
     ended = outcome.at._replace(value=at.value)
     return end._replace(outcome=outcome._replace(at=ended, converged=at.value <= most)), theta
 
 
 def _is_vague(end: End) -> bool:
-    """Whether some row is nearly alone in a direction, and fitted so well that it hardly has a curvature."""
+    """Whether some row alone nearly determines a direction, and is fitted so well that its curvature is tiny."""
     if end.hessian is None:
         return False
     inverse = inverse_hessian(end.objective, end.hessian)
@@ -288,7 +288,7 @@ def _is_vague(end: End) -> bool:
 
 
 def _steadied(end: End) -> End:
-    """The Hessian where the descent ended, for standard errors; after more of Newton's steps while it still changes."""
+    """Compute the Hessian at the end, for standard errors, with more Newton steps while it still changes."""
     objective, outcome, hessian = end
     if objective.penalised or outcome.separated or objective.data.coefficients > HESSIAN_LIMIT:
         return end
@@ -328,13 +328,13 @@ def _null(objective: Objective, shares: Array) -> Array:
 
 
 def _null_value(objective: Objective, shares: Array) -> float:
-    """The objective of the null model, and a margin for rounding."""
+    """The objective of the null model, plus a margin for rounding."""
     logs = np.log(np.where(shares > 0, shares, 1.0)) if objective.fit_intercept else np.log(1 / len(shares))
     return (1.0 + 1e3 * objective.eps) * -float(np.sum(shares * logs))
 
 
 def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Directions:
-    """Newton's method, or the proximal one: by the Hessian up to SWEPT coefficients, else by L-BFGS."""
+    """Newton's method, or proximal Newton: with the Hessian up to SWEPT coefficients, else with L-BFGS."""
     if newton:
         return Newton(objective)
     if objective.data.coefficients <= SWEPT:
@@ -343,10 +343,10 @@ def _few_coefficients(objective: Objective, newton: bool, theta: Array) -> Direc
 
 
 def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, warm_up: bool) -> tuple[Array, LBFGS]:
-    """A start, and the curvature that L-BFGS begins with.
+    """Return initial coefficients, and L-BFGS with an initial curvature.
 
-    The Hessian of some rows near their minimum is close to that of all rows, and saves many passes. The minimum of
-    those rows is found from the Hessian of the null model, which for any number of classes costs one Gram matrix.
+    The Hessian of a sample of the rows, near its minimum, is close to the Hessian of all rows, and saves many passes.
+    The sample is fitted from the Hessian of the null model, which costs one Gram matrix for any number of classes.
     """
     data, size = objective.data, objective.data.coefficients
     if data.x.shape[1] >= INVERTED:
@@ -357,7 +357,7 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
     if size > INVERTED or size > MOST_PASSES * some or (warm_up and least == 1):
         if warm_up:
             return theta, LBFGS(objective, inverse_at_null(few, shares))
-        # Where classes are rare the curvature of no coefficients is a hundredth of what it is elsewhere.
+        # With rare classes, the curvature of the null model may be a hundredth of the curvature elsewhere.
         return theta, LBFGS(objective, inverse_of(objective, objective.at(theta, "diagonal").curvature))
     if warm_up:
         theta = _roughly(few, theta, LBFGS(few, inverse_at_null(few, shares)), tol=1e-2)
@@ -369,14 +369,14 @@ def _many_coefficients(objective: Objective, theta: Array, shares: Array, *, war
 
 
 def _roughly(part: Objective, start: Array, directions: Directions, *, tol: float) -> Array:
-    """The minimum over some of the rows; `start` if the descent does not converge."""
+    """The approximate minimum over a sample of the rows; `start` if the descent does not converge."""
     outcome = descend(part, part.at(start, directions.curvature), directions, tol=tol, max_iter=WARM_UP, certain=False)
     return outcome.at.theta if outcome.converged and not outcome.separated else start
 
 
-def _left(objective: Objective, grad: Array) -> Array:
-    """The derivatives by the free coefficients, less as much as the l1 penalty balances."""
-    grad = sought(objective, grad)[free_coefficients(objective)]
+def _unbalanced(objective: Objective, grad: Array) -> Array:
+    """The derivatives by the fitted coefficients, beyond the part that the l1 penalty balances."""
+    grad = free_gradient(objective, grad)[free_coefficients(objective)]
     bound = objective.bound[free_coefficients(objective)] / objective.weight
     return np.clip(np.abs(grad) - bound, 0.0, None)
 
