@@ -112,7 +112,7 @@ def test_missing_labels(backend, missing):
 def test_missing_dates():
     y = np.asarray(["2020-01-01", "2021-01-01"], "datetime64[D]")[Y]
     assert anyops.logistic_regression(X, y).classes.dtype == y.dtype
-    y[4] = np.datetime64("NaT")
+    y[4] = np.datetime64("NaT", "D")
     with pytest.raises(ValueError, match=r"y must have no missing labels, got .*NaT"):
         anyops.logistic_regression(X, y)
 
