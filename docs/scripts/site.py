@@ -22,7 +22,25 @@ PARTS = {
     "logistic": "Logistic regression",
     "_array": "Array libraries",
 }
+# The pages that explain them by examples.
+GUIDES = {
+    "boxes": "[boxes and overlaps](../boxes.md)",
+    "suppression": "[NMS](../nms.md), [the variants, and how to choose](../suppression.md)",
+    "losses": "[losses](../losses.md)",
+    "norm": "[batch norm](../batch_norm.md)",
+    "cluster": "[k-means](../kmeans.md), [anchors and streams](../anchors.md)",
+    "logistic": "[logistic regression](../logistic_regression.md)",
+    "_array": "[what runs where](../support.md), [your own array library](../any_array.md)",
+    "estimators": "[estimators](../estimators.md)",
+    "onnx": "[in a compiled or exported model](../deploy.md)",
+}
 OUTSIDE = re.compile(r"\]\((?P<up>(?:\.\./)+)?(?P<target>[^)#:\s]+)(?P<anchor>#[^)]*)?\)")
+SAME = re.compile(r"\s*\(<code>SAME</code>(?:, default:\s*<code>.*?</code>\s*)?\)")
+EMPTY = re.compile(r"\s*–\s*(<div class=\"doc-md-description\">\s*</div>)")
+INLINE_CODE = re.compile(r"<code>([^<]*)</code>")
+LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
+# How much a page counts in a search, where it is not 1: guides before the history, and before listings of code.
+BOOST = {"CHANGELOG.md": 0.2, "CONTRIBUTING.md": 0.3, "RELEASING.md": 0.2, "files": 0.5}
 FORMULA = re.compile(r"^```math\n(?P<tex>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -42,14 +60,17 @@ def api_pages() -> dict[str, tuple[str, str]]:
     for part, names in sorted(public_names().items(), key=lambda item: list(PARTS).index(item[0])):
         title = PARTS[part]
         ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
-        text = "\n\n".join([f"# {title}", *(f"::: anyops.{name}" for name in ordered)])
-        pages[f"api/{part.strip('_')}.md"] = title, text + "\n"
-    pages["api/estimators.md"] = (
-        "Estimators",
-        "# Estimators\n\n" + "\n\n".join(f"::: anyops.estimators.{name}" for name in ("KMeans", "LogisticRegression")),
-    )
-    pages["api/onnx.md"] = "ONNX", "# ONNX\n\n::: anyops.onnx.export\n"
+        pages[f"api/{part.strip('_')}.md"] = title, api_page(title, part, ordered)
+    classes = ["estimators.KMeans", "estimators.LogisticRegression"]
+    pages["api/estimators.md"] = "Estimators", api_page("Estimators", "estimators", classes)
+    pages["api/onnx.md"] = "ONNX", api_page("ONNX", "onnx", ["onnx.export"])
     return pages
+
+
+def api_page(title: str, part: str, names: list[str]) -> str:
+    """A page of the API: what it is, where its guide is, then each name."""
+    intro = f"The reference: arguments, results, errors and sources. With examples and pictures: {GUIDES[part]}."
+    return "\n\n".join([f"# {title}", intro, *(f"::: anyops.{name}" for name in names)]) + "\n"
 
 
 def linked_files() -> set[str]:
@@ -70,9 +91,9 @@ def page_of(path: str) -> str:
 def shown(path: str) -> str:
     """The Markdown that shows a file."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    if path.endswith(".md"):
-        return text
-    return f"# {path}\n\n```{Path(path).suffix[1:]}\n{text}```\n"
+    boost = BOOST.get(path if path.endswith(".md") else "files", 1)
+    head = f"---\nsearch:\n  boost: {boost}\n---\n"
+    return head + (text if path.endswith(".md") else f"# {path}\n\n```{Path(path).suffix[1:]}\n{text}```\n")
 
 
 def on_config(config: Any) -> Any:
@@ -117,3 +138,25 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
     markdown = FORMULA.sub(as_mathml, markdown)
     return OUTSIDE.sub(moved, markdown) if "/" not in page.file.src_uri else markdown
+
+
+def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:
+    """In the API, end a parameter without a description after its type, and show types without backticks."""
+    if not page.file.src_uri.startswith("api/"):
+        return html
+    html = EMPTY.sub(r"\1", SAME.sub("", html))
+    return INLINE_CODE.sub(lambda code: code[0].replace("`", ""), html)
+
+
+def on_post_page(output: str, *, page: Any, config: Any) -> str:
+    """Refuse a page that loads something from elsewhere; links to other sites are no loads."""
+    from mkdocs.exceptions import PluginError  # here, as above
+
+    if found := loads(output):
+        raise PluginError(f"{page.file.src_uri} loads from elsewhere: {', '.join(found)}")
+    return output
+
+
+def loads(html: str) -> list[str]:
+    """The elements of a page by which a browser fetches from another host without being asked."""
+    return [tag for tag in LOADED.findall(html) if 'rel="canonical"' not in tag]
