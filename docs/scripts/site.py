@@ -39,8 +39,24 @@ SAME = re.compile(r"\s*\(<code>SAME</code>(?:, default:\s*<code>.*?</code>\s*)?\
 EMPTY = re.compile(r"\s*–\s*(<div class=\"doc-md-description\">\s*</div>)")
 INLINE_CODE = re.compile(r"<code>([^<]*)</code>")
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
-# How much a page counts in a search, where it is not 1: guides before the history, and before listings of code.
-BOOST = {"CHANGELOG.md": 0.2, "CONTRIBUTING.md": 0.3, "RELEASING.md": 0.2, "files": 0.5}
+# How much a page counts in a search, where it is not 1: guides first, then what explains or lists.
+BOOST = {
+    "nms.md": 2.5,
+    "suppression.md": 2,
+    "boxes.md": 1.5,
+    "kmeans.md": 1.5,
+    "logistic_regression.md": 1.5,
+    "losses.md": 1.5,
+    "conventions.md": 0.7,
+    "detector.md": 0.7,
+    "performance.md": 0.5,
+    "how_nms_works.md": 0.3,
+    "CONTRIBUTING.md": 0.2,
+    "RELEASING.md": 0.2,
+    "CHANGELOG.md": 0.1,
+}
+LISTING_BOOST = 0.5
+COMMAND = "command.md"
 FORMULA = re.compile(r"^```math\n(?P<tex>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -91,15 +107,21 @@ def page_of(path: str) -> str:
 def shown(path: str) -> str:
     """The Markdown that shows a file."""
     text = (ROOT / path).read_text(encoding="utf-8")
-    boost = BOOST.get(path if path.endswith(".md") else "files", 1)
-    head = f"---\nsearch:\n  boost: {boost}\n---\n"
-    return head + (text if path.endswith(".md") else f"# {path}\n\n```{Path(path).suffix[1:]}\n{text}```\n")
+    if path.endswith(".md"):
+        return text
+    return f"# {path}\n\n```{Path(path).suffix[1:]}\n{text}```\n"
+
+
+def command() -> str:
+    """The page of the command line: that part of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return "# The command line\n" + text.partition("\n## The command\n")[2].partition("\n## ")[0]
 
 
 def on_config(config: Any) -> Any:
     """Put the API into the navigation; leave out pages that are not written yet."""
     config.watch += [str(ROOT / "src"), str(ROOT / "CHANGELOG.md"), str(ROOT / "CONTRIBUTING.md")]
-    here = {path.name for path in (ROOT / "docs").glob("*.md")} | {path.name for path in ROOT.glob("*.md")}
+    here = {COMMAND} | {path.name for path in (ROOT / "docs").glob("*.md")} | {path.name for path in ROOT.glob("*.md")}
     for section in config.nav:
         for title, entries in section.items():
             entries[:] = [entry for entry in entries if set(entry.values()) <= here]
@@ -113,6 +135,7 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File, InclusionLevel  # here, so that the tests can read the rest without it
 
     project = {path.name: shown(path.name) for path in ROOT.glob("*.md") if path.name != "README.md"}
+    project[COMMAND] = command()
     for uri, text in project.items():
         files.append(File.generated(config, uri, content=text))
     for path in linked_files() - set(project):
@@ -124,6 +147,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
     """Write formulas as MathML, which browsers draw; lead links that leave docs/, or enter it, to their pages."""
+    uri = page.file.src_uri
+    page.meta["search"] = {"boost": LISTING_BOOST if uri.startswith("files/") else BOOST.get(uri, 1)}
 
     def moved(link: re.Match[str]) -> str:
         target, anchor = link["target"], link["anchor"] or ""
@@ -137,7 +162,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return convert(formula["tex"], display="block")
 
     markdown = FORMULA.sub(as_mathml, markdown)
-    return OUTSIDE.sub(moved, markdown) if "/" not in page.file.src_uri else markdown
+    return OUTSIDE.sub(moved, markdown) if "/" not in uri else markdown
 
 
 def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:
