@@ -42,11 +42,12 @@ LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[
 # How much a page counts in a search, where it is not 1: guides first, then what explains or lists.
 BOOST = {
     "nms.md": 2.5,
-    "suppression.md": 2,
+    "suppression.md": 1.2,
     "boxes.md": 1.5,
     "kmeans.md": 1.5,
     "logistic_regression.md": 1.5,
     "losses.md": 1.5,
+    "gpu.md": 1.5,
     "conventions.md": 0.7,
     "detector.md": 0.7,
     "performance.md": 0.5,
@@ -94,7 +95,7 @@ def linked_files() -> set[str]:
     found = set()
     for page in (ROOT / "docs").glob("*.md"):
         for link in OUTSIDE.finditer(page.read_text(encoding="utf-8")):
-            if link["up"]:
+            if link["up"] and link["target"] != "README.md":
                 found.add(link["target"])
     return found
 
@@ -152,6 +153,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
     def moved(link: re.Match[str]) -> str:
         target, anchor = link["target"], link["anchor"] or ""
+        if target == "README.md":  # pages link to its part on the command only
+            return f"]({COMMAND})"
         if link["up"]:
             return f"]({page_of(target)}{anchor})"
         return f"]({target.removeprefix('docs/')}{anchor})"
