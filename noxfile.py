@@ -13,7 +13,7 @@ nox.options.error_on_missing_interpreters = True
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TEST = nox.project.dependency_groups(PYPROJECT, "test")
 DETECTOR = ("-r", "examples/detector/requirements.txt")
-EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli]", *DETECTOR, "array-api-strict", "distributed")
+EVERYTHING = ("-e.[torch,jax,dask,onnx,sklearn,cli]", *DETECTOR, "array-api-strict", "distributed", "pandas", "polars")
 # Each worker starts with its half of the tests, because tests of one file share compiled programs.
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
 # One worker per core. With more threads, BLAS and OpenMP would mostly wait for each other.

@@ -61,7 +61,7 @@ def runs(known: dict[str, Any]) -> list[str]:
     for backend in map(str, Backend):
         if entry := known.get(backend):
             late = ", ".join(f"`{op}`" for op in OPS if op not in entry["ops"])
-            newer = f"; not {late}, which came later" if late else ""
+            newer = f"; without {late}" if late else ""
             lines.append(f"- {backend}: {entry['version']}, Python {entry['python']}, {entry['date']}{newer}")
     missing = [f"`{b}`" for b in Backend if str(b) not in known]
     return [*lines, *([f"- **Not run**: {', '.join(missing)}. Their columns say what is expected."] if missing else [])]
@@ -74,8 +74,8 @@ def render() -> str:
     def marked(word: str, *reasons: str | None) -> str:
         found = list(dict.fromkeys(reason for reason in reasons if reason))
         notes.extend(reason for reason in found if reason not in notes)
-        marks = ", ".join(str(number) for number in sorted(notes.index(reason) + 1 for reason in found))
-        return f"{word} <sup>{marks}</sup>" if marks else word
+        marks = ",".join(str(number) for number in sorted(notes.index(reason) + 1 for reason in found))
+        return f"{word}&nbsp;<sup>{marks}</sup>" if marks else word
 
     def cell(op: str, backends: tuple[Backend, ...]) -> str:
         reasons, *others = ({t: why_not(op, b, t) for t in Transform if t.belongs_to(b)} for b in backends)
@@ -100,27 +100,31 @@ def render() -> str:
         "",
         "<!-- written by `python -m tests.record`; with `--page`, from the runs that were kept -->",
         "",
-        "✓: called as it is, and inside the transforms of the library: `jit`, `vmap` and `grad` of JAX;",
-        "`torch.compile`, `torch.func.vmap` and autograd. Otherwise the cell says which of them run or do not, and a",
-        "small number says why. *strict* is array-api-strict, *strictest* the same with all that is optional in the",
-        "standard switched off. `anyops.support()` says the same in Python. The tests try each cell: what is said to",
-        "run has run, and the rest has failed, in these runs:",
-        "",
-        *runs(load()),
+        "Each op on each array library, such as NumPy, PyTorch, JAX and CuPy. ✓: it runs when called directly and",
+        "inside the transforms of the library: `jit`, `vmap` and `grad` of JAX; `torch.compile`, `torch.func.vmap`",
+        "and autograd. Otherwise the cell says which of these run or do not; *eager* means called directly. The",
+        "[number](#notes) gives the reason. *strict* is array-api-strict; *strictest* is the same with all optional",
+        "parts of the standard switched off. `anyops.support()` returns the table in Python. Every supported cell",
+        "was run successfully, and every unsupported cell was confirmed to fail, in the [runs below](#runs).",
         "",
         *table(["op (its static form)", *PLACES], rows),
         "",
         "## In a program",
         "",
-        "Loops and meshes of JAX, graphs of torch, and exported programs, all with a number of rows or boxes that may",
-        "vary where they are exported. The other ops, where the length of the result or the number of iterations",
-        "depends on the data, run in none of them and name their static form; on a mesh, which is called eagerly, all",
-        "of them run.",
-        "[Inside jit, vmap and compile](transforms.md) says what each needs.",
+        "Loops and meshes of JAX, graphs of torch, and exported programs. Exported programs were tested with a",
+        "number of rows or boxes that varies. The ops that are missing here (index ops and fits) run in none of",
+        "these programs, and raise an error that names their static form; on a mesh, where they are called eagerly,",
+        "all of them run. [Inside jit, vmap and compile](transforms.md) explains what each program needs.",
         "",
         *table(["op", *(name.replace("_", "_<wbr>") for name in programs)], held),
         "",
+        "## Notes",
+        "",
         *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
+        "",
+        "## Runs",
+        "",
+        *runs(load()),
     ]
     return "\n".join(lines) + "\n"
 

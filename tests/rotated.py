@@ -191,7 +191,7 @@ def render() -> str:
         f"Measured on {known['date']} with {versions}, on a CPU.",
         "`nox -s dropin` installs these libraries and checks their answers again. The tests of anyops always check its own answers against the right values.",
         "",
-        "## Pairs that need no arithmetic",
+        "## Pairs with an obvious answer",
         "",
         "Boxes are given as centre, width, height, degrees. Errors above 1e−3 are bold. For the halves, the table shows angles at which one of the libraries fails; at most angles",
         "(2° and 3° among them) all are right.",

@@ -104,6 +104,18 @@ def test_reference_holds_every_name():
     assert set(site.public_names()) <= set(site.PARTS)
 
 
+def test_pages_load_nothing_from_elsewhere():
+    site = script("docs/scripts/site.py")
+    harmless = '<a href="https://a.b/c"></a><script src="c.js"></script><link rel="stylesheet" href="../d.css">'
+    assert not site.loads(harmless)
+    loaded = [
+        '<script src="https://a.b/c"></script>',
+        '<img alt="d" src=//a.b/d.png>',
+        "<link href='http://a.b/e.css'>",
+    ]
+    assert [site.loads(harmless + tag) for tag in loaded] == [[tag.partition("</")[0]] for tag in loaded]
+
+
 def script(path):
     """Import a script of the docs as a module."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)

@@ -98,10 +98,12 @@ def batch_norm(
     weight, bias : array (C,), optional
         Scale and shift, 1 and 0 if not given.
     training : bool
+        Whether to normalise by the statistics of the batch, and to update the running ones.
     momentum : float
         Weight of the *old* running value: running ← momentum · running + (1 − momentum) · batch, as in TensorFlow,
         Keras and flax; torch's is one minus this. Any finite number.
     eps : float ≥ 0
+        ε, added to the variance.
     axis : int
         The channel axis of `x`.
     correction : float ≥ 0

@@ -27,7 +27,7 @@ def run(tmp_path, monkeypatch):
 def command():
     """Arguments for `subprocess` that start `anyops`."""
     pytest.importorskip("typer")
-    return [sys.executable, "-m", "anyops.cli"]
+    return [sys.executable, "-m", "anyops"]
 
 
 @pytest.fixture

@@ -351,6 +351,15 @@ def test_a_name_of_a_column_stays_in_its_line():
     assert r"class a\nb" in named.summary()
 
 
+@pytest.mark.parametrize("names", [("no", "yes"), ("no\n", "y\tes")])
+def test_the_table_of_two_classes_names_the_class_of_the_coefficients(names):
+    x, y = spector()
+    got = anyops.logistic_regression(x, np.asarray(names)[y.astype(int)])
+    lines = got.summary().splitlines()
+    first, second = ("no", "yes") if names[0] == "no" else (r"no\n", r"y\tes")
+    assert f"log-odds of class {second} against class {first}" in lines
+
+
 def test_text_labels_of_dask_are_refused_with_the_way():
     da = pytest.importorskip("dask.array")
     x, y = spector()

@@ -75,6 +75,7 @@ def box_iou(
         "iou", "iof" and "ios" for every `fmt`; also "giou", "diou" and "ciou" for axis-aligned 2D boxes, "giou" and
         "diou" for "segment" and "xyzxyz", "probiou" for "cxcywhr" and "xywhr".
     pairwise : bool
+        Whether to compare every box of `boxes1` with every box of `boxes2`.
     fmt : str
         Meaning of the numbers along the last axis: "xyxy", "xywh", "cxcywh" or "yxyx"; rotated boxes "cxcywhr" or
         "xywhr", in degrees, counter-clockwise as seen in an image; four corners "xyxyxyxy"; "polygon", (..., V, 2);
@@ -306,6 +307,7 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: ShareKind = "iou") -> Array:
     masks1, masks2 : array (..., N, H, W), (..., M, H, W)
         Bool, or numbers where nonzero means inside; leading dimensions broadcast.
     kind : {"iou", "iof", "ios"}
+        The area that the intersection is divided by: of the union, of the first mask, of the smaller mask.
 
     Returns
     -------

@@ -42,12 +42,14 @@ def anchor_boxes(
     wh : array (n, 2)
         Widths and heights, positive and finite. The anchors are in the same unit.
     k : int in [1, n]
+        Number of anchors.
     center : {"median", "mean"}
         Whether each side of an anchor is the median or the mean of its boxes. The median reproduces the figures of
         [1]_; the mean gives a lower mean IoU.
     seed : int, numpy.random.Generator or None
         The k-means++ start is drawn on the host, so it is the same on every library.
     max_iter : int ≥ 1
+        Largest number of iterations.
     ratio : float ≥ 1
         An anchor matches a box if both sides differ by a factor of less than `ratio` [2]_.
     callback : callable, optional
@@ -58,6 +60,7 @@ def anchor_boxes(
     anchors : array (k, 2)
         In ascending order of area, in the dtype of `wh`, the default float for integers.
     mean_iou : float
+        Mean over the boxes of the IoU with their best anchor.
     best_possible_recall : float
         Fraction of boxes that match some anchor.
 

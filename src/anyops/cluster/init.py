@@ -36,6 +36,7 @@ def kmeans_plusplus(
     ----------
     x : array (n, d)
     k : int in [1, n]
+        Number of centres.
     seed : int, numpy.random.Generator or None
     sample_weight : array (n,), optional
         Numbers ≥ 0; a sample of weight 0 is ignored.

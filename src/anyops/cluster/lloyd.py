@@ -49,11 +49,13 @@ def kmeans(
         Finite samples, floating, integer or bool; samples of weight 0 may hold anything. A dask array, chunked along
         samples, is read chunk by chunk, once per iteration.
     k : int in [1, n]
+        Number of clusters.
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the samples. For a dask array use "k-means||" or an array.
     n_init : int or "auto"
         Number of starts; the best fit is returned. "auto" is 10 for "random" and 1 otherwise.
     max_iter : int ≥ 1
+        Largest number of iterations of a start.
     tol : float ≥ 0
         Stop when Σ ‖Δc‖² ≤ tol · the mean over features of the variance of `x`, or when no label changes.
     sample_weight : array (n,), optional
@@ -74,7 +76,9 @@ def kmeans(
     labels : array (n,)
         The closest of `centers`, ties to the lowest number; a dask array for a dask one.
     inertia : float
+        Σ w · distance of each sample to its centre.
     n_iter : int
+        Number of iterations of the best start.
     converged : bool
         False if `max_iter` ended the fit.
 

@@ -41,6 +41,7 @@ def minibatch_kmeans(
         library, device and dtype. Each is requested once, in order, and not kept. Each should be a random sample of the
         data: shuffle sorted data. A dask array is computed batch by batch.
     k : int ≥ 1
+        Number of clusters.
     init : {"k-means++", "k-means||", "random"} or array (k, d)
         The centres to start from, or how to draw them from the first three batches, or from more if these hold fewer
         than 3 k samples.

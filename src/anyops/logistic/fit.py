@@ -89,6 +89,7 @@ def logistic_regression(
         "newton": iteratively reweighted least squares. "lbfgs": gradients only, for many coefficients. "proximal":
         proximal Newton, for `l1`. "auto": the cheapest of these; the result names it.
     max_iter : int ≥ 0
+        Largest number of steps.
     tol : float ≥ 0
         The fit ends when the loss is within tol² of its minimum, relative to its value; with l1, when the duality gap
         is below tol of it.

@@ -92,6 +92,7 @@ def logistic_loss(
     sample_weight : array (n,), optional
         Numbers ≥ 0, or bool, in any unit. A row of weight 0 is ignored, even if it holds NaN.
     l2 : float ≥ 0
+        Penalty on the sum of the losses: l2 / 2 · ‖coef‖².
 
     Returns
     -------

@@ -259,6 +259,8 @@ class LogisticResult(NamedTuple):
     def summary(self, names: Sequence[str] | None = None, *, alpha: float = 0.05) -> str:
         """The table of coefficients: standard error, z, p-value and interval; above it, the quality of the fit.
 
+        Of two classes, the coefficients are those of the second in `classes`; the table names both.
+
         Parameters
         ----------
         names : sequence of str, optional
@@ -284,7 +286,9 @@ class LogisticResult(NamedTuple):
         rule = "-" * len(head)
         out = [*self._title(), rule, head, rule]
         for label, line in zip(classes[-len(values) :], cells(values, errors, alpha), strict=True):
-            if len(values) > 1:
+            if len(values) == 1:
+                out.append(f"log-odds of class {_in_line(str(label))} against class {_in_line(str(classes[0]))}")
+            else:
                 out.append(f"class {_in_line(str(label))}")
                 base = not any(value or (errors is not None and error) for value, error, *_ in line)
                 if base and values.any():

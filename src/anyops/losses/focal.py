@@ -214,6 +214,7 @@ def sigmoid_focal_loss_and_grad(
     Returns
     -------
     loss : array
+        As returned by :func:`sigmoid_focal_loss`.
     dlogits : array
         In the shape and dtype of `logits` (the default float for integers): of each item's own loss for "none" and
         "sum", of the mean for "mean".
@@ -418,6 +419,7 @@ def softmax_focal_loss(
     ignore_index : int, optional
         Items with this label are ignored: loss and gradient are 0, whatever their logits.
     label_smoothing : float in [0, 1]
+        ε above.
     reduction : {"none", "mean", "sum"}
         The mean is over the items not ignored, whatever their `alpha`; Σ w loss / Σ w with a `sample_weight`. The mean
         of no items is 0.
@@ -478,6 +480,7 @@ def softmax_focal_loss_and_grad(
     Returns
     -------
     loss : array
+        As returned by :func:`softmax_focal_loss`.
     dlogits : array
         In the shape and dtype of `logits` (the default float for integers): of each item's own loss for "none" and
         "sum", of the mean for "mean".

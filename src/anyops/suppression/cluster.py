@@ -163,12 +163,16 @@ def cluster_nms_scores(
     boxes : array (..., N, 4)
     scores : array (..., N)
     iou_threshold : float in [0, 1]
+        As in :func:`cluster_nms`.
     penalty : {None, "score", "score+distance"}
+        As in :func:`cluster_nms`.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        As in :func:`cluster_nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     labels : array (..., N), optional
     sigma : float
+        As in :func:`cluster_nms`.
     valid : bool array (..., N), optional
         False for padding, which affects nothing and gets 0.
     overlaps : array (..., N, N), optional
@@ -290,10 +294,14 @@ def weighted_cluster_nms_boxes(
     boxes : array (..., N, 4)
     scores : array (..., N)
     iou_threshold : float in [0, 1]
+        As in :func:`cluster_nms`.
     penalty : {None, "score", "score+distance"}
+        As in :func:`cluster_nms`.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
+        As in :func:`cluster_nms`.
     labels : array (..., N), optional
     sigma : float
+        As in :func:`cluster_nms`.
     valid : bool array (..., N), optional
         False for padding, which affects nothing and gets 0.
     overlaps : array (..., N, N), optional

@@ -152,8 +152,10 @@ def fast_nms_mask(
     boxes : array (..., N, 4)
     scores : array (..., N)
     iou_threshold : float in [0, 1]
+        As in :func:`fast_nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        As in :func:`fast_nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional

@@ -96,15 +96,15 @@ def weighted_boxes_fusion(
     score_threshold: float | Array = 0.0,
     conf_type: ConfType = "avg",
 ) -> FusedBoxes:
-    """Weighted boxes fusion [1]_: Σ s box / Σ s over overlapping boxes, of one or several models.
+    """Weighted boxes fusion (WBF) [1]_: Σ s box / Σ s over overlapping boxes, of one or several models.
 
     Boxes are taken by descending s, their score times the weight of their model, ties by the lower index. Each joins
     the fused box of its label that overlaps it most, if by more than `iou_threshold`, ties to the one founded first.
     Otherwise it founds a new one. A fused box is always the mean, weighted by s, of the boxes that have joined it.
 
-    With n the number of boxes that were fused, w_i the weights of their models, W the weights of all m models, and P
-    the weights of the models present among the boxes, each counted once, the score of a fused box is, as in the
-    authors' implementation [2]_,
+    The score of a fused box follows the implementation of the authors [2]_. n is the number of boxes that were fused,
+    w_i are the weights of their models. m is the number of all models, W are their weights. P are the weights of the
+    models that found at least one of the boxes, each once.
 
     ========================  ==============================================================
     avg                       (Σ s_i / n) · min(n, m) / Σ W
@@ -131,6 +131,7 @@ def weighted_boxes_fusion(
     score_threshold : float
         Boxes with a score that is not strictly greater are ignored; compared before weights, and NaN is not greater.
     conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
+        How the score of a fused box is computed, see above.
 
     Returns
     -------
@@ -228,8 +229,11 @@ def weighted_boxes_fusion_padded(
         By default the largest valid number in each scene is the number of the last model. Weights in an array are not
         checked.
     iou_threshold : float in [0, 1]
+        As in :func:`weighted_boxes_fusion`.
     score_threshold : float
+        As in :func:`weighted_boxes_fusion`.
     conf_type : {"avg", "max", "box_and_model_avg", "absent_model_aware_avg"}
+        As in :func:`weighted_boxes_fusion`.
     valid : bool array (..., N), optional
         False for padding, which is ignored.
 

@@ -153,6 +153,7 @@ def batched_nms(
     idxs : array (N,)
         Class of each box.
     iou_threshold : float in [0, 1]
+        As in :func:`nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`.
 
@@ -203,8 +204,10 @@ def nms_mask(
     boxes : array (..., N, 4)
     scores : array (..., N)
     iou_threshold : float in [0, 1]
+        As in :func:`nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        As in :func:`nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional

@@ -132,9 +132,12 @@ def matrix_nms_scores(
     boxes : array (..., N, 4)
     scores : array (..., N)
     kernel : {"gaussian", "linear"}
+        As in :func:`matrix_nms`.
     sigma : float
+        As in :func:`matrix_nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        As in :func:`matrix_nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     valid : bool array (..., N), optional

@@ -157,13 +157,18 @@ def soft_nms_scores(
     boxes : array (..., N, 4)
     scores : array (..., N)
     decay : {"gaussian", "linear", "hard"}
+        As in :func:`soft_nms`.
     sigma : float
+        As in :func:`soft_nms`.
     iou_threshold : float in [0, 1]
+        As in :func:`soft_nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
+        As in :func:`soft_nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     score_threshold : float, optional
+        As in :func:`soft_nms`.
     valid : bool array (..., N), optional
         False for padding, which lowers nothing and gets 0.
     overlaps : array (..., N, N), optional
