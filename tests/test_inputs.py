@@ -61,12 +61,12 @@ NO_ARRAYS = [
 FRAMES = {
     "pandas": (
         lambda m: m.DataFrame({"a": [1, 2], "b": ["x", None]}),
-        r"pandas\.DataFrame; pass NAME\.to_numpy\(float\); anyops\.estimators take data frames in a fit",
+        r"pandas\.DataFrame; pass NAME\.to_numpy\(float\); anyops\.estimators take data frames$",
     ),
     "pandas column": (lambda m: m.Series([1, 2]), r"pandas\.Series; pass NAME\.to_numpy\(\)$"),
     "polars": (
         lambda m: m.DataFrame({"a": [1, 2]}),
-        r"polars\.DataFrame; pass NAME\.to_numpy\(\); anyops\.estimators take data frames in a fit",
+        r"polars\.DataFrame; pass NAME\.to_numpy\(\); anyops\.estimators take data frames$",
     ),
     "polars column": (lambda m: m.Series([1, 2]), r"polars\.Series; pass NAME\.to_numpy\(\)$"),
     "builtins": (lambda m: [[1, 2]], r"list; numpy\.asarray\(NAME\) makes one$"),
@@ -782,3 +782,9 @@ def test_what_is_not_finite_is_looked_for_among_samples_that_count(backend):
     ):
         with pytest.raises(ValueError, match="got NaN in row 20, column 1"):
             call()
+
+
+def test_objects_of_a_frame_are_told_what_to_write():
+    x = np.asarray([[1.5, True], [2.0, False]], dtype=object)
+    with pytest.raises(TypeError, match=r"x must have .*, got object; .* pass \.to_numpy\(float\) of a data frame$"):
+        anyops.kmeans(x, 2)

@@ -125,6 +125,16 @@ def test_an_unknown_call_is_an_error():
         anyops.support()["nms"].why_not("jut", "jax")
 
 
+def test_an_unknown_place_is_an_error():
+    with pytest.raises(ValueError, match=r"place must be one of numpy, .*, got 'jaxx'"):
+        anyops.support()["nms_mask"].why_not("jit", "jaxx")
+
+
+@pytest.mark.parametrize(("call", "place"), [("jit", "numpy"), ("compile", "jax:x64"), ("vmap", "torch")])
+def test_a_call_of_another_library_is_not_supported(call, place):
+    assert anyops.support()["box_iou"].why_not(call, place) == f"{place.partition(':')[0]} has no {call}"
+
+
 @pytest.mark.parametrize("op", record.OPS)
 def test_every_limit_excludes_something(op):
     for limit in anyops.support()[op].limits:

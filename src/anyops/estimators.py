@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Real
@@ -444,10 +444,16 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):
         coef, intercept = (home.asarray(error) for error in self.result_.stderr)
         return home.reshape(coef, self.coef_.shape), home.reshape(intercept, self.intercept_.shape)
 
-    def summary(self, *, alpha: float = 0.05) -> str:
-        """Return the table of coefficients, by the names of the columns, see :meth:`anyops.LogisticResult.summary`."""
+    def summary(self, names: Sequence[str] | None = None, *, alpha: float = 0.05) -> str:
+        """Return the table of coefficients, see :meth:`anyops.LogisticResult.summary`.
+
+        The names of the columns are those of the data frame in `fit`, unless `names` gives others, such as the
+        ``get_feature_names_out()`` of an earlier step of a pipeline.
+        """
         check_is_fitted(self)
-        return self.result_.summary(getattr(self, "feature_names_in_", None), alpha=alpha)
+        if names is None:
+            names = getattr(self, "feature_names_in_", None)
+        return self.result_.summary(names, alpha=alpha)
 
     def decision_function(self, X: Any) -> Array:
         """Return the logit of the second class of two, array (n,), or of all K classes, array (n, K)."""

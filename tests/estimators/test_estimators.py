@@ -386,6 +386,8 @@ def test_summary_has_the_names_of_columns():
     assert [line.split()[0] for line in table.splitlines()[7:11]] == ["length", "width", "height", "intercept"]
     assert "0.95]" in table
     assert pickle.loads(pickle.dumps(model)).summary(alpha=0.1) == table
+    others = model.summary(["a", "b", "c"], alpha=0.1)
+    assert [line.split()[0] for line in others.splitlines()[7:11]] == ["a", "b", "c", "intercept"]
 
 
 def test_continuous_targets_are_refused(backend):

@@ -229,3 +229,12 @@ def test_gamma_0_is_the_cross_entropy_of_torch():
         want = torch.nn.functional.binary_cross_entropy_with_logits(x, t, torch.tensor(W)[:, None], pos_weight=p)
         loss = anyops.sigmoid_focal_loss(x, t, None, 0, pos_weight=p, sample_weight=torch.tensor(W)[:, None])
         torch.testing.assert_close(loss.mean(), want)
+
+
+def test_weights_of_rows_are_told_their_shape():
+    logits = np.zeros((4, 12, 5), np.float32)
+    hint = r"got \(4, 12\); one for each row has shape \(4, 12, 1\)$"
+    with pytest.raises(ValueError, match=hint):
+        anyops.sigmoid_focal_loss(logits, logits, sample_weight=np.ones((4, 12)))
+    with pytest.raises(ValueError, match=r"got \(3,\)$"):
+        anyops.sigmoid_focal_loss(logits, logits, sample_weight=np.ones(3))

@@ -132,7 +132,7 @@ def _of_frame(name: str, x: Any) -> str:
         return f"; pass {_as_code(name)}.to_numpy()"
     # pandas converts columns of different dtypes to an array of objects unless a dtype is given.
     dtype = "float" if describe(x) == "pandas.DataFrame" else ""
-    return f"; pass {_as_code(name)}.to_numpy({dtype}); anyops.estimators take data frames in a fit"
+    return f"; pass {_as_code(name)}.to_numpy({dtype}); anyops.estimators take data frames"
 
 
 def _as_code(name: str) -> str:
@@ -227,6 +227,8 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
         hint = "; NumPy has no bfloat16 arithmetic, pass float32"
     elif not ours and "float" in known:
         hint = f"; floats have 16, 32 or 64 bits here, pass {'float64' if 'float1' in known else 'float32'}"
+    elif known == "object":
+        hint = "; NumPy makes objects of columns of several dtypes, pass .to_numpy(float) of a data frame"
     elif not ours and "int" in known:
         hint = "; integers have 8, 16, 32 or 64 bits here"
     expected = " or ".join(words[k] for k in kinds)

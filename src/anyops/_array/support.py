@@ -13,6 +13,14 @@ PROGRAMS = frozenset({"scan", "shard_map", "export", "onnx", "make_fx", "aot_fun
 STATIC = frozenset({"jit", "vmap", "compile", "func.vmap"}) | PROGRAMS
 # "mesh": on arrays on several devices of JAX.
 CALLS = STATIC | {"eager", "grad", "mesh"}
+CALLS_OF = {
+    "numpy": {"eager"},
+    "strict": {"eager"},
+    "torch": {"eager", "grad", "compile", "func.vmap", "export", "onnx", "make_fx", "aot_function", "fake", "trace"},
+    "jax": {"eager", "grad", "jit", "vmap", "scan", "shard_map", "mesh", "export"},
+    "cupy": {"eager"},
+    "dask": {"eager"},
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,7 +96,7 @@ class Support(NamedTuple):
     limits: tuple[SupportLimit, ...]
 
     def why_not(self, call: str, place: str) -> str | None:
-        """Return why the op cannot be called so in a place, None if it can.
+        """Return why the op cannot be called so in a place, None if it can; ValueError for other calls and places.
 
         Parameters
         ----------
@@ -96,11 +104,17 @@ class Support(NamedTuple):
             "eager", "grad", "jit", "vmap", "scan", "shard_map", "mesh" or "export" of JAX; "compile", "func.vmap",
             "export", "onnx", "make_fx", "aot_function", "fake" (shapes alone) or "trace" of torch.
         place : str
-            A library, as "torch", or a library with settings, as "jax:x64".
+            "numpy", "torch", "jax", "cupy", "dask", or "strict" (array-api-strict); or one of them with settings, as
+            "jax:x64".
         """
         if call not in CALLS:
             raise ValueError(f"call must be one of {', '.join(sorted(CALLS))}, got {call!r}")
-        names = {place, place.partition(":")[0]}
+        library = place.partition(":")[0]
+        if library not in CALLS_OF:
+            raise ValueError(f"place must be one of {', '.join(CALLS_OF)}, or one of them with settings, got {place!r}")
+        if call not in CALLS_OF[library]:
+            return f"{library} has no {call}"
+        names = {place, library}
         for limit in self.limits:
             if call in limit.calls and (not limit.places or names & limit.places):
                 return limit.reason

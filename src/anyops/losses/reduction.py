@@ -25,7 +25,9 @@ def check_weights(mode: Mode, name: str, weights: Array | None, shape: tuple[int
     check_dtype(xp, name, weights, "real floating", "integral", "bool")
     fits = len(given) <= len(shape) and all(a in (1, b) for a, b in zip(reversed(given), reversed(shape), strict=False))
     if not fits:
-        raise ValueError(f"{name} must broadcast to the shape of the items, {shape}, got {given}")
+        rows = given == shape[: len(given)]
+        hint = f"; one for each row has shape {(*given, *(1,) * (len(shape) - len(given)))}" if rows else ""
+        raise ValueError(f"{name} must broadcast to the shape of the items, {shape}, got {given}{hint}")
     if mode.raises and not xp.isdtype(weights.dtype, "bool") and bool(xp.any(weights < 0)):
         raise ValueError(f"{name} must be at least 0, got {float(xp.min(weights))}")
 
