@@ -488,6 +488,15 @@ def test_files_that_cannot_be_fused(refused, tmp_path, contents, options, words)
     refused(*contents, "--method", "wbf", *options, words=words, stdin=contents.get("-", "").encode())
 
 
+def test_a_model_without_a_weight_is_named_by_its_line(run, tmp_path):
+    rows = ["image_id,category_id,x,y,w,h,score,model", "1,1,0,0,9,9,1,a", "", "1,1,0,0,9,9,1,yol"]
+    (tmp_path / "in.csv").write_text("\n".join(rows))
+    options = ["--method", "wbf", "--model-field", "model", "--model-weight", "a=2"]
+    result = run("nms", "in.csv", "-o", "out.csv", *options)
+    assert result.exit_code == 2
+    assert "in.csv: line 4: model: expected one of a" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("header", "words"),
     [

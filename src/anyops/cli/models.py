@@ -50,7 +50,7 @@ class Models(NamedTuple):
         for index, name in enumerate(detections.models):
             if self.weights and name not in numbers:
                 raise CommandError(
-                    f"record {index} (counted from 0): {self.field}: expected one of {', '.join(numbers)}, "
+                    f"{detections.place(index)}: {self.field}: expected one of {', '.join(numbers)}, "
                     f"which have a --model-weight, got {name}"
                 )
             numbers.setdefault(name, len(numbers))

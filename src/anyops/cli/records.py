@@ -129,6 +129,12 @@ class Detections:
         """Text of a record."""
         return self._changed.get(index) or self.source[self.starts[index] : self.stops[index]]
 
+    def place(self, index: int) -> str:
+        """Where a record stands in the file: its line in CSV, its number in JSON."""
+        if self.columns is None:
+            return f"record {index} (counted from 0)"
+        return f"line {len(self.source[: self.starts[index]].splitlines()) + 1}"
+
     def text(self, indices: Sequence[int]) -> Iterator[str]:
         """Yield the text of a file with these records alone, in pieces."""
         yield self.head
