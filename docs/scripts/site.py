@@ -36,6 +36,8 @@ GUIDES = {
 }
 OUTSIDE = re.compile(r"\]\((?P<up>(?:\.\./)+)?(?P<target>[^)#:\s]+)(?P<anchor>#[^)]*)?\)")
 EMPTY = re.compile(r"\s*–\s*(<div class=\"doc-md-description\">\s*</div>)")
+CALL_IN_TABLE = re.compile(r"(?<=<code>)[^<]*\([^<]*(?=</code>(?:(?!<td>).)*</td>)", re.DOTALL)
+BREAK = re.compile(r"(?<=[(\[._])(?=[A-Za-z(\[])")
 INLINE_CODE = re.compile(r"<code>([^<]*)</code>")
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
 # How much a page counts in a search, where it is not 1: guides first, then what explains or lists.
@@ -174,9 +176,12 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
 
 def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:
-    """In the API, end a parameter without a description after its type, and show types without backticks."""
+    """In the API, end a parameter without a description after its type, and show types without backticks.
+
+    Elsewhere let long calls in tables break, so that a narrow screen shows all columns.
+    """
     if not page.file.src_uri.startswith("api/"):
-        return html
+        return CALL_IN_TABLE.sub(lambda call: BREAK.sub("<wbr>", call[0]), html)
     html = EMPTY.sub(r"\1", html)
     return INLINE_CODE.sub(lambda code: code[0].replace("`", ""), html)
 
