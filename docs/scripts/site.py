@@ -36,7 +36,7 @@ GUIDES = {
 }
 OUTSIDE = re.compile(r"\]\((?P<up>(?:\.\./)+)?(?P<target>[^)#:\s]+)(?P<anchor>#[^)]*)?\)")
 EMPTY = re.compile(r"\s*–\s*(<div class=\"doc-md-description\">\s*</div>)")
-CALL_IN_TABLE = re.compile(r"(?<=<code>)[^<]*\([^<]*(?=</code>(?:(?!<td>).)*</td>)", re.DOTALL)
+CALL_IN_TABLE = re.compile(r"(?<=<code>)[^<]*\([^<]*(?=</code>(?:(?!<td).)*</td>)", re.DOTALL)
 BREAK = re.compile(r"(?<=[(\[._])(?=[A-Za-z(\[])")
 INLINE_CODE = re.compile(r"<code>([^<]*)</code>")
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
