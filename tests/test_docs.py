@@ -114,9 +114,9 @@ def test_reference_lists_functions_as_help_does():
 def test_reference_gives_each_name_its_own_type(monkeypatch):
     monkeypatch.setitem(sys.modules, "griffe", types.SimpleNamespace(Extension=object))  # a tool of the site alone
     docstrings = script("docs/scripts/docstrings.py")
-    public = {"f": "F.\n\nParameters\n----------\nx : array (n,)\n    Samples.\neps, tol : float, optional\n    Small.\n"}
-    text = "G.\n\nParameters\n----------\nx, eps\n    As in :func:`f`.\n\nReturns\n-------\na, b : array (C,)\n    Sums.\n"
-    found = docstrings.markdown(text, public)
+    head, results = "Parameters\n----------\n", "\nReturns\n-------\na, b : array (C,)\n    Sums.\n"
+    public = {"f": f"{head}x : array (n,)\n    Samples.\neps, tol : float, optional\n    Small.\n"}
+    found = docstrings.markdown(f"{head}x, eps\n    As in :func:`f`.\n{results}", public)
     same = "    As in [`f`][anyops.f].\n"
     assert f"\nx : `array (n,)`\n{same}eps : float, optional\n{same}" in found
     assert "\na : `array (C,)`\n    Sums.\nb : `array (C,)`\n    Sums.\n" in found
