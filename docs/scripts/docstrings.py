@@ -26,9 +26,10 @@ def markdown(text: str, public: dict[str, str]) -> str:
     text = FIELD.sub(lambda field: entries(field, public), text)
     text = ROLE.sub(lambda f: f"[`{f[1]}`][anyops.{f[1]}]" if f[1] in public else f"`{f[1]}`", text)
     text = REFERENCE.sub(lambda found: f"{found[1]}. " + " ".join(found[2].split()), text)
-    # A set would be read as "the first is the default".
-    text = CHOICE.sub(lambda found: found[1] + found[2].replace(", ", " | "), text)
-    # As a call, "array (C,)" would lose its comma; the pages leave the backticks out (site.py).
+    # A set would be read as "the first is the default", and strings as names of types; the pages leave the backticks
+    # out (site.py).
+    text = CHOICE.sub(lambda found: f"{found[1]}`{found[2].replace(', ', ' | ')}`", text)
+    # As a call, "array (C,)" would lose its comma.
     text = SHAPED.sub(r"\1`\2`\3", text)
     return CITED.sub(r"[\1]", text)
 
