@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,33 @@ def test_reference_holds_every_name():
     held = [name for names in site.public_names().values() for name in names]
     assert sorted([*held, "__version__"]) == sorted(anyops.__all__)
     assert set(site.public_names()) <= set(site.PARTS)
+
+
+def test_reference_lists_functions_as_help_does():
+    site = script("docs/scripts/site.py")
+    assert sorted([*site.listed_names(), "__version__"]) == sorted(name for name in anyops.__all__ if name.islower())
+    assert site.api_pages()["api/suppression.md"][1].partition("::: ")[2].startswith("anyops.nms\n")
+
+
+def test_reference_gives_each_name_its_own_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "griffe", types.SimpleNamespace(Extension=object))  # a tool of the site alone
+    docstrings = script("docs/scripts/docstrings.py")
+    head, results = "Parameters\n----------\n", "\nReturns\n-------\na, b : array (C,)\n    Sums.\n"
+    public = {"f": f"{head}x : array (n,)\n    Samples.\neps, tol : float, optional\n    Small.\n"}
+    found = docstrings.markdown(f"{head}x, eps\n    As in :func:`f`.\n{results}", public)
+    same = "    As in [`f`][anyops.f].\n"
+    assert f"\nx : `array (n,)`\n{same}eps : float, optional\n{same}" in found
+    assert "\na : `array (C,)`\n    Sums.\nb : `array (C,)`\n    Sums.\n" in found
+    raised = "H.\n\nRaises\n------\nTypeError, ValueError\n    If it is wrong.\n"
+    assert docstrings.markdown(raised, public) == raised
+
+
+def test_calls_in_tables_break():
+    page = type("Page", (), {"file": type("File", (), {"src_uri": "a.md"})})
+    shown = script("docs/scripts/site.py").on_page_content
+    row = "<code>f.g(a)</code><td><code>f.g_h(a[0], 0.5)</code> <code>f_g</code></td>"
+    broken = "<code>f.g(a)</code><td><code>f.<wbr>g_<wbr>h(<wbr>a[0], 0.5)</code> <code>f_g</code></td>"
+    assert shown(row, page=page, config=None, files=None) == broken
 
 
 def test_pages_load_nothing_from_elsewhere():

@@ -35,8 +35,9 @@ GUIDES = {
     "onnx": "[in a compiled or exported model](../deploy.md)",
 }
 OUTSIDE = re.compile(r"\]\((?P<up>(?:\.\./)+)?(?P<target>[^)#:\s]+)(?P<anchor>#[^)]*)?\)")
-SAME = re.compile(r"\s*\(<code>SAME</code>(?:, default:\s*<code>.*?</code>\s*)?\)")
 EMPTY = re.compile(r"\s*–\s*(<div class=\"doc-md-description\">\s*</div>)")
+CALL_IN_TABLE = re.compile(r"(?<=<code>)[^<]*\([^<]*(?=</code>(?:(?!<td).)*</td>)", re.DOTALL)
+BREAK = re.compile(r"(?<=[(\[._])(?=[A-Za-z(\[])")
 INLINE_CODE = re.compile(r"<code>([^<]*)</code>")
 LOADED = re.compile(r"<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>", re.I)
 # How much a page counts in a search, where it is not 1: guides first, then what explains or lists.
@@ -71,12 +72,18 @@ def public_names() -> dict[str, list[str]]:
     return found
 
 
+def listed_names() -> list[str]:
+    """The functions of anyops, in the order of help(anyops)."""
+    text = ast.get_docstring(ast.parse((ROOT / "src" / "anyops" / "__init__.py").read_text(encoding="utf-8"))) or ""
+    return re.findall(r"^    (\w+)  ", text, re.MULTILINE)
+
+
 def api_pages() -> dict[str, tuple[str, str]]:
-    """Title and text of each page of the API, by its path; functions first, the tuples that they return last."""
-    pages = {}
+    """Title and text of each page of the API, by its path; functions as the package lists them, then result types."""
+    pages, listed = {}, listed_names()
     for part, names in sorted(public_names().items(), key=lambda item: list(PARTS).index(item[0])):
         title = PARTS[part]
-        ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
+        ordered = sorted(names, key=lambda name: (listed.index(name) if name in listed else len(listed), name))
         pages[f"api/{part.strip('_')}.md"] = title, api_page(title, part, ordered)
     classes = ["estimators.KMeans", "estimators.LogisticRegression"]
     pages["api/estimators.md"] = "Estimators", api_page("Estimators", "estimators", classes)
@@ -169,10 +176,13 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
 
 def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:
-    """In the API, end a parameter without a description after its type, and show types without backticks."""
+    """In the API, end a parameter without a description after its type, and show types without backticks.
+
+    Elsewhere let long calls in tables break, so that a narrow screen shows all columns.
+    """
     if not page.file.src_uri.startswith("api/"):
-        return html
-    html = EMPTY.sub(r"\1", SAME.sub("", html))
+        return CALL_IN_TABLE.sub(lambda call: BREAK.sub("<wbr>", call[0]), html)
+    html = EMPTY.sub(r"\1", html)
     return INLINE_CODE.sub(lambda code: code[0].replace("`", ""), html)
 
 

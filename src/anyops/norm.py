@@ -95,8 +95,10 @@ def batch_norm(
         Floating or integer; integers become the namespace's default float, 16-bit floats are computed in float32.
     running_mean, running_var : floating array (C,)
         The running statistics; zeros and ones at the start.
-    weight, bias : array (C,), optional
-        Scale and shift, 1 and 0 if not given.
+    weight : array (C,), optional
+        Scale; 1 if not given.
+    bias : array (C,), optional
+        Shift; 0 if not given.
     training : bool
         Whether to normalise by the statistics of the batch, and to update the running ones.
     momentum : float
@@ -177,8 +179,10 @@ def batch_norm_grad(
 
     Parameters
     ----------
-    dy, x : array (..., C, ...)
-        The derivative with respect to y, and the input of the forward pass, of the same shape.
+    dy : array (..., C, ...)
+        The derivative with respect to y, in the shape of `x`.
+    x : array (..., C, ...)
+        The input of the forward pass.
     weight : array (C,), optional
     running_mean, running_var : array (C,), optional
         The running statistics of the forward pass, needed unless in training.

@@ -304,8 +304,10 @@ def mask_iou(masks1: Array, masks2: Array, *, kind: ShareKind = "iou") -> Array:
 
     Parameters
     ----------
-    masks1, masks2 : array (..., N, H, W), (..., M, H, W)
-        Bool, or numbers where nonzero means inside; leading dimensions broadcast.
+    masks1 : array (..., N, H, W)
+        Bool, or numbers where nonzero means inside.
+    masks2 : array (..., M, H, W)
+        The same; leading dimensions broadcast.
     kind : {"iou", "iof", "ios"}
         The area that the intersection is divided by: of the union, of the first mask, of the smaller mask.
 
