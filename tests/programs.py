@@ -33,6 +33,7 @@ class Program(Enum):
     SHARD_MAP = "jax", "shard_map"
     MESH = "jax", "mesh"
     JAX_EXPORT = "jax", "export"
+    DYNAMIC = "torch", "dynamic"
     EXPORT = "torch", "export"
     ONNX = "torch", "onnx"
     MAKE_FX = "torch", "make_fx"
@@ -227,6 +228,14 @@ def _onnx(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
     for given in (arrays, longer(arrays)):
         named = {f"input_{k}": x for k, x in enumerate(given)}
         close(session.run(None, {k: x for k, x in named.items() if k in taken}), f(*_tensors(given)))
+
+
+def _dynamic(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:
+    """All sizes, and numbers of the op, are symbols from the first call on."""
+    import torch
+
+    torch._dynamo.reset()
+    _same(torch.compile(f, fullgraph=True, dynamic=True, backend="eager"), f, arrays, longer(arrays))
 
 
 def _make_fx(f: Callable[..., Any], arrays: list[np.ndarray]) -> None:

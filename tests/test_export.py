@@ -128,7 +128,11 @@ def test_arguments_of_an_onnx_model():
         ({"dynamic_shapes": [{0: "n"}, {0: "n"}]}, "dynamic_shapes must have as many items as args, 1, got 2"),
         ({"dynamic_shapes": {"x": {0: "n"}}}, "dynamic_shapes must be a list or a tuple of dicts .*, got dict"),
         ({"dynamic_shapes": ["n"]}, "dynamic_shapes must be a list or a tuple of dicts .*, got str"),
-        ({"dynamic_shapes": [{1: "n"}]}, r"dynamic_shapes\[0\] must have axes below 1, got 1"),
+        ({"dynamic_shapes": [{1: "n"}]}, r"dynamic_shapes\[0\] must have axes from 0 to 0, got 1"),
+        ({"dynamic_shapes": [{-1: "n"}]}, r"dynamic_shapes\[0\] must have axes from 0 to 0, got -1"),
+        ({"dynamic_shapes": [{0: 5}]}, r"dynamic_shapes\[0\]\[0\] must be a name, got int"),
+        ({"input_names": [""]}, r"must be different and not empty, got '' in"),
+        ({"input_names": ["x"], "output_names": ["x"]}, r"must be different and not empty, got 'x' in"),
         ({"input_names": "x"}, "input_names must be a list or a tuple of names, got str"),
         ({"input_names": ["x", "y"]}, "input_names must have as many items as args, 1, got 2"),
         ({"output_names": [1]}, "output_names must be a list or a tuple of names, got int"),
@@ -191,3 +195,47 @@ def test_regions_in_loops_that_torch_compiles_as_dynamic(fmt):
         for boxes, scores in (rotated(), rotated(40, seed=5)):
             given = torch.from_numpy(regions(fmt, boxes)), torch.from_numpy(scores)
             torch.testing.assert_close(compiled(*given), call(*given))
+
+
+def _positive(x):
+    return (x > 0)[:, 0]
+
+
+# name: a call of rows (N, 3)
+OF_ROWS = {
+    "sigmoid_focal_loss": lambda x: anyops.sigmoid_focal_loss(x, 1.0 * (x > 0), reduction="mean"),
+    "sigmoid_focal_loss_and_grad": lambda x: anyops.sigmoid_focal_loss_and_grad(x, 1.0 * (x > 0), reduction="mean"),
+    "softmax_focal_loss": lambda x: anyops.softmax_focal_loss(x, _positive(x).long(), reduction="mean"),
+    "softmax_focal_loss_and_grad": lambda x: anyops.softmax_focal_loss_and_grad(x, x.softmax(1), reduction="mean"),
+    "box_iou_loss": lambda x: anyops.box_iou_loss(x[:, [0, 1, 0, 1]], x[:, [1, 2, 1, 2]], reduction="mean"),
+    "batch_norm": lambda x: anyops.batch_norm(x, x.new_zeros(3), x.new_ones(3), training=True),
+    "batch_norm_grad": lambda x: anyops.batch_norm_grad(2 * x, x, training=True),
+    "batch_stats": anyops.batch_stats,
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's warnings about torch
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_means_of_no_rows(name, tmp_path):
+    """The mean of no items is 0 in a program too, where torch takes sizes for positive."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    call, x = OF_ROWS[name], torch.arange(18.0).reshape(6, 3) % 5 - 2
+
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return call(x)
+
+    program = torch.export.export(Module(), (x,), dynamic_shapes=({0: torch.export.Dim("n")},)).module()
+    anyops.onnx.export(call, [x], dynamic_shapes=[{0: "n"}]).save(tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    for rows in (x[:0], x[:1], x[:4]):
+        wanted = call(rows)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        found = program(rows)
+        found = found if isinstance(found, tuple) else (found,)
+        for y, z, w in zip(found, session.run(None, {given.name: rows.numpy()}), wanted, strict=True):
+            torch.testing.assert_close(y, w)
+            np.testing.assert_allclose(z, w, rtol=1e-5, atol=1e-6)

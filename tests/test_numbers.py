@@ -249,3 +249,27 @@ def test_what_is_an_integer(place, name):
         for wrong in (True, np.array(True), place.asarray(np.array(True)), place.asarray(np.array([1])), 1.0):
             with pytest.raises(TypeError, match=rf"^{option} must (be an integer|have an integer dtype), got"):
                 results(**{option: wrong})
+
+
+def test_whole_gamma_in_one_graph_after_the_fourth():
+    """torch.compile makes eight graphs of a function at most."""
+    if why := Backend.TORCH_CPU.why_unavailable():
+        pytest.skip(why)
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    x = torch.linspace(-3, 3, 12)
+    graphs = CompileCounter()
+    compiled = compile_fullgraph(lambda gamma: anyops.sigmoid_focal_loss(x, 1.0 * (x > 0), gamma=gamma), graphs)
+    for gamma in map(float, range(12)):
+        torch.testing.assert_close(compiled(gamma), anyops.sigmoid_focal_loss(x, 1.0 * (x > 0), gamma=gamma))
+    assert graphs.frame_count <= 7
+
+
+def test_thresholds_of_another_library_are_named():
+    torch, jnp = pytest.importorskip("torch"), pytest.importorskip("jax.numpy")
+    boxes, scores = torch.rand(3, 4).cumsum(-1), torch.rand(3)
+    with pytest.raises(TypeError, match="scores and iou_threshold must be arrays of one library"):
+        anyops.nms_mask(boxes, scores, jnp.asarray(0.5))
+    with pytest.raises(TypeError, match="scores and score_threshold must be arrays of one library"):
+        anyops.soft_nms_scores(boxes, scores, score_threshold=jnp.asarray(0.5))

@@ -16,6 +16,7 @@ SOME = {
     Program.SCAN: ["nms_mask"],
     Program.SHARD_MAP: ["nms_mask", "batch_norm"],
     Program.MESH: ["nms", "nms_mask", "kmeans_step"],
+    Program.DYNAMIC: ["nms", "kmeans_step"],
     Program.MAKE_FX: ["nms", "nms_mask", "kmeans_step"],
     Program.AOT: ["nms", "kmeans_step"],
     Program.FAKE: ["nms", "nms_mask", "top_scores", "kmeans", "kmeans_step"],
@@ -136,3 +137,27 @@ def test_results_of_parts_keep_the_parts():
     scores = jax.device_put(np.zeros((2, 3), np.float32), there)
     found = jax.jit(anyops.nms_mask)(boxes, scores)
     assert jax.typeof(found).sharding.spec[0] == "scenes"
+
+
+@pytest.mark.parametrize("n", [9, 70_000])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int32", "uint8"])
+@pytest.mark.parametrize("op", ["nms_mask", "soft_nms_scores", "cluster_nms_scores", "fast_nms_mask", "top_scores"])
+def test_scores_of_any_dtype_vary_over_a_mesh(op, dtype, n):
+    """One device suffices: the types of arrays say whether they vary over the mesh."""
+    jax = pytest.importorskip("jax")
+    spec = jax.sharding.PartitionSpec("x")
+    with jax.enable_x64(True):
+        mesh = jax.make_mesh((1,), ("x",))
+        shards = jax.sharding.NamedSharding(mesh, spec)
+        boxes, scores = (
+            jax.ShapeDtypeStruct(shape, dtype if "float" in dtype or len(shape) == 2 else "float32", sharding=shards)
+            for shape in ((1, n, 4), (1, n))
+        )
+
+        def call(boxes, scores):
+            return anyops.top_scores(scores, 5) if op == "top_scores" else getattr(anyops, op)(boxes, scores)
+
+        mapped = jax.shard_map(call, mesh=mesh, in_specs=spec, out_specs=spec)
+        found, wanted = jax.eval_shape(mapped, boxes, scores), jax.eval_shape(call, boxes, scores)
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)

@@ -21,6 +21,7 @@ from ._array.namespace import (
     check_dtype,
     compute_dtype,
     device,
+    divisor,
     is_array,
     namespace,
     number_in,
@@ -550,7 +551,7 @@ def _moments(mode: Mode, x: Array, w: Array | None) -> Moments:
     if w is None:
         number = x.shape[0] * x.shape[2]
         count = xp.full((), number * 1.0, dtype=x.dtype, device=device(x))  # float() makes a constant of a dynamic size
-        over = 1.0 / max(number, 1)
+        over = 1.0 / divisor(xp, number, x)
         mean = _channel_sum(mode, x) * over
         d = x - mean[:, None]
         squares = _channel_sum(mode, d, d)

@@ -61,8 +61,7 @@ def export(
         if len(dynamic_shapes) != len(args):
             raise ValueError(f"dynamic_shapes must have as many items as args, {len(args)}, got {len(dynamic_shapes)}")
         for k, (x, sizes) in enumerate(zip(args, dynamic_shapes, strict=True)):
-            if wrong := [axis for axis in sizes or () if axis not in range(x.ndim)]:
-                raise ValueError(f"dynamic_shapes[{k}] must have axes below {x.ndim}, got {wrong[0]!r}")
+            _check_sizes(f"dynamic_shapes[{k}]", sizes or {}, x.ndim)
     if output_names is not None:
         output_names = _sequence("output_names", output_names, "names", str)
     if input_names is not None:
@@ -72,8 +71,14 @@ def export(
     else:
         kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
         called = function.forward if isinstance(function, torch.nn.Module) else function
-        named = [p.name for p in inspect.signature(called).parameters.values() if p.kind in kinds]
+        try:
+            named = [p.name for p in inspect.signature(called).parameters.values() if p.kind in kinds]
+        except ValueError:  # a builtin without a signature
+            named = []
         input_names = named[: len(args)] if len(named) >= len(args) else [f"input_{k}" for k in range(len(args))]
+    names = [*input_names, *(output_names or ())]
+    if again := [name for k, name in enumerate(names) if not name or name in names[:k]]:
+        raise ValueError(f"input_names and output_names must be different and not empty, got {again[0]!r} in {names}")
 
     class Call(torch.nn.Module):
         def forward(self, *args: Any) -> Any:
@@ -116,6 +121,16 @@ def export(
             if node.target is torch.ops.aten.sym_stride.int and not node.args[0].meta["val"].is_contiguous():
                 raise NotImplementedError(f"cannot export to ONNX: {node} is a stride of a non-contiguous array")
     return program
+
+
+def _check_sizes(name: str, sizes: dict[Any, Any], axes: int) -> None:
+    import torch
+
+    for axis, size in sizes.items():
+        if type(axis) is not int or axis not in range(axes):
+            raise ValueError(f"{name} must have axes from 0 to {axes - 1}, got {axis!r}")
+        if not isinstance(size, str | torch.export.Dim | type(torch.export.Dim.AUTO)):
+            raise TypeError(f"{name}[{axis}] must be a name, got {type(size).__name__}")
 
 
 def _sequence(name: str, items: Any, what: str, *kinds: type) -> tuple[Any, ...]:

@@ -79,6 +79,8 @@ def _check_scalar(name: str, value: Array) -> None:
 
 def check_integer(name: str, value: Any) -> int:
     """Return an integer as an int; raise TypeError for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):  # torch.compile looks up no attribute of a symbolic one
+        return value
     if is_array(value) and tuple(value.shape) == ():  # operator.index accepts a bool tensor of torch
         check_dtype(namespace(**{name: value}), name, value, "integral")
     try:

@@ -297,6 +297,17 @@ def number_in(xp: Namespace, number: Any, dtype: DType) -> Any:
     return cast(xp, number, dtype) if is_array(number) else number
 
 
+def divisor(xp: Namespace, number: int, like: Array) -> int | Array:
+    """Return a number of items, at least 1, in the dtype of an array if it is known only when the program runs.
+
+    torch takes a dynamic size for positive, so `max` would return it as it is.
+    """
+    if not is_dynamic(xp, number):
+        return max(number, 1)
+    count = xp.full((), number * 1.0, dtype=like.dtype, device=device(like))  # float() makes a constant of the size
+    return xp.maximum(count, xp.ones_like(count))
+
+
 def number_for_loops(xp: Namespace, number: Any, like: Array) -> Any:
     """Return a float as a 0-d array on torch, whose loops cannot close over a symbolic number; else as it is."""
     if library(xp) != "torch" or not isinstance(number, float):

@@ -17,7 +17,9 @@ def ascending(xp: Namespace, x: Array) -> Array:
         return _jax_ascending()(x).astype(default_int(xp, x))
     if library(xp) == "numpy" and x.ndim == 1:
         return order.ascending(x)
-    return xp.argsort(x, axis=-1, stable=True)
+    found = xp.argsort(x, axis=-1, stable=True)
+    # To JAX, argsort is equal on all devices of a shard_map; with zeros added it varies over them, as x does.
+    return found + xp.zeros_like(x, dtype=found.dtype) if library(xp) == "jax" else found
 
 
 def descending(xp: Namespace, x: Array) -> Array:

@@ -9,15 +9,17 @@ from typing import Any, NamedTuple, TypeVar
 
 # How an op may be called. STATIC: transforms with unknown values, and programs that contain the call, with dynamic
 # sizes if exported ("export" is torch.export and jax.export).
-PROGRAMS = frozenset({"scan", "shard_map", "export", "onnx", "make_fx", "aot_function", "fake", "trace"})
+OF_TORCH = frozenset({"dynamic", "export", "onnx", "make_fx", "aot_function", "fake", "trace"})
+OF_JAX = frozenset({"scan", "shard_map", "export"})
+PROGRAMS = OF_TORCH | OF_JAX
 STATIC = frozenset({"jit", "vmap", "compile", "func.vmap"}) | PROGRAMS
 # "mesh": on arrays on several devices of JAX.
 CALLS = STATIC | {"eager", "grad", "mesh"}
 CALLS_OF = {
     "numpy": {"eager"},
     "strict": {"eager"},
-    "torch": {"eager", "grad", "compile", "func.vmap", "export", "onnx", "make_fx", "aot_function", "fake", "trace"},
-    "jax": {"eager", "grad", "jit", "vmap", "scan", "shard_map", "mesh", "export"},
+    "torch": OF_TORCH | {"eager", "grad", "compile", "func.vmap"},
+    "jax": OF_JAX | {"eager", "grad", "jit", "vmap", "mesh"},
     "cupy": {"eager"},
     "dask": {"eager"},
 }
@@ -101,7 +103,8 @@ class Support(NamedTuple):
         Parameters
         ----------
         call : str
-            "eager", "grad", "jit", "vmap", "scan", "shard_map", "mesh" or "export" of JAX; "compile", "func.vmap",
+            "eager", "grad", "jit", "vmap", "scan", "shard_map", "mesh" or "export" of JAX; "compile", "dynamic"
+            (``torch.compile(dynamic=True)``), "func.vmap",
             "export", "onnx", "make_fx", "aot_function", "fake" (shapes alone) or "trace" of torch.
         place : str
             "numpy", "torch", "jax", "cupy", "dask", or "strict" (array-api-strict); or one of them with settings, as

@@ -25,7 +25,10 @@ from .._array.namespace import (
     compute_dtype,
     default_int,
     device,
+    divisor,
+    in_program,
     is_array,
+    library,
     number_in,
     promoted,
     result_dtype,
@@ -105,8 +108,9 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float | Array, z: Ar
     if not is_array(gamma):
         if gamma == 0:
             return None
-        # Comparisons, because with them torch does not compile a changing γ for each value.
-        power = next((k for k in range(1, 17) if gamma == k), None)
+        # Comparisons, because with them torch.compile makes one program for all γ but these; it makes eight at most.
+        products = 4 if library(xp) == "torch" and in_program() else 16
+        power = next((k for k in range(1, products + 1) if gamma == k), None)
         if power is not None:
             return q * q if power == 2 else q**power
     log_q = z - softplus
@@ -378,7 +382,7 @@ def _sigmoid_loss_and_grad(
     factor = shares(mode, sample_weight, tuple(logits.shape), wide, reduction)
     x, t = _in_range(xp, cast(xp, logits, wide), cast(xp, targets, wide), factor)
     loss, slope = _sigmoid_pieces(mode, x, t, slope=True, **{k: number_in(xp, y, wide) for k, y in options.items()})
-    loss, slope = reduce(xp, loss, reduction, factor=factor), share(slope, reduction, factor=factor)
+    loss, slope = reduce(xp, loss, reduction, factor=factor), share(xp, slope, reduction, factor=factor)
     return cast(xp, loss, dtype), cast(xp, slope, of)
 
 
@@ -606,7 +610,7 @@ def _softmax_loss(
     x = _class_last(xp, cast(xp, logits, wide), axis)
     classes = x.shape[-1]
     each = None if weights is None else cast(xp, weights, wide)
-    count: Array | float = max(math.prod(x.shape[:-1]), 1)
+    count = divisor(xp, math.prod(x.shape[:-1]), x)
     counts = None
     if xp.isdtype(labels.dtype, "real floating"):
         t = _class_last(xp, cast(xp, labels, wide), axis)
@@ -635,7 +639,7 @@ def _softmax_loss(
     loss = cast(xp, reduce(xp, loss, reduction, count, factor), dtype)
     if not slope:
         return loss
-    dlogits = share(grads[0], reduction, count, None if factor is None else factor[..., None])
+    dlogits = share(xp, grads[0], reduction, count, None if factor is None else factor[..., None])
     return loss, cast(xp, _class_back(xp, dlogits, axis), of)
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Literal, get_args
 
 from .._array.mode import Mode
-from .._array.namespace import Array, DType, Namespace, cast, check_dtype
+from .._array.namespace import Array, DType, Namespace, cast, check_dtype, divisor
 from .._math import in_unit, quotient
 
 Reduction = Literal["none", "mean", "sum"]
@@ -72,15 +72,17 @@ def reduce(
     if reduction == "none":
         return loss
     total = xp.sum(loss)
-    return total if reduction == "sum" else total / (_number(loss) if count is None else count)
+    return total if reduction == "sum" else total / (_number(xp, loss) if count is None else count)
 
 
-def share(grad: Array, reduction: str, count: Array | float | None = None, factor: Array | None = None) -> Array:
+def share(
+    xp: Namespace, grad: Array, reduction: str, count: Array | float | None = None, factor: Array | None = None
+) -> Array:
     """Return the gradient of the reduced loss, given the derivative of each item's loss."""
     if factor is not None:
         return grad * factor
-    return grad if reduction != "mean" else grad / (_number(grad) if count is None else count)
+    return grad if reduction != "mean" else grad / (_number(xp, grad) if count is None else count)
 
 
-def _number(x: Array) -> int:
-    return max(math.prod(x.shape), 1)
+def _number(xp: Namespace, x: Array) -> int | Array:
+    return divisor(xp, math.prod(x.shape), x)

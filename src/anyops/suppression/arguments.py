@@ -64,6 +64,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 NUMBERS = "real floating", "integral"
+PUBLIC = {"threshold": "iou_threshold", "least": "score_threshold"}  # names of some of them, to users
 Parameters = dict[str, Any]  # numeric parameters of an op: floats, or 0-d arrays
 
 
@@ -230,7 +231,7 @@ def static_call(
     arrays = {name: x for name, x in numbers.items() if is_array(x)}
     if not arrays:
         return _enter(xp, given, measure, differentiable, numbers.get("least")), numbers
-    namespace(scores=given.scores, **arrays)
+    namespace(scores=given.scores, **{PUBLIC.get(name, name): x for name, x in arrays.items()})
     call = _enter(xp, given, measure, differentiable, numbers.get("least"), beside=tuple(arrays.values()))
     if call.mode.host:
         held = {name: to_host(x).item() for name, x in arrays.items()}
