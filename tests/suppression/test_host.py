@@ -1,5 +1,6 @@
 """Arrays in host memory: the NumPy version of greedy NMS, its views, and the kernels that run on devices instead."""
 
+import importlib.metadata
 import sys
 
 import numpy as np
@@ -211,9 +212,15 @@ def test_mask_is_the_indices_marked(here, kind, overlaps):
 CALLS = {Backend.NUMPY: 60, Backend.TORCH_CPU: 70, Backend.JAX_CPU: 160}
 
 
+def jax_version():
+    return tuple(int(x) for x in importlib.metadata.version("jax").split(".")[:2])
+
+
 @pytest.mark.parametrize("place", CALLS, ids=str)
 def test_few_calls(here):
     """Few Python-level calls, which cost as much as the boxes; counted, without a clock."""
+    if here.library == "jax" and jax_version() < (0, 10):
+        pytest.skip("older versions of JAX make more calls of their own")
     boxes, scores = map(here.asarray, scenes.clustered(200))
     anyops.nms(boxes, scores)
     calls, before = [], sys.getprofile()
