@@ -83,6 +83,11 @@ def has_no_values() -> bool:
     return in_program() or torch._C._get_tracing_state() is not None or _torch_mode("FAKE")
 
 
+def compiles_branches(xp: Namespace) -> bool:
+    """Tell whether each outcome of a comparison of Python numbers is another program, of which torch makes eight."""
+    return library(xp) == "torch" and in_program()
+
+
 def _torch_mode(name: str) -> bool:
     import torch
 

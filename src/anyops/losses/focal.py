@@ -22,13 +22,12 @@ from .._array.namespace import (
     Namespace,
     cast,
     check_dtype,
+    compiles_branches,
     compute_dtype,
     default_int,
     device,
     divisor,
-    in_program,
     is_array,
-    library,
     number_in,
     promoted,
     result_dtype,
@@ -108,8 +107,8 @@ def _power(xp: Namespace, q: Array, w: Array | None, gamma: float | Array, z: Ar
     if not is_array(gamma):
         if gamma == 0:
             return None
-        # Comparisons, because with them torch.compile makes one program for all γ but these; it makes eight at most.
-        products = 4 if library(xp) == "torch" and in_program() else 16
+        # Comparisons, because with them a compiler makes one program for all γ but these.
+        products = 4 if compiles_branches(xp) else 16
         power = next((k for k in range(1, products + 1) if gamma == k), None)
         if power is not None:
             return q * q if power == 2 else q**power
