@@ -392,7 +392,7 @@ def test_summary_has_the_names_of_columns():
 
 def test_continuous_targets_are_refused(backend):
     y = backend.asarray(RNG.normal(size=90))
-    with pytest.raises(ValueError, match=r"(Unknown label type: continuous|y must hold classes)"):
+    with pytest.raises(ValueError, match=r"(Unknown label type: continuous|y must hold class labels)"):
         LogisticRegression().fit(backend.asarray(X), y)
 
 
