@@ -30,7 +30,9 @@ def blocks(page):
 
 def imported(code):
     """The libraries that a block imports."""
-    return re.findall(r"^(?:>>> )?(?:import|from) (\w+)", code, re.MULTILINE) + re.findall(r", (\w+)\.numpy as", code)
+    needed = ["sklearn"] if "anyops.estimators" in code else []
+    named = re.findall(r"^(?:>>> )?(?:import|from) (\w+)", code, re.MULTILINE)
+    return needed + named + re.findall(r", (\w+)\.numpy as", code)
 
 
 def run(kind, code, line, page, names):
