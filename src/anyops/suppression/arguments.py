@@ -64,7 +64,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 NUMBERS = "real floating", "integral"
-PUBLIC = {"threshold": "iou_threshold", "least": "score_threshold"}  # names of some of them, to users
+PUBLIC = {"threshold": "iou_threshold", "least": "score_threshold"}  # how errors name parameters
 Parameters = dict[str, Any]  # numeric parameters of an op: floats, or 0-d arrays
 
 
