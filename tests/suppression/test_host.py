@@ -128,8 +128,10 @@ def test_no_sweep_of_an_extent_beyond_the_dtype():
     boxes = np.float32([[2.9e38, 0, 3.38e38, 1], [2.9e38, 0, 3.38e38, 1], [-0.3e38, 0, -0.2e38, 1]])
     planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
+    threshold = greedy.Threshold(np.float32(0.5), "iou", 0.5)
     with np.errstate(over="ignore", invalid="ignore"):
-        assert greedy._by_sweep(planes, 0, None, greedy.Threshold(np.float32(0.5), "iou", 0.5), 9.0, None) is None
+        line = greedy._line(planes, threshold)._replace(axis=0)
+        assert greedy._by_sweep(planes, line, None, threshold, 9.0, None) is None
     assert anyops.nms(boxes, np.float32([3, 2, 1])).tolist() == [0, 2]
 
 

@@ -28,7 +28,7 @@ from ..suppression.edges import kept_of_edges
 from ..suppression.overlaps import SLACK
 from .labels import numbered
 from .order import ascending
-from .walk import walk
+from .walk import HANDFUL, walk, walk_pairs
 
 TILE = 48  # boxes decided at once
 WHOLE = 128  # boxes decided at once if no others are left, because a second tile would cost more calls
@@ -52,6 +52,15 @@ _LATELY = {"spread": False}
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
 # Reused memory for the pairs compared at once: new memory costs a page fault every 4 KiB.
 _ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
+
+
+class Line(NamedTuple):
+    """The axis along which boxes are swept, and how they are spread along it."""
+
+    axis: int  # 0: x, 1: y
+    low: float  # the first start
+    extent: float  # from the first start to the last end
+    candidates: float  # expected per box if boxes are spread evenly; 0 if the extent is infinite
 
 
 class Threshold(NamedTuple):
@@ -94,7 +103,8 @@ def _decided(
     boxes, scores, labels, *_ = detections
     if boxes.dtype not in _ZEROS:
         boxes = boxes.astype(np.float32)
-    reach = (1 - threshold * SLACK) * (1 + 1e-6) if kind == "iou" else 1.0
+    # Never beyond a side, so that a place is finite if the extent is.
+    reach = min((1 - threshold * SLACK) * (1 + 1e-6), 1.0) if kind == "iou" else 1.0
     over = Threshold(boxes.dtype.type(threshold), kind, reach)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if labels is not None and scores.shape[0]:
@@ -132,7 +142,7 @@ def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
     planes = planes if proper is None else planes[:, proper]
     if planes.shape[1] == 0:
         return False
-    expected = _axis(planes, threshold)[1] * n / planes.shape[1]
+    expected = _line(planes, threshold).candidates * n / planes.shape[1]
     if labels is not None:
         count = np.bincount(labels)
         return bool(count.max() <= LARGE or 0 < expected <= np.count_nonzero(count) * FEW / 2)
@@ -165,37 +175,38 @@ def _keep(planes: Host, labels: Host | None, threshold: Threshold, leads: Host |
         count = np.bincount(labels)
         largest, some = int(count.max()), int(np.count_nonzero(count))
         if some > 1:
-            axis, expected = _axis(planes, threshold)
-            few = largest <= TILE or 0 < expected <= some * FEW / 2
-            keep = _by_sweep(planes, axis, labels, threshold, n * RARE, leads) if few else None
+            line = _line(planes, threshold)
+            few = largest <= TILE or 0 < line.candidates <= some * FEW / 2
+            keep = _by_sweep(planes, line, labels, threshold, n * RARE, leads) if few else None
             if keep is None and n <= LARGE:
                 over = _among_best(planes, threshold, labels)
                 if _dense(over) >= CROWDED_LABELS:
                     return _by_tiles(planes, over, threshold, leads, labels)
             if keep is None and few:
-                keep = _by_sweep(planes, axis, labels, threshold, n * max(min(largest, TILE), FEW), leads)
+                keep = _by_sweep(planes, line, labels, threshold, n * max(min(largest, TILE), FEW), leads)
             return keep if keep is not None else _by_label(planes, labels, count, threshold, leads)
     return _of_one_label(planes, threshold, leads)
 
 
-def _axis(planes: Host, threshold: Threshold) -> tuple[int, float]:
-    """The axis to sweep along, 0 or 1, and the expected candidates per box if boxes are spread evenly."""
+def _line(planes: Host, threshold: Threshold) -> Line:
+    """The axis along which boxes have fewer candidates."""
     right, bottom, left, top, _ = np.maximum.reduce(planes, axis=1).tolist()
     total = np.add.reduce(planes, axis=1).tolist()
     width, height = right + left, bottom + top
     x = (total[0] + total[2]) / width if width < math.inf else 0.0
     y = (total[1] + total[3]) / height if height < math.inf else 0.0
-    axis = int(0 < y < x)
-    return axis, (y if axis else x) * threshold.reach
+    if 0 < y < x:
+        return Line(1, -top, height, y * threshold.reach)
+    return Line(0, -left, width, x * threshold.reach)
 
 
 def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Host | None:
     """Ranks kept, by tiles or by a sweep, whichever seems faster, judged by the overlaps of the best boxes."""
     n = planes.shape[1]
     if _LATELY["spread"] and WHOLE < n <= LARGE:
-        axis, expected = _axis(planes, threshold)
-        if 0 < expected <= FEW:
-            swept = _by_sweep(planes, axis, None, threshold, n * AS_ANYWHERE * expected, leads)
+        line = _line(planes, threshold)
+        if 0 < line.candidates <= FEW:
+            swept = _by_sweep(planes, line, None, threshold, n * AS_ANYWHERE * line.candidates, leads)
             if swept is not None:
                 return swept
         _LATELY["spread"] = False
@@ -207,12 +218,13 @@ def _of_one_label(planes: Host, threshold: Threshold, leads: Host | None) -> Hos
         return keep
     share = _dense(over)
     if n > LARGE or share < DENSE:
-        axis, expected = _axis(planes, threshold)
+        line = _line(planes, threshold)
+        expected = line.candidates
         # In compared pairs: deciding a pair costs as much as 16, a step of the tiles as much as 48 boxes against all.
         sweep = 2 * expected * n + 16 * share * n * n / 2
         few = expected <= FEW / 2 if n > LARGE else sweep < n * max(TILE, 1 / max(share, 1e-6))
         if expected > 0 and few:
-            swept = _by_sweep(planes, axis, None, threshold, n * 2 * max(FEW, int(expected)), leads)
+            swept = _by_sweep(planes, line, None, threshold, n * 2 * max(FEW, int(expected)), leads)
             if swept is not None:
                 _LATELY["spread"] = share == 0
                 return swept
@@ -387,14 +399,15 @@ def _by_label(planes: Host, number: Host, count: Host, threshold: Threshold, lea
 
 
 def _by_sweep(
-    planes: Host, axis: int, number: Host | None, threshold: Threshold, most: float, leads: Host | None
+    planes: Host, line: Line, number: Host | None, threshold: Threshold, most: float, leads: Host | None
 ) -> Host | None:
     """Ranks kept, of boxes with one label or with labels `number`; None if there are more than `most` candidates."""
     n = planes.shape[1]
     # A sweep does not know the better box of a pair, which iof needs. So it first uses ios, which is symmetric and at
     # least as large.
     seen, threshold = threshold, threshold._replace(kind="ios") if threshold.kind == "iof" else threshold
-    cells = _cells(_starts(planes[axis], planes[axis + 2], threshold), number)
+    axis = line.axis
+    cells = _cells(_starts(planes[axis], planes[axis + 2], threshold), line, number)
     if cells is None:
         return None
     (first, last), size = cells
@@ -423,7 +436,7 @@ def _by_sweep(
     if seen.kind == "iof":
         hit = _exceeding(planes, better, planes, worse, seen)
         better, worse = better.take(hit), worse.take(hit)
-    is_kept = kept_of_edges(np, better, worse, n)
+    is_kept = kept_of_edges(np, better, worse, n) if better.shape[0] > HANDFUL else ~walk_pairs(better, worse, n)
     if leads is not None:
         some = is_kept.take(better).nonzero()[0]
         dropped = worse.take(some)
@@ -432,20 +445,19 @@ def _by_sweep(
     return is_kept.nonzero()[0]
 
 
-def _cells(places: Host, number: Host | None) -> tuple[Host, int] | None:
-    """Return the cells along an axis in which boxes start and their reach ends, (2, n), and the number of cells.
+def _cells(places: Host, line: Line, number: Host | None) -> tuple[Host, int] | None:
+    """Return the cells along a line in which boxes start and their reach ends, (2, n), and the number of cells.
 
     Rounding keeps the order of places, so it loses no candidate. Each label has its own cells. None if the extent is
     infinite, or too small to be divided.
     """
-    low = np.minimum.reduce(places[0])
-    extent = float(np.maximum.reduce(places[1]) - low)
     labels = 1 if number is None else int(np.maximum.reduce(number)) + 1
     each = max(min(CELLS, CELLS_PER_BOX * places.shape[1]) // labels, 1)
-    scale = places.dtype.type((each - 1) / extent if extent > 0 else 0.0)
-    if not (extent < math.inf and scale < math.inf):
+    number_of = places.dtype.type
+    scale = number_of((each - 1) / line.extent if line.extent > 0 else 0.0)
+    if not (number_of(line.extent) < math.inf and scale < math.inf):
         return None
-    scaled = places - low
+    scaled = places - number_of(line.low)
     scaled *= scale
     cells = scaled.astype(np.uint16 if labels * each <= CELLS else np.int64)
     if number is not None:

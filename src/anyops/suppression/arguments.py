@@ -88,7 +88,8 @@ def check_detections(
     # If the shape of the scores does not match the boxes, or square overlaps, the message below names both.
     if boxes is not None:
         check_regions("boxes", boxes, measure.fmt)
-        name, beside, rows, numbers = "boxes", boxes, boxes.shape[:-axes], boxes.shape[-axes:]
+        given = tuple(boxes.shape)
+        name, beside, rows, numbers = "boxes", boxes, given[:-axes], given[-axes:]
     elif overlaps is None:
         raise TypeError("boxes must be an array unless overlaps is given, got None for both")
     else:
