@@ -5,7 +5,7 @@ overhead of a library's own operations dominates: torch starts threads for each 
 shape. Elementwise ops, overlaps, losses and batch norm compute in the library of their arrays, see :func:`mode_of`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -203,22 +203,22 @@ def enter(xp: Namespace, *arrays: Array | None, differentiable: bool) -> tuple[M
     tracer, and, if results are `differentiable`, no graph for a gradient.
     """
     home = library(xp)
-    given = [x for x in arrays if x is not None]
     see = _VIEWS.get(home)
-    views = None if see is None else see(given, differentiable)
+    views = None if see is None else see(arrays, differentiable)
     if views is None:
+        given = [x for x in arrays if x is not None]
         return _mode(xp, given, given[0]), arrays
-    left, mode = iter(views), _views_of(home)
+    mode = _views_of(home)
     if home == "jax":
-        mode = mode._replace(like=_placed(given))
-    return mode, tuple([None if x is None else next(left) for x in arrays])
+        mode = mode._replace(like=_placed([x for x in arrays if x is not None]))
+    return mode, tuple(views)
 
 
-def _of_numpy(arrays: list[Array], _differentiable: bool) -> list[Array]:
-    return [x if type(x) is np.ndarray else np.asarray(x) for x in arrays]
+def _of_numpy(arrays: tuple[Array | None, ...], _differentiable: bool) -> list[Array | None]:
+    return [x if x is None or type(x) is np.ndarray else np.asarray(x) for x in arrays]
 
 
-def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
+def _of_torch(arrays: tuple[Array | None, ...], differentiable: bool) -> list[Array | None] | None:
     import torch
 
     # A dispatch mode sees every operation: it counts, fakes or records them.
@@ -226,32 +226,44 @@ def _of_torch(arrays: list[Array], differentiable: bool) -> list[Array] | None:
         return None
     if torch._C._get_tracing_state() is not None:
         return None
-    followed = torch._C._are_functorch_transforms_active()
-    if differentiable:
-        if followed or torch.autograd.forward_ad._current_level >= 0:
+    if torch._C._are_functorch_transforms_active():
+        if differentiable:
             return None
-    elif followed:
-        arrays = [unwrapped(x) for x in arrays]
-    recorded = differentiable and torch.is_grad_enabled()
+        with torch._C._DisableFuncTorch():
+            return _views_of_tensors([None if x is None else unwrapped(x).detach() for x in arrays], False)
+    if differentiable and torch.autograd.forward_ad._current_level >= 0:
+        return None
+    return _views_of_tensors(arrays, differentiable and torch.is_grad_enabled())
+
+
+def _views_of_tensors(arrays: Sequence[Array | None], recorded: bool) -> list[Array | None] | None:
+    """Return NumPy views; None if a tensor has none, or if a graph records it."""
+    import torch
+
+    views: list[Array | None] = []
     for x in arrays:
+        if x is None:
+            views.append(None)
+            continue
         # Subclasses override operations.
         if type(x) is not torch.Tensor or not x.is_cpu or (recorded and x.requires_grad):
             return None
-    try:
-        if not followed:
-            return [x.detach().numpy() if x.requires_grad else x.numpy() for x in arrays]
-        with torch._C._DisableFuncTorch():
-            return [x.detach().numpy() for x in arrays]
-    except (RuntimeError, TypeError):
-        # NumPy has no view of bfloat16, sparse or negated tensors, nor of tensors under vmap.
-        return None
+        try:
+            views.append(x.detach().numpy() if x.requires_grad else x.numpy())
+        except (RuntimeError, TypeError):
+            # NumPy has no view of bfloat16, sparse or negated tensors, nor of tensors under vmap.
+            return None
+    return views
 
 
-def _of_jax(arrays: list[Array], _differentiable: bool) -> list[Array] | None:
+def _of_jax(arrays: tuple[Array | None, ...], _differentiable: bool) -> list[Array | None] | None:
     import jax
 
-    views = []
+    views: list[Array | None] = []
     for x in arrays:
+        if x is None:
+            views.append(None)
+            continue
         if isinstance(x, jax.core.Tracer):
             return None
         devices = x.devices()

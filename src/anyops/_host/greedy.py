@@ -49,6 +49,8 @@ AS_ANYWHERE = 1.2  # candidates, as a multiple of the expected number, up to whi
 # Whether the best boxes of the last scene did not overlap. The next scene of a video or a dataset is usually similar.
 # So a sweep is tried first, without the overlaps of the best boxes, and given up if there are too many candidates.
 _LATELY = {"spread": False}
+_ONE = np.asarray(1)  # an operation with an array takes less time than one with a Python number
+_NUMBERS = np.arange(1, LARGE + 1)
 _ZEROS = {np.dtype(dtype): np.zeros(ROOM, dtype) for dtype in (np.float32, np.float64)}
 # Reused memory for the pairs compared at once: new memory costs a page fault every 4 KiB.
 _ROOMS: dict[Any, list[Host]] = {dtype: [] for dtype in _ZEROS}
@@ -111,7 +113,7 @@ def _decided(
             labels = numbered(labels)
         if scores.shape[0] > LARGE and not _worthwhile(boxes, labels, over):
             return None
-        order = ascending(0.0 - scores if scores.dtype.kind == "f" else ~scores)
+        order = ascending(np.negative(scores) if scores.dtype.kind == "f" else ~scores)
         if least is not None:  # scores above the threshold come first
             order = order[: np.count_nonzero(scores > least)]
         leads = np.arange(order.shape[0]) if led else None
@@ -413,7 +415,7 @@ def _by_sweep(
     (first, last), size = cells
     order = first.argsort(kind="stable")  # a radix sort for 16 bits
     count = np.bincount(first, minlength=size).cumsum().take(last.take(order))
-    count -= np.arange(1, n + 1)
+    count -= _NUMBERS[:n] if n <= LARGE else np.arange(1, n + 1)
     top, total = int(np.maximum.reduce(count)), int(np.add.reduce(count))
     if total > most:
         return None
@@ -503,7 +505,7 @@ def _in_slices(
             step, first = _divided(over.reshape(-1).nonzero()[0], part.shape[2])
             first += i + j
             step += first
-            step += 1
+            step += _ONE
             yield first, step
 
 

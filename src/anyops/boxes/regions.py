@@ -43,9 +43,10 @@ def check_fmt(name: str, fmt: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(FORMATS)}, got {fmt!r}")
 
 
-def check_kind(kind: str, known: tuple[str, ...], beside: str = "") -> None:
-    """Raise ValueError unless `kind` is one of `known`."""
+def check_kind(kind: str, known: tuple[str, ...], fmt: str | None = None) -> None:
+    """Raise ValueError unless `kind` is one of `known`, the kinds of overlap that an op or a format has."""
     if not isinstance(kind, str) or kind not in known:
+        beside = "" if fmt is None else f" for fmt={fmt!r}"
         raise ValueError(f"kind must be one of {', '.join(known)}{beside}, got {kind!r}")
 
 
@@ -58,7 +59,10 @@ def check_regions(name: str, regions: Array, fmt: str) -> None:
     """Raise ValueError unless the trailing axes of an array fit a format."""
     shape, got = FORMATS[fmt].shape, tuple(regions.shape)
     tail = got[-len(shape) :]
-    if len(tail) < len(shape) or any(want is not None and want != n for want, n in zip(shape, tail, strict=True)):
+    fits = tail == shape or (
+        len(tail) == len(shape) and all(want is None or want == n for want, n in zip(shape, tail, strict=True))
+    )
+    if not fits:
         others = [repr(other) for other, of in FORMATS.items() if of.shape == got[-1:] != shape]
         hint = f"; {got[-1]} numbers are fmt={' or '.join(others)}" if others else ""
         if len(got) > 2 and got[-1] == 2:
@@ -97,7 +101,7 @@ class Measure(NamedTuple):
     def check(self) -> None:
         """Raise ValueError unless the format is known and has this kind of overlap."""
         check_fmt("fmt", self.fmt)
-        check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, f" for fmt={self.fmt!r}")
+        check_kind(self.kind, FORMATS[self.fmt].geometry.kinds, self.fmt)
 
 
 def ready(xp: Namespace, regions: Array, measure: Measure, *, look: bool = False) -> Regions:

@@ -64,6 +64,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 NUMBERS = "real floating", "integral"
+DTYPES = {"scenes": ("integral",), "valid": ("bool",)}  # of arrays that are not numbers
 PUBLIC = {"threshold": "iou_threshold", "least": "score_threshold"}  # how errors name parameters
 Parameters = dict[str, Any]  # numeric parameters of an op: floats, or 0-d arrays
 
@@ -73,11 +74,11 @@ def check_detections(
 ) -> Namespace:
     """Return the namespace of a suppression op's arguments; raise unless they describe the same N boxes."""
     boxes, scores, labels, overlaps, valid = detections
-    named = (
-        *(("boxes", boxes), ("scores", scores), (labels_name, labels), ("scenes", scenes)),
-        *(("overlaps", overlaps), ("valid", valid)),
-    )
-    xp = namespace(**{name: x for name, x in named if x is not None or name == "scores"})
+    given = {"scores": scores} if boxes is None else {"boxes": boxes, "scores": scores}
+    for name, x in ((labels_name, labels), ("scenes", scenes), ("overlaps", overlaps), ("valid", valid)):
+        if x is not None:
+            given[name] = x
+    xp = namespace(**given)
     measure.check()
     check_dtype(xp, "scores", scores, *NUMBERS)
     shape = tuple(scores.shape)
@@ -88,32 +89,28 @@ def check_detections(
     # If the shape of the scores does not match the boxes, or square overlaps, the message below names both.
     if boxes is not None:
         check_regions("boxes", boxes, measure.fmt)
-        given = tuple(boxes.shape)
-        name, beside, rows, numbers = "boxes", boxes, given[:-axes], given[-axes:]
+        beside = tuple(boxes.shape)
+        name, rows, numbers = "boxes", beside[:-axes], beside[-axes:]
     elif overlaps is None:
         raise TypeError("boxes must be an array unless overlaps is given, got None for both")
     else:
-        name, beside = "overlaps", overlaps
-        if overlaps.ndim > 1 and overlaps.shape[-1] == overlaps.shape[-2]:
-            rows = overlaps.shape[:-1]
+        name, beside = "overlaps", tuple(overlaps.shape)
+        if len(beside) > 1 and beside[-1] == beside[-2]:
+            rows = beside[:-1]
     if shape[len(shape) - len(rows) :] != rows:
         check_known_chunks(xp, "scores", scores)
-        check_known_chunks(xp, name, beside)
-        check_dtype(xp, name, beside, *NUMBERS)
-        raise ValueError(f"scores must have shape {tuple(rows)} for {name} of shape {tuple(beside.shape)}, got {shape}")
-    for name, x, dtypes, expected in (
-        ("boxes", boxes, NUMBERS, (*shape, *numbers)),
-        (labels_name, labels, NUMBERS, shape),
-        ("scenes", scenes, ("integral",), shape),
-        ("valid", valid, ("bool",), shape),
-        ("overlaps", overlaps, NUMBERS, (*shape, shape[-1])),
-    ):
-        if x is not None:
-            check_dtype(xp, name, x, *dtypes)
-            if x.shape != expected:
-                check_known_chunks(xp, name, x)
-                got = tuple(x.shape)
-                raise ValueError(f"{name} must have shape {expected} for scores of shape {shape}, got {got}")
+        check_known_chunks(xp, name, given[name])
+        check_dtype(xp, name, given[name], *NUMBERS)
+        raise ValueError(f"scores must have shape {rows} for {name} of shape {beside}, got {shape}")
+    for name, x in given.items():
+        if name == "scores":
+            continue
+        check_dtype(xp, name, x, *DTYPES.get(name, NUMBERS))
+        expected = shape + (numbers if name == "boxes" else shape[-1:] if name == "overlaps" else ())
+        if x.shape != expected:
+            check_known_chunks(xp, name, x)
+            got = tuple(x.shape)
+            raise ValueError(f"{name} must have shape {expected} for scores of shape {shape}, got {got}")
     return xp
 
 
