@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import anyops
-from tests import record
+from tests import compiled_once, record
 from tests.backends import Backend, compile_fullgraph
 from tests.programs import Program, close, on_several_devices, whole
 
@@ -107,6 +107,16 @@ def test_16_bits_beside_other_floats_in_one_graph(op):
             found, wanted = compile_fullgraph(f, "eager")(*mixed), f(*mixed)
             assert [x.dtype for x in found] == [x.dtype for x in wanted]
             close([x.float() for x in found], [x.float() for x in wanted])
+
+
+COMPILED = [op for op in record.OPS if anyops.support()[op].why_not("compile", "torch") is None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_second_call_is_not_compiled_again():
+    pytest.importorskip("torch")
+    ops = COMPILED if WHOLE else ["nms_mask", "box_iou", "sigmoid_focal_loss", "batch_norm"]
+    assert compiled_once.again(ops) == dict.fromkeys(ops, "")
 
 
 STATIC = [op for op in record.OPS if anyops.support()[op].why_not("jit", "jax") is None]

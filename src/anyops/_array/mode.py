@@ -230,23 +230,22 @@ def _of_torch(arrays: tuple[Array | None, ...], differentiable: bool) -> list[Ar
         if differentiable:
             return None
         with torch._C._DisableFuncTorch():
-            return _views_of_tensors([None if x is None else unwrapped(x).detach() for x in arrays], False)
+            inner = [None if x is None else unwrapped(x).detach() for x in arrays]
+            return _views_of_tensors(torch.Tensor, inner, False)
     if differentiable and torch.autograd.forward_ad._current_level >= 0:
         return None
-    return _views_of_tensors(arrays, differentiable and torch.is_grad_enabled())
+    return _views_of_tensors(torch.Tensor, arrays, differentiable and torch.is_grad_enabled())
 
 
-def _views_of_tensors(arrays: Sequence[Array | None], recorded: bool) -> list[Array | None] | None:
-    """Return NumPy views; None if a tensor has none, or if a graph records it."""
-    import torch
-
+def _views_of_tensors(plain: Any, arrays: Sequence[Array | None], recorded: bool) -> list[Array | None] | None:
+    """Return NumPy views of tensors of a class; None if one is of another class, has no view, or a graph records it."""
     views: list[Array | None] = []
     for x in arrays:
         if x is None:
             views.append(None)
             continue
         # Subclasses override operations.
-        if type(x) is not torch.Tensor or not x.is_cpu or (recorded and x.requires_grad):
+        if type(x) is not plain or not x.is_cpu or (recorded and x.requires_grad):
             return None
         try:
             views.append(x.detach().numpy() if x.requires_grad else x.numpy())

@@ -27,7 +27,7 @@ class Sortable(Protocol[I_co]):
         """Return the indices that sort the scores."""
 
 
-_NAMESPACES: dict[type, ModuleType] = {}
+NAMESPACES: dict[type, ModuleType] = {}
 
 
 def namespace(**arrays: Array) -> Namespace:
@@ -43,7 +43,10 @@ def namespace(**arrays: Array) -> Namespace:
     """
     first = shared = place = None
     for name, x in arrays.items():
-        found = _NAMESPACES.get(type(x)) or _recognise(name, x)
+        cls = type(x)
+        if first is None and cls.__module__ == "torch":
+            import anyops._array.tensors  # noqa: F401  # fills the tables that are read next
+        found = NAMESPACES.get(cls) or _recognise(name, x)
         where = None if found is _NUMPY else _placed_on(name, found, x)
         if first is None:
             first, shared, place = name, found, where
@@ -116,18 +119,11 @@ def _recognise(name: str, x: Any) -> ModuleType:
         hint = f"; numpy.asarray({_as_code(name)}) makes one" if nested else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}")
     try:
-        if cls.__module__ == "torch":  # torch.compile warns of functions cached with lru_cache
-            import array_api_compat.torch as found
-        else:
-            found = compat.array_namespace(x)
+        found = compat.array_namespace(x)
     except TypeError as error:
         hint = _of_frame(name, x) if hasattr(x, "to_numpy") else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}") from error
-    _NAMESPACES[cls] = found
-    if library(found) == "torch":  # torch.export passes fakes first, and no cache can be written within its loops
-        import torch
-
-        _NAMESPACES[torch.Tensor] = found
+    NAMESPACES[cls] = found
     return found
 
 
@@ -217,14 +213,14 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
     """Raise TypeError unless an array has a dtype of one of some kinds, named as in the array API standard."""
     dtype = x.dtype
     key = xp.__name__, dtype  # the name keeps dtypes of two libraries from being compared
-    if _KINDS.get(key) in kinds:
+    if KINDS.get(key) in kinds:
         return
     known = str(getattr(dtype, "name", dtype)).rpartition(".")[2]
     foreign = library(xp) == "numpy" and known == "bfloat16"
-    ours = known in _DTYPES and not foreign
+    ours = known in STANDARD_DTYPES and not foreign
     found = next((kind for kind in kinds if xp.isdtype(dtype, kind)), None) if ours else None
     if found is not None:
-        _KINDS[key] = found
+        KINDS[key] = found
         return
     words = {"real floating": "floating", "integral": "integer", "bool": "bool"}
     hint = ""
@@ -243,13 +239,13 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
 
 # The standard's dtypes and 16-bit floats. Libraries have others with little arithmetic: long doubles, floats of 4 and 8
 # bits, integers of 2 and 4 bits.
-_DTYPES = frozenset(
+STANDARD_DTYPES = frozenset(
     {
         *("float16", "bfloat16", "float32", "float64", "bool"),
         *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
     }
 )
-_KINDS: dict[tuple[str, DType], str] = {}
+KINDS: dict[tuple[str, DType], str] = {}
 
 
 def as_numbers(name: str, x: Array) -> Array:
@@ -260,7 +256,7 @@ def as_numbers(name: str, x: Array) -> Array:
 
 def is_kind(xp: Namespace, x: Array, kind: str) -> bool:
     """Tell whether an array that passed :func:`check_dtype` is of a kind; cached: ``isdtype`` is as slow as a sum."""
-    found = _KINDS.get((xp.__name__, x.dtype))
+    found = KINDS.get((xp.__name__, x.dtype))
     return bool(xp.isdtype(x.dtype, kind)) if found is None else found == kind
 
 
