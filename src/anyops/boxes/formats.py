@@ -82,7 +82,7 @@ def box_area(boxes: A, *, fmt: RegionFormat = "xyxy") -> A:
     check_fmt("fmt", fmt)
     check_regions("boxes", boxes, fmt)
     dtype = result_dtype(xp, boxes=boxes)
-    boxes, fmt = as_xyxy(xp, flat(xp, boxes, fmt), fmt)
+    boxes, fmt = as_xyxy(mode, flat(xp, boxes, fmt), fmt)
     if fmt != "xyxy":
         check_held(mode, "boxes", boxes, compute_dtype(xp, dtype), f" for fmt={fmt!r}")
     return mode.run(_area, boxes, fmt=fmt, dtype=dtype)
@@ -215,11 +215,16 @@ def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DTyp
     return cast(xp, xp.stack(from_corners(corners, out_fmt, sides), axis=-1), dtype)
 
 
-def as_xyxy(xp: Namespace, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionFormat]:
+def as_xyxy(mode: Mode, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionFormat]:
     """Return "yxyx" boxes as "xyxy", other regions as they are, and the format."""
     if fmt != "yxyx":
         return boxes, fmt
-    return to_corners(xp, boxes, fmt), "xyxy"
+    return mode.run(corners, boxes, fmt=fmt), "xyxy"
+
+
+def corners(mode: Mode, boxes: Array, *, fmt: str) -> Array:
+    """Return axis-aligned boxes as xyxy; a kernel."""
+    return to_corners(mode.xp, boxes, fmt)
 
 
 @op(Kind.VALUES)
