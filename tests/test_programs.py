@@ -156,12 +156,12 @@ DTYPES = [
 ]
 NUMBERS = [0.5, 1, np.float32(0.5), np.asarray(1), np.asarray(0.5, np.float32)]  # the last two become 0-d JAX arrays
 VALID, CLASSES = np.arange(8) != 3, np.arange(8) % 2
-LEAST = [{"score_threshold": x} for x in (*NUMBERS, 2**70)]
+LEAST = [{"score_threshold": x} for x in NUMBERS]
 # Options of several calls of each op. Those of NMS are for its other forms, too.
 MASKED = [{}, {"valid": VALID, "labels": CLASSES}, {"fmt": "yxyx", "valid": VALID}, {"fmt": "cxcywh"}, {"fmt": "xywhr"}]
 NMS = [*MASKED, {"overlaps": np.eye(8)}]
 WARM = {
-    "top_scores": LEAST,
+    "top_scores": [*LEAST, {"score_threshold": 2**70}],
     "nms_mask": [*NMS, *({"iou_threshold": x} for x in NUMBERS)],
     "fast_nms_mask": NMS,
     "soft_nms_scores": [*NMS, *LEAST, {"decay": "linear", "score_threshold": None}],
@@ -170,6 +170,7 @@ WARM = {
     "matrix_nms_scores": [*NMS, {"kernel": "linear"}],
     "weighted_boxes_fusion_padded": [
         *LEAST,
+        {"score_threshold": 2**70},
         {"valid": VALID, "model_ids": CLASSES, "conf_type": "absent_model_aware_avg"},
         {"model_ids": CLASSES, "model_weights": [1.0, 2.0]},
     ],

@@ -38,7 +38,7 @@ def ends(x: Array, weight: Array | None) -> tuple[Host, Host]:
     If there is no such row, the smallest is above the largest.
     """
     mode, (x, weight) = enter(namespace(x=x), x, weight, differentiable=False)
-    both = to_host(mode.run(_ends, x, weight))
+    both = to_host(mode.prepare(_ends, x, weight))
     return both[0, ...], both[1, ...]
 
 

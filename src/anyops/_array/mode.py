@@ -95,6 +95,14 @@ class Mode(NamedTuple):
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             return kernel(self, *arguments, **options)
 
+    def prepare(self, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+        """Return ``kernel(mode, *arguments, **options)`` of a few operations on arguments, before :meth:`run`.
+
+        As there on JAX, where each operation by itself would transfer its numbers to the device. Other libraries need
+        none of the other settings for them.
+        """
+        return self.run(kernel, *arguments, **options) if self.fused else kernel(self, *arguments, **options)
+
     def constant(self, values: float | tuple[float, ...], dtype: DType, like: Array) -> Array:
         """Return a number, or several, as an array in a dtype, on the device of another array.
 

@@ -186,7 +186,7 @@ def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dty
         boxes = less(xp, boxes, xp.tile(origin, (*(1,) * (boxes.ndim - 1), boxes.shape[-1] // axes)), wide)
     boxes = cast(xp, boxes, wide)
     if in_fmt in PLANE:
-        boxes, in_fmt = to_corners(xp, boxes, in_fmt), "xyxy"
+        boxes, in_fmt = to_corners(mode, boxes, fmt=in_fmt), "xyxy"
     made = convert(xp, boxes, in_fmt, out_fmt)
     if origin is not None:
         places = axes if out_fmt in (*ROTATED, "cxcyczwhdr") else made.shape[-1]
@@ -219,12 +219,7 @@ def as_xyxy(mode: Mode, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionF
     """Return "yxyx" boxes as "xyxy", other regions as they are, and the format."""
     if fmt != "yxyx":
         return boxes, fmt
-    return mode.run(corners, boxes, fmt=fmt), "xyxy"
-
-
-def corners(mode: Mode, boxes: Array, *, fmt: str) -> Array:
-    """Return axis-aligned boxes as xyxy; a kernel."""
-    return to_corners(mode.xp, boxes, fmt)
+    return mode.prepare(to_corners, boxes, fmt=fmt), "xyxy"
 
 
 @op(Kind.VALUES)

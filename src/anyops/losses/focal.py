@@ -580,8 +580,8 @@ def _check_softmax(
 def _class_weights(mode: Mode, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array:
     """Return a weight for each class as an array (C,)."""
     if isinstance(alpha, Sequence):
-        numbers = tuple(check_number(f"alpha[{i}]", a, least=0) for i, a in enumerate(alpha))
-        alpha = mode.constant(numbers, dtype, logits)
+        numbers = [check_number(f"alpha[{i}]", a, least=0) for i, a in enumerate(alpha)]
+        alpha = mode.constant(tuple(numbers), dtype, logits)
     check_dtype(mode.xp, "alpha", alpha, "real floating", "integral")
     if tuple(alpha.shape) != (classes,):
         raise ValueError(f"alpha must be a number or have shape ({classes},), got {tuple(alpha.shape)}")

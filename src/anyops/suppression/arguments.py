@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from .._array.arguments import check_integer, check_number, value_of
 from .._array.backends import to_host
 from .._array.chunked import check_known_chunks
-from .._array.integers import may_be_rounded
 from .._array.mode import Mode, enter, floating_of, floats
 from .._array.namespace import (
     Array,
@@ -29,7 +28,7 @@ from .._array.namespace import (
 )
 from .._array.nearest import as_compared, lowered_by, with_arithmetic
 from .._array.support import support
-from ..boxes.formats import corners
+from ..boxes.aligned import to_corners
 from ..boxes.iou import beside_first, taking_part
 from ..boxes.regions import FORMATS, PLANE, Measure, check_corners_held, check_regions, flat
 from .detections import Detections
@@ -293,11 +292,10 @@ def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: tuple[Any, ..
     if fmt != "yxyx":
         if not is_floating(mode, boxes):
             dtype = floating_of(mode, boxes)
-            if may_be_rounded(xp, boxes, dtype):
-                check_corners_held(mode, "boxes", mode.run(_real, boxes, *real), dtype, fmt)
+            check_corners_held(mode, "boxes", mode.prepare(_real, boxes, *real), dtype, fmt)
             boxes = cast(xp, boxes, dtype)
         boxes = working(xp, boxes)
-    return (mode.run(corners, boxes, fmt=fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
+    return (mode.prepare(to_corners, boxes, fmt=fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
 
 
 def _real(mode: Mode, boxes: Array, scores: Array, least: Array | float | None, valid: Array | None) -> Array:
@@ -320,7 +318,7 @@ def whole(mode: Mode, least: Array | float, scores: Array, lowered: int = 0) -> 
     if is_floating(mode, scores):
         return float(least) if isinstance(least, int) else least
     if is_array(least):
-        return mode.run(_whole, least, dtype=dtype, lowered=lowered)
+        return mode.prepare(_whole, least, dtype=dtype, lowered=lowered)
     largest = xp.iinfo(dtype).max
     return mode.constant(math.floor(least) - lowered if least < largest + lowered else largest, dtype, scores)
 

@@ -278,7 +278,7 @@ def weighted_boxes_fusion_padded(
         models = None
         if model_weights is not None:
             models = len(model_weights) if isinstance(model_weights, Sequence) else model_weights.shape[0]
-        model_ids, valid = mode.run(_known, model_ids, valid, models=models)
+        model_ids, valid = mode.prepare(_known, model_ids, valid, models=models)
     boxes, scores, least, origin = _as_floats(mode, boxes, scores, valid, least)
     given = given._replace(boxes=boxes, scores=scores, valid=valid)
     weights = _weights(mode, model_weights, boxes, scores)

@@ -222,7 +222,7 @@ def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
     # Integer scores have already passed the threshold exactly. Rounded down, it does not reject one that was rounded.
     least = given["least"]
     if is_array(least):
-        least = mode.run(_rounded_down, least, dtype=dtype)
+        least = mode.prepare(_rounded_down, least, dtype=dtype)
     else:
         least = mode.constant(float(rounded_down(xp, least, dtype)), dtype, scores)
     floor = 0.0 if decay == "gaussian" else given["threshold"]
