@@ -2,14 +2,17 @@
 
 import os
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 
 import anyops
+from anyops._array.mode import _VIEWS
 from tests import compiled_once, record
 from tests.backends import Backend, compile_fullgraph
-from tests.programs import Program, close, on_several_devices, whole
+from tests.examples import BOXES, SCORES
+from tests.programs import Program, close, leaves_of, on_several_devices, whole
 
 # Cells that always run; tests/test_export.py has some of the exported ones.
 SOME = {
@@ -122,18 +125,107 @@ def test_a_second_call_is_not_compiled_again():
 STATIC = [op for op in record.OPS if anyops.support()[op].why_not("jit", "jax") is None]
 
 
+def ships_nothing(call, *given):
+    import jax
+
+    wanted = leaves_of(call(*given))
+    with jax.transfer_guard("disallow_explicit"):
+        found = leaves_of(call(*given))
+    for x, y in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """JAX with float64, where arrays on the CPU are treated as on a device: NumPy does not compute with views of them.
+
+    On a CPU the guard does not see what is read from a device.
+    """
+    pytest.importorskip("jax")
+    monkeypatch.delitem(_VIEWS, "jax")
+    with Backend.JAX_X64.active():
+        yield
+
+
 @pytest.mark.parametrize("op", STATIC if WHOLE else ["clip_boxes", "box_iou_loss", "nms_mask"])
+@pytest.mark.usefixtures("device")
 def test_a_warm_call_ships_nothing(op):
     """Numbers of an earlier call are cached on the device."""
-    jax = pytest.importorskip("jax")
+    import jax
+
     f, arrays = whole(op)
-    with Backend.JAX_CPU.active():
-        given = [jax.device_put(x) for x in arrays]
-        for call in (f, jax.jit(f)):
-            wanted = call(*given)
-            with jax.transfer_guard("disallow"):
-                found = call(*given)
-            close(found, wanted)
+    given = [jax.device_put(x) for x in arrays]
+    for call in (f, jax.jit(f)):
+        ships_nothing(call, *given)
+
+
+# Dtypes of scores (or samples, logits) and boxes (or centres): each of both at least once.
+DTYPES = [
+    *(("float32", "int32"), ("float16", "uint8"), ("bfloat16", "int16"), ("float64", "uint64"), ("int32", "float32")),
+    *(("uint8", "bfloat16"), ("int64", "float64"), ("uint64", "float16"), ("uint32", "int64")),
+]
+NUMBERS = [0.5, 1, np.float32(0.5), np.asarray(1), np.asarray(0.5, np.float32)]  # the last two become 0-d JAX arrays
+VALID, CLASSES = np.arange(8) != 3, np.arange(8) % 2
+LEAST = [{"score_threshold": x} for x in NUMBERS]
+# Options of several calls of each op. Those of NMS are for its other forms, too.
+MASKED = [{}, {"valid": VALID, "labels": CLASSES}, {"fmt": "yxyx", "valid": VALID}, {"fmt": "cxcywh"}, {"fmt": "xywhr"}]
+NMS = [*MASKED, {"overlaps": np.eye(8)}]
+WARM = {
+    "top_scores": [*LEAST, {"score_threshold": 2**70}],
+    "nms_mask": [*NMS, *({"iou_threshold": x} for x in NUMBERS)],
+    "fast_nms_mask": NMS,
+    "soft_nms_scores": [*NMS, *LEAST, {"decay": "linear", "score_threshold": None}],
+    "cluster_nms_scores": [*NMS, *({"sigma": x, "penalty": "score"} for x in NUMBERS)],
+    "weighted_cluster_nms_boxes": [{}, {"valid": VALID, "penalty": "score+distance"}, {"overlaps": np.eye(8)}],
+    "matrix_nms_scores": [*NMS, {"kernel": "linear"}],
+    "weighted_boxes_fusion_padded": [
+        *LEAST,
+        {"score_threshold": 2**70},
+        {"valid": VALID, "model_ids": CLASSES, "conf_type": "absent_model_aware_avg"},
+        {"model_ids": CLASSES, "model_weights": [1.0, 2.0]},
+    ],
+    "box_area": [{}, {"fmt": "yxyx"}, {"fmt": "xywhr"}],
+    "box_iou": [{}, {"fmt": "yxyx", "kind": "giou"}, {"fmt": "cxcywh"}],
+    "box_iou_loss": [{"sample_weight": VALID}, {"fmt": "yxyx"}, {"sample_weight": CLASSES, "reduction": "mean"}],
+    "sigmoid_focal_loss": [{"alpha": x, "gamma": x} for x in NUMBERS],
+    "softmax_focal_loss_and_grad": [
+        *({"alpha": x, "label_smoothing": x} for x in NUMBERS),
+        {"alpha": [0.25, 0.5, 0.5, 1.0], "sample_weight": VALID},
+    ],
+    "batch_norm": [{"training": True, "momentum": x, "eps": x} for x in NUMBERS],
+    "logistic_loss": [{}, {"l2": 1, "sample_weight": CLASSES}],
+    "kmeans_partial": [{}, {"sample_weight": CLASSES}],
+}
+
+
+@pytest.mark.parametrize("dtypes", DTYPES if WHOLE else DTYPES[::2], ids=str)
+@pytest.mark.parametrize("op", WARM if WHOLE else ["top_scores", "soft_nms_scores", "weighted_boxes_fusion_padded"])
+@pytest.mark.usefixtures("device")
+def test_a_warm_call_ships_nothing_of_any_dtype(op, dtypes):
+    import jax
+
+    on_device = jax.device_put
+    scores, boxes = (
+        on_device(np.round(x * 50)).astype(dtype) for x, dtype in zip((SCORES, BOXES + 1), dtypes, strict=True)
+    )
+    turned = jax.numpy.concat((boxes, boxes[:, :1]), axis=1)
+    table = scores.reshape(2, 4).mT[:, :2].repeat(2, axis=0)  # (8, 2), of several uses
+    first = {
+        "top_scores": (scores, 3),
+        "box_area": (boxes,),
+        "box_iou": (boxes, boxes),
+        "box_iou_loss": (boxes, boxes),
+        "sigmoid_focal_loss": (scores, on_device(CLASSES)),
+        "softmax_focal_loss_and_grad": (boxes, on_device(CLASSES)),
+        "batch_norm": (table, *(on_device(np.ones(2, np.float32)),) * 2),
+        "logistic_loss": (table, on_device(CLASSES), *map(on_device, (np.ones(2, np.float32), np.float32(1)))),
+        "kmeans_partial": (table, table[:2]),
+        "weighted_boxes_fusion_padded": (boxes, scores, on_device(CLASSES)),
+    }.get(op, (boxes, scores))
+    for options in WARM[op]:
+        given = {name: on_device(x) if isinstance(x, np.ndarray) else x for name, x in options.items()}
+        wide = options.get("fmt") == "xywhr"
+        ships_nothing(partial(getattr(anyops, op), **given), *(turned if wide and x is boxes else x for x in first))
 
 
 def test_results_of_parts_keep_the_parts():

@@ -85,11 +85,6 @@ def present(xp: Namespace, x: Array, w: Array | None) -> Array:
     return x if w is None else xp.where((w > 0) | xp.isfinite(x), x, 0.0)
 
 
-def positive(xp: Namespace, weight: Array) -> Array:
-    """Tell which weights are above 0; the standard does not compare bools with numbers."""
-    return weight if is_kind(xp, weight, "bool") else weight > 0
-
-
 def in_unit(mode: Mode, weight: Array | None, wide: DType) -> tuple[Array | None, Array | None]:
     """Return weights (..., n) in a unit in which their sums are in range, and the inverse of the unit (..., 1).
 

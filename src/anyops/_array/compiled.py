@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
+
 from .namespace import Array
 
 
@@ -36,32 +38,41 @@ def jitted(
     """
     import jax
 
-    if known and any(type(x) is float for x in arguments):
-        place = _place(arguments)
-        arguments = tuple(
-            _shipped(x, place, jax.config.read("jax_enable_x64")) if type(x) is float else x for x in arguments
-        )
+    if known:
+        leaves, tree = jax.tree.flatten(arguments)
+        if any(isinstance(x, int | float) for x in leaves):
+            place, float64 = _place(leaves), jax.config.read("jax_enable_x64")
+            shipped = [_shipped(x, place, float64) if isinstance(x, int | float) else x for x in leaves]
+            arguments = jax.tree.unflatten(tree, shipped)
     varying = {k: x for k, x in options.items() if isinstance(x, jax.Array)}
     settings = tuple(sorted((k, x) for k, x in options.items() if k not in varying))
     return (_jitted if known else _precise)(kernel, how, settings)(*arguments, **varying)
 
 
-def _place(arguments: tuple[Any, ...]) -> Any:
-    """Return the device that JAX arrays are committed to; None if uncommitted, or on several devices."""
+def constant(values: float | tuple[float, ...], dtype: Any, like: Array) -> Array:
+    """Return numbers as a JAX array in a dtype beside another one, cached as in :func:`_shipped`."""
+    return _shipped(values, _place([like]), dtype)
+
+
+def _place(arrays: Iterable[Any]) -> Any:
+    """Return the device that the first JAX array is committed to; None if uncommitted, or on several devices."""
     import jax
 
-    first = next((x for x in jax.tree.leaves(arguments) if isinstance(x, jax.Array)), None)
+    first = next((x for x in arrays if isinstance(x, jax.Array)), None)
     if first is None or not first.committed or len(first.sharding.device_set) > 1:
         return None
     return first.sharding
 
 
-@lru_cache(maxsize=256)
-def _shipped(number: float, place: Any, _float64: bool) -> Array:
-    """Return a number as a JAX array, cached so that the next call with it transfers nothing to the device."""
+@lru_cache(maxsize=256, typed=True)
+def _shipped(values: float | tuple[float, ...], place: Any, dtype: Any) -> Array:
+    """Return numbers as a JAX array, cached so that the next call with them transfers nothing to the device.
+
+    In a dtype; or, given whether JAX has float64, in the dtype of a Python number.
+    """
     import jax
 
-    return jax.device_put(number, place)
+    return jax.device_put(values if isinstance(dtype, bool) else np.asarray(values, dtype), place)
 
 
 @cache

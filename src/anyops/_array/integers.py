@@ -5,7 +5,7 @@ import numpy as np
 from .backends import to_host
 from .host import Host
 from .mode import Mode, enter
-from .namespace import Array, DType, Namespace, cast, is_array, is_kind, library, namespace, widest_dtype
+from .namespace import Array, DType, Namespace, cast, is_array, is_kind, library, namespace, positive, widest_dtype
 from .nearest import lowered_by, with_arithmetic
 
 
@@ -32,18 +32,23 @@ def may_be_rounded(xp: Namespace, x: Array, dtype: DType) -> bool:
     return is_kind(xp, x, "integral") and float(xp.iinfo(x.dtype).max) > largest_exact(xp, dtype)
 
 
-def ends(x: Array, kept: Array | None) -> tuple[Host, Host]:
-    """Return the smallest and largest integers (..., d) of each column of (..., n, d), over the rows that are `kept`.
+def ends(x: Array, weight: Array | None) -> tuple[Host, Host]:
+    """Return the smallest and largest integers (..., d) of each column of (..., n, d), over rows of positive weight.
 
-    If no row is kept, the smallest is above the largest.
+    If there is no such row, the smallest is above the largest.
     """
-    mode, (x, kept) = enter(namespace(x=x), x, kept, differentiable=False)
+    mode, (x, weight) = enter(namespace(x=x), x, weight, differentiable=False)
+    both = to_host(mode.prepare(_ends, x, weight))
+    return both[0, ...], both[1, ...]
+
+
+def _ends(mode: Mode, x: Array, weight: Array | None) -> Array:
     xp, info = mode.xp, mode.xp.iinfo(x.dtype)
     low = high = x
-    if kept is not None:
-        low, high = (xp.where(kept[..., None], x, xp.full_like(x, end)) for end in (info.max, info.min))
-    both = to_host(xp.stack([xp.min(low, axis=-2), xp.max(high, axis=-2)]))  # together: dask computes once
-    return both[0, ...], both[1, ...]
+    if weight is not None:
+        kept = positive(xp, weight)[..., None]
+        low, high = (xp.where(kept, x, xp.full_like(x, end)) for end in (info.max, info.min))
+    return xp.stack([xp.min(low, axis=-2), xp.max(high, axis=-2)])  # together: dask computes once
 
 
 def spread(low: Host, high: Host) -> Host:

@@ -13,8 +13,8 @@ import array_api_compat.numpy as numpy_namespace
 import numpy as np
 
 from .chunked import check_known_chunks, without_empty_chunks
-from .compiled import as_written, jitted
-from .namespace import Array, DType, Namespace, default_float, has_no_values, library, namespace, unwrapped
+from .compiled import as_written, constant, jitted
+from .namespace import Array, DType, Namespace, default_float, device, has_no_values, library, namespace, unwrapped
 from .operators import PLAIN, WRITING, Operators
 
 # Elements of a piece. On NumPy the few temporaries of a chain stay in cache, and the cost of a call is small in
@@ -94,6 +94,25 @@ class Mode(NamedTuple):
             arguments = tuple(map(without_empty_chunks, arguments))
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             return kernel(self, *arguments, **options)
+
+    def prepare(self, kernel: Callable[..., Any], /, *arguments: Any, **options: Any) -> Any:
+        """Return ``kernel(mode, *arguments, **options)`` of a few operations on arguments, before :meth:`run`.
+
+        As there on JAX, where each operation by itself would transfer its numbers to the device. Other libraries need
+        none of the other settings for them.
+        """
+        return self.run(kernel, *arguments, **options) if self.fused else kernel(self, *arguments, **options)
+
+    def constant(self, values: float | tuple[float, ...], dtype: DType, like: Array) -> Array:
+        """Return a number, or several, as an array in a dtype, on the device of another array.
+
+        On JAX it is cached there: the next call with these numbers transfers nothing.
+        """
+        if self.fused and self.known:
+            return constant(values, dtype, like)
+        if self.home == "torch" and not isinstance(values, tuple):  # asarray would wait for the device
+            return self.xp.full((), values, dtype=dtype, device=device(like))
+        return self.xp.asarray(values, dtype=dtype, device=device(like))
 
     def back(self, x: Any) -> Array:
         """Return a result as an array of the arguments' library and device.

@@ -260,6 +260,11 @@ def is_kind(xp: Namespace, x: Array, kind: str) -> bool:
     return bool(xp.isdtype(x.dtype, kind)) if found is None else found == kind
 
 
+def positive(xp: Namespace, weight: Array) -> Array:
+    """Tell which weights are above 0; the standard does not compare bools with numbers."""
+    return weight if is_kind(xp, weight, "bool") else weight > 0
+
+
 def check_can_order(xp: Namespace, op: str) -> None:
     """Raise TypeError if a library cannot sort items by their scores."""
     if library(xp) == "dask":
@@ -381,7 +386,8 @@ def hides_values(x: Array) -> bool:
     if name == "jax":
         import jax
 
-        return is_traced(x) or isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+        # iota has no operand: anything else made here would transfer a number to the device.
+        return is_traced(x) or isinstance(jax.lax.iota("int32", 1), jax.core.Tracer)
     if name != "torch":
         return is_traced(x)
     import torch

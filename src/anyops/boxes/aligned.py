@@ -7,6 +7,7 @@ import math
 from typing import Literal, NamedTuple, get_args
 
 from .._array.division import divide
+from .._array.mode import Mode
 from .._array.namespace import Array, Namespace, rows_of, stop_gradient
 from .._array.operators import PLAIN, Operators
 from .geometry import SHARES, Geometry, Regions
@@ -30,9 +31,9 @@ def corners_of(columns: tuple[Array, ...], fmt: str) -> tuple[Array, ...]:
     return (b, a, d, c) if fmt == "yxyx" else columns
 
 
-def to_corners(xp: Namespace, boxes: Array, fmt: str) -> Array:
+def to_corners(mode: Mode, boxes: Array, *, fmt: str) -> Array:
     """Return axis-aligned boxes as xyxy."""
-    return boxes if fmt == "xyxy" else xp.stack(corners_of(columns_of(boxes), fmt), axis=-1)
+    return boxes if fmt == "xyxy" else mode.xp.stack(corners_of(columns_of(boxes), fmt), axis=-1)
 
 
 def from_corners(corners: tuple[Array, ...], fmt: str, sides: tuple[Array, ...] | None) -> tuple[Array, ...]:

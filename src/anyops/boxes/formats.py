@@ -82,7 +82,7 @@ def box_area(boxes: A, *, fmt: RegionFormat = "xyxy") -> A:
     check_fmt("fmt", fmt)
     check_regions("boxes", boxes, fmt)
     dtype = result_dtype(xp, boxes=boxes)
-    boxes, fmt = as_xyxy(xp, flat(xp, boxes, fmt), fmt)
+    boxes, fmt = as_xyxy(mode, flat(xp, boxes, fmt), fmt)
     if fmt != "xyxy":
         check_held(mode, "boxes", boxes, compute_dtype(xp, dtype), f" for fmt={fmt!r}")
     return mode.run(_area, boxes, fmt=fmt, dtype=dtype)
@@ -186,7 +186,7 @@ def _convert_regions(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dty
         boxes = less(xp, boxes, xp.tile(origin, (*(1,) * (boxes.ndim - 1), boxes.shape[-1] // axes)), wide)
     boxes = cast(xp, boxes, wide)
     if in_fmt in PLANE:
-        boxes, in_fmt = to_corners(xp, boxes, in_fmt), "xyxy"
+        boxes, in_fmt = to_corners(mode, boxes, fmt=in_fmt), "xyxy"
     made = convert(xp, boxes, in_fmt, out_fmt)
     if origin is not None:
         places = axes if out_fmt in (*ROTATED, "cxcyczwhdr") else made.shape[-1]
@@ -215,11 +215,11 @@ def _convert(mode: Mode, boxes: Array, *, in_fmt: str, out_fmt: str, dtype: DTyp
     return cast(xp, xp.stack(from_corners(corners, out_fmt, sides), axis=-1), dtype)
 
 
-def as_xyxy(xp: Namespace, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionFormat]:
+def as_xyxy(mode: Mode, boxes: Array, fmt: RegionFormat) -> tuple[Array, RegionFormat]:
     """Return "yxyx" boxes as "xyxy", other regions as they are, and the format."""
     if fmt != "yxyx":
         return boxes, fmt
-    return to_corners(xp, boxes, fmt), "xyxy"
+    return mode.prepare(to_corners, boxes, fmt=fmt), "xyxy"
 
 
 @op(Kind.VALUES)

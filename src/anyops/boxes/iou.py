@@ -17,6 +17,8 @@ from .._array.namespace import (
     default_int,
     device,
     is_dynamic,
+    namespace,
+    number_in,
     promoted,
     result_dtype,
     widest_dtype,
@@ -127,7 +129,7 @@ def box_iou(
     dtype = result_dtype(xp, boxes1=boxes1, boxes2=boxes2)
     lead = -tail - 1 if pairwise else -tail
     check_broadcast("boxes1", boxes1.shape[:lead], "boxes2", boxes2.shape[:lead])
-    (boxes1, _), (boxes2, fmt) = (as_xyxy(xp, flat(xp, boxes, fmt), fmt) for boxes in (boxes1, boxes2))
+    (boxes1, _), (boxes2, fmt) = (as_xyxy(mode, flat(xp, boxes, fmt), fmt) for boxes in (boxes1, boxes2))
     if fmt != "xyxy":
         for name, boxes in (("boxes1", boxes1), ("boxes2", boxes2)):
             check_corners_held(mode, name, boxes, compute_dtype(xp, dtype), fmt)
@@ -193,20 +195,34 @@ def exact_dtype(xp: Namespace, integers: Array) -> DType:
     return widest_dtype(xp, dtype, integers) if xp.iinfo(integers.dtype).bits > 16 else dtype
 
 
-def beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, Array]:
+def beside_first(
+    mode: Mode, boxes: Array, scores: Array, least: Array | float | None, valid: Array | None
+) -> tuple[Array, Array]:
     """Return integer boxes (..., N, 4) as floats relative to a corner of the first real box, and the corner.
 
     The corner has shape (..., 1, 4). Overlaps do not depend on the origin, and in this way integers beyond a float's
-    precision stay exact. Boxes that are not `real` become 0.
+    precision stay exact. Boxes that are not real, see :func:`taking_part`, become 0.
     """
     signed = with_arithmetic(mode.xp, boxes)
-    moved, origin = mode.run(_beside_first, signed, real)
+    moved, origin = mode.run(_beside_first, signed, scores, least, valid)
     check_exact(mode, "boxes", signed, moved)
-    return moved, origin + float(lowered_by(mode.xp, boxes.dtype, signed.dtype))
+    lowered = lowered_by(mode.xp, boxes.dtype, signed.dtype)
+    return moved, origin + float(lowered) if lowered else origin
 
 
-def _beside_first(mode: Mode, boxes: Array, real: Array | None) -> tuple[Array, Array]:
+def taking_part(scores: Array, least: Array | float | None, valid: Array | None) -> Array | None:
+    """Return which boxes are valid and have a score above a limit; None if all do."""
+    if least is None:
+        return valid
+    above = scores > number_in(namespace(scores=scores), least, scores.dtype)
+    return above if valid is None else above & valid
+
+
+def _beside_first(
+    mode: Mode, boxes: Array, scores: Array, least: Array | float | None, valid: Array | None
+) -> tuple[Array, Array]:
     xp, dtype = mode.xp, exact_dtype(mode.xp, boxes)
+    real = taking_part(scores, least, valid)
     if not boxes.shape[-2]:
         return cast(xp, boxes, dtype), xp.zeros((*boxes.shape[:-2], 1, 4), dtype=dtype, device=device(boxes))
     corner = boxes[..., :1, :2]

@@ -41,7 +41,6 @@ from .._host.logistic.columns import unshifted
 from .._host.logistic.dataset import Dataset
 from .._host.logistic.inference import errors_of
 from .._host.logistic.solve import solve, start_of
-from .._math import positive
 from .objective import check_logits, check_penalty, check_rows
 from .result import LogisticReport, LogisticResult
 
@@ -165,7 +164,7 @@ def logistic_regression(
     ignored = weights is not None and (mode.lazy or bool(home.any(weights <= 0)))
     columns, far = unshifted(x.shape[1]), None
     if may_be_rounded(xp, x, dtype):
-        low, high = ends(rows, None if weights is None else positive(home, weights))
+        low, high = ends(rows, weights)
         far = farthest(low, high)
         if fit_intercept and far.max() > largest_exact(home, wide):
             columns = replace(columns, origin=middle(low, high))

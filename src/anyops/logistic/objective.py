@@ -26,13 +26,14 @@ from .._array.namespace import (
     is_array,
     is_kind,
     namespace,
+    positive,
     result_dtype,
     stop_gradient,
 )
 from .._array.nearest import as_compared, less, rows_at
 from .._array.solve import identity, solve_spd
 from .._array.support import LOOPS, SOLVES, Kind, op
-from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit, positive, sigmoids, softplus
+from .._math import class_loss, cross_entropy, in_unit, log_softmax, out_of_unit, sigmoids, softplus
 
 STEPS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 ARMIJO = 1e-4
@@ -397,7 +398,7 @@ def _check(
 def check_integers(xp: Namespace, x: Array, w: Array | None, coef: Array, dtype: DType, name: str = "x") -> None:
     """Raise ValueError where rounding integers to a floating dtype would move logits by more than a thousandth."""
     if may_be_rounded(xp, x, dtype) and x.shape[0]:
-        check_logits(xp, x, farthest(*ends(x, None if w is None else positive(xp, w))), coef, dtype, name)
+        check_logits(xp, x, farthest(*ends(x, w)), coef, dtype, name)
 
 
 def check_logits(xp: Namespace, x: Array, far: Host, coef: Array, dtype: DType, name: str = "x") -> None:

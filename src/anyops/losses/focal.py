@@ -29,13 +29,14 @@ from .._array.namespace import (
     divisor,
     is_array,
     number_in,
+    positive,
     promoted,
     result_dtype,
     stop_gradient,
 )
 from .._array.pieces import by_rows
 from .._array.support import Kind, op
-from .._math import cross_entropy, log_sum_exp, positive, present
+from .._math import cross_entropy, log_sum_exp, present
 from .reduction import Reduction, check_reduction, check_weights, reduce, share, shares
 
 
@@ -553,7 +554,7 @@ def _check_softmax(
         ignore_index = check_integer("ignore_index", ignore_index)
         if soft:
             raise ValueError(f"ignore_index must be None if labels are probabilities, got {ignore_index}")
-    weights = _class_weights(xp, alpha, logits, classes, compute_dtype(xp, dtype)) if of_classes else None
+    weights = _class_weights(mode, alpha, logits, classes, compute_dtype(xp, dtype)) if of_classes else None
     check_reduction(reduction)
     options = {
         **numbers,
@@ -576,12 +577,12 @@ def _check_softmax(
     return mode, (logits, labels, weights, sample_weight), options
 
 
-def _class_weights(xp: Namespace, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array:
+def _class_weights(mode: Mode, alpha: Any, logits: Array, classes: int, dtype: DType) -> Array:
     """Return a weight for each class as an array (C,)."""
     if isinstance(alpha, Sequence):
         numbers = [check_number(f"alpha[{i}]", a, least=0) for i, a in enumerate(alpha)]
-        alpha = xp.asarray(numbers, dtype=dtype, device=device(logits))
-    check_dtype(xp, "alpha", alpha, "real floating", "integral")
+        alpha = mode.constant(tuple(numbers), dtype, logits)
+    check_dtype(mode.xp, "alpha", alpha, "real floating", "integral")
     if tuple(alpha.shape) != (classes,):
         raise ValueError(f"alpha must be a number or have shape ({classes},), got {tuple(alpha.shape)}")
     return alpha

@@ -23,14 +23,13 @@ from .._array.namespace import (
     is_dynamic,
     namespace,
     number_for_loops,
-    number_in,
     result_dtype,
     working,
 )
 from .._array.nearest import as_compared, lowered_by, with_arithmetic
 from .._array.support import support
 from ..boxes.aligned import to_corners
-from ..boxes.iou import beside_first
+from ..boxes.iou import beside_first, taking_part
 from ..boxes.regions import FORMATS, PLANE, Measure, check_corners_held, check_regions, flat
 from .detections import Detections
 from .scenes import first_of_each, in_scenes
@@ -176,8 +175,9 @@ class Call(NamedTuple):
         if of_scores is not None:
             scores = cast(namespace(scores=scores), scores, of_scores)
         if boxes is not None and of_boxes is not None:
-            moved = boxes + (to_host(self.origin) if mode.padded else self.origin)
-            boxes = cast(namespace(boxes=moved), moved, of_boxes)
+            xp = namespace(boxes=boxes)
+            moved = boxes + (self.origin if xp is mode.xp else to_host(self.origin))
+            boxes = cast(xp, moved, of_boxes)
         return mode.back(indices), mode.back(scores), mode.back(boxes)
 
 
@@ -257,20 +257,21 @@ def _enter(
     mode, views = enter(xp, *given, scenes, *beside, differentiable=differentiable)
     boxes, scores, labels, overlaps, valid, scenes = views[: len(given) + 1]
     origin = of_scores = of_boxes = None
-    least = last = to_host(last).item() if mode.host and is_array(last) else last
+    threshold = to_host(last).item() if mode.host and is_array(last) else last
+    least = last = float(threshold) if isinstance(threshold, int) else threshold
     if not is_floating(mode, scores):  # ranked as integers; lowered if the op returns no scores
         of_scores, of_integer = floating_of(mode, scores), given.scores.dtype
         scores = (as_compared if differentiable else with_arithmetic)(mode.xp, scores)
         lowered = lowered_by(mode.xp, of_integer, scores.dtype)
-        least = None if last is None else whole(mode.xp, last, scores, lowered)
-    of_integers = boxes is not None and not is_floating(mode, boxes)
+        least = None if threshold is None else whole(mode, threshold, scores, lowered)
     # Ignored boxes do not affect the origin, and their coordinates are not checked.
-    real = taking_part(scores, least if early else None, valid) if of_integers else None
+    real = scores, least if early else None, valid
+    of_integers = boxes is not None and not is_floating(mode, boxes)
     if boxes is not None and measure.fmt != "xyxy":
         boxes, measure = _as_computed(mode, boxes, measure, real)
     if of_integers and not is_floating(mode, boxes):
         of_boxes = floating_of(mode, boxes)
-        boxes, origin = beside_first(mode, boxes, real)
+        boxes, origin = beside_first(mode, boxes, *real)
     if overlaps is not None and mode.host:
         (overlaps,) = floats(mode, overlaps, exact=not differentiable)
     labels = None if labels is None else comparable(mode.xp, labels)
@@ -278,29 +279,27 @@ def _enter(
     return Call(mode, detections, measure, least, last, limit, scenes, origin, (of_scores, of_boxes))
 
 
-def taking_part(scores: Array, least: Array | float | None, valid: Array | None) -> Array | None:
-    """Return which boxes are valid and have a score above a limit; None if all do."""
-    if least is None:
-        return valid
-    above = scores > number_in(namespace(scores=scores), least, scores.dtype)
-    return above if valid is None else above & valid
-
-
-def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: Array | None) -> tuple[Array, Measure]:
+def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: tuple[Any, ...]) -> tuple[Array, Measure]:
     """Return axis-aligned boxes as xyxy, and other regions as floats with all their numbers along the last axis.
 
-    Raises ValueError if floats cannot represent the integers of `real` boxes.
+    Raises ValueError if floats cannot represent the integers of the boxes that take part. `real` are the arguments of
+    :func:`taking_part`.
     """
     xp, fmt = mode.xp, measure.fmt
     boxes = flat(xp, boxes, fmt)
     if fmt != "yxyx":
         if not is_floating(mode, boxes):
             dtype = floating_of(mode, boxes)
-            some = boxes if real is None else xp.where(real[..., None], boxes, xp.zeros_like(boxes))
-            check_corners_held(mode, "boxes", some, dtype, fmt)
+            check_corners_held(mode, "boxes", mode.prepare(_real, boxes, *real), dtype, fmt)
             boxes = cast(xp, boxes, dtype)
         boxes = working(xp, boxes)
-    return (to_corners(xp, boxes, fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
+    return (mode.prepare(to_corners, boxes, fmt=fmt), Measure(measure.kind)) if fmt in PLANE else (boxes, measure)
+
+
+def _real(mode: Mode, boxes: Array, scores: Array, least: Array | float | None, valid: Array | None) -> Array:
+    """Return boxes with zeros for those that do not take part."""
+    real = taking_part(scores, least, valid)
+    return boxes if real is None else mode.xp.where(real[..., None], boxes, mode.xp.zeros_like(boxes))
 
 
 def is_floating(mode: Mode, x: Array) -> bool:
@@ -308,18 +307,24 @@ def is_floating(mode: Mode, x: Array) -> bool:
     return x.dtype.kind == "f" if mode.host else mode.xp.isdtype(x.dtype, "real floating")
 
 
-def whole(xp: Namespace, least: Array | float, scores: Array, lowered: int = 0) -> Array | float:
-    """Return the largest integer that is at most a threshold, in the dtype of integer scores.
+def whole(mode: Mode, least: Array | float, scores: Array, lowered: int = 0) -> Array | float:
+    """Return the largest integer that is at most a threshold, in the dtype of integer scores; else the threshold.
 
     As an array, because JAX converts an int to 32 bits. `lowered` is the number that was subtracted from the scores.
     """
-    if xp.isdtype(scores.dtype, "real floating"):
-        return least
-    dtype, largest = scores.dtype, xp.iinfo(scores.dtype).max
-    most = xp.asarray(largest, dtype=dtype, device=device(scores))
-    if not is_array(least):
-        inside = least < largest + lowered
-        return xp.asarray(math.floor(least) - lowered, dtype=dtype, device=device(scores)) if inside else most
+    xp, dtype = mode.xp, scores.dtype
+    if is_floating(mode, scores):
+        return float(least) if isinstance(least, int) else least
+    if is_array(least):
+        return mode.prepare(_whole, least, dtype=dtype, lowered=lowered)
+    largest = xp.iinfo(dtype).max
+    return mode.constant(math.floor(least) - lowered if least < largest + lowered else largest, dtype, scores)
+
+
+def _whole(mode: Mode, least: Array, *, dtype: DType, lowered: int) -> Array:
+    """Return :func:`whole` of a threshold in an array."""
+    xp, largest = mode.xp, mode.xp.iinfo(dtype).max
+    most = xp.asarray(largest, dtype=dtype, device=device(least))
     if xp.isdtype(least.dtype, "real floating"):
         inside = least < float(largest + lowered)
         least = xp.where(inside, xp.floor(least), 0.0)

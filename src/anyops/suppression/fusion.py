@@ -44,7 +44,7 @@ from .._array.support import LOOPS, ORDERS, Kind, op
 from .._host.match import matched
 from ..boxes.aligned import columns_of, overlap, overlaps_others, ready
 from ..boxes.geometry import Regions
-from ..boxes.iou import beside_first
+from ..boxes.iou import beside_first, taking_part
 from ..boxes.regions import Measure
 from .arguments import (
     check_averaged,
@@ -55,7 +55,6 @@ from .arguments import (
     check_threshold,
     comparable,
     is_floating,
-    taking_part,
     whole,
 )
 from .detections import Detections
@@ -181,7 +180,7 @@ def weighted_boxes_fusion(
     xp, n = mode.xp, scores.shape[0]
     dtypes = _floating(mode, boxes), _floating(mode, scores), labels.dtype
     boxes, scores, least, origin = _as_floats(mode, boxes, scores, None, least)
-    weights = _weights(xp, model_weights if weights is None else weights, boxes, scores)
+    weights = _weights(mode, model_weights if weights is None else weights, boxes, scores)
     if weights is not None:
         _check_weights(to_host(weights).tolist())
     if n == 0:
@@ -276,11 +275,13 @@ def weighted_boxes_fusion_padded(
     named |= {} if isinstance(model_weights, Sequence) else {"model_weights": model_weights}
     mode = mode_of(**{name: x for name, x in named.items() if is_array(x)})
     if model_ids is not None:
-        model_ids, known = _known(xp, model_ids, model_weights)
-        valid = known if valid is None else valid & known
+        models = None
+        if model_weights is not None:
+            models = len(model_weights) if isinstance(model_weights, Sequence) else model_weights.shape[0]
+        model_ids, valid = mode.prepare(_known, model_ids, valid, models=models)
     boxes, scores, least, origin = _as_floats(mode, boxes, scores, valid, least)
     given = given._replace(boxes=boxes, scores=scores, valid=valid)
-    weights = _weights(xp, model_weights, boxes, scores)
+    weights = _weights(mode, model_weights, boxes, scores)
     if 0 in scores.shape:
         valid = xp.zeros_like(scores, dtype=xp.bool)
         return PaddedFusedBoxes(cast(xp, boxes, dtypes[0]), cast(xp, scores, dtypes[1]), labels, valid)
@@ -314,9 +315,9 @@ def _as_floats(
     origin = None
     if not is_floating(mode, scores):
         scores = as_compared(mode.xp, scores)
-        least = whole(mode.xp, least, scores)
+    least = whole(mode, least, scores)
     if not is_floating(mode, boxes):
-        boxes, origin = beside_first(mode, boxes, taking_part(scores, least, valid))
+        boxes, origin = beside_first(mode, boxes, scores, least, valid)
     return boxes, scores, least, origin
 
 
@@ -351,29 +352,26 @@ def _check(
     return xp, threshold, check_score_threshold(score_threshold, check=check)
 
 
-def _weights(xp: Namespace, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
+def _weights(mode: Mode, model_weights: Array | Sequence[float] | None, boxes: Array, scores: Array) -> Array | None:
     """Return the model weights as an array; raise unless they are numbers, and valid if in a sequence."""
     if model_weights is None:
         return None
-    dtype = _compute_dtype(xp, boxes, scores)
+    dtype = _compute_dtype(mode.xp, boxes, scores)
     if isinstance(model_weights, Sequence):
         wrong = [w for w in model_weights if isinstance(w, bool) or not isinstance(w, Real)]
         if wrong:
             raise TypeError(f"model_weights must be numbers, got {wrong[0]!r}")
         values = [float(w) for w in model_weights]
         _check_weights(values)
-        return xp.asarray(values, dtype=dtype, device=device(scores))
-    return cast(xp, model_weights, dtype)
+        return mode.constant(tuple(values), dtype, scores)
+    return cast(mode.xp, model_weights, dtype)
 
 
-def _known(xp: Namespace, model_ids: Array, model_weights: Array | Sequence[float] | None) -> tuple[Array, Array]:
-    """Return the model numbers as indices, 0 for unknown models, and which of them are known."""
-    number = cast(xp, model_ids, default_int(xp, model_ids))
-    known = number >= 0
-    if model_weights is not None:
-        models = len(model_weights) if isinstance(model_weights, Sequence) else model_weights.shape[0]
-        known = known & (number < models)
-    return xp.where(known, number, xp.zeros_like(number)), known
+def _known(mode: Mode, model_ids: Array, valid: Array | None, *, models: int | None) -> tuple[Array, Array]:
+    """Return the model numbers as indices, 0 for unknown models, and which boxes are valid and of a known model."""
+    xp, number = mode.xp, cast(mode.xp, model_ids, default_int(mode.xp, model_ids))
+    known = number >= 0 if models is None else (number >= 0) & (number < models)
+    return xp.where(known, number, xp.zeros_like(number)), known if valid is None else valid & known
 
 
 def _check_weights(weights: list[float]) -> None:

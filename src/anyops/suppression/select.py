@@ -83,9 +83,11 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | Array
     if count > scores.shape[-1]:
         raise ValueError(f"max_output must be at most N = {scores.shape[-1]}, got {count}")
     check_can_order(xp, "top_scores")
-    if not xp.isdtype(scores.dtype, "real floating"):
-        scores, given = with_arithmetic(xp, scores), scores.dtype
-        least = None if least is None else whole(xp, least, scores, lowered_by(xp, given, scores.dtype))
+    given = scores.dtype
+    if not xp.isdtype(given, "real floating"):
+        scores = with_arithmetic(xp, scores)
+    if least is not None:
+        least = whole(mode, least, scores, lowered_by(xp, given, scores.dtype))
     return TopScores(*mode.run(_top, scores, least, count=count))
 
 

@@ -16,7 +16,7 @@ from .._array.arguments import check_number, check_parameter
 from .._array.integers import rounded_down
 from .._array.loop import while_loop
 from .._array.mode import Mode
-from .._array.namespace import A, Array, Namespace, cast, device, is_array, stop_gradient
+from .._array.namespace import A, Array, DType, Namespace, cast, device, is_array, stop_gradient
 from .._array.selection import indices_of, take_along
 from .._array.support import LOOPS, ORDERS, SHAPES_BY_VALUE, Kind, op
 from .._host.pick import pick_from_queue
@@ -217,13 +217,20 @@ def _parameters(
 
 def _settings(call: Call, given: Parameters, decay: str) -> dict[str, Any]:
     """Return the keyword arguments of `best_first` and `in_place`, with the score threshold in the scores' dtype."""
-    xp, scores = call.mode.xp, call.detections.scores
+    mode, xp, scores = call.mode, call.mode.xp, call.detections.scores
     dtype = as_floating(xp, scores).dtype
     # Integer scores have already passed the threshold exactly. Rounded down, it does not reject one that was rounded.
-    least = rounded_down(xp, given["least"], dtype)
-    least = least if is_array(least) else xp.full((), float(least), dtype=dtype, device=device(scores))
+    least = given["least"]
+    if is_array(least):
+        least = mode.prepare(_rounded_down, least, dtype=dtype)
+    else:
+        least = mode.constant(float(rounded_down(xp, least, dtype)), dtype, scores)
     floor = 0.0 if decay == "gaussian" else given["threshold"]
     return {"given": given | {"least": least}, "floor": floor, "rescore": _rescore, "decay": decay}
+
+
+def _rounded_down(mode: Mode, value: Array, *, dtype: DType) -> Array:
+    return rounded_down(mode.xp, value, dtype)
 
 
 class Decay(NamedTuple):

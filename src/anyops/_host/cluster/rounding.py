@@ -9,7 +9,6 @@ from ..._array.backends import to_host
 from ..._array.host import Host, on_host
 from ..._array.integers import ends, largest_exact, remedy, unresolved
 from ..._array.namespace import Array, DType, Namespace
-from ..._math import positive
 
 BLURRED = 100.0  # least RMS distance of integer samples from their centres, in rounding errors
 
@@ -61,7 +60,7 @@ def check_rounding(
     if rounds_centers(xp, centers, lost, mass, dtype):
         raise too_large(xp, "x", x, centers, dtype)
     eps = float(xp.finfo(dtype).eps)
-    rounded = unresolved(*ends(x, None if weight is None else positive(xp, weight)), eps)
+    rounded = unresolved(*ends(x, weight), eps)
     if np.any(is_blurred(lost, mass, rounded)) and not copies():
         raise too_wide(xp, "x", x, dtype)
 
