@@ -119,7 +119,7 @@ def _decided(
         leads = np.arange(order.shape[0]) if led else None
         if order.shape[0] == 0:
             return order, order, leads
-        planes, proper = _planes(boxes.take(order, axis=0), kind)
+        planes, proper = _planes(boxes.take(order, axis=0))
         labels = None if labels is None else labels.take(order)
         if proper is None:
             keep = _keep(planes, labels, over, leads)
@@ -140,7 +140,7 @@ def _decided(
 def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
     """Whether tiles or a sweep are worthwhile for these boxes, judged by a sample."""
     n = boxes.shape[0]
-    planes, proper = _planes(boxes[:: max(n // 1024, 1)], threshold.kind)
+    planes, proper = _planes(boxes[:: max(n // 1024, 1)])
     planes = planes if proper is None else planes[:, proper]
     if planes.shape[1] == 0:
         return False
@@ -151,18 +151,20 @@ def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
     return 0 < expected <= FEW / 2 or _dense(_among_best(planes, threshold)) >= DENSE
 
 
-def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
-    """Return boxes (n, 4) as planes, and which of them can overlap others; None if all can."""
+def _planes(boxes: Host) -> tuple[Host, Host | None]:
+    """Return boxes (n, 4) as planes, and which of them have an area; None if all have.
+
+    An infinite area needs no care: it divides to 0 or NaN, neither of which is above a threshold.
+    """
     room = np.empty((7, boxes.shape[0]), boxes.dtype)
     planes, area, sides, corners = room[:5], room[4], room[5:], boxes.T
     planes[:2] = corners[2:]
     np.negative(corners[:2], out=planes[2:4])
     np.add(planes[:2], planes[2:4], out=sides)
     np.multiply(sides[0], sides[1], out=area)
-    if np.minimum.reduce(room[4:], axis=None) > 0 and np.maximum.reduce(area) < math.inf:
+    if np.minimum.reduce(room[4:], axis=None) > 0:
         return planes, None
-    proper = (sides > 0).all(axis=0) & (area > 0)
-    return planes, proper & (area < math.inf) if kind == "iou" else proper  # iof and ios may divide by a finite area
+    return planes, (sides > 0).all(axis=0) & (area > 0)
 
 
 def _keep(planes: Host, labels: Host | None, threshold: Threshold, leads: Host | None) -> Host | None:
@@ -438,7 +440,7 @@ def _by_sweep(
     if seen.kind == "iof":
         hit = _exceeding(planes, better, planes, worse, seen)
         better, worse = better.take(hit), worse.take(hit)
-    is_kept = kept_of_edges(np, better, worse, n) if better.shape[0] > HANDFUL else ~walk_pairs(better, worse, n)
+    is_kept = kept_of_edges(np, better, worse, n) if better.shape[0] > HANDFUL else walk_pairs(better, worse, n)
     if leads is not None:
         some = is_kept.take(better).nonzero()[0]
         dropped = worse.take(some)

@@ -19,11 +19,12 @@ FIRST_KEY, LAST_KEY = (-0x7F800000 - 1) << 32, (0x7F800000 << 32) + POSITION
 
 def ascending(x: Host) -> Host:
     """Positions (n,) of numbers by ascending value, ties by position, NaN last."""
-    if x.dtype == np.float16:
-        x = x.astype(np.float32)
-    if x.dtype.kind != "f" or not COMPARED <= x.shape[0] < MOST:
+    n = x.shape[0]
+    if x.dtype.kind != "f" or not COMPARED <= n < MOST:
         return x.argsort(kind="stable")
-    return _by_bits(x) if x.dtype == np.float32 and x.shape[0] > BY_RUNS else _by_runs(x)
+    if x.dtype.itemsize == 2:
+        x = x.astype(np.float32)
+    return _by_bits(x) if n > BY_RUNS and x.dtype == np.float32 else _by_runs(x)
 
 
 def ascending_below(x: Host, bound: int) -> Host:

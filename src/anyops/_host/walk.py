@@ -25,14 +25,14 @@ def walk(over: Host) -> list[int]:
 
 
 def walk_pairs(better: Host, worse: Host, n: int) -> Host:
-    """Whether each of n ranks is suppressed, given the pairs that overlap."""
-    gone = bytearray(n)
+    """Whether each of n ranks is kept, given the pairs that overlap."""
+    kept = bytearray(b"\1") * n
     few = better.shape[0] <= HANDFUL
     for pairs in [sorted(zip(better.tolist(), worse.tolist(), strict=True))] if few else _by_better(better, worse, n):
         for a, b in pairs:
-            if not gone[a]:
-                gone[b] = 1
-    return np.frombuffer(gone, bool)
+            if kept[a]:
+                kept[b] = 0
+    return np.frombuffer(kept, bool)
 
 
 def _by_better(better: Host, worse: Host, n: int) -> Iterator[Iterable[tuple[int, int]]]:

@@ -30,10 +30,10 @@ def kept_of_edges(xp: Namespace, better: Array, worse: Array, n: int) -> Array:
         live = indices_of(xp, ~(wins | xp.take(gone, better) | xp.take(gone, worse)))
         better, worse = xp.take(better, live), xp.take(worse, live)
         size, before = better.shape[0], size
-    if size or gone is None:
-        new = xp.asarray(walk_pairs(to_host(better), to_host(worse), n), device=device(better))
-        gone = new if gone is None else gone | new
-    return ~gone
+    if size == 0 and gone is not None:
+        return ~gone
+    kept = xp.asarray(walk_pairs(to_host(better), to_host(worse), n), device=device(better))
+    return kept if gone is None else kept & ~gone
 
 
 def kept_in_fixed_shape(xp: Namespace, better: Array, worse: Array, n: int) -> tuple[Array, Array]:
