@@ -126,7 +126,7 @@ def test_twin_on_nasty_scenes(way, seed):
 def test_no_sweep_of_an_extent_beyond_the_dtype():
     """The reach of the last two boxes is infinite relative to the first one."""
     boxes = np.float32([[2.9e38, 0, 3.38e38, 1], [2.9e38, 0, 3.38e38, 1], [-0.3e38, 0, -0.2e38, 1]])
-    planes, proper = greedy._planes(boxes)
+    planes, proper = greedy._planes(boxes, "iou")
     assert proper is None
     threshold = greedy.Threshold(np.float32(0.5), "iou", 0.5)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -119,7 +119,7 @@ def _decided(
         leads = np.arange(order.shape[0]) if led else None
         if order.shape[0] == 0:
             return order, order, leads
-        planes, proper = _planes(boxes.take(order, axis=0))
+        planes, proper = _planes(boxes.take(order, axis=0), kind)
         labels = None if labels is None else labels.take(order)
         if proper is None:
             keep = _keep(planes, labels, over, leads)
@@ -140,7 +140,7 @@ def _decided(
 def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
     """Whether tiles or a sweep are worthwhile for these boxes, judged by a sample."""
     n = boxes.shape[0]
-    planes, proper = _planes(boxes[:: max(n // 1024, 1)])
+    planes, proper = _planes(boxes[:: max(n // 1024, 1)], threshold.kind)
     planes = planes if proper is None else planes[:, proper]
     if planes.shape[1] == 0:
         return False
@@ -151,10 +151,10 @@ def _worthwhile(boxes: Host, labels: Host | None, threshold: Threshold) -> bool:
     return 0 < expected <= FEW / 2 or _dense(_among_best(planes, threshold)) >= DENSE
 
 
-def _planes(boxes: Host) -> tuple[Host, Host | None]:
-    """Return boxes (n, 4) as planes, and which of them have an area; None if all have.
+def _planes(boxes: Host, kind: str) -> tuple[Host, Host | None]:
+    """Return boxes (n, 4) as planes, and which of them have a finite area; None if all have.
 
-    An infinite area needs no care: it divides to 0 or NaN, neither of which is above a threshold.
+    An infinite box suppresses none by iou. It has to go, because an infinite extent cannot be swept.
     """
     room = np.empty((7, boxes.shape[0]), boxes.dtype)
     planes, area, sides, corners = room[:5], room[4], room[5:], boxes.T
@@ -162,9 +162,10 @@ def _planes(boxes: Host) -> tuple[Host, Host | None]:
     np.negative(corners[:2], out=planes[2:4])
     np.add(planes[:2], planes[2:4], out=sides)
     np.multiply(sides[0], sides[1], out=area)
-    if np.minimum.reduce(room[4:], axis=None) > 0:
+    if np.minimum.reduce(room[4:], axis=None) > 0 and np.maximum.reduce(area) < math.inf:
         return planes, None
-    return planes, (sides > 0).all(axis=0) & (area > 0)
+    proper = (sides > 0).all(axis=0) & (area > 0)
+    return planes, proper & (area < math.inf) if kind == "iou" else proper  # iof and ios may divide by a finite area
 
 
 def _keep(planes: Host, labels: Host | None, threshold: Threshold, leads: Host | None) -> Host | None:

@@ -297,7 +297,7 @@ def _as_computed(mode: Mode, boxes: Array, measure: Measure, real: tuple[Any, ..
 
 
 def _real(mode: Mode, boxes: Array, scores: Array, least: Array | float | None, valid: Array | None) -> Array:
-    """Return boxes with zeros for those that do not take part."""
+    """Set the boxes that do not take part to 0."""
     real = taking_part(scores, least, valid)
     return boxes if real is None else mode.xp.where(real[..., None], boxes, mode.xp.zeros_like(boxes))
 
