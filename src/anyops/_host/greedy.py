@@ -253,7 +253,10 @@ def _overlap(a: Host, b: Host, threshold: Threshold) -> Host:
     """Whether pairs overlap by more than a threshold, for planes that broadcast to (5, k, m) with k·m ≤ ROOM."""
     k, m = max(a.shape[1], b.shape[1]), b.shape[2]
     pool = _ROOMS[a.dtype]
-    room = pool.pop() if pool else np.empty(4 * ROOM, a.dtype)
+    try:
+        room = pool.pop()
+    except IndexError:  # not asked before, because another thread may take the last one in between
+        room = np.empty(4 * ROOM, a.dtype)
     sides = np.minimum(a[:4], b[:4], out=room[: 4 * k * m].reshape(4, k, m))
     width, height = np.add(sides[:2], sides[2:], out=sides[:2])
     # Zeros as an array, because NumPy has no fast loop for a scalar. Clamping one side suffices: if the other one is

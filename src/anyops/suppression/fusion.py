@@ -445,7 +445,8 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
     n = s.shape[-1]
     ranks = xp.arange(n, dtype=default_int(xp, s), device=device(s))
     usable = (s > 0) & (s < math.inf)
-    # As an array, because torch's loops cannot close over a symbolic number.
+    # As arrays, because torch's loops cannot close over a symbolic number.
+    last = xp.full_like(ranks, n - 1)
     limit = stop_gradient(xp.zeros_like(s[..., :1]) + number_in(xp, threshold, s.dtype))
     # In each lane ignored boxes come last.
     steps = xp.max(xp.sum(xp.astype(ranked.takes, ranks.dtype), axis=-1))
@@ -461,7 +462,7 @@ def _matched(mode: Mode, ranked: Ranked, threshold: Array | float) -> Array:
         most = xp.max(over, axis=-1, keepdims=True)
         joins = most > limit
         # The first maximum, by two plain reductions, which compilers turn into faster loops than argmax.
-        best = xp.min(xp.where(over == most, ranks, xp.full_like(ranks, n - 1)), axis=-1, keepdims=True)
+        best = xp.min(xp.where(over == most, ranks, last), axis=-1, keepdims=True)
         added = _relative(xp, score, take_along(xp, s, best, axis=-1), take_along(xp, usable, best, axis=-1))
         total = take_along(xp, weight, best, axis=-1) + added
         old = take_along(xp, fused, xp.broadcast_to(best, (5, *best.shape)), axis=-1)

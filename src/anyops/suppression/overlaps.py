@@ -228,7 +228,7 @@ class Strips(NamedTuple):
         else:  # too few bits for both: collisions of group numbers only add candidates
             group = strip if hashed is None else (strip + hashed * 99989) % ((1 << self.group_bits) - 5)
         cell = xp.astype((x - self.origin_x) * self.cells_per_unit, group.dtype)
-        return group * (1 << self.cell_bits) + xp.minimum(xp.maximum(cell, 0), (1 << self.cell_bits) - 1)
+        return group * (1 << self.cell_bits) + xp.clip(cell, 0, (1 << self.cell_bits) - 1)
 
     def hash(self, xp: Namespace, labels: Array | None) -> Array | None:
         """Small numbers, equal for equal labels; collisions of different labels only add candidates."""
