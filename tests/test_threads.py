@@ -3,6 +3,7 @@
 import random
 import threading
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -54,8 +55,8 @@ def of_scenes(n, dtype):
         boxes, scores = kind(n)
         boxes, labels = boxes.astype(dtype), scenes.labels(n)
         name = f"{kind.__name__} {n} {np.dtype(dtype)}"
-        calls[name] = lambda b=boxes, s=scores: anyops.nms(b, s)
-        calls[f"{name}, labels"] = lambda b=boxes, s=scores, i=labels: anyops.nms(b, s, labels=i)
+        calls[name] = partial(anyops.nms, boxes, scores)
+        calls[f"{name}, labels"] = partial(anyops.nms, boxes, scores, labels=labels)
     return calls
 
 
@@ -64,13 +65,17 @@ def test_every_op(library):
     calls = {}
     for op in record.OPS:
         f, *given = example(op)
-        calls[op] = lambda f=f, arguments=arrays_of(library, given): f(*arguments)
+        calls[op] = partial(f, *arrays_of(library, given))
     with optimized(False) if library == "jax" else nullcontext():
         check(calls)
 
 
 def test_reused_memory():
-    check({k: v for n in (50, 300, 3000) for dtype in (np.float32, np.float64) for k, v in of_scenes(n, dtype).items()})
+    calls = {}
+    for n in (50, 300, 3000):
+        for dtype in (np.float32, np.float64):
+            calls |= of_scenes(n, dtype)
+    check(calls)
 
 
 def test_rows_split_over_threads():
