@@ -139,10 +139,9 @@ def setup(data: Data) -> str:
     used = "" if others is None else f" ({others:g} used by other programs meanwhile)"
     where = f"{machine['cpu']}, {machine['cores']} cores{used}; {machine['system']}"
     parts = [f"{partial}{where}; {data['date'][:10]}, {commit_of(data)}. Threads: {threads}.", f"{versions}."]
-    parts += [
-        f"Measured again on {each['date'][:10]}, {commit_of(each)}: {', '.join(each['what'])}."
-        for each in data.get("updates", ())
-    ]
+    if updates := data.get("updates"):
+        later = [f"- {each['date'][:10]}, {commit_of(each)}: {', '.join(each['what'])}." for each in updates]
+        parts += ["Measured later:", "\n".join(later)]
     return "\n\n".join(parts)
 
 
@@ -296,7 +295,7 @@ def agreement(data: Data) -> str:
                 )
     lines = [f"- {NAMES[name]}: {note}." for name, note in notes.items()]
     if rows:
-        found = table(["scene", "who", "kept by the reference", "kept", "kept by both"], rows)
+        found = table(["scene", "library", "kept by the reference", "kept by the library", "kept by both"], rows)
     else:
         found = "Everyone kept the same boxes on every scene."
     return "\n\n".join([found, *(["\n".join(lines)] if lines else [])])

@@ -4,7 +4,7 @@
     python examples/postprocess.py --images 8              more images
     python examples/postprocess.py --times                 the timings in docs/deploy.md, which take minutes
 
-The raw output (head) has the layout of the YOLO family, (images, 4 + 80, 8 400): for each of 8 400 places, a box in
+The raw output (head) has the layout of the YOLO family, (images, 4 + 80, 8 400): for each of 8 400 predictions, a box in
 pixels of the network's 640 × 640 image (centre, width, height) and 80 probabilities. The images were pictures of
 1280 × 720 pixels, scaled by a half and padded above and below (a letterbox).
 
@@ -31,7 +31,7 @@ import anyops
 SIDE, PICTURE = 640, (720, 1280)  # of the network's image; height and width of the pictures
 SCALE = SIDE / max(PICTURE)
 LEFT, TOP = (SIDE - SCALE * PICTURE[1]) / 2, (SIDE - SCALE * PICTURE[0]) / 2
-CELLS, CLASSES = (80, 40, 20), 80  # of the head: 80² + 40² + 20² places
+CELLS, CLASSES = (80, 40, 20), 80  # of the head: 80² + 40² + 20² predictions
 LEAST, OVERLAP = 0.25, 0.5  # scores above it are detections; boxes that overlap by more are duplicates
 
 
@@ -58,16 +58,16 @@ def detections(head: Any, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
 
 
 def decoded(head: Any) -> tuple[Any, Any, Any]:
-    """Boxes (images, places, 4) by their corners, the best probability of each, and its class."""
+    """Boxes (images, predictions, 4) by their corners, the best probability of each, and its class."""
     xp = array_namespace(head)
     boxes = anyops.box_convert(xp.matrix_transpose(head[:, :4, :]), "cxcywh", "xyxy")
     return boxes, xp.max(head[:, 4:, :], axis=1), xp.argmax(head[:, 4:, :], axis=1)
 
 
-def taken(x: Any, places: Any) -> Any:
-    """The items of each image at places (images, k)."""
+def taken(x: Any, indices: Any) -> Any:
+    """The items of each image at indices (images, k)."""
     images = array_namespace(x).arange(x.shape[0], device=device(x))
-    return x[images[:, None], places]
+    return x[images[:, None], indices]
 
 
 def in_picture(boxes: Any) -> Any:
@@ -84,8 +84,8 @@ def listed(head: np.ndarray, sizes: Sizes) -> tuple[Any, Any, Any, Any]:
     """
     boxes, scores, classes = decoded(head)
     top = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
-    images, places = np.nonzero(top.valid)
-    boxes, scores, classes = (x[images, top.indices[images, places]] for x in (boxes, scores, classes))
+    images, ranks = np.nonzero(top.valid)
+    boxes, scores, classes = (x[images, top.indices[images, ranks]] for x in (boxes, scores, classes))
     kept = anyops.nms(boxes, scores, OVERLAP, labels=classes, scenes=images, max_output=sizes.kept)
     return images[kept], in_picture(boxes[kept]), scores[kept], classes[kept]
 
@@ -123,12 +123,12 @@ def by_torch(head: np.ndarray, sizes: Sizes, compiler: str = "inductor") -> Way:
 
 
 def exported(head: np.ndarray, sizes: Sizes) -> Any:
-    """An ONNX program for any number of images, and any number of places above `sizes.best`."""
+    """An ONNX program for any number of images, and any number of predictions above `sizes.best`."""
     import torch
 
     import anyops.onnx
 
-    axes = {0: "images", 2: torch.export.Dim("places", min=sizes.best + 1)}
+    axes = {0: "images", 2: torch.export.Dim("predictions", min=sizes.best + 1)}
     return anyops.onnx.export(
         lambda head: detections(head, sizes),
         [torch.from_numpy(head)],
@@ -165,8 +165,8 @@ def by_image(found: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
     """The image of each detection, its box, score and class: image by image, best first."""
     if found[-1].dtype == bool:
         boxes, scores, classes, valid = found
-        images, places = np.nonzero(valid)
-        return images, boxes[images, places], scores[images, places], classes[images, places]
+        images, predictions = np.nonzero(valid)
+        return images, boxes[images, predictions], scores[images, predictions], classes[images, predictions]
     order = np.argsort(found[0], kind="stable")
     return tuple(x[order] for x in found)
 
@@ -210,8 +210,8 @@ def one_by_torchvision(head: Any, sizes: Sizes) -> tuple[Any, Any, Any]:
     from torchvision import ops
 
     scores, classes = head[4:].max(dim=0)
-    scores, places = scores.topk(sizes.best)
-    boxes, classes = ops.box_convert(head[:4, places].T, "cxcywh", "xyxy"), classes[places]
+    scores, predictions = scores.topk(sizes.best)
+    boxes, classes = ops.box_convert(head[:4, predictions].T, "cxcywh", "xyxy"), classes[predictions]
     kept = ops.batched_nms(boxes, scores, classes, OVERLAP)
     kept = kept[scores[kept] > LEAST][: sizes.kept]
     return in_picture(boxes[kept]), scores[kept], classes[kept]
@@ -265,13 +265,13 @@ def print_times(sizes: Sizes) -> None:
 def print_steps(head: np.ndarray, sizes: Sizes) -> None:
     """Milliseconds of each step of `detections` in NumPy."""
     boxes, scores, classes = decoded(head)
-    places, valid = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
-    best, values, kinds = [taken(x, places) for x in (boxes, scores, classes)]
+    predictions, valid = anyops.top_scores(scores, sizes.best, score_threshold=LEAST)
+    best, values, kinds = [taken(x, predictions) for x in (boxes, scores, classes)]
     stays = anyops.nms_mask(best, values, OVERLAP, labels=kinds, valid=valid)
     steps: dict[str, Callable[[], Any]] = {
         "decode": lambda: decoded(head),
         f"best {sizes.best}": lambda: anyops.top_scores(scores, sizes.best, score_threshold=LEAST),
-        "take them": lambda: [taken(x, places) for x in (boxes, scores, classes)],
+        "take them": lambda: [taken(x, predictions) for x in (boxes, scores, classes)],
         "suppress": lambda: anyops.nms_mask(best, values, OVERLAP, labels=kinds, valid=valid),
         f"best {sizes.kept}": lambda: anyops.top_scores(np.where(stays, values, np.nan), sizes.kept),
         "scale back": lambda: in_picture(best[:, : sizes.kept]),

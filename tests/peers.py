@@ -264,7 +264,11 @@ SUPERVISION = (
         "anyops.nms_mask(boxes, scores, 0.5, labels=labels)",
         "rows of corners, score, class",
     ),
-    Pair("sv.box_non_max_suppression(rows[:, :5], 0.5)", "anyops.nms_mask(boxes, scores, 0.5)", "no class: one of all"),
+    Pair(
+        "sv.box_non_max_suppression(rows[:, :5], 0.5)",
+        "anyops.nms_mask(boxes, scores, 0.5)",
+        "no class column: NMS ignores classes",
+    ),
     Pair(
         "detections.with_nms(0.5).xyxy",
         "detections[anyops.nms_mask(detections.xyxy, detections.confidence, 0.5, labels=detections.class_id)].xyxy",
@@ -368,7 +372,7 @@ ENSEMBLE = (
     Pair(
         "ensemble_boxes.weighted_boxes_fusion(boxes, scores, labels, iou_thr=0.55)[0]",
         "anyops.weighted_boxes_fusion(all_boxes, all_scores, all_labels, model_ids=models).boxes",
-        "one array, and who found what",
+        "all boxes in one array, the model of each box in another",
     ),
     Pair(
         "ensemble_boxes.weighted_boxes_fusion(boxes, scores, labels, weights=[2, 1], iou_thr=0.55)[1]",
@@ -432,7 +436,7 @@ OPENCV = (
     Pair(
         "cv2.dnn.NMSBoxesRotated(rects, scores.tolist(), 0.0, 0.3)",
         'anyops.nms(turned, scores, 0.3, fmt="cxcywhr")',
-        "they take a box within another one for the same box",
+        "OpenCV treats a box within another one as the same box",
     ),
 )
 
@@ -478,7 +482,7 @@ PCDET = (
     Pair(
         "boxes_iou3d_gpu(boxes[:1], boxes[1:])",
         'anyops.box_iou(*(np.c_[boxes[i, None, :6], -np.degrees(boxes[i, None, 6:])] for i in (0, 1)), fmt="cxcyczwhdr")',
-        "z is that of the centre, in both",
+        "z is the z of the centre in both",
     ),
 )
 SIN, COS = 0.5, 3**0.5 / 2  # of the heading, π / 6
@@ -509,16 +513,16 @@ PEERS = (
         TORCHVISION,
         scene,
         (
-            "Integer boxes are exact here: torchvision subtracts before it converts, so that int32 areas and uint8 sides wrap around.",
+            "Integer boxes are exact here: torchvision subtracts uint8 corners in uint8 and multiplies int32 sides in int32, so both can wrap around.",
             "`batched_nms` shifts boxes by their class there, which fails for negative coordinates and loses bits for large class numbers; here labels are compared.",
-            "`eps=` of the overlaps and losses has no counterpart. They add it to denominators, so that none is 0; here such quotients have a value of their own, "
-            "and nothing is added to the others.",
+            "`eps=` of the overlaps and losses has no counterpart. torchvision adds it to denominators, so none is 0; here "
+            "nothing is added, and a quotient with denominator 0 is a special case.",
             "`torch.jit.script` takes none of these functions. Use `torch.compile`, or `anyops.onnx` for [a model that runs without Python](deploy.md).",
             "There are no layers, and neither `roi_align`, `roi_pool`, `ps_roi_align`, `ps_roi_pool` nor `deform_conv2d`: stay with torchvision for these. "
             "Tensors go from one to the other as they are.",
             "A threshold may be an array without axes. `nms` reads its value; `nms_mask` and the other static forms do not, so it may "
             "[change under `jit` and `torch.compile`](transforms.md#numbers-that-change).",
-            "More, with every fact tested against both: `nox -s dropin`, and an [application that swaps one for the other]"
+            "`nox -s dropin` tests each of these facts on both libraries. An [application swaps one for the other]"
             "(../examples/drop_in.py).",
         ),
         tensors=True,
@@ -553,8 +557,8 @@ PEERS = (
         SUPERVISION,
         supervision_scene,
         (
-            "By descending score: `detections[anyops.nms(detections.xyxy, detections.confidence, 0.5, labels=detections.class_id)]`. "
-            "With `nms_mask` they keep their order, as there.",
+            "Best first: `detections[anyops.nms(detections.xyxy, detections.confidence, 0.5, labels=detections.class_id)]`. "
+            "With `nms_mask` the detections keep their order, as in supervision.",
         ),
     ),
     Peer("OpenCV", "opencv-python-headless", {"cv2": "cv2"}, OPENCV, opencv_scene),
@@ -586,7 +590,7 @@ PEERS = (
         pcdet_scene,
         (
             "OpenPCDet is not run: its results follow from the convention in its documentation.",
-            "A box whose z is that of its base, as KITTI's: add half its height.",
+            "If z is the base of the box, as in KITTI, add half the height.",
         ),
         published=PCDET_SAYS,
     ),
@@ -599,7 +603,7 @@ PEERS = (
         (
             "`convert_format` is `keras.utils.bounding_boxes.convert_format`. Keras is not run: its results are those of its docstring, "
             "or follow from the formats that this defines.",
-            "`iou`, `iof`, `ios` and `giou` of relative boxes are those of pixels; `diou` and `ciou` are not, unless the image is square.",
+            "`iou`, `iof`, `ios` and `giou` are the same in relative coordinates and in pixels; `diou` and `ciou` only if the image is square.",
         ),
         published=KERAS_SAYS,
     ),
@@ -615,8 +619,8 @@ PEERS = (
         SKLEARN,
         scene,
         (
-            "Objects with `fit` and `predict` are on the page of the estimators; these are the functions below them.",
-            "k-means++ draws other samples from the same seed, so that starts are given here.",
+            "Classes with `fit` and `predict` are in [estimators](estimators.md); the rows above show the functions that they call.",
+            "With the same seed k-means++ draws other samples than scikit-learn, so these rows pass the initial centres.",
         ),
     ),
     Peer(

@@ -108,7 +108,7 @@ def render() -> str:
         "",
         "*strict* is array-api-strict; *strictest* is the same with all optional parts of the standard switched off.",
         "`anyops.support()` returns the table in Python. Every supported cell was run successfully, and every",
-        "unsupported cell was confirmed to fail, in the [runs below](#runs).",
+        "unsupported cell was confirmed to fail, in the [runs below](#runs), which name the ops that they leave out.",
         "",
         *table(["op (its static form)", *PLACES], rows),
         "",

@@ -66,7 +66,7 @@ def test_setup_names_what_was_measured_again(small):
     git = {"commit": "f" * 40, "dirty": False}
     small["updates"] = [{"date": "2026-11-30T09:00:00+00:00", "git": git, "what": ["clustered-10k", "counts"]}]
     assert report.setup(small).endswith(
-        "\n\nMeasured again on 2026-11-30, commit `ffffffffffff`: clustered-10k, counts."
+        "\n\nMeasured later:\n\n- 2026-11-30, commit `ffffffffffff`: clustered-10k, counts."
     )
 
 
