@@ -4,7 +4,7 @@
     python examples/postprocess.py --images 8              more images
     python examples/postprocess.py --times                 the timings in docs/deploy.md, which take minutes
 
-The raw output (head) has the layout of the YOLO family, (images, 4 + 80, 8 400): for each of 8 400 predictions, a box in
+The raw output (head) has the layout of the YOLO family, (images, 4 + 80, 8 400): for each of 8 400 predictions a box in
 pixels of the network's 640 × 640 image (centre, width, height) and 80 probabilities. The images were pictures of
 1280 × 720 pixels, scaled by a half and padded above and below (a letterbox).
 
