@@ -19,7 +19,7 @@ PYTEST = ("pytest", "-n", "2", "--dist", "worksteal", "-q")
 # One worker per core. With more threads, BLAS and OpenMP would mostly wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # XLA compiles in half the time without its newer CPU emitters, and without splitting. AVX only, because with AVX2 the
-# older emitters make a derivative infinite. `nox -s jax` uses XLA's defaults.
+# older emitters make a derivative infinite. `nox -s jax` uses XLA's defaults. JAX 0.12 aborts at the first flag.
 COMPILED_SOON = {
     "XLA_FLAGS": " ".join(
         (
@@ -142,6 +142,13 @@ def oldest(session: nox.Session) -> None:
     session.install(*(name.replace(">=", "==") for name in (*project["dependencies"], *extras)), *TEST)
     session.install("--no-deps", ".")
     session.run(*PYTEST, *(session.posargs or ["tests"]), env=only("numpy,numpy:readonly,torch:cpu,jax:cpu"))
+
+
+@nox.session(python=["3.13", "3.14"])
+def newest(session: nox.Session) -> None:
+    """All tests with the newest version of everything, on newer versions of Python."""
+    session.install(*EVERYTHING, *TEST)
+    session.run(*PYTEST, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session

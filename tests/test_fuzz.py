@@ -199,7 +199,7 @@ def test_scores_of_plain_boxes(name, boxes, scores, labels):
 @pytest.mark.parametrize("name", RESCORED)
 @given(boxes=draw.wild_boxes(), scores=draw.wild_scores())
 def test_scores_of_wild_boxes(name, boxes, scores):
-    """Scores never rise, and both contracts agree."""
+    """Scores never rise, and both forms agree."""
     index, static, _ = RESCORED[name]
     for backend in (Backend.NUMPY, *OTHERS):
         (got,) = on(backend, static, boxes, scores)
@@ -212,7 +212,7 @@ def test_scores_of_wild_boxes(name, boxes, scores):
 
 @given(boxes=draw.any_boxes(), scores=draw.plain_scores(), labels=draw.labels())
 def test_weighted_boxes(boxes, scores, labels):
-    """A moved box is within the range of its averaged boxes, and both contracts agree."""
+    """A moved box is within the range of its averaged boxes, and both forms agree."""
     moved, new = anyops.weighted_cluster_nms_boxes(boxes, scores, labels=labels)
     found = anyops.weighted_cluster_nms(boxes, scores, labels=labels, score_threshold=0.0)
     np.testing.assert_allclose(found.scores, new[found.indices], rtol=1e-5)

@@ -320,7 +320,7 @@ CALLS = {
 }
 
 
-# Each op of the index contract, with its static form, and the arguments after boxes and scores.
+# Each op of the index form, with its static form, and the arguments after boxes and scores.
 WORDS = {
     "decay": ("gaussian", "linear", "hard"),
     "kernel": ("gaussian", "linear"),

@@ -88,7 +88,7 @@ def panels() -> list[Panel]:
     best = np.unique(groups)
     scene = BOXES, SCORES
     return [
-        kept("raw: 9 boxes and their scores", "grey: the six objects that are there", np.arange(len(RAW))),
+        kept("raw: 9 boxes and their scores", "grey: the six objects", np.arange(len(RAW))),
         kept("nms, cluster_nms", "f is lost: it overlaps e by 0.51", anyops.nms(*scene)),
         kept('nms(kind="diou")', "f stays: its centre is elsewhere", anyops.nms(*scene, kind="diou")),
         kept("fast_nms", "h is dropped, and still drops i", anyops.fast_nms(*scene)),
@@ -99,21 +99,21 @@ def panels() -> list[Panel]:
         ),
         Panel(
             "nms_groups",
-            "dashed: what the box of its colour stands for",
+            "dashed: suppressed by the box of that colour",
             best.tolist(),
             BOXES[best],
             SCORES[best],
             groups,
         ),
-        rescored('soft_nms(decay="gaussian")', "each overlap counts, that of d too", anyops.soft_nms(*scene)),
+        rescored('soft_nms(decay="gaussian")', "each overlap counts, also with d", anyops.soft_nms(*scene)),
         rescored('matrix_nms(kernel="gaussian")', "h does not lower i: g lowers h as much", anyops.matrix_nms(*scene)),
         rescored(
             'cluster_nms(penalty="score")',
-            "only what nms keeps counts: g, not h, lowers i",
+            "only kept boxes count: g lowers i, h does not",
             anyops.cluster_nms(*scene, penalty="score"),
         ),
         rescored(
-            'soft_nms(decay="linear")', "up to 0.3 none counts: d and i stay", anyops.soft_nms(*scene, decay="linear")
+            'soft_nms(decay="linear")', "overlaps up to 0.3 do not count", anyops.soft_nms(*scene, decay="linear")
         ),
         rescored(
             'matrix_nms(kernel="linear")', "the same, with 1 − overlap", anyops.matrix_nms(*scene, kernel="linear")
@@ -128,7 +128,7 @@ def panels() -> list[Panel]:
             "b, whose new score is low, hardly moves a",
             anyops.weighted_cluster_nms(*scene, penalty="score"),
         ),
-        fused("weighted_boxes_fusion", "two models: a, b, c are one, g, h another; others halve"),
+        fused("weighted_boxes_fusion", "two models: a, b, c fuse, and g, h; single boxes halve"),
     ]
 
 
@@ -167,7 +167,7 @@ def draw_legend(axes: Axes) -> None:
         ("a box that is returned, with its score", {"color": COLORS[0], "linewidth": 2.0}),
         ("the same with a low score", {"color": COLORS[0], "linewidth": 2.0, "alpha": faded(0.2)}),
         ("a raw box", {"color": "0.45", "linewidth": 0.8, "linestyle": (0, (1, 2))}),
-        ("in a group that another stands for", {"color": COLORS[0], "linewidth": 1.4, "linestyle": (0, (4, 2))}),
+        ("suppressed by the box of that colour", {"color": COLORS[0], "linewidth": 1.4, "linestyle": (0, (4, 2))}),
     )
     for number, (text, style) in enumerate(lines):
         y = 8 + 13 * number

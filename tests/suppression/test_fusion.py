@@ -127,7 +127,7 @@ def check_padded(run, name):
 
 @pytest.mark.op("weighted_boxes_fusion")
 @pytest.mark.parametrize("name", [name for name in CASES if "valid" not in CASES[name][1]])
-def test_index_contract(run, backend, name):
+def test_index_form(run, backend, name):
     spare(backend, name == ("models" if backend is Backend.JAX_CPU else "absent, no weights"))
     batch, more, wants = example(name)
     for k in range(LANES if backend.library == "numpy" else LANES // 4):
@@ -146,7 +146,7 @@ STATIC = (Transform.EAGER, Transform.JIT)
 
 
 def fuse(run, boxes, scores, labels=None, **options):
-    """Call both contracts, which must agree."""
+    """Call both forms, which must agree."""
     spare(run.backend)
     boxes, scores = np.float32(boxes), np.float32(scores)
     labels = np.zeros(len(scores), np.int32) if labels is None else np.int32(labels)
@@ -675,7 +675,7 @@ def test_wrong_valid():
     ],
 )
 def test_values_in_arrays(run, argument, value, came, weights):
-    """Values that the index contract has to read anyway."""
+    """Values that the index form has to read anyway."""
     value = np.int32(value) if argument == "model_ids" else np.float32(value)
     arrays, options = call(**{argument: value})
     options |= {} if weights is None else {"model_weights": weights}
@@ -693,7 +693,7 @@ def test_there_are_no_overlaps(op):
 
 
 @pytest.mark.parametrize("library", [Backend.NUMPY, Backend.TORCH_CPU, Backend.JAX_CPU])
-def test_the_index_contract_names_the_static_form(library):
+def test_the_index_form_names_the_static_form(library):
     if why := library.why_unavailable():
         pytest.skip(why)
     (boxes, scores, labels), _ = call()

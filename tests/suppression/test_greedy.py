@@ -32,7 +32,7 @@ OVERLAPS = overlap_matrix(N)
 SYMMETRIC = np.maximum(OVERLAPS, OVERLAPS.T)
 FAR = np.float32([-9000, -9000, -9000, -9000])
 
-# name: (boxes, scores, options of both contracts)
+# name: (boxes, scores, options of both forms)
 CASES = {
     "clustered": (*scenes.clustered(N), {}),
     "spread": (*scenes.spread(N), {}),
@@ -456,7 +456,7 @@ def test_memory_does_not_follow_the_square(name):
 
 @pytest.mark.op("nms")
 @pytest.mark.parametrize("name", ["tied", "at the threshold 1/2", "labels", "odd boxes 0", "all scales"])
-def test_contracts_agree(run, name):
+def test_forms_agree(run, name):
     if run.backend is Backend.NUMPY_READONLY:
         pytest.skip("the values are those of numpy")
     boxes, scores, options = CASES[name]

@@ -27,7 +27,7 @@ def test_equals_the_reference(backend, boxes, scores, labels, t):
 
 
 @given(boxes=BOXES, scores=SCORES, labels=LABELS, t=THRESHOLDS)
-def test_both_contracts_agree(boxes, scores, labels, t):
+def test_both_forms_agree(boxes, scores, labels, t):
     keep = anyops.nms(boxes, scores, t, labels=labels)
     assert keep.tolist() == reference.greedy(boxes, scores, t, labels=labels, dtype=np.float32)
     assert np.flatnonzero(anyops.nms_mask(boxes, scores, t, labels=labels)).tolist() == sorted(keep.tolist())

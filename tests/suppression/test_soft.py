@@ -192,7 +192,7 @@ def test_a_score_of_exactly_the_threshold_is_not_above_it(backend, dtypes):
         assert backend.to_numpy(anyops.soft_nms(boxes, scores, score_threshold=0.3).indices).tolist() == [1]
 
 
-def test_functional_gradient_of_the_index_contract():
+def test_functional_gradient_of_the_index_form():
     if why := Backend.TORCH_CPU.why_unavailable():
         pytest.skip(why)
     import torch

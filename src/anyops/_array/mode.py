@@ -1,6 +1,6 @@
 """Where the values of a call are stored and which library computes; decided once, at the start of the call.
 
-Index-contract ops compute on NumPy views of arrays in host memory, see :func:`enter`. For a few hundred boxes the
+Index ops compute on NumPy views of arrays in host memory, see :func:`enter`. For a few hundred boxes the
 overhead of a library's own operations dominates: torch starts threads for each operation, JAX compiles each for every
 shape. Elementwise ops, overlaps, losses and batch norm compute in the library of their arrays, see :func:`mode_of`.
 """

@@ -125,7 +125,7 @@ def check_averaged(op: str, boxes: Array | None) -> None:
         )
 
 
-def check_index_contract(op: str, mode: Mode, scores: Array, several: str = "scenes") -> None:
+def check_index_form(op: str, mode: Mode, scores: Array, several: str = "scenes") -> None:
     """Raise if the number of results cannot be known: for batches, under a transform, and for lazy arrays.
 
     `several` is the name of the argument with scene numbers, for the message.
@@ -192,7 +192,7 @@ def index_call(
     differentiable: bool = True,
     early: bool = True,
 ) -> Call:
-    """Check the arguments shared by the ops of the index contract; `differentiable` tells whether any result is.
+    """Check the arguments shared by the ops of the index form; `differentiable` tells whether any result is.
 
     `early` tells whether boxes with scores up to the threshold are ignored, including their coordinates. With `scenes`,
     labels become numbers of (scene, label) pairs.
@@ -202,7 +202,7 @@ def index_call(
     limit = None if max_output is None else check_count("max_output", max_output)
     call = _enter(xp, given, measure, differentiable, least, limit, scenes, early=early)
     if not call.mode.host or given.scores.ndim != 1:
-        check_index_contract(op, call.mode, given.scores)
+        check_index_form(op, call.mode, given.scores)
     return call if scenes is None else _by_scene(call)
 
 
@@ -218,7 +218,7 @@ def _by_scene(call: Call) -> Call:
 def static_call(
     op: str, given: Detections, measure: Measure, numbers: Parameters, *, differentiable: bool = True
 ) -> tuple[Call, Parameters]:
-    """Check the arguments shared by the ops of the static contract; return the call, and the numbers to compute with.
+    """Check the arguments shared by the ops of the static form; return the call, and the numbers to compute with.
 
     Numbers are floats, or arrays in the dtype of the overlaps. Boxes with scores up to `least` are ignored.
     """

@@ -47,7 +47,7 @@ Work = Callable[[Detections, tuple[int, ...], Array | None], None]
 def each_scene(mode: Mode, batch: Detections, work: Work) -> None:
     """Call ``work(scene, lane, at)`` for each scene; `at` holds the positions of its valid boxes, None if all are.
 
-    For arrays in host memory, on which the static contract then costs as little as the index contract.
+    For arrays in host memory, on which the static form then costs as little as the index form.
     """
     xp = mode.xp
     for lane in product(*map(range, batch.scores.shape[:-1])):

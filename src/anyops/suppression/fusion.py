@@ -5,7 +5,7 @@ With boxes numbered by rank, c_k is the founder of the fused box that box k join
     c_k = argmax_{j < k, c_j = j, same label} IoU(F_j, k)   if that IoU > t, else k,
     F_j = Σ_{c_i = j} s_i box_i / Σ_{c_i = j} s_i           over the boxes i <= k.
 
-Only c is sequential. The index contract finds it on the host (`_host.match`), the static one in N steps of a loop.
+Only c is sequential. The index form finds it on the host (`_host.match`), the static one in N steps of a loop.
 Given c, both compute boxes and scores by the same sums over the boxes of each founder, which are differentiable.
 """
 
@@ -50,7 +50,7 @@ from .arguments import (
     check_averaged,
     check_choice,
     check_detections,
-    check_index_contract,
+    check_index_form,
     check_score_threshold,
     check_threshold,
     comparable,
@@ -175,7 +175,7 @@ def weighted_boxes_fusion(
     xp, threshold, least = _check(op, given, model_ids, model_weights, iou_threshold, score_threshold, conf_type)
     weights = None if isinstance(model_weights, Sequence) else model_weights
     mode, views = enter(xp, *given[:3], model_ids, weights, differentiable=True)
-    check_index_contract(op, mode, scores, "labels")
+    check_index_form(op, mode, scores, "labels")
     boxes, scores, labels, model_ids, weights = views
     xp, n = mode.xp, scores.shape[0]
     dtypes = _floating(mode, boxes), _floating(mode, scores), labels.dtype
@@ -252,7 +252,7 @@ def weighted_boxes_fusion_padded(
 
     Notes
     -----
-    Overlaps are compared in the dtype that boxes are computed in. The index contract compares them in float64: the two
+    Overlaps are compared in the dtype that boxes are computed in. The index form compares them in float64: the two
     may decide differently if an overlap equals the threshold, or another overlap, up to rounding.
 
     Examples

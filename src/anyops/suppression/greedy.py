@@ -1,11 +1,12 @@
 """Greedy non-maximum suppression: by descending score, a box is kept unless a kept box overlaps it too much.
 
-With boxes numbered by rank and X_ij = [i < j, same label, overlap(i, j) > t], the boxes kept are the only solution of
+With boxes numbered by rank and X_ij = overlap(i, j) if i < j and the labels are equal, else 0, the boxes kept are the
+only solution of
 
-    b_j = not any_i (b_i and X_ij),
+    b_j = not any_i (b_i and X_ij > t),
 
-because X is strictly triangular. Iterating the equation from all true converges to it. The static contract does so on
-tiles of the matrix; the index contract on tiles of the boxes still live, or on the sparse graph of the pairs.
+because X is strictly triangular. Iterating the equation from all true converges to it. The static form does so on
+tiles of the matrix; the index form on tiles of the boxes still live, or on the sparse graph of the pairs.
 """
 
 from functools import partial

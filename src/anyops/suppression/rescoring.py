@@ -1,4 +1,4 @@
-"""The two contracts of rescoring: new scores in place in a fixed shape (static), or the boxes kept, best first (index).
+"""The two forms of rescoring: new scores in place in a fixed shape (static), or the boxes kept, best first (index).
 
 Each suppression variant is a function ``rescore(mode, rivals, boxes, scores, given, **options)`` of boxes by rank. It
 returns new scores, which boxes are kept, and new boxes or None. Numbers that may change from call to call are in

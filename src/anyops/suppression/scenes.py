@@ -1,4 +1,4 @@
-"""Several scenes in one call of the index contract: boxes of different scenes do not interact."""
+"""Several scenes in one call of the index form: boxes of different scenes do not interact."""
 
 from .._array.labels import labels_on_host
 from .._array.mode import Mode
