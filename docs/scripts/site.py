@@ -45,10 +45,12 @@ BOOST = {
     "nms.md": 2.5,
     "suppression.md": 1.2,
     "boxes.md": 1.5,
-    "kmeans.md": 1.5,
-    "logistic_regression.md": 1.5,
+    "kmeans.md": 2.5,
+    "logistic_regression.md": 2.5,
     "losses.md": 1.5,
     "gpu.md": 1.5,
+    "index.md": 1.5,
+    "command.md": 1.5,
     "conventions.md": 0.7,
     "detector.md": 0.7,
     "performance.md": 0.5,
@@ -60,6 +62,8 @@ BOOST = {
 LISTING_BOOST = 0.5
 COMMAND = "command.md"
 FORMULA = re.compile(r"^```math\n(?P<tex>.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE_FORMULA = re.compile(r"\$`(?P<tex>[^`]+)`\$")  # as GitHub writes them
+PICTURE = re.compile(r"<img [^>]*?src=\"(?P<file>[^\"]+)\"[^>]*>")
 
 
 def public_names() -> dict[str, list[str]]:
@@ -169,18 +173,22 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
     def as_mathml(formula: re.Match[str]) -> str:
         from latex2mathml.converter import convert  # here, as above
 
-        return convert(formula["tex"], display="block")
+        if formula.re is FORMULA:
+            return convert(formula["tex"], display="block")
+        return f"<span>{convert(formula['tex'])}</span>"  # a line that begins with <math> would be a block
 
-    markdown = FORMULA.sub(as_mathml, markdown)
+    markdown = INLINE_FORMULA.sub(as_mathml, FORMULA.sub(as_mathml, markdown))
     return OUTSIDE.sub(moved, markdown) if "/" not in uri else markdown
 
 
 def on_page_content(html: str, *, page: Any, config: Any, files: Any) -> str:
     """In the API, end a parameter without a description after its type, and show types without backticks.
 
-    Elsewhere let long calls in tables break, so that a narrow screen shows all columns.
+    Elsewhere let long calls in tables break, so that a narrow screen shows all columns, and let a picture open in its
+    own size.
     """
     if not page.file.src_uri.startswith("api/"):
+        html = PICTURE.sub(lambda picture: f'<a href="{picture["file"]}">{picture[0]}</a>', html)
         return CALL_IN_TABLE.sub(lambda call: BREAK.sub("<wbr>", call[0]), html)
     html = EMPTY.sub(r"\1", html)
     return INLINE_CODE.sub(lambda code: code[0].replace("`", ""), html)
