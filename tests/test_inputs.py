@@ -85,6 +85,14 @@ def test_frames_and_lists_are_told_what_to_write(library, of):
             getattr(anyops, name)(**given)
 
 
+def test_a_frame_of_dask_is_told_what_to_write():
+    class DataFrame:
+        to_dask_array = None
+
+    with pytest.raises(TypeError, match=r"got tests\.DataFrame; pass x\.to_dask_array\(lengths=True\)$"):
+        anyops.kmeans(DataFrame(), 2)
+
+
 def test_a_frame_is_no_stream_of_batches():
     pandas = pytest.importorskip("pandas")
     with pytest.raises(TypeError, match=r"batches must be an iterable of .* got pandas\.DataFrame; pass \.to_numpy"):
@@ -786,5 +794,5 @@ def test_what_is_not_finite_is_looked_for_among_samples_that_count(backend):
 
 def test_objects_of_a_frame_are_told_what_to_write():
     x = np.asarray([[1.5, True], [2.0, False]], dtype=object)
-    with pytest.raises(TypeError, match=r"x must have .*, got object; .* pass \.to_numpy\(float\) of a data frame$"):
+    with pytest.raises(TypeError, match=r"x must have .*, got object; .* pass numbers: \.to_numpy\(float\) in pandas$"):
         anyops.kmeans(x, 2)

@@ -231,7 +231,7 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         return _distances(X, centers, metric)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return −Σ w · distance of each sample from its closest centre."""
+        """Return −Σ w · d over the samples, with the squared distance to the closest centre as d for "euclidean"."""
         X = _more_samples(self, X, "cluster_centers_", "score")
         weight = _weights(namespace(X=X), X, sample_weight)
         return -inertia_of(X, self.cluster_centers_, weight, self.metric)

@@ -278,7 +278,12 @@ BAD = {
     "k above all samples": (([X, X], 81), {}, ValueError, "80"),
     "k above all samples, from an array": (([X[:3], X[:4]], 8), {"init": X[:8]}, ValueError, "7"),
     "no iterable": ((3, 2), {}, TypeError, "batches must be an iterable"),
-    "an array": ((X, 2), {}, ValueError, r"batch 0 must have shape \(n, d\)"),
+    "an array": (
+        (X, 2),
+        {},
+        ValueError,
+        r"batches must be an iterable of arrays .*; pass \[x\], or x\.blocks",
+    ),
     "lists": (([X.tolist()], 2), {}, TypeError, "batch 0"),
     "another width": (([X, X[:, :2]], 2), {}, ValueError, "batch 1 must have the width of batch 0, 3, got 2"),
     "another dtype": (([X, X.astype(np.float32)], 2), {}, ValueError, "batch 1 must have the dtype of batch 0"),

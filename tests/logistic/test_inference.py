@@ -335,6 +335,23 @@ def test_names_that_are_none_are_refused(names):
         anyops.logistic_regression(*spector()).summary(names)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ["32 rows, "]),
+        ({"sample_weight": np.full(32, 2.0)}, ["32 rows of total weight 64, ", "Weights count as numbers of rows."]),
+        ({"class_weight": "balanced"}, ["32 rows, ", "Weights count as numbers of rows."]),
+        ({"max_iter": 1}, ["1 iteration, not converged", "The fit has not converged:"]),
+    ],
+    ids=["plain", "weights", "balanced", "one step"],
+)
+def test_the_table_says_what_its_errors_mean(options, said):
+    text = anyops.logistic_regression(*spector(), **options).summary()
+    assert [words for words in said if words not in text] == []
+    assert ("Weights count" in text) == ("Weights count as numbers of rows." in said)
+    assert ("not converged" in text) == ("max_iter" in options)
+
+
 def test_errors_taken_away_are_named_as_that():
     got = anyops.logistic_regression(*spector())._replace(stderr=None)
     assert "No standard errors: stderr is None" in got.summary()

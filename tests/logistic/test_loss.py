@@ -187,8 +187,8 @@ BAD = {
     "one class": ((X, 0 * Y), {}, ValueError, "two classes"),
     "NaN in x": ((np.where(X[3, 1] == X, np.nan, X), Y), {}, ValueError, "finite"),
     "inf in x": ((np.where(X[3, 1] == X, np.inf, X), Y), {}, ValueError, "finite"),
-    "NaN in y": ((X, np.where(np.arange(40) == 3, np.nan, Y)), {}, ValueError, "y must be finite"),
-    "inf in y": ((X, np.where(np.arange(40) == 3, np.inf, Y)), {}, ValueError, "y must be finite"),
+    "NaN in y": ((X, np.where(np.arange(40) == 3, np.nan, Y)), {}, ValueError, "y must be finite, got nan in row 3$"),
+    "inf in y": ((X, np.where(np.arange(40) == 3, np.inf, Y)), {}, ValueError, "y must be finite, got inf in row 3$"),
     "NaN of a weight": (
         (X, Y),
         {"sample_weight": np.where(np.arange(40) == 3, np.nan, W)},

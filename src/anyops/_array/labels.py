@@ -146,7 +146,9 @@ def _survey(y: Host, w: Host | None) -> Survey:
             raise ValueError(f"sample_weight must be finite and at least 0, got {wrong[0]}")
         y, w = (y, w) if np.all(w > 0) else (y[w > 0], w[w > 0])
     if y.dtype.kind == "f" and not np.all(np.isfinite(y)):
-        raise ValueError(f"y must be finite, got {y[~np.isfinite(y)][0]}")
+        wrong = int(np.argmin(np.isfinite(y)))
+        place = "" if w is not None else f" in row {wrong}"  # rows of weight 0 are gone
+        raise ValueError(f"y must be finite, got {y[wrong]}{place}")
     check_no_missing(y, part=True)
     classes = _classes(y)
     codes = encode(y, classes)

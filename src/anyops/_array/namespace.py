@@ -121,14 +121,16 @@ def _recognise(name: str, x: Any) -> ModuleType:
     try:
         found = compat.array_namespace(x)
     except TypeError as error:
-        hint = _of_frame(name, x) if hasattr(x, "to_numpy") else ""
+        hint = _of_frame(name, x) if hasattr(x, "to_numpy") or hasattr(x, "to_dask_array") else ""
         raise TypeError(f"{name} must be an array (NumPy, PyTorch, JAX, CuPy, ...), got {describe(x)}{hint}") from error
     NAMESPACES[cls] = found
     return found
 
 
 def _of_frame(name: str, x: Any) -> str:
-    """Return advice for a data frame or a column of one, from pandas, polars, pyarrow or xarray."""
+    """Return advice for a data frame or a column of one, from pandas, polars, pyarrow, xarray or dask."""
+    if hasattr(x, "to_dask_array"):
+        return f"; pass {_as_code(name)}.to_dask_array(lengths=True)"
     if not hasattr(x, "columns"):
         return f"; pass {_as_code(name)}.to_numpy()"
     # pandas converts columns of different dtypes to an array of objects unless a dtype is given.
@@ -229,7 +231,7 @@ def check_dtype(xp: Namespace, name: str, x: Array, *kinds: str) -> None:
     elif not ours and "float" in known:
         hint = f"; floats have 16, 32 or 64 bits here, pass {'float64' if 'float1' in known else 'float32'}"
     elif known == "object":
-        hint = "; NumPy makes objects of columns of several dtypes, pass .to_numpy(float) of a data frame"
+        hint = "; NumPy makes objects of columns of several dtypes or of text, pass numbers: .to_numpy(float) in pandas"
     elif not ours and "int" in known:
         hint = "; integers have 8, 16, 32 or 64 bits here"
     expected = " or ".join(words[k] for k in kinds)

@@ -39,7 +39,7 @@ class KMeansAssignment(NamedTuple):
 
 
 class KMeansPartial(NamedTuple):
-    """Σ w x and Σ w over the samples of each centre, and Σ w · distance over all samples."""
+    """Σ w x and Σ w over the samples of each centre, and Σ w · d over all samples, with squares for "euclidean"."""
 
     sums: Array
     counts: Array
@@ -57,7 +57,7 @@ class KMeansStep(NamedTuple):
 
 @op(Kind.VALUES)
 def kmeans_assign(x: Array, centers: Array, *, metric: Metric = "euclidean") -> KMeansAssignment:
-    """argmin_j d(x_i, c_j), ties to the lowest j, and that distance.
+    """argmin_j d(x_i, c_j), ties to the lowest j, and that distance: squared for "euclidean".
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def kmeans_assign(x: Array, centers: Array, *, metric: Metric = "euclidean") -> 
     labels : array (..., n)
         In the index dtype of the namespace; arbitrary where the sample is not finite.
     distances : array (..., n)
-        In the dtype of `x`: infinite or 0 if it cannot represent a square. Labels do not depend on the unit of `x`.
+        Squares for "euclidean". In the dtype of `x`: infinite or 0 if it cannot represent a square; not finite where
+        the sample is not. Labels do not depend on the scale of `x`.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def kmeans_assign(x: Array, centers: Array, *, metric: Metric = "euclidean") -> 
 def kmeans_partial(
     x: Array, centers: Array, *, sample_weight: Array | None = None, metric: Metric = "euclidean"
 ) -> KMeansPartial:
-    """Σ w x and Σ w over the samples closest to each centre, and Σ w · distance.
+    """Σ w x and Σ w over the samples closest to each centre, and Σ w · d with the d of :func:`kmeans_assign`.
 
     Parameters
     ----------

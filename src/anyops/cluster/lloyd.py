@@ -17,7 +17,7 @@ from .distances import Metric, check_metric
 
 
 class KMeansResult(NamedTuple):
-    """Centres, the closest one of each sample, Σ w · distance, and how the iteration ended."""
+    """Centres, the closest one of each sample, Σ w · d, and how the iteration ended."""
 
     centers: Array
     labels: Array
@@ -76,7 +76,7 @@ def kmeans(
     labels : array (n,)
         The closest of `centers`, ties to the lowest number; a dask array for a dask one.
     inertia : float
-        Σ w · distance of each sample to its centre.
+        Σ w · d of the samples, with d as in :func:`kmeans_assign`: the squared distance for "euclidean".
     n_iter : int
         Number of iterations of the best start.
     converged : bool

@@ -39,7 +39,8 @@ def minibatch_kmeans(
         A list or tuple of one array, as a ``DataLoader`` of a ``TensorDataset`` gives, is read as that array. Weights
         are floating, in any unit; integers and bools are refused, because they may be labels. All batches have one
         library, device and dtype. Each is requested once, in order, and not kept. Each should be a random sample of the
-        data: shuffle sorted data. A dask array is computed batch by batch.
+        data: shuffle sorted data. Batches that are dask arrays are computed one by one; of one dask array pass
+        ``x.blocks``.
     k : int ≥ 1
         Number of clusters.
     init : {"k-means++", "k-means||", "random"} or array (k, d)
@@ -62,7 +63,7 @@ def minibatch_kmeans(
     labels : None
         No batch is kept; :func:`kmeans_assign` gives the labels of one.
     inertia : float
-        Σ w · distance over the batches, each with the centres before they learned from it.
+        Σ w · d over the batches, with the d of :func:`kmeans_assign`, to the centres before they learned from the batch.
     n_iter : int
         Number of batches that were used.
     converged : bool
@@ -129,6 +130,11 @@ def _checked(batches: Any, metric: Metric) -> Iterator[Batch]:
         raise TypeError(
             f"batches must be an iterable of arrays (n, d), got {describe(batches)}; pass .to_numpy(float) of some "
             "rows at a time"
+        )
+    if getattr(batches, "ndim", None) == 2:  # iteration gives rows
+        raise ValueError(
+            f"batches must be an iterable of arrays (n, d), got one {describe(batches)} of shape "
+            f"{tuple(batches.shape)}; pass [x], or x.blocks of a dask array"
         )
     try:
         iterator = iter(batches)

@@ -208,6 +208,7 @@ def logistic_regression(
             gap=outcome.gap,
             dependent=solved.dependent,
             separating=solved.separating,
+            weighted=class_weight is not None or sample_weight is not None,
             covariance=covariance,
         ),
     )

@@ -59,6 +59,8 @@ class LogisticReport:
     separating : tuple of tuples of int
         If the classes are separated: the columns that separate them alone, or else the smallest set found that
         separates them together; empty if there are too many columns to try.
+    weighted : bool
+        Whether samples or classes had weights.
     covariance : float64 NumPy array (D, D), or None
         Covariance of all coefficients, each class with its intercept last; NaN for dependent columns.
     """
@@ -76,6 +78,7 @@ class LogisticReport:
     gap: float | None
     dependent: tuple[int, ...]
     separating: tuple[tuple[int, ...], ...]
+    weighted: bool = False
     covariance: Host | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -127,7 +130,7 @@ class LogisticResult(NamedTuple):
         Whether, without a penalty, the loss has no minimum, because some direction separates the classes.
     stderr : tuple of arrays, or None
         Standard errors of coef and intercept, from the observed information; infinite for linearly dependent columns.
-        None if penalised or separated.
+        None if penalised or separated; what is computed from them then raises ValueError.
     report : LogisticReport
         Other numbers that inference needs: the chosen solver, Σw, the log-likelihood, the covariance.
 
@@ -179,7 +182,11 @@ class LogisticResult(NamedTuple):
 
     @property
     def odds_ratios(self) -> Array:
-        """exp(coef): the factor of the odds for one unit of a column; its interval is exp(conf_int()[0])."""
+        """exp(coef): the factor of the odds for one unit of a column; its interval is exp(conf_int()[0]).
+
+        With K ≥ 3 classes call :meth:`relative_to` first: coefficients that sum to 0 compare with no class. If the
+        classes are separated, the numbers have no meaning.
+        """
         return self._as_coef(exponentials(self.coef))
 
     @property
@@ -350,9 +357,13 @@ class LogisticResult(NamedTuple):
         report = self._report_or_raise()
         kind = "binary" if len(report.class_weights) == 2 else f"{len(report.class_weights)} classes"
         null = "intercept only" if report.fit_intercept else "even odds"
+        rows = f"{report.rows} rows"
+        if report.weighted and report.weight != report.rows:
+            rows += f" of total weight {report.weight:.6g}"
+        steps = "1 iteration" if self.n_iter == 1 else f"{self.n_iter} iterations"
         state = "separated" if self.separated else "converged" if self.converged else "not converged"
         out = [
-            f"Logistic regression, {kind}: {report.rows} rows, {report.solver}, {self.n_iter} iterations, {state}",
+            f"Logistic regression, {kind}: {rows}, {report.solver}, {steps}, {state}",
             f"log-likelihood {self.log_likelihood:.6g}, {null} {self.null_log_likelihood:.6g}, "
             f"pseudo R² {self.pseudo_r2:.4g}",
         ]
@@ -374,6 +385,10 @@ class LogisticResult(NamedTuple):
                 out.append(f"They are separated by {which}.")
         elif self.stderr is None:
             out.append(f"No standard errors: {self._why_no_errors()}.")
+        elif not self.converged:
+            out.append("The fit has not converged: coefficients and standard errors are not those of the minimum.")
+        if report.weighted and self.stderr is not None:
+            out.append("Weights count as numbers of rows. For others these standard errors are wrong: bootstrap.")
         if report.dependent:
             which = _listed(names, report.dependent)
             out.append(f"These columns are linearly dependent and have no standard errors: {which}. Remove one.")
