@@ -517,7 +517,7 @@ PEERS = (
             "`batched_nms` shifts boxes by their class there, which fails for negative coordinates and loses bits for large class numbers; here labels are compared.",
             "`eps=` of the overlaps and losses has no counterpart. torchvision adds it to denominators, so none is 0; here "
             "nothing is added, and a quotient with denominator 0 is a special case.",
-            "`torch.jit.script` takes none of these functions. Use `torch.compile`, or `anyops.onnx` for [a model that runs without Python](deploy.md).",
+            "`torch.jit.script` takes none of these functions. Use `torch.compile` (with the static forms; or call `torch.compiler.disable(anyops.nms)` inside), or `anyops.onnx` for [a model that runs without Python](deploy.md).",
             "There are no layers, and neither `roi_align`, `roi_pool`, `ps_roi_align`, `ps_roi_pool` nor `deform_conv2d`: stay with torchvision for these. "
             "Tensors go from one to the other as they are.",
             "A threshold may be an array without axes. `nms` reads its value; `nms_mask` and the other static forms do not, so it may "

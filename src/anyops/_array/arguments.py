@@ -65,7 +65,7 @@ def value_of(name: str, value: Any) -> Real:
     _check_scalar(name, value)
     if hides_values(value):
         lazy = library(namespace(**{name: value})) not in ("jax", "torch")
-        hint = "compute it first" if lazy else "static forms, which end in `_mask`, `_scores`, `_boxes`, take one"
+        hint = "compute it first" if lazy else "static forms of suppression (`nms_mask`, ...) take one"
         raise TypeError(f"{name} must have a known value, got an array under a transform, or a lazy array; {hint}")
     return to_host(value).item()
 

@@ -63,7 +63,7 @@ def minibatch_kmeans(
     labels : None
         No batch is kept; :func:`kmeans_assign` gives the labels of one.
     inertia : float
-        Σ w · d over the batches, with the d of :func:`kmeans_assign`, to the centres before they learned from the batch.
+        Σ w · d over the batches, with the d of :func:`kmeans_assign`, to the centres before they learned from it.
     n_iter : int
         Number of batches that were used.
     converged : bool
