@@ -139,10 +139,15 @@ def setup(data: Data) -> str:
     used = "" if others is None else f" ({others:g} used by other programs meanwhile)"
     where = f"{machine['cpu']}, {machine['cores']} cores{used}; {machine['system']}"
     parts = [f"{partial}{where}; {data['date'][:10]}, {commit_of(data)}. Threads: {threads}.", f"{versions}."]
-    if updates := data.get("updates"):
-        later = [f"- {each['date'][:10]}, {commit_of(each)}: {', '.join(each['what'])}." for each in updates]
-        parts += ["Measured later:", "\n".join(later)]
     return "\n\n".join(parts)
+
+
+def later(data: Data) -> str:
+    """The cases that were measured after the run, by commit."""
+    lines = [
+        f"- {each['date'][:10]}, {commit_of(each)}: {', '.join(each['what'])}." for each in data.get("updates", ())
+    ]
+    return "\n".join(lines) or "None."
 
 
 def commit_of(run: Data) -> str:
@@ -321,6 +326,7 @@ def gpu(data: Data) -> str:
 
 PARTS: dict[str, Callable[[Data], str]] = {
     "setup": setup,
+    "later": later,
     "targets": targets,
     "scenes": group_table("scenes"),
     "labelled": group_table("labelled"),

@@ -62,12 +62,11 @@ def test_setup_names_what_was_run(small):
     assert report.setup({**small, "partial": True}).startswith("**A partial run.**")
 
 
-def test_setup_names_what_was_measured_again(small):
+def test_page_names_what_was_measured_later(small):
+    assert report.later(small) == "None."
     git = {"commit": "f" * 40, "dirty": False}
     small["updates"] = [{"date": "2026-11-30T09:00:00+00:00", "git": git, "what": ["clustered-10k", "counts"]}]
-    assert report.setup(small).endswith(
-        "\n\nMeasured later:\n\n- 2026-11-30, commit `ffffffffffff`: clustered-10k, counts."
-    )
+    assert report.later(small) == "- 2026-11-30, commit `ffffffffffff`: clustered-10k, counts."
 
 
 def test_times_beside_a_busy_process(small):
