@@ -724,7 +724,7 @@ def render() -> str:
         found = known[peer.title]
         when = f"Compared with version {found['version']} on {found['date']}." if found["date"] else ""
         lines += ["", f"## {peer.title}", "", *([when, ""] if when else [])]
-        lines += ["| there | here | |", "|---|---|---|"]
+        lines += ["| there | here | note |", "|---|---|---|"]
         lines += [f"| `{pair.theirs}` | `{pair.ours}` | {pair.note} |".replace("|  |", "| |") for pair in peer.pairs]
         lines += ["", *(f"- {remark}" for remark in peer.remarks)] if peer.remarks else []
     return "\n".join(lines) + "\n"

@@ -70,6 +70,18 @@ def rows(table: re.Match[str]) -> str:
     return out
 
 
+def fields(item: Any) -> str:
+    """The names of the fields of a named tuple, unless its docstring describes them."""
+    if (
+        not item.is_class
+        or not any(str(base) == "NamedTuple" for base in item.bases)
+        or "Attributes\n" in item.docstring.value
+    ):
+        return ""
+    names = [f"`{name}`" for name, member in item.members.items() if member.is_attribute and not name.startswith("_")]
+    return f"\n\nFields: {', '.join(names)}."
+
+
 class Roles(griffe.Extension):
     """Rewrites every docstring once the package is loaded."""
 
@@ -81,5 +93,5 @@ class Roles(griffe.Extension):
         while pending:
             item = pending.pop()
             if item.docstring:
-                item.docstring.value = markdown(item.docstring.value, public)
+                item.docstring.value = markdown(item.docstring.value, public) + fields(item)
             pending += [member for member in item.members.values() if not member.is_alias]
