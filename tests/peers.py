@@ -202,7 +202,7 @@ TORCHVISION = (
     Pair(
         "boxes[ops.remove_small_boxes(boxes, 25.0)]",
         "boxes[(boxes[:, 2:] - boxes[:, :2] >= 25.0).all(1)]",
-        "no function, but an expression of arrays",
+        "no function; the mask in brackets selects scores and labels too",
     ),
     Pair("ops.masks_to_boxes(masks)", "anyops.masks_to_boxes(masks)"),
     Pair("ops.sigmoid_focal_loss(logits, targets)", "anyops.sigmoid_focal_loss(logits, targets)"),
@@ -522,7 +522,8 @@ PEERS = (
             "Tensors go from one to the other as they are.",
             "A threshold may be an array without axes. `nms` reads its value; `nms_mask` and the other static forms do not, so it may "
             "[change under `jit` and `torch.compile`](transforms.md#numbers-that-change).",
-            "`nox -s dropin` tests each of these facts on both libraries. An [application swaps one for the other]"
+            "Keywords differ: `inputs` is `logits` here, and `boxes1`, `boxes2` of the losses are `pred`, `target`.",
+            "`nox -s dropin` tests each of these facts on both libraries. An [application swaps `nms`]"
             "(../examples/drop_in.py).",
         ),
         tensors=True,
@@ -621,6 +622,7 @@ PEERS = (
         (
             "Classes with `fit` and `predict` are in [estimators](estimators.md); the rows above show the functions that they call.",
             "With the same seed k-means++ draws other samples than scikit-learn, so these rows pass the initial centres.",
+            "Renamed: `n_clusters` is `k`, `random_state` is `seed`, `C` is 1 / l2.",
         ),
     ),
     Peer(

@@ -30,7 +30,10 @@ JSON_CASES = {
     "BOM alone": ("\ufeff", "is empty"),
     "not JSON": ("hello", "not valid JSON: Expecting value at line 1, column 1"),
     "object": (json.dumps(GOOD), "expected a JSON list of detections, got an object"),
-    "ground truth": ('{"annotations": []}', "expected a JSON list of detections, got an object"),
+    "ground truth": (
+        '{"annotations": []}',
+        "expected a JSON list of detections, got an object; this is a file of annotations",
+    ),
     "number": ("3", "expected a JSON list of detections, got 3"),
     "open list": ("[", "record 0 (counted from 0): not valid JSON: Expecting value at line 1, column 2"),
     "cut after a record": (

@@ -100,7 +100,8 @@ def _category_ids(contents: dict[str, Any], categories: Sequence[str]) -> set[in
             named.setdefault(name, set()).add(identity)
     for category in categories:
         if category not in named:
-            raise CommandError(f"categories: expected one with name or id {category}, got {len(named)} other names")
+            some = ", ".join(sorted(named)[:20]) + (", …" if len(named) > 20 else "")
+            raise CommandError(f"categories: expected one with name or id {category}, got the names and ids {some}")
     return set().union(*(named[category] for category in categories))
 
 

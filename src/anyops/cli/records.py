@@ -341,7 +341,8 @@ def _start_of_list(text: str) -> int:
     if text.startswith("[", start):
         return start + 1
     value, _ = json_value(text, start, "")
-    raise CommandError(f"expected a JSON list of detections, got {shown(value)}")
+    kind = "; this is a file of annotations" if isinstance(value, dict) and "annotations" in value else ""
+    raise CommandError(f"expected a JSON list of detections, got {shown(value)}{kind}")
 
 
 def _json_items(text: str, position: int) -> Iterator[tuple[list[Any], list[int], list[int]]]:

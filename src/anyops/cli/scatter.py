@@ -17,7 +17,7 @@ def draw_anchors(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     colors = colormaps["turbo"](np.linspace(0.05, 0.95, len(anchors))) * [0.92, 0.92, 0.92, 1]
     figure = Figure(figsize=(13, 6.4), dpi=110, layout="constrained")
@@ -48,6 +48,7 @@ def draw_anchors(
     for axis in (points.xaxis, points.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
     for number, ((w, h), color) in reversed(list(enumerate(zip(anchors, colors, strict=True), 1))):
         name = f"{number}:  {w:.1f} × {h:.1f}"

@@ -225,6 +225,11 @@ def nms_mask(
     TypeError, ValueError
         As :func:`nms`.
 
+    Notes
+    -----
+    Instead of a `score_threshold` pass ``valid=scores > t``; instead of `max_output` use :func:`top_scores`; and
+    instead of `scenes` leading dimensions.
+
     Examples
     --------
     >>> import numpy as np, anyops
