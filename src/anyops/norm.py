@@ -187,7 +187,9 @@ def batch_norm_grad(
     weight : array (C,), optional
     running_mean, running_var : array (C,), optional
         The running statistics of the forward pass, needed unless in training.
-    training, eps, axis, sample_weight
+    training, eps, axis
+        As in :func:`batch_norm`.
+    sample_weight
         As in :func:`batch_norm`. A sample of weight 0 is ignored: its dy has no effect, and its dx is 0.
 
     Returns

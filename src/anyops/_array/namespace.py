@@ -51,9 +51,13 @@ def namespace(**arrays: Array) -> Namespace:
         if first is None:
             first, shared, place = name, found, where
         elif found is not shared:
+            names = {library(shared): first, library(found): name}
+            how = "convert one of them"
+            if lazy := names.pop("dask", None):
+                how = f"pass dask.array.from_array({_as_code(*names.values())}, chunks=...) with the chunks of {lazy}"
             raise TypeError(
                 f"{first} and {name} must be arrays of one library, "
-                f"got {describe(arrays[first])} and {describe(x)}; convert one of them"
+                f"got {describe(arrays[first])} and {describe(x)}; {how}"
             )
         elif where != place and where is not None and place is not None:
             raise ValueError(f"{first} and {name} must be on one device, got {place} and {where}; move one of them")

@@ -231,7 +231,8 @@ def clip_boxes(boxes: A, size: tuple[float, float]) -> A:
     boxes : array (..., 4)
         Floating or integer; integers become the namespace's default float.
     size : (height, width)
-        Of the image, in the unit of the boxes; Python numbers, not negative.
+        Of the image, in the unit of the boxes; numbers, not negative, and known when a program is compiled. One size
+        for all boxes.
 
     Returns
     -------

@@ -76,15 +76,18 @@ def logistic_regression(
     y : array (n,)
         Labels: numbers or bools. With any `x` also a NumPy array of strings, or of numbers that the library of `x`
         cannot represent. Two classes make a binary model, more a multinomial one.
-    l2, l1 : float ≥ 0
-        Penalties on the sum of the losses, not on their mean; none on the intercept.
+    l2 : float ≥ 0
+        Penalty l2 / 2 · ‖coef‖² on the sum of the losses, not on their mean; none on the intercept.
+    l1 : float ≥ 0
+        Penalty l1 · ‖coef‖₁ on the same sum.
     sample_weight : array (n,), optional
         Numbers ≥ 0, or bool. Rows of weight 0 are ignored, even if they hold NaN.
     class_weight : None, "balanced" or mapping
         Factors by class, 1 if not named; "balanced" is Σw / (K · Σw of the class). A class of factor 0 is ignored.
+        Standard errors take the factors for numbers of rows, so they are wrong: bootstrap.
     fit_intercept : bool
         Whether there is an intercept; it is 0 if not.
-    solver : str
+    solver : {"auto", "newton", "lbfgs", "proximal"}
         "newton": iteratively reweighted least squares. "lbfgs": gradients only, for many coefficients. "proximal":
         proximal Newton, for `l1`. "auto": the cheapest of these; the result names it.
     max_iter : int ≥ 0

@@ -100,8 +100,10 @@ def logistic_loss(
     probs : array (n,) or (n, K)
         Probabilities of the second class, or of each class.
     loss : array ()
-    grad_coef, grad_intercept : array
-        In the shapes of `coef` and `intercept`. No rows, or weights that are all 0, count as one row of loss 0.
+    grad_coef : array
+        In the shape of `coef`. No rows, or weights that are all 0, count as one row of loss 0.
+    grad_intercept : array
+        In the shape of `intercept`.
 
     Raises
     ------
@@ -199,8 +201,12 @@ def logistic_partial(
 
     Parameters
     ----------
-    x, y, coef, intercept, sample_weight
-        As in :func:`logistic_loss`, but labels of two classes are 0 and 1 only.
+    x
+        As in :func:`logistic_loss`.
+    y : array (n,)
+        Numbers of the classes; of two classes only 0 and 1, not probabilities between them.
+    coef, intercept, sample_weight
+        As in :func:`logistic_loss`.
 
     Returns
     -------
@@ -288,8 +294,12 @@ def logistic_step(
 
     Parameters
     ----------
-    x, y, coef, intercept, sample_weight, l2
-        As in :func:`logistic_loss`, but labels of two classes are 0 and 1 only.
+    x
+        As in :func:`logistic_loss`.
+    y : array (n,)
+        Numbers of the classes; of two classes only 0 and 1, not probabilities between them.
+    coef, intercept, sample_weight, l2
+        As in :func:`logistic_loss`.
 
     Returns
     -------

@@ -255,6 +255,8 @@ def _check_sigmoid(
         if isinstance(pos_weight, list | tuple):
             raise TypeError(f"pos_weight must be a number or an array, got {type(pos_weight).__name__}")
         pos_weight = check_parameter("pos_weight", pos_weight, least=0)
+    if isinstance(alpha, int | float) and alpha < 0:
+        raise ValueError(f"alpha must be in [0, 1] or None, got {alpha}; None leaves it out")
     numbers = {
         "pos_weight": pos_weight,
         "alpha": None if alpha is None else check_parameter("alpha", alpha, least=0, largest=1),

@@ -75,7 +75,7 @@ def cluster_nms(
         xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given, except for distances.
     scores : array (N,)
         NaN ranks below every number.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         Threshold of the greedy suppression that decides which boxes penalise.
     penalty : {None, "score", "score+distance"}
         See above.
@@ -88,9 +88,9 @@ def cluster_nms(
     scenes : integer array (N,), optional
         Scene of each box. Boxes of different scenes do not affect each other, whatever their labels. `max_output` holds
         for each scene.
-    sigma : float
+    sigma : float, or array ()
         σ of the penalties; positive.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         Only new scores strictly greater are returned, whatever the penalty; None means no limit.
     max_output : int, optional
         Return the best `max_output`.
@@ -162,7 +162,7 @@ def cluster_nms_scores(
     ----------
     boxes : array (..., N, 4)
     scores : array (..., N)
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`cluster_nms`.
     penalty : {None, "score", "score+distance"}
         As in :func:`cluster_nms`.
@@ -171,7 +171,7 @@ def cluster_nms_scores(
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
     labels : array (..., N), optional
-    sigma : float
+    sigma : float, or array ()
         As in :func:`cluster_nms`.
     valid : bool array (..., N), optional
         False for padding, which affects nothing and gets 0.
@@ -293,14 +293,14 @@ def weighted_cluster_nms_boxes(
     ----------
     boxes : array (..., N, 4)
     scores : array (..., N)
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`cluster_nms`.
     penalty : {None, "score", "score+distance"}
         As in :func:`cluster_nms`.
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou"}
         As in :func:`cluster_nms`.
     labels : array (..., N), optional
-    sigma : float
+    sigma : float, or array ()
         As in :func:`cluster_nms`.
     valid : bool array (..., N), optional
         False for padding, which affects nothing and gets 0.

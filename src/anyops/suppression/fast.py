@@ -47,7 +47,7 @@ def fast_nms(
         xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         Strict: a pair that overlaps by exactly this much stays.
     labels : array (N,), optional
         Boxes of different labels do not suppress each other.
@@ -58,7 +58,7 @@ def fast_nms(
         Kind of overlap, see :func:`box_iou`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         Boxes with a score that is not strictly greater are ignored.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
@@ -151,7 +151,7 @@ def fast_nms_mask(
     ----------
     boxes : array (..., N, 4)
     scores : array (..., N)
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`fast_nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}

@@ -125,7 +125,7 @@ def weighted_boxes_fusion(
         Numbers of at least 0, not all 0. By default there are ``max(model_ids) + 1`` models of weight 1: give weights
         if the last model may have found nothing. A box of weight 0 counts in n, but moves nothing; if all boxes have s
         = 0, the fused box is their unweighted mean.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         Strict: a box that overlaps a fused box by exactly this much does not join it.
     score_threshold : float
         Boxes with a score that is not strictly greater are ignored; compared before weights, and NaN is not greater.
@@ -227,7 +227,7 @@ def weighted_boxes_fusion_padded(
     model_weights : sequence or array (m,), optional
         By default the largest valid number in each scene is the number of the last model. Weights in an array are not
         checked.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`weighted_boxes_fusion`.
     score_threshold : float
         As in :func:`weighted_boxes_fusion`.

@@ -79,10 +79,10 @@ def nms(
         xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         Strict: a pair that overlaps by exactly this much stays.
     labels : array (N,), optional
-        Boxes of different labels do not suppress each other. Integers of any size and sign.
+        Boxes of different labels do not suppress each other. Integers of any size and sign, or floats.
     scenes : integer array (N,), optional
         Scene of each box. Boxes of different scenes do not suppress each other, whatever their labels.
         `max_output` holds for each scene.
@@ -91,7 +91,7 @@ def nms(
         one.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         Boxes with a score that is not strictly greater are ignored.
     max_output : int, optional
         Return the best `max_output` of the boxes kept.
@@ -153,7 +153,7 @@ def batched_nms(
     scores : array (N,)
     idxs : array (N,)
         Class of each box.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`.
@@ -204,7 +204,7 @@ def nms_mask(
     ----------
     boxes : array (..., N, 4)
     scores : array (..., N)
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}

@@ -41,7 +41,7 @@ def nms_groups(
         xyxy, or as `fmt` says; floating or integer. May be None if `overlaps` is given.
     scores : array (N,)
         NaN ranks below every number.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         Strict: a pair that overlaps by exactly this much is not in one group.
     labels : array (N,), optional
         Boxes of different labels are of different groups.
@@ -51,7 +51,7 @@ def nms_groups(
         Kind of overlap, see :func:`box_iou`; for "iof", the first box is the higher-ranked one.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         Boxes with a score that is not strictly greater are ignored.
     overlaps : array (N, N), optional
         Used instead of the overlaps of `boxes`.

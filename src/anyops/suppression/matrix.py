@@ -47,7 +47,7 @@ def matrix_nms(
         NaN ranks below every number.
     kernel : {"gaussian", "linear"}
         f(o) = exp(−`sigma` o²), or 1 − o.
-    sigma : float
+    sigma : float, or array ()
         Positive; it multiplies, as in the code of the authors (the paper prints a division).
     labels : array (N,), optional
         Boxes of different labels do not decay each other.
@@ -58,7 +58,7 @@ def matrix_nms(
         Kind of overlap, see :func:`box_iou`; negative overlaps count as 0.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         Only new scores strictly greater are returned; None returns all boxes.
     max_output : int, optional
         Return the best `max_output`.
@@ -133,7 +133,7 @@ def matrix_nms_scores(
     scores : array (..., N)
     kernel : {"gaussian", "linear"}
         As in :func:`matrix_nms`.
-    sigma : float
+    sigma : float, or array ()
         As in :func:`matrix_nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}

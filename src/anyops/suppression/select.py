@@ -51,7 +51,7 @@ def top_scores(scores: Array, max_output: int, *, score_threshold: float | Array
     scores : array (..., N)
     max_output : int
         k, at most N. If rows may be shorter, pass ``min(k, scores.shape[-1])``, or pad them with NaN to length k.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         Scores must be strictly greater to be valid.
 
     Returns

@@ -71,9 +71,9 @@ def soft_nms(
         Negative scores and NaN are never picked.
     decay : {"gaussian", "linear", "hard"}
         f(o) = exp(−o² / `sigma`); or 1 − o, or 0, for o > `iou_threshold`, and 1 up to there. ``"hard"`` is greedy NMS.
-    sigma : float
+    sigma : float, or array ()
         Positive. TensorFlow's ``soft_nms_sigma`` is half of it.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         For the linear and the hard decay.
     labels : array (N,), optional
         Boxes of different labels do not lower each other.
@@ -84,7 +84,7 @@ def soft_nms(
         Kind of overlap, see :func:`box_iou`, from the row of the picked box; only positive overlaps have an effect.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         A box is returned iff its score when it is picked is strictly greater; None means 0.
     max_output : int, optional
         Return the first `max_output` picks.
@@ -158,16 +158,16 @@ def soft_nms_scores(
     scores : array (..., N)
     decay : {"gaussian", "linear", "hard"}
         As in :func:`soft_nms`.
-    sigma : float
+    sigma : float, or array ()
         As in :func:`soft_nms`.
-    iou_threshold : float in [0, 1]
+    iou_threshold : float in [0, 1], or array ()
         As in :func:`soft_nms`.
     labels : array (..., N), optional
     kind : {"iou", "iof", "ios", "giou", "diou", "ciou", "probiou"}
         As in :func:`soft_nms`.
     fmt : str
         Format of `boxes`, see :func:`box_convert`: also rotated boxes, polygons, segments, 3D boxes.
-    score_threshold : float, optional
+    score_threshold : float ≥ 0, optional
         As in :func:`soft_nms`.
     valid : bool array (..., N), optional
         False for padding, which lowers nothing and gets 0.
