@@ -299,7 +299,8 @@ def test_weights_that_do_not_fit_are_named(name):
     for weight in (chunked(HALVES)[:9], chunked(HALVES)[:, None]):
         with pytest.raises(ValueError, match="sample_weight must have shape"):
             call(weight)
-    with pytest.raises(TypeError, match="x and sample_weight must be arrays of one library"):
+    remedy = r"pass dask\.array\.from_array\(sample_weight, chunks=\.\.\.\) with the chunks of x$"
+    with pytest.raises(TypeError, match=f"x and sample_weight must be arrays of one library.*{remedy}"):
         call(HALVES)
 
 

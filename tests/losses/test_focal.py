@@ -559,3 +559,8 @@ def test_gradient_by_probabilities_and_weights_that_are_0(run, backend, gamma, t
     got = backend.gradient(loss, t.astype(np.float32), alpha.astype(np.float32))
     np.testing.assert_allclose(got[0], by_t, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(got[1], by_alpha, rtol=1e-4, atol=1e-6)
+
+
+def test_a_negative_alpha_is_told_what_to_write():
+    with pytest.raises(ValueError, match=r"alpha must be in \[0, 1\] or None, got -1; None leaves it out$"):
+        anyops.sigmoid_focal_loss(np.zeros(2), np.ones(2), alpha=-1)
