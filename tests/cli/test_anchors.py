@@ -169,7 +169,11 @@ BAD = {
     "no images": ({"annotations": ANNOTATIONS}, ["--size", "64"], "images: is missing"),
     "no size": (COCO | {"images": [{"id": 1, "width": 2}]}, ["--size", "64"], "images[0]: height: is missing"),
     "size of 0": (COCO | {"images": [{"id": 1, "width": 2, "height": 0}]}, ["--size", "64"], "got 2 and 0"),
-    "unknown category": (COCO, ["--category", "cow"], "name or id cow, got the names and ids 0, 1, 2, 3, bird, cat, dog"),
+    "unknown category": (
+        COCO,
+        ["--category", "cow"],
+        "name or id cow, got the names and ids 0, 1, 2, 3, bird, cat, dog",
+    ),
     "no categories": ({"annotations": ANNOTATIONS}, ["--category", "cat"], "categories: is missing"),
     "huge box": (boxes([1e300, 1e300], [1, 1]), ["-k", "1"], "numpy cannot compute with these boxes: wh must hold"),
     "tiny image": (
